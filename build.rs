@@ -1,0 +1,39 @@
+//! Compiles `proto/` without protoc: the encoded descriptor set, comments kept, for reflection,
+//! and the Rust code of messages, clients and servers.
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::{env, fs};
+
+const FILES: &[&str] = &[
+    "careinvitation/v1/booking_request_service.proto",
+    "careinvitation/v1/error_reason.proto",
+    "careinvitation/v1/notification_service.proto",
+    "careinvitation/v1/worklist_service.proto",
+    "careinvitation/sandbox/v1/clock_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true);
+    compiler.open_files(FILES)?;
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("descriptors.bin");
+    // The encoded form keeps what the prost form drops: options and comments.
+    fs::write(descriptors, compiler.encode_file_descriptor_set())?;
+    let mut set = compiler.file_descriptor_set();
+    // Comments stand in the contract, in its own words; rustdoc would read them as its markup.
+    for file in &mut set.file {
+        file.source_code_info = None;
+    }
+    tonic_prost_build::configure()
+        .skip_debug([
+            "careinvitation.v1.BookingRequest",
+            "careinvitation.v1.Patient",
+            "careinvitation.v1.UpdatePatientRequest",
+            "careinvitation.v1.WorklistQuery",
+            "careinvitation.v1.DueNotification",
+        ])
+        .compile_fds(set)?;
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! ChangeToInvitation: "Ändra begäran – vårdinbjudan", a first round or a new one.
+
+use crate::domain::booking_request::{
+    Action, BookingRequest, ChangeReason, Constraints, Origin, ShownState,
+};
+use crate::domain::calendar::civil_date;
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::{Change, Context, Refusal, Violation};
+
+/// What the caller gave.
+#[derive(Clone, Debug)]
+pub struct ChangeToInvitation {
+    /// The etag that the caller saw; empty when none.
+    pub etag: String,
+    /// New constraints, in place of the present ones.
+    pub constraints: Option<Constraints>,
+    /// The referral, when the request does not name one.
+    pub referral_id: Option<String>,
+    /// Comment for the history; may be empty.
+    pub comment: String,
+}
+
+/// Invites the patient.
+///
+/// # Errors
+///
+/// In this order: [`Refusal::Invalid`] for constraints that are missing or that today forbids and
+/// for another referral than the request's; [`Refusal::EtagMismatch`];
+/// [`Refusal::AlreadyInvitation`] and [`Refusal::StateConflict`]; [`Refusal::ReferralRequired`];
+/// [`Refusal::PeriodPassed`].
+pub fn change_to_invitation(
+    record: &BookingRequest,
+    command: &ChangeToInvitation,
+    context: &Context,
+) -> Result<Change, Refusal> {
+    let violations = violations(record, command, context);
+    if !violations.is_empty() {
+        return Err(Refusal::Invalid(violations));
+    }
+    record.check_etag(&command.etag)?;
+    check_state(record, context)?;
+    if record.form.origin.referral_id().is_none() && command.referral_id.is_none() {
+        return Err(Refusal::ReferralRequired);
+    }
+    if command.constraints.is_none() && record.period_has_passed(context.now) {
+        return Err(Refusal::PeriodPassed);
+    }
+
+    let mut record = record.clone();
+    let form = &mut record.form;
+    form.summons = true;
+    form.invitation = true;
+    let ended_booking = form.booking.take();
+    if let Some(constraints) = &command.constraints {
+        form.constraints = Some(constraints.clone());
+    }
+    if let Origin::PreviousVisit { referral_id, .. } = &mut form.origin
+        && referral_id.is_none()
+    {
+        referral_id.clone_from(&command.referral_id);
+    }
+    let ended = record.begin_round(context);
+    let mut history = vec![HistoryEntry {
+        change_reason: Some(ChangeReason::ToCareInvitation),
+        comment: command.comment.clone(),
+        constraints: command.constraints.clone(),
+        booking: ended_booking,
+        ..record.entry(Event::ChangeToInvitation, context)
+    }];
+    history.extend(record.cancelled_entries(&ended, context));
+    Ok(record.conclude(history, context))
+}
+
+fn violations(
+    record: &BookingRequest,
+    command: &ChangeToInvitation,
+    context: &Context,
+) -> Vec<Violation> {
+    let present = record.form.constraints.as_ref();
+    let mut violations = match (&command.constraints, present) {
+        (Some(given), _) => given.violations(
+            "constraints",
+            civil_date(context.now),
+            present.map(|present| present.period.first),
+        ),
+        (None, Some(_)) => Vec::new(),
+        (None, None) => vec![Violation::new(
+            "constraints",
+            "is required: the request has none",
+        )],
+    };
+    let named = record.form.origin.referral_id();
+    if let (Some(given), Some(named)) = (command.referral_id.as_deref(), named)
+        && given != named
+    {
+        violations.push(Violation::new(
+            "referral_id",
+            "is not the referral that the request names",
+        ));
+    }
+    violations
+}
+
+fn check_state(record: &BookingRequest, context: &Context) -> Result<(), Refusal> {
+    match record.check_allowed(Action::ChangeToInvitation, context.now) {
+        Err(_) if record.shown_state(context.now) == ShownState::Invited => {
+            Err(Refusal::AlreadyInvitation)
+        }
+        checked => checked,
+    }
+}

@@ -1,0 +1,90 @@
+//! CreateBookingRequest: a request, an invitation, or a visit booked directly.
+
+use chrono::NaiveDate;
+
+use crate::domain::booking_request::{
+    BookingRequest, Form, Origin, RequestKey, State, VisitKind,
+};
+use crate::domain::calendar::{add_days, civil_date};
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::{Change, Context, Refusal, Rules, Violation};
+
+/// What is to be created. Whether the fields have the right shape has been settled.
+#[derive(Clone, Debug)]
+pub struct Create {
+    /// Which request it will be.
+    pub key: RequestKey,
+    /// What was registered.
+    pub form: Form,
+    /// Create it although the patient has an open request like it.
+    pub allow_duplicate: bool,
+}
+
+/// Creates a request.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`] for what today's date forbids, [`Refusal::ReferralRequired`] for an
+/// invitation without a referral, [`Refusal::OutsideConstraints`] for a booking that breaks the
+/// constraints it comes with. Duplicates are the store's to find.
+pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
+    let form = &command.form;
+    let violations = violations(form, civil_date(context.now));
+    if !violations.is_empty() {
+        return Err(Refusal::Invalid(violations));
+    }
+    if form.invitation && form.origin.referral_id().is_none() {
+        return Err(Refusal::ReferralRequired);
+    }
+    if let Some(booking) = &form.booking {
+        booking.check_against(form.constraints.as_ref(), context.now)?;
+    }
+
+    let mut record = BookingRequest {
+        key: command.key.clone(),
+        form: form.clone(),
+        state: if form.booking.is_some() { State::Booked } else { State::Requested },
+        care_invitation: None,
+        cancel_reason: None,
+        care_guarantee_date: care_guarantee_date(form, &context.rules),
+        allow_duplicate: command.allow_duplicate,
+        revision: 0,
+        history_count: 0,
+        created_at: context.now,
+        updated_at: context.now,
+    };
+    if form.invitation {
+        record.begin_round(context);
+    }
+    let created = HistoryEntry {
+        constraints: form.constraints.clone(),
+        booking: form.booking.clone(),
+        ..record.entry(Event::CreateBookingRequest, context)
+    };
+    Ok(record.conclude(vec![created], context))
+}
+
+fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
+    let mut violations = match &form.constraints {
+        Some(constraints) => constraints.violations("booking_request.constraints", today, None),
+        None => Vec::new(),
+    };
+    if form.patient.personal_id.birth_date().is_some_and(|birth| birth > today) {
+        violations.push(Violation::new(
+            "booking_request.patient.personal_id",
+            "holds a date in the future",
+        ));
+    }
+    violations
+}
+
+fn care_guarantee_date(form: &Form, rules: &Rules) -> Option<NaiveDate> {
+    match (&form.origin, form.visit_kind) {
+        (Origin::Referral { decision_date, .. }, VisitKind::NewVisit) => {
+            Some(add_days((*decision_date)?, rules.guarantee_days))
+        }
+        (Origin::Referral { .. }, VisitKind::ReturnVisit) | (Origin::PreviousVisit { .. }, _) => {
+            None
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! RecordBooking: a visit is booked, or the booked visit has moved.
+
+use crate::domain::booking_request::{
+    Action, Booking, BookingRequest, BookingSource, Constraints, ShownState, State,
+};
+use crate::domain::calendar::Instant;
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::slot::{self, Slot, Verdict};
+use crate::domain::{Change, Context, Refusal};
+
+/// What the caller gave.
+#[derive(Clone, Debug)]
+pub struct RecordBooking {
+    /// The etag that the caller saw; empty when none.
+    pub etag: String,
+    /// The booking.
+    pub booking: Booking,
+}
+
+impl Booking {
+    /// The time that is booked.
+    pub fn slot(&self) -> Slot {
+        Slot {
+            start_at: self.start_at,
+            end_at: self.end_at,
+            performer_id: self.performer_id.clone(),
+        }
+    }
+
+    /// Holds it against the constraints of its request, unless staff say why they do not bind.
+    pub(super) fn check_against(
+        &self,
+        constraints: Option<&Constraints>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let overridden = self.source == BookingSource::Staff && !self.override_reason.is_empty();
+        match constraints.map(|constraints| slot::evaluate(&self.slot(), constraints, now)) {
+            None | Some(Verdict::Offered) => Ok(()),
+            Some(_) if overridden => Ok(()),
+            Some(verdict) => Err(Refusal::OutsideConstraints(verdict)),
+        }
+    }
+}
+
+/// Records a booking; the same one again changes nothing.
+///
+/// # Errors
+///
+/// In this order: [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`] when cancelled, and for a
+/// booking by the patient outside INVITED, NO_RESPONSE and BOOKED; [`Refusal::AlreadyBooked`];
+/// [`Refusal::OutsideConstraints`].
+pub fn record_booking(
+    record: &BookingRequest,
+    command: &RecordBooking,
+    context: &Context,
+) -> Result<Change, Refusal> {
+    record.check_etag(&command.etag)?;
+    let booking = &command.booking;
+    check_state(record, booking.source, context)?;
+    if let Some(present) = &record.form.booking {
+        if present.booking_id != booking.booking_id {
+            return Err(Refusal::AlreadyBooked {
+                booking_id: present.booking_id.clone(),
+            });
+        }
+        if present == booking {
+            return Ok(Change {
+                record: record.clone(),
+                history: Vec::new(),
+            });
+        }
+    }
+    booking.check_against(record.form.constraints.as_ref(), context.now)?;
+
+    let mut record = record.clone();
+    record.form.booking = Some(booking.clone());
+    record.state = State::Booked;
+    let ended = record.end_messages("BOOKED");
+    let mut history = vec![HistoryEntry {
+        booking: Some(booking.clone()),
+        ..record.entry(Event::RecordBooking, context)
+    }];
+    history.extend(record.cancelled_entries(&ended, context));
+    Ok(record.conclude(history, context))
+}
+
+fn check_state(
+    record: &BookingRequest,
+    source: BookingSource,
+    context: &Context,
+) -> Result<(), Refusal> {
+    record.check_allowed(Action::RecordBooking, context.now)?;
+    match (source, record.shown_state(context.now)) {
+        (BookingSource::Staff, _)
+        | (
+            BookingSource::Patient,
+            ShownState::Invited | ShownState::NoResponse | ShownState::Booked,
+        ) => Ok(()),
+        (
+            BookingSource::Patient,
+            ShownState::Requested
+            | ShownState::Declined
+            | ShownState::Expired
+            | ShownState::Cancelled,
+        ) => Err(record.conflict(context.now)),
+    }
+}

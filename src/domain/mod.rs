@@ -1,0 +1,166 @@
+//! The rules of booking requests and care invitations, pure.
+//!
+//! A verb is a plain function from the record, a command and a [`Context`] to a [`Change`] or a
+//! [`Refusal`]. Nothing here reads a clock, waits, logs or draws a random number: `now` and fresh
+//! ids are handed in, so a decision may be taken twice with the same result.
+//!
+//! | file | decides |
+//! | --- | --- |
+//! | `calendar` | dates in Stockholm, the sending clock, periods, weekdays, windows |
+//! | `hsa_id` | the shape of HSA-ids, of units and of people |
+//! | `patient` | identity numbers, protection, digital reach |
+//! | `booking_request` | the record, its states, and a verb per file in its folder |
+//! | `care_invitation` | rounds, holds, which message comes next, projections |
+//! | `notification` | one message: channel, lease, acknowledgement, receipts |
+//! | `history` | what is written down of it |
+//! | `slot` | whether a time may be offered |
+//! | `worklist` | which list a request is in, and what time does to that |
+
+pub mod booking_request;
+pub mod calendar;
+pub mod care_invitation;
+pub mod hsa_id;
+pub mod history;
+pub mod notification;
+pub mod patient;
+pub mod slot;
+pub mod worklist;
+
+use chrono::NaiveTime;
+use uuid::Uuid;
+
+use booking_request::{Action, BookingRequest, RequestKey, ShownState};
+use calendar::Instant;
+use history::HistoryEntry;
+use slot::Verdict;
+
+/// Declares an enum whose values have stored numbers, which must never be reused or renumbered.
+macro_rules! coded {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(i16)]
+        pub enum $name { $($(#[$doc])* $variant = $code,)+ }
+
+        impl $name {
+            /// Every value, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The number under which the value is stored.
+            pub fn code(self) -> i16 {
+                self as i16
+            }
+
+            /// The value that is stored under `code`, if there is one.
+            pub fn from_code(code: i16) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.code() == code)
+            }
+        }
+    };
+}
+pub(crate) use coded;
+
+/// What a region may settle for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The local time of day at which planned messages fall due, 06:00 to 22:00.
+    pub send_clock: NaiveTime,
+    /// Days from the decision on a referral to the end of the care guarantee.
+    pub guarantee_days: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            send_clock: NaiveTime::from_hms_opt(9, 0, 0).expect("09:00 is a time of day"),
+            guarantee_days: 90,
+        }
+    }
+}
+
+/// What a decision may know beside the record and the command.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The present instant, in whole microseconds.
+    pub now: Instant,
+    /// Who acts: the caller's subject, for the history.
+    pub actor: String,
+    /// What the region has settled.
+    pub rules: Rules,
+    /// An id for the message that the verb may have to plan. No verb plans more than one.
+    pub fresh_id: Uuid,
+}
+
+/// What a verb decided: the record as it shall be, and what is written into its history.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The record after the verb. Equal to the one before when nothing happened.
+    pub record: BookingRequest,
+    /// What happened, in order. Empty when nothing did.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// A field that cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Path from the top of the call, as in `booking_request.constraints.time_windows[0].end_clock`.
+    pub field: String,
+    /// What is wrong: lower case, no full stop, never the value of a personal field.
+    pub description: String,
+}
+
+impl Violation {
+    /// Names a field and what is wrong with it.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            description: description.into(),
+        }
+    }
+}
+
+/// Why a verb was refused. Never holds personal data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Fields that need today's date or the stored request to be judged.
+    #[error("fields are not valid")]
+    Invalid(Vec<Violation>),
+    /// There is no such request, or no such message.
+    #[error("not found in this care unit")]
+    NotFound,
+    /// The caller saw an older revision.
+    #[error("the request has changed since it was read")]
+    EtagMismatch,
+    /// The request is an invitation already, and nothing of the patient's holds it.
+    #[error("the request is an invitation already")]
+    AlreadyInvitation,
+    /// An invitation needs a referral.
+    #[error("an invitation needs a referral")]
+    ReferralRequired,
+    /// The requested period has passed and no new one was given.
+    #[error("the requested period has passed")]
+    PeriodPassed,
+    /// The verb is not possible in the state that is shown.
+    #[error("not possible in the state {}", state.name())]
+    StateConflict {
+        /// The state shown.
+        state: ShownState,
+        /// What may be done instead.
+        allowed: Vec<Action>,
+    },
+    /// The message is not in a state that allows the report.
+    #[error("the message has not been sent")]
+    NotSent,
+    /// The booking breaks the constraints, and nothing overrides them.
+    #[error("the booking lies outside the constraints: {}", .0.name())]
+    OutsideConstraints(Verdict),
+    /// Another visit is booked already.
+    #[error("another visit is booked already")]
+    AlreadyBooked {
+        /// The identifier of the visit that is booked.
+        booking_id: String,
+    },
+    /// An open request like it exists.
+    #[error("the patient has an open request like it")]
+    Duplicate(RequestKey),
+}

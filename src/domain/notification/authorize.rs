@@ -1,0 +1,41 @@
+//! AuthorizeDispatch: leave to hand a message over now.
+
+use chrono::Duration;
+use uuid::Uuid;
+
+use super::State;
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::calendar::Instant;
+use crate::domain::notification::Kind;
+use crate::domain::Change;
+
+/// How long a leave lasts at the least.
+pub const LEAVE: Duration = Duration::seconds(60);
+
+/// When the lease that `token` names runs out, if the message may be handed over under it at
+/// `now`; `None` when it is no longer wanted as it was leased, or the lease is not the newest.
+pub fn authorizable(
+    record: &BookingRequest,
+    id: Uuid,
+    token: Uuid,
+    now: Instant,
+) -> Option<Instant> {
+    let message = record.notification(id)?;
+    let in_time = message.kind == Kind::Withdrawal || !record.period_has_passed(now);
+    let wanted = message.is_out() && message.has_lease(token) && record.wants(message) && in_time;
+    let lease = message.lease.as_ref()?;
+    wanted.then_some(lease.expires_at)
+}
+
+/// Gives leave until `until`, or until the lease runs out where that is later. The message counts
+/// as on its way from then on.
+pub fn authorize(record: &BookingRequest, id: Uuid, token: Uuid, until: Instant) -> Change {
+    record.with(id, |message| {
+        message.state = State::Dispatching;
+        let expires_at = message
+            .lease
+            .as_ref()
+            .map_or(until, |lease| lease.expires_at.max(until));
+        message.lease_until(expires_at, token, until);
+    })
+}

@@ -1,0 +1,150 @@
+//! Leasing a due message to a consumer, and giving it back unseen.
+
+use chrono::Duration;
+use uuid::Uuid;
+
+use super::{LAPSES_MAX, Lease, Notification, State, backoff};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::calendar::Instant;
+use crate::domain::care_invitation::Hold;
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::Kind;
+use crate::domain::{Change, Context};
+
+/// What came of an attempt to lease a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Leased {
+    /// The consumer has it.
+    Given(Change),
+    /// It was not to be had, but something was put right: it left the due index or was parked.
+    Mended(Change),
+    /// It is not to be had.
+    No,
+}
+
+/// Leases a message if it is due and still wanted at `context.now`.
+///
+/// One whose lease has run out eight times in a row is parked instead. One whose period has passed
+/// leaves the due index.
+pub fn lease(
+    record: &BookingRequest,
+    id: Uuid,
+    token: Uuid,
+    duration: Duration,
+    context: &Context,
+) -> Leased {
+    let now = context.now;
+    let Some(found) = record.notification(id) else {
+        return Leased::No;
+    };
+    if found.claimable_at.is_none_or(|claimable_at| now < claimable_at) {
+        return Leased::No;
+    }
+    if found.kind != Kind::Withdrawal && record.period_has_passed(now) {
+        return Leased::Mended(record.with(id, |message| message.claimable_at = None));
+    }
+    let lapsed = found.is_out();
+    if lapsed && found.lapse_count + 1 >= LAPSES_MAX {
+        return Leased::Mended(park_after_lapses(record, id, context));
+    }
+    let (channel, channel_reason) = match found.channel_fixed {
+        true => (found.channel, found.channel_reason),
+        false => record.choose_channel(),
+    };
+    Leased::Given(record.with(id, |message| {
+        message.lapse_count += i32::from(lapsed);
+        message.possible_repeat |= lapsed;
+        message.state = State::Leased;
+        (message.channel, message.channel_reason) = (channel, channel_reason);
+        message.attempt_count += 1;
+        message.stale = false;
+        message.lease_until(now + duration, token, now);
+    }))
+}
+
+/// Gives back a lease that never reached its consumer, as if it had not been given.
+///
+/// Nothing happens when the message has been leased anew or is no longer leased.
+pub fn give_back(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change> {
+    let found = record.notification(id)?;
+    if found.state != State::Leased || !found.has_lease(token) {
+        return None;
+    }
+    Some(record.with(id, |message| {
+        message.state = State::Scheduled;
+        message.attempt_count -= 1;
+        message.retry_at = None;
+        message.claimable_at = Some(message.due_at);
+    }))
+}
+
+fn park_after_lapses(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
+    record.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
+}
+
+impl BookingRequest {
+    /// One of its messages.
+    pub fn notification(&self, id: Uuid) -> Option<&Notification> {
+        self.care_invitation
+            .as_ref()?
+            .notifications
+            .iter()
+            .find(|message| message.id == id)
+    }
+
+    /// The record with one message altered and nothing else: not a change that callers see.
+    pub(super) fn with(&self, id: Uuid, alter: impl FnOnce(&mut Notification)) -> Change {
+        let mut record = self.clone();
+        if let Some(message) = record.notification_mut(id) {
+            alter(message);
+        }
+        Change {
+            record,
+            history: Vec::new(),
+        }
+    }
+
+    pub(super) fn notification_mut(&mut self, id: Uuid) -> Option<&mut Notification> {
+        self.care_invitation
+            .as_mut()?
+            .notifications
+            .iter_mut()
+            .find(|message| message.id == id)
+    }
+
+    /// Sets a message aside and holds the invitation.
+    pub(super) fn park(&self, id: Uuid, hold: Hold, cause: &str, context: &Context) -> Change {
+        let mut record = self.clone();
+        if let Some(message) = record.notification_mut(id) {
+            message.state = State::Parked;
+            message.cause = Some(cause.to_owned());
+        }
+        if let Some(invitation) = &mut record.care_invitation
+            && invitation.hold != Some(Hold::ProtectedIdentity)
+        {
+            invitation.hold = Some(hold);
+        }
+        let parked = HistoryEntry {
+            notification: Some(id),
+            comment: cause.to_owned(),
+            ..record.entry(Event::NotificationParked, context)
+        };
+        record.conclude(vec![parked], context)
+    }
+}
+
+impl Notification {
+    /// Sets when the present lease runs out, and with it when the message may be claimed again.
+    pub(super) fn lease_until(&mut self, expires_at: Instant, token: Uuid, now: Instant) {
+        let first_at = self.lease.as_ref().map_or(now, |lease| lease.first_at);
+        self.lease = Some(Lease {
+            token,
+            expires_at,
+            first_at,
+            answer: None,
+        });
+        let claimable_at = expires_at + backoff(self.lapse_count + 1);
+        self.retry_at = Some(claimable_at);
+        self.claimable_at = Some(claimable_at);
+    }
+}

@@ -1,0 +1,222 @@
+//! The patient: identity numbers, protection, and how they can be reached.
+//!
+//! Types that hold an identity number print their name only, so that none can reach a log.
+
+use std::fmt;
+
+use chrono::NaiveDate;
+
+use super::coded;
+
+coded! {
+    /// Kinds of patient identity number.
+    pub enum PersonalIdType {
+        /// Personal identity number: 12 digits, a real date, Luhn.
+        Personnummer = 1,
+        /// Coordination number: the same with 60 added to the day.
+        Samordningsnummer = 2,
+        /// A region's reserve number: 12 digits and capital letters.
+        Reservnummer = 3,
+    }
+}
+
+coded! {
+    /// Degrees of protected identity (skyddade personuppgifter).
+    pub enum Protection {
+        /// Confidentiality marking (sekretessmarkering).
+        ConfidentialityMarked = 1,
+        /// Protected registration (skyddad folkbokföring).
+        ProtectedRegistration = 2,
+    }
+}
+
+coded! {
+    /// What is known of the patient's use of 1177.
+    pub enum DigitalReach {
+        /// The patient uses it.
+        Inbox = 1,
+        /// The patient does not use it.
+        None = 2,
+    }
+}
+
+/// A patient identity number of the shape that its kind asks for.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PersonalId {
+    kind: PersonalIdType,
+    number: String,
+}
+
+impl fmt::Debug for PersonalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PersonalId")
+    }
+}
+
+impl PersonalId {
+    /// Takes a number of the given kind; `Err` says what is wrong, without the number.
+    ///
+    /// Personnummer and samordningsnummer: 12 digits, century 18 to 20, a date that exists (the
+    /// day less 60 for the latter), serial 001 to 999 and the Luhn check digit over the last ten.
+    /// That the date is not in the future needs today: see [`PersonalId::birth_date`].
+    pub fn parse(kind: PersonalIdType, number: &str) -> Result<Self, &'static str> {
+        match kind {
+            PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
+                check_national(kind, number)?;
+            }
+            PersonalIdType::Reservnummer => {
+                let shaped = number.len() == 12
+                    && number
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+                if !shaped {
+                    return Err("must be 12 digits and capital letters");
+                }
+            }
+        }
+        Ok(Self::trusted(kind, number.to_owned()))
+    }
+
+    /// A number that [`PersonalId::parse`] has accepted before.
+    pub fn trusted(kind: PersonalIdType, number: String) -> Self {
+        Self { kind, number }
+    }
+
+    /// Which kind of number it is.
+    pub fn kind(&self) -> PersonalIdType {
+        self.kind
+    }
+
+    /// The number itself. Never to be logged.
+    pub fn number(&self) -> &str {
+        &self.number
+    }
+
+    /// The date of birth that the number holds; none in a reserve number.
+    pub fn birth_date(&self) -> Option<NaiveDate> {
+        date_in(self.kind, &self.number)
+    }
+}
+
+fn date_in(kind: PersonalIdType, number: &str) -> Option<NaiveDate> {
+    let added = match kind {
+        PersonalIdType::Personnummer => 0,
+        PersonalIdType::Samordningsnummer => 60,
+        PersonalIdType::Reservnummer => return None,
+    };
+    let part = |range: std::ops::Range<usize>| number.get(range)?.parse::<u32>().ok();
+    let year = i32::try_from(part(0..4)?).ok()?;
+    NaiveDate::from_ymd_opt(year, part(4..6)?, part(6..8)?.checked_sub(added)?)
+}
+
+fn check_national(kind: PersonalIdType, number: &str) -> Result<(), &'static str> {
+    if number.len() != 12 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("must be 12 digits");
+    }
+    if !matches!(&number[..2], "18" | "19" | "20") {
+        return Err("must begin with a century from 18 to 20");
+    }
+    if date_in(kind, number).is_none() {
+        return Err("does not hold a date that exists");
+    }
+    if &number[8..11] == "000" {
+        return Err("has a serial number outside 001 to 999");
+    }
+    if !luhn(&number.as_bytes()[2..]) {
+        return Err("has a wrong check digit");
+    }
+    Ok(())
+}
+
+fn luhn(digits: &[u8]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, byte)| {
+            let digit = u32::from(byte - b'0');
+            match (place % 2, digit) {
+                (0, _) => digit,
+                (_, 0..=4) => digit * 2,
+                _ => digit * 2 - 9,
+            }
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// The person that a visit is for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Patient {
+    /// Who it is.
+    pub personal_id: PersonalId,
+    /// Protected identity; nothing is sent until staff release it.
+    pub protection: Option<Protection>,
+    /// Whether 1177 reaches the patient; none when not known.
+    pub digital_reach: Option<DigitalReach>,
+    /// BCP 47 tag of the language to address the patient in.
+    pub language: String,
+}
+
+impl fmt::Debug for Patient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Patient")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use PersonalIdType::{Personnummer, Reservnummer, Samordningsnummer};
+
+    #[test]
+    fn identity_numbers_are_checked_by_kind() {
+        for (kind, number, good) in [
+            (Personnummer, "198003012385", true),
+            (Personnummer, "191212121212", true),
+            (Personnummer, "196408233235", false), // check digit
+            (Personnummer, "201509160006", false), // serial 000
+            (Personnummer, "198002302385", false), // 30 February
+            (Personnummer, "178003012385", false), // century
+            (Personnummer, "19800301238", false),
+            (Personnummer, "19800301-2385", false),
+            (Personnummer, "１98003012", false),
+            (Personnummer, "197302889931", false), // a coordination number
+            (Samordningsnummer, "197302889931", true),
+            (Samordningsnummer, "197210869924", false),
+            (Samordningsnummer, "198003012385", false),
+            (Reservnummer, "19A8003012BX", true),
+            (Reservnummer, "19a8003012BX", false),
+            (Reservnummer, "19A8003012B", false),
+            (Reservnummer, "Å9A8003012B", false),
+        ] {
+            let parsed = PersonalId::parse(kind, number);
+            assert_eq!(parsed.is_ok(), good, "{kind:?} {number}");
+            if let Err(text) = parsed {
+                assert!(!text.contains(number));
+            }
+        }
+    }
+
+    #[test]
+    fn the_date_of_birth_is_read_from_the_number() {
+        let birth = |kind, number: &str| PersonalId::trusted(kind, number.into()).birth_date();
+        let march = NaiveDate::from_ymd_opt(1980, 3, 1);
+        let february = NaiveDate::from_ymd_opt(1973, 2, 28);
+        assert_eq!(birth(Personnummer, "198003012385"), march);
+        assert_eq!(birth(Samordningsnummer, "197302889931"), february);
+        assert_eq!(birth(Reservnummer, "19A8003012BX"), None);
+    }
+
+    #[test]
+    fn a_patient_prints_no_identity_number() {
+        let patient = Patient {
+            personal_id: PersonalId::trusted(Personnummer, "198003012385".into()),
+            protection: None,
+            digital_reach: None,
+            language: "sv".into(),
+        };
+        assert_eq!(format!("{patient:?}"), "Patient");
+        assert_eq!(format!("{:?}", patient.personal_id), "PersonalId");
+    }
+}

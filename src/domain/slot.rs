@@ -1,0 +1,161 @@
+//! Whether a time may be offered to the patient.
+
+use chrono::Duration;
+
+use super::booking_request::Constraints;
+use super::calendar::{Instant, civil_date, minute_of_day};
+use super::coded;
+
+coded! {
+    /// Whether a slot is offered, and if not, the first reason in this order.
+    pub enum Verdict {
+        /// The patient may be offered it.
+        Offered = 1,
+        /// The request is closed or has expired.
+        RequestClosed = 2,
+        /// It starts before now.
+        Past = 3,
+        /// Its day lies outside the requested period.
+        OutsidePeriod = 4,
+        /// Its weekday is not acceptable.
+        Weekday = 5,
+        /// It does not lie inside an acceptable time of day.
+        TimeOfDay = 6,
+        /// It is shorter than the visit.
+        TooShort = 7,
+        /// Its performer is not acceptable.
+        Performer = 8,
+    }
+}
+
+impl Verdict {
+    /// The name in the contract, without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Offered => "OFFERED",
+            Self::RequestClosed => "REQUEST_CLOSED",
+            Self::Past => "PAST",
+            Self::OutsidePeriod => "OUTSIDE_PERIOD",
+            Self::Weekday => "WEEKDAY",
+            Self::TimeOfDay => "TIME_OF_DAY",
+            Self::TooShort => "TOO_SHORT",
+            Self::Performer => "PERFORMER",
+        }
+    }
+}
+
+/// A time in the booking system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// Start, included.
+    pub start_at: Instant,
+    /// End, not included, after the start.
+    pub end_at: Instant,
+    /// HSA-id of the performer, in capitals.
+    pub performer_id: Option<String>,
+}
+
+/// Holds `slot` against the constraints of a request that is open.
+pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict {
+    let day = civil_date(slot.start_at);
+    if slot.start_at < now {
+        Verdict::Past
+    } else if !constraints.period.contains(day) {
+        Verdict::OutsidePeriod
+    } else if !constraints.weekdays.accepts(day) {
+        Verdict::Weekday
+    } else if !fits_a_window(slot, constraints) {
+        Verdict::TimeOfDay
+    } else if slot.end_at - slot.start_at < Duration::minutes(constraints.duration_minutes.into()) {
+        Verdict::TooShort
+    } else if !performer_is_acceptable(slot, constraints) {
+        Verdict::Performer
+    } else {
+        Verdict::Offered
+    }
+}
+
+fn fits_a_window(slot: &Slot, constraints: &Constraints) -> bool {
+    let start = minute_of_day(slot.start_at);
+    // The last moment that belongs to the slot decides, so that a slot may end as a window does
+    // and midnight is the end of the day before.
+    let last = slot.end_at - Duration::microseconds(1);
+    let same_day = civil_date(last) == civil_date(slot.start_at);
+    constraints.time_windows.is_empty()
+        || constraints.time_windows.iter().any(|window| {
+            same_day && window.start_minute <= start && minute_of_day(last) < window.end_minute
+        })
+}
+
+fn performer_is_acceptable(slot: &Slot, constraints: &Constraints) -> bool {
+    constraints.performer_ids.is_empty()
+        || slot
+            .performer_id
+            .as_ref()
+            .is_some_and(|performer| constraints.performer_ids.contains(performer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::calendar::{Period, TimeWindow, Weekdays};
+    use super::*;
+    use chrono::Weekday;
+
+    fn constraints() -> Constraints {
+        Constraints {
+            period: Period {
+                first: "2026-05-18".parse().unwrap(),
+                last: "2026-06-12".parse().unwrap(),
+            },
+            weekdays: Weekdays::of([Weekday::Mon, Weekday::Tue]),
+            time_windows: vec![TimeWindow {
+                start_minute: 8 * 60,
+                end_minute: 12 * 60,
+            }],
+            duration_minutes: 30,
+            performer_ids: vec!["SE2321000131-P1".into()],
+        }
+    }
+
+    fn verdict(start: &str, end: &str, performer: Option<&str>, now: &str) -> Verdict {
+        let slot = Slot {
+            start_at: start.parse().unwrap(),
+            end_at: end.parse().unwrap(),
+            performer_id: performer.map(str::to_owned),
+        };
+        evaluate(&slot, &constraints(), now.parse().unwrap())
+    }
+
+    #[test]
+    fn the_first_reason_in_the_order_of_the_contract_is_given() {
+        const NOW: &str = "2026-05-18T06:00:00Z";
+        let mine = Some("SE2321000131-P1");
+        for (start, end, performer, expected) in [
+            ("2026-05-18T09:30:00Z", "2026-05-18T10:00:00Z", mine, Verdict::Offered),
+            ("2026-05-18T09:45:00Z", "2026-05-18T10:15:00Z", mine, Verdict::TimeOfDay),
+            ("2026-05-18T05:59:59Z", "2026-05-18T07:00:00Z", mine, Verdict::Past),
+            ("2026-05-18T06:00:00Z", "2026-05-18T06:30:00Z", mine, Verdict::Offered),
+            ("2026-06-15T07:00:00Z", "2026-06-15T08:00:00Z", mine, Verdict::OutsidePeriod),
+            ("2026-05-20T07:00:00Z", "2026-05-20T08:00:00Z", mine, Verdict::Weekday),
+            ("2026-05-18T07:00:00Z", "2026-05-18T07:29:59Z", mine, Verdict::TooShort),
+            ("2026-05-18T07:00:00Z", "2026-05-18T07:30:00Z", None, Verdict::Performer),
+            ("2026-05-18T07:00:00Z", "2026-05-18T07:30:00Z", Some("SE2321000131-P2"), Verdict::Performer),
+            ("2026-05-18T07:00:00Z", "2026-05-19T08:00:00Z", mine, Verdict::TimeOfDay),
+        ] {
+            assert_eq!(verdict(start, end, performer, NOW), expected, "{start} {end}");
+        }
+    }
+
+    #[test]
+    fn a_window_to_the_end_of_the_day_takes_a_slot_to_midnight() {
+        let mut constraints = constraints();
+        constraints.time_windows[0].end_minute = 24 * 60;
+        let slot = Slot {
+            start_at: "2026-05-18T21:00:00Z".parse().unwrap(),
+            end_at: "2026-05-18T22:00:00Z".parse().unwrap(),
+            performer_id: Some("SE2321000131-P1".into()),
+        };
+        let now = "2026-05-18T06:00:00Z".parse().unwrap();
+        assert_eq!(evaluate(&slot, &constraints, now), Verdict::Offered);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which worklist a request is in, and the instant at which time will move it.
+//!
+//! The store keeps both beside the record, so that a list is a comparison of columns with now and
+//! the rule stands here alone.
+
+use chrono::NaiveDate;
+
+use super::booking_request::{BookingRequest, Priority, State, VisitKind};
+use super::calendar::{Instant, Period};
+use super::care_invitation::Hold;
+use super::coded;
+use super::hsa_id::HsaId;
+
+/// A request whose guarantee ends within this many days is at risk.
+pub const GUARANTEE_WARNING_DAYS: u32 = 14;
+
+coded! {
+    /// A named list of work.
+    pub enum Worklist {
+        /// Requests that wait for staff.
+        BookingRequests = 1,
+        /// Patients who are invited and have not answered.
+        CareInvitations = 2,
+        /// Expired, unanswered, to be called, waited for in vain.
+        FollowUp = 3,
+        /// Held until staff decide.
+        ManualHandling = 4,
+        /// The patient found no suitable time.
+        SlotIssues = 5,
+        /// The patient declined.
+        Declined = 6,
+        /// Open, and the guarantee ends within 14 days or has ended.
+        GuaranteeAtRisk = 7,
+        /// Every request.
+        All = 8,
+    }
+}
+
+/// Where a request stands, until time moves it to [`Worklist::FollowUp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// Its list, if it is in one.
+    pub worklist: Option<Worklist>,
+    /// When it moves to [`Worklist::FollowUp`] by itself.
+    pub follow_up_at: Option<Instant>,
+}
+
+impl Placement {
+    /// The list at `now`.
+    pub fn at(self, now: Instant) -> Option<Worklist> {
+        match self.follow_up_at {
+            Some(follow_up_at) if follow_up_at <= now => Some(Worklist::FollowUp),
+            _ => self.worklist,
+        }
+    }
+}
+
+impl BookingRequest {
+    /// The list that it is in, and when time will move it.
+    pub fn placement(&self) -> Placement {
+        let expires_at = self.expires_at();
+        let (worklist, follow_up_at) = match self.state {
+            State::Requested => (Some(Worklist::BookingRequests), expires_at),
+            State::Invited => {
+                let (worklist, moves_at) = self.invited_placement();
+                let first = [moves_at, expires_at].into_iter().flatten().min();
+                (Some(worklist), first)
+            }
+            State::Declined => (Some(Worklist::Declined), None),
+            State::Booked => (None, None),
+            State::Cancelled if self.has_parked_withdrawal() => {
+                (Some(Worklist::ManualHandling), None)
+            }
+            State::Cancelled => (None, None),
+        };
+        Placement {
+            worklist,
+            follow_up_at,
+        }
+    }
+
+    fn invited_placement(&self) -> (Worklist, Option<Instant>) {
+        let no_response_at = self.care_invitation.as_ref().and_then(|it| it.no_response_at);
+        match self.hold() {
+            Some(Hold::ProtectedIdentity | Hold::Undeliverable | Hold::Parked) => {
+                (Worklist::ManualHandling, None)
+            }
+            Some(Hold::NoSuitableTime) => (Worklist::SlotIssues, None),
+            Some(Hold::CallBack) => (Worklist::FollowUp, None),
+            Some(hold @ Hold::WillBook { .. }) => (Worklist::CareInvitations, hold.ends_at()),
+            None => (Worklist::CareInvitations, no_response_at),
+        }
+    }
+
+    /// When its next message is due, if one is to go out.
+    pub fn next_notification_at(&self) -> Option<Instant> {
+        self.care_invitation
+            .as_ref()?
+            .notifications
+            .iter()
+            .filter(|message| message.claimable_at.is_some())
+            .map(|message| message.due_at)
+            .min()
+    }
+}
+
+coded! {
+    /// The order of a worklist.
+    pub enum OrderBy {
+        /// Earliest requested start first.
+        StartDate = 1,
+        /// Oldest creation first.
+        CreateTime = 2,
+        /// Soonest next message first, those without one last.
+        NextNotification = 3,
+        /// Highest priority first, then oldest creation.
+        Priority = 4,
+        /// Soonest end of the guarantee first, those without one last.
+        CareGuarantee = 5,
+    }
+}
+
+/// Which requests, in which order. An empty filter matches all.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The list.
+    pub worklist: Worklist,
+    /// The care units, 1 to 50.
+    pub care_units: Vec<HsaId>,
+    /// New visits or return visits only.
+    pub visit_kind: Option<VisitKind>,
+    /// Codes of visit types.
+    pub visit_type_codes: Vec<String>,
+    /// One patient's identity number.
+    pub personal_id: Option<String>,
+    /// One referral.
+    pub referral_id: Option<String>,
+    /// Shares a day with the requested period.
+    pub period: Option<Period>,
+    /// At least this priority.
+    pub minimum_priority: Priority,
+    /// The order; ties by care unit and id.
+    pub order_by: OrderBy,
+}
+
+impl std::fmt::Debug for Query {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Query")
+    }
+}
+
+/// The last guarantee date that is at risk on `today`.
+pub fn guarantee_at_risk_until(today: NaiveDate) -> NaiveDate {
+    super::calendar::add_days(today, GUARANTEE_WARNING_DAYS)
+}
+
+/// A place in the order of a list: what a page token holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// What the order compares first, and second where it compares two things, else zero.
+    pub rank: [i64; 2],
+    /// The request, which breaks ties.
+    pub key: super::booking_request::RequestKey,
+}

@@ -1,5 +1,43 @@
 //! The wire and the domain: every message is parsed once into a command, and every answer is
 //! rendered from a record.
+//!
+//! Parsing names every fault of shape at once, by its path from the top of the call; what needs
+//! today's date or the stored request is the domain's. Rendering is its mirror: parsing what was
+//! rendered gives the same again. Nothing here waits, asks what time it is or touches a store, and
+//! no text made here repeats what a caller wrote.
+//!
+//! | file | speaks of |
+//! | --- | --- |
+//! | `mod` | faults, repeated calls, resource names, page sizes |
+//! | `text`, `calendar`, `enums` | what single fields hold |
+//! | `booking_request`, `patient` | the form and the calls on one request |
+//! | `care_invitation`, `history` | what is shown beside it |
+//! | `notification` | due messages, leases and their answers |
+//! | `worklist`, `page_token` | lists and their pages |
+//! | `clock` | the sandbox's time |
+
+pub mod booking_request;
+pub mod calendar;
+pub mod care_invitation;
+pub mod clock;
+mod enums;
+pub mod history;
+pub mod notification;
+mod page_token;
+mod patient;
+mod text;
+pub mod worklist;
+
+use std::collections::BTreeSet;
+use std::fmt::{Display, Write as _};
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::domain::Violation;
+use crate::domain::booking_request::RequestKey;
+use crate::domain::hsa_id::HsaId;
 
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
@@ -24,3 +62,338 @@ macro_rules! print_name_only {
     };
 }
 print_name_only!(BookingRequest Patient UpdatePatientRequest WorklistQuery DueNotification);
+
+/// How many faults of one call are named. They travel in the trailers of the answer, of which
+/// common clients take 8 KiB.
+const VIOLATIONS_MAX: usize = 50;
+/// How many items a page holds when the caller does not say.
+const PAGE_SIZE_DEFAULT: u32 = 50;
+/// How many items a page holds at most.
+const PAGE_SIZE_MAX: u32 = 500;
+
+/// Why a call was not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// Fields that cannot be accepted.
+    #[error(transparent)]
+    Invalid(#[from] Violations),
+    /// The page token is not one of ours, or belongs to another query.
+    #[error("the page token is not one of ours, or belongs to another query")]
+    PageToken,
+}
+
+/// Every fault of shape in a call, in the order of its fields, the first 50 of them.
+#[derive(Debug, Default, thiserror::Error)]
+#[error("fields are not valid")]
+pub struct Violations {
+    found: Vec<Violation>,
+    /// Where the parser stands: empty, or a path that ends in a full stop.
+    path: String,
+}
+
+impl Violations {
+    /// The faults; never empty.
+    pub fn into_vec(self) -> Vec<Violation> {
+        self.found
+    }
+
+    /// Runs a parser over a whole call. What it gives counts only when it found no fault, so it
+    /// may put anything in the place of a bad field and read on. When it gives nothing it must
+    /// have said why.
+    fn gather<T>(parse: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Self> {
+        let mut violations = Self::default();
+        match parse(&mut violations) {
+            Some(parsed) if violations.found.is_empty() => Ok(parsed),
+            Some(_) | None => {
+                debug_assert!(!violations.found.is_empty(), "a field is missing silently");
+                Err(violations)
+            }
+        }
+    }
+
+    /// Runs a parser over the message in `field`.
+    fn within<T>(&mut self, field: impl Display, parse: impl FnOnce(&mut Self) -> T) -> T {
+        let length = self.path.len();
+        write!(self.path, "{field}.").expect("a String takes all that is written");
+        let parsed = parse(self);
+        self.path.truncate(length);
+        parsed
+    }
+
+    /// Names a field of the message that is being parsed, and what is wrong with it.
+    fn add(&mut self, field: impl Display, description: impl Into<String>) {
+        if self.found.len() < VIOLATIONS_MAX {
+            let field = format!("{}{field}", self.path);
+            self.found.push(Violation::new(field, description));
+        }
+    }
+
+    /// Says that a field is missing; gives nothing, for the caller to give on.
+    fn require<T>(&mut self, field: impl Display) -> Option<T> {
+        self.add(field, "is required");
+        None
+    }
+}
+
+/// A call that changes something, by which a repeat of it is recognised.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write<C> {
+    /// Made by the caller; the same in a repeat.
+    pub request_id: Uuid,
+    /// SHA-256 of the call's name and of its content as it was understood: the same however the
+    /// caller spelled it, whatever it put into output-only fields, and without the request id.
+    pub content_hash: [u8; 32],
+    /// What the caller wants.
+    pub command: C,
+}
+
+impl<C> Write<C> {
+    /// `content` is the call with `command` rendered back into it and without its request id.
+    ///
+    /// The hash is kept for 30 days, so a new field in the contract must leave the encoding of
+    /// calls without it as it was; protobuf sees to that, and to the order of the fields.
+    fn new(request_id: Uuid, rpc: &str, content: &impl Message, command: C) -> Self {
+        let content_hash = Sha256::new()
+            .chain_update(rpc)
+            .chain_update([0])
+            .chain_update(content.encode_to_vec())
+            .finalize()
+            .into();
+        Self {
+            request_id,
+            content_hash,
+            command,
+        }
+    }
+}
+
+/// `careUnits/{HSA-id}`
+pub fn care_unit_name(care_unit: &HsaId) -> String {
+    format!("careUnits/{}", care_unit.as_str())
+}
+
+/// `careUnits/{HSA-id}/bookingRequests/{uuid}`
+pub fn request_name(key: &RequestKey) -> String {
+    format!(
+        "{}/bookingRequests/{}",
+        care_unit_name(&key.care_unit),
+        key.id
+    )
+}
+
+/// `careUnits/{HSA-id}/bookingRequests/{uuid}/notifications/{uuid}`
+pub fn notification_name(key: &RequestKey, notification: Uuid) -> String {
+    format!("{}/notifications/{notification}", request_name(key))
+}
+
+fn parse_care_unit_name(name: &str, field: &str, violations: &mut Violations) -> Option<HsaId> {
+    let parsed = match segments(name)[..] {
+        ["careUnits", care_unit] => HsaId::parse(care_unit),
+        _ => None,
+    };
+    named(
+        parsed,
+        name,
+        "must be careUnits/{HSA-id}",
+        field,
+        violations,
+    )
+}
+
+fn parse_request_name(name: &str, field: &str, violations: &mut Violations) -> Option<RequestKey> {
+    let parsed = match segments(name)[..] {
+        ["careUnits", care_unit, "bookingRequests", id] => request_key(care_unit, id),
+        _ => None,
+    };
+    let form = "must be careUnits/{HSA-id}/bookingRequests/{uuid}";
+    named(parsed, name, form, field, violations)
+}
+
+fn parse_notification_name(
+    name: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<(RequestKey, Uuid)> {
+    let parsed = match segments(name)[..] {
+        [
+            "careUnits",
+            care_unit,
+            "bookingRequests",
+            id,
+            "notifications",
+            notification,
+        ] => request_key(care_unit, id).zip(uuid(notification)),
+        _ => None,
+    };
+    let form = "must be careUnits/{HSA-id}/bookingRequests/{uuid}/notifications/{uuid}";
+    named(parsed, name, form, field, violations)
+}
+
+/// The segments of a name; the last of seven holds whatever is left, and no name has so many.
+fn segments(name: &str) -> Vec<&str> {
+    name.splitn(7, '/').collect()
+}
+
+fn request_key(care_unit: &str, id: &str) -> Option<RequestKey> {
+    Some(RequestKey {
+        care_unit: HsaId::parse(care_unit)?,
+        id: uuid(id)?,
+    })
+}
+
+/// A UUID with its hyphens, in any case. Of the forms that the crate reads, it alone has 36 bytes.
+fn uuid(text: &str) -> Option<Uuid> {
+    Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
+}
+
+fn named<T>(
+    parsed: Option<T>,
+    name: &str,
+    form: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<T> {
+    if name.is_empty() {
+        return violations.require(field);
+    }
+    if parsed.is_none() {
+        violations.add(field, form);
+    }
+    parsed
+}
+
+/// The field `care_units`: at most `max` names, in order and each once.
+fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -> Vec<HsaId> {
+    if names.len() > max {
+        violations.add("care_units", format!("must be at most {max}"));
+        return Vec::new();
+    }
+    let parsed: BTreeSet<_> = names
+        .iter()
+        .enumerate()
+        .filter_map(|(i, name)| parse_care_unit_name(name, &format!("care_units[{i}]"), violations))
+        .collect();
+    parsed.into_iter().collect()
+}
+
+fn parse_request_id(text: &str, violations: &mut Violations) -> Option<Uuid> {
+    named(
+        uuid(text),
+        text,
+        "must be a UUID with hyphens",
+        "request_id",
+        violations,
+    )
+}
+
+fn parse_page_size(page_size: i32, violations: &mut Violations) -> u32 {
+    match u32::try_from(page_size) {
+        Ok(0) => PAGE_SIZE_DEFAULT,
+        Ok(size) => size.min(PAGE_SIZE_MAX),
+        Err(_) => {
+            violations.add("page_size", "must not be negative");
+            PAGE_SIZE_DEFAULT
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "018f3a5e-7a1b-7c3d-8e9f-0123456789ab";
+
+    /// What a parser of one field gives, and which fields it names.
+    pub(super) fn outcome<T>(parse: impl FnOnce(&mut Violations) -> T) -> (T, Vec<String>) {
+        let mut violations = Violations::default();
+        let parsed = parse(&mut violations);
+        (parsed, fields(violations))
+    }
+
+    /// The fields that faults name, in order.
+    pub(super) fn fields(violations: Violations) -> Vec<String> {
+        let found = violations.into_vec().into_iter();
+        found.map(|violation| violation.field).collect()
+    }
+
+    #[test]
+    fn a_name_that_was_rendered_is_parsed_back() {
+        let key = request_key("SE2321000131-P1", ID).unwrap();
+        let message = Uuid::from_u128(7);
+        let unit = care_unit_name(&key.care_unit);
+        assert_eq!(unit, "careUnits/SE2321000131-P1");
+        let (parsed, faults) = outcome(|v| parse_care_unit_name(&unit, "parent", v));
+        assert_eq!((parsed.as_ref(), faults.len()), (Some(&key.care_unit), 0));
+        let (parsed, _) = outcome(|v| parse_request_name(&request_name(&key), "name", v));
+        assert_eq!(parsed.as_ref(), Some(&key));
+        let name = notification_name(&key, message);
+        let (parsed, _) = outcome(|v| parse_notification_name(&name, "name", v));
+        assert_eq!(parsed, Some((key, message)));
+    }
+
+    #[test]
+    fn a_request_is_named_in_any_case_of_its_ids_and_in_one_form() {
+        let good = format!(
+            "careUnits/se2321000131-p1/bookingRequests/{}",
+            ID.to_uppercase()
+        );
+        let (parsed, faults) = outcome(|v| parse_request_name(&good, "name", v));
+        assert_eq!(
+            (parsed, faults.len()),
+            (request_key("SE2321000131-P1", ID), 0)
+        );
+        let simple = ID.replace('-', "");
+        for bad in [
+            String::new(),
+            "careUnits/SE2321000131-P1".into(),
+            format!("careunits/SE2321000131-P1/bookingRequests/{ID}"),
+            format!("careUnits/SE232100013-P1/bookingRequests/{ID}"),
+            format!("careUnits/SE2321000131-P1/bookingRequests/{simple}"),
+            format!("careUnits/SE2321000131-P1/bookingRequests/{{{ID}}}"),
+            format!("careUnits/SE2321000131-P1/bookingRequests/{ID}/"),
+            format!("/careUnits/SE2321000131-P1/bookingRequests/{ID}"),
+            format!("careUnits/SE2321000131-P1/bookingRequests/{ID}/notifications/{ID}"),
+            format!("careUnits/-/bookingRequests/{ID}"),
+        ] {
+            let (parsed, faults) = outcome(|v| parse_request_name(&bad, "name", v));
+            assert_eq!((parsed, faults), (None, vec!["name".into()]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_repeat_is_of_the_same_call_with_the_same_content() {
+        let content = |name: &str| v1::GetBookingRequestRequest { name: name.into() };
+        let hash = |rpc, name| Write::new(Uuid::nil(), rpc, &content(name), ()).content_hash;
+        assert_eq!(hash("Cancel", "a"), hash("Cancel", "a"));
+        assert_ne!(hash("Cancel", "a"), hash("Change", "a"));
+        assert_ne!(hash("Cancel", "a"), hash("Cancel", "b"));
+    }
+
+    #[test]
+    fn a_page_size_has_a_default_and_a_maximum() {
+        for (given, taken) in [(0, 50), (1, 1), (500, 500), (501, 500), (i32::MAX, 500)] {
+            assert_eq!(outcome(|v| parse_page_size(given, v)), (taken, vec![]));
+        }
+        assert_eq!(outcome(|v| parse_page_size(-1, v)).1, ["page_size"]);
+    }
+
+    #[test]
+    fn care_units_come_in_order_and_each_once() {
+        let names = ["SE2321000131-P2", "SE2321000131-p1", "se2321000131-P2"];
+        let names = names.map(|id| format!("careUnits/{id}"));
+        let (parsed, faults) = outcome(|v| parse_care_units(&names, 3, v));
+        let parsed: Vec<_> = parsed.iter().map(HsaId::as_str).collect();
+        assert_eq!(parsed, ["SE2321000131-P1", "SE2321000131-P2"]);
+        assert!(faults.is_empty());
+        assert_eq!(
+            outcome(|v| parse_care_units(&names, 2, v)).1,
+            ["care_units"]
+        );
+    }
+
+    #[test]
+    fn no_more_faults_are_named_than_an_answer_can_carry() {
+        let (_, faults) = outcome(|v| (0..100).for_each(|i| v.add(format!("f[{i}]"), "is bad")));
+        assert_eq!(faults.len(), VIOLATIONS_MAX);
+    }
+}

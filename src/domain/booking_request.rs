@@ -394,7 +394,8 @@ impl BookingRequest {
 
     /// Whether the period has passed at `now`.
     pub fn period_has_passed(&self, now: Instant) -> bool {
-        self.expires_at().is_some_and(|expires_at| expires_at <= now)
+        self.expires_at()
+            .is_some_and(|expires_at| expires_at <= now)
     }
 
     /// The state as it is to be shown at `now`.
@@ -451,7 +452,12 @@ impl BookingRequest {
                 actions
             }
             ShownState::NoResponse | ShownState::Expired => {
-                vec![ChangeToInvitation, RecordBooking, RecordPatientContact, Cancel]
+                vec![
+                    ChangeToInvitation,
+                    RecordBooking,
+                    RecordPatientContact,
+                    Cancel,
+                ]
             }
             ShownState::Booked | ShownState::Declined => {
                 vec![ChangeToInvitation, RecordBooking, Cancel]
@@ -465,7 +471,11 @@ impl BookingRequest {
     pub fn warnings(&self, reminders_skipped: bool) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
-        if self.is_open() && start.zip(self.care_guarantee_date).is_some_and(|(s, g)| s > g) {
+        if self.is_open()
+            && start
+                .zip(self.care_guarantee_date)
+                .is_some_and(|(s, g)| s > g)
+        {
             warnings.push(Warning::CareGuaranteeExceeded);
         }
         if reminders_skipped {

@@ -183,7 +183,10 @@ mod tests {
             let at = utc.parse::<Instant>().unwrap();
             assert_eq!(end_of(date(day)), at);
             assert_eq!(civil_date(at), add_days(date(day), 1));
-            assert_eq!(civil_date(at - chrono::Duration::microseconds(1)), date(day));
+            assert_eq!(
+                civil_date(at - chrono::Duration::microseconds(1)),
+                date(day)
+            );
         }
     }
 

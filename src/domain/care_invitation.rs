@@ -7,9 +7,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::booking_request::{BookingRequest, State};
-use super::calendar::{
-    Instant, add_days, at_clock, civil_date, end_of, subtract_days,
-};
+use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
 use super::history::{Event, HistoryEntry};
 use super::notification::{self, Channel, ChannelReason, Kind, Notification};
 use super::patient::{DigitalReach, PersonalIdType};
@@ -78,6 +76,9 @@ pub struct CareInvitation {
     pub staff_channel: Option<Channel>,
     /// Whether the inbox has failed to reach the patient in this round.
     pub inbox_failed: bool,
+    /// True when it was cancelled in a way that the patient is to be told of, should they turn
+    /// out to have had a message of it.
+    pub withdraw_when_sent: bool,
     /// When silence turns to NO_RESPONSE; none until the last message is out, or while held.
     pub no_response_at: Option<Instant>,
     /// The messages of every round, in the order in which they were planned.
@@ -157,6 +158,7 @@ impl BookingRequest {
             hold: protected.then_some(Hold::ProtectedIdentity),
             staff_channel: None,
             inbox_failed: false,
+            withdraw_when_sent: false,
             no_response_at: None,
             notifications,
         });
@@ -193,6 +195,8 @@ impl BookingRequest {
             cause: None,
             superseded: false,
             read_at: None,
+            unread_at: None,
+            returned_at: None,
         });
     }
 
@@ -321,7 +325,11 @@ impl BookingRequest {
                 message: None,
                 round: invitation.round,
                 kind: next,
-                state: if skipped { ShownState::Skipped } else { ShownState::Projected },
+                state: if skipped {
+                    ShownState::Skipped
+                } else {
+                    ShownState::Projected
+                },
                 channel,
                 channel_reason,
                 due_at,
@@ -330,6 +338,21 @@ impl BookingRequest {
             (kind, before) = (next, due_at);
         }
         shown
+    }
+
+    /// Whether some reminder of the present round, among the messages `shown`, falls after the
+    /// period of an invitation that lives.
+    pub fn skips_a_reminder(&self, shown: &[ShownNotification]) -> bool {
+        let round = self
+            .care_invitation
+            .as_ref()
+            .map(|invitation| invitation.round);
+        self.state == State::Invited
+            && shown.iter().any(|message| {
+                matches!(message.kind, Kind::FirstReminder | Kind::SecondReminder)
+                    && Some(message.round) == round
+                    && message.state == ShownState::Skipped
+            })
     }
 
     /// One planned message as it is to be shown at `now`.

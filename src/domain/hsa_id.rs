@@ -35,9 +35,15 @@ mod tests {
     #[test]
     fn an_hsa_id_is_taken_in_any_case_and_kept_in_capitals() {
         for (text, parsed) in [
-            ("SE2321000131-P000000123457", Some("SE2321000131-P000000123457")),
+            (
+                "SE2321000131-P000000123457",
+                Some("SE2321000131-P000000123457"),
+            ),
             ("se2321000131-p00a", Some("SE2321000131-P00A")),
-            ("SE2321000131-123456789012345678", Some("SE2321000131-123456789012345678")),
+            (
+                "SE2321000131-123456789012345678",
+                Some("SE2321000131-123456789012345678"),
+            ),
             ("SE2321000131-1234567890123456789", None),
             ("SE2321000131-", None),
             ("SE2321000131", None),
@@ -47,7 +53,11 @@ mod tests {
             ("S", None),
             ("Sé2321000131-P1", None),
         ] {
-            assert_eq!(HsaId::parse(text).as_ref().map(HsaId::as_str), parsed, "{text}");
+            assert_eq!(
+                HsaId::parse(text).as_ref().map(HsaId::as_str),
+                parsed,
+                "{text}"
+            );
         }
     }
 }

@@ -19,8 +19,8 @@
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
-pub mod hsa_id;
 pub mod history;
+pub mod hsa_id;
 pub mod notification;
 pub mod patient;
 pub mod slot;

@@ -10,6 +10,7 @@ pub mod lease;
 use chrono::Duration;
 use uuid::Uuid;
 
+use super::booking_request::RequestKey;
 use super::calendar::Instant;
 use super::coded;
 
@@ -144,6 +145,10 @@ pub struct Notification {
     pub superseded: bool,
     /// When the patient read it, if reported.
     pub read_at: Option<Instant>,
+    /// When it was reported to lie unread.
+    pub unread_at: Option<Instant>,
+    /// When it was reported to have come back.
+    pub returned_at: Option<Instant>,
 }
 
 /// A message's being in the hands of a consumer.
@@ -157,6 +162,17 @@ pub struct Lease {
     pub first_at: Instant,
     /// The consumer's answer, if it has given one.
     pub answer: Option<Outcome>,
+}
+
+/// One lease of one message, as a consumer names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRef {
+    /// The request that the message belongs to.
+    pub request: RequestKey,
+    /// The message.
+    pub notification: Uuid,
+    /// The lease. The nil UUID, which names none, when the consumer's text is no token of ours.
+    pub token: Uuid,
 }
 
 impl Notification {

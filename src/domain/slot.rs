@@ -131,18 +131,72 @@ mod tests {
         const NOW: &str = "2026-05-18T06:00:00Z";
         let mine = Some("SE2321000131-P1");
         for (start, end, performer, expected) in [
-            ("2026-05-18T09:30:00Z", "2026-05-18T10:00:00Z", mine, Verdict::Offered),
-            ("2026-05-18T09:45:00Z", "2026-05-18T10:15:00Z", mine, Verdict::TimeOfDay),
-            ("2026-05-18T05:59:59Z", "2026-05-18T07:00:00Z", mine, Verdict::Past),
-            ("2026-05-18T06:00:00Z", "2026-05-18T06:30:00Z", mine, Verdict::Offered),
-            ("2026-06-15T07:00:00Z", "2026-06-15T08:00:00Z", mine, Verdict::OutsidePeriod),
-            ("2026-05-20T07:00:00Z", "2026-05-20T08:00:00Z", mine, Verdict::Weekday),
-            ("2026-05-18T07:00:00Z", "2026-05-18T07:29:59Z", mine, Verdict::TooShort),
-            ("2026-05-18T07:00:00Z", "2026-05-18T07:30:00Z", None, Verdict::Performer),
-            ("2026-05-18T07:00:00Z", "2026-05-18T07:30:00Z", Some("SE2321000131-P2"), Verdict::Performer),
-            ("2026-05-18T07:00:00Z", "2026-05-19T08:00:00Z", mine, Verdict::TimeOfDay),
+            (
+                "2026-05-18T09:30:00Z",
+                "2026-05-18T10:00:00Z",
+                mine,
+                Verdict::Offered,
+            ),
+            (
+                "2026-05-18T09:45:00Z",
+                "2026-05-18T10:15:00Z",
+                mine,
+                Verdict::TimeOfDay,
+            ),
+            (
+                "2026-05-18T05:59:59Z",
+                "2026-05-18T07:00:00Z",
+                mine,
+                Verdict::Past,
+            ),
+            (
+                "2026-05-18T06:00:00Z",
+                "2026-05-18T06:30:00Z",
+                mine,
+                Verdict::Offered,
+            ),
+            (
+                "2026-06-15T07:00:00Z",
+                "2026-06-15T08:00:00Z",
+                mine,
+                Verdict::OutsidePeriod,
+            ),
+            (
+                "2026-05-20T07:00:00Z",
+                "2026-05-20T08:00:00Z",
+                mine,
+                Verdict::Weekday,
+            ),
+            (
+                "2026-05-18T07:00:00Z",
+                "2026-05-18T07:29:59Z",
+                mine,
+                Verdict::TooShort,
+            ),
+            (
+                "2026-05-18T07:00:00Z",
+                "2026-05-18T07:30:00Z",
+                None,
+                Verdict::Performer,
+            ),
+            (
+                "2026-05-18T07:00:00Z",
+                "2026-05-18T07:30:00Z",
+                Some("SE2321000131-P2"),
+                Verdict::Performer,
+            ),
+            (
+                "2026-05-18T07:00:00Z",
+                "2026-05-19T08:00:00Z",
+                mine,
+                Verdict::TimeOfDay,
+            ),
         ] {
-            assert_eq!(verdict(start, end, performer, NOW), expected, "{start} {end}");
+            assert_eq!(
+                verdict(start, end, performer, NOW),
+                expected,
+                "{start} {end}"
+            );
         }
     }
 

@@ -80,7 +80,10 @@ impl BookingRequest {
     }
 
     fn invited_placement(&self) -> (Worklist, Option<Instant>) {
-        let no_response_at = self.care_invitation.as_ref().and_then(|it| it.no_response_at);
+        let no_response_at = self
+            .care_invitation
+            .as_ref()
+            .and_then(|it| it.no_response_at);
         match self.hold() {
             Some(Hold::ProtectedIdentity | Hold::Undeliverable | Hold::Parked) => {
                 (Worklist::ManualHandling, None)

@@ -2,9 +2,7 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::booking_request::{
-    BookingRequest, Form, Origin, RequestKey, State, VisitKind,
-};
+use crate::domain::booking_request::{BookingRequest, Form, Origin, RequestKey, State, VisitKind};
 use crate::domain::calendar::{add_days, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Rules, Violation};
@@ -43,7 +41,11 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let mut record = BookingRequest {
         key: command.key.clone(),
         form: form.clone(),
-        state: if form.booking.is_some() { State::Booked } else { State::Requested },
+        state: if form.booking.is_some() {
+            State::Booked
+        } else {
+            State::Requested
+        },
         care_invitation: None,
         cancel_reason: None,
         care_guarantee_date: care_guarantee_date(form, &context.rules),
@@ -69,7 +71,12 @@ fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
         Some(constraints) => constraints.violations("booking_request.constraints", today, None),
         None => Vec::new(),
     };
-    if form.patient.personal_id.birth_date().is_some_and(|birth| birth > today) {
+    if form
+        .patient
+        .personal_id
+        .birth_date()
+        .is_some_and(|birth| birth > today)
+    {
         violations.push(Violation::new(
             "booking_request.patient.personal_id",
             "holds a date in the future",

@@ -27,34 +27,32 @@ pub struct Answer {
     pub cause: String,
 }
 
-/// What came of an answer.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Acknowledged {
-    /// It is recorded.
-    Recorded(Change),
-    /// It is recorded already, or the message is no longer out and only SENT would count.
-    Unchanged,
-    /// The message is unknown or has been leased anew.
-    Lost,
-}
+/// The message is unknown or has been leased anew: the answer counts for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
 
-/// Takes a consumer's answer. `context.fresh_id` is for the message that may follow.
-pub fn acknowledge(record: &BookingRequest, answer: &Answer, context: &Context) -> Acknowledged {
-    let Some(message) = record.notification(answer.id) else {
-        return Acknowledged::Lost;
-    };
+/// Takes a consumer's answer. `context.fresh_id` is for the message that may follow. `None` when
+/// the answer is recorded already, or the message is no longer out and only SENT would count.
+///
+/// # Errors
+///
+/// [`Lost`].
+pub fn acknowledge(
+    record: &BookingRequest,
+    answer: &Answer,
+    context: &Context,
+) -> Result<Option<Change>, Lost> {
+    let message = record.notification(answer.id).ok_or(Lost)?;
     if !message.has_lease(answer.token) {
-        return Acknowledged::Lost;
+        return Err(Lost);
     }
-    match (answer.outcome, message.is_out()) {
-        (Outcome::Sent, _) if message.state != State::Sent => {
-            Acknowledged::Recorded(sent(record, answer, context))
-        }
-        (Outcome::Retry, true) => Acknowledged::Recorded(retry(record, answer, context)),
+    Ok(match (answer.outcome, message.is_out()) {
+        (Outcome::Sent, _) if message.state != State::Sent => Some(sent(record, answer, context)),
+        (Outcome::Retry, true) => Some(retry(record, answer, context)),
         (Outcome::Sent, _)
         | (Outcome::Retry, false)
-        | (Outcome::Unreachable | Outcome::Park, _) => Acknowledged::Unchanged,
-    }
+        | (Outcome::Unreachable | Outcome::Park, _) => None,
+    })
 }
 
 /// The message has left the house: that is recorded whatever has happened meanwhile, and the next
@@ -90,8 +88,12 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     record.conclude(vec![entry], context)
 }
 
-/// The message waits and is tried again; the count of lapsed leases starts anew.
+/// The message waits and is tried again; the count of lapsed leases starts anew. It ends instead
+/// when the invitation has ended since it was given leave.
 fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+    if record.has_ended(answer.id) {
+        return ended(record, answer, context);
+    }
     let mut change = record.with(answer.id, |message| {
         message.retry_count += 1;
         let delay = answer
@@ -109,7 +111,38 @@ fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change 
     change
 }
 
+/// A message that was on its way when the invitation ended has not left after all.
+fn ended(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+    let mut record = record.clone();
+    if let Some(message) = record.notification_mut(answer.id) {
+        message.state = State::Cancelled;
+        message.cause = Some("NOT_SENT".to_owned());
+        if let Some(lease) = &mut message.lease {
+            lease.answer = Some(answer.outcome);
+        }
+    }
+    let entry = HistoryEntry {
+        notification: Some(answer.id),
+        comment: answer.cause.clone(),
+        ..record.entry(Event::NotificationCancelled, context)
+    };
+    record.conclude(vec![entry], context)
+}
+
 impl BookingRequest {
+    /// Whether the invitation that a message belongs to has ended or given way to a new round.
+    fn has_ended(&self, id: Uuid) -> bool {
+        let live = self.state == booking_request::State::Invited;
+        let round = self.care_invitation.as_ref().map(|it| it.round);
+        self.notification(id)
+            .is_some_and(|message| match message.kind {
+                super::Kind::Withdrawal => false,
+                super::Kind::Invitation
+                | super::Kind::FirstReminder
+                | super::Kind::SecondReminder => !live || round != Some(message.round),
+            })
+    }
+
     /// Plans the message that follows a hand-over in the present round, unless one is planned.
     fn plan_after(&mut self, kind: super::Kind, sent_at: Instant, context: &Context) {
         let planned = self.care_invitation.as_ref().is_some_and(|invitation| {

@@ -4,10 +4,10 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::State;
+use crate::domain::Change;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::Kind;
-use crate::domain::Change;
 
 /// How long a leave lasts at the least.
 pub const LEAVE: Duration = Duration::seconds(60);

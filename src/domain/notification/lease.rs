@@ -37,7 +37,10 @@ pub fn lease(
     let Some(found) = record.notification(id) else {
         return Leased::No;
     };
-    if found.claimable_at.is_none_or(|claimable_at| now < claimable_at) {
+    if found
+        .claimable_at
+        .is_none_or(|claimable_at| now < claimable_at)
+    {
         return Leased::No;
     }
     if found.kind != Kind::Withdrawal && record.period_has_passed(now) {

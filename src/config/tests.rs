@@ -1,0 +1,106 @@
+use clap::CommandFactory;
+
+use super::*;
+
+fn read(line: &[&str]) -> Result<Config, Error> {
+    Config::read([&["care-invitation"], line].concat())
+}
+
+#[test]
+fn the_command_line_is_sound_and_every_flag_is_a_variable_of_its_name() {
+    let command = Cli::command();
+    command.clone().debug_assert();
+    for arg in command.get_arguments() {
+        let name = arg.get_id().as_str();
+        if matches!(name, "help" | "version") {
+            continue;
+        }
+        let variable = format!("CARE_INVITATION_{}", name.to_uppercase());
+        assert_eq!(arg.get_env(), Some(variable.as_ref()), "{name}");
+    }
+}
+
+#[test]
+fn without_a_word_it_serves_on_the_defaults() {
+    let config = read(&[]).expect("the defaults");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(config.database_url.reveal(), "sqlite://care-invitation.db");
+    assert_eq!(config.sandbox_clock, None);
+    assert_eq!(config.send_clock.to_string(), "09:00:00");
+    assert_eq!(config.guarantee_days, 90);
+    assert_eq!(config.log_format, LogFormat::Text);
+    assert_eq!(config.log_level, LevelFilter::INFO);
+}
+
+#[test]
+fn flags_stand_before_the_command_behind_it_or_without_it() {
+    for line in [
+        ["--listen", "[::1]:0", "serve"],
+        ["serve", "--listen", "[::1]:0"],
+        ["--listen=[::1]:0", "--send-clock", "06:00"],
+    ] {
+        let config = read(&line).expect("a good line");
+        assert_eq!(config.listen.to_string(), "[::1]:0", "{line:?}");
+    }
+    assert!(matches!(read(&["work"]), Err(Error::Usage(_))));
+    assert!(matches!(read(&["--port", "1"]), Err(Error::Usage(_))));
+}
+
+#[test]
+fn a_value_is_taken_or_refused() {
+    for (flag, value, good) in [
+        ("--listen", "localhost", false),
+        ("--listen", "127.0.0.1:65536", false),
+        ("--database-url", "sqlite://x.db", true),
+        ("--database-url", "", false),
+        ("--sandbox-clock", "2026-03-02T10:00:00+01:00", true),
+        ("--sandbox-clock", "2026-03-02T09:00:00", false),
+        ("--sandbox-clock", "0001-01-01T00:00:00Z", false),
+        ("--send-clock", "06:00", true),
+        ("--send-clock", "22:00", true),
+        ("--send-clock", "05:59", false),
+        ("--send-clock", "22:01", false),
+        ("--send-clock", "9:00", false),
+        ("--send-clock", "24:00", false),
+        ("--guarantee-days", "1", true),
+        ("--guarantee-days", "3650", true),
+        ("--guarantee-days", "0", false),
+        ("--guarantee-days", "3651", false),
+        ("--guarantee-days", "-1", false),
+        ("--log-format", "json", true),
+        ("--log-format", "JSON", false),
+        ("--log-level", "debug", true),
+        ("--log-level", "loud", false),
+    ] {
+        let config = read(&[&format!("{flag}={value}")]);
+        assert_eq!(config.is_ok(), good, "{flag} {value}");
+    }
+}
+
+#[test]
+fn every_bad_setting_is_named_at_once_and_no_password_is_printed() {
+    let refused = read(&[
+        "--listen=here",
+        "--database-url=mysql://care:s3cret@db/care",
+        "--sandbox-clock=noon",
+        "--send-clock=23:00",
+        "--guarantee-days=many",
+        "--log-format=xml",
+        "--log-level=loud",
+    ]);
+    let text = refused.expect_err("all are bad").to_string();
+    assert!(!text.contains("s3cret"), "{text}");
+    assert_eq!(text.lines().count(), 8, "{text}");
+    for named in [
+        "--listen (CARE_INVITATION_LISTEN) must be an IP address",
+        "--database-url (CARE_INVITATION_DATABASE_URL) must begin with",
+        "--sandbox-clock (CARE_INVITATION_SANDBOX_CLOCK) must be an instant",
+        "--send-clock (CARE_INVITATION_SEND_CLOCK) must be HH:MM",
+        "--guarantee-days (CARE_INVITATION_GUARANTEE_DAYS) must be a number",
+        "--log-format (CARE_INVITATION_LOG_FORMAT) must be text or json",
+        "--log-level (CARE_INVITATION_LOG_LEVEL) must be off",
+    ] {
+        assert!(text.contains(named), "{named} in {text}");
+    }
+    assert_eq!(format!("{:?}", DatabaseUrl("s3cret".into())), "DatabaseUrl");
+}

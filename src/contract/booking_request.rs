@@ -1,0 +1,277 @@
+//! The calls on one booking request, and the request as callers see it.
+
+pub(super) mod booking;
+pub(super) mod constraints;
+pub(super) mod form;
+
+use super::calendar::{render_date, render_instant};
+use super::text::{COMMENT_MAX, is_blank, parse_lines, parse_optional_identifier};
+use super::{
+    Violations, Write, care_invitation, care_unit_name, enums, parse_care_unit_name,
+    parse_request_id, parse_request_name, request_name, v1,
+};
+use crate::domain::Rules;
+use crate::domain::booking_request::cancel::Cancel;
+use crate::domain::booking_request::change_to_invitation::ChangeToInvitation;
+use crate::domain::booking_request::record_booking::RecordBooking;
+use crate::domain::booking_request::{
+    BookingRequest, CancelReason, Form, RequestKey, ShownState, Warning,
+};
+use crate::domain::calendar::Instant;
+use crate::domain::care_invitation::ShownNotification;
+use crate::domain::hsa_id::HsaId;
+
+/// A request that is to be created, before it has an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewRequest {
+    /// The care unit that it will belong to.
+    pub care_unit: HsaId,
+    /// What was registered.
+    pub form: Form,
+    /// Create it although the patient has an open request like it.
+    pub allow_duplicate: bool,
+}
+
+/// Parses CreateBookingRequest.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_create(
+    message: v1::CreateBookingRequestRequest,
+) -> Result<Write<NewRequest>, Violations> {
+    Violations::gather(|violations| {
+        let care_unit = parse_care_unit_name(&message.parent, "parent", violations);
+        let form = form::parse(message.booking_request.as_ref(), violations);
+        let request_id = parse_request_id(&message.request_id, violations);
+        let command = NewRequest {
+            care_unit: care_unit?,
+            form: form?,
+            allow_duplicate: message.allow_duplicate,
+        };
+        let content = v1::CreateBookingRequestRequest {
+            parent: care_unit_name(&command.care_unit),
+            booking_request: Some(form::render(&command.form)),
+            request_id: String::new(),
+            allow_duplicate: command.allow_duplicate,
+        };
+        Some(Write::new(
+            request_id?,
+            "CreateBookingRequest",
+            &content,
+            command,
+        ))
+    })
+}
+
+/// Parses GetBookingRequest.
+///
+/// # Errors
+///
+/// The name is not that of a booking request.
+pub fn parse_get(message: v1::GetBookingRequestRequest) -> Result<RequestKey, Violations> {
+    Violations::gather(|violations| parse_request_name(&message.name, "name", violations))
+}
+
+/// Parses ChangeToInvitation.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_change_to_invitation(
+    message: v1::ChangeToInvitationRequest,
+) -> Result<Write<(RequestKey, ChangeToInvitation)>, Violations> {
+    Violations::gather(|violations| {
+        let key = parse_request_name(&message.name, "name", violations);
+        let request_id = parse_request_id(&message.request_id, violations);
+        let constraints = message
+            .constraints
+            .as_ref()
+            .and_then(|given| constraints::parse(given, violations));
+        let referral_id =
+            parse_optional_identifier(&message.referral_id, "referral_id", violations);
+        let comment = parse_lines(&message.comment, COMMENT_MAX, "comment", violations);
+        let key = key?;
+        let command = ChangeToInvitation {
+            etag: message.etag,
+            constraints,
+            referral_id,
+            comment,
+        };
+        let content = v1::ChangeToInvitationRequest {
+            name: request_name(&key),
+            request_id: String::new(),
+            etag: command.etag.clone(),
+            constraints: command.constraints.as_ref().map(constraints::render),
+            referral_id: command.referral_id.clone().unwrap_or_default(),
+            comment: command.comment.clone(),
+        };
+        Some(Write::new(
+            request_id?,
+            "ChangeToInvitation",
+            &content,
+            (key, command),
+        ))
+    })
+}
+
+/// Parses RecordBooking.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_record_booking(
+    message: v1::RecordBookingRequest,
+) -> Result<Write<(RequestKey, RecordBooking)>, Violations> {
+    Violations::gather(|violations| {
+        let key = parse_request_name(&message.name, "name", violations);
+        let request_id = parse_request_id(&message.request_id, violations);
+        let booking = match &message.booking {
+            Some(given) => booking::parse(given, violations),
+            None => violations.require("booking"),
+        };
+        let key = key?;
+        let command = RecordBooking {
+            etag: message.etag,
+            booking: booking?,
+        };
+        let content = v1::RecordBookingRequest {
+            name: request_name(&key),
+            request_id: String::new(),
+            etag: command.etag.clone(),
+            booking: Some(booking::render(&command.booking)),
+        };
+        Some(Write::new(
+            request_id?,
+            "RecordBooking",
+            &content,
+            (key, command),
+        ))
+    })
+}
+
+/// Parses CancelBookingRequest.
+///
+/// # Errors
+///
+/// Every fault of shape; among them that a reason which needs a comment comes without one.
+pub fn parse_cancel(
+    message: v1::CancelBookingRequestRequest,
+) -> Result<Write<(RequestKey, Cancel)>, Violations> {
+    Violations::gather(|violations| {
+        let key = parse_request_name(&message.name, "name", violations);
+        let request_id = parse_request_id(&message.request_id, violations);
+        let reason = enums::parse(message.reason, "reason", violations);
+        let comment = parse_lines(&message.comment, COMMENT_MAX, "comment", violations);
+        if reason.is_some_and(needs_comment) && is_blank(&comment) {
+            violations.add("comment", "is required with this reason");
+        }
+        let key = key?;
+        let command = Cancel {
+            etag: message.etag,
+            reason: reason?,
+            comment,
+        };
+        let content = v1::CancelBookingRequestRequest {
+            name: request_name(&key),
+            request_id: String::new(),
+            etag: command.etag.clone(),
+            reason: enums::render(command.reason),
+            comment: command.comment.clone(),
+        };
+        Some(Write::new(
+            request_id?,
+            "CancelBookingRequest",
+            &content,
+            (key, command),
+        ))
+    })
+}
+
+fn needs_comment(reason: CancelReason) -> bool {
+    match reason {
+        CancelReason::EnteredInError | CancelReason::Other => true,
+        CancelReason::ReferralWithdrawn
+        | CancelReason::PatientRequest
+        | CancelReason::UnitRequest
+        | CancelReason::PatientDeceased => false,
+    }
+}
+
+/// Parses PreviewNotifications: the care unit, and the form as it would be created.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_preview(
+    message: v1::PreviewNotificationsRequest,
+) -> Result<(HsaId, Form), Violations> {
+    Violations::gather(|violations| {
+        let care_unit = parse_care_unit_name(&message.parent, "parent", violations);
+        let form = form::parse(message.booking_request.as_ref(), violations);
+        care_unit.zip(form)
+    })
+}
+
+/// The messages and warnings of a request that has not been created; its messages have no names.
+pub fn render_preview(
+    record: &BookingRequest,
+    now: Instant,
+    rules: &Rules,
+) -> v1::PreviewNotificationsResponse {
+    let shown = record.shown_notifications(now, rules);
+    let nameless = |message| v1::Notification {
+        name: String::new(),
+        ..care_invitation::render_notification(&record.key, message)
+    };
+    v1::PreviewNotificationsResponse {
+        notifications: shown.iter().map(nameless).collect(),
+        warnings: render_warnings(record, &shown),
+    }
+}
+
+/// A request as it is to be seen at `now`.
+pub fn render(record: &BookingRequest, now: Instant, rules: &Rules) -> v1::BookingRequest {
+    let shown = record.shown_notifications(now, rules);
+    let actions = record.allowed_actions(now);
+    v1::BookingRequest {
+        name: request_name(&record.key),
+        state: render_state(record.shown_state(now)).into(),
+        care_invitation: care_invitation::render(record, &shown),
+        allowed_actions: actions.into_iter().map(enums::render).collect(),
+        warnings: render_warnings(record, &shown),
+        care_guarantee_date: record
+            .care_guarantee_date
+            .map(render_date)
+            .unwrap_or_default(),
+        cancel_reason: enums::render_optional(record.cancel_reason),
+        etag: record.etag(),
+        create_time: Some(render_instant(record.created_at)),
+        update_time: Some(render_instant(record.updated_at)),
+        ..form::render(&record.form)
+    }
+}
+
+/// A shown state on the wire.
+pub(super) fn render_state(state: ShownState) -> v1::booking_request::State {
+    use v1::booking_request::State;
+    match state {
+        ShownState::Requested => State::Requested,
+        ShownState::Invited => State::Invited,
+        ShownState::Booked => State::Booked,
+        ShownState::Declined => State::Declined,
+        ShownState::NoResponse => State::NoResponse,
+        ShownState::Expired => State::Expired,
+        ShownState::Cancelled => State::Cancelled,
+    }
+}
+
+fn render_warnings(record: &BookingRequest, shown: &[ShownNotification]) -> Vec<i32> {
+    let warnings = record.warnings(record.skips_a_reminder(shown));
+    warnings.into_iter().map(enums::render::<Warning>).collect()
+}
+
+#[cfg(test)]
+pub(super) mod samples;
+#[cfg(test)]
+mod tests;

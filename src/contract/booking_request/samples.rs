@@ -1,0 +1,319 @@
+//! Requests for the tests of this folder's neighbours: the smallest valid ones, and any valid form.
+
+use std::ops::RangeInclusive;
+
+use chrono::{DateTime, NaiveDate, Weekday};
+use proptest::option;
+use proptest::prelude::*;
+use unicode_normalization::UnicodeNormalization;
+use uuid::Uuid;
+
+use crate::contract::{care_unit_name, v1};
+use crate::domain::booking_request::create::{Create, create};
+use crate::domain::booking_request::{
+    Booking, BookingRequest, BookingSource, Constraints, Form, Origin, PatientInstructions,
+    Priority, RequestKey, VisitKind, VisitType,
+};
+use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
+use crate::domain::{Context, Rules};
+
+/// The smallest valid invitation, as a caller writes it.
+pub fn wire_form() -> v1::BookingRequest {
+    v1::BookingRequest {
+        patient: Some(v1::Patient {
+            personal_id: "198003012385".into(),
+            personal_id_type: v1::PersonalIdType::Personnummer.into(),
+            ..Default::default()
+        }),
+        origin: Some(v1::booking_request::Origin::Referral(v1::Referral {
+            referral_id: "R-1".into(),
+            decision_date: String::new(),
+        })),
+        visit_kind: v1::VisitKind::NewVisit.into(),
+        visit_type: Some(v1::VisitType {
+            code: "ÖNH".into(),
+            display_name: String::new(),
+        }),
+        purpose: "Öron".into(),
+        summons: true,
+        invitation: true,
+        constraints: Some(v1::BookingConstraints {
+            requested_period: Some(v1::DateInterval {
+                start_date: "2026-05-18".into(),
+                end_date: "2026-06-12".into(),
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+/// The call that creates it.
+pub fn wire_create() -> v1::CreateBookingRequestRequest {
+    v1::CreateBookingRequestRequest {
+        parent: care_unit_name(&key().care_unit),
+        booking_request: Some(wire_form()),
+        request_id: Uuid::from_u128(5).to_string(),
+        allow_duplicate: false,
+    }
+}
+
+/// Which request the samples are.
+pub fn key() -> RequestKey {
+    RequestKey {
+        care_unit: HsaId::parse("SE2321000131-P1").unwrap(),
+        id: Uuid::from_u128(1),
+    }
+}
+
+/// When the samples are made.
+pub fn now() -> Instant {
+    "2026-03-02T09:00:00Z".parse().unwrap()
+}
+
+/// A request made from this form.
+pub fn created(form: Form) -> BookingRequest {
+    let command = Create {
+        key: key(),
+        form,
+        allow_duplicate: false,
+    };
+    let context = Context {
+        now: now(),
+        actor: "SE2321000131-P7".into(),
+        rules: Rules::default(),
+        fresh_id: Uuid::from_u128(100),
+    };
+    create(&command, &context).unwrap().record
+}
+
+/// The smallest invitation.
+pub fn invited() -> BookingRequest {
+    let message = super::parse_create(wire_create()).unwrap();
+    created(message.command.form)
+}
+
+/// The smallest request that is no invitation.
+pub fn record() -> BookingRequest {
+    let message = super::parse_create(wire_create()).unwrap();
+    created(Form {
+        invitation: false,
+        ..message.command.form
+    })
+}
+
+/// Any form that the contract accepts.
+pub fn forms() -> impl Strategy<Value = Form> {
+    let what = (
+        patients(),
+        origins(),
+        select(VisitKind::ALL),
+        visit_types(),
+        line(1..=150),
+    );
+    let texts = (instructions(), text(), select(Priority::ALL));
+    (what, texts, timings()).prop_map(|(what, texts, timing)| {
+        let (patient, origin, visit_kind, visit_type, purpose) = what;
+        let (patient_instructions, internal_comment, priority) = texts;
+        let (summons, invitation, constraints, booking) = timing;
+        Form {
+            patient,
+            origin,
+            visit_kind,
+            visit_type,
+            purpose,
+            patient_instructions,
+            internal_comment,
+            summons,
+            invitation,
+            constraints,
+            booking,
+            priority,
+        }
+    })
+}
+
+type Timing = (bool, bool, Option<Constraints>, Option<Booking>);
+
+/// What depends on each other: the two answers of the form, constraints and booking.
+fn timings() -> impl Strategy<Value = Timing> {
+    prop_oneof![
+        (any::<bool>(), constraints()).prop_map(|(summons, it)| (summons, false, Some(it), None)),
+        constraints().prop_map(|it| (true, true, Some(it), None)),
+        (any::<bool>(), option::of(constraints()), bookings())
+            .prop_map(|(summons, constraints, it)| (summons, false, constraints, Some(it))),
+    ]
+}
+
+fn select<T: Copy + std::fmt::Debug>(values: &'static [T]) -> impl Strategy<Value = T> {
+    proptest::sample::select(values)
+}
+
+fn line(length: RangeInclusive<usize>) -> impl Strategy<Value = String> {
+    let (least, most) = (length.start(), length.end());
+    let pattern = format!("[^\\pC\\s]\\PC{{{},{}}}", least - 1, most - 1);
+    proptest::string::string_regex(&pattern)
+        .unwrap()
+        .prop_map(|text| text.nfc().collect())
+}
+
+fn text() -> impl Strategy<Value = String> {
+    "(\\PC|\n|\t){0,100}".prop_map(|text| text.nfc().collect())
+}
+
+fn identifiers() -> impl Strategy<Value = String> {
+    "[!-~ÅÄÖåäö]([ -~ÅÄÖåäö]{0,62}[!-~ÅÄÖåäö])?"
+}
+
+fn hsa_ids() -> impl Strategy<Value = String> {
+    "SE[0-9]{10}-[0-9A-Z]{1,18}"
+}
+
+fn patients() -> impl Strategy<Value = Patient> {
+    (
+        personal_ids(),
+        option::of(select(Protection::ALL)),
+        option::of(select(DigitalReach::ALL)),
+        "[a-z]{2,3}(-[A-Z]{2})?",
+    )
+        .prop_map(
+            |(personal_id, protection, digital_reach, language)| Patient {
+                personal_id,
+                protection,
+                digital_reach,
+                language,
+            },
+        )
+}
+
+fn personal_ids() -> impl Strategy<Value = PersonalId> {
+    let reserve = "[0-9A-Z]{12}"
+        .prop_map(|number| PersonalId::parse(PersonalIdType::Reservnummer, &number).unwrap());
+    let national = (dates(1900, 2025), 1..=999u32, any::<bool>())
+        .prop_map(|(birth, serial, coordination)| national_id(birth, serial, coordination));
+    prop_oneof![reserve, national]
+}
+
+/// The number with the one check digit that fits.
+fn national_id(birth: NaiveDate, serial: u32, coordination: bool) -> PersonalId {
+    use chrono::Datelike;
+    let (kind, added) = match coordination {
+        true => (PersonalIdType::Samordningsnummer, 60),
+        false => (PersonalIdType::Personnummer, 0),
+    };
+    let day = birth.day() + added;
+    let stem = format!("{:04}{:02}{day:02}{serial:03}", birth.year(), birth.month());
+    (0..10)
+        .find_map(|digit| PersonalId::parse(kind, &format!("{stem}{digit}")).ok())
+        .unwrap()
+}
+
+fn dates(first: i32, last: i32) -> impl Strategy<Value = NaiveDate> {
+    let first = NaiveDate::from_yo_opt(first, 1).unwrap();
+    let last = NaiveDate::from_ymd_opt(last, 12, 31).unwrap();
+    (0..=(last - first).num_days()).prop_map(move |days| first + chrono::Duration::days(days))
+}
+
+fn origins() -> impl Strategy<Value = Origin> {
+    prop_oneof![
+        (identifiers(), option::of(dates(1900, 2200))).prop_map(|(referral_id, decision_date)| {
+            Origin::Referral {
+                referral_id,
+                decision_date,
+            }
+        }),
+        (identifiers(), option::of(identifiers())).prop_map(|(visit_id, referral_id)| {
+            Origin::PreviousVisit {
+                visit_id,
+                referral_id,
+            }
+        }),
+    ]
+}
+
+fn visit_types() -> impl Strategy<Value = VisitType> {
+    let display_names = option::of(line(1..=150)).prop_map(Option::unwrap_or_default);
+    (identifiers(), display_names).prop_map(|(code, display_name)| VisitType { code, display_name })
+}
+
+fn instructions() -> impl Strategy<Value = PatientInstructions> {
+    [text(), text(), text(), text()].prop_map(|texts| {
+        let [
+            visit_length,
+            supplementary,
+            sampling_before_visit,
+            sampling_information,
+        ] = texts;
+        PatientInstructions {
+            visit_length,
+            supplementary,
+            sampling_before_visit,
+            sampling_information,
+        }
+    })
+}
+
+fn constraints() -> impl Strategy<Value = Constraints> {
+    (
+        (dates(1900, 2198), 0..=366i64),
+        proptest::collection::vec(0..7u8, 0..4),
+        windows(),
+        prop_oneof![Just(0), 5..=480u32],
+        proptest::collection::vec(hsa_ids(), 0..=20),
+    )
+        .prop_map(
+            |((first, days), weekdays, time_windows, duration_minutes, performer_ids)| {
+                let last = first + chrono::Duration::days(days);
+                Constraints {
+                    period: Period { first, last },
+                    weekdays: Weekdays::of(weekdays.into_iter().map(weekday)),
+                    time_windows,
+                    duration_minutes,
+                    performer_ids,
+                }
+            },
+        )
+}
+
+fn weekday(day: u8) -> Weekday {
+    Weekday::try_from(day).unwrap()
+}
+
+/// Windows between the boundaries drawn, so that they touch at most, in any order.
+fn windows() -> impl Strategy<Value = Vec<TimeWindow>> {
+    proptest::collection::btree_set(0..=1_440u32, 0..=15)
+        .prop_map(|boundaries| {
+            let boundaries: Vec<_> = boundaries.into_iter().collect();
+            let window = |pair: &[u32]| TimeWindow {
+                start_minute: pair[0],
+                end_minute: pair[1],
+            };
+            boundaries.windows(2).map(window).collect::<Vec<_>>()
+        })
+        .prop_shuffle()
+}
+
+fn bookings() -> impl Strategy<Value = Booking> {
+    (
+        identifiers(),
+        (0..4_000_000_000_000_000i64, 1..86_400_000_000i64),
+        select(BookingSource::ALL),
+        option::of(hsa_ids()),
+        text(),
+    )
+        .prop_map(
+            |(booking_id, (start, length), source, performer_id, override_reason)| {
+                let at = |micros| DateTime::from_timestamp_micros(micros).unwrap();
+                Booking {
+                    booking_id,
+                    start_at: at(start),
+                    end_at: at(start + length),
+                    source,
+                    performer_id,
+                    override_reason,
+                }
+            },
+        )
+}

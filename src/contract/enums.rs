@@ -1,0 +1,166 @@
+//! Values of enums: numbers on the wire, of which zero means that the field is not set.
+//!
+//! Both directions are matches without a catch-all, so that a value that is added on one side
+//! only does not compile.
+
+use super::{Violations, v1};
+use crate::domain::booking_request::{
+    Action, BookingSource, CancelReason, ChangeReason, Priority, VisitKind, Warning,
+};
+use crate::domain::notification::{Channel, ChannelReason, Kind, Outcome};
+use crate::domain::patient::{DigitalReach, PersonalIdType, Protection};
+use crate::domain::worklist::{OrderBy, Worklist};
+
+/// An enum of the domain that has a counterpart on the wire.
+pub(super) trait OnWire: Copy {
+    /// The counterpart.
+    type Wire: TryFrom<i32> + Into<i32>;
+
+    /// The value, if one is set.
+    fn from_wire(wire: Self::Wire) -> Option<Self>;
+
+    /// The counterpart of the value.
+    fn to_wire(self) -> Self::Wire;
+}
+
+/// Pairs an enum of the domain with its counterpart, whose values have the same names.
+macro_rules! on_wire {
+    ($domain:ty = $wire:ty { $($value:ident)+ }) => {
+        impl OnWire for $domain {
+            type Wire = $wire;
+
+            fn from_wire(wire: $wire) -> Option<Self> {
+                match wire {
+                    <$wire>::Unspecified => None,
+                    $(<$wire>::$value => Some(Self::$value),)+
+                }
+            }
+
+            fn to_wire(self) -> $wire {
+                match self {
+                    $(Self::$value => <$wire>::$value,)+
+                }
+            }
+        }
+    };
+}
+
+on_wire!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer Reservnummer });
+on_wire!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
+on_wire!(DigitalReach = v1::DigitalReach { Inbox None });
+on_wire!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });
+on_wire!(Priority = v1::Priority { Routine Urgent Emergency });
+on_wire!(BookingSource = v1::BookingSource { Patient Staff });
+on_wire!(Action = v1::Action {
+    Change ChangeToInvitation RecordBooking RecordPatientContact Cancel ReleaseHold
+});
+on_wire!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
+on_wire!(ChangeReason = v1::ChangeReason {
+    ToCareInvitation PatientRequest UnitRequest Medical Other
+});
+on_wire!(CancelReason = v1::CancelReason {
+    ReferralWithdrawn PatientRequest UnitRequest PatientDeceased EnteredInError Other
+});
+on_wire!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
+on_wire!(Channel = v1::Channel { Inbox Letter });
+on_wire!(ChannelReason = v1::ChannelReason {
+    Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
+});
+on_wire!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
+on_wire!(Worklist = v1::Worklist {
+    BookingRequests CareInvitations FollowUp ManualHandling SlotIssues Declined GuaranteeAtRisk All
+});
+on_wire!(OrderBy = v1::worklist_query::OrderBy {
+    StartDate CreateTime NextNotification Priority CareGuarantee
+});
+
+/// A value that must be set.
+pub(super) fn parse<E: OnWire>(number: i32, field: &str, violations: &mut Violations) -> Option<E> {
+    if number == 0 {
+        return violations.require(field);
+    }
+    parse_optional(number, field, violations)
+}
+
+/// A value that may be left out.
+pub(super) fn parse_optional<E: OnWire>(
+    number: i32,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<E> {
+    match E::Wire::try_from(number) {
+        Ok(wire) => E::from_wire(wire),
+        Err(_) => {
+            violations.add(field, "is not a known value");
+            None
+        }
+    }
+}
+
+/// The number of a value.
+pub(super) fn render<E: OnWire>(value: E) -> i32 {
+    value.to_wire().into()
+}
+
+/// The number of a value, zero for none.
+pub(super) fn render_optional<E: OnWire>(value: Option<E>) -> i32 {
+    value.map_or(0, render)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::outcome;
+    use super::*;
+
+    #[test]
+    fn only_the_numbers_of_the_contract_are_known() {
+        for (number, required, optional) in [
+            (1, Ok(VisitKind::NewVisit), Ok(Some(VisitKind::NewVisit))),
+            (
+                2,
+                Ok(VisitKind::ReturnVisit),
+                Ok(Some(VisitKind::ReturnVisit)),
+            ),
+            (0, Err("is required"), Ok(None)),
+            (3, Err("is not a known value"), Err("is not a known value")),
+            (-1, Err("is not a known value"), Err("is not a known value")),
+        ] {
+            let parsed = Violations::gather(|v| parse(number, "visit_kind", v));
+            assert_eq!(
+                parsed.map_err(first_description),
+                required.map_err(str::to_owned)
+            );
+            let parsed = Violations::gather(|v| Some(parse_optional(number, "visit_kind", v)));
+            assert_eq!(
+                parsed.map_err(first_description),
+                optional.map_err(str::to_owned)
+            );
+        }
+    }
+
+    fn first_description(violations: Violations) -> String {
+        violations.into_vec().remove(0).description
+    }
+
+    #[test]
+    fn every_value_survives_the_wire() {
+        fn survives<E: OnWire + PartialEq + std::fmt::Debug>(values: &[E]) {
+            for value in values {
+                let (parsed, faults) = outcome(|v| parse(render(*value), "field", v));
+                assert_eq!((parsed, faults.len()), (Some(*value), 0));
+            }
+        }
+        survives(PersonalIdType::ALL);
+        survives(Protection::ALL);
+        survives(DigitalReach::ALL);
+        survives(VisitKind::ALL);
+        survives(Priority::ALL);
+        survives(BookingSource::ALL);
+        survives(CancelReason::ALL);
+        survives(Channel::ALL);
+        survives(Outcome::ALL);
+        survives(Worklist::ALL);
+        survives(OrderBy::ALL);
+        assert_eq!(render_optional::<VisitKind>(None), 0);
+    }
+}

@@ -1,0 +1,310 @@
+//! Due messages on their way to consumers, and what consumers answer.
+
+use std::collections::HashSet;
+
+use chrono::Duration;
+use prost_types::Duration as WireDuration;
+use uuid::Uuid;
+
+use super::booking_request::form::{render_instructions, render_visit_type};
+use super::calendar::{parse_duration, parse_optional_instant, render_instant, render_period};
+use super::text::{CAUSE_MAX, parse_lines};
+use super::v1::stream_due_notifications_response::Event;
+use super::{
+    Violations, care_invitation, care_unit_name, enums, notification_name, parse_care_units,
+    parse_notification_name, request_name, uuid, v1,
+};
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::acknowledge::Answer;
+use crate::domain::notification::{Channel, LeaseRef, Notification, Outcome};
+
+/// Care units that a stream may be narrowed to.
+const CARE_UNITS_MAX: usize = 1_000;
+/// Messages in one call beside the stream.
+const LEASES_MAX: usize = 500;
+const OUTSTANDING_DEFAULT: u32 = 100;
+const OUTSTANDING_MAX: u32 = 1_000;
+const LEASE_DEFAULT: Duration = Duration::seconds(60);
+const LEASE_MIN: Duration = Duration::seconds(10);
+const LEASE_MAX: Duration = Duration::hours(1);
+const RETRY_DELAY_MAX: Duration = Duration::days(1);
+
+/// What a consumer wants to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The channels that it serves, each once; never empty.
+    pub channels: Vec<Channel>,
+    /// The care units, in order and each once; none means all that the caller may serve.
+    pub care_units: Option<Vec<HsaId>>,
+    /// How many messages it may hold unanswered, 1 to 1,000.
+    pub max_outstanding: u32,
+    /// How long each lease lasts, 10 seconds to 1 hour.
+    pub lease_duration: Duration,
+    /// End when nothing is due, instead of waiting.
+    pub until_idle: bool,
+}
+
+/// Parses StreamDueNotifications.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_stream(
+    message: v1::StreamDueNotificationsRequest,
+) -> Result<Subscription, Violations> {
+    Violations::gather(|violations| {
+        let channels = parse_channels(&message.channels, violations);
+        let care_units = parse_care_units(&message.care_units, CARE_UNITS_MAX, violations);
+        let max_outstanding = parse_outstanding(message.max_outstanding, violations);
+        let lease_duration = parse_lease_duration(message.lease_duration.as_ref(), violations);
+        Some(Subscription {
+            channels,
+            care_units: (!care_units.is_empty()).then_some(care_units),
+            max_outstanding,
+            lease_duration: lease_duration?,
+            until_idle: message.until_idle,
+        })
+    })
+}
+
+fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<Channel> {
+    let mut named: Vec<Channel> = Vec::new();
+    for (i, number) in numbers.iter().enumerate() {
+        let channel = enums::parse(*number, &format!("channels[{i}]"), violations);
+        named.extend(channel.filter(|channel| !named.contains(channel)));
+    }
+    if named.is_empty() {
+        Channel::ALL.to_vec()
+    } else {
+        named
+    }
+}
+
+fn parse_outstanding(count: i32, violations: &mut Violations) -> u32 {
+    match u32::try_from(count) {
+        Ok(0) => OUTSTANDING_DEFAULT,
+        Ok(count) => count.min(OUTSTANDING_MAX),
+        Err(_) => {
+            violations.add("max_outstanding", "must not be negative");
+            OUTSTANDING_DEFAULT
+        }
+    }
+}
+
+fn parse_lease_duration(
+    duration: Option<&WireDuration>,
+    violations: &mut Violations,
+) -> Option<Duration> {
+    let Some(duration) = duration else {
+        return Some(LEASE_DEFAULT);
+    };
+    let parsed = parse_duration(duration, LEASE_MAX, "lease_duration", violations)?;
+    if parsed < LEASE_MIN {
+        violations.add("lease_duration", "must be at least 10 seconds");
+    }
+    Some(parsed)
+}
+
+/// Parses AuthorizeDispatch, in the order of the call.
+///
+/// # Errors
+///
+/// Every fault of shape; a message that is named twice is one.
+pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<LeaseRef>, Violations> {
+    Violations::gather(|violations| {
+        check_count(message.leases.len(), "leases", violations)?;
+        let mut leases = Leases::default();
+        let parsed = message.leases.iter().enumerate().filter_map(|(i, lease)| {
+            violations.within(format!("leases[{i}]"), |it| leases.parse(lease, it))
+        });
+        Some(parsed.collect())
+    })
+}
+
+/// Parses AcknowledgeNotifications, in the order of the call. What an outcome has no use for is
+/// not looked at: the time with another than SENT, the delay with another than RETRY.
+///
+/// # Errors
+///
+/// Every fault of shape; a message that is named twice is one, and a hand-over after `now`.
+pub fn parse_acknowledge(
+    message: v1::AcknowledgeNotificationsRequest,
+    now: Instant,
+) -> Result<Vec<(RequestKey, Answer)>, Violations> {
+    Violations::gather(|violations| {
+        let given = &message.acknowledgements;
+        check_count(given.len(), "acknowledgements", violations)?;
+        let mut leases = Leases::default();
+        let parsed = given.iter().enumerate().filter_map(|(i, given)| {
+            let field = format!("acknowledgements[{i}]");
+            violations.within(field, |it| parse_answer(given, &mut leases, now, it))
+        });
+        Some(parsed.collect())
+    })
+}
+
+fn check_count(count: usize, field: &str, violations: &mut Violations) -> Option<()> {
+    if (1..=LEASES_MAX).contains(&count) {
+        return Some(());
+    }
+    violations.add(field, format!("must be 1 to {LEASES_MAX}"));
+    None
+}
+
+/// The messages that a call has named so far.
+#[derive(Default)]
+struct Leases(HashSet<(RequestKey, Uuid)>);
+
+impl Leases {
+    /// A token that is no UUID cannot be one of ours: it is unknown, not malformed.
+    fn parse(&mut self, lease: &v1::Lease, violations: &mut Violations) -> Option<LeaseRef> {
+        let named = parse_notification_name(&lease.name, "name", violations);
+        if lease.lease_token.is_empty() {
+            violations.add("lease_token", "is required");
+        }
+        let (request, notification) = named?;
+        if !self.0.insert((request.clone(), notification)) {
+            violations.add("name", "is named before in the same call");
+        }
+        Some(LeaseRef {
+            request,
+            notification,
+            token: uuid(&lease.lease_token).unwrap_or(Uuid::nil()),
+        })
+    }
+}
+
+fn parse_answer(
+    given: &v1::Acknowledgement,
+    leases: &mut Leases,
+    now: Instant,
+    violations: &mut Violations,
+) -> Option<(RequestKey, Answer)> {
+    let lease = match &given.lease {
+        Some(lease) => violations.within("lease", |violations| leases.parse(lease, violations)),
+        None => violations.require("lease"),
+    };
+    let outcome = enums::parse(given.outcome, "outcome", violations);
+    let cause = parse_lines(&given.cause, CAUSE_MAX, "cause", violations);
+    let outcome = outcome?;
+    let (sent_at, retry_delay) = match outcome {
+        Outcome::Sent => (parse_sent_at(given, now, violations), None),
+        Outcome::Retry => (None, parse_retry_delay(given, violations)),
+        Outcome::Unreachable | Outcome::Park => (None, None),
+    };
+    let lease = lease?;
+    let answer = Answer {
+        id: lease.notification,
+        token: lease.token,
+        outcome,
+        sent_at,
+        retry_delay,
+        cause,
+    };
+    Some((lease.request, answer))
+}
+
+fn parse_sent_at(
+    given: &v1::Acknowledgement,
+    now: Instant,
+    violations: &mut Violations,
+) -> Option<Instant> {
+    let sent_at = parse_optional_instant(given.send_time.as_ref(), "send_time", violations)?;
+    if sent_at > now {
+        violations.add("send_time", "must not be in the future");
+    }
+    Some(sent_at)
+}
+
+fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -> Option<Duration> {
+    let delay = given.retry_delay.as_ref()?;
+    parse_duration(delay, RETRY_DELAY_MAX, "retry_delay", violations)
+}
+
+/// A message of `record` for the consumer that has just leased it; none when the record has no
+/// such message or it was never leased.
+pub fn render_due(
+    record: &BookingRequest,
+    notification: Uuid,
+    server_time: Instant,
+) -> Option<v1::StreamDueNotificationsResponse> {
+    let message = record.notification(notification)?;
+    let lease = message.lease.as_ref()?;
+    let form = &record.form;
+    let shown = record.show(message, server_time);
+    let due = v1::DueNotification {
+        notification: Some(care_invitation::render_notification(&record.key, &shown)),
+        lease_token: lease.token.to_string(),
+        lease_expire_time: Some(render_instant(lease.expires_at)),
+        possible_repeat: message.possible_repeat,
+        booking_request: request_name(&record.key),
+        care_unit: care_unit_name(&record.key.care_unit),
+        personal_id: form.patient.personal_id.number().to_owned(),
+        personal_id_type: enums::render(form.patient.personal_id.kind()),
+        protection: enums::render_optional(form.patient.protection),
+        language: form.patient.language.clone(),
+        visit_kind: enums::render(form.visit_kind),
+        requested_period: form.constraints.as_ref().map(|it| render_period(it.period)),
+        previous_send_time: previous_sent_at(record, message).map(render_instant),
+        visit_type: Some(render_visit_type(&form.visit_type)),
+        purpose: form.purpose.clone(),
+        patient_instructions: Some(render_instructions(&form.patient_instructions)),
+    };
+    Some(render_event(Event::Due(due), server_time))
+}
+
+/// When the message before this one in its round was handed over.
+fn previous_sent_at(record: &BookingRequest, message: &Notification) -> Option<Instant> {
+    let invitation = record.care_invitation.as_ref()?;
+    let messages = invitation.notifications.iter();
+    messages
+        .filter(|other| other.round == message.round && other.kind < message.kind)
+        .filter_map(|other| other.sent_at)
+        .max()
+}
+
+/// The message of this name is taken back.
+pub fn render_revoked(name: String, now: Instant) -> v1::StreamDueNotificationsResponse {
+    render_event(Event::Revoked(name), now)
+}
+
+/// A sign of life.
+pub fn render_heartbeat(now: Instant) -> v1::StreamDueNotificationsResponse {
+    render_event(Event::Heartbeat(v1::Heartbeat {}), now)
+}
+
+fn render_event(event: Event, now: Instant) -> v1::StreamDueNotificationsResponse {
+    v1::StreamDueNotificationsResponse {
+        event: Some(event),
+        server_time: Some(render_instant(now)),
+    }
+}
+
+/// Answers AuthorizeDispatch; `expires_at` is when the leave runs out, none without any.
+pub fn render_authorized(
+    authorized: &[LeaseRef],
+    refused: &[LeaseRef],
+    expires_at: Option<Instant>,
+) -> v1::AuthorizeDispatchResponse {
+    let name = |lease: &LeaseRef| notification_name(&lease.request, lease.notification);
+    v1::AuthorizeDispatchResponse {
+        authorized: authorized.iter().map(name).collect(),
+        refused: refused.iter().map(name).collect(),
+        expire_time: expires_at.map(render_instant),
+    }
+}
+
+/// Answers AcknowledgeNotifications with the messages that were lost.
+pub fn render_lost(lost: &[(RequestKey, Uuid)]) -> v1::AcknowledgeNotificationsResponse {
+    v1::AcknowledgeNotificationsResponse {
+        lost: lost
+            .iter()
+            .map(|(key, id)| notification_name(key, *id))
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

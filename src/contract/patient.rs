@@ -1,0 +1,163 @@
+//! The patient. What is said about a bad identity number never repeats it.
+
+use super::enums;
+use super::{Violations, v1};
+use crate::domain::patient::{Patient, PersonalId};
+
+/// The language of a patient for whom none is given.
+const LANGUAGE_DEFAULT: &str = "sv";
+/// Characters in a language tag.
+const LANGUAGE_MAX: usize = 35;
+
+/// The field `patient`, which must be given.
+pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) -> Option<Patient> {
+    let Some(message) = message else {
+        return violations.require("patient");
+    };
+    violations.within("patient", |violations| {
+        let personal_id = parse_personal_id(message, violations);
+        let protection = enums::parse_optional(message.protection, "protection", violations);
+        let digital_reach =
+            enums::parse_optional(message.digital_reach, "digital_reach", violations);
+        let language = parse_language(&message.preferred_language, violations);
+        Some(Patient {
+            personal_id: personal_id?,
+            protection,
+            digital_reach,
+            language,
+        })
+    })
+}
+
+fn parse_personal_id(message: &v1::Patient, violations: &mut Violations) -> Option<PersonalId> {
+    if message.personal_id.is_empty() {
+        violations.add("personal_id", "is required");
+    }
+    let kind = enums::parse(message.personal_id_type, "personal_id_type", violations)?;
+    if message.personal_id.is_empty() {
+        return None;
+    }
+    match PersonalId::parse(kind, &message.personal_id) {
+        Ok(personal_id) => Some(personal_id),
+        Err(description) => {
+            violations.add("personal_id", description);
+            None
+        }
+    }
+}
+
+/// A language tag has the shape of BCP 47, a language of 2 to 8 letters first; whether it is
+/// registered is not looked up.
+fn parse_language(tag: &str, violations: &mut Violations) -> String {
+    if tag.is_empty() {
+        return LANGUAGE_DEFAULT.to_owned();
+    }
+    let mut subtags = tag.split('-');
+    let language = subtags.next().unwrap_or_default();
+    let shaped = tag.len() <= LANGUAGE_MAX
+        && (2..=8).contains(&language.len())
+        && language.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && subtags.all(|subtag| {
+            (1..=8).contains(&subtag.len())
+                && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+    if !shaped {
+        violations.add(
+            "preferred_language",
+            "must be a BCP 47 tag of at most 35 characters",
+        );
+    }
+    tag.to_owned()
+}
+
+/// The patient on the wire.
+pub(super) fn render(patient: &Patient) -> v1::Patient {
+    v1::Patient {
+        personal_id: patient.personal_id.number().to_owned(),
+        personal_id_type: enums::render(patient.personal_id.kind()),
+        protection: enums::render_optional(patient.protection),
+        digital_reach: enums::render_optional(patient.digital_reach),
+        preferred_language: patient.language.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::outcome;
+    use super::*;
+
+    fn patient(kind: v1::PersonalIdType, number: &str) -> v1::Patient {
+        v1::Patient {
+            personal_id: number.into(),
+            personal_id_type: kind.into(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_patient_is_known_by_a_checked_number_and_addressed_in_swedish_unless_told() {
+        let message = patient(v1::PersonalIdType::Personnummer, "198003012385");
+        let (parsed, faults) = outcome(|v| parse(Some(&message), v));
+        let parsed = parsed.unwrap();
+        assert_eq!((parsed.language.as_str(), faults.len()), ("sv", 0));
+        assert_eq!(parsed.personal_id.number(), "198003012385");
+        let (again, _) = outcome(|v| parse(Some(&render(&parsed)), v));
+        assert_eq!(again, Some(parsed));
+    }
+
+    #[test]
+    fn no_fault_repeats_the_number() {
+        use v1::PersonalIdType::{Personnummer, Reservnummer, Samordningsnummer, Unspecified};
+        for (kind, number, faults) in [
+            (Personnummer, "196408233235", vec!["patient.personal_id"]),
+            (Personnummer, "201509160006", vec!["patient.personal_id"]),
+            (Personnummer, "", vec!["patient.personal_id"]),
+            (
+                Samordningsnummer,
+                "197210869924",
+                vec!["patient.personal_id"],
+            ),
+            (Reservnummer, "19a8003012bx", vec!["patient.personal_id"]),
+            (
+                Unspecified,
+                "198003012385",
+                vec!["patient.personal_id_type"],
+            ),
+            (
+                Unspecified,
+                "",
+                vec!["patient.personal_id", "patient.personal_id_type"],
+            ),
+        ] {
+            let message = patient(kind, number);
+            let parsed = Violations::gather(|v| parse(Some(&message), v));
+            let found = parsed.unwrap_err().into_vec();
+            let fields: Vec<_> = found.iter().map(|it| it.field.as_str()).collect();
+            assert_eq!(fields, faults, "{kind:?}");
+            let repeats = |text: &str| !number.is_empty() && text.contains(number);
+            assert!(!found.iter().any(|it| repeats(&it.description)));
+        }
+    }
+
+    #[test]
+    fn a_language_has_the_shape_of_a_tag() {
+        for (tag, good) in [
+            ("sv", true),
+            ("en-GB", true),
+            ("zh-Hant-TW", true),
+            ("sr-Latn-RS-x-private", true),
+            ("s", false),
+            ("svenska-och-engelska", true),
+            ("swedishlanguage", false),
+            ("sv_SE", false),
+            ("sv-", false),
+            ("-sv", false),
+            ("sv--SE", false),
+            ("sv-åäö", false),
+            ("sv-abcdefgh-abcdefgh-abcdefgh-abcdefgh", false),
+        ] {
+            let faults = outcome(|v| parse_language(tag, v)).1;
+            assert_eq!(faults.is_empty(), good, "{tag}");
+        }
+    }
+}

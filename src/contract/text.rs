@@ -1,0 +1,222 @@
+//! Text: kept in Unicode NFC and otherwise as it was written. Limits count code points after that.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::Violations;
+use crate::domain::hsa_id::HsaId;
+
+/// Code points in an identifier of another system.
+const IDENTIFIER_MAX: usize = 64;
+/// Code points in a title, such as the purpose of a visit.
+pub(super) const TITLE_MAX: usize = 200;
+/// Code points in what a consumer says went wrong.
+pub(super) const CAUSE_MAX: usize = 500;
+/// Code points in instructions and comments.
+pub(super) const COMMENT_MAX: usize = 2_000;
+
+/// A text on one line: no control characters.
+pub(super) fn parse_line(
+    text: &str,
+    max: usize,
+    field: &str,
+    violations: &mut Violations,
+) -> String {
+    let text: String = text.nfc().collect();
+    if text.chars().any(char::is_control) {
+        violations.add(field, "must not hold control characters");
+    } else {
+        check_length(&text, max, field, violations);
+    }
+    text
+}
+
+/// A longer text: no control characters but line feed and tab.
+pub(super) fn parse_lines(
+    text: &str,
+    max: usize,
+    field: &str,
+    violations: &mut Violations,
+) -> String {
+    let text: String = text.nfc().collect();
+    let refused = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if text.chars().any(refused) {
+        let description = "must not hold control characters but line feed and tab";
+        violations.add(field, description);
+    } else {
+        check_length(&text, max, field, violations);
+    }
+    text
+}
+
+/// A text on one line that must say something.
+pub(super) fn parse_required_line(
+    text: &str,
+    max: usize,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    if is_blank(text) {
+        return violations.require(field);
+    }
+    Some(parse_line(text, max, field, violations))
+}
+
+/// Whether a text says nothing: it is empty or holds only white space.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn check_length(text: &str, max: usize, field: &str, violations: &mut Violations) {
+    if text.chars().count() > max {
+        violations.add(field, format!("must be at most {max} characters"));
+    }
+}
+
+/// An identifier of another system: 1 to 64 printable characters. Spaces may stand inside it.
+pub(super) fn parse_identifier(
+    text: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    if text.is_empty() {
+        return violations.require(field);
+    }
+    let text: String = text.nfc().collect();
+    let unprintable = |c: char| c.is_control() || (c.is_whitespace() && c != ' ');
+    if text.chars().any(unprintable) || text.starts_with(' ') || text.ends_with(' ') {
+        violations.add(
+            field,
+            "must be printable characters, without space around them",
+        );
+    } else {
+        check_length(&text, IDENTIFIER_MAX, field, violations);
+    }
+    Some(text)
+}
+
+/// An identifier that may be left out.
+pub(super) fn parse_optional_identifier(
+    text: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    parse_identifier(text, field, violations)
+}
+
+/// An HSA-id of a person that may be left out, in capitals.
+pub(super) fn parse_optional_hsa_id(
+    text: &str,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    parse_hsa_id(text, field, violations)
+}
+
+/// An HSA-id of a person, in capitals.
+pub(super) fn parse_hsa_id(text: &str, field: &str, violations: &mut Violations) -> Option<String> {
+    let parsed = HsaId::parse(text);
+    if parsed.is_none() {
+        violations.add(field, "must be an HSA-id");
+    }
+    parsed.map(|id| id.as_str().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::outcome;
+    use super::*;
+
+    #[test]
+    fn text_is_kept_in_nfc_and_counted_after_it() {
+        let decomposed = "o\u{308}".repeat(5);
+        let (text, faults) = outcome(|v| parse_line(&decomposed, 5, "purpose", v));
+        assert_eq!((text.as_str(), faults.len()), ("ööööö", 0));
+        assert_eq!(
+            outcome(|v| parse_line(&decomposed, 4, "purpose", v)).1,
+            ["purpose"]
+        );
+        let outside_the_plane = "\u{1f9e1}".repeat(5);
+        assert!(
+            outcome(|v| parse_line(&outside_the_plane, 5, "purpose", v))
+                .1
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn control_characters_are_refused_but_line_feed_and_tab_in_longer_texts() {
+        for (text, line, lines) in [
+            ("en rad", true, true),
+            (" kant ", true, true),
+            ("två\nrader", false, true),
+            ("en\ttabb", false, true),
+            ("två\r\nrader", false, false),
+            ("nul\0", false, false),
+            ("del\u{7f}", false, false),
+            ("nel\u{85}", false, false),
+        ] {
+            let faults = outcome(|v| parse_line(text, 20, "field", v)).1;
+            assert_eq!(faults.is_empty(), line, "{text:?}");
+            let faults = outcome(|v| parse_lines(text, 20, "field", v)).1;
+            assert_eq!(faults.is_empty(), lines, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_identifier_is_1_to_64_printable_characters() {
+        let (longest, too_long) = ("å".repeat(64), "å".repeat(65));
+        for (text, good) in [
+            ("R-1", true),
+            ("ÖNH LÄK SÄSB nybesök", true),
+            (longest.as_str(), true),
+            (too_long.as_str(), false),
+            ("", false),
+            (" R-1", false),
+            ("R-1 ", false),
+            ("R\n1", false),
+            ("R\u{a0}1", false),
+            ("R\u{0}1", false),
+        ] {
+            let faults = outcome(|v| parse_identifier(text, "field", v)).1;
+            assert_eq!(faults.is_empty(), good, "{text:?}");
+        }
+        assert_eq!(
+            outcome(|v| parse_optional_identifier("", "field", v)),
+            (None, vec![])
+        );
+    }
+
+    #[test]
+    fn a_required_text_says_something() {
+        for (text, good) in [("Öron", true), ("", false), ("  ", false)] {
+            let (parsed, faults) = outcome(|v| parse_required_line(text, 200, "field", v));
+            assert_eq!(
+                (parsed.is_some(), faults.is_empty()),
+                (good, good),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_hsa_id_comes_in_capitals() {
+        let (parsed, _) = outcome(|v| parse_hsa_id("se2321000131-p1", "performer_id", v));
+        assert_eq!(parsed.as_deref(), Some("SE2321000131-P1"));
+        let left_out = outcome(|v| parse_optional_hsa_id("", "performer_id", v));
+        assert_eq!(left_out, (None, vec![]));
+        assert_eq!(
+            outcome(|v| parse_hsa_id("", "performer_id", v)).1,
+            ["performer_id"]
+        );
+        assert_eq!(
+            outcome(|v| parse_hsa_id("P1", "performer_id", v)).1,
+            ["performer_id"]
+        );
+    }
+}

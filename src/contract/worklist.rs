@@ -1,0 +1,218 @@
+//! Lists of open work: what is asked for, and where a page begins.
+
+use uuid::Uuid;
+
+use super::calendar::{parse_period, render_period};
+use super::text::{parse_identifier, parse_optional_identifier};
+use super::{
+    Fault, Violations, care_unit_name, enums, page_token, parse_care_units, parse_page_size, v1,
+};
+use crate::domain::booking_request::{Priority, RequestKey};
+use crate::domain::calendar::Period;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::worklist::{OrderBy, Position, Query, Worklist};
+
+const LIST: &str = "ListWorklist";
+const CARE_UNITS_MAX: usize = 50;
+const VISIT_TYPE_CODES_MAX: usize = 50;
+/// Bytes in the longest HSA-id: `SE`, 10 digits, `-` and 18 more.
+const HSA_ID_BYTES: usize = 31;
+/// Two ranks, the id and the care unit, which is filled up with zeros.
+const POSITION_BYTES: usize = 16 + 16 + HSA_ID_BYTES;
+
+/// A page of a worklist that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListWorklist {
+    /// Which requests, in which order.
+    pub query: Query,
+    /// At most this many.
+    pub page_size: u32,
+    /// Only requests after this place; none for the first page.
+    pub after: Option<Position>,
+}
+
+/// Parses ListWorklist.
+///
+/// # Errors
+///
+/// Every fault of shape; then [`Fault::PageToken`].
+pub fn parse_list(message: v1::ListWorklistRequest) -> Result<ListWorklist, Fault> {
+    let (query, page_size) = Violations::gather(|violations| {
+        let query = parse_query(message.query.as_ref(), violations);
+        let page_size = parse_page_size(message.page_size, violations);
+        Some((query?, page_size))
+    })?;
+    let after = page_token::parse(LIST, &render_query(&query), &message.page_token)?;
+    let after = after.map(|bytes| position_of(&bytes).ok_or(Fault::PageToken));
+    Ok(ListWorklist {
+        query,
+        page_size,
+        after: after.transpose()?,
+    })
+}
+
+/// Parses WatchWorklist.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_watch(message: v1::WatchWorklistRequest) -> Result<Query, Violations> {
+    Violations::gather(|violations| parse_query(message.query.as_ref(), violations))
+}
+
+/// Parses CountWorklists: 1 to 50 care units, in order and each once.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_count(message: v1::CountWorklistsRequest) -> Result<Vec<HsaId>, Violations> {
+    Violations::gather(|violations| Some(parse_units(&message.care_units, violations)))
+}
+
+fn parse_query(message: Option<&v1::WorklistQuery>, violations: &mut Violations) -> Option<Query> {
+    let Some(message) = message else {
+        return violations.require("query");
+    };
+    violations.within("query", |violations| parse_filters(message, violations))
+}
+
+fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Option<Query> {
+    let worklist = enums::parse(message.worklist, "worklist", violations);
+    let narrow = !message.personal_id.is_empty() || !message.referral_id.is_empty();
+    if worklist == Some(Worklist::All) && !narrow {
+        violations.add(
+            "worklist",
+            "needs personal_id or referral_id to list every request",
+        );
+    }
+    let care_units = parse_units(&message.care_units, violations);
+    let visit_kind = enums::parse_optional(message.visit_kind, "visit_kind", violations);
+    let visit_type_codes = parse_codes(&message.visit_type_codes, violations);
+    let personal_id = parse_personal_id(&message.personal_id, violations);
+    let period = parse_filter_period(message.requested_period.as_ref(), violations);
+    let priority = enums::parse_optional(message.minimum_priority, "minimum_priority", violations);
+    let order_by = enums::parse_optional(message.order_by, "order_by", violations);
+    let referral_id = parse_optional_identifier(&message.referral_id, "referral_id", violations);
+    Some(Query {
+        worklist: worklist?,
+        care_units,
+        visit_kind,
+        visit_type_codes,
+        personal_id,
+        referral_id,
+        period,
+        minimum_priority: priority.unwrap_or(Priority::Routine),
+        order_by: order_by.unwrap_or(OrderBy::StartDate),
+    })
+}
+
+fn parse_units(names: &[String], violations: &mut Violations) -> Vec<HsaId> {
+    if names.is_empty() {
+        violations.add("care_units", format!("must be 1 to {CARE_UNITS_MAX}"));
+    }
+    parse_care_units(names, CARE_UNITS_MAX, violations)
+}
+
+/// The codes of visit types, in order and each once.
+fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
+    if codes.len() > VISIT_TYPE_CODES_MAX {
+        let description = format!("must be at most {VISIT_TYPE_CODES_MAX}");
+        violations.add("visit_type_codes", description);
+        return Vec::new();
+    }
+    let codes = codes.iter().enumerate();
+    let mut parsed: Vec<_> = codes
+        .filter_map(|(i, code)| {
+            parse_identifier(code, &format!("visit_type_codes[{i}]"), violations)
+        })
+        .collect();
+    parsed.sort();
+    parsed.dedup();
+    parsed
+}
+
+/// The kind of number is not known here, so only the shape that all kinds share is checked.
+fn parse_personal_id(number: &str, violations: &mut Violations) -> Option<String> {
+    if number.is_empty() {
+        return None;
+    }
+    let shaped = number.len() == 12
+        && number
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
+    if !shaped {
+        violations.add("personal_id", "must be 12 digits and capital letters");
+    }
+    Some(number.to_owned())
+}
+
+fn parse_filter_period(
+    interval: Option<&v1::DateInterval>,
+    violations: &mut Violations,
+) -> Option<Period> {
+    interval?;
+    parse_period(interval, "requested_period", violations)
+}
+
+/// The query in its one form, to which page tokens are bound.
+fn render_query(query: &Query) -> v1::WorklistQuery {
+    v1::WorklistQuery {
+        worklist: enums::render(query.worklist),
+        care_units: query.care_units.iter().map(care_unit_name).collect(),
+        visit_kind: enums::render_optional(query.visit_kind),
+        visit_type_codes: query.visit_type_codes.clone(),
+        personal_id: query.personal_id.clone().unwrap_or_default(),
+        requested_period: query.period.map(render_period),
+        minimum_priority: enums::render(query.minimum_priority),
+        order_by: enums::render(query.order_by),
+        referral_id: query.referral_id.clone().unwrap_or_default(),
+    }
+}
+
+/// The token of the page that begins after `position`.
+pub fn next_page_token(query: &Query, position: &Position) -> String {
+    page_token::render(LIST, &render_query(query), &position_bytes(position))
+}
+
+fn position_bytes(position: &Position) -> [u8; POSITION_BYTES] {
+    let [first, second] = position.rank.map(i64::to_be_bytes);
+    let care_unit = position.key.care_unit.as_str().as_bytes();
+    let mut bytes = [0; POSITION_BYTES];
+    bytes[..8].copy_from_slice(&first);
+    bytes[8..16].copy_from_slice(&second);
+    bytes[16..32].copy_from_slice(position.key.id.as_bytes());
+    bytes[32..32 + care_unit.len()].copy_from_slice(care_unit);
+    bytes
+}
+
+fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    let (second, rest) = rest.split_first_chunk()?;
+    let (id, care_unit) = rest.split_first_chunk()?;
+    let care_unit = std::str::from_utf8(care_unit).ok()?;
+    Some(Position {
+        rank: [i64::from_be_bytes(*first), i64::from_be_bytes(*second)],
+        key: RequestKey {
+            care_unit: HsaId::parse(care_unit.trim_end_matches('\0'))?,
+            id: Uuid::from_bytes(*id),
+        },
+    })
+}
+
+/// How many requests each list holds, zeros included. WORKLIST_ALL is not counted.
+pub fn render_counts(counts: &[(Worklist, i64)]) -> v1::CountWorklistsResponse {
+    let lists = Worklist::ALL.iter().filter(|list| **list != Worklist::All);
+    let count_of = |list: Worklist| {
+        let counted = counts.iter().filter(|(counted, _)| *counted == list);
+        v1::WorklistCount {
+            worklist: enums::render(list),
+            count: counted.map(|(_, count)| count).sum(),
+        }
+    };
+    v1::CountWorklistsResponse {
+        counts: lists.copied().map(count_of).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! One consumer's feed: claims what there is room for, hands it on, and waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant as Moment;
+
+use super::window::Window;
+use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_until};
+use crate::domain::Context;
+use crate::domain::notification::{Channel, LeaseRef};
+use crate::store::error::Error;
+use crate::store::{ClaimRequest, Claimed, Committed, LeaseFate};
+
+/// How long a feed is silent at the most.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How many messages one claim asks for at the most, so that no claim keeps the writer long.
+const CLAIM_MAX: usize = 256;
+
+/// The consumer has gone, the server drains, or the store is broken.
+struct End;
+
+/// What feeds one consumer.
+pub struct Consumer {
+    dispatch: Dispatch,
+    filter: Filter,
+    window: Window,
+    events: mpsc::Sender<Result<Event, Stopped>>,
+    beats: watch::Receiver<()>,
+    commits: broadcast::Receiver<Arc<Committed>>,
+    quiet_since: Moment,
+}
+
+impl Consumer {
+    /// A consumer that has been given nothing yet.
+    pub fn new(
+        dispatch: Dispatch,
+        mut filter: Filter,
+        events: mpsc::Sender<Result<Event, Stopped>>,
+    ) -> Self {
+        if filter.channels.is_empty() {
+            filter.channels = Channel::ALL.to_vec();
+        }
+        Self {
+            window: Window::new(filter.outstanding_max),
+            beats: dispatch.beats.clone(),
+            commits: dispatch.store.commits(),
+            quiet_since: Moment::now(),
+            dispatch,
+            filter,
+            events,
+        }
+    }
+
+    /// Feeds the consumer until it goes, the server drains or, when it asked for that, nothing is
+    /// due.
+    pub async fn run(mut self) {
+        let ended = self.feed().await;
+        if ended.is_err() && self.dispatch.shutdown.is_cancelled() {
+            // A consumer that does not read learns it from the connection's end.
+            let _ = self.events.try_send(Err(Stopped::Draining));
+        }
+    }
+
+    async fn feed(&mut self) -> Result<(), End> {
+        loop {
+            let idle = self.fill().await?;
+            if idle && self.filter.until_idle {
+                return Ok(());
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Claims until there is no room or nothing more is due; says whether it was the latter.
+    async fn fill(&mut self) -> Result<bool, End> {
+        self.beats.mark_unchanged();
+        while self.window.room() > 0 && !self.dispatch.shutdown.is_cancelled() {
+            // Not cut short: what it leases must reach the consumer or be given back.
+            let claimed = self.claim().await?;
+            let more = claimed.more;
+            self.hand_on(claimed).await?;
+            if !more {
+                return Ok(self.window.room() > 0);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn claim(&mut self) -> Result<Claimed, End> {
+        loop {
+            let count = self.window.room().min(CLAIM_MAX);
+            let request = ClaimRequest {
+                channels: self.filter.channels.clone(),
+                care_units: self.filter.care_units.clone(),
+                tokens: (0..count)
+                    .map(|_| self.dispatch.clock.lease_token())
+                    .collect(),
+                lease_duration: self.filter.lease_duration,
+            };
+            match self.dispatch.store.claim(request, self.context()).await {
+                Ok(claimed) => return Ok(claimed),
+                Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
+                    tokio::time::sleep(STORE_PAUSE).await;
+                    self.heartbeat_if_quiet().await?;
+                }
+                Err(error @ (Error::Broken(_) | Error::Refused(_) | Error::RequestIdReused)) => {
+                    self.send(Err(error.into())).await?;
+                    return Err(End);
+                }
+            }
+        }
+    }
+
+    fn context(&self) -> Context {
+        Context {
+            now: self.dispatch.clock.now(),
+            actor: String::new(),
+            rules: self.dispatch.rules,
+            fresh_id: self.dispatch.clock.fresh_id(),
+        }
+    }
+
+    /// Hands leased messages on. Those that cannot be handed on are given back.
+    async fn hand_on(&mut self, claimed: Claimed) -> Result<(), End> {
+        let mut unread = Unread {
+            dispatch: self.dispatch.clone(),
+            leases: claimed
+                .leased
+                .iter()
+                .map(|(_, lease)| lease.clone())
+                .rev()
+                .collect(),
+        };
+        for (record, lease) in claimed.leased {
+            let expires_at = record
+                .notification(lease.notification)
+                .and_then(|message| message.lease.as_ref())
+                .map(|lease| lease.expires_at);
+            if let Some(expires_at) = expires_at {
+                self.window.hold(lease.clone(), expires_at);
+            }
+            let record = Box::new(record);
+            self.send(Ok(Event::Due { record, lease })).await?;
+            unread.leases.pop();
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, event: Result<Event, Stopped>) -> Result<(), End> {
+        tokio::select! {
+            sent = self.events.send(event) => sent.map_err(|_| End)?,
+            () = self.dispatch.shutdown.cancelled() => return Err(End),
+        }
+        self.quiet_since = Moment::now();
+        Ok(())
+    }
+
+    async fn heartbeat_if_quiet(&mut self) -> Result<(), End> {
+        if self.quiet_since.elapsed() >= HEARTBEAT {
+            self.send(Ok(Event::Heartbeat)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until claiming may be worth while again; meanwhile tells what was taken back, and
+    /// that the server lives.
+    async fn wait(&mut self) -> Result<(), End> {
+        loop {
+            let room_before = self.window.room();
+            let clock = self.dispatch.clock.clone();
+            let expiry = self.window.next_expiry();
+            let beat_matters = room_before > 0;
+            tokio::select! {
+                () = self.events.closed() => return Err(End),
+                () = self.dispatch.shutdown.cancelled() => return Err(End),
+                beat = self.beats.changed(), if beat_matters => {
+                    return beat.map_err(|_| End);
+                }
+                commit = self.commits.recv() => self.follow(commit).await?,
+                () = sleep_until(&clock, expiry) => self.window.expire(clock.now()),
+                () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => {
+                    self.heartbeat_if_quiet().await?;
+                }
+            }
+            // A place that has become free may be taken by a message that was due before.
+            if room_before == 0 && self.window.room() > 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn follow(&mut self, commit: Result<Arc<Committed>, RecvError>) -> Result<(), End> {
+        let fates: Vec<(LeaseRef, LeaseFate)> = match commit {
+            Ok(committed) => committed.leases.clone(),
+            Err(RecvError::Lagged(_)) => {
+                let known = self.window.leases();
+                // What cannot be read now is noticed when the leases run out.
+                self.dispatch.store.fates(&known).await.unwrap_or_default()
+            }
+            Err(RecvError::Closed) => return Err(End),
+        };
+        for (lease, fate) in fates {
+            if self.window.follow(&lease, fate) {
+                let revoked = Event::Revoked {
+                    request: lease.request,
+                    notification: lease.notification,
+                };
+                self.send(Ok(revoked)).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Leased messages that are not on their way to the consumer yet, the last first.
+struct Unread {
+    dispatch: Dispatch,
+    leases: Vec<LeaseRef>,
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        give_back(&self.dispatch.store, std::mem::take(&mut self.leases));
+    }
+}

@@ -1,0 +1,224 @@
+//! Waiting: due messages find their consumers, one feed a consumer.
+//!
+//! One pulse a process knows when the next message falls due and wakes all feeds then; a commit
+//! here that makes something due wakes them too. A feed that is woken claims what it has room
+//! for. Nothing is polled while nothing happens.
+
+mod feed;
+mod window;
+
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::Rules;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::{Channel, LeaseRef};
+use crate::store::{self, Store};
+
+/// How many events of a feed may wait for its consumer to read them.
+const UNREAD_MAX: usize = 64;
+/// How long to wait before the store is asked again when it could not answer.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a consumer is told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A message to deliver, under the lease that its record shows.
+    Due {
+        /// The request as it was when the message was leased.
+        record: Box<BookingRequest>,
+        /// The lease.
+        lease: LeaseRef,
+    },
+    /// A message that is taken back.
+    Revoked {
+        /// The request.
+        request: RequestKey,
+        /// The message.
+        notification: Uuid,
+    },
+    /// A sign of life.
+    Heartbeat,
+}
+
+/// Why a feed ended.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The server drains.
+    #[error("the server is stopping")]
+    Draining,
+    /// The store failed in a way that waiting does not mend.
+    #[error(transparent)]
+    Store(#[from] store::error::Error),
+}
+
+/// What a consumer asks for.
+#[derive(Clone, Debug)]
+pub struct Filter {
+    /// Through these channels; none given means all.
+    pub channels: Vec<Channel>,
+    /// Of these care units; `None` means of all.
+    pub care_units: Option<Vec<HsaId>>,
+    /// How many messages may be leased and unanswered.
+    pub outstanding_max: usize,
+    /// How long each lease lasts.
+    pub lease_duration: chrono::Duration,
+    /// End when nothing is due, instead of waiting.
+    pub until_idle: bool,
+}
+
+/// Where feeds are opened. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Dispatch {
+    store: Store,
+    clock: Clock,
+    rules: Rules,
+    beats: watch::Receiver<()>,
+    shutdown: CancellationToken,
+}
+
+impl Dispatch {
+    /// Starts the pulse; it and every feed end when `shutdown` is cancelled.
+    pub fn start(store: Store, clock: Clock, rules: Rules, shutdown: CancellationToken) -> Self {
+        let (beat, beats) = watch::channel(());
+        let pulse = Pulse {
+            store: store.clone(),
+            clock: clock.clone(),
+            beat,
+        };
+        let stop = shutdown.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(pulse.run()).await });
+        Self {
+            store,
+            clock,
+            rules,
+            beats,
+            shutdown,
+        }
+    }
+
+    /// Opens a feed. Messages that its consumer has not read are given back when it is dropped.
+    pub fn feed(&self, filter: Filter) -> Feed {
+        let (events, unread) = mpsc::channel(UNREAD_MAX);
+        let consumer = feed::Consumer::new(self.clone(), filter, events);
+        tokio::spawn(consumer.run());
+        Feed {
+            unread,
+            store: self.store.clone(),
+        }
+    }
+}
+
+/// The events of one consumer, as a stream.
+pub struct Feed {
+    unread: mpsc::Receiver<Result<Event, Stopped>>,
+    store: Store,
+}
+
+impl Stream for Feed {
+    type Item = Result<Event, Stopped>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        self.unread.poll_recv(context)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.unread.close();
+        let mut leases = Vec::new();
+        while let Ok(event) = self.unread.try_recv() {
+            if let Ok(Event::Due { lease, .. }) = event {
+                leases.push(lease);
+            }
+        }
+        give_back(&self.store, leases);
+    }
+}
+
+/// Gives leases back that no consumer has seen. If that fails they run out by themselves.
+fn give_back(store: &Store, leases: Vec<LeaseRef>) {
+    if leases.is_empty() {
+        return;
+    }
+    let store = store.clone();
+    tokio::spawn(async move {
+        if let Err(error) = store.give_back(leases).await {
+            tracing::warn!(%error, "unread messages could not be given back");
+        }
+    });
+}
+
+/// Knows when the next message falls due.
+struct Pulse {
+    store: Store,
+    clock: Clock,
+    beat: watch::Sender<()>,
+}
+
+impl Pulse {
+    async fn run(self) {
+        let mut commits = self.store.commits();
+        let mut next = self.next().await;
+        loop {
+            tokio::select! {
+                commit = commits.recv() => match commit {
+                    Ok(committed) if !self.is_due(committed.claimable_at) => {
+                        next = [next, committed.claimable_at].into_iter().flatten().min();
+                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => {
+                        self.beat();
+                        next = self.next().await;
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                () = sleep_until(&self.clock, next) => {
+                    self.beat();
+                    next = self.next().await;
+                }
+            }
+        }
+    }
+
+    fn is_due(&self, at: Option<Instant>) -> bool {
+        at.is_some_and(|at| at <= self.clock.now())
+    }
+
+    fn beat(&self) {
+        self.beat.send_replace(());
+    }
+
+    /// The first instant after now at which something falls due; asks until the store answers.
+    async fn next(&self) -> Option<Instant> {
+        loop {
+            match self.store.next_claimable_at(self.clock.now()).await {
+                Ok(next) => return next,
+                Err(error) => {
+                    tracing::warn!(%error, "the due index could not be read");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Sleeps until `at` by the service's clock; for ever when there is nothing to wait for.
+async fn sleep_until(clock: &Clock, at: Option<Instant>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,199 @@
+//! BookingRequestService.
+
+use tonic::{Request, Response, Status};
+
+use super::auth::Caller;
+use super::{Service, fill_page, status};
+use crate::contract::v1::booking_request_service_server::BookingRequestService;
+use crate::contract::{Write, booking_request, history, v1};
+use crate::domain::booking_request::cancel::cancel;
+use crate::domain::booking_request::change_to_invitation::change_to_invitation;
+use crate::domain::booking_request::create::{Create, create};
+use crate::domain::booking_request::record_booking::record_booking;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::{Change, Context, Refusal};
+use crate::store;
+
+#[tonic::async_trait]
+impl BookingRequestService for Service {
+    async fn create_booking_request(
+        &self,
+        request: Request<v1::CreateBookingRequestRequest>,
+    ) -> Result<Response<v1::CreateBookingRequestResponse>, Status> {
+        let caller = Caller::anonymous();
+        let write = booking_request::parse_create(request.into_inner())?;
+        let call = store_call(&caller, &write);
+        let new = write.command;
+        let command = Create {
+            key: RequestKey {
+                care_unit: new.care_unit,
+                id: self.clock.fresh_id(),
+            },
+            form: new.form,
+            allow_duplicate: new.allow_duplicate,
+        };
+        let (key, form) = (command.key.clone(), command.form.clone());
+        let service = self.clone();
+        let decide = move || create(&command, &service.context(&caller));
+        let record = self.store.insert(call, key, &form, decide).await?;
+        Ok(Response::new(v1::CreateBookingRequestResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn get_booking_request(
+        &self,
+        request: Request<v1::GetBookingRequestRequest>,
+    ) -> Result<Response<v1::GetBookingRequestResponse>, Status> {
+        let key = booking_request::parse_get(request.into_inner())?;
+        let record = self.store.get(&key).await?;
+        Ok(Response::new(v1::GetBookingRequestResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn change_to_invitation(
+        &self,
+        request: Request<v1::ChangeToInvitationRequest>,
+    ) -> Result<Response<v1::ChangeToInvitationResponse>, Status> {
+        let write = booking_request::parse_change_to_invitation(request.into_inner())?;
+        let record = self
+            .change(Caller::anonymous(), write, change_to_invitation)
+            .await?;
+        Ok(Response::new(v1::ChangeToInvitationResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn record_booking(
+        &self,
+        request: Request<v1::RecordBookingRequest>,
+    ) -> Result<Response<v1::RecordBookingResponse>, Status> {
+        let write = booking_request::parse_record_booking(request.into_inner())?;
+        let record = self
+            .change(Caller::anonymous(), write, record_booking)
+            .await?;
+        Ok(Response::new(v1::RecordBookingResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn cancel_booking_request(
+        &self,
+        request: Request<v1::CancelBookingRequestRequest>,
+    ) -> Result<Response<v1::CancelBookingRequestResponse>, Status> {
+        let write = booking_request::parse_cancel(request.into_inner())?;
+        let record = self.change(Caller::anonymous(), write, cancel).await?;
+        Ok(Response::new(v1::CancelBookingRequestResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn preview_notifications(
+        &self,
+        request: Request<v1::PreviewNotificationsRequest>,
+    ) -> Result<Response<v1::PreviewNotificationsResponse>, Status> {
+        let (care_unit, form) = booking_request::parse_preview(request.into_inner())?;
+        let context = self.context(&Caller::anonymous());
+        let command = Create {
+            key: RequestKey {
+                care_unit,
+                id: context.fresh_id,
+            },
+            form,
+            allow_duplicate: true,
+        };
+        let record = create(&command, &context)?.record;
+        let preview = booking_request::render_preview(&record, context.now, &context.rules);
+        Ok(Response::new(preview))
+    }
+
+    async fn list_history(
+        &self,
+        request: Request<v1::ListHistoryRequest>,
+    ) -> Result<Response<v1::ListHistoryResponse>, Status> {
+        let list = history::parse_list_history(request.into_inner())?;
+        let found = self
+            .store
+            .history(&list.key, list.after, list.page_size + 1)
+            .await?;
+        let found = found.iter();
+        let rendered =
+            found.map(|(ordinal, entry)| (*ordinal, history::render_history(&list.key, entry)));
+        let (entries, last) = fill_page(rendered, list.page_size);
+        let next = last.map(|ordinal| history::next_page_token(&list.key, ordinal));
+        Ok(Response::new(v1::ListHistoryResponse {
+            entries,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+
+    async fn change_booking_request(
+        &self,
+        _request: Request<v1::ChangeBookingRequestRequest>,
+    ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
+        Err(status::unimplemented())
+    }
+
+    async fn record_patient_contact(
+        &self,
+        _request: Request<v1::RecordPatientContactRequest>,
+    ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
+        Err(status::unimplemented())
+    }
+
+    async fn release_hold(
+        &self,
+        _request: Request<v1::ReleaseHoldRequest>,
+    ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
+        Err(status::unimplemented())
+    }
+
+    async fn update_patient(
+        &self,
+        _request: Request<v1::UpdatePatientRequest>,
+    ) -> Result<Response<v1::UpdatePatientResponse>, Status> {
+        Err(status::unimplemented())
+    }
+
+    async fn evaluate_slots(
+        &self,
+        _request: Request<v1::EvaluateSlotsRequest>,
+    ) -> Result<Response<v1::EvaluateSlotsResponse>, Status> {
+        Err(status::unimplemented())
+    }
+}
+
+/// What a verb of the domain is.
+type Verb<C> = fn(&BookingRequest, &C, &Context) -> Result<Change, Refusal>;
+
+impl Service {
+    /// Changes a stored request by a verb. What time it is is asked when the verb is carried out,
+    /// so that what is recorded later is never dated earlier.
+    async fn change<C: Send + 'static>(
+        &self,
+        caller: Caller,
+        write: Write<(RequestKey, C)>,
+        verb: Verb<C>,
+    ) -> Result<BookingRequest, Status> {
+        let call = store_call(&caller, &write);
+        let (key, command) = write.command;
+        let service = self.clone();
+        let decide =
+            move |record: &BookingRequest| verb(record, &command, &service.context(&caller));
+        Ok(self.store.update(call, key, decide).await?)
+    }
+
+    /// A request as it is to be seen now.
+    fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
+        booking_request::render(record, self.clock.now(), &self.rules)
+    }
+}
+
+fn store_call<C>(caller: &Caller, write: &Write<C>) -> store::Call {
+    store::Call {
+        caller: caller.subject.clone(),
+        id: write.request_id,
+        hash: write.content_hash,
+    }
+}

@@ -1,0 +1,115 @@
+//! What is served, as descriptors: the source of reflection, of the names in health, and of what
+//! the boundary knows of a method.
+
+use prost::Message;
+use prost_types::{FileDescriptorProto, FileDescriptorSet};
+use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
+use tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET as REFLECTION;
+use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_ALPHA;
+use tonic_reflection::server::{Builder, v1, v1alpha};
+use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DETAILS;
+
+use super::boundary::Methods;
+use crate::clock::Clock;
+use crate::contract::DESCRIPTOR_SET;
+
+/// The package that exists with a sandbox clock only.
+const SANDBOX_PACKAGE: &str = "careinvitation.sandbox.v1";
+
+/// The contract as far as it is served: an encoded `FileDescriptorSet`, comments kept.
+#[derive(Clone, Debug)]
+pub struct Descriptors(Vec<u8>);
+
+/// A `FileDescriptorSet` whose files are left as they were written, options and comments included.
+#[derive(prost::Message)]
+struct Files {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    file: Vec<Vec<u8>>,
+}
+
+impl Descriptors {
+    /// What a server with this clock serves.
+    pub fn served_with(clock: &Clock) -> Self {
+        let mut files = Files::decode(DESCRIPTOR_SET).expect("build.rs wrote a descriptor set");
+        files.file.retain(|file| {
+            let file = FileDescriptorProto::decode(&**file).expect("build.rs wrote descriptors");
+            clock.is_sandbox() || file.package() != SANDBOX_PACKAGE
+        });
+        Self(files.encode_to_vec())
+    }
+
+    /// The full names of our services.
+    pub fn services(&self) -> Vec<String> {
+        let set = FileDescriptorSet::decode(&*self.0).expect("it was encoded here");
+        let named = set.file.iter().flat_map(|file| {
+            let services = file.service.iter();
+            services.map(|service| format!("{}.{}", file.package(), service.name()))
+        });
+        named.collect()
+    }
+
+    /// Every method, those of health and reflection included.
+    pub fn methods(&self) -> Methods {
+        let sets = [&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA];
+        Methods::of(sets).expect("they are descriptor sets")
+    }
+
+    /// Reflection as newer clients ask for it.
+    pub fn reflection(&self) -> v1::ServerReflectionServer<impl v1::ServerReflection> {
+        self.builder().build_v1().expect("they are descriptor sets")
+    }
+
+    /// Reflection as older clients ask for it.
+    pub fn reflection_alpha(
+        &self,
+    ) -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
+        self.builder()
+            .build_v1alpha()
+            .expect("they are descriptor sets")
+    }
+
+    /// With the messages in which failures tell their details, so that clients can print them.
+    fn builder(&self) -> Builder<'_> {
+        Builder::configure()
+            .register_encoded_file_descriptor_set(&self.0)
+            .register_encoded_file_descriptor_set(HEALTH)
+            .register_encoded_file_descriptor_set(ERROR_DETAILS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALWAYS: [&str; 3] = [
+        "careinvitation.v1.BookingRequestService",
+        "careinvitation.v1.NotificationService",
+        "careinvitation.v1.WorklistService",
+    ];
+
+    #[test]
+    fn the_clock_service_exists_with_a_sandbox_clock_only() {
+        let mut services = Descriptors::served_with(&Clock::real()).services();
+        services.sort();
+        assert_eq!(services, ALWAYS);
+        let start = "2026-03-02T09:00:00Z".parse().expect("a test instant");
+        let mut services = Descriptors::served_with(&Clock::sandbox(start)).services();
+        services.sort();
+        assert_eq!(services[0], "careinvitation.sandbox.v1.ClockService");
+        assert_eq!(services[1..], ALWAYS);
+    }
+
+    #[test]
+    fn comments_are_kept() {
+        let Descriptors(bytes) = Descriptors::served_with(&Clock::real());
+        let set = FileDescriptorSet::decode(&*bytes).expect("it was encoded here");
+        let commented = set
+            .file
+            .iter()
+            .filter(|file| file.package() == "careinvitation.v1");
+        for file in commented {
+            let info = file.source_code_info.as_ref().expect("comments are kept");
+            assert!(info.location.iter().any(|it| it.leading_comments.is_some()));
+        }
+    }
+}

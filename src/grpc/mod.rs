@@ -1,0 +1,123 @@
+//! The services, as gRPC has them. A handler parses, asks the store once, and renders; what there
+//! is to decide is the domain's.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `boundary` | what holds for every call: deadlines, limits, spans, failures below the handlers |
+//! | `status` | failures in the contract's words; the only file with status codes |
+//! | `auth` | who calls |
+//! | `descriptors` | what is served, for reflection, health and the boundary |
+//! | `…_service` | a service each |
+
+pub mod auth;
+mod booking_request_service;
+pub mod boundary;
+mod clock_service;
+pub mod descriptors;
+mod notification_service;
+pub mod status;
+mod worklist_service;
+
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::service::Routes;
+
+use crate::clock::Clock;
+use crate::contract::sandbox_v1::clock_service_server::ClockServiceServer;
+use crate::contract::v1::booking_request_service_server::BookingRequestServiceServer;
+use crate::contract::v1::notification_service_server::NotificationServiceServer;
+use crate::contract::v1::worklist_service_server::WorklistServiceServer;
+use crate::dispatch::Dispatch;
+use crate::domain::{Context, Rules};
+use crate::store::Store;
+use auth::Caller;
+
+/// The largest message that is taken.
+const MESSAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// The most that a page holds, so that it stays under the 4 MB that clients take by default.
+const PAGE_BYTES_MAX: usize = 3 * 1_000 * 1_000;
+
+/// What all services work with; each is a trait that it has.
+#[derive(Clone)]
+pub struct Service {
+    /// Where requests are kept.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// What the region has settled.
+    pub rules: Rules,
+    /// Where due messages come from.
+    pub dispatch: Dispatch,
+}
+
+impl Service {
+    /// The services, each under its name; the clock's only when it can be moved.
+    pub fn routes(&self) -> Routes {
+        let service = Arc::new(self.clone());
+        let requests = BookingRequestServiceServer::from_arc(service.clone());
+        let worklists = WorklistServiceServer::from_arc(service.clone());
+        let notifications = NotificationServiceServer::from_arc(service.clone());
+        let routes = Routes::new(requests.max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(worklists.max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        if !self.clock.is_sandbox() {
+            return routes;
+        }
+        let clock = ClockServiceServer::from_arc(service);
+        routes.add_service(clock.max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// What a decision of this caller may know, as of now.
+    fn context(&self, caller: &Caller) -> Context {
+        Context {
+            now: self.clock.now(),
+            actor: caller.subject.clone(),
+            rules: self.rules,
+            fresh_id: self.clock.fresh_id(),
+        }
+    }
+}
+
+/// Fills a page with up to `size` of what was found, fewer when it would pass 3 MB, but one at
+/// least; and says where it ends when there is more.
+fn fill_page<P, M: Message>(
+    found: impl IntoIterator<Item = (P, M)>,
+    size: u32,
+) -> (Vec<M>, Option<P>) {
+    let mut page = Vec::new();
+    let mut last = None;
+    let mut bytes = 0;
+    for (position, message) in found {
+        bytes += message.encoded_len();
+        let room = page.len() < size as usize && bytes <= PAGE_BYTES_MAX;
+        if !room && last.is_some() {
+            return (page, last);
+        }
+        page.push(message);
+        last = Some(position);
+    }
+    (page, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_at_its_size_or_at_three_megabytes_but_is_not_empty() {
+        for (lengths, size, kept, last) in [
+            (vec![], 2, 0, None),
+            (vec![9, 9], 2, 2, None),
+            (vec![9, 9, 9], 2, 2, Some(1)),
+            (vec![1_600_000, 1_300_000, 200_000], 9, 2, Some(1)),
+            (vec![1_600_000, 1_600_000, 9], 9, 1, Some(0)),
+            (vec![4_000_000, 9], 9, 1, Some(0)),
+            (vec![4_000_000], 9, 1, None),
+        ] {
+            let found = lengths.iter().map(|length| "x".repeat(*length)).enumerate();
+            let (page, end) = fill_page(found, size);
+            assert_eq!((page.len(), end), (kept, last), "{lengths:?}");
+        }
+    }
+}

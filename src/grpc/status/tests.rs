@@ -1,0 +1,245 @@
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::booking_request::RequestKey;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::slot::Verdict;
+
+/// Code, reason and metadata (`key=value`, sorted) of a status.
+fn read(status: &Status) -> (Code, String, Vec<String>) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("every failure says its reason");
+    assert_eq!(info.domain, DOMAIN);
+    let mut metadata: Vec<_> = info
+        .metadata
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    metadata.sort();
+    (status.code(), info.reason.clone(), metadata)
+}
+
+#[test]
+fn every_reason_has_a_name_without_its_prefix() {
+    for number in 0..=21 {
+        let reason = ErrorReason::try_from(number).expect("a reason");
+        assert!(!name(reason).starts_with("ERROR_REASON"), "{reason:?}");
+    }
+    assert!(
+        ErrorReason::try_from(22).is_err(),
+        "a new reason: name it here"
+    );
+}
+
+#[test]
+fn every_refusal_has_its_code_reason_and_metadata() {
+    let key = RequestKey {
+        care_unit: HsaId::trusted("SE2321000131-P1".into()),
+        id: Uuid::nil(),
+    };
+    let conflict = Refusal::StateConflict {
+        state: ShownState::Booked,
+        allowed: vec![
+            Action::RecordBooking,
+            Action::ChangeToInvitation,
+            Action::Cancel,
+        ],
+    };
+    let booked = Refusal::AlreadyBooked {
+        booking_id: "B-1".into(),
+    };
+    let precondition = Code::FailedPrecondition;
+    for (refusal, code, reason, metadata) in [
+        (
+            Refusal::Invalid(vec![]),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+            vec![],
+        ),
+        (
+            Refusal::NotFound,
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            vec![],
+        ),
+        (
+            Refusal::EtagMismatch,
+            Code::Aborted,
+            "ETAG_MISMATCH",
+            vec![],
+        ),
+        (
+            Refusal::AlreadyInvitation,
+            precondition,
+            "ALREADY_INVITATION",
+            vec![],
+        ),
+        (
+            Refusal::ReferralRequired,
+            precondition,
+            "REFERRAL_REQUIRED",
+            vec![],
+        ),
+        (Refusal::PeriodPassed, precondition, "PERIOD_PASSED", vec![]),
+        (
+            conflict,
+            precondition,
+            "STATE_CONFLICT",
+            vec![
+                "allowed_actions=CANCEL,CHANGE_TO_INVITATION,RECORD_BOOKING",
+                "state=BOOKED",
+            ],
+        ),
+        (Refusal::NotSent, precondition, "STATE_CONFLICT", vec![]),
+        (
+            Refusal::OutsideConstraints(Verdict::Weekday),
+            precondition,
+            "OUTSIDE_CONSTRAINTS",
+            vec!["verdict=WEEKDAY"],
+        ),
+        (
+            booked,
+            Code::AlreadyExists,
+            "ALREADY_BOOKED",
+            vec!["booking_id=B-1"],
+        ),
+        (
+            Refusal::Duplicate(key),
+            Code::AlreadyExists,
+            "DUPLICATE_REQUEST",
+            vec![
+                "name=careUnits/SE2321000131-P1/bookingRequests/\
+                 00000000-0000-0000-0000-000000000000",
+            ],
+        ),
+    ] {
+        let status = Status::from(refusal);
+        let metadata = metadata.into_iter().map(str::to_owned).collect();
+        assert_eq!(read(&status), (code, reason.to_owned(), metadata));
+        let text = status.message();
+        assert!(
+            text.starts_with(char::is_lowercase) && !text.ends_with('.'),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn every_bad_field_is_named() {
+    let bad = [("a.b", "is required"), ("c[1]", "must be today or later")];
+    let violations = bad.map(|(field, why)| Violation::new(field, why));
+    let status = Status::from(Refusal::Invalid(violations.to_vec()));
+    let details = status.get_error_details();
+    let named = &details
+        .bad_request()
+        .expect("fields are named")
+        .field_violations;
+    let named: Vec<_> = named
+        .iter()
+        .map(|it| (&*it.field, &*it.description))
+        .collect();
+    assert_eq!(named, bad);
+    let status = Status::from(clock::Error::Backwards);
+    let details = status.get_error_details();
+    let named = &details
+        .bad_request()
+        .expect("fields are named")
+        .field_violations;
+    assert_eq!(named[0].field, "server_time");
+}
+
+#[test]
+fn the_store_and_the_limits_say_when_to_try_again() {
+    use store::error::Error;
+    for (status, code, reason, retried) in [
+        (
+            Error::RequestIdReused.into(),
+            Code::InvalidArgument,
+            "REQUEST_ID_REUSED",
+            false,
+        ),
+        (Error::Busy.into(), Code::Unavailable, "CONTENTION", false),
+        (
+            Error::Overloaded.into(),
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            true,
+        ),
+        (
+            Error::Refused(Refusal::NotFound).into(),
+            Code::NotFound,
+            "RESOURCE_NOT_FOUND",
+            false,
+        ),
+        (
+            Stopped::Draining.into(),
+            Code::Unavailable,
+            "UNAVAILABLE",
+            true,
+        ),
+        (
+            Fault::PageToken.into(),
+            Code::InvalidArgument,
+            "PAGE_TOKEN_INVALID",
+            false,
+        ),
+        (overloaded(), Code::ResourceExhausted, "OVERLOADED", true),
+        (unimplemented(), Code::Unimplemented, "UNIMPLEMENTED", false),
+        (
+            deadline_exceeded(),
+            Code::DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+            false,
+        ),
+        (internal(), Code::Internal, "INTERNAL", false),
+    ] {
+        let status: Status = status;
+        assert_eq!(read(&status), (code, reason.to_owned(), vec![]));
+        let delay = status
+            .get_error_details()
+            .retry_info()
+            .and_then(|it| it.retry_delay);
+        assert_eq!(delay, retried.then_some(RETRY_DELAY), "{reason}");
+    }
+}
+
+#[test]
+fn what_the_transport_says_is_put_into_the_contracts_words() {
+    for (said, code, reason) in [
+        (
+            Status::internal("wire type"),
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+        ),
+        (
+            Status::out_of_range("5 MB"),
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+        ),
+        (
+            Status::resource_exhausted("bomb"),
+            Code::InvalidArgument,
+            "MESSAGE_MALFORMED",
+        ),
+        (
+            Status::unimplemented(""),
+            Code::Unimplemented,
+            "UNIMPLEMENTED",
+        ),
+        (
+            Status::cancelled("Timeout expired"),
+            Code::DeadlineExceeded,
+            "DEADLINE_EXCEEDED",
+        ),
+        (
+            Status::unavailable("ping"),
+            Code::Unavailable,
+            "UNAVAILABLE",
+        ),
+    ] {
+        let reworded = reworded(&said).expect("it is not one of ours");
+        assert_eq!(read(&reworded), (code, reason.to_owned(), vec![]));
+    }
+    assert!(reworded(&Status::ok("")).is_none());
+    assert!(reworded(&internal()).is_none());
+}

@@ -1,0 +1,187 @@
+//! The server: the services behind the boundary, with health and reflection, on a listener that
+//! is handed in. Stops when it is told to, in an order that callers can follow.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::{Stream, StreamExt};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Error, Server};
+use tonic_health::ServingStatus;
+use tonic_health::server::{HealthReporter, health_reporter};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::dispatch::Dispatch;
+use crate::domain::Rules;
+use crate::grpc::Service;
+use crate::grpc::boundary::{BoundaryLayer, Limits};
+use crate::grpc::descriptors::Descriptors;
+use crate::store::Store;
+
+/// How long calls in flight may take to finish once the server is told to stop. A connection that
+/// has never spoken does not end by itself.
+pub const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// How long the store may take to close after that.
+pub const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// The process ends this long after a signal told it to stop, come what may.
+const EXIT_MAX: Duration = Duration::from_secs(19);
+
+/// Calls and streams on one connection at once; more wait on the caller's side.
+const CONCURRENT_STREAMS_MAX: u32 = 1_024;
+/// The headers of one call, in bytes: a token fits.
+const HEADER_BYTES_MAX: u32 = 16 * 1_024;
+/// After this long in silence a peer is asked whether it is there.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// How long it has to answer.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause after a connection could not be accepted, as when there are no file handles left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the server is made of.
+pub struct Parts {
+    /// Where requests are kept. Closed when the server has stopped.
+    pub store: Store,
+    /// What time it is; a sandbox clock is served.
+    pub clock: Clock,
+    /// What the region has settled.
+    pub rules: Rules,
+    /// How much is done at once.
+    pub limits: Limits,
+}
+
+/// A token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end.
+///
+/// # Errors
+///
+/// The system does not hand signals on.
+pub fn stop_on_signals() -> io::Result<CancellationToken> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let shutdown = CancellationToken::new();
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        info!("stopping");
+        stop.cancel();
+        // A thread of its own, which waits for nothing that could hang.
+        std::thread::spawn(|| {
+            std::thread::sleep(EXIT_MAX);
+            eprintln!("care-invitation: did not stop in time");
+            std::process::exit(1);
+        });
+    });
+    Ok(shutdown)
+}
+
+/// Serves on `listener` until `shutdown` is cancelled and what was under way has ended.
+///
+/// Then health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is taken, calls
+/// in flight finish, and the store is closed; all of it within [`DRAIN_MAX`] and [`CLOSE_MAX`],
+/// whatever is left by then.
+///
+/// # Errors
+///
+/// The transport cannot be set up.
+pub async fn run(
+    listener: TcpListener,
+    parts: Parts,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let store = parts.store.clone();
+    let outcome = tokio::select! {
+        outcome = serve(listener, parts, &shutdown) => outcome,
+        () = too_late(&shutdown) => {
+            warn!("some connections did not end in time and are cut");
+            Ok(())
+        }
+    };
+    if tokio::time::timeout(CLOSE_MAX, store.close())
+        .await
+        .is_err()
+    {
+        warn!("the store did not close in time");
+    }
+    info!("stopped");
+    outcome
+}
+
+async fn serve(
+    listener: TcpListener,
+    parts: Parts,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let draining = CancellationToken::new();
+    let descriptors = Descriptors::served_with(&parts.clock);
+    let boundary = BoundaryLayer::new(descriptors.methods(), parts.limits, draining.clone());
+    let (health, health_service) = health_reporter();
+    let routes = service(parts, draining.clone())
+        .routes()
+        .add_service(health_service)
+        .add_service(descriptors.reflection())
+        .add_service(descriptors.reflection_alpha());
+    report(&health, &descriptors, ServingStatus::Serving).await;
+    let stop = async {
+        shutdown.cancelled().await;
+        report(&health, &descriptors, ServingStatus::NotServing).await;
+        draining.cancel();
+    };
+    transport()
+        .layer(boundary)
+        .serve_with_incoming_shutdown(routes.prepare(), accept(listener), stop)
+        .await
+}
+
+fn service(parts: Parts, draining: CancellationToken) -> Service {
+    let Parts {
+        store,
+        clock,
+        rules,
+        limits: _,
+    } = parts;
+    Service {
+        dispatch: Dispatch::start(store.clone(), clock.clone(), rules, draining),
+        store,
+        clock,
+        rules,
+    }
+}
+
+fn transport() -> Server {
+    Server::builder()
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+}
+
+/// The connections. After one that failed there is a pause, since the next will fail too.
+fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    incoming.then(async |accepted| {
+        if let Err(error) = &accepted {
+            warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
+/// Sets the health of the whole, which has no name, and of each service.
+async fn report(health: &HealthReporter, descriptors: &Descriptors, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    for service in descriptors.services() {
+        health.set_service_status(service, status).await;
+    }
+}
+
+async fn too_late(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN_MAX).await;
+}

@@ -1,0 +1,435 @@
+//! The records that a batch of units touches: loaded once, decided upon in memory, saved as sets.
+//!
+//! Every unit sees what the units before it in the batch have decided. What is saved is the
+//! difference between what was loaded and what was decided, each row under the test that it is
+//! still as it was loaded; a row that is not means that the whole batch is taken back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::booking_request as request;
+use super::error::Error;
+use super::set::{self, Table};
+use super::{Call, Committed, LeaseFate, history, notification};
+use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
+use crate::domain::calendar::Instant;
+use crate::domain::history::HistoryEntry;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::{LeaseRef, Notification};
+use crate::domain::{Change, Refusal};
+
+/// What a batch has loaded and decided so far.
+#[derive(Default)]
+pub struct Records {
+    entries: BTreeMap<RequestKey, Entry>,
+    open: HashMap<DuplicateKey, Vec<RequestKey>>,
+    calls: HashMap<(HsaId, String, Uuid), Remembered>,
+    history: Vec<Vec<Value>>,
+}
+
+/// A request as it was loaded and as it stands now.
+#[derive(Default)]
+struct Entry {
+    loaded: Option<BookingRequest>,
+    versions: Vec<i32>,
+    present: Option<BookingRequest>,
+}
+
+/// A call that has succeeded before, or earlier in the batch.
+#[derive(Clone)]
+struct Remembered {
+    hash: Vec<u8>,
+    request: RequestKey,
+}
+
+impl Records {
+    /// The request as the units before have left it.
+    pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
+        self.entries.get(key)?.present.as_ref()
+    }
+
+    /// The request on which the call was carried out before, if it was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] when it was with other content.
+    pub fn repeat_of(
+        &self,
+        care_unit: &HsaId,
+        call: &Call,
+    ) -> Result<Option<&BookingRequest>, Error> {
+        let key = (care_unit.clone(), call.caller.clone(), call.id);
+        match self.calls.get(&key) {
+            None => Ok(None),
+            Some(remembered) if remembered.hash != call.hash => Err(Error::RequestIdReused),
+            Some(remembered) => self
+                .get(&remembered.request)
+                .map(Some)
+                .ok_or_else(|| Error::broken("a remembered call without its request")),
+        }
+    }
+
+    /// Takes a decision over, with the call that it carries out, if one is to be remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Duplicate`] when the request has been opened and another is like it.
+    pub fn apply(&mut self, change: Change, call: Option<&Call>) -> Result<(), Error> {
+        let key = change.record.key.clone();
+        let was_open = self.get(&key).is_some_and(BookingRequest::is_open);
+        let duplicate_key = change.record.duplicate_key();
+        match (was_open, change.record.is_open()) {
+            (false, true) => self.open(&change.record, duplicate_key)?,
+            (true, false) => {
+                if let Some(others) = self.open.get_mut(&duplicate_key) {
+                    others.retain(|other| *other != key);
+                }
+            }
+            (false, false) | (true, true) => {}
+        }
+        self.record_history(&change.record, &change.history, call);
+        self.entries.entry(key).or_default().present = Some(change.record);
+        Ok(())
+    }
+
+    fn open(&mut self, record: &BookingRequest, key: DuplicateKey) -> Result<(), Error> {
+        let others = self.open.entry(key).or_default();
+        match others.iter().find(|other| **other != record.key) {
+            Some(other) if !record.allow_duplicate => Err(Refusal::Duplicate(other.clone()).into()),
+            _ => {
+                others.push(record.key.clone());
+                Ok(())
+            }
+        }
+    }
+
+    fn record_history(
+        &mut self,
+        record: &BookingRequest,
+        history: &[HistoryEntry],
+        call: Option<&Call>,
+    ) {
+        let written = i32::try_from(history.len()).expect("a verb writes a few entries");
+        let first = record.history_count - written + 1;
+        for (ordinal, entry) in (first..).zip(history) {
+            // The first entry carries the call.
+            let carried = call.filter(|_| ordinal == first);
+            self.history
+                .push(history::values(&record.key, ordinal, entry, carried));
+        }
+        if let (Some(call), false) = (call, history.is_empty()) {
+            let key = (record.key.care_unit.clone(), call.caller.clone(), call.id);
+            let remembered = Remembered {
+                hash: call.hash.to_vec(),
+                request: record.key.clone(),
+            };
+            self.calls.insert(key, remembered);
+        }
+    }
+
+    /// Loads what was done before under the calls' ids.
+    pub async fn load_calls(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        calls: &[(&HsaId, &Call)],
+    ) -> Result<Vec<RequestKey>, Error> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let repeats = history::repeats(connection, calls).await?;
+        let requests = repeats
+            .iter()
+            .map(|(_, _, request)| request.clone())
+            .collect();
+        for (place, hash, request) in repeats {
+            if let Some((care_unit, call)) = calls.get(place) {
+                let key = ((*care_unit).clone(), call.caller.clone(), call.id);
+                self.calls.insert(key, Remembered { hash, request });
+            }
+        }
+        Ok(requests)
+    }
+
+    /// Loads requests with their messages, in the order of their keys.
+    pub async fn load(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        mut keys: Vec<RequestKey>,
+        lock: &'static str,
+    ) -> Result<(), Error> {
+        keys.sort();
+        keys.dedup();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for (record, versions) in read(connection, &keys, lock).await? {
+            let entry = Entry {
+                loaded: Some(record.clone()),
+                versions,
+                present: Some(record),
+            };
+            self.entries.insert(entry.key(), entry);
+        }
+        Ok(())
+    }
+
+    /// Loads which open requests are like those that the units may open: the new ones, and those
+    /// loaded that are closed.
+    pub async fn load_duplicates(
+        &mut self,
+        connection: &impl ConnectionTrait,
+        new: Vec<DuplicateKey>,
+    ) -> Result<(), Error> {
+        let closed = self.entries.values().filter_map(|entry| {
+            let record = entry.loaded.as_ref().filter(|record| !record.is_open())?;
+            Some(record.duplicate_key())
+        });
+        let mut keys: Vec<DuplicateKey> = new.into_iter().chain(closed).collect();
+        keys.sort();
+        keys.dedup();
+        if keys.is_empty() {
+            return Ok(());
+        }
+        for (key, other) in request::open_like(connection, &keys).await? {
+            self.open.entry(key).or_default().push(other);
+        }
+        Ok(())
+    }
+
+    /// Writes the differences. Says whether every row was as it had been loaded.
+    pub async fn save(&self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
+        let mut sets = Sets::default();
+        for entry in self.entries.values() {
+            sets.add(entry);
+        }
+        let fits = sets.write(connection).await?
+            && insert(connection, &history::TABLE, &self.history).await?;
+        Ok(fits)
+    }
+
+    /// What others want to know once the batch is committed.
+    pub fn committed(&self) -> Committed {
+        let mut committed = Committed::default();
+        for entry in self.entries.values() {
+            if let Some(present) = &entry.present
+                && entry.loaded.as_ref() != Some(present)
+            {
+                entry.describe(present, &mut committed);
+            }
+        }
+        committed
+    }
+}
+
+impl Entry {
+    fn key(&self) -> RequestKey {
+        self.present
+            .as_ref()
+            .map(|record| record.key.clone())
+            .expect("a loaded entry has its record")
+    }
+
+    /// Pairs each message with what it was when it was loaded.
+    fn messages<'a>(
+        &'a self,
+        present: &'a BookingRequest,
+    ) -> impl Iterator<Item = (Option<&'a Notification>, &'a Notification)> {
+        let before = self.loaded.as_ref().map_or(&[][..], messages);
+        messages(present)
+            .iter()
+            .enumerate()
+            .map(|(ordinal, message)| (before.get(ordinal), message))
+    }
+
+    fn describe(&self, present: &BookingRequest, committed: &mut Committed) {
+        for (before, after) in self.messages(present) {
+            if before == Some(after) {
+                continue;
+            }
+            committed.claimable_at = [committed.claimable_at, after.claimable_at]
+                .into_iter()
+                .flatten()
+                .min();
+            if let Some((lease, fate)) = before.and_then(|before| lease_fate(before, after)) {
+                let lease = LeaseRef {
+                    request: present.key.clone(),
+                    notification: after.id,
+                    token: lease,
+                };
+                committed.leases.push((lease, fate));
+            }
+        }
+        let revision = |record: &BookingRequest| record.revision;
+        if self.loaded.as_ref().map(revision) != Some(present.revision) {
+            committed.requests.push(present.key.clone());
+        }
+    }
+}
+
+fn messages(record: &BookingRequest) -> &[Notification] {
+    match &record.care_invitation {
+        Some(invitation) => &invitation.notifications,
+        None => &[],
+    }
+}
+
+/// The token of the lease that `before` shows, and what has become of it in `after`.
+fn lease_fate(before: &Notification, after: &Notification) -> Option<(Uuid, LeaseFate)> {
+    let lease = before.lease.as_ref().filter(|_| before.is_out())?;
+    Some((lease.token, fate(after, lease.token, lease.expires_at)?))
+}
+
+/// What has become of a lease that was to run until `expires_at`; `None` when it stands.
+pub fn fate(message: &Notification, token: Uuid, expires_at: Instant) -> Option<LeaseFate> {
+    match message.lease.as_ref().filter(|lease| lease.token == token) {
+        None => Some(LeaseFate::Ended),
+        Some(lease) if lease.answer.is_some() => Some(LeaseFate::Ended),
+        Some(_) if !message.is_out() => Some(LeaseFate::Revoked),
+        Some(lease) => {
+            (lease.expires_at != expires_at).then_some(LeaseFate::Renewed(lease.expires_at))
+        }
+    }
+}
+
+/// The rows that differ, by what is to be done with them.
+#[derive(Default)]
+struct Sets {
+    new_requests: Vec<Vec<Value>>,
+    changed_requests: Vec<Vec<Value>>,
+    new_messages: Vec<Vec<Value>>,
+    changed_messages: Vec<Vec<Value>>,
+}
+
+impl Sets {
+    fn add(&mut self, entry: &Entry) {
+        let Some(present) = &entry.present else {
+            return;
+        };
+        match &entry.loaded {
+            None => {
+                let values = [
+                    request::key_values(&present.key),
+                    request::mutable_values(present),
+                    request::fixed_values(present),
+                ];
+                self.new_requests.push(values.concat());
+            }
+            Some(loaded) if loaded.revision != present.revision => {
+                let mut values = request::key_values(&present.key);
+                values.extend(request::mutable_values(present));
+                values.push(json!(loaded.revision));
+                self.changed_requests.push(values);
+            }
+            Some(_) => {}
+        }
+        for (ordinal, (before, after)) in entry.messages(present).enumerate() {
+            self.add_message(entry, ordinal, before, after, present);
+        }
+    }
+
+    fn add_message(
+        &mut self,
+        entry: &Entry,
+        ordinal: usize,
+        before: Option<&Notification>,
+        after: &Notification,
+        present: &BookingRequest,
+    ) {
+        let mut values = notification::key_values(&present.key, ordinal);
+        match (before, entry.versions.get(ordinal)) {
+            (Some(before), _) if before == after => {}
+            (Some(_), Some(version)) => {
+                values.extend(notification::mutable_values(after, version + 1));
+                values.push(json!(version));
+                self.changed_messages.push(values);
+            }
+            (None, _) | (Some(_), None) => {
+                values.extend(notification::mutable_values(after, 1));
+                values.extend(notification::fixed_values(after));
+                self.new_messages.push(values);
+            }
+        }
+    }
+
+    /// Requests first, so that whoever writes messages has the request's row.
+    async fn write(&self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
+        Ok(
+            insert(connection, &request::TABLE, &self.new_requests).await?
+                && update(
+                    connection,
+                    &request::TABLE,
+                    "revision",
+                    &self.changed_requests,
+                )
+                .await?
+                && insert(connection, &notification::TABLE, &self.new_messages).await?
+                && update(
+                    connection,
+                    &notification::TABLE,
+                    "version",
+                    &self.changed_messages,
+                )
+                .await?,
+        )
+    }
+}
+
+async fn insert(
+    connection: &impl ConnectionTrait,
+    table: &Table,
+    rows: &[Vec<Value>],
+) -> Result<bool, Error> {
+    let sql = table.insert_sql(connection.get_database_backend());
+    write(connection, sql, rows).await
+}
+
+async fn update(
+    connection: &impl ConnectionTrait,
+    table: &Table,
+    version: &str,
+    rows: &[Vec<Value>],
+) -> Result<bool, Error> {
+    let sql = table.update_sql(connection.get_database_backend(), version);
+    write(connection, sql, rows).await
+}
+
+/// Runs a statement over a set; says whether it met every row.
+async fn write(
+    connection: &impl ConnectionTrait,
+    sql: String,
+    rows: &[Vec<Value>],
+) -> Result<bool, Error> {
+    if rows.is_empty() {
+        return Ok(true);
+    }
+    let backend = connection.get_database_backend();
+    let rows: Vec<Value> = rows.iter().cloned().map(Value::Array).collect();
+    let written = connection
+        .execute_raw(set::statement(backend, sql, &rows, []))
+        .await?;
+    Ok(usize::try_from(written.rows_affected()) == Ok(rows.len()))
+}
+
+/// Reads requests with their messages and the messages' versions.
+pub async fn read(
+    connection: &impl ConnectionTrait,
+    keys: &[RequestKey],
+    lock: &'static str,
+) -> Result<Vec<(BookingRequest, Vec<i32>)>, Error> {
+    let requests = request::load(connection, keys, lock).await?;
+    let mut messages: HashMap<RequestKey, Vec<notification::Model>> = HashMap::new();
+    for message in notification::load(connection, keys).await? {
+        messages.entry(message.request()).or_default().push(message);
+    }
+    requests
+        .into_iter()
+        .map(|row| {
+            let own = messages.remove(&row.key()).unwrap_or_default();
+            let versions = own.iter().map(|message| message.version).collect();
+            Ok((row.into_domain(own)?, versions))
+        })
+        .collect()
+}

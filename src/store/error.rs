@@ -1,0 +1,90 @@
+//! What the store may answer with instead of a record.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use sea_orm::DbErr;
+
+use crate::domain::Refusal;
+
+/// Why an operation of the store did not succeed. Never holds personal data in its text.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The rules say no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The caller used the request id before, with other content.
+    #[error("the request id was used before, with other content")]
+    RequestIdReused,
+    /// Other writers were faster, again and again. Nothing was changed.
+    #[error("too many writers at once")]
+    Busy,
+    /// More work is waiting than the store takes on. Nothing was changed.
+    #[error("too many writes are waiting")]
+    Overloaded,
+    /// The database cannot be reached. Of a write the outcome is not known.
+    #[error("the database cannot be reached")]
+    Unavailable(#[source] Cause),
+    /// A bug, or a database that is not ours.
+    #[error("the store is broken")]
+    Broken(#[source] Cause),
+}
+
+/// What lies beneath an error; shared, because a failed batch fails many calls.
+#[derive(Clone, Debug)]
+pub struct Cause(Arc<dyn StdError + Send + Sync>);
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
+
+impl Error {
+    /// Something that cannot be unless there is a bug or the data was altered from outside.
+    pub(super) fn broken(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Broken(Cause(Arc::from(cause.into())))
+    }
+}
+
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        match error {
+            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => {
+                Self::Unavailable(Cause(Arc::new(error)))
+            }
+            error => Self::Broken(Cause(Arc::new(error))),
+        }
+    }
+}
+
+/// Why the store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The address names no database that the store can use.
+    #[error("the database address {0}")]
+    Address(&'static str),
+    /// Another process has the database file.
+    #[error("another process uses the database file {0}; stop it, or choose another file")]
+    Locked(String),
+    /// The database does not keep what it is asked to keep.
+    #[error("the database does not accept {setting}: it answers {answer}")]
+    Setting {
+        /// The setting that was asked for.
+        setting: &'static str,
+        /// What was read back.
+        answer: String,
+    },
+    /// The lock file beside the database cannot be made.
+    #[error("the lock file {0} cannot be used")]
+    LockFile(String, #[source] std::io::Error),
+    /// The database refused.
+    #[error("the database cannot be opened")]
+    Database(#[from] DbErr),
+}

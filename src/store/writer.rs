@@ -1,0 +1,287 @@
+//! The writer: units that arrive together are decided and committed together.
+//!
+//! A unit is all or nothing. It is handed over and whoever asked only waits, so that a call that
+//! is cut off leaves nothing half done. A batch whose rows were not as they had been loaded is
+//! taken back and repeated in halves, so that one bad unit takes none with it.
+
+use std::sync::Arc;
+
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait,
+};
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::batch::Records;
+use super::error::Error;
+use super::notification::{Due, claimable};
+use super::{Call, Committed};
+use crate::domain::booking_request::{DuplicateKey, RequestKey};
+use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
+
+/// How many units may wait before more are turned away.
+const QUEUE_MAX: usize = 16_384;
+/// How many rows a batch is meant to touch at the most; a single unit may touch more.
+const BATCH_WEIGHT_MAX: usize = 2_048;
+/// How often a unit is repeated alone before its caller is told to come again.
+const SOLO_TRIES_MAX: u32 = 8;
+
+/// What a unit needs to have loaded before it can decide.
+#[derive(Default)]
+pub struct Needs {
+    /// The call that it carries out, and where the call's id counts.
+    pub call: Option<(HsaId, Call)>,
+    /// The requests that it reads or changes.
+    pub requests: Vec<RequestKey>,
+    /// What would make another request a duplicate of the one that it creates.
+    pub creates: Option<DuplicateKey>,
+    /// The due messages that it would like to have.
+    pub claim: Option<Claim>,
+}
+
+/// Which due messages a unit would like to have, and how many.
+pub struct Claim {
+    /// Which.
+    pub due: Due,
+    /// Due at this instant.
+    pub now: Instant,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// A piece of work that is done wholly or not at all.
+pub trait Unit: Send {
+    /// What it needs.
+    fn needs(&self) -> Arc<Needs>;
+    /// Decides over the records. May be called again, with other records.
+    fn decide(&mut self, records: &mut Records, offered: &[(RequestKey, Uuid)]);
+    /// Answers whoever waits, after the commit or the failure.
+    fn answer(self: Box<Self>, committed: Result<(), Error>);
+}
+
+/// A unit whose decision yields a `T`.
+struct Work<T, D> {
+    needs: Arc<Needs>,
+    decide: D,
+    decided: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, D> Unit for Work<T, D>
+where
+    T: Send,
+    D: FnMut(&mut Records, &[(RequestKey, Uuid)]) -> Result<T, Error> + Send,
+{
+    fn needs(&self) -> Arc<Needs> {
+        Arc::clone(&self.needs)
+    }
+
+    fn decide(&mut self, records: &mut Records, offered: &[(RequestKey, Uuid)]) {
+        self.decided = Some((self.decide)(records, offered));
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), Error>) {
+        let answer = match (committed, self.decided) {
+            (Ok(()), Some(decided)) => decided,
+            (Ok(()), None) => Err(Error::broken("a unit was committed undecided")),
+            (Err(error), _) => Err(error),
+        };
+        // Whoever asked may have gone; what was decided stands all the same.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Where units are handed in.
+#[derive(Clone)]
+pub struct Writer {
+    queue: mpsc::Sender<Box<dyn Unit>>,
+}
+
+impl Writer {
+    /// Starts the writer over its own connection. It ends when the last handle is dropped and the
+    /// queue is empty.
+    pub fn start(
+        connection: DatabaseConnection,
+        commits: broadcast::Sender<Arc<Committed>>,
+    ) -> (Self, tokio::task::JoinHandle<()>) {
+        let (queue, units) = mpsc::channel(QUEUE_MAX);
+        let task = Task {
+            connection,
+            commits,
+        };
+        (Self { queue }, tokio::spawn(task.run(units)))
+    }
+
+    /// Hands a unit in and waits for its commit.
+    ///
+    /// When the future is dropped the unit is carried out all the same.
+    pub async fn submit<T, D>(&self, needs: Needs, decide: D) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        D: FnMut(&mut Records, &[(RequestKey, Uuid)]) -> Result<T, Error> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let unit = Box::new(Work {
+            needs: Arc::new(needs),
+            decide,
+            decided: None,
+            reply,
+        });
+        self.queue.try_send(unit).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::broken("the writer has ended"),
+        })?;
+        answer
+            .await
+            .unwrap_or_else(|_| Err(Error::broken("the writer dropped a unit")))
+    }
+}
+
+/// How an attempt at a batch ended.
+enum Attempt {
+    Committed,
+    Stale,
+}
+
+struct Task {
+    connection: DatabaseConnection,
+    commits: broadcast::Sender<Arc<Committed>>,
+}
+
+impl Task {
+    async fn run(self, mut queue: mpsc::Receiver<Box<dyn Unit>>) {
+        while let Some(first) = queue.recv().await {
+            let mut weight = first.needs().weight();
+            let mut units = vec![first];
+            while weight < BATCH_WEIGHT_MAX {
+                let Ok(next) = queue.try_recv() else { break };
+                weight += next.needs().weight();
+                units.push(next);
+            }
+            let span = tracing::debug_span!("write", units = units.len());
+            self.carry_out(units).instrument(span).await;
+        }
+    }
+
+    /// Carries units out together, or in halves where that fails.
+    async fn carry_out(&self, units: Vec<Box<dyn Unit>>) {
+        let mut waiting = vec![units];
+        while let Some(mut units) = waiting.pop() {
+            match self.attempt(&mut units).await {
+                Ok(Attempt::Committed) => answer_all(units, Ok(())),
+                Err(error @ Error::Unavailable(_)) => answer_all(units, Err(error)),
+                Ok(Attempt::Stale) | Err(_) if units.len() > 1 => {
+                    let rest = units.split_off(units.len() / 2);
+                    waiting.push(rest);
+                    waiting.push(units);
+                }
+                Ok(Attempt::Stale) => self.carry_out_alone(units).await,
+                Err(error) => answer_all(units, Err(error)),
+            }
+        }
+    }
+
+    async fn carry_out_alone(&self, mut units: Vec<Box<dyn Unit>>) {
+        for _ in 1..SOLO_TRIES_MAX {
+            match self.attempt(&mut units).await {
+                Ok(Attempt::Committed) => return answer_all(units, Ok(())),
+                Ok(Attempt::Stale) => {}
+                Err(error) => return answer_all(units, Err(error)),
+            }
+        }
+        answer_all(units, Err(Error::Busy));
+    }
+
+    async fn attempt(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let transaction = self.connection.begin_with_options(options).await?;
+        match decide_and_save(&transaction, units).await {
+            Ok(Some(committed)) => {
+                transaction.commit().await?;
+                // Nobody may be listening.
+                let _ = self.commits.send(Arc::new(committed));
+                Ok(Attempt::Committed)
+            }
+            Ok(None) => {
+                transaction.rollback().await?;
+                Ok(Attempt::Stale)
+            }
+            Err(error) => {
+                // The first error is the one that says what is wrong.
+                let _ = transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Needs {
+    fn weight(&self) -> usize {
+        let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
+        1 + self.requests.len() + claimed
+    }
+}
+
+fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
+    for unit in units {
+        unit.answer(committed.clone());
+    }
+}
+
+/// Loads what the units need, lets them decide in the order of their arrival, and writes what
+/// changed. `None` when a row was not as it had been loaded.
+async fn decide_and_save(
+    transaction: &DatabaseTransaction,
+    units: &mut [Box<dyn Unit>],
+) -> Result<Option<Committed>, Error> {
+    let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
+    let mut records = Records::default();
+    let calls: Vec<(&HsaId, &Call)> = needs
+        .iter()
+        .filter_map(|needs| needs.call.as_ref())
+        .map(|(care_unit, call)| (care_unit, call))
+        .collect();
+    let mut requests = records.load_calls(transaction, &calls).await?;
+    let offered = offers(transaction, &needs).await?;
+    requests.extend(needs.iter().flat_map(|needs| needs.requests.clone()));
+    requests.extend(offered.iter().flatten().map(|(request, _)| request.clone()));
+    records.load(transaction, requests, super::ROW_LOCK).await?;
+    let created = needs.iter().filter_map(|needs| needs.creates.clone());
+    records
+        .load_duplicates(transaction, created.collect())
+        .await?;
+    // Claims come last, so that what a booking in the same batch ends is not handed out.
+    for claims in [false, true] {
+        for ((unit, needs), offered) in units.iter_mut().zip(&needs).zip(&offered) {
+            if needs.claim.is_some() == claims {
+                unit.decide(&mut records, offered);
+            }
+        }
+    }
+    let saved = records.save(transaction).await?;
+    Ok(saved.then(|| records.committed()))
+}
+
+/// The due messages that each unit is offered. Several claims in a batch may want the same ones,
+/// so each is offered as many as all of them together could take.
+async fn offers(
+    transaction: &DatabaseTransaction,
+    needs: &[Arc<Needs>],
+) -> Result<Vec<Vec<(RequestKey, Uuid)>>, Error> {
+    let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
+    let total = claims.map(|claim| claim.limit).sum();
+    let mut offered = Vec::with_capacity(needs.len());
+    for needs in needs {
+        offered.push(match &needs.claim {
+            Some(claim) => claimable(transaction, &claim.due, claim.now, total).await?,
+            None => Vec::new(),
+        });
+    }
+    Ok(offered)
+}

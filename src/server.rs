@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
@@ -22,9 +23,13 @@ use crate::grpc::boundary::{BoundaryLayer, Limits};
 use crate::grpc::descriptors::Descriptors;
 use crate::store::Store;
 
-/// How long calls in flight may take to finish once the server is told to stop. A connection that
-/// has never spoken does not end by itself.
+/// How long calls in flight may take to finish once the server is told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// How long connections stay for after the last call on them, while their peers read the end of
+/// it. One that has never spoken would stay for ever.
+const LINGER: Duration = Duration::from_secs(3);
+/// How often a server that drains looks whether a call is left.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How long the store may take to close after that.
 pub const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// The process ends this long after a signal told it to stop, come what may.
@@ -95,47 +100,31 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let store = parts.store.clone();
-    let outcome = tokio::select! {
-        outcome = serve(listener, parts, &shutdown) => outcome,
-        () = too_late(&shutdown) => {
-            warn!("some connections did not end in time and are cut");
-            Ok(())
-        }
-    };
-    if tokio::time::timeout(CLOSE_MAX, store.close())
-        .await
-        .is_err()
-    {
-        warn!("the store did not close in time");
-    }
-    info!("stopped");
-    outcome
-}
-
-async fn serve(
-    listener: TcpListener,
-    parts: Parts,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
     let draining = CancellationToken::new();
     let descriptors = Descriptors::served_with(&parts.clock);
     let boundary = BoundaryLayer::new(descriptors.methods(), parts.limits, draining.clone());
     let (health, health_service) = health_reporter();
+    report(&health, &descriptors, ServingStatus::Serving).await;
     let routes = service(parts, draining.clone())
         .routes()
         .add_service(health_service)
         .add_service(descriptors.reflection())
         .add_service(descriptors.reflection_alpha());
-    report(&health, &descriptors, ServingStatus::Serving).await;
     let stop = async {
         shutdown.cancelled().await;
         report(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
-    transport()
-        .layer(boundary)
-        .serve_with_incoming_shutdown(routes.prepare(), accept(listener), stop)
-        .await
+    let serving = transport()
+        .layer(boundary.clone())
+        .serve_with_incoming_shutdown(routes.prepare(), accept(listener), stop);
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        () = drained(&shutdown, &boundary) => Ok(()),
+    };
+    close(&store).await;
+    info!("stopped");
+    outcome
 }
 
 fn service(parts: Parts, draining: CancellationToken) -> Service {
@@ -167,7 +156,7 @@ fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     incoming.then(async |accepted| {
         if let Err(error) = &accepted {
             warn!(%error, "a connection could not be accepted");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            sleep(ACCEPT_PAUSE).await;
         }
         accepted
     })
@@ -181,7 +170,22 @@ async fn report(health: &HealthReporter, descriptors: &Descriptors, status: Serv
     }
 }
 
-async fn too_late(shutdown: &CancellationToken) {
+/// Waits until the server was told to stop and has had its time for it.
+async fn drained(shutdown: &CancellationToken, boundary: &BoundaryLayer) {
     shutdown.cancelled().await;
-    tokio::time::sleep(DRAIN_MAX).await;
+    let silence = async {
+        while !boundary.is_idle() {
+            sleep(DRAIN_LOOK).await;
+        }
+        sleep(LINGER).await;
+    };
+    if timeout(DRAIN_MAX, silence).await.is_err() {
+        warn!("calls were still under way and are cut");
+    }
+}
+
+async fn close(store: &Store) {
+    if timeout(CLOSE_MAX, store.close()).await.is_err() {
+        warn!("the store did not close in time");
+    }
 }

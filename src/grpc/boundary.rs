@@ -55,6 +55,7 @@ pub struct BoundaryLayer(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     methods: Methods,
+    limits: Limits,
     calls: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     draining: CancellationToken,
@@ -66,10 +67,23 @@ impl BoundaryLayer {
     pub fn new(methods: Methods, limits: Limits, draining: CancellationToken) -> Self {
         Self(Arc::new(Shared {
             methods,
+            limits,
             calls: Arc::new(Semaphore::new(limits.calls_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             draining,
         }))
+    }
+
+    /// Whether no call and no stream is under way, health checks aside.
+    pub fn is_idle(&self) -> bool {
+        let Shared {
+            limits,
+            calls,
+            streams,
+            ..
+        } = &*self.0;
+        calls.available_permits() == limits.calls_max
+            && streams.available_permits() == limits.streams_max
     }
 }
 

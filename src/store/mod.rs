@@ -4,7 +4,7 @@
 //! writer, which loads the records, decides, saves and commits, together with whatever else has
 //! arrived, and only then answers. Reads have connections of their own and see what is committed.
 //!
-//! What differs between the databases is said here and in [`set`], which takes a parameter apart:
+//! What differs between the databases is said here and in `set`, which takes a parameter apart:
 //!
 //! | | SQLite | PostgreSQL |
 //! | --- | --- | --- |

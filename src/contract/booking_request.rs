@@ -1,8 +1,12 @@
 //! The calls on one booking request, and the request as callers see it.
 
 pub(super) mod booking;
+pub mod change;
 pub(super) mod constraints;
 pub(super) mod form;
+pub mod record_patient_contact;
+pub mod release_hold;
+pub mod update_patient;
 
 use super::calendar::{render_date, render_instant};
 use super::text::{COMMENT_MAX, is_blank, parse_lines, parse_optional_identifier};

@@ -1,7 +1,8 @@
 //! The invitation and its messages as callers see them.
 
 use super::calendar::{render_date, render_instant};
-use super::{enums, notification_name, v1};
+use super::enums::{self, OnWire};
+use super::{notification_name, v1};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::care_invitation::{Hold, ShownNotification, ShownState};
 use crate::domain::notification;
@@ -53,7 +54,7 @@ pub fn render_notification(key: &RequestKey, shown: &ShownNotification) -> v1::N
         channel: enums::render(shown.channel),
         channel_reason: enums::render(shown.channel_reason),
         due_time: Some(render_instant(shown.due_at)),
-        state: render_state(shown.state).into(),
+        state: enums::render(shown.state),
         send_time: message.and_then(|it| it.sent_at).map(render_instant),
         delivery_attempt: message.map_or(0, |it| it.attempt_count),
         cause: shown.cause.clone().unwrap_or_default(),
@@ -62,17 +63,37 @@ pub fn render_notification(key: &RequestKey, shown: &ShownNotification) -> v1::N
     }
 }
 
-fn render_state(state: ShownState) -> v1::notification::State {
-    use notification::State as Stored;
-    use v1::notification::State;
-    match state {
-        ShownState::Projected => State::Projected,
-        ShownState::Skipped => State::Skipped,
-        ShownState::Planned(Stored::Scheduled) => State::Scheduled,
-        ShownState::Planned(Stored::Leased) => State::Leased,
-        ShownState::Planned(Stored::Dispatching) => State::Dispatching,
-        ShownState::Planned(Stored::Sent) => State::Sent,
-        ShownState::Planned(Stored::Cancelled) => State::Cancelled,
-        ShownState::Planned(Stored::Parked) => State::Parked,
+impl OnWire for ShownState {
+    type Wire = v1::notification::State;
+
+    fn from_wire(wire: v1::notification::State) -> Option<Self> {
+        use notification::State as Stored;
+        use v1::notification::State;
+        match wire {
+            State::Unspecified => None,
+            State::Projected => Some(Self::Projected),
+            State::Skipped => Some(Self::Skipped),
+            State::Scheduled => Some(Self::Planned(Stored::Scheduled)),
+            State::Leased => Some(Self::Planned(Stored::Leased)),
+            State::Dispatching => Some(Self::Planned(Stored::Dispatching)),
+            State::Sent => Some(Self::Planned(Stored::Sent)),
+            State::Cancelled => Some(Self::Planned(Stored::Cancelled)),
+            State::Parked => Some(Self::Planned(Stored::Parked)),
+        }
+    }
+
+    fn to_wire(self) -> v1::notification::State {
+        use notification::State as Stored;
+        use v1::notification::State;
+        match self {
+            Self::Projected => State::Projected,
+            Self::Skipped => State::Skipped,
+            Self::Planned(Stored::Scheduled) => State::Scheduled,
+            Self::Planned(Stored::Leased) => State::Leased,
+            Self::Planned(Stored::Dispatching) => State::Dispatching,
+            Self::Planned(Stored::Sent) => State::Sent,
+            Self::Planned(Stored::Cancelled) => State::Cancelled,
+            Self::Planned(Stored::Parked) => State::Parked,
+        }
     }
 }

@@ -4,11 +4,14 @@
 //! only does not compile.
 
 use super::{Violations, v1};
+use crate::domain::booking_request::change::OnChange;
 use crate::domain::booking_request::{
     Action, BookingSource, CancelReason, ChangeReason, Priority, VisitKind, Warning,
 };
+use crate::domain::notification::report_delivery::Receipt;
 use crate::domain::notification::{Channel, ChannelReason, Kind, Outcome};
 use crate::domain::patient::{DigitalReach, PersonalIdType, Protection};
+use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
 
 /// An enum of the domain that has a counterpart on the wire.
@@ -58,6 +61,7 @@ on_wire!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped Protecte
 on_wire!(ChangeReason = v1::ChangeReason {
     ToCareInvitation PatientRequest UnitRequest Medical Other
 });
+on_wire!(OnChange = v1::change_booking_request_request::OnChange { Keep Restart });
 on_wire!(CancelReason = v1::CancelReason {
     ReferralWithdrawn PatientRequest UnitRequest PatientDeceased EnteredInError Other
 });
@@ -67,6 +71,10 @@ on_wire!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
 });
 on_wire!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
+on_wire!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
+on_wire!(Verdict = v1::SlotVerdict {
+    Offered RequestClosed Past OutsidePeriod Weekday TimeOfDay TooShort Performer
+});
 on_wire!(Worklist = v1::Worklist {
     BookingRequests CareInvitations FollowUp ManualHandling SlotIssues Declined GuaranteeAtRisk All
 });
@@ -157,7 +165,11 @@ mod tests {
         survives(Priority::ALL);
         survives(BookingSource::ALL);
         survives(CancelReason::ALL);
+        survives(ChangeReason::ALL);
+        survives(OnChange::ALL);
         survives(Channel::ALL);
+        survives(Receipt::ALL);
+        survives(Verdict::ALL);
         survives(Outcome::ALL);
         survives(Worklist::ALL);
         survives(OrderBy::ALL);

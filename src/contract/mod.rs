@@ -12,7 +12,8 @@
 //! | `text`, `calendar`, `enums` | what single fields hold |
 //! | `booking_request`, `patient` | the form and the calls on one request |
 //! | `care_invitation`, `history` | what is shown beside it |
-//! | `notification` | due messages, leases and their answers |
+//! | `notification` | due messages, leases and their answers, receipts, lists |
+//! | `slot` | free times and whether they are offered |
 //! | `worklist`, `page_token` | lists and their pages |
 //! | `clock` | the sandbox's time |
 
@@ -25,6 +26,7 @@ pub mod history;
 pub mod notification;
 mod page_token;
 mod patient;
+pub mod slot;
 mod text;
 pub mod worklist;
 
@@ -66,6 +68,8 @@ print_name_only!(BookingRequest Patient UpdatePatientRequest WorklistQuery DueNo
 /// How many faults of one call are named. They travel in the trailers of the answer, of which
 /// common clients take 8 KiB.
 const VIOLATIONS_MAX: usize = 50;
+/// Care units of which one list may be.
+const LISTED_UNITS_MAX: usize = 50;
 /// How many items a page holds when the caller does not say.
 const PAGE_SIZE_DEFAULT: u32 = 50;
 /// How many items a page holds at most.
@@ -274,6 +278,14 @@ fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -
         .filter_map(|(i, name)| parse_care_unit_name(name, &format!("care_units[{i}]"), violations))
         .collect();
     parsed.into_iter().collect()
+}
+
+/// The field `care_units` of a list: 1 to 50 names, in order and each once.
+fn parse_listed_units(names: &[String], violations: &mut Violations) -> Vec<HsaId> {
+    if names.is_empty() {
+        violations.add("care_units", format!("must be 1 to {LISTED_UNITS_MAX}"));
+    }
+    parse_care_units(names, LISTED_UNITS_MAX, violations)
 }
 
 fn parse_request_id(text: &str, violations: &mut Violations) -> Option<Uuid> {

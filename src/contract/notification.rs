@@ -1,5 +1,8 @@
 //! Due messages on their way to consumers, and what consumers answer.
 
+pub mod list;
+pub mod report_delivery;
+
 use std::collections::HashSet;
 
 use chrono::Duration;
@@ -69,6 +72,7 @@ pub fn parse_stream(
     })
 }
 
+/// The field `channels`: each once, all when none is named.
 fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<Channel> {
     let mut named: Vec<Channel> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
@@ -260,7 +264,7 @@ fn previous_sent_at(record: &BookingRequest, message: &Notification) -> Option<I
     let invitation = record.care_invitation.as_ref()?;
     let messages = invitation.notifications.iter();
     messages
-        .filter(|other| other.round == message.round && other.kind < message.kind)
+        .filter(|other| other.round == message.round && other.id != message.id)
         .filter_map(|other| other.sent_at)
         .max()
 }

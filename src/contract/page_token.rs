@@ -11,8 +11,15 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use super::Fault;
+use uuid::Uuid;
 
+use super::Fault;
+use crate::domain::booking_request::RequestKey;
+use crate::domain::hsa_id::HsaId;
+
+/// Bytes of a request in a payload: its id, and its care unit filled up with zeros to the longest
+/// HSA-id, which is `SE`, 10 digits, `-` and 18 more.
+pub(super) const KEY_BYTES: usize = 16 + 31;
 const VERSION: u8 = 1;
 const CHECK_BYTES: usize = 16;
 /// Characters in a token; ours have fewer.
@@ -62,6 +69,25 @@ fn check(list: &str, query: &impl Message, payload: &[u8]) -> [u8; CHECK_BYTES] 
         .chain_update(payload)
         .finalize();
     *digest.first_chunk().expect("SHA-256 has 32 bytes")
+}
+
+/// A request in a payload.
+pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
+    let care_unit = key.care_unit.as_str().as_bytes();
+    let mut bytes = [0; KEY_BYTES];
+    bytes[..16].copy_from_slice(key.id.as_bytes());
+    bytes[16..16 + care_unit.len()].copy_from_slice(care_unit);
+    bytes
+}
+
+/// The request that [`key_bytes`] was given.
+pub(super) fn key_of(bytes: &[u8; KEY_BYTES]) -> Option<RequestKey> {
+    let (id, care_unit) = bytes.split_first_chunk()?;
+    let care_unit = std::str::from_utf8(care_unit).ok()?;
+    Some(RequestKey {
+        care_unit: HsaId::parse(care_unit.trim_end_matches('\0'))?,
+        id: Uuid::from_bytes(*id),
+    })
 }
 
 #[cfg(test)]

@@ -29,7 +29,11 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
     })
 }
 
-fn parse_personal_id(message: &v1::Patient, violations: &mut Violations) -> Option<PersonalId> {
+/// The fields `personal_id` and `personal_id_type`, which must be given.
+pub(super) fn parse_personal_id(
+    message: &v1::Patient,
+    violations: &mut Violations,
+) -> Option<PersonalId> {
     if message.personal_id.is_empty() {
         violations.add("personal_id", "is required");
     }
@@ -48,7 +52,7 @@ fn parse_personal_id(message: &v1::Patient, violations: &mut Violations) -> Opti
 
 /// A language tag has the shape of BCP 47, a language of 2 to 8 letters first; whether it is
 /// registered is not looked up.
-fn parse_language(tag: &str, violations: &mut Violations) -> String {
+pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
     if tag.is_empty() {
         return LANGUAGE_DEFAULT.to_owned();
     }

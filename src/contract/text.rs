@@ -6,7 +6,7 @@ use super::Violations;
 use crate::domain::hsa_id::HsaId;
 
 /// Code points in an identifier of another system.
-const IDENTIFIER_MAX: usize = 64;
+pub(super) const IDENTIFIER_MAX: usize = 64;
 /// Code points in a title, such as the purpose of a visit.
 pub(super) const TITLE_MAX: usize = 200;
 /// Code points in what a consumer says went wrong.
@@ -59,6 +59,19 @@ pub(super) fn parse_required_line(
         return violations.require(field);
     }
     Some(parse_line(text, max, field, violations))
+}
+
+/// A longer text that must say something.
+pub(super) fn parse_required_lines(
+    text: &str,
+    max: usize,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<String> {
+    if is_blank(text) {
+        return violations.require(field);
+    }
+    Some(parse_lines(text, max, field, violations))
 }
 
 /// Whether a text says nothing: it is empty or holds only white space.
@@ -195,6 +208,8 @@ mod tests {
     #[test]
     fn a_required_text_says_something() {
         for (text, good) in [("Öron", true), ("", false), ("  ", false)] {
+            let (lines, _) = outcome(|v| parse_required_lines(text, 200, "field", v));
+            assert_eq!(lines.is_some(), good, "{text:?}");
             let (parsed, faults) = outcome(|v| parse_required_line(text, 200, "field", v));
             assert_eq!(
                 (parsed.is_some(), faults.is_empty()),

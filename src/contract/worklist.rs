@@ -1,24 +1,23 @@
 //! Lists of open work: what is asked for, and where a page begins.
 
-use uuid::Uuid;
-
 use super::calendar::{parse_period, render_period};
+use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
 use super::text::{parse_identifier, parse_optional_identifier};
+use super::v1::watch_worklist_response::{Event, Heartbeat, SnapshotComplete};
 use super::{
-    Fault, Violations, care_unit_name, enums, page_token, parse_care_units, parse_page_size, v1,
+    Fault, Violations, booking_request, care_unit_name, enums, parse_listed_units, parse_page_size,
+    request_name, v1,
 };
-use crate::domain::booking_request::{Priority, RequestKey};
-use crate::domain::calendar::Period;
+use crate::domain::Rules;
+use crate::domain::booking_request::{BookingRequest, Priority, RequestKey};
+use crate::domain::calendar::{Instant, Period};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::{OrderBy, Position, Query, Worklist};
 
 const LIST: &str = "ListWorklist";
-const CARE_UNITS_MAX: usize = 50;
 const VISIT_TYPE_CODES_MAX: usize = 50;
-/// Bytes in the longest HSA-id: `SE`, 10 digits, `-` and 18 more.
-const HSA_ID_BYTES: usize = 31;
-/// Two ranks, the id and the care unit, which is filled up with zeros.
-const POSITION_BYTES: usize = 16 + 16 + HSA_ID_BYTES;
+/// Two ranks and the request.
+const POSITION_BYTES: usize = 16 + KEY_BYTES;
 
 /// A page of a worklist that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ pub fn parse_watch(message: v1::WatchWorklistRequest) -> Result<Query, Violation
 ///
 /// Every fault of shape.
 pub fn parse_count(message: v1::CountWorklistsRequest) -> Result<Vec<HsaId>, Violations> {
-    Violations::gather(|violations| Some(parse_units(&message.care_units, violations)))
+    Violations::gather(|violations| Some(parse_listed_units(&message.care_units, violations)))
 }
 
 fn parse_query(message: Option<&v1::WorklistQuery>, violations: &mut Violations) -> Option<Query> {
@@ -85,7 +84,7 @@ fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Op
             "needs personal_id or referral_id to list every request",
         );
     }
-    let care_units = parse_units(&message.care_units, violations);
+    let care_units = parse_listed_units(&message.care_units, violations);
     let visit_kind = enums::parse_optional(message.visit_kind, "visit_kind", violations);
     let visit_type_codes = parse_codes(&message.visit_type_codes, violations);
     let personal_id = parse_personal_id(&message.personal_id, violations);
@@ -104,13 +103,6 @@ fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Op
         minimum_priority: priority.unwrap_or(Priority::Routine),
         order_by: order_by.unwrap_or(OrderBy::StartDate),
     })
-}
-
-fn parse_units(names: &[String], violations: &mut Violations) -> Vec<HsaId> {
-    if names.is_empty() {
-        violations.add("care_units", format!("must be 1 to {CARE_UNITS_MAX}"));
-    }
-    parse_care_units(names, CARE_UNITS_MAX, violations)
 }
 
 /// The codes of visit types, in order and each once.
@@ -176,27 +168,48 @@ pub fn next_page_token(query: &Query, position: &Position) -> String {
 
 fn position_bytes(position: &Position) -> [u8; POSITION_BYTES] {
     let [first, second] = position.rank.map(i64::to_be_bytes);
-    let care_unit = position.key.care_unit.as_str().as_bytes();
     let mut bytes = [0; POSITION_BYTES];
     bytes[..8].copy_from_slice(&first);
     bytes[8..16].copy_from_slice(&second);
-    bytes[16..32].copy_from_slice(position.key.id.as_bytes());
-    bytes[32..32 + care_unit.len()].copy_from_slice(care_unit);
+    bytes[16..].copy_from_slice(&key_bytes(&position.key));
     bytes
 }
 
 fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
     let (first, rest) = bytes.split_first_chunk()?;
-    let (second, rest) = rest.split_first_chunk()?;
-    let (id, care_unit) = rest.split_first_chunk()?;
-    let care_unit = std::str::from_utf8(care_unit).ok()?;
+    let (second, key) = rest.split_first_chunk()?;
     Some(Position {
         rank: [i64::from_be_bytes(*first), i64::from_be_bytes(*second)],
-        key: RequestKey {
-            care_unit: HsaId::parse(care_unit.trim_end_matches('\0'))?,
-            id: Uuid::from_bytes(*id),
-        },
+        key: key_of(key.first_chunk()?)?,
     })
+}
+
+/// A request that is on the list at `now`, or has changed while on it.
+pub fn render_upserted(
+    record: &BookingRequest,
+    now: Instant,
+    rules: &Rules,
+) -> v1::WatchWorklistResponse {
+    render_event(Event::Upserted(booking_request::render(record, now, rules)))
+}
+
+/// A request that has left the list.
+pub fn render_removed(key: &RequestKey) -> v1::WatchWorklistResponse {
+    render_event(Event::Removed(request_name(key)))
+}
+
+/// The end of the snapshot.
+pub fn render_snapshot_complete() -> v1::WatchWorklistResponse {
+    render_event(Event::SnapshotComplete(SnapshotComplete {}))
+}
+
+/// A sign of life.
+pub fn render_heartbeat() -> v1::WatchWorklistResponse {
+    render_event(Event::Heartbeat(Heartbeat {}))
+}
+
+fn render_event(event: Event) -> v1::WatchWorklistResponse {
+    v1::WatchWorklistResponse { event: Some(event) }
 }
 
 /// How many requests each list holds, zeros included. WORKLIST_ALL is not counted.

@@ -12,7 +12,8 @@ use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_unti
 use crate::domain::Context;
 use crate::domain::notification::{Channel, LeaseRef};
 use crate::store::error::Error;
-use crate::store::{ClaimRequest, Claimed, Committed, LeaseFate};
+use crate::store::notification::{ClaimRequest, Claimed};
+use crate::store::{Committed, LeaseFate};
 
 /// How long a feed is silent at the most.
 const HEARTBEAT: Duration = Duration::from_secs(30);

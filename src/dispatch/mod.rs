@@ -5,6 +5,7 @@
 //! for. Nothing is polled while nothing happens.
 
 mod feed;
+mod watch;
 mod window;
 
 use std::pin::Pin;
@@ -12,7 +13,8 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch as changes;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,6 +25,7 @@ use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{Channel, LeaseRef};
+use crate::domain::worklist::Query;
 use crate::store::{self, Store};
 
 /// How many events of a feed may wait for its consumer to read them.
@@ -57,6 +60,9 @@ pub enum Stopped {
     /// The server drains.
     #[error("the server is stopping")]
     Draining,
+    /// The consumer reads too slowly.
+    #[error("the stream is read too slowly")]
+    TooSlow,
     /// The store failed in a way that waiting does not mend.
     #[error(transparent)]
     Store(#[from] store::error::Error),
@@ -83,14 +89,14 @@ pub struct Dispatch {
     store: Store,
     clock: Clock,
     rules: Rules,
-    beats: watch::Receiver<()>,
+    beats: changes::Receiver<()>,
     shutdown: CancellationToken,
 }
 
 impl Dispatch {
     /// Starts the pulse; it and every feed end when `shutdown` is cancelled.
     pub fn start(store: Store, clock: Clock, rules: Rules, shutdown: CancellationToken) -> Self {
-        let (beat, beats) = watch::channel(());
+        let (beat, beats) = changes::channel(());
         let pulse = Pulse {
             store: store.clone(),
             clock: clock.clone(),
@@ -117,6 +123,31 @@ impl Dispatch {
             store: self.store.clone(),
         }
     }
+
+    /// Watches a worklist: as it stands, then its changes.
+    pub fn watch(&self, query: Query) -> Watch {
+        let (events, unread) = mpsc::channel(watch::UNREAD_MAX);
+        let (ended, end) = oneshot::channel();
+        let watcher = watch::Watcher::new(self.clone(), query, events);
+        tokio::spawn(async move {
+            // Nobody may be there to be told.
+            let _ = ended.send(watcher.run().await);
+        });
+        Watch { unread, end }
+    }
+}
+
+/// What a watcher of a worklist is told.
+#[derive(Clone, Debug)]
+pub enum WatchEvent {
+    /// A request is on the list, or has changed while on it.
+    Upserted(Box<BookingRequest>),
+    /// A request has left the list.
+    Removed(RequestKey),
+    /// What follows are changes.
+    SnapshotComplete,
+    /// A sign of life.
+    Heartbeat,
 }
 
 /// The events of one consumer, as a stream.
@@ -149,6 +180,30 @@ impl Drop for Feed {
     }
 }
 
+/// The events of one watcher, as a stream.
+pub struct Watch {
+    unread: mpsc::Receiver<WatchEvent>,
+    end: oneshot::Receiver<Option<Stopped>>,
+}
+
+impl Stream for Watch {
+    type Item = Result<WatchEvent, Stopped>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        match task::ready!(self.unread.poll_recv(context)) {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None if self.end.is_terminated() => Poll::Ready(None),
+            // The watcher has ended and says why.
+            None => Pin::new(&mut self.end)
+                .poll(context)
+                .map(|end| end.ok().flatten().map(Err)),
+        }
+    }
+}
+
 /// Gives leases back that no consumer has seen. If that fails they run out by themselves.
 fn give_back(store: &Store, leases: Vec<LeaseRef>) {
     if leases.is_empty() {
@@ -166,7 +221,7 @@ fn give_back(store: &Store, leases: Vec<LeaseRef>) {
 struct Pulse {
     store: Store,
     clock: Clock,
-    beat: watch::Sender<()>,
+    beat: changes::Sender<()>,
 }
 
 impl Pulse {

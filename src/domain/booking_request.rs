@@ -4,9 +4,13 @@
 //! worked out when read, in [`BookingRequest::shown_state`].
 
 pub mod cancel;
+pub mod change;
 pub mod change_to_invitation;
 pub mod create;
 pub mod record_booking;
+pub mod record_patient_contact;
+pub mod release_hold;
+pub mod update_patient;
 
 use std::fmt;
 

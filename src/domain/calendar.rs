@@ -32,6 +32,11 @@ pub fn minute_of_day(at: Instant) -> u32 {
     local.hour() * 60 + local.minute()
 }
 
+/// The time of day of an instant in Stockholm.
+pub fn local_clock(at: Instant) -> NaiveTime {
+    at.with_timezone(&Stockholm).time()
+}
+
 /// The instant at which the clock in Stockholm shows `clock` on `date`.
 ///
 /// Of an hour that occurs twice the first is meant; an hour that is skipped gives the instant at

@@ -119,6 +119,24 @@ impl CareInvitation {
         })
     }
 
+    /// Whether no message of the present round was handed over after this one.
+    pub fn is_latest(&self, message: &Notification) -> bool {
+        message.round == self.round && message.sent_at == self.last_sent_at()
+    }
+
+    /// The channel by which a message of the present round last left or is leaving, and why.
+    pub fn last_channel(&self) -> Option<(Channel, ChannelReason)> {
+        let left = |message: &&Notification| match message.state {
+            notification::State::Sent | notification::State::Dispatching => true,
+            notification::State::Scheduled
+            | notification::State::Leased
+            | notification::State::Cancelled
+            | notification::State::Parked => false,
+        };
+        let last = self.of_round().rfind(left)?;
+        Some((last.channel, last.channel_reason))
+    }
+
     /// Whether a message of this kind has been handed over in this round.
     pub fn has_sent(&self, round: i32, kind: Kind) -> bool {
         self.notifications.iter().any(|message| {
@@ -212,6 +230,55 @@ impl BookingRequest {
             .iter_mut()
             .filter_map(|message| message.cancel(cause).then_some(message.id))
             .collect()
+    }
+
+    /// Holds the invitation: what is leased is taken back. The latest reason stands, but protected
+    /// identity gives way to none.
+    pub(super) fn hold_messages(&mut self, hold: Hold) {
+        let Some(invitation) = &mut self.care_invitation else {
+            return;
+        };
+        if invitation.hold != Some(Hold::ProtectedIdentity) {
+            invitation.hold = Some(hold);
+        }
+        for message in &mut invitation.notifications {
+            message.take_back();
+        }
+    }
+
+    /// Plans the withdrawal of a cancelled invitation, due at once, by the channel last used.
+    pub(super) fn plan_withdrawal(&mut self, context: &Context) {
+        let last = self
+            .care_invitation
+            .as_ref()
+            .and_then(CareInvitation::last_channel);
+        self.plan(Kind::Withdrawal, context.now, context.fresh_id);
+        if let (Some(last), Some(withdrawal)) = (last, self.notification_mut(context.fresh_id)) {
+            (withdrawal.channel, withdrawal.channel_reason) = last;
+            withdrawal.channel_fixed = true;
+        }
+    }
+
+    /// Whether it is closed and its withdrawal has not left.
+    pub(super) fn withdrawal_can_be_stopped(&self) -> bool {
+        self.state == State::Cancelled
+            && self.care_invitation.as_ref().is_some_and(|invitation| {
+                let waits = |message: &Notification| match message.state {
+                    notification::State::Scheduled
+                    | notification::State::Leased
+                    | notification::State::Parked => true,
+                    notification::State::Dispatching
+                    | notification::State::Sent
+                    | notification::State::Cancelled => false,
+                };
+                let withdrawals = |message: &&Notification| message.kind == Kind::Withdrawal;
+                invitation.withdraw_when_sent
+                    || invitation
+                        .notifications
+                        .iter()
+                        .filter(withdrawals)
+                        .any(waits)
+            })
     }
 
     /// History entries for messages that a verb has ended.

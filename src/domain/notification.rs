@@ -6,13 +6,16 @@
 pub mod acknowledge;
 pub mod authorize;
 pub mod lease;
+pub mod report_delivery;
 
 use chrono::Duration;
 use uuid::Uuid;
 
 use super::booking_request::RequestKey;
 use super::calendar::Instant;
+use super::care_invitation::ShownState;
 use super::coded;
+use super::hsa_id::HsaId;
 
 coded! {
     /// What a message says.
@@ -173,6 +176,31 @@ pub struct LeaseRef {
     pub notification: Uuid,
     /// The lease. The nil UUID, which names none, when the consumer's text is no token of ours.
     pub token: Uuid,
+}
+
+/// Which messages are to be listed. Each part is given; what is planned is listed, never what is
+/// only projected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotificationFilter {
+    /// Of these care units, 1 to 50.
+    pub care_units: Vec<HsaId>,
+    /// Shown in one of these states, of which `Projected` is none.
+    pub states: Vec<ShownState>,
+    /// Through one of these channels.
+    pub channels: Vec<Channel>,
+    /// Due before this.
+    pub due_before: Option<Instant>,
+}
+
+/// A place in a list of messages, the earliest due first: what a page token holds.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NotificationPosition {
+    /// When the message is due.
+    pub due_at: Instant,
+    /// The request, which breaks ties.
+    pub request: RequestKey,
+    /// The message, which breaks ties within a request.
+    pub notification: Uuid,
 }
 
 impl Notification {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use chrono::NaiveDate;
 
-use super::coded;
+use super::{Violation, coded};
 
 coded! {
     /// Kinds of patient identity number.
@@ -58,7 +58,7 @@ impl PersonalId {
     ///
     /// Personnummer and samordningsnummer: 12 digits, century 18 to 20, a date that exists (the
     /// day less 60 for the latter), serial 001 to 999 and the Luhn check digit over the last ten.
-    /// That the date is not in the future needs today: see [`PersonalId::birth_date`].
+    /// That the date is not in the future needs today: see [`PersonalId::violation`].
     pub fn parse(kind: PersonalIdType, number: &str) -> Result<Self, &'static str> {
         match kind {
             PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
@@ -90,6 +90,12 @@ impl PersonalId {
     /// The number itself. Never to be logged.
     pub fn number(&self) -> &str {
         &self.number
+    }
+
+    /// What is wrong with it on `today`, with `field` as its path: nobody is born in the future.
+    pub fn violation(&self, field: &str, today: NaiveDate) -> Option<Violation> {
+        let is_unborn = self.birth_date().is_some_and(|birth| birth > today);
+        is_unborn.then(|| Violation::new(field, "holds a date in the future"))
     }
 
     /// The date of birth that the number holds; none in a reserve number.
@@ -206,6 +212,20 @@ mod tests {
         assert_eq!(birth(Personnummer, "198003012385"), march);
         assert_eq!(birth(Samordningsnummer, "197302889931"), february);
         assert_eq!(birth(Reservnummer, "19A8003012BX"), None);
+    }
+
+    #[test]
+    fn nobody_is_born_in_the_future() {
+        let on = |kind, number: &str, today: &str| {
+            let personal_id = PersonalId::trusted(kind, number.into());
+            let violation = personal_id.violation("field", today.parse().unwrap());
+            violation.map(|it| it.field)
+        };
+        let field = Some("field".to_owned());
+        assert_eq!(on(Personnummer, "198003012385", "1980-03-01"), None);
+        assert_eq!(on(Personnummer, "198003012385", "1980-02-29"), field);
+        assert_eq!(on(Samordningsnummer, "197302889931", "1973-02-27"), field);
+        assert_eq!(on(Reservnummer, "19A8003012BX", "1900-01-01"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use chrono::Duration;
 
-use super::booking_request::Constraints;
+use super::booking_request::{BookingRequest, Constraints, ShownState};
 use super::calendar::{Instant, civil_date, minute_of_day};
 use super::coded;
 
@@ -55,6 +55,22 @@ pub struct Slot {
     pub performer_id: Option<String>,
 }
 
+/// Whether the patient of this request may be offered `slot`.
+pub fn evaluate_for(record: &BookingRequest, slot: &Slot, now: Instant) -> Verdict {
+    match (record.shown_state(now), &record.form.constraints) {
+        (
+            ShownState::Requested | ShownState::Invited | ShownState::NoResponse,
+            Some(constraints),
+        ) => evaluate(slot, constraints, now),
+        // A request has constraints for as long as it is open.
+        (ShownState::Requested | ShownState::Invited | ShownState::NoResponse, None)
+        | (
+            ShownState::Booked | ShownState::Declined | ShownState::Expired | ShownState::Cancelled,
+            _,
+        ) => Verdict::RequestClosed,
+    }
+}
+
 /// Holds `slot` against the constraints of a request that is open.
 pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict {
     let day = civil_date(slot.start_at);
@@ -97,9 +113,15 @@ fn performer_is_acceptable(slot: &Slot, constraints: &Constraints) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::booking_request::{
+        Form, Origin, PatientInstructions, Priority, RequestKey, State, VisitKind, VisitType,
+    };
     use super::super::calendar::{Period, TimeWindow, Weekdays};
+    use super::super::hsa_id::HsaId;
+    use super::super::patient::{Patient, PersonalId, PersonalIdType};
     use super::*;
     use chrono::Weekday;
+    use uuid::Uuid;
 
     fn constraints() -> Constraints {
         Constraints {
@@ -197,6 +219,82 @@ mod tests {
                 expected,
                 "{start} {end}"
             );
+        }
+    }
+
+    /// A request of these constraints, which last until midnight after 12 June.
+    fn requested() -> BookingRequest {
+        let now = "2026-03-02T09:00:00Z".parse().unwrap();
+        let form = Form {
+            patient: Patient {
+                personal_id: PersonalId::trusted(
+                    PersonalIdType::Reservnummer,
+                    "19A8003012BX".into(),
+                ),
+                protection: None,
+                digital_reach: None,
+                language: "sv".into(),
+            },
+            origin: Origin::Referral {
+                referral_id: "R-1".into(),
+                decision_date: None,
+            },
+            visit_kind: VisitKind::NewVisit,
+            visit_type: VisitType {
+                code: "ÖNH".into(),
+                display_name: String::new(),
+            },
+            purpose: "Öron".into(),
+            patient_instructions: PatientInstructions::default(),
+            internal_comment: String::new(),
+            summons: false,
+            invitation: false,
+            constraints: Some(constraints()),
+            booking: None,
+            priority: Priority::Routine,
+        };
+        BookingRequest {
+            key: RequestKey {
+                care_unit: HsaId::trusted("SE2321000131-P1".into()),
+                id: Uuid::from_u128(1),
+            },
+            form,
+            state: State::Requested,
+            care_invitation: None,
+            cancel_reason: None,
+            care_guarantee_date: None,
+            allow_duplicate: false,
+            revision: 1,
+            history_count: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_closed_or_over_is_offered_nothing() {
+        let slot = Slot {
+            start_at: "2026-06-09T09:30:00Z".parse().unwrap(),
+            end_at: "2026-06-09T10:00:00Z".parse().unwrap(),
+            performer_id: Some("SE2321000131-P1".into()),
+        };
+        let (before, after) = ("2026-06-09T09:30:00Z", "2026-06-12T22:00:00Z");
+        for (state, now, expected) in [
+            (State::Requested, before, Verdict::Offered),
+            (State::Invited, before, Verdict::Offered),
+            (State::Booked, before, Verdict::RequestClosed),
+            (State::Declined, before, Verdict::RequestClosed),
+            (State::Cancelled, before, Verdict::RequestClosed),
+            (State::Requested, after, Verdict::RequestClosed),
+            (State::Invited, after, Verdict::RequestClosed),
+            (State::Requested, "2026-06-12T21:59:59Z", Verdict::Past),
+        ] {
+            let record = BookingRequest {
+                state,
+                ..requested()
+            };
+            let verdict = evaluate_for(&record, &slot, now.parse().unwrap());
+            assert_eq!(verdict, expected, "{state:?} {now}");
         }
     }
 

@@ -6,7 +6,7 @@
 use chrono::NaiveDate;
 
 use super::booking_request::{BookingRequest, Priority, State, VisitKind};
-use super::calendar::{Instant, Period};
+use super::calendar::{Instant, Period, civil_date, end_of};
 use super::care_invitation::Hold;
 use super::coded;
 use super::hsa_id::HsaId;
@@ -149,6 +149,51 @@ pub struct Query {
 impl std::fmt::Debug for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Query")
+    }
+}
+
+impl Query {
+    /// Whether a request is on the list at `now`: what the store finds by its columns, for one
+    /// record in hand.
+    pub fn matches(&self, record: &BookingRequest, now: Instant) -> bool {
+        let form = &record.form;
+        let period = form.constraints.as_ref().map(|it| it.period);
+        let on_list = match self.worklist {
+            Worklist::BookingRequests
+            | Worklist::CareInvitations
+            | Worklist::FollowUp
+            | Worklist::ManualHandling
+            | Worklist::SlotIssues
+            | Worklist::Declined => record.placement().at(now) == Some(self.worklist),
+            Worklist::GuaranteeAtRisk => record.guarantee_is_at_risk(civil_date(now)),
+            Worklist::All => true,
+        };
+        let code = &form.visit_type.code;
+        let number = form.patient.personal_id.number();
+        on_list
+            && self.care_units.contains(&record.key.care_unit)
+            && self.visit_kind.is_none_or(|kind| kind == form.visit_kind)
+            && (self.visit_type_codes.is_empty() || self.visit_type_codes.contains(code))
+            && self.personal_id.as_deref().is_none_or(|id| id == number)
+            && (self.referral_id.is_none()
+                || self.referral_id.as_deref() == form.origin.referral_id())
+            && self
+                .period
+                .is_none_or(|wanted| period.is_some_and(|it| it.overlaps(wanted)))
+            && self.minimum_priority <= form.priority
+    }
+
+    /// When the next day begins, after `now`, if that alone may change the list.
+    pub fn next_day_at(&self, now: Instant) -> Option<Instant> {
+        (self.worklist == Worklist::GuaranteeAtRisk).then(|| end_of(civil_date(now)))
+    }
+}
+
+impl BookingRequest {
+    /// Whether it is open and its guarantee ends soon, or has ended, on `today`.
+    fn guarantee_is_at_risk(&self, today: NaiveDate) -> bool {
+        let ends = self.care_guarantee_date;
+        self.is_open() && ends.is_some_and(|ends| ends <= guarantee_at_risk_until(today))
     }
 }
 

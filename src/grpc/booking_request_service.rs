@@ -3,14 +3,25 @@
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
-use super::{Service, fill_page, status};
+use super::{Service, fill_page};
+use crate::contract::booking_request::change::parse_change;
+use crate::contract::booking_request::record_patient_contact::parse_contact;
+use crate::contract::booking_request::release_hold::parse_release;
+use crate::contract::booking_request::update_patient::{
+    PatientUpdate, parse_update_patient, render_updated,
+};
 use crate::contract::v1::booking_request_service_server::BookingRequestService;
-use crate::contract::{Write, booking_request, history, v1};
+use crate::contract::{Write, booking_request, history, slot, v1};
 use crate::domain::booking_request::cancel::cancel;
+use crate::domain::booking_request::change::change_booking_request;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
 use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::record_booking::record_booking;
+use crate::domain::booking_request::record_patient_contact::record_patient_contact;
+use crate::domain::booking_request::release_hold::release_hold;
+use crate::domain::booking_request::update_patient::{check_patient, update_patient};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::slot::evaluate_for;
 use crate::domain::{Change, Context, Refusal};
 use crate::store;
 
@@ -130,42 +141,81 @@ impl BookingRequestService for Service {
 
     async fn change_booking_request(
         &self,
-        _request: Request<v1::ChangeBookingRequestRequest>,
+        request: Request<v1::ChangeBookingRequestRequest>,
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
-        Err(status::unimplemented())
+        let write = parse_change(request.into_inner())?;
+        let record = self
+            .change(Caller::anonymous(), write, change_booking_request)
+            .await?;
+        Ok(Response::new(v1::ChangeBookingRequestResponse {
+            booking_request: Some(self.render(&record)),
+        }))
     }
 
     async fn record_patient_contact(
         &self,
-        _request: Request<v1::RecordPatientContactRequest>,
+        request: Request<v1::RecordPatientContactRequest>,
     ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
-        Err(status::unimplemented())
+        let write = parse_contact(request.into_inner())?;
+        let record = self
+            .change(Caller::anonymous(), write, record_patient_contact)
+            .await?;
+        Ok(Response::new(v1::RecordPatientContactResponse {
+            booking_request: Some(self.render(&record)),
+        }))
     }
 
     async fn release_hold(
         &self,
-        _request: Request<v1::ReleaseHoldRequest>,
+        request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
-        Err(status::unimplemented())
+        let write = parse_release(request.into_inner())?;
+        let record = self
+            .change(Caller::anonymous(), write, release_hold)
+            .await?;
+        Ok(Response::new(v1::ReleaseHoldResponse {
+            booking_request: Some(self.render(&record)),
+        }))
     }
 
     async fn update_patient(
         &self,
-        _request: Request<v1::UpdatePatientRequest>,
+        request: Request<v1::UpdatePatientRequest>,
     ) -> Result<Response<v1::UpdatePatientResponse>, Status> {
-        Err(status::unimplemented())
+        let caller = Caller::anonymous();
+        let write = parse_update_patient(request.into_inner())?;
+        let call = store_call(&caller, &write);
+        let PatientUpdate {
+            care_unit,
+            personal_id,
+            update,
+        } = write.command;
+        check_patient(&personal_id, self.clock.now())?;
+        let service = self.clone();
+        let decide = move |record: &BookingRequest| {
+            update_patient(record, &update, &service.context(&caller))
+        };
+        let changed = self
+            .store
+            .update_patient(call, care_unit, personal_id, decide)
+            .await?;
+        Ok(Response::new(render_updated(&changed)))
     }
 
     async fn evaluate_slots(
         &self,
-        _request: Request<v1::EvaluateSlotsRequest>,
+        request: Request<v1::EvaluateSlotsRequest>,
     ) -> Result<Response<v1::EvaluateSlotsResponse>, Status> {
-        Err(status::unimplemented())
+        let (key, slots) = slot::parse_slots(request.into_inner())?;
+        let record = self.store.get(&key).await?;
+        let now = self.clock.now();
+        let verdicts = slots.iter().map(|slot| evaluate_for(&record, slot, now));
+        Ok(Response::new(slot::render_verdicts(verdicts)))
     }
 }
 
 /// What a verb of the domain is.
-type Verb<C> = fn(&BookingRequest, &C, &Context) -> Result<Change, Refusal>;
+type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, Refusal>;
 
 impl Service {
     /// Changes a stored request by a verb. What time it is is asked when the verb is carried out,
@@ -179,8 +229,9 @@ impl Service {
         let call = store_call(&caller, &write);
         let (key, command) = write.command;
         let service = self.clone();
-        let decide =
-            move |record: &BookingRequest| verb(record, &command, &service.context(&caller));
+        let decide = move |stored: Option<&BookingRequest>| {
+            verb(stored, &command, &service.context(&caller))
+        };
         Ok(self.store.update(call, key, decide).await?)
     }
 

@@ -5,7 +5,7 @@
 //! looks into a message.
 
 mod call;
-mod method;
+pub mod method;
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
@@ -24,8 +24,7 @@ use tower::{Layer, Service};
 
 use super::status;
 use call::{Call, Cut};
-use method::Method;
-pub use method::Methods;
+use method::{Method, Methods};
 
 /// How long a call may take, or a stream to begin, when its caller would wait longer.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_ALPHA;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DETAILS;
 
-use super::boundary::Methods;
+use super::boundary::method::Methods;
 use crate::clock::Clock;
 use crate::contract::DESCRIPTOR_SET;
 

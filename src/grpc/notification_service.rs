@@ -6,12 +6,15 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
-use super::{Service, status};
+use super::{Service, fill_page, status};
 use crate::clock::Clock;
+use crate::contract::notification::list;
+use crate::contract::notification::report_delivery::{parse_report, render_reported};
 use crate::contract::v1::notification_service_server::NotificationService;
 use crate::contract::{notification, notification_name, v1};
 use crate::dispatch::{Event, Filter};
-use crate::domain::notification::Outcome;
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::notification::report_delivery::report_delivery;
 
 #[tonic::async_trait]
 impl NotificationService for Service {
@@ -57,9 +60,6 @@ impl NotificationService for Service {
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
         let context = self.context(&Caller::anonymous());
         let answers = notification::parse_acknowledge(request.into_inner(), context.now)?;
-        if !answers.iter().all(|(_, answer)| is_served(answer.outcome)) {
-            return Err(status::unimplemented());
-        }
         let answers = answers
             .into_iter()
             .map(|(key, it)| (key, it, self.clock.fresh_id()));
@@ -69,24 +69,40 @@ impl NotificationService for Service {
 
     async fn report_delivery(
         &self,
-        _request: Request<v1::ReportDeliveryRequest>,
+        request: Request<v1::ReportDeliveryRequest>,
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
-        Err(status::unimplemented())
+        let report = parse_report(request.into_inner(), self.clock.now())?;
+        let (id, receipt, event_time) = (report.notification, report.receipt, report.event_time);
+        let (service, caller) = (self.clone(), Caller::anonymous());
+        let decide = move |record: &BookingRequest| {
+            report_delivery(record, id, receipt, event_time, &service.context(&caller))
+        };
+        let record = self.store.report(report.request, decide).await?;
+        let now = self.clock.now();
+        Ok(Response::new(render_reported(&record, id, receipt, now)))
     }
 
     async fn list_notifications(
         &self,
-        _request: Request<v1::ListNotificationsRequest>,
+        request: Request<v1::ListNotificationsRequest>,
     ) -> Result<Response<v1::ListNotificationsResponse>, Status> {
-        Err(status::unimplemented())
-    }
-}
-
-/// Whether the outcome is recorded. To take one and forget it would be worse than to refuse it.
-fn is_served(outcome: Outcome) -> bool {
-    match outcome {
-        Outcome::Sent | Outcome::Retry => true,
-        Outcome::Unreachable | Outcome::Park => false,
+        let page = list::parse_list(request.into_inner())?;
+        let now = self.clock.now();
+        let (after, limit) = (page.after.as_ref(), page.page_size + 1);
+        let found = self
+            .store
+            .notifications(&page.filter, now, after, limit)
+            .await?;
+        let rendered = found.into_iter().filter_map(|(position, record)| {
+            let message = list::render(&record, position.notification, now)?;
+            Some((position, message))
+        });
+        let (notifications, last) = fill_page(rendered, page.page_size);
+        let next = last.map(|position| list::next_page_token(&page.filter, &position));
+        Ok(Response::new(v1::ListNotificationsResponse {
+            notifications,
+            next_page_token: next.unwrap_or_default(),
+        }))
     }
 }
 

@@ -195,6 +195,9 @@ impl From<Stopped> for Status {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Draining => stopping(),
+            Stopped::TooSlow => Failure::new(ErrorReason::Overloaded, stopped)
+                .retried()
+                .status(),
             Stopped::Store(error) => error.into(),
         }
     }
@@ -211,7 +214,7 @@ impl From<clock::Error> for Status {
     }
 }
 
-/// There is no such method, or not all of it yet.
+/// There is no such method.
 pub fn unimplemented() -> Status {
     Failure::new(ErrorReason::Unimplemented, "not served by this version").status()
 }

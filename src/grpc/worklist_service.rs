@@ -1,11 +1,16 @@
 //! WorklistService.
 
-use tokio_stream::Empty;
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{Service, fill_page, status};
+use super::{Service, fill_page};
 use crate::contract::v1::worklist_service_server::WorklistService;
 use crate::contract::{booking_request, v1, worklist};
+use crate::dispatch::WatchEvent;
+use crate::domain::Rules;
+use crate::domain::calendar::Instant;
 
 #[tonic::async_trait]
 impl WorklistService for Service {
@@ -37,12 +42,26 @@ impl WorklistService for Service {
         Ok(Response::new(worklist::render_counts(&counts)))
     }
 
-    type WatchWorklistStream = Empty<Result<v1::WatchWorklistResponse, Status>>;
+    type WatchWorklistStream =
+        Pin<Box<dyn Stream<Item = Result<v1::WatchWorklistResponse, Status>> + Send>>;
 
     async fn watch_worklist(
         &self,
-        _request: Request<v1::WatchWorklistRequest>,
+        request: Request<v1::WatchWorklistRequest>,
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
-        Err(status::unimplemented())
+        let query = worklist::parse_watch(request.into_inner())?;
+        let watch = self.dispatch.watch(query);
+        let (clock, rules) = (self.clock.clone(), self.rules);
+        let events = watch.map(move |event| Ok(render(event?, clock.now(), &rules)));
+        Ok(Response::new(Box::pin(events)))
+    }
+}
+
+fn render(event: WatchEvent, now: Instant, rules: &Rules) -> v1::WatchWorklistResponse {
+    match event {
+        WatchEvent::Upserted(record) => worklist::render_upserted(&record, now, rules),
+        WatchEvent::Removed(key) => worklist::render_removed(&key),
+        WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),
+        WatchEvent::Heartbeat => worklist::render_heartbeat(),
     }
 }

@@ -10,10 +10,12 @@ use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::booking_request as request;
 use super::error::Error;
-use super::set::{self, Table};
-use super::{Call, Committed, LeaseFate, history, notification};
+use super::row::booking_request as request;
+use super::row::call::{self, Repeat};
+use super::row::set::{self, Table};
+use super::row::{history, notification};
+use super::{Call, Committed, LeaseFate};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::history::HistoryEntry;
@@ -28,6 +30,7 @@ pub struct Records {
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
     calls: HashMap<(HsaId, String, Uuid), Remembered>,
     history: Vec<Vec<Value>>,
+    quiet_calls: Vec<Vec<Value>>,
 }
 
 /// A request as it was loaded and as it stands now.
@@ -42,7 +45,7 @@ struct Entry {
 #[derive(Clone)]
 struct Remembered {
     hash: Vec<u8>,
-    request: RequestKey,
+    request: Option<RequestKey>,
 }
 
 impl Records {
@@ -56,20 +59,48 @@ impl Records {
     /// # Errors
     ///
     /// [`Error::RequestIdReused`] when it was with other content.
-    pub fn repeat_of(
-        &self,
-        care_unit: &HsaId,
-        call: &Call,
-    ) -> Result<Option<&BookingRequest>, Error> {
-        let key = (care_unit.clone(), call.caller.clone(), call.id);
-        match self.calls.get(&key) {
+    pub fn repeat_of(&self, scope: &HsaId, call: &Call) -> Result<Option<&BookingRequest>, Error> {
+        let remembered = self.remembered(scope, call)?;
+        let request = remembered.and_then(|remembered| remembered.request.as_ref());
+        match request {
             None => Ok(None),
-            Some(remembered) if remembered.hash != call.hash => Err(Error::RequestIdReused),
-            Some(remembered) => self
-                .get(&remembered.request)
+            Some(request) => self
+                .get(request)
                 .map(Some)
                 .ok_or_else(|| Error::broken("a remembered call without its request")),
         }
+    }
+
+    /// Whether the call was carried out before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] when it was with other content.
+    pub fn is_repeat(&self, scope: &HsaId, call: &Call) -> Result<bool, Error> {
+        Ok(self.remembered(scope, call)?.is_some())
+    }
+
+    fn remembered(&self, scope: &HsaId, call: &Call) -> Result<Option<&Remembered>, Error> {
+        let key = (scope.clone(), call.caller.clone(), call.id);
+        match self.calls.get(&key) {
+            Some(remembered) if remembered.hash != call.hash => Err(Error::RequestIdReused),
+            remembered => Ok(remembered),
+        }
+    }
+
+    /// Remembers a call that changed nothing.
+    pub fn remember(&mut self, scope: &HsaId, call: &Call, request: Option<&RequestKey>) {
+        self.quiet_calls.push(call::values(scope, call, request));
+        self.note(scope, call, request);
+    }
+
+    fn note(&mut self, scope: &HsaId, call: &Call, request: Option<&RequestKey>) {
+        let remembered = Remembered {
+            hash: call.hash.to_vec(),
+            request: request.cloned(),
+        };
+        let key = (scope.clone(), call.caller.clone(), call.id);
+        self.calls.insert(key, remembered);
     }
 
     /// Takes a decision over, with the call that it carries out, if one is to be remembered.
@@ -120,13 +151,12 @@ impl Records {
             self.history
                 .push(history::values(&record.key, ordinal, entry, carried));
         }
-        if let (Some(call), false) = (call, history.is_empty()) {
-            let key = (record.key.care_unit.clone(), call.caller.clone(), call.id);
-            let remembered = Remembered {
-                hash: call.hash.to_vec(),
-                request: record.key.clone(),
-            };
-            self.calls.insert(key, remembered);
+        match call {
+            Some(call) if history.is_empty() => {
+                self.remember(&record.key.care_unit, call, Some(&record.key));
+            }
+            Some(call) => self.note(&record.key.care_unit, call, Some(&record.key)),
+            None => {}
         }
     }
 
@@ -134,19 +164,21 @@ impl Records {
     pub async fn load_calls(
         &mut self,
         connection: &impl ConnectionTrait,
-        calls: &[(&HsaId, &Call)],
+        calls: &[(HsaId, Call)],
     ) -> Result<Vec<RequestKey>, Error> {
         if calls.is_empty() {
             return Ok(Vec::new());
         }
-        let repeats = history::repeats(connection, calls).await?;
-        let requests = repeats
-            .iter()
-            .map(|(_, _, request)| request.clone())
-            .collect();
-        for (place, hash, request) in repeats {
+        let repeats = call::repeats(connection, calls).await?;
+        let requests = repeats.iter().filter_map(|it| it.request.clone()).collect();
+        for Repeat {
+            place,
+            hash,
+            request,
+        } in repeats
+        {
             if let Some((care_unit, call)) = calls.get(place) {
-                let key = ((*care_unit).clone(), call.caller.clone(), call.id);
+                let key = (care_unit.clone(), call.caller.clone(), call.id);
                 self.calls.insert(key, Remembered { hash, request });
             }
         }
@@ -206,7 +238,8 @@ impl Records {
             sets.add(entry);
         }
         let fits = sets.write(connection).await?
-            && insert(connection, &history::TABLE, &self.history).await?;
+            && insert(connection, &history::TABLE, &self.history).await?
+            && insert(connection, &call::TABLE, &self.quiet_calls).await?;
         Ok(fits)
     }
 

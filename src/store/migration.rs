@@ -30,7 +30,7 @@ impl MigrationName for CreateTables {
 impl MigrationTrait for CreateTables {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.create_table(booking_request()).await?;
-        for mut table in [notification(), history()] {
+        for mut table in [notification(), history(), quiet_call()] {
             if manager.get_database_backend() == sea_orm::DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
                 table.extra("WITHOUT ROWID");
@@ -44,7 +44,7 @@ impl MigrationTrait for CreateTables {
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for name in ["history", "notification", "booking_request"] {
+        for name in ["quiet_call", "history", "notification", "booking_request"] {
             let table = Table::drop().table(Alias::new(name)).to_owned();
             manager.drop_table(table).await?;
         }
@@ -153,6 +153,19 @@ fn history() -> TableCreateStatement {
     ];
     let key = ["care_unit", "booking_request", "ordinal"];
     table("history", &key, columns)
+}
+
+/// Calls that succeeded and left nothing in the history to carry their id.
+fn quiet_call() -> TableCreateStatement {
+    let columns = vec![
+        required("care_unit").text().take(),
+        required("actor").text().take(),
+        required("request_id").uuid().take(),
+        required("content_hash").binary().take(),
+        optional("booking_request").uuid().take(),
+    ];
+    let key = ["care_unit", "actor", "request_id"];
+    table("quiet_call", &key, columns)
 }
 
 fn index(table: &str, name: &str, columns: &[&str]) -> IndexCreateStatement {

@@ -1,301 +1,269 @@
-//! Messages as rows, and the due index.
+//! Operations on messages: claimed, given leave, settled, listed.
 
-use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, FromQueryResult};
-use serde_json::{Value, json};
+use sea_orm::DatabaseTransaction;
+use uuid::Uuid;
 
-use super::booking_request::{self as request, KEY, code, optional};
+use super::batch::{self, Records};
+use super::booking_request::read_by_key;
 use super::error::Error;
-use super::set::{self, Kind as Type, Table};
-use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::{Instant, from_micros, micros};
+use super::row::notification::{self as row, Due};
+use super::writer::{Claim, Found, Needs};
+use super::{LeaseFate, Store};
+use crate::domain::Context;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::{
-    Channel, ChannelReason, Kind, Lease, Notification, Outcome, State,
-};
+use crate::domain::notification::acknowledge::{Answer, Lost, acknowledge};
+use crate::domain::notification::authorize::{LEAVE, authorizable, authorize};
+use crate::domain::notification::lease::{Leased, give_back, lease};
+use crate::domain::notification::{Channel, LeaseRef, NotificationFilter, NotificationPosition};
 
-/// A row of `notification`.
-#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
-#[sea_orm(table_name = "notification")]
-pub struct Model {
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub care_unit: String,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub booking_request: Uuid,
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub ordinal: i16,
-    pub version: i32,
-    pub state: i16,
-    pub channel: i16,
-    pub channel_reason: i16,
-    pub due_at: i64,
-    pub retry_at: Option<i64>,
-    pub claimable_at: Option<i64>,
-    pub lease_token: Option<Uuid>,
-    pub lease_expires_at: Option<i64>,
-    pub lease_first_at: Option<i64>,
-    pub lease_answer: Option<i16>,
-    pub attempt_count: i32,
-    pub lapse_count: i32,
-    pub retry_count: i32,
-    pub possible_repeat: bool,
-    pub stale: bool,
-    pub sent_at: Option<i64>,
-    pub cause: Option<String>,
-    pub superseded: bool,
-    pub read_at: Option<i64>,
-    pub unread_at: Option<i64>,
-    pub returned_at: Option<i64>,
-    pub id: Uuid,
-    pub round: i32,
-    pub kind: i16,
-    pub channel_fixed: bool,
-}
-
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The table, for writing sets of rows.
-pub const TABLE: Table = Table {
-    name: "notification",
-    key: &[
-        ("care_unit", Type::Text),
-        ("booking_request", Type::Uuid),
-        ("ordinal", Type::Integer),
-    ],
-    mutable: &[
-        ("version", Type::Integer),
-        ("state", Type::Integer),
-        ("channel", Type::Integer),
-        ("channel_reason", Type::Integer),
-        ("due_at", Type::Integer),
-        ("retry_at", Type::Integer),
-        ("claimable_at", Type::Integer),
-        ("lease_token", Type::Uuid),
-        ("lease_expires_at", Type::Integer),
-        ("lease_first_at", Type::Integer),
-        ("lease_answer", Type::Integer),
-        ("attempt_count", Type::Integer),
-        ("lapse_count", Type::Integer),
-        ("retry_count", Type::Integer),
-        ("possible_repeat", Type::Boolean),
-        ("stale", Type::Boolean),
-        ("sent_at", Type::Integer),
-        ("cause", Type::Text),
-        ("superseded", Type::Boolean),
-        ("read_at", Type::Integer),
-        ("unread_at", Type::Integer),
-        ("returned_at", Type::Integer),
-    ],
-    fixed: &[
-        ("id", Type::Uuid),
-        ("round", Type::Integer),
-        ("kind", Type::Integer),
-        ("channel_fixed", Type::Boolean),
-    ],
-};
-
-/// The key of the message that was planned as number `ordinal` of its request.
-pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
-    let mut values = request::key_values(request);
-    values.push(json!(ordinal));
-    values
-}
-
-/// The values of the mutable columns, in their order.
-pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
-    let lease = message.lease.as_ref();
-    vec![
-        json!(version),
-        json!(message.state.code()),
-        json!(message.channel.code()),
-        json!(message.channel_reason.code()),
-        json!(micros(message.due_at)),
-        json!(message.retry_at.map(micros)),
-        json!(message.claimable_at.map(micros)),
-        json!(lease.map(|it| set::uuid(it.token))),
-        json!(lease.map(|it| micros(it.expires_at))),
-        json!(lease.map(|it| micros(it.first_at))),
-        json!(lease.and_then(|it| it.answer).map(|it| it.code())),
-        json!(message.attempt_count),
-        json!(message.lapse_count),
-        json!(message.retry_count),
-        json!(message.possible_repeat),
-        json!(message.stale),
-        json!(message.sent_at.map(micros)),
-        json!(message.cause),
-        json!(message.superseded),
-        json!(message.read_at.map(micros)),
-        json!(message.unread_at.map(micros)),
-        json!(message.returned_at.map(micros)),
-    ]
-}
-
-/// The values of the columns that are written once, in their order.
-pub fn fixed_values(message: &Notification) -> Vec<Value> {
-    vec![
-        set::uuid(message.id),
-        json!(message.round),
-        json!(message.kind.code()),
-        json!(message.channel_fixed),
-    ]
-}
-
-impl Model {
-    /// The request that the message belongs to.
-    pub fn request(&self) -> RequestKey {
-        RequestKey {
-            care_unit: HsaId::trusted(self.care_unit.clone()),
-            id: self.booking_request,
-        }
-    }
-
-    /// The message.
-    pub fn into_domain(self) -> Result<Notification, Error> {
-        let lease = match (self.lease_token, self.lease_expires_at, self.lease_first_at) {
-            (Some(token), Some(expires_at), Some(first_at)) => Some(Lease {
-                token,
-                expires_at: from_micros(expires_at),
-                first_at: from_micros(first_at),
-                answer: optional(Outcome::from_code, self.lease_answer)?,
-            }),
-            _ => None,
-        };
-        Ok(Notification {
-            id: self.id,
-            round: self.round,
-            kind: code(Kind::from_code, self.kind)?,
-            state: code(State::from_code, self.state)?,
-            channel: code(Channel::from_code, self.channel)?,
-            channel_reason: code(ChannelReason::from_code, self.channel_reason)?,
-            channel_fixed: self.channel_fixed,
-            due_at: from_micros(self.due_at),
-            retry_at: self.retry_at.map(from_micros),
-            claimable_at: self.claimable_at.map(from_micros),
-            lease,
-            attempt_count: self.attempt_count,
-            lapse_count: self.lapse_count,
-            retry_count: self.retry_count,
-            possible_repeat: self.possible_repeat,
-            stale: self.stale,
-            sent_at: self.sent_at.map(from_micros),
-            cause: self.cause,
-            superseded: self.superseded,
-            read_at: self.read_at.map(from_micros),
-            unread_at: self.unread_at.map(from_micros),
-            returned_at: self.returned_at.map(from_micros),
-        })
-    }
-}
-
-/// The messages of these requests, by request and in the order in which they were planned.
-pub async fn load(
-    connection: &impl ConnectionTrait,
-    keys: &[RequestKey],
-) -> Result<Vec<Model>, Error> {
-    let backend = connection.get_database_backend();
-    let sql = format!(
-        "SELECT n.* FROM {} AS k CROSS JOIN notification AS n \
-         WHERE n.care_unit = k.care_unit AND n.booking_request = k.id \
-         ORDER BY n.care_unit, n.booking_request, n.ordinal",
-        set::rows(backend, KEY),
-    );
-    let values: Vec<Value> = keys
-        .iter()
-        .map(|key| request::key_values(key).into())
-        .collect();
-    let rows = connection
-        .query_all_raw(set::statement(backend, sql, &values, []))
-        .await?;
-    rows.iter()
-        .map(|row| Model::from_query_result(row, "").map_err(Error::from))
-        .collect()
-}
-
-/// Which messages a consumer may be given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Through these channels.
+/// What a consumer asks for when it claims due messages.
+#[derive(Clone, Debug)]
+pub struct ClaimRequest {
+    /// Through these channels; at least one.
     pub channels: Vec<Channel>,
     /// Of these care units; none means of all.
     pub care_units: Option<Vec<HsaId>>,
+    /// A fresh token for each message that it would take.
+    pub tokens: Vec<Uuid>,
+    /// How long each lease lasts.
+    pub lease_duration: chrono::Duration,
 }
 
-/// The messages that are claimable at `now`, the earliest first, `limit` at most.
-pub async fn claimable(
-    connection: &impl ConnectionTrait,
-    due: &Due,
-    now: Instant,
-    limit: usize,
-) -> Result<Vec<(RequestKey, Uuid)>, Error> {
-    let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
-    for channel in &due.channels {
-        // The partial index serves each channel in order; two short walks and a merge.
-        let statement = claimable_statement(connection, due, *channel, now, limit);
-        for row in connection.query_all_raw(statement).await? {
-            let request = RequestKey {
-                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-                id: row.try_get("", "booking_request")?,
+/// What a claim has given.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The leased messages with their requests, the earliest first.
+    pub leased: Vec<(BookingRequest, LeaseRef)>,
+    /// True when there may be more to claim at once.
+    pub more: bool,
+}
+
+/// Which leases were given leave.
+#[derive(Clone, Debug, Default)]
+pub struct Authorized {
+    /// May be handed over.
+    pub authorized: Vec<LeaseRef>,
+    /// Must not be sent.
+    pub refused: Vec<LeaseRef>,
+    /// When the leave runs out; none when none was given.
+    pub expires_at: Option<Instant>,
+}
+
+impl Store {
+    /// Leases due messages to a consumer, one for each token at the most.
+    pub async fn claim(&self, claim: ClaimRequest, context: Context) -> Result<Claimed, Error> {
+        let limit = claim.tokens.len();
+        let needs = Needs {
+            claim: Some(Claim {
+                due: Due {
+                    channels: claim.channels,
+                    care_units: claim.care_units,
+                },
+                now: context.now,
+                limit,
+            }),
+            ..Needs::default()
+        };
+        let (tokens, duration) = (claim.tokens, claim.lease_duration);
+        let claim = move |records: &mut Records, found: &Found| {
+            let mut leased = Vec::new();
+            for (request, id) in &found.messages {
+                let Some(token) = tokens.get(leased.len()) else {
+                    break;
+                };
+                if let Some(given) = lease_one(records, request, *id, *token, duration, &context)? {
+                    leased.push(given);
+                }
+            }
+            Ok(Claimed {
+                more: found.messages.len() >= limit,
+                leased,
+            })
+        };
+        self.writer()?.submit(needs, claim).await
+    }
+
+    /// Gives leave to hand messages over now.
+    pub async fn authorize(
+        &self,
+        leases: Vec<LeaseRef>,
+        context: Context,
+    ) -> Result<Authorized, Error> {
+        let needs = Needs {
+            requests: leases.iter().map(|lease| lease.request.clone()).collect(),
+            ..Needs::default()
+        };
+        let authorize = move |records: &mut Records, _: &Found| {
+            let now = context.now;
+            let expiry = |lease: &LeaseRef| {
+                let record = records.get(&lease.request)?;
+                authorizable(record, lease.notification, lease.token, now)
             };
-            found.push((
-                row.try_get("", "claimable_at")?,
-                request,
-                row.try_get("", "id")?,
-            ));
-        }
+            let (authorized, refused): (Vec<_>, Vec<_>) = leases
+                .iter()
+                .cloned()
+                .partition(|lease| expiry(lease).is_some());
+            let earliest = authorized.iter().filter_map(expiry).min();
+            let expires_at = earliest.map(|earliest| earliest.max(now + LEAVE));
+            for lease in &authorized {
+                if let (Some(record), Some(until)) = (records.get(&lease.request), expires_at) {
+                    let change = authorize(record, lease.notification, lease.token, until);
+                    records.apply(change, None)?;
+                }
+            }
+            Ok(Authorized {
+                authorized,
+                refused,
+                expires_at,
+            })
+        };
+        self.writer()?.submit(needs, authorize).await
     }
-    found.sort();
-    found.truncate(limit);
-    Ok(found
-        .into_iter()
-        .map(|(_, request, id)| (request, id))
-        .collect())
+
+    /// Records what became of leased messages; each answer comes with an id for the message that
+    /// may follow. Says which leases are lost.
+    pub async fn settle(
+        &self,
+        answers: Vec<(RequestKey, Answer, Uuid)>,
+        context: Context,
+    ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+        let needs = Needs {
+            requests: answers
+                .iter()
+                .map(|(request, ..)| request.clone())
+                .collect(),
+            ..Needs::default()
+        };
+        let settle = move |records: &mut Records, _: &Found| {
+            let mut lost = Vec::new();
+            for (request, answer, fresh_id) in &answers {
+                let context = Context {
+                    fresh_id: *fresh_id,
+                    ..context.clone()
+                };
+                let acknowledged = match records.get(request) {
+                    Some(record) => acknowledge(record, answer, &context),
+                    None => Err(Lost),
+                };
+                match acknowledged {
+                    Ok(Some(change)) => records.apply(change, None)?,
+                    Ok(None) => {}
+                    Err(Lost) => lost.push((request.clone(), answer.id)),
+                }
+            }
+            Ok(lost)
+        };
+        self.writer()?.submit(needs, settle).await
+    }
+
+    /// Gives back leases that never reached their consumer.
+    pub async fn give_back(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
+        let needs = Needs {
+            requests: leases.iter().map(|lease| lease.request.clone()).collect(),
+            ..Needs::default()
+        };
+        let give_back = move |records: &mut Records, _: &Found| {
+            for lease in &leases {
+                let record = records.get(&lease.request);
+                let change =
+                    record.and_then(|record| give_back(record, lease.notification, lease.token));
+                if let Some(change) = change {
+                    records.apply(change, None)?;
+                }
+            }
+            Ok(())
+        };
+        self.writer()?.submit(needs, give_back).await
+    }
+
+    /// What has become of leases, for those who may have missed it. Leases that stand as they were
+    /// `known` are left out.
+    pub async fn fates(
+        &self,
+        known: &[(LeaseRef, Instant)],
+    ) -> Result<Vec<(LeaseRef, LeaseFate)>, Error> {
+        let keys: Vec<RequestKey> = known.iter().map(|(it, _)| it.request.clone()).collect();
+        let records = self.get_many(&keys).await?;
+        let fate = |(lease, expires_at): &(LeaseRef, Instant)| {
+            let message = records
+                .get(&lease.request)?
+                .notification(lease.notification)?;
+            Some((
+                lease.clone(),
+                batch::fate(message, lease.token, *expires_at)?,
+            ))
+        };
+        Ok(known.iter().filter_map(fate).collect())
+    }
+
+    /// Messages in the order in which they are due at `now`: what comes after `after`, `limit` at
+    /// most, each with its request.
+    pub async fn notifications(
+        &self,
+        filter: &NotificationFilter,
+        now: Instant,
+        after: Option<&NotificationPosition>,
+        limit: u32,
+    ) -> Result<Vec<(NotificationPosition, BookingRequest)>, Error> {
+        let (filter, after) = (filter.clone(), after.cloned());
+        self.read(move |snapshot| {
+            Box::pin(async move { page(snapshot, &filter, now, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    /// The first instant after `now` at which some message becomes claimable.
+    pub async fn next_claimable_at(&self, now: Instant) -> Result<Option<Instant>, Error> {
+        self.read(move |snapshot| Box::pin(row::next_claimable_at(snapshot, now)))
+            .await
+    }
 }
 
-fn claimable_statement(
-    connection: &impl ConnectionTrait,
-    due: &Due,
-    channel: Channel,
-    now: Instant,
-    limit: usize,
-) -> sea_orm::Statement {
-    const UNITS: &[set::Column] = &[("care_unit", Type::Text)];
-    let backend = connection.get_database_backend();
-    let units = due.care_units.as_deref().unwrap_or_default();
-    let among = match due.care_units {
-        Some(_) => format!("AND care_unit IN {} ", set::rows(backend, UNITS)),
-        // The parameter is named all the same, so that the numbers of the others stay.
-        None => "AND $1 IS NOT NULL ".to_owned(),
+fn lease_one(
+    records: &mut Records,
+    request: &RequestKey,
+    id: Uuid,
+    token: Uuid,
+    duration: chrono::Duration,
+    context: &Context,
+) -> Result<Option<(BookingRequest, LeaseRef)>, Error> {
+    let Some(record) = records.get(request) else {
+        return Ok(None);
     };
-    let sql = format!(
-        "SELECT care_unit, booking_request, id, claimable_at FROM notification \
-         WHERE channel = $2 AND claimable_at <= $3 {among}ORDER BY claimable_at LIMIT $4"
-    );
-    let values: Vec<Value> = units.iter().map(|unit| json!([unit.as_str()])).collect();
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let further = [channel.code().into(), micros(now).into(), limit.into()];
-    set::statement(backend, sql, &values, further)
+    match lease(record, id, token, duration, context) {
+        Leased::Given(change) => {
+            let record = change.record.clone();
+            records.apply(change, None)?;
+            let lease = LeaseRef {
+                request: request.clone(),
+                notification: id,
+                token,
+            };
+            Ok(Some((record, lease)))
+        }
+        Leased::Mended(change) => {
+            records.apply(change, None)?;
+            Ok(None)
+        }
+        Leased::No => Ok(None),
+    }
 }
 
-/// The first instant after `now` at which some message becomes claimable.
-pub async fn next_claimable_at(
-    connection: &impl ConnectionTrait,
+async fn page(
+    snapshot: &DatabaseTransaction,
+    filter: &NotificationFilter,
     now: Instant,
-) -> Result<Option<Instant>, Error> {
-    let mut next: Option<i64> = None;
-    for channel in Channel::ALL {
-        let statement = sea_orm::Statement::from_sql_and_values(
-            connection.get_database_backend(),
-            "SELECT claimable_at FROM notification WHERE channel = $1 AND claimable_at > $2 \
-             ORDER BY claimable_at LIMIT 1",
-            [channel.code().into(), micros(now).into()],
-        );
-        if let Some(row) = connection.query_one_raw(statement).await? {
-            let at: i64 = row.try_get("", "claimable_at")?;
-            next = Some(next.map_or(at, |next| next.min(at)));
-        }
-    }
-    Ok(next.map(from_micros))
+    after: Option<&NotificationPosition>,
+    limit: u32,
+) -> Result<Vec<(NotificationPosition, BookingRequest)>, Error> {
+    let page = row::page(snapshot, filter, now, after, limit).await?;
+    let keys = page.iter().map(|it| it.request.clone()).collect();
+    let records = read_by_key(snapshot, keys).await?;
+    let with_record = |position: NotificationPosition| {
+        let record = records.get(&position.request)?.clone();
+        Some((position, record))
+    };
+    Ok(page.into_iter().filter_map(with_record).collect())
 }

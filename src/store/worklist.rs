@@ -1,201 +1,85 @@
-//! Worklists: comparisons of columns with now, page by page.
+//! Worklists: pages, counts, and what time moves.
 
-use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, SimpleExpr};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait,
-};
-use uuid::Uuid;
+use sea_orm::DatabaseTransaction;
 
-use super::booking_request::{Column, Entity, day};
+use super::Store;
+use super::booking_request::read_by_key;
 use super::error::Error;
-use crate::domain::booking_request::{RequestKey, State};
-use crate::domain::calendar::{Instant, civil_date, micros};
+use super::row::worklist as row;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::{OrderBy, Position, Query, Worklist, guarantee_at_risk_until};
+use crate::domain::worklist::{Position, Query, Worklist};
 
-/// The keys of one page, each with its place in the order.
-pub async fn page(
-    connection: &impl ConnectionTrait,
+impl Store {
+    /// A page of a worklist at `now`: what comes after `after`, `limit` at most.
+    pub async fn list(
+        &self,
+        query: &Query,
+        now: Instant,
+        after: Option<&Position>,
+        limit: u32,
+    ) -> Result<Vec<(Position, BookingRequest)>, Error> {
+        let (query, after) = (query.clone(), after.cloned());
+        self.read(move |snapshot| {
+            Box::pin(async move { page(snapshot, &query, now, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    /// How many requests each list of these units holds at `now`; empty lists are left out.
+    pub async fn counts(
+        &self,
+        care_units: &[HsaId],
+        now: Instant,
+    ) -> Result<Vec<(Worklist, i64)>, Error> {
+        let units = care_units.to_vec();
+        self.read(move |snapshot| Box::pin(async move { row::counts(snapshot, &units, now).await }))
+            .await
+    }
+
+    /// The requests of these units that time has moved to another list, or over the edge of
+    /// [`Worklist::GuaranteeAtRisk`], after `since` and until `now`.
+    pub async fn moved_by_time(
+        &self,
+        care_units: &[HsaId],
+        since: Instant,
+        now: Instant,
+    ) -> Result<Vec<RequestKey>, Error> {
+        let units = care_units.to_vec();
+        self.read(move |snapshot| {
+            Box::pin(async move { row::moved_by_time(snapshot, &units, since, now).await })
+        })
+        .await
+    }
+
+    /// When time next moves a request of these units to another list, after `now`.
+    pub async fn next_move_at(
+        &self,
+        care_units: &[HsaId],
+        now: Instant,
+    ) -> Result<Option<Instant>, Error> {
+        let units = care_units.to_vec();
+        self.read(move |snapshot| {
+            Box::pin(async move { row::next_move_at(snapshot, &units, now).await })
+        })
+        .await
+    }
+}
+
+async fn page(
+    snapshot: &DatabaseTransaction,
     query: &Query,
     now: Instant,
     after: Option<&Position>,
     limit: u32,
-) -> Result<Vec<Position>, Error> {
-    let [first, second] = rank(query.order_by, now);
-    let mut select = Entity::find()
-        .select_only()
-        .column(Column::CareUnit)
-        .column(Column::Id)
-        .expr_as(first.clone(), "first_rank")
-        .expr_as(second.clone(), "second_rank")
-        .filter(Column::CareUnit.is_in(query.care_units.iter().map(HsaId::as_str)))
-        .filter(on_list(query.worklist, now))
-        .filter(matching(query));
-    if let Some(after) = after {
-        select = select.filter(beyond(&first, &second, after));
-    }
-    let statement = select
-        .order_by(first, Order::Asc)
-        .order_by(second, Order::Asc)
-        .order_by_asc(Column::CareUnit)
-        .order_by_asc(Column::Id)
-        .limit(u64::from(limit))
-        .build(connection.get_database_backend());
-    let rows = connection.query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| {
-            let row = Row::from_query_result(row, "")?;
-            Ok(Position {
-                rank: [row.first_rank, row.second_rank],
-                key: RequestKey {
-                    care_unit: HsaId::trusted(row.care_unit),
-                    id: row.id,
-                },
-            })
-        })
-        .collect()
-}
-
-#[derive(FromQueryResult)]
-struct Row {
-    care_unit: String,
-    id: Uuid,
-    first_rank: i64,
-    second_rank: i64,
-}
-
-/// What the order compares, first and second; what is missing comes last.
-fn rank(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
-    let big = |expr: SimpleExpr| expr.cast_as("bigint");
-    let zero = || big(Expr::val(0_i64));
-    let or_last = |column: Column| -> SimpleExpr {
-        let value = Expr::col(column).cast_as("bigint");
-        Func::coalesce([value, Expr::val(i64::MAX)]).into()
+) -> Result<Vec<(Position, BookingRequest)>, Error> {
+    let page = row::page(snapshot, query, now, after, limit).await?;
+    let keys = page.iter().map(|position| position.key.clone()).collect();
+    let mut records = read_by_key(snapshot, keys).await?;
+    let with_record = |position: Position| {
+        let record = records.remove(&position.key)?;
+        Some((position, record))
     };
-    match order_by {
-        OrderBy::StartDate => [or_last(Column::StartDay), zero()],
-        OrderBy::CreateTime => [big(Expr::col(Column::CreatedAt)), zero()],
-        OrderBy::NextNotification => {
-            // From the end of the period on nothing is to come, whatever is planned.
-            let live = Expr::col(Column::ExpiresAt).gt(micros(now));
-            let next = Expr::case(live, or_last(Column::NextNotificationAt));
-            [next.finally(Expr::val(i64::MAX)).into(), zero()]
-        }
-        OrderBy::Priority => [
-            big(Expr::val(0_i64).sub(Expr::col(Column::Priority))),
-            big(Expr::col(Column::CreatedAt)),
-        ],
-        OrderBy::CareGuarantee => [or_last(Column::CareGuaranteeDay), zero()],
-    }
-}
-
-fn beyond(first: &SimpleExpr, second: &SimpleExpr, after: &Position) -> SimpleExpr {
-    Expr::tuple([
-        first.clone(),
-        second.clone(),
-        Expr::col(Column::CareUnit),
-        Expr::col(Column::Id),
-    ])
-    .gt(Expr::tuple([
-        Expr::val(after.rank[0]),
-        Expr::val(after.rank[1]),
-        Expr::val(after.key.care_unit.as_str()),
-        Expr::val(after.key.id),
-    ]))
-}
-
-/// Whether a request is on a list at `now`. The domain has written down its list and the instant
-/// at which time moves it to FOLLOW_UP.
-fn on_list(worklist: Worklist, now: Instant) -> Condition {
-    let moved = || Column::FollowUpAt.lte(micros(now));
-    match worklist {
-        Worklist::BookingRequests
-        | Worklist::CareInvitations
-        | Worklist::ManualHandling
-        | Worklist::SlotIssues
-        | Worklist::Declined => Condition::all()
-            .add(Column::Worklist.eq(worklist.code()))
-            .add(
-                Condition::any()
-                    .add(Column::FollowUpAt.is_null())
-                    .add(Column::FollowUpAt.gt(micros(now))),
-            ),
-        Worklist::FollowUp => Condition::all().add(Column::Worklist.is_not_null()).add(
-            Condition::any()
-                .add(Column::Worklist.eq(worklist.code()))
-                .add(moved()),
-        ),
-        Worklist::GuaranteeAtRisk => at_risk(now),
-        Worklist::All => Condition::all(),
-    }
-}
-
-fn at_risk(now: Instant) -> Condition {
-    let until = guarantee_at_risk_until(civil_date(now));
-    let open = [State::Requested.code(), State::Invited.code()];
-    Condition::all()
-        .add(Column::CareGuaranteeDay.lte(day(until)))
-        .add(Column::State.is_in(open))
-}
-
-fn matching(query: &Query) -> Condition {
-    let mut condition = Condition::all();
-    if let Some(kind) = query.visit_kind {
-        condition = condition.add(Column::VisitKind.eq(kind.code()));
-    }
-    if !query.visit_type_codes.is_empty() {
-        condition = condition.add(Column::VisitTypeCode.is_in(&query.visit_type_codes));
-    }
-    if let Some(personal_id) = &query.personal_id {
-        condition = condition.add(Column::PersonalId.eq(personal_id));
-    }
-    if let Some(referral_id) = &query.referral_id {
-        condition = condition.add(Column::ReferralId.eq(referral_id));
-    }
-    if let Some(period) = query.period {
-        condition = condition
-            .add(Column::StartDay.lte(day(period.last)))
-            .add(Column::EndDay.gte(day(period.first)));
-    }
-    condition.add(Column::Priority.gte(query.minimum_priority.code()))
-}
-
-/// How many requests each list of these units holds at `now`; lists that are empty are left out.
-pub async fn counts(
-    connection: &impl ConnectionTrait,
-    care_units: &[HsaId],
-    now: Instant,
-) -> Result<Vec<(Worklist, i64)>, Error> {
-    let units = || Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str));
-    let moved = Expr::case(
-        Column::FollowUpAt.lte(micros(now)),
-        Expr::val(Worklist::FollowUp.code()),
-    );
-    let list: SimpleExpr = moved.finally(Expr::col(Column::Worklist)).into();
-    let by_list = Entity::find()
-        .select_only()
-        .expr_as(list.clone(), "list")
-        .expr_as(Column::Id.count(), "requests")
-        .filter(units())
-        .filter(Column::Worklist.is_not_null())
-        .group_by(list)
-        .build(connection.get_database_backend());
-    let mut counts = Vec::new();
-    for row in connection.query_all_raw(by_list).await? {
-        let code: i64 = row.try_get("", "list")?;
-        let worklist = i16::try_from(code).ok().and_then(Worklist::from_code);
-        let worklist = worklist.ok_or_else(|| Error::broken("a stored list that means nothing"))?;
-        counts.push((worklist, row.try_get("", "requests")?));
-    }
-    let at_risk = Entity::find()
-        .select_only()
-        .expr_as(Column::Id.count(), "requests")
-        .filter(units())
-        .filter(at_risk(now))
-        .build(connection.get_database_backend());
-    if let Some(row) = connection.query_one_raw(at_risk).await? {
-        counts.push((Worklist::GuaranteeAtRisk, row.try_get("", "requests")?));
-    }
-    Ok(counts)
+    Ok(page.into_iter().filter_map(with_record).collect())
 }

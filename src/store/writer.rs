@@ -16,11 +16,13 @@ use uuid::Uuid;
 
 use super::batch::Records;
 use super::error::Error;
-use super::notification::{Due, claimable};
+use super::row::booking_request::requests_of;
+use super::row::notification::{Due, claimable};
 use super::{Call, Committed};
 use crate::domain::booking_request::{DuplicateKey, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
 
 /// How many units may wait before more are turned away.
 const QUEUE_MAX: usize = 16_384;
@@ -40,6 +42,36 @@ pub struct Needs {
     pub creates: Option<DuplicateKey>,
     /// The due messages that it would like to have.
     pub claim: Option<Claim>,
+    /// The patient whose requests it changes.
+    pub patient: Option<PatientScope>,
+}
+
+/// Whose requests are changed, where, and by which call.
+pub struct PatientScope {
+    /// The patient.
+    pub personal_id: PersonalId,
+    /// The care unit; none means all of them.
+    pub care_unit: Option<HsaId>,
+    /// The call.
+    pub call: Call,
+}
+
+impl PatientScope {
+    /// The care unit as the caller named it; a dash means all of them.
+    pub fn named(&self) -> HsaId {
+        let all = || HsaId::trusted("-".to_owned());
+        self.care_unit.clone().unwrap_or_else(all)
+    }
+}
+
+/// What a unit's needs have turned up.
+#[derive(Default)]
+pub struct Found {
+    /// Due messages, the earliest first. More than the unit asked for, since other units of the
+    /// batch may take some.
+    pub messages: Vec<(RequestKey, Uuid)>,
+    /// The requests of the patient.
+    pub requests: Vec<RequestKey>,
 }
 
 /// Which due messages a unit would like to have, and how many.
@@ -57,7 +89,7 @@ pub trait Unit: Send {
     /// What it needs.
     fn needs(&self) -> Arc<Needs>;
     /// Decides over the records. May be called again, with other records.
-    fn decide(&mut self, records: &mut Records, offered: &[(RequestKey, Uuid)]);
+    fn decide(&mut self, records: &mut Records, found: &Found);
     /// Answers whoever waits, after the commit or the failure.
     fn answer(self: Box<Self>, committed: Result<(), Error>);
 }
@@ -73,14 +105,14 @@ struct Work<T, D> {
 impl<T, D> Unit for Work<T, D>
 where
     T: Send,
-    D: FnMut(&mut Records, &[(RequestKey, Uuid)]) -> Result<T, Error> + Send,
+    D: FnMut(&mut Records, &Found) -> Result<T, Error> + Send,
 {
     fn needs(&self) -> Arc<Needs> {
         Arc::clone(&self.needs)
     }
 
-    fn decide(&mut self, records: &mut Records, offered: &[(RequestKey, Uuid)]) {
-        self.decided = Some((self.decide)(records, offered));
+    fn decide(&mut self, records: &mut Records, found: &Found) {
+        self.decided = Some((self.decide)(records, found));
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
@@ -121,7 +153,7 @@ impl Writer {
     pub async fn submit<T, D>(&self, needs: Needs, decide: D) -> Result<T, Error>
     where
         T: Send + 'static,
-        D: FnMut(&mut Records, &[(RequestKey, Uuid)]) -> Result<T, Error> + Send + 'static,
+        D: FnMut(&mut Records, &Found) -> Result<T, Error> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let unit = Box::new(Work {
@@ -241,16 +273,15 @@ async fn decide_and_save(
     units: &mut [Box<dyn Unit>],
 ) -> Result<Option<Committed>, Error> {
     let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
+    let found = find(transaction, &needs).await?;
     let mut records = Records::default();
-    let calls: Vec<(&HsaId, &Call)> = needs
-        .iter()
-        .filter_map(|needs| needs.call.as_ref())
-        .map(|(care_unit, call)| (care_unit, call))
-        .collect();
+    let calls = calls(&needs, &found);
     let mut requests = records.load_calls(transaction, &calls).await?;
-    let offered = offers(transaction, &needs).await?;
     requests.extend(needs.iter().flat_map(|needs| needs.requests.clone()));
-    requests.extend(offered.iter().flatten().map(|(request, _)| request.clone()));
+    for found in &found {
+        requests.extend(found.messages.iter().map(|(request, _)| request.clone()));
+        requests.extend(found.requests.iter().cloned());
+    }
     records.load(transaction, requests, super::ROW_LOCK).await?;
     let created = needs.iter().filter_map(|needs| needs.creates.clone());
     records
@@ -258,9 +289,9 @@ async fn decide_and_save(
         .await?;
     // Claims come last, so that what a booking in the same batch ends is not handed out.
     for claims in [false, true] {
-        for ((unit, needs), offered) in units.iter_mut().zip(&needs).zip(&offered) {
+        for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {
             if needs.claim.is_some() == claims {
-                unit.decide(&mut records, offered);
+                unit.decide(&mut records, found);
             }
         }
     }
@@ -268,20 +299,41 @@ async fn decide_and_save(
     Ok(saved.then(|| records.committed()))
 }
 
-/// The due messages that each unit is offered. Several claims in a batch may want the same ones,
-/// so each is offered as many as all of them together could take.
-async fn offers(
+/// What each unit's needs turn up. Several claims in a batch may want the same messages, so each
+/// is offered as many as all of them together could take.
+async fn find(
     transaction: &DatabaseTransaction,
     needs: &[Arc<Needs>],
-) -> Result<Vec<Vec<(RequestKey, Uuid)>>, Error> {
+) -> Result<Vec<Found>, Error> {
     let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
     let total = claims.map(|claim| claim.limit).sum();
-    let mut offered = Vec::with_capacity(needs.len());
+    let mut all = Vec::with_capacity(needs.len());
     for needs in needs {
-        offered.push(match &needs.claim {
-            Some(claim) => claimable(transaction, &claim.due, claim.now, total).await?,
-            None => Vec::new(),
-        });
+        let mut found = Found::default();
+        if let Some(claim) = &needs.claim {
+            found.messages = claimable(transaction, &claim.due, claim.now, total).await?;
+        }
+        if let Some(scope) = &needs.patient {
+            let unit = scope.care_unit.as_ref();
+            found.requests = requests_of(transaction, &scope.personal_id, unit).await?;
+        }
+        all.push(found);
     }
-    Ok(offered)
+    Ok(all)
+}
+
+/// The calls that the units carry out, each with the care unit in which its id counts.
+fn calls(needs: &[Arc<Needs>], found: &[Found]) -> Vec<(HsaId, Call)> {
+    let mut calls = Vec::new();
+    for (needs, found) in needs.iter().zip(found) {
+        calls.extend(needs.call.clone());
+        if let Some(scope) = &needs.patient {
+            calls.push((scope.named(), scope.call.clone()));
+            for request in &found.requests {
+                calls.push((request.care_unit.clone(), scope.call.clone()));
+                calls.push((request.care_unit.clone(), scope.call.on(request)));
+            }
+        }
+    }
+    calls
 }

@@ -38,7 +38,11 @@ pub(in crate::contract) fn parse(
     })
 }
 
-fn parse_windows(windows: &[v1::TimeWindow], violations: &mut Violations) -> Vec<TimeWindow> {
+/// The field `time_windows`.
+pub(super) fn parse_windows(
+    windows: &[v1::TimeWindow],
+    violations: &mut Violations,
+) -> Vec<TimeWindow> {
     if windows.len() > TIME_WINDOWS_MAX {
         violations.add(
             "time_windows",
@@ -63,8 +67,9 @@ fn overlap(one: TimeWindow, other: TimeWindow) -> bool {
     one.start_minute < other.end_minute && other.start_minute < one.end_minute
 }
 
-/// A length above the maximum is taken as the maximum, as the contract says of every number.
-fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
+/// The field `duration_minutes`. A length above the maximum is taken as the maximum, as the
+/// contract says of every number.
+pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
     match u32::try_from(minutes) {
         Ok(minutes @ (0 | DURATION_MINUTES_MIN..)) => minutes.min(DURATION_MINUTES_MAX),
         Ok(1..DURATION_MINUTES_MIN) | Err(_) => {
@@ -74,7 +79,8 @@ fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
     }
 }
 
-fn parse_performers(ids: &[String], violations: &mut Violations) -> Vec<String> {
+/// The field `performer_ids`.
+pub(super) fn parse_performers(ids: &[String], violations: &mut Violations) -> Vec<String> {
     if ids.len() > PERFORMERS_MAX {
         violations.add("performer_ids", format!("must be at most {PERFORMERS_MAX}"));
         return Vec::new();

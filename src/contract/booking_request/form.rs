@@ -105,7 +105,8 @@ fn parse_visit_type(
     })
 }
 
-fn parse_instructions(
+/// The field `patient_instructions`, which may be left out.
+pub(super) fn parse_instructions(
     message: Option<&v1::PatientInstructions>,
     violations: &mut Violations,
 ) -> PatientInstructions {

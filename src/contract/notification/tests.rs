@@ -315,6 +315,29 @@ fn a_due_reminder_says_when_the_message_before_it_was_handed_over() {
     assert!(first.is_none(), "it was never leased");
 }
 
+#[test]
+fn a_letter_that_follows_says_when_the_inbox_message_was_handed_over() {
+    let mut record = samples::invited();
+    let invitation = record.care_invitation.as_mut().unwrap();
+    let first = &mut invitation.notifications[0];
+    first.sent_at = Some(now());
+    let letter = Notification {
+        id: Uuid::from_u128(2),
+        sent_at: None,
+        ..first.clone()
+    };
+    let of_another_round = Notification {
+        id: Uuid::from_u128(3),
+        round: 2,
+        ..letter.clone()
+    };
+    invitation.notifications.push(letter.clone());
+    assert_eq!(previous_sent_at(&record, &letter), Some(now()));
+    assert_eq!(previous_sent_at(&record, &of_another_round), None);
+    let first = record.notification(record_first(&record)).unwrap();
+    assert_eq!(previous_sent_at(&record, first), None);
+}
+
 fn record_first(record: &BookingRequest) -> Uuid {
     record.care_invitation.as_ref().unwrap().notifications[0].id
 }

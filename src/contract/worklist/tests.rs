@@ -1,5 +1,8 @@
 //! Queries as tables, and tokens that hold for their own query only.
 
+use uuid::Uuid;
+
+use super::super::booking_request::samples::{key, now, record};
 use super::super::tests::fields;
 use super::*;
 
@@ -208,4 +211,17 @@ fn care_units_are_counted_once_each() {
     assert_eq!(parsed, [HsaId::parse("SE2321000131-P1").unwrap()]);
     let none = parse_count(v1::CountWorklistsRequest::default());
     assert_eq!(fields(none.unwrap_err()), ["care_units"]);
+}
+
+#[test]
+fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they_go() {
+    let rules = Rules::default();
+    let upserted = render_upserted(&record(), now(), &rules);
+    let shown = booking_request::render(&record(), now(), &rules);
+    assert!(upserted.event == Some(Event::Upserted(shown)));
+    let removed = render_removed(&key());
+    assert!(removed.event == Some(Event::Removed(request_name(&key()))));
+    let complete = Event::SnapshotComplete(SnapshotComplete {});
+    assert!(render_snapshot_complete().event == Some(complete));
+    assert!(render_heartbeat().event == Some(Event::Heartbeat(Heartbeat {})));
 }

@@ -1,6 +1,6 @@
 //! CancelBookingRequest: closes a request without a visit.
 
-use crate::domain::booking_request::{Action, BookingRequest, CancelReason, State};
+use crate::domain::booking_request::{Action, BookingRequest, CancelReason, ShownState, State};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
 
@@ -15,24 +15,41 @@ pub struct Cancel {
     pub comment: String,
 }
 
-/// Closes a request.
+/// Closes a request. A patient who has had a message of the invitation is told, unless they asked
+/// for it or have died. On a closed request a death alone is taken: it stops a withdrawal that has
+/// not left.
 ///
 /// # Errors
 ///
 /// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] when it is closed already.
 pub fn cancel(
-    record: &BookingRequest,
+    stored: Option<&BookingRequest>,
     command: &Cancel,
     context: &Context,
 ) -> Result<Change, Refusal> {
+    let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
-    record.check_allowed(Action::Cancel, context.now)?;
+    let shown = record.shown_state(context.now);
+    let stops_withdrawal =
+        shown == ShownState::Cancelled && command.reason == CancelReason::PatientDeceased;
+    if !stops_withdrawal {
+        record.check_allowed(Action::Cancel, context.now)?;
+    }
 
     let mut record = record.clone();
-    let ended_booking = record.form.booking.clone();
+    let ended_booking = match shown {
+        ShownState::Booked => record.form.booking.clone(),
+        ShownState::Requested
+        | ShownState::Invited
+        | ShownState::Declined
+        | ShownState::NoResponse
+        | ShownState::Expired
+        | ShownState::Cancelled => None,
+    };
     record.state = State::Cancelled;
     record.cancel_reason = Some(command.reason);
     let ended = record.end_messages("CANCELLED");
+    record.withdraw(shown, command.reason, context);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(command.reason),
         comment: command.comment.clone(),
@@ -41,4 +58,33 @@ pub fn cancel(
     }];
     history.extend(record.cancelled_entries(&ended, context));
     Ok(record.conclude(history, context))
+}
+
+impl BookingRequest {
+    /// Sees to the withdrawal of an invitation that was shown as `shown` when it was cancelled.
+    fn withdraw(&mut self, shown: ShownState, reason: CancelReason, context: &Context) {
+        let invited = match shown {
+            ShownState::Invited | ShownState::NoResponse => true,
+            ShownState::Requested
+            | ShownState::Booked
+            | ShownState::Declined
+            | ShownState::Expired
+            | ShownState::Cancelled => false,
+        };
+        let told = match reason {
+            CancelReason::PatientRequest | CancelReason::PatientDeceased => false,
+            CancelReason::ReferralWithdrawn
+            | CancelReason::UnitRequest
+            | CancelReason::EnteredInError
+            | CancelReason::Other => true,
+        };
+        let Some(invitation) = &mut self.care_invitation else {
+            return;
+        };
+        let has_left = invitation.last_channel().is_some();
+        invitation.withdraw_when_sent = invited && told && !has_left;
+        if invited && told && has_left {
+            self.plan_withdrawal(context);
+        }
+    }
 }

@@ -29,14 +29,15 @@ pub struct ChangeToInvitation {
 /// [`Refusal::AlreadyInvitation`] and [`Refusal::StateConflict`]; [`Refusal::ReferralRequired`];
 /// [`Refusal::PeriodPassed`].
 pub fn change_to_invitation(
-    record: &BookingRequest,
+    stored: Option<&BookingRequest>,
     command: &ChangeToInvitation,
     context: &Context,
 ) -> Result<Change, Refusal> {
-    let violations = violations(record, command, context);
+    let violations = violations(stored, command, context);
     if !violations.is_empty() {
         return Err(Refusal::Invalid(violations));
     }
+    let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
     check_state(record, context)?;
     if record.form.origin.referral_id().is_none() && command.referral_id.is_none() {
@@ -72,11 +73,11 @@ pub fn change_to_invitation(
 }
 
 fn violations(
-    record: &BookingRequest,
+    stored: Option<&BookingRequest>,
     command: &ChangeToInvitation,
     context: &Context,
 ) -> Vec<Violation> {
-    let present = record.form.constraints.as_ref();
+    let present = stored.and_then(|record| record.form.constraints.as_ref());
     let mut violations = match (&command.constraints, present) {
         (Some(given), _) => given.violations(
             "constraints",
@@ -84,12 +85,13 @@ fn violations(
             present.map(|present| present.period.first),
         ),
         (None, Some(_)) => Vec::new(),
+        (None, None) if stored.is_none() => Vec::new(),
         (None, None) => vec![Violation::new(
             "constraints",
             "is required: the request has none",
         )],
     };
-    let named = record.form.origin.referral_id();
+    let named = stored.and_then(|record| record.form.origin.referral_id());
     if let (Some(given), Some(named)) = (command.referral_id.as_deref(), named)
         && given != named
     {

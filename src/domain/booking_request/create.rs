@@ -71,17 +71,8 @@ fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
         Some(constraints) => constraints.violations("booking_request.constraints", today, None),
         None => Vec::new(),
     };
-    if form
-        .patient
-        .personal_id
-        .birth_date()
-        .is_some_and(|birth| birth > today)
-    {
-        violations.push(Violation::new(
-            "booking_request.patient.personal_id",
-            "holds a date in the future",
-        ));
-    }
+    let personal_id = &form.patient.personal_id;
+    violations.extend(personal_id.violation("booking_request.patient.personal_id", today));
     violations
 }
 

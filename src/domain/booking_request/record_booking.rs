@@ -50,10 +50,11 @@ impl Booking {
 /// booking by the patient outside INVITED, NO_RESPONSE and BOOKED; [`Refusal::AlreadyBooked`];
 /// [`Refusal::OutsideConstraints`].
 pub fn record_booking(
-    record: &BookingRequest,
+    stored: Option<&BookingRequest>,
     command: &RecordBooking,
     context: &Context,
 ) -> Result<Change, Refusal> {
+    let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
     let booking = &command.booking;
     check_state(record, booking.source, context)?;

@@ -3,12 +3,21 @@
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{Outcome, State, backoff};
+use super::{Channel, Outcome, State, backoff};
 use crate::domain::booking_request::{self, BookingRequest};
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::following_due_at;
+use crate::domain::care_invitation::{Hold, following_due_at};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context};
+
+/// The cause of a message that reached nobody.
+const UNREACHABLE: &str = "UNREACHABLE";
+/// The cause of a message that a consumer set aside without saying why.
+const PARKED: &str = "PARKED";
+/// The cause of a message that had not left when its invitation ended.
+const NOT_SENT: &str = "NOT_SENT";
+/// The cause of a message whose kind was handed over otherwise.
+const HANDED_OVER: &str = "HANDED_OVER";
 
 /// A consumer's answer for one message.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,10 +57,15 @@ pub fn acknowledge(
     }
     Ok(match (answer.outcome, message.is_out()) {
         (Outcome::Sent, _) if message.state != State::Sent => Some(sent(record, answer, context)),
+        (Outcome::Sent, _) | (Outcome::Retry | Outcome::Unreachable | Outcome::Park, false) => None,
+        (Outcome::Retry | Outcome::Unreachable | Outcome::Park, true)
+            if record.has_ended(answer.id) =>
+        {
+            Some(ended(record, answer, context))
+        }
         (Outcome::Retry, true) => Some(retry(record, answer, context)),
-        (Outcome::Sent, _)
-        | (Outcome::Retry, false)
-        | (Outcome::Unreachable | Outcome::Park, _) => None,
+        (Outcome::Unreachable, true) => Some(unreachable(record, answer, context)),
+        (Outcome::Park, true) => Some(set_aside(record, answer, Hold::Parked, context)),
     })
 }
 
@@ -68,32 +82,77 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     // A message cannot have left before anyone had it, whatever a consumer's clock says.
     let first_at = message.lease.as_ref().map_or(context.now, |it| it.first_at);
     let sent_at = answer.sent_at.unwrap_or(context.now).max(first_at);
+    let is_withdrawal = message.kind == super::Kind::Withdrawal;
     let current = live && round == Some(message.round);
+    let ended_meanwhile = !current || expires_at.is_some_and(|end| end <= sent_at);
     message.state = State::Sent;
     message.sent_at = Some(sent_at);
     message.claimable_at = None;
     message.cause = None;
-    message.superseded = !current || message.stale || expires_at.is_some_and(|end| end <= sent_at);
+    message.superseded = !is_withdrawal && (ended_meanwhile || message.stale);
     if let Some(lease) = &mut message.lease {
         lease.answer = Some(Outcome::Sent);
     }
-    let kind = message.kind;
+    let (kind, of_round) = (message.kind, round == Some(message.round));
+    let mut ended = Vec::new();
     if current {
+        ended = record.end_twins(answer.id, kind);
         record.plan_after(kind, sent_at, context);
+    } else if of_round && !is_withdrawal {
+        record.withdraw_after_all(context);
     }
     let entry = HistoryEntry {
         notification: Some(answer.id),
         ..record.entry(Event::NotificationSent, context)
     };
+    let mut history = vec![entry];
+    history.extend(record.cancelled_entries(&ended, context));
+    record.conclude(history, context)
+}
+
+/// The channel does not reach the patient. An inbox message is followed by a letter; what can
+/// follow no further is set aside.
+fn unreachable(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+    let Some(message) = record.notification(answer.id) else {
+        unreachable!("the caller has looked the message up");
+    };
+    let staff_fixed = record
+        .care_invitation
+        .as_ref()
+        .is_some_and(|invitation| invitation.staff_channel.is_some());
+    let protected = record.form.patient.protection.is_some();
+    if message.channel == Channel::Letter || staff_fixed || protected {
+        return set_aside(record, answer, Hold::Undeliverable, context);
+    }
+    let kind = message.kind;
+    let mut record = record.clone();
+    record.answered(answer, State::Cancelled, UNREACHABLE);
+    if let Some(invitation) = &mut record.care_invitation {
+        invitation.inbox_failed = true;
+    }
+    record.plan(kind, context.now, context.fresh_id);
+    let entry = HistoryEntry {
+        notification: Some(answer.id),
+        comment: answer.cause.clone(),
+        ..record.entry(Event::NotificationUnreachable, context)
+    };
     record.conclude(vec![entry], context)
 }
 
-/// The message waits and is tried again; the count of lapsed leases starts anew. It ends instead
-/// when the invitation has ended since it was given leave.
+/// The message is parked and the invitation held until staff decide.
+fn set_aside(record: &BookingRequest, answer: &Answer, hold: Hold, context: &Context) -> Change {
+    let cause = match answer.outcome {
+        _ if !answer.cause.is_empty() => &answer.cause,
+        Outcome::Unreachable => UNREACHABLE,
+        Outcome::Sent | Outcome::Retry | Outcome::Park => PARKED,
+    };
+    let mut record = record.clone();
+    record.answered(answer, State::Parked, cause);
+    record.park(answer.id, hold, cause, context)
+}
+
+/// The message waits and is tried again; the count of lapsed leases starts anew.
 fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
-    if record.has_ended(answer.id) {
-        return ended(record, answer, context);
-    }
     let mut change = record.with(answer.id, |message| {
         message.retry_count += 1;
         let delay = answer
@@ -114,13 +173,7 @@ fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change 
 /// A message that was on its way when the invitation ended has not left after all.
 fn ended(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     let mut record = record.clone();
-    if let Some(message) = record.notification_mut(answer.id) {
-        message.state = State::Cancelled;
-        message.cause = Some("NOT_SENT".to_owned());
-        if let Some(lease) = &mut message.lease {
-            lease.answer = Some(answer.outcome);
-        }
-    }
+    record.answered(answer, State::Cancelled, NOT_SENT);
     let entry = HistoryEntry {
         notification: Some(answer.id),
         comment: answer.cause.clone(),
@@ -130,6 +183,43 @@ fn ended(record: &BookingRequest, answer: &Answer, context: &Context) -> Change 
 }
 
 impl BookingRequest {
+    /// Writes down what a consumer answered, where the message did not leave.
+    fn answered(&mut self, answer: &Answer, state: State, cause: &str) {
+        if let Some(message) = self.notification_mut(answer.id) {
+            message.state = state;
+            message.cause = Some(cause.to_owned());
+            if let Some(lease) = &mut message.lease {
+                lease.answer = Some(answer.outcome);
+            }
+        }
+    }
+
+    /// Ends other messages of the same kind and round that have not left: the kind has been handed
+    /// over. Says which.
+    fn end_twins(&mut self, id: Uuid, kind: super::Kind) -> Vec<Uuid> {
+        let Some(invitation) = &mut self.care_invitation else {
+            return Vec::new();
+        };
+        let round = invitation.round;
+        invitation
+            .notifications
+            .iter_mut()
+            .filter(|other| other.id != id && other.round == round && other.kind == kind)
+            .filter_map(|other| other.cancel(HANDED_OVER).then_some(other.id))
+            .collect()
+    }
+
+    /// Plans the withdrawal of an invitation that was cancelled before any message of it was known
+    /// to have left.
+    fn withdraw_after_all(&mut self, context: &Context) {
+        let Some(invitation) = &mut self.care_invitation else {
+            return;
+        };
+        if std::mem::take(&mut invitation.withdraw_when_sent) {
+            self.plan_withdrawal(context);
+        }
+    }
+
     /// Whether the invitation that a message belongs to has ended or given way to a new round.
     fn has_ended(&self, id: Uuid) -> bool {
         let live = self.state == booking_request::State::Invited;

@@ -107,7 +107,7 @@ impl BookingRequest {
         }
     }
 
-    pub(super) fn notification_mut(&mut self, id: Uuid) -> Option<&mut Notification> {
+    pub(in crate::domain) fn notification_mut(&mut self, id: Uuid) -> Option<&mut Notification> {
         self.care_invitation
             .as_mut()?
             .notifications

@@ -178,6 +178,12 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             true,
         ),
         (
+            Stopped::TooSlow.into(),
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            true,
+        ),
+        (
             Fault::PageToken.into(),
             Code::InvalidArgument,
             "PAGE_TOKEN_INVALID",

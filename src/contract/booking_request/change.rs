@@ -1,0 +1,272 @@
+//! ChangeBookingRequest: which fields are changed, and to what.
+
+use prost_types::FieldMask;
+
+use super::constraints::{parse_duration_minutes, parse_performers, parse_windows};
+use super::form::{parse_instructions, render_instructions};
+use crate::contract::calendar::{
+    parse_period, parse_weekdays, render_period, render_weekdays, render_window,
+};
+use crate::contract::text::{COMMENT_MAX, TITLE_MAX, is_blank, parse_lines, parse_required_line};
+use crate::contract::{
+    Violations, Write, enums, parse_request_id, parse_request_name, request_name, v1,
+};
+use crate::domain::booking_request::change::{ChangeBookingRequest, ConstraintsEdit};
+use crate::domain::booking_request::{ChangeReason, PatientInstructions, Priority, RequestKey};
+
+/// A field that can be changed by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Period,
+    Weekdays,
+    TimeWindows,
+    DurationMinutes,
+    PerformerIds,
+    Purpose,
+    PatientInstructions,
+    InternalComment,
+    Priority,
+}
+
+/// The path of all constraints at once.
+const CONSTRAINTS: &str = "constraints";
+/// The paths that a mask may hold beside [`CONSTRAINTS`]. Those of constraints come first.
+const PATHS: [(&str, Field); 9] = [
+    ("constraints.requested_period", Field::Period),
+    ("constraints.weekdays", Field::Weekdays),
+    ("constraints.time_windows", Field::TimeWindows),
+    ("constraints.duration_minutes", Field::DurationMinutes),
+    ("constraints.performer_ids", Field::PerformerIds),
+    ("purpose", Field::Purpose),
+    ("patient_instructions", Field::PatientInstructions),
+    ("internal_comment", Field::InternalComment),
+    ("priority", Field::Priority),
+];
+
+/// Parses ChangeBookingRequest. Fields that the mask does not name are not looked at.
+///
+/// # Errors
+///
+/// Every fault of shape; among them that a field which a request must have is named and not set.
+pub fn parse_change(
+    message: v1::ChangeBookingRequestRequest,
+) -> Result<Write<(RequestKey, ChangeBookingRequest)>, Violations> {
+    Violations::gather(|violations| {
+        let mask = Mask::of(message.update_mask.as_ref());
+        let parsed = match &message.booking_request {
+            Some(given) => violations.within("booking_request", |violations| {
+                let key = parse_request_name(&given.name, "name", violations);
+                let edit = parse_edit(given, &mask, violations);
+                key.map(|key| (key, edit))
+            }),
+            None => violations.require("booking_request"),
+        };
+        if let Some(fault) = mask.fault {
+            violations.add("update_mask", fault);
+        }
+        let request_id = parse_request_id(&message.request_id, violations);
+        let reason = parse_reason(message.reason, violations);
+        let comment = parse_lines(&message.comment, COMMENT_MAX, "comment", violations);
+        if reason == Some(ChangeReason::Other) && is_blank(&comment) {
+            violations.add("comment", "is required with this reason");
+        }
+        let on_change = enums::parse_optional(message.on_change, "on_change", violations);
+        let (key, edit) = parsed?;
+        let command = ChangeBookingRequest {
+            etag: message.etag,
+            constraints: edit.constraints,
+            purpose: edit.purpose,
+            patient_instructions: edit.patient_instructions,
+            internal_comment: edit.internal_comment,
+            priority: edit.priority,
+            reason: reason?,
+            comment,
+            on_change,
+        };
+        let content = render(&key, &command);
+        Some(Write::new(
+            request_id?,
+            "ChangeBookingRequest",
+            &content,
+            (key, command),
+        ))
+    })
+}
+
+/// What a mask names.
+struct Mask {
+    fields: Vec<Field>,
+    /// Whether it names the constraints as a whole, which wins over a field of them.
+    constraints: bool,
+    fault: Option<&'static str>,
+}
+
+impl Mask {
+    fn of(mask: Option<&FieldMask>) -> Self {
+        let paths = mask.map_or(&[][..], |mask| &mask.paths);
+        let mut named = Self {
+            fields: Vec::new(),
+            constraints: false,
+            fault: paths.is_empty().then_some("is required"),
+        };
+        for path in paths {
+            match PATHS.iter().find(|(known, _)| known == path) {
+                Some((_, field)) => named.fields.push(*field),
+                None if path == CONSTRAINTS => named.constraints = true,
+                None => named.fault = Some("names a field that cannot be changed"),
+            }
+        }
+        named
+    }
+
+    fn names(&self, field: Field) -> bool {
+        let of_constraints = match field {
+            Field::Period
+            | Field::Weekdays
+            | Field::TimeWindows
+            | Field::DurationMinutes
+            | Field::PerformerIds => true,
+            Field::Purpose
+            | Field::PatientInstructions
+            | Field::InternalComment
+            | Field::Priority => false,
+        };
+        self.fields.contains(&field) || (self.constraints && of_constraints)
+    }
+}
+
+/// New values of the fields that are named.
+struct Edit {
+    constraints: Option<ConstraintsEdit>,
+    purpose: Option<String>,
+    patient_instructions: Option<PatientInstructions>,
+    internal_comment: Option<String>,
+    priority: Option<Priority>,
+}
+
+fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violations) -> Edit {
+    let purpose = mask
+        .names(Field::Purpose)
+        .then(|| parse_required_line(&given.purpose, TITLE_MAX, "purpose", violations));
+    let patient_instructions = mask
+        .names(Field::PatientInstructions)
+        .then(|| parse_instructions(given.patient_instructions.as_ref(), violations));
+    let internal_comment = mask.names(Field::InternalComment).then(|| {
+        let text = &given.internal_comment;
+        parse_lines(text, COMMENT_MAX, "internal_comment", violations)
+    });
+    let constraints = parse_constraints(given.constraints.as_ref(), mask, violations);
+    let priority = mask.names(Field::Priority).then(|| {
+        let priority = enums::parse_optional(given.priority, "priority", violations);
+        priority.unwrap_or(Priority::Routine)
+    });
+    Edit {
+        constraints,
+        purpose: purpose.flatten(),
+        patient_instructions,
+        internal_comment,
+        priority,
+    }
+}
+
+/// The fields of constraints that are named; none when none is.
+fn parse_constraints(
+    given: Option<&v1::BookingConstraints>,
+    mask: &Mask,
+    violations: &mut Violations,
+) -> Option<ConstraintsEdit> {
+    if mask.constraints && given.is_none() {
+        return violations.require(CONSTRAINTS);
+    }
+    let cleared = v1::BookingConstraints::default();
+    let given = given.unwrap_or(&cleared);
+    let edit = violations.within(CONSTRAINTS, |violations| {
+        let period = mask.names(Field::Period).then(|| {
+            let period = given.requested_period.as_ref();
+            parse_period(period, "requested_period", violations)
+        });
+        ConstraintsEdit {
+            period: period.flatten(),
+            weekdays: mask
+                .names(Field::Weekdays)
+                .then(|| parse_weekdays(&given.weekdays, violations)),
+            time_windows: mask
+                .names(Field::TimeWindows)
+                .then(|| parse_windows(&given.time_windows, violations)),
+            duration_minutes: mask
+                .names(Field::DurationMinutes)
+                .then(|| parse_duration_minutes(given.duration_minutes, violations)),
+            performer_ids: mask
+                .names(Field::PerformerIds)
+                .then(|| parse_performers(&given.performer_ids, violations)),
+        }
+    });
+    (edit != ConstraintsEdit::default()).then_some(edit)
+}
+
+fn parse_reason(number: i32, violations: &mut Violations) -> Option<ChangeReason> {
+    let reason = enums::parse(number, "reason", violations)?;
+    match reason {
+        ChangeReason::ToCareInvitation => {
+            violations.add("reason", "is for ChangeToInvitation alone");
+        }
+        ChangeReason::PatientRequest
+        | ChangeReason::UnitRequest
+        | ChangeReason::Medical
+        | ChangeReason::Other => {}
+    }
+    Some(reason)
+}
+
+/// The call in its one form, without its request id.
+fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBookingRequestRequest {
+    let edit = command.constraints.clone().unwrap_or_default();
+    let is_set = |field| match field {
+        Field::Period => edit.period.is_some(),
+        Field::Weekdays => edit.weekdays.is_some(),
+        Field::TimeWindows => edit.time_windows.is_some(),
+        Field::DurationMinutes => edit.duration_minutes.is_some(),
+        Field::PerformerIds => edit.performer_ids.is_some(),
+        Field::Purpose => command.purpose.is_some(),
+        Field::PatientInstructions => command.patient_instructions.is_some(),
+        Field::InternalComment => command.internal_comment.is_some(),
+        Field::Priority => command.priority.is_some(),
+    };
+    let named = PATHS.iter().filter(|(_, field)| is_set(*field));
+    let instructions = command.patient_instructions.as_ref();
+    v1::ChangeBookingRequestRequest {
+        booking_request: Some(v1::BookingRequest {
+            name: request_name(key),
+            purpose: command.purpose.clone().unwrap_or_default(),
+            patient_instructions: instructions.map(render_instructions),
+            internal_comment: command.internal_comment.clone().unwrap_or_default(),
+            constraints: command.constraints.as_ref().map(render_constraints),
+            priority: enums::render_optional(command.priority),
+            ..Default::default()
+        }),
+        update_mask: Some(FieldMask {
+            paths: named.map(|(path, _)| (*path).to_owned()).collect(),
+        }),
+        request_id: String::new(),
+        etag: command.etag.clone(),
+        reason: enums::render(command.reason),
+        comment: command.comment.clone(),
+        on_change: enums::render_optional(command.on_change),
+    }
+}
+
+fn render_constraints(edit: &ConstraintsEdit) -> v1::BookingConstraints {
+    let windows = edit.time_windows.iter().flatten();
+    v1::BookingConstraints {
+        requested_period: edit.period.map(render_period),
+        weekdays: edit.weekdays.map(render_weekdays).unwrap_or_default(),
+        time_windows: windows.copied().map(render_window).collect(),
+        duration_minutes: edit.duration_minutes.map_or(0, |minutes| {
+            i32::try_from(minutes).expect("a visit lasts 480 minutes at most")
+        }),
+        performer_ids: edit.performer_ids.clone().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

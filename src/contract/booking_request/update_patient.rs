@@ -1,0 +1,345 @@
+//! UpdatePatient: whose requests, and what has been learned.
+
+use prost_types::FieldMask;
+
+use crate::contract::patient::{parse_language, parse_personal_id};
+use crate::contract::{
+    Violations, Write, care_unit_name, enums, parse_care_unit_name, parse_request_id, request_name,
+    v1,
+};
+use crate::domain::booking_request::RequestKey;
+use crate::domain::booking_request::update_patient::UpdatePatient;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
+
+/// Stands for every care unit.
+const EVERY_CARE_UNIT: &str = "careUnits/-";
+
+/// What has been learned about a patient.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PatientUpdate {
+    /// In this care unit; none means in every one that the caller may change.
+    pub care_unit: Option<HsaId>,
+    /// Who it is about.
+    pub personal_id: PersonalId,
+    /// What has been learned.
+    pub update: UpdatePatient,
+}
+
+/// Parses UpdatePatient. Fields that the mask does not name are not looked at; with `deceased` the
+/// mask is not either, because everything that it could change is closed.
+///
+/// # Errors
+///
+/// Every fault of shape; among them a mask that names nothing.
+pub fn parse_update_patient(
+    message: v1::UpdatePatientRequest,
+) -> Result<Write<PatientUpdate>, Violations> {
+    Violations::gather(|violations| {
+        let care_unit = parse_parent(&message.parent, violations);
+        let mask = match message.deceased {
+            true => Mask::default(),
+            false => Mask::of(message.update_mask.as_ref()),
+        };
+        let parsed = match &message.patient {
+            Some(given) => violations.within("patient", |violations| {
+                let personal_id = parse_personal_id(given, violations);
+                let update = parse_edit(given, &mask, violations);
+                personal_id.map(|personal_id| (personal_id, update))
+            }),
+            None => violations.require("patient"),
+        };
+        if let Some(fault) = mask.fault {
+            violations.add("update_mask", fault);
+        }
+        let request_id = parse_request_id(&message.request_id, violations);
+        let care_unit = care_unit?;
+        let (personal_id, edit) = parsed?;
+        let command = PatientUpdate {
+            care_unit,
+            personal_id,
+            update: UpdatePatient {
+                deceased: message.deceased,
+                ..edit
+            },
+        };
+        let content = render(&command);
+        Some(Write::new(request_id?, "UpdatePatient", &content, command))
+    })
+}
+
+/// The care unit, none for every one; nothing when the name is none of both.
+fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaId>> {
+    if parent == EVERY_CARE_UNIT {
+        return Some(None);
+    }
+    parse_care_unit_name(parent, "parent", violations).map(Some)
+}
+
+/// What a mask names.
+#[derive(Default)]
+struct Mask {
+    protection: bool,
+    digital_reach: bool,
+    preferred_language: bool,
+    fault: Option<&'static str>,
+}
+
+impl Mask {
+    fn of(mask: Option<&FieldMask>) -> Self {
+        let paths = mask.map_or(&[][..], |mask| &mask.paths);
+        let mut named = Self {
+            fault: paths.is_empty().then_some("is required"),
+            ..Self::default()
+        };
+        for path in paths {
+            match path.as_str() {
+                "protection" => named.protection = true,
+                "digital_reach" => named.digital_reach = true,
+                "preferred_language" => named.preferred_language = true,
+                _ => named.fault = Some("names a field that cannot be changed"),
+            }
+        }
+        named
+    }
+}
+
+fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> UpdatePatient {
+    UpdatePatient {
+        protection: mask
+            .protection
+            .then(|| enums::parse_optional(given.protection, "protection", violations)),
+        digital_reach: mask
+            .digital_reach
+            .then(|| enums::parse_optional(given.digital_reach, "digital_reach", violations)),
+        language: mask
+            .preferred_language
+            .then(|| parse_language(&given.preferred_language, violations)),
+        deceased: false,
+    }
+}
+
+/// The call in its one form, without its request id.
+fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
+    let update = &command.update;
+    let named = [
+        ("protection", update.protection.is_some()),
+        ("digital_reach", update.digital_reach.is_some()),
+        ("preferred_language", update.language.is_some()),
+    ];
+    let named = named.iter().filter(|(_, is_named)| *is_named);
+    let care_unit = command.care_unit.as_ref();
+    v1::UpdatePatientRequest {
+        parent: care_unit.map_or_else(|| EVERY_CARE_UNIT.to_owned(), care_unit_name),
+        patient: Some(v1::Patient {
+            personal_id: command.personal_id.number().to_owned(),
+            personal_id_type: enums::render(command.personal_id.kind()),
+            protection: enums::render_optional(update.protection.flatten()),
+            digital_reach: enums::render_optional(update.digital_reach.flatten()),
+            preferred_language: update.language.clone().unwrap_or_default(),
+        }),
+        update_mask: Some(FieldMask {
+            paths: named.map(|(path, _)| (*path).to_owned()).collect(),
+        }),
+        deceased: update.deceased,
+        request_id: String::new(),
+    }
+}
+
+/// Answers UpdatePatient with the requests that were changed.
+pub fn render_updated(changed: &[RequestKey]) -> v1::UpdatePatientResponse {
+    v1::UpdatePatientResponse {
+        booking_requests: changed.iter().map(request_name).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::booking_request::samples::key;
+    use crate::contract::tests::fields;
+    use crate::domain::patient::{DigitalReach, Protection};
+    use uuid::Uuid;
+
+    fn update(paths: &[&str]) -> v1::UpdatePatientRequest {
+        v1::UpdatePatientRequest {
+            parent: "careUnits/SE2321000131-P1".into(),
+            patient: Some(v1::Patient {
+                personal_id: "198003012385".into(),
+                personal_id_type: v1::PersonalIdType::Personnummer.into(),
+                protection: v1::Protection::ConfidentialityMarked.into(),
+                digital_reach: v1::DigitalReach::None.into(),
+                preferred_language: "fi".into(),
+            }),
+            update_mask: Some(FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
+            deceased: false,
+            request_id: Uuid::from_u128(5).to_string(),
+        }
+    }
+
+    fn parsed(message: v1::UpdatePatientRequest) -> Result<PatientUpdate, Vec<String>> {
+        let parsed = parse_update_patient(message);
+        parsed.map(|it| it.command).map_err(fields)
+    }
+
+    #[test]
+    fn only_what_is_named_is_changed() {
+        let marked = Some(Some(Protection::ConfidentialityMarked));
+        for (paths, protection, digital_reach, language) in [
+            (&["protection"][..], marked, None, None),
+            (
+                &["digital_reach"],
+                None,
+                Some(Some(DigitalReach::None)),
+                None,
+            ),
+            (&["preferred_language"], None, None, Some("fi")),
+            (
+                &["preferred_language", "protection", "protection"],
+                marked,
+                None,
+                Some("fi"),
+            ),
+        ] {
+            let expected = UpdatePatient {
+                protection,
+                digital_reach,
+                language: language.map(str::to_owned),
+                deceased: false,
+            };
+            assert_eq!(parsed(update(paths)).unwrap().update, expected, "{paths:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_named_and_not_set_is_cleared() {
+        let mut message = update(&["protection", "digital_reach", "preferred_language"]);
+        let patient = message.patient.as_mut().unwrap();
+        patient.protection = 0;
+        patient.digital_reach = 0;
+        patient.preferred_language.clear();
+        let expected = UpdatePatient {
+            protection: Some(None),
+            digital_reach: Some(None),
+            language: Some("sv".into()),
+            deceased: false,
+        };
+        assert_eq!(parsed(message).unwrap().update, expected);
+    }
+
+    #[test]
+    fn each_fault_of_an_update_names_its_field() {
+        let altered = |alter: fn(&mut v1::Patient)| {
+            let mut message = update(&["protection", "digital_reach", "preferred_language"]);
+            alter(message.patient.as_mut().unwrap());
+            message
+        };
+        let unnamed = v1::UpdatePatientRequest {
+            update_mask: None,
+            ..update(&[])
+        };
+        for (message, faults) in [
+            (update(&[]), vec!["update_mask"]),
+            (unnamed, vec!["update_mask"]),
+            (update(&["personal_id"]), vec!["update_mask"]),
+            (update(&["*"]), vec!["update_mask"]),
+            (update(&["protection", "Protection"]), vec!["update_mask"]),
+            (
+                altered(|it| {
+                    it.protection = 9;
+                    it.digital_reach = -1;
+                    it.preferred_language = "sv_SE".into();
+                }),
+                vec![
+                    "patient.protection",
+                    "patient.digital_reach",
+                    "patient.preferred_language",
+                ],
+            ),
+            (
+                altered(|it| it.personal_id = "196408233235".into()),
+                vec!["patient.personal_id"],
+            ),
+            (
+                v1::UpdatePatientRequest::default(),
+                vec!["parent", "patient", "update_mask", "request_id"],
+            ),
+        ] {
+            let found = parsed(message).map_or_else(|found| found, |_| vec![]);
+            assert_eq!(found, faults);
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_not_named_is_not_looked_at() {
+        let mut message = update(&["protection"]);
+        message.patient.as_mut().unwrap().digital_reach = 9;
+        assert!(parsed(message).is_ok());
+    }
+
+    #[test]
+    fn of_one_who_has_died_nothing_else_matters() {
+        let hash = |paths: &[&str]| {
+            let message = v1::UpdatePatientRequest {
+                deceased: true,
+                ..update(paths)
+            };
+            let parsed = parse_update_patient(message).unwrap();
+            let expected = UpdatePatient {
+                deceased: true,
+                ..Default::default()
+            };
+            assert_eq!(parsed.command.update, expected, "{paths:?}");
+            parsed.content_hash
+        };
+        assert_eq!(hash(&[]), hash(&["protection", "x"]));
+    }
+
+    #[test]
+    fn one_care_unit_is_meant_or_every_one() {
+        let unit = |parent: &str| {
+            let message = v1::UpdatePatientRequest {
+                parent: parent.into(),
+                ..update(&["protection"])
+            };
+            parsed(message).map(|it| it.care_unit)
+        };
+        assert_eq!(unit("careUnits/se2321000131-p1"), Ok(Some(key().care_unit)));
+        assert_eq!(unit("careUnits/-"), Ok(None));
+        for bad in ["", "careUnits/", "careUnits/--", "-", "careUnits/-/"] {
+            assert_eq!(unit(bad), Err(vec!["parent".into()]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_repeat_may_be_spelled_otherwise_and_may_not_say_anything_else() {
+        let hash = |message| parse_update_patient(message).unwrap().content_hash;
+        let first = update(&["protection", "preferred_language"]);
+        let mut respelled = update(&["preferred_language", "protection"]);
+        respelled.parent = "careUnits/se2321000131-p1".into();
+        respelled.patient.as_mut().unwrap().digital_reach = 1;
+        assert_eq!(hash(first.clone()), hash(respelled));
+        let others = [
+            update(&["protection"]),
+            v1::UpdatePatientRequest {
+                parent: "careUnits/-".into(),
+                ..first.clone()
+            },
+            v1::UpdatePatientRequest {
+                deceased: true,
+                ..first.clone()
+            },
+        ];
+        for other in others {
+            assert_ne!(hash(first.clone()), hash(other));
+        }
+    }
+
+    #[test]
+    fn what_was_changed_is_answered_by_name() {
+        let answer = render_updated(&[key()]);
+        assert_eq!(answer.booking_requests, [request_name(&key())]);
+    }
+}

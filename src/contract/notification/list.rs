@@ -1,0 +1,292 @@
+//! ListNotifications: which messages, and where a page begins.
+
+use uuid::Uuid;
+
+use super::parse_channels;
+use crate::contract::calendar::{parse_optional_instant, render_instant};
+use crate::contract::page_token::{self, KEY_BYTES, key_bytes, key_of};
+use crate::contract::{
+    Fault, Violations, care_invitation, care_unit_name, enums, parse_listed_units, parse_page_size,
+    v1,
+};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::calendar::{Instant, from_micros, micros};
+use crate::domain::care_invitation::ShownState;
+use crate::domain::notification::{NotificationFilter, NotificationPosition, State};
+
+const LIST: &str = "ListNotifications";
+/// The due time, the request and the message.
+const POSITION_BYTES: usize = 8 + KEY_BYTES + 16;
+/// What is listed when no states are named: what may still go out, or waits for staff.
+const STATES_DEFAULT: [ShownState; 4] = [
+    ShownState::Planned(State::Scheduled),
+    ShownState::Planned(State::Leased),
+    ShownState::Planned(State::Dispatching),
+    ShownState::Planned(State::Parked),
+];
+
+/// A page of messages that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListNotifications {
+    /// Which messages; each part in its one order.
+    pub filter: NotificationFilter,
+    /// At most this many.
+    pub page_size: u32,
+    /// Only messages after this place; none for the first page.
+    pub after: Option<NotificationPosition>,
+}
+
+/// Parses ListNotifications.
+///
+/// # Errors
+///
+/// Every fault of shape; then [`Fault::PageToken`].
+pub fn parse_list(message: v1::ListNotificationsRequest) -> Result<ListNotifications, Fault> {
+    let (filter, page_size) = Violations::gather(|violations| {
+        let care_units = parse_listed_units(&message.care_units, violations);
+        let states = parse_states(&message.states, violations);
+        let mut channels = parse_channels(&message.channels, violations);
+        channels.sort();
+        let due_before = message.due_before_time.as_ref();
+        let due_before = parse_optional_instant(due_before, "due_before_time", violations);
+        let page_size = parse_page_size(message.page_size, violations);
+        let filter = NotificationFilter {
+            care_units,
+            states,
+            channels,
+            due_before,
+        };
+        Some((filter, page_size))
+    })?;
+    let after = page_token::parse(LIST, &render_filter(&filter), &message.page_token)?;
+    let after = after.map(|bytes| position_of(&bytes).ok_or(Fault::PageToken));
+    Ok(ListNotifications {
+        filter,
+        page_size,
+        after: after.transpose()?,
+    })
+}
+
+/// The states in the order of their numbers, each once.
+fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<ShownState> {
+    let mut named: Vec<ShownState> = Vec::new();
+    for (i, number) in numbers.iter().enumerate() {
+        let field = format!("states[{i}]");
+        let state = enums::parse(*number, &field, violations);
+        if state == Some(ShownState::Projected) {
+            violations.add(
+                field,
+                "must not be projected: such a message is not planned",
+            );
+        }
+        named.extend(state.filter(|state| !named.contains(state)));
+    }
+    named.sort_by_key(|state| enums::render(*state));
+    if named.is_empty() {
+        STATES_DEFAULT.to_vec()
+    } else {
+        named
+    }
+}
+
+/// The filter in its one form, to which page tokens are bound.
+fn render_filter(filter: &NotificationFilter) -> v1::ListNotificationsRequest {
+    let (states, channels) = (filter.states.iter(), filter.channels.iter());
+    v1::ListNotificationsRequest {
+        care_units: filter.care_units.iter().map(care_unit_name).collect(),
+        states: states.copied().map(enums::render).collect(),
+        channels: channels.copied().map(enums::render).collect(),
+        due_before_time: filter.due_before.map(render_instant),
+        page_size: 0,
+        page_token: String::new(),
+    }
+}
+
+/// The token of the page that begins after `position`.
+pub fn next_page_token(filter: &NotificationFilter, position: &NotificationPosition) -> String {
+    page_token::render(LIST, &render_filter(filter), &position_bytes(position))
+}
+
+fn position_bytes(position: &NotificationPosition) -> [u8; POSITION_BYTES] {
+    let mut bytes = [0; POSITION_BYTES];
+    bytes[..8].copy_from_slice(&micros(position.due_at).to_be_bytes());
+    bytes[8..8 + KEY_BYTES].copy_from_slice(&key_bytes(&position.request));
+    bytes[8 + KEY_BYTES..].copy_from_slice(position.notification.as_bytes());
+    bytes
+}
+
+fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<NotificationPosition> {
+    let (due_at, rest) = bytes.split_first_chunk()?;
+    let (request, notification) = rest.split_first_chunk()?;
+    Some(NotificationPosition {
+        due_at: from_micros(i64::from_be_bytes(*due_at)),
+        request: key_of(request)?,
+        notification: Uuid::from_bytes(*notification.first_chunk()?),
+    })
+}
+
+/// A message of `record` as it is to be seen at `now`; none when the record has no such message.
+pub fn render(record: &BookingRequest, id: Uuid, now: Instant) -> Option<v1::Notification> {
+    let shown = record.show(record.notification(id)?, now);
+    Some(care_invitation::render_notification(&record.key, &shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::booking_request::samples::{invited, now};
+    use crate::contract::tests::fields;
+    use crate::domain::booking_request::RequestKey;
+    use crate::domain::hsa_id::HsaId;
+    use crate::domain::notification::Channel;
+    use prost_types::Timestamp;
+    use v1::notification::State as Wire;
+
+    fn request() -> v1::ListNotificationsRequest {
+        v1::ListNotificationsRequest {
+            care_units: vec!["careUnits/SE2321000131-P1".into()],
+            ..Default::default()
+        }
+    }
+
+    fn list(message: v1::ListNotificationsRequest) -> Result<ListNotifications, Vec<String>> {
+        parse_list(message).map_err(|fault| match fault {
+            Fault::Invalid(violations) => fields(violations),
+            Fault::PageToken => vec!["page_token".into()],
+        })
+    }
+
+    fn position() -> NotificationPosition {
+        NotificationPosition {
+            due_at: now(),
+            request: RequestKey {
+                care_unit: HsaId::parse("SE2321000131-123456789012345678").unwrap(),
+                id: Uuid::from_u128(42),
+            },
+            notification: Uuid::from_u128(43),
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_lists_what_may_still_go_out() {
+        let parsed = list(request()).unwrap();
+        assert_eq!(parsed.filter.states, STATES_DEFAULT);
+        assert_eq!(parsed.filter.channels, [Channel::Inbox, Channel::Letter]);
+        assert_eq!((parsed.filter.due_before, parsed.page_size), (None, 50));
+        assert_eq!(parsed.after, None);
+    }
+
+    #[test]
+    fn every_state_but_projected_can_be_listed() {
+        for number in 0..=9 {
+            let parsed = list(v1::ListNotificationsRequest {
+                states: vec![Wire::Sent.into(), number],
+                ..request()
+            });
+            let good = (2..=8).contains(&number);
+            let expected = good.then_some(()).ok_or(vec!["states[1]".to_owned()]);
+            assert_eq!(parsed.map(|_| ()), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_list_names_its_field() {
+        let unit = || "careUnits/SE2321000131-P1".to_owned();
+        let broken = Timestamp {
+            seconds: 0,
+            nanos: -1,
+        };
+        for (message, faults) in [
+            (v1::ListNotificationsRequest::default(), vec!["care_units"]),
+            (
+                v1::ListNotificationsRequest {
+                    care_units: vec![unit(); 51],
+                    ..request()
+                },
+                vec!["care_units"],
+            ),
+            (
+                v1::ListNotificationsRequest {
+                    care_units: vec![unit(), "careUnits/-".into()],
+                    states: vec![Wire::Projected.into()],
+                    channels: vec![1, 0],
+                    due_before_time: Some(broken),
+                    page_size: -1,
+                    page_token: "x".into(),
+                },
+                vec![
+                    "care_units[1]",
+                    "states[0]",
+                    "channels[1]",
+                    "due_before_time",
+                    "page_size",
+                ],
+            ),
+            (
+                v1::ListNotificationsRequest {
+                    page_token: "x".into(),
+                    ..request()
+                },
+                vec!["page_token"],
+            ),
+        ] {
+            assert_eq!(list(message).map_or_else(|found| found, |_| vec![]), faults);
+        }
+    }
+
+    #[test]
+    fn a_page_begins_after_the_place_that_its_token_names() {
+        let first = list(request()).unwrap();
+        let page_token = next_page_token(&first.filter, &position());
+        let next = list(v1::ListNotificationsRequest {
+            page_token,
+            ..request()
+        });
+        assert_eq!(next.unwrap().after, Some(position()));
+    }
+
+    #[test]
+    fn a_token_holds_for_the_same_filter_however_it_is_written() {
+        let token = next_page_token(&list(request()).unwrap().filter, &position());
+        let same = v1::ListNotificationsRequest {
+            care_units: vec!["careUnits/se2321000131-p1".into(); 2],
+            states: vec![8, 4, 3, 2, 2],
+            channels: vec![2, 1],
+            page_size: 7,
+            page_token: token.clone(),
+            ..Default::default()
+        };
+        assert_eq!(list(same).unwrap().after, Some(position()));
+        for other in [
+            v1::ListNotificationsRequest {
+                states: vec![2],
+                ..request()
+            },
+            v1::ListNotificationsRequest {
+                channels: vec![1],
+                ..request()
+            },
+            v1::ListNotificationsRequest {
+                due_before_time: Some(render_instant(now())),
+                ..request()
+            },
+        ] {
+            let other = v1::ListNotificationsRequest {
+                page_token: token.clone(),
+                ..other
+            };
+            assert_eq!(list(other), Err(vec!["page_token".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_message_is_shown_as_it_is_in_its_request() {
+        let record = invited();
+        let id = record.care_invitation.as_ref().unwrap().notifications[0].id;
+        let shown = render(&record, id, now()).unwrap();
+        assert_eq!(shown.state(), Wire::Scheduled);
+        let expired = render(&record, id, record.expires_at().unwrap()).unwrap();
+        assert_eq!(expired.state(), Wire::Skipped);
+        assert_eq!(render(&record, Uuid::nil(), now()), None);
+    }
+}

@@ -1,0 +1,141 @@
+//! Free times, and whether the patient may be offered them.
+
+use super::calendar::parse_instant;
+use super::text::{IDENTIFIER_MAX, parse_line, parse_optional_hsa_id};
+use super::{Violations, enums, parse_request_name, v1};
+use crate::domain::booking_request::RequestKey;
+use crate::domain::slot::{Slot, Verdict};
+
+/// Slots in one call.
+const SLOTS_MAX: usize = 1_000;
+
+/// Parses EvaluateSlots: the request, and the slots in the order of the call.
+///
+/// # Errors
+///
+/// Every fault of shape.
+pub fn parse_slots(
+    message: v1::EvaluateSlotsRequest,
+) -> Result<(RequestKey, Vec<Slot>), Violations> {
+    Violations::gather(|violations| {
+        let key = parse_request_name(&message.name, "name", violations);
+        if !(1..=SLOTS_MAX).contains(&message.slots.len()) {
+            violations.add("slots", format!("must be 1 to {SLOTS_MAX}"));
+            return None;
+        }
+        let slots = message.slots.iter().enumerate().filter_map(|(i, slot)| {
+            violations.within(format!("slots[{i}]"), |violations| parse(slot, violations))
+        });
+        let slots = slots.collect();
+        Some((key?, slots))
+    })
+}
+
+/// The identifier is the caller's own and goes no further.
+fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
+    parse_line(&message.slot_id, IDENTIFIER_MAX, "slot_id", violations);
+    let start_at = parse_instant(message.start_time.as_ref(), "start_time", violations);
+    let end_at = parse_instant(message.end_time.as_ref(), "end_time", violations);
+    if start_at
+        .zip(end_at)
+        .is_some_and(|(start, end)| end <= start)
+    {
+        violations.add("end_time", "must be after start_time");
+    }
+    let performer_id = parse_optional_hsa_id(&message.performer_id, "performer_id", violations);
+    Some(Slot {
+        start_at: start_at?,
+        end_at: end_at?,
+        performer_id,
+    })
+}
+
+/// Answers EvaluateSlots, in the order of the call.
+pub fn render_verdicts(verdicts: impl IntoIterator<Item = Verdict>) -> v1::EvaluateSlotsResponse {
+    v1::EvaluateSlotsResponse {
+        verdicts: verdicts.into_iter().map(enums::render).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request_name;
+    use super::super::tests::fields;
+    use super::*;
+    use crate::contract::booking_request::samples::key;
+    use prost_types::Timestamp;
+
+    fn at(seconds: i64) -> Option<Timestamp> {
+        Some(Timestamp { seconds, nanos: 0 })
+    }
+
+    fn slot() -> v1::Slot {
+        v1::Slot {
+            start_time: at(1_779_100_000),
+            end_time: at(1_779_101_800),
+            ..Default::default()
+        }
+    }
+
+    fn parsed(slots: Vec<v1::Slot>) -> Result<Vec<Slot>, Vec<String>> {
+        let name = request_name(&key());
+        let parsed = parse_slots(v1::EvaluateSlotsRequest { name, slots });
+        parsed.map(|(_, slots)| slots).map_err(fields)
+    }
+
+    #[test]
+    fn each_fault_of_a_slot_names_its_field() {
+        for (given, faults) in [
+            (slot(), vec![]),
+            (
+                v1::Slot {
+                    slot_id: "å".repeat(64),
+                    performer_id: "se2321000131-p1".into(),
+                    ..slot()
+                },
+                vec![],
+            ),
+            (v1::Slot::default(), vec!["start_time", "end_time"]),
+            (
+                v1::Slot {
+                    end_time: at(1_779_100_000),
+                    ..slot()
+                },
+                vec!["end_time"],
+            ),
+            (
+                v1::Slot {
+                    slot_id: "x".repeat(65),
+                    performer_id: "Anna".into(),
+                    ..slot()
+                },
+                vec!["slot_id", "performer_id"],
+            ),
+        ] {
+            let faults: Vec<_> = faults.iter().map(|it| format!("slots[1].{it}")).collect();
+            let found = parsed(vec![slot(), given]).map_or_else(|found| found, |_| vec![]);
+            assert_eq!(found, faults);
+        }
+    }
+
+    #[test]
+    fn a_call_holds_1_to_1000_slots() {
+        for (count, good) in [(0, false), (1, true), (1_000, true), (1_001, false)] {
+            let found = parsed(vec![slot(); count]);
+            let expected = good.then_some(count).ok_or(vec!["slots".to_owned()]);
+            assert_eq!(found.map(|slots| slots.len()), expected);
+        }
+        let nameless = parse_slots(v1::EvaluateSlotsRequest::default());
+        assert_eq!(fields(nameless.unwrap_err()), ["name", "slots"]);
+    }
+
+    #[test]
+    fn a_performer_is_compared_in_capitals() {
+        let mut given = slot();
+        given.performer_id = "se2321000131-p1".into();
+        let slots = parsed(vec![given]).unwrap();
+        assert_eq!(slots[0].performer_id.as_deref(), Some("SE2321000131-P1"));
+        let answer = render_verdicts([Verdict::Offered, Verdict::Performer]);
+        assert_eq!(answer.verdicts, [1, 8]);
+    }
+}

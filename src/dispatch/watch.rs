@@ -1,0 +1,250 @@
+//! One watcher of a worklist: the list as it stands, then what commits and time change in it.
+//!
+//! A commit names the requests that it changed and the watcher holds those of its units against
+//! its query. What time changes is slept for: the store says when it will next move a request.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant as Moment;
+
+use super::{Dispatch, STORE_PAUSE, Stopped, WatchEvent, sleep_until};
+use crate::domain::booking_request::RequestKey;
+use crate::domain::calendar::Instant;
+use crate::domain::worklist::{Position, Query};
+use crate::store::Committed;
+use crate::store::error::Error;
+
+/// How many events a watcher may leave unread.
+pub const UNREAD_MAX: usize = 1_024;
+/// How long a watcher that has left that many may take to read one more, before it is cut off.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+/// How long a watcher hears nothing at the most.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// How many requests of a snapshot are read at once.
+const PAGE: u32 = 500;
+
+/// Why a watcher's task is to end; `None` when its consumer has gone.
+struct End(Option<Stopped>);
+
+/// What tells one watcher.
+pub struct Watcher {
+    dispatch: Dispatch,
+    query: Query,
+    events: mpsc::Sender<WatchEvent>,
+    commits: broadcast::Receiver<Arc<Committed>>,
+    members: HashSet<RequestKey>,
+    quiet_since: Moment,
+    /// Up to when what time changes has been told.
+    told_until: Instant,
+    /// When time will next change something.
+    next_move_at: Option<Instant>,
+}
+
+/// What a watcher is woken by.
+enum Wake {
+    Commit(Result<Arc<Committed>, RecvError>),
+    Time,
+    Quiet,
+}
+
+impl Watcher {
+    /// A watcher that has been told nothing yet.
+    pub fn new(dispatch: Dispatch, query: Query, events: mpsc::Sender<WatchEvent>) -> Self {
+        Self {
+            commits: dispatch.store.commits(),
+            told_until: dispatch.clock.now(),
+            dispatch,
+            query,
+            events,
+            members: HashSet::new(),
+            quiet_since: Moment::now(),
+            next_move_at: None,
+        }
+    }
+
+    /// Tells the watcher until it goes, falls behind, or the server drains. Says why it ended,
+    /// where the watcher is still there to hear it.
+    pub async fn run(mut self) -> Option<Stopped> {
+        let shutdown = self.dispatch.shutdown.clone();
+        match shutdown.run_until_cancelled(self.watch()).await {
+            Some(Err(End(stopped))) => stopped,
+            Some(Ok(never)) => match never {},
+            None => Some(Stopped::Draining),
+        }
+    }
+
+    async fn watch(&mut self) -> Result<std::convert::Infallible, End> {
+        self.snapshot().await?;
+        self.send(WatchEvent::SnapshotComplete).await?;
+        loop {
+            match self.wake().await? {
+                Wake::Commit(Ok(committed)) => self.follow_commits(&committed).await?,
+                Wake::Commit(Err(RecvError::Lagged(_))) => self.snapshot().await?,
+                Wake::Commit(Err(RecvError::Closed)) => return Err(End(Some(Stopped::Draining))),
+                Wake::Time => self.follow_time().await?,
+                Wake::Quiet => self.send(WatchEvent::Heartbeat).await?,
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Result<Wake, End> {
+        let clock = &self.dispatch.clock;
+        Ok(tokio::select! {
+            () = self.events.closed() => return Err(End(None)),
+            commit = self.commits.recv() => Wake::Commit(commit),
+            () = sleep_until(clock, self.next_move_at) => Wake::Time,
+            () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => Wake::Quiet,
+        })
+    }
+
+    /// Tells the list as it stands, and what has left it since the last time.
+    async fn snapshot(&mut self) -> Result<(), End> {
+        let now = self.dispatch.clock.now();
+        let mut gone = std::mem::take(&mut self.members);
+        let mut after: Option<Position> = None;
+        loop {
+            let page = self.page(now, after.as_ref()).await?;
+            let more = page.len() == PAGE as usize;
+            for (position, record) in page {
+                gone.remove(&record.key);
+                self.members.insert(record.key.clone());
+                self.send(WatchEvent::Upserted(Box::new(record))).await?;
+                after = Some(position);
+            }
+            if !more {
+                break;
+            }
+        }
+        for key in gone {
+            self.send(WatchEvent::Removed(key)).await?;
+        }
+        self.told_until = now;
+        self.look_ahead().await
+    }
+
+    async fn page(
+        &self,
+        now: Instant,
+        after: Option<&Position>,
+    ) -> Result<Vec<(Position, crate::domain::booking_request::BookingRequest)>, End> {
+        loop {
+            let page = self
+                .dispatch
+                .store
+                .list(&self.query, now, after, PAGE)
+                .await;
+            if let Some(page) = patient(page).await? {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Tells what a commit, and those that have come meanwhile, changed in the list.
+    async fn follow_commits(&mut self, first: &Committed) -> Result<(), End> {
+        let mut keys = HashSet::new();
+        self.keep_own(first, &mut keys);
+        loop {
+            match self.commits.try_recv() {
+                Ok(committed) => self.keep_own(&committed, &mut keys),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                Err(TryRecvError::Lagged(_)) => return self.snapshot().await,
+            }
+        }
+        self.tell(keys.into_iter().collect()).await
+    }
+
+    fn keep_own(&self, committed: &Committed, keys: &mut HashSet<RequestKey>) {
+        let own = |key: &&RequestKey| self.query.care_units.contains(&key.care_unit);
+        keys.extend(committed.requests.iter().filter(own).cloned());
+    }
+
+    /// Tells what time has changed in the list.
+    async fn follow_time(&mut self) -> Result<(), End> {
+        let now = self.dispatch.clock.now();
+        let units = &self.query.care_units;
+        let moved = loop {
+            let store = &self.dispatch.store;
+            let moved = store.moved_by_time(units, self.told_until, now).await;
+            if let Some(moved) = patient(moved).await? {
+                break moved;
+            }
+        };
+        self.tell(moved).await?;
+        self.told_until = now;
+        self.look_ahead().await
+    }
+
+    /// Holds requests against the query and tells what that gives.
+    async fn tell(&mut self, mut keys: Vec<RequestKey>) -> Result<(), End> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        keys.sort();
+        let mut records = loop {
+            if let Some(records) = patient(self.dispatch.store.get_many(&keys).await).await? {
+                break records;
+            }
+        };
+        let now = self.dispatch.clock.now();
+        for key in keys {
+            let record = records.remove(&key);
+            let moves_at = record.as_ref().and_then(|it| it.placement().follow_up_at);
+            let ahead = moves_at.filter(|moves_at| now < *moves_at);
+            self.next_move_at = [self.next_move_at, ahead].into_iter().flatten().min();
+            match record.filter(|record| self.query.matches(record, now)) {
+                Some(record) => {
+                    self.members.insert(key);
+                    self.send(WatchEvent::Upserted(Box::new(record))).await?;
+                }
+                None if self.members.remove(&key) => {
+                    self.send(WatchEvent::Removed(key)).await?;
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds out when time will next change something.
+    async fn look_ahead(&mut self) -> Result<(), End> {
+        let (units, since) = (&self.query.care_units, self.told_until);
+        let next = loop {
+            let next = self.dispatch.store.next_move_at(units, since).await;
+            if let Some(next) = patient(next).await? {
+                break next;
+            }
+        };
+        let next_day_at = self.query.next_day_at(since);
+        self.next_move_at = [next, next_day_at].into_iter().flatten().min();
+        Ok(())
+    }
+
+    async fn send(&mut self, event: WatchEvent) -> Result<(), End> {
+        match self.events.send_timeout(event, BEHIND_MAX).await {
+            Ok(()) => {
+                self.quiet_since = Moment::now();
+                Ok(())
+            }
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(End(Some(Stopped::TooSlow))),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End(None)),
+        }
+    }
+}
+
+/// The store's answer; `None`, after a pause, when it may answer the next time.
+async fn patient<T>(answer: Result<T, Error>) -> Result<Option<T>, End> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
+            tokio::time::sleep(STORE_PAUSE).await;
+            Ok(None)
+        }
+        Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Broken(_))) => {
+            Err(End(Some(Stopped::Store(error))))
+        }
+    }
+}

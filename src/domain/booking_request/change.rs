@@ -1,0 +1,228 @@
+//! ChangeBookingRequest: what a request says, and what that means for its messages.
+
+use crate::domain::booking_request::{
+    Action, BookingRequest, ChangeReason, Constraints, PatientInstructions, Priority, State,
+};
+use crate::domain::calendar::{Period, TimeWindow, Weekdays, civil_date};
+use crate::domain::care_invitation::first_due_at;
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::{self, Kind};
+use crate::domain::{Change, Context, Refusal, Violation, coded};
+
+coded! {
+    /// What a new period means for an invitation whose first message is out.
+    pub enum OnChange {
+        /// Reminders keep their dates.
+        Keep = 1,
+        /// A new round begins.
+        Restart = 2,
+    }
+}
+
+/// New constraints, field by field; what is none stays as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConstraintsEdit {
+    /// The period.
+    pub period: Option<Period>,
+    /// The acceptable weekdays.
+    pub weekdays: Option<Weekdays>,
+    /// The acceptable times of day.
+    pub time_windows: Option<Vec<TimeWindow>>,
+    /// The length of the visit in minutes.
+    pub duration_minutes: Option<u32>,
+    /// The acceptable performers.
+    pub performer_ids: Option<Vec<String>>,
+}
+
+/// What the caller gave; what is none stays as it is.
+#[derive(Clone, Debug)]
+pub struct ChangeBookingRequest {
+    /// The etag that the caller saw; empty when none.
+    pub etag: String,
+    /// New constraints.
+    pub constraints: Option<ConstraintsEdit>,
+    /// Why the unit wants to see the patient.
+    pub purpose: Option<String>,
+    /// Texts for the patient.
+    pub patient_instructions: Option<PatientInstructions>,
+    /// Note among staff.
+    pub internal_comment: Option<String>,
+    /// Medical priority.
+    pub priority: Option<Priority>,
+    /// Why.
+    pub reason: ChangeReason,
+    /// Comment for the history; may be empty.
+    pub comment: String,
+    /// What a new period means; none leaves it to whether the periods share a day.
+    pub on_change: Option<OnChange>,
+}
+
+/// Changes what a request says.
+///
+/// # Errors
+///
+/// In this order: [`Refusal::Invalid`] for constraints that today forbids;
+/// [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`].
+pub fn change_booking_request(
+    stored: Option<&BookingRequest>,
+    command: &ChangeBookingRequest,
+    context: &Context,
+) -> Result<Change, Refusal> {
+    let present = stored.and_then(|record| record.form.constraints.as_ref());
+    let edited = edited_constraints(present, command.constraints.as_ref());
+    if let Some(edited) = &edited {
+        let violations = violations(edited, present, context);
+        if !violations.is_empty() {
+            return Err(Refusal::Invalid(violations));
+        }
+    }
+    let record = stored.ok_or(Refusal::NotFound)?;
+    record.check_etag(&command.etag)?;
+    record.check_allowed(Action::Change, context.now)?;
+
+    let mut record = record.clone();
+    let old_period = record.form.constraints.as_ref().map(|it| it.period);
+    record.edit(command, edited.clone());
+    let new_period = record.form.constraints.as_ref().map(|it| it.period);
+    let ended = match (record.state, old_period, new_period) {
+        (State::Invited, Some(old), Some(new)) => {
+            record.revise_messages(old, new, command.on_change, context)
+        }
+        (
+            State::Requested | State::Invited | State::Booked | State::Declined | State::Cancelled,
+            _,
+            _,
+        ) => Vec::new(),
+    };
+    let mut history = vec![HistoryEntry {
+        change_reason: Some(command.reason),
+        comment: command.comment.clone(),
+        constraints: edited,
+        ..record.entry(Event::ChangeBookingRequest, context)
+    }];
+    history.extend(record.cancelled_entries(&ended, context));
+    Ok(record.conclude(history, context))
+}
+
+/// The constraints as they would be; none when they are not changed, or when there are none to
+/// change and not all of them are given.
+fn edited_constraints(
+    present: Option<&Constraints>,
+    edit: Option<&ConstraintsEdit>,
+) -> Option<Constraints> {
+    let edit = edit?.clone();
+    Some(Constraints {
+        period: edit.period.or(present.map(|it| it.period))?,
+        weekdays: edit.weekdays.or(present.map(|it| it.weekdays))?,
+        time_windows: edit
+            .time_windows
+            .or_else(|| Some(present?.time_windows.clone()))?,
+        duration_minutes: edit
+            .duration_minutes
+            .or(present.map(|it| it.duration_minutes))?,
+        performer_ids: edit
+            .performer_ids
+            .or_else(|| Some(present?.performer_ids.clone()))?,
+    })
+}
+
+fn violations(
+    edited: &Constraints,
+    present: Option<&Constraints>,
+    context: &Context,
+) -> Vec<Violation> {
+    edited.violations(
+        "booking_request.constraints",
+        civil_date(context.now),
+        present.map(|present| present.period.first),
+    )
+}
+
+impl BookingRequest {
+    fn edit(&mut self, command: &ChangeBookingRequest, constraints: Option<Constraints>) {
+        let form = &mut self.form;
+        if constraints.is_some() {
+            form.constraints = constraints;
+        }
+        if let Some(purpose) = &command.purpose {
+            form.purpose.clone_from(purpose);
+        }
+        if let Some(instructions) = &command.patient_instructions {
+            form.patient_instructions.clone_from(instructions);
+        }
+        if let Some(comment) = &command.internal_comment {
+            form.internal_comment.clone_from(comment);
+        }
+        if let Some(priority) = command.priority {
+            form.priority = priority;
+        }
+    }
+
+    /// Brings the messages in line with a changed request. What is leased is taken back, so that
+    /// nothing goes out as it was. Says which messages a new round has ended.
+    fn revise_messages(
+        &mut self,
+        old: Period,
+        new: Period,
+        on_change: Option<OnChange>,
+        context: &Context,
+    ) -> Vec<uuid::Uuid> {
+        let first_is_out = self.first_is_out();
+        self.take_back_messages();
+        if old == new {
+            return Vec::new();
+        }
+        if !first_is_out {
+            let due_at = first_due_at(new.first, context.now, &context.rules);
+            self.reschedule_first(due_at);
+            return Vec::new();
+        }
+        let by_default = if old.overlaps(new) {
+            OnChange::Keep
+        } else {
+            OnChange::Restart
+        };
+        match on_change.unwrap_or(by_default) {
+            OnChange::Keep => Vec::new(),
+            OnChange::Restart => self.begin_round(context),
+        }
+    }
+
+    /// Whether the first message of the present round has been handed over or is on its way.
+    fn first_is_out(&self) -> bool {
+        self.care_invitation.as_ref().is_some_and(|invitation| {
+            invitation.notifications.iter().any(|message| {
+                let out = match message.state {
+                    notification::State::Sent | notification::State::Dispatching => true,
+                    notification::State::Scheduled
+                    | notification::State::Leased
+                    | notification::State::Cancelled
+                    | notification::State::Parked => false,
+                };
+                message.round == invitation.round && message.kind == Kind::Invitation && out
+            })
+        })
+    }
+
+    fn take_back_messages(&mut self) {
+        if let Some(invitation) = &mut self.care_invitation {
+            for message in &mut invitation.notifications {
+                message.stale |= message.is_out();
+                message.take_back();
+            }
+        }
+    }
+
+    fn reschedule_first(&mut self, due_at: crate::domain::calendar::Instant) {
+        if let Some(invitation) = &mut self.care_invitation {
+            let round = invitation.round;
+            for message in &mut invitation.notifications {
+                let waits = message.is_pending() || message.state == notification::State::Parked;
+                if message.round == round && waits {
+                    message.due_at = due_at;
+                    message.retry_at = None;
+                }
+            }
+        }
+    }
+}

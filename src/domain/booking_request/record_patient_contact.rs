@@ -1,0 +1,85 @@
+//! RecordPatientContact: the patient has been in touch in another way than by booking.
+
+use chrono::NaiveDate;
+
+use crate::domain::booking_request::{Action, BookingRequest, State};
+use crate::domain::calendar::{add_days, civil_date};
+use crate::domain::care_invitation::Hold;
+use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::{Change, Context, Refusal, Violation};
+
+/// Days that a patient who will book is waited for, when nobody says otherwise.
+pub const WAIT_DAYS: u32 = 14;
+
+/// What came of the contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The patient will book, by this day or within [`WAIT_DAYS`].
+    WillBook(Option<NaiveDate>),
+    /// The patient declines the visit.
+    Declined,
+    /// No offered time suits.
+    NoSuitableTime,
+    /// The patient wants to be called.
+    CallBack,
+}
+
+/// What the caller gave.
+#[derive(Clone, Debug)]
+pub struct RecordPatientContact {
+    /// The etag that the caller saw; empty when none.
+    pub etag: String,
+    /// What came of the contact.
+    pub outcome: Outcome,
+    /// Comment for the history; may be empty.
+    pub comment: String,
+}
+
+/// Records a contact: the invitation ends, or is held.
+///
+/// # Errors
+///
+/// [`Refusal::Invalid`] for a day to wait until that has passed, then [`Refusal::EtagMismatch`],
+/// then [`Refusal::StateConflict`].
+pub fn record_patient_contact(
+    stored: Option<&BookingRequest>,
+    command: &RecordPatientContact,
+    context: &Context,
+) -> Result<Change, Refusal> {
+    let today = civil_date(context.now);
+    if let Outcome::WillBook(Some(until)) = command.outcome
+        && until < today
+    {
+        let violation = Violation::new("wait_until_date", "must be today or later");
+        return Err(Refusal::Invalid(vec![violation]));
+    }
+    let record = stored.ok_or(Refusal::NotFound)?;
+    record.check_etag(&command.etag)?;
+    record.check_allowed(Action::RecordPatientContact, context.now)?;
+
+    let mut record = record.clone();
+    let hold = match command.outcome {
+        Outcome::Declined => None,
+        Outcome::WillBook(until) => Some(Hold::WillBook {
+            until: until.unwrap_or_else(|| add_days(today, WAIT_DAYS)),
+        }),
+        Outcome::NoSuitableTime => Some(Hold::NoSuitableTime),
+        Outcome::CallBack => Some(Hold::CallBack),
+    };
+    let ended = match hold {
+        Some(hold) => {
+            record.hold_messages(hold);
+            Vec::new()
+        }
+        None => {
+            record.state = State::Declined;
+            record.end_messages("DECLINED")
+        }
+    };
+    let mut history = vec![HistoryEntry {
+        comment: command.comment.clone(),
+        ..record.entry(Event::RecordPatientContact, context)
+    }];
+    history.extend(record.cancelled_entries(&ended, context));
+    Ok(record.conclude(history, context))
+}

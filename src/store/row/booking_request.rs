@@ -1,0 +1,307 @@
+//! Booking requests as rows: columns for what queries look at, a document for the rest.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::document::{Document, code, date, day, optional};
+use super::notification;
+use super::set::{self, Column as SetColumn, Kind, Table};
+use crate::domain::booking_request::{
+    BookingRequest, CancelReason, DuplicateKey, Form, Origin, Priority, RequestKey, State,
+    VisitKind, VisitType,
+};
+use crate::domain::calendar::{from_micros, micros};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::Notification;
+use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
+use crate::store::error::Error;
+
+/// A row of `booking_request`.
+#[derive(Clone, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "booking_request")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub care_unit: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: Uuid,
+    pub revision: i64,
+    pub state: i16,
+    pub worklist: Option<i16>,
+    pub follow_up_at: Option<i64>,
+    pub expires_at: Option<i64>,
+    pub start_day: Option<i32>,
+    pub end_day: Option<i32>,
+    pub priority: i16,
+    pub care_guarantee_day: Option<i32>,
+    pub next_notification_at: Option<i64>,
+    pub referral_id: Option<String>,
+    pub duplicate_digest: Option<Vec<u8>>,
+    pub document: String,
+    pub personal_id: String,
+    pub personal_id_type: i16,
+    pub visit_kind: i16,
+    pub visit_type_code: String,
+    pub allow_duplicate: bool,
+    pub created_at: i64,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("booking_request::Model")
+    }
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The key of a request, as every table has it in front.
+pub const KEY: &[SetColumn] = &[("care_unit", Kind::Text), ("id", Kind::Uuid)];
+
+/// The table, for writing sets of rows.
+pub const TABLE: Table = Table {
+    name: "booking_request",
+    key: KEY,
+    mutable: &[
+        ("revision", Kind::Integer),
+        ("state", Kind::Integer),
+        ("worklist", Kind::Integer),
+        ("follow_up_at", Kind::Integer),
+        ("expires_at", Kind::Integer),
+        ("start_day", Kind::Integer),
+        ("end_day", Kind::Integer),
+        ("priority", Kind::Integer),
+        ("care_guarantee_day", Kind::Integer),
+        ("next_notification_at", Kind::Integer),
+        ("referral_id", Kind::Text),
+        ("duplicate_digest", Kind::Bytes),
+        ("document", Kind::Text),
+    ],
+    fixed: &[
+        ("personal_id", Kind::Text),
+        ("personal_id_type", Kind::Integer),
+        ("visit_kind", Kind::Integer),
+        ("visit_type_code", Kind::Text),
+        ("allow_duplicate", Kind::Boolean),
+        ("created_at", Kind::Integer),
+    ],
+};
+
+/// The key as values of a set.
+pub fn key_values(key: &RequestKey) -> Vec<Value> {
+    vec![json!(key.care_unit.as_str()), set::uuid(key.id)]
+}
+
+/// What stands in the unique index for an open request.
+pub fn duplicate_digest(key: &DuplicateKey) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for part in &key.parts {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    digest.finalize()[..16].to_vec()
+}
+
+/// The values of the mutable columns, in their order.
+pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
+    let placement = record.placement();
+    let period = record.form.constraints.as_ref().map(|it| it.period);
+    let digest = record
+        .is_open()
+        .then(|| duplicate_digest(&record.duplicate_key()));
+    vec![
+        json!(record.revision),
+        json!(record.state.code()),
+        json!(placement.worklist.map(|it| it.code())),
+        json!(placement.follow_up_at.map(micros)),
+        json!(record.expires_at().map(micros)),
+        json!(period.map(|it| day(it.first))),
+        json!(period.map(|it| day(it.last))),
+        json!(record.form.priority.code()),
+        json!(record.care_guarantee_date.map(day)),
+        json!(record.next_notification_at().map(micros)),
+        json!(record.form.origin.referral_id()),
+        json!(digest.as_deref().map(set::bytes)),
+        json!(Document::of(record).to_text()),
+    ]
+}
+
+/// The values of the columns that are written once, in their order.
+pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
+    let form = &record.form;
+    vec![
+        json!(form.patient.personal_id.number()),
+        json!(form.patient.personal_id.kind().code()),
+        json!(form.visit_kind.code()),
+        json!(form.visit_type.code),
+        json!(record.allow_duplicate),
+        json!(micros(record.created_at)),
+    ]
+}
+
+/// The requests with these keys that exist, without their messages, and locked where the
+/// database locks rows.
+pub async fn load(
+    connection: &impl ConnectionTrait,
+    keys: &[RequestKey],
+    lock: &'static str,
+) -> Result<Vec<Model>, Error> {
+    let backend = connection.get_database_backend();
+    let sql = format!(
+        "SELECT r.* FROM {} AS k CROSS JOIN booking_request AS r \
+         WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}",
+        set::rows(backend, KEY),
+    );
+    let values: Vec<Value> = keys.iter().map(|key| key_values(key).into()).collect();
+    let rows = connection
+        .query_all_raw(set::statement(backend, sql, &values, []))
+        .await?;
+    rows.iter()
+        .map(|row| Model::from_query_result(row, "").map_err(Error::from))
+        .collect()
+}
+
+/// Which open requests have one of these duplicate keys.
+pub async fn open_like(
+    connection: &impl ConnectionTrait,
+    keys: &[DuplicateKey],
+) -> Result<Vec<(DuplicateKey, RequestKey)>, Error> {
+    const COLUMNS: &[SetColumn] = &[
+        ("place", Kind::Integer),
+        ("care_unit", Kind::Text),
+        ("personal_id", Kind::Text),
+        ("digest", Kind::Bytes),
+    ];
+    let backend = connection.get_database_backend();
+    let sql = format!(
+        "SELECT k.place AS place, r.id AS id FROM {} AS k CROSS JOIN booking_request AS r \
+         WHERE r.personal_id = k.personal_id AND r.care_unit = k.care_unit \
+         AND r.duplicate_digest = k.digest",
+        set::rows(backend, COLUMNS),
+    );
+    let values: Vec<Value> = keys
+        .iter()
+        .enumerate()
+        .map(|(place, key)| {
+            let digest = set::bytes(&duplicate_digest(key));
+            json!([place, key.care_unit.as_str(), key.parts[1], digest])
+        })
+        .collect();
+    let rows = connection
+        .query_all_raw(set::statement(backend, sql, &values, []))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let place: i64 = row.try_get("", "place")?;
+            let key = usize::try_from(place)
+                .ok()
+                .and_then(|place| keys.get(place));
+            let key = key.ok_or_else(|| Error::broken("a place outside the set"))?;
+            let other = RequestKey {
+                care_unit: key.care_unit.clone(),
+                id: row.try_get("", "id")?,
+            };
+            Ok((key.clone(), other))
+        })
+        .collect()
+}
+
+/// The requests of a patient, closed ones included, in the order of their keys.
+pub async fn requests_of(
+    connection: &impl ConnectionTrait,
+    personal_id: &PersonalId,
+    care_unit: Option<&HsaId>,
+) -> Result<Vec<RequestKey>, Error> {
+    let mut select = Entity::find()
+        .select_only()
+        .columns([Column::CareUnit, Column::Id])
+        .filter(Column::PersonalId.eq(personal_id.number()))
+        .filter(Column::PersonalIdType.eq(personal_id.kind().code()))
+        .order_by_asc(Column::CareUnit)
+        .order_by_asc(Column::Id);
+    if let Some(care_unit) = care_unit {
+        select = select.filter(Column::CareUnit.eq(care_unit.as_str()));
+    }
+    let keys: Vec<(String, Uuid)> = select.into_tuple().all(connection).await?;
+    let key = |(care_unit, id)| RequestKey {
+        care_unit: HsaId::trusted(care_unit),
+        id,
+    };
+    Ok(keys.into_iter().map(key).collect())
+}
+
+impl Model {
+    /// Which request the row is.
+    pub fn key(&self) -> RequestKey {
+        RequestKey {
+            care_unit: HsaId::trusted(self.care_unit.clone()),
+            id: self.id,
+        }
+    }
+
+    /// The record, with `messages` in the order in which they were planned.
+    pub fn into_domain(self, messages: Vec<notification::Model>) -> Result<BookingRequest, Error> {
+        let key = self.key();
+        let document: Document = serde_json::from_str(&self.document)
+            .map_err(|error| Error::broken(error.to_string()))?;
+        let notifications = messages
+            .into_iter()
+            .map(notification::Model::into_domain)
+            .collect::<Result<Vec<Notification>, Error>>()?;
+        let constraints = document.constraints(self.start_day, self.end_day)?;
+        let care_guarantee_date = self.care_guarantee_day.map(date).transpose()?;
+        Ok(BookingRequest {
+            key,
+            state: code(State::from_code, self.state)?,
+            care_invitation: document.care_invitation(notifications)?,
+            cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
+            care_guarantee_date,
+            allow_duplicate: self.allow_duplicate,
+            revision: self.revision,
+            history_count: document.history_count,
+            created_at: from_micros(self.created_at),
+            updated_at: from_micros(document.updated_at),
+            form: Form {
+                patient: Patient {
+                    personal_id: PersonalId::trusted(
+                        code(PersonalIdType::from_code, self.personal_id_type)?,
+                        self.personal_id,
+                    ),
+                    protection: optional(Protection::from_code, document.protection)?,
+                    digital_reach: optional(DigitalReach::from_code, document.digital_reach)?,
+                    language: document.language,
+                },
+                origin: match (document.visit_id, self.referral_id) {
+                    (Some(visit_id), referral_id) => Origin::PreviousVisit {
+                        visit_id,
+                        referral_id,
+                    },
+                    (None, Some(referral_id)) => Origin::Referral {
+                        referral_id,
+                        decision_date: document.decision_day.map(date).transpose()?,
+                    },
+                    (None, None) => return Err(Error::broken("a request without an origin")),
+                },
+                visit_kind: code(VisitKind::from_code, self.visit_kind)?,
+                visit_type: VisitType {
+                    code: self.visit_type_code,
+                    display_name: document.visit_type_name,
+                },
+                purpose: document.purpose,
+                patient_instructions: document.patient_instructions.into(),
+                internal_comment: document.internal_comment,
+                summons: document.summons,
+                invitation: document.invitation,
+                constraints,
+                booking: document
+                    .booking
+                    .map(super::document::BookingDocument::into_domain)
+                    .transpose()?,
+                priority: code(Priority::from_code, self.priority)?,
+            },
+        })
+    }
+}

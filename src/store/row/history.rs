@@ -1,0 +1,197 @@
+//! The history as rows. A row written by a call carries the call's id and the hash of its
+//! content: that is how a repeat is recognised.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::booking_request as request;
+use super::document::{BookingDocument, ConstraintsDocument, code, date, day, optional};
+use super::set::{self, Kind, Table};
+use crate::domain::booking_request::{CancelReason, ChangeReason, RequestKey, ShownState};
+use crate::domain::calendar::{Period, from_micros, micros};
+use crate::domain::history::{Event, HistoryEntry};
+use crate::store::Call;
+use crate::store::error::Error;
+
+/// A row of `history`.
+#[derive(Clone, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "history")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub care_unit: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub booking_request: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub ordinal: i32,
+    pub recorded_at: i64,
+    pub actor: String,
+    pub event: i16,
+    pub request_id: Option<Uuid>,
+    pub content_hash: Option<Vec<u8>>,
+    pub document: String,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("history::Model")
+    }
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The table, for writing sets of rows. Rows are never changed.
+pub const TABLE: Table = Table {
+    name: "history",
+    key: &[
+        ("care_unit", Kind::Text),
+        ("booking_request", Kind::Uuid),
+        ("ordinal", Kind::Integer),
+    ],
+    mutable: &[],
+    fixed: &[
+        ("recorded_at", Kind::Integer),
+        ("actor", Kind::Text),
+        ("event", Kind::Integer),
+        ("request_id", Kind::Uuid),
+        ("content_hash", Kind::Bytes),
+        ("document", Kind::Text),
+    ],
+};
+
+/// An entry as a row of a set. The first entry of a call carries the call.
+pub fn values(
+    request: &RequestKey,
+    ordinal: i32,
+    entry: &HistoryEntry,
+    call: Option<&Call>,
+) -> Vec<Value> {
+    let mut values = request::key_values(request);
+    values.extend([
+        json!(ordinal),
+        json!(micros(entry.at)),
+        json!(entry.actor),
+        json!(entry.event.code()),
+        json!(call.map(|call| set::uuid(call.id))),
+        json!(call.map(|call| set::bytes(&call.hash))),
+        json!(Document::of(entry).to_text()),
+    ]);
+    values
+}
+
+/// The entries of a request after number `after`, in order, `limit` at most, with their numbers.
+pub async fn list(
+    connection: &impl ConnectionTrait,
+    request: &RequestKey,
+    after: i32,
+    limit: u32,
+) -> Result<Vec<(i32, HistoryEntry)>, Error> {
+    let rows = Entity::find()
+        .filter(Column::CareUnit.eq(request.care_unit.as_str()))
+        .filter(Column::BookingRequest.eq(request.id))
+        .filter(Column::Ordinal.gt(after))
+        .order_by_asc(Column::Ordinal)
+        .limit(u64::from(limit))
+        .all(connection)
+        .await?;
+    rows.into_iter()
+        .map(|row| Ok((row.ordinal, row.into_domain()?)))
+        .collect()
+}
+
+impl Model {
+    fn into_domain(self) -> Result<HistoryEntry, Error> {
+        let document: Document = serde_json::from_str(&self.document)
+            .map_err(|error| Error::broken(error.to_string()))?;
+        Ok(HistoryEntry {
+            at: from_micros(self.recorded_at),
+            actor: self.actor,
+            event: code(Event::from_code, self.event)?,
+            state: shown_state(document.state)?,
+            change_reason: optional(ChangeReason::from_code, document.change_reason)?,
+            cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
+            comment: document.comment,
+            notification: document.notification,
+            constraints: match (document.constraints, document.period) {
+                (Some(constraints), Some((first, last))) => Some(constraints.to_domain(Period {
+                    first: date(first)?,
+                    last: date(last)?,
+                })),
+                _ => None,
+            },
+            booking: document
+                .booking
+                .map(BookingDocument::into_domain)
+                .transpose()?,
+        })
+    }
+}
+
+/// What no query looks at.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    state: i16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    change_reason: Option<i16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cancel_reason: Option<i16>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    comment: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    notification: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period: Option<(i32, i32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    constraints: Option<ConstraintsDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    booking: Option<BookingDocument>,
+}
+
+impl Document {
+    fn of(entry: &HistoryEntry) -> Self {
+        let constraints = entry.constraints.as_ref();
+        Self {
+            state: shown_state_code(entry.state),
+            change_reason: entry.change_reason.map(|it| it.code()),
+            cancel_reason: entry.cancel_reason.map(|it| it.code()),
+            comment: entry.comment.clone(),
+            notification: entry.notification,
+            period: constraints.map(|it| (day(it.period.first), day(it.period.last))),
+            constraints: constraints.map(ConstraintsDocument::of),
+            booking: entry.booking.as_ref().map(BookingDocument::of),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("a document of text and numbers is JSON")
+    }
+}
+
+fn shown_state_code(state: ShownState) -> i16 {
+    match state {
+        ShownState::Requested => 1,
+        ShownState::Invited => 2,
+        ShownState::Booked => 3,
+        ShownState::Declined => 4,
+        ShownState::NoResponse => 5,
+        ShownState::Expired => 6,
+        ShownState::Cancelled => 7,
+    }
+}
+
+fn shown_state(code: i16) -> Result<ShownState, Error> {
+    Ok(match code {
+        1 => ShownState::Requested,
+        2 => ShownState::Invited,
+        3 => ShownState::Booked,
+        4 => ShownState::Declined,
+        5 => ShownState::NoResponse,
+        6 => ShownState::Expired,
+        7 => ShownState::Cancelled,
+        _ => return Err(Error::broken("a stored state that means nothing")),
+    })
+}

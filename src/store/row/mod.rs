@@ -1,0 +1,9 @@
+//! Rows: the tables, how records become rows and rows records, and the queries over them.
+
+pub mod booking_request;
+pub mod call;
+mod document;
+pub mod history;
+pub mod notification;
+pub mod set;
+pub mod worklist;

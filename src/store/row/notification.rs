@@ -1,0 +1,402 @@
+//! Messages as rows, and the due index.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{Condition, ExprTrait, Order};
+use sea_orm::{ConnectionTrait, FromQueryResult};
+use serde_json::{Value, json};
+
+use super::booking_request::{self as request, KEY};
+use super::document::{code, optional};
+use super::set::{self, Kind as Type, Table};
+use crate::domain::booking_request::RequestKey;
+use crate::domain::booking_request::State::Invited;
+use crate::domain::calendar::{Instant, from_micros, micros};
+use crate::domain::care_invitation::ShownState;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::{
+    Channel, ChannelReason, Kind, Lease, Notification, NotificationFilter, NotificationPosition,
+    Outcome, State,
+};
+use crate::store::error::Error;
+
+/// A row of `notification`.
+#[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "notification")]
+pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub care_unit: String,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub booking_request: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub ordinal: i16,
+    pub version: i32,
+    pub state: i16,
+    pub channel: i16,
+    pub channel_reason: i16,
+    pub due_at: i64,
+    pub retry_at: Option<i64>,
+    pub claimable_at: Option<i64>,
+    pub lease_token: Option<Uuid>,
+    pub lease_expires_at: Option<i64>,
+    pub lease_first_at: Option<i64>,
+    pub lease_answer: Option<i16>,
+    pub attempt_count: i32,
+    pub lapse_count: i32,
+    pub retry_count: i32,
+    pub possible_repeat: bool,
+    pub stale: bool,
+    pub sent_at: Option<i64>,
+    pub cause: Option<String>,
+    pub superseded: bool,
+    pub read_at: Option<i64>,
+    pub unread_at: Option<i64>,
+    pub returned_at: Option<i64>,
+    pub id: Uuid,
+    pub round: i32,
+    pub kind: i16,
+    pub channel_fixed: bool,
+}
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// The table, for writing sets of rows.
+pub const TABLE: Table = Table {
+    name: "notification",
+    key: &[
+        ("care_unit", Type::Text),
+        ("booking_request", Type::Uuid),
+        ("ordinal", Type::Integer),
+    ],
+    mutable: &[
+        ("version", Type::Integer),
+        ("state", Type::Integer),
+        ("channel", Type::Integer),
+        ("channel_reason", Type::Integer),
+        ("due_at", Type::Integer),
+        ("retry_at", Type::Integer),
+        ("claimable_at", Type::Integer),
+        ("lease_token", Type::Uuid),
+        ("lease_expires_at", Type::Integer),
+        ("lease_first_at", Type::Integer),
+        ("lease_answer", Type::Integer),
+        ("attempt_count", Type::Integer),
+        ("lapse_count", Type::Integer),
+        ("retry_count", Type::Integer),
+        ("possible_repeat", Type::Boolean),
+        ("stale", Type::Boolean),
+        ("sent_at", Type::Integer),
+        ("cause", Type::Text),
+        ("superseded", Type::Boolean),
+        ("read_at", Type::Integer),
+        ("unread_at", Type::Integer),
+        ("returned_at", Type::Integer),
+    ],
+    fixed: &[
+        ("id", Type::Uuid),
+        ("round", Type::Integer),
+        ("kind", Type::Integer),
+        ("channel_fixed", Type::Boolean),
+    ],
+};
+
+/// The key of the message that was planned as number `ordinal` of its request.
+pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
+    let mut values = request::key_values(request);
+    values.push(json!(ordinal));
+    values
+}
+
+/// The values of the mutable columns, in their order.
+pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
+    let lease = message.lease.as_ref();
+    vec![
+        json!(version),
+        json!(message.state.code()),
+        json!(message.channel.code()),
+        json!(message.channel_reason.code()),
+        json!(micros(message.due_at)),
+        json!(message.retry_at.map(micros)),
+        json!(message.claimable_at.map(micros)),
+        json!(lease.map(|it| set::uuid(it.token))),
+        json!(lease.map(|it| micros(it.expires_at))),
+        json!(lease.map(|it| micros(it.first_at))),
+        json!(lease.and_then(|it| it.answer).map(|it| it.code())),
+        json!(message.attempt_count),
+        json!(message.lapse_count),
+        json!(message.retry_count),
+        json!(message.possible_repeat),
+        json!(message.stale),
+        json!(message.sent_at.map(micros)),
+        json!(message.cause),
+        json!(message.superseded),
+        json!(message.read_at.map(micros)),
+        json!(message.unread_at.map(micros)),
+        json!(message.returned_at.map(micros)),
+    ]
+}
+
+/// The values of the columns that are written once, in their order.
+pub fn fixed_values(message: &Notification) -> Vec<Value> {
+    vec![
+        set::uuid(message.id),
+        json!(message.round),
+        json!(message.kind.code()),
+        json!(message.channel_fixed),
+    ]
+}
+
+impl Model {
+    /// The request that the message belongs to.
+    pub fn request(&self) -> RequestKey {
+        RequestKey {
+            care_unit: HsaId::trusted(self.care_unit.clone()),
+            id: self.booking_request,
+        }
+    }
+
+    /// The message.
+    pub fn into_domain(self) -> Result<Notification, Error> {
+        let lease = match (self.lease_token, self.lease_expires_at, self.lease_first_at) {
+            (Some(token), Some(expires_at), Some(first_at)) => Some(Lease {
+                token,
+                expires_at: from_micros(expires_at),
+                first_at: from_micros(first_at),
+                answer: optional(Outcome::from_code, self.lease_answer)?,
+            }),
+            _ => None,
+        };
+        Ok(Notification {
+            id: self.id,
+            round: self.round,
+            kind: code(Kind::from_code, self.kind)?,
+            state: code(State::from_code, self.state)?,
+            channel: code(Channel::from_code, self.channel)?,
+            channel_reason: code(ChannelReason::from_code, self.channel_reason)?,
+            channel_fixed: self.channel_fixed,
+            due_at: from_micros(self.due_at),
+            retry_at: self.retry_at.map(from_micros),
+            claimable_at: self.claimable_at.map(from_micros),
+            lease,
+            attempt_count: self.attempt_count,
+            lapse_count: self.lapse_count,
+            retry_count: self.retry_count,
+            possible_repeat: self.possible_repeat,
+            stale: self.stale,
+            sent_at: self.sent_at.map(from_micros),
+            cause: self.cause,
+            superseded: self.superseded,
+            read_at: self.read_at.map(from_micros),
+            unread_at: self.unread_at.map(from_micros),
+            returned_at: self.returned_at.map(from_micros),
+        })
+    }
+}
+
+/// The messages of these requests, by request and in the order in which they were planned.
+pub async fn load(
+    connection: &impl ConnectionTrait,
+    keys: &[RequestKey],
+) -> Result<Vec<Model>, Error> {
+    let backend = connection.get_database_backend();
+    let sql = format!(
+        "SELECT n.* FROM {} AS k CROSS JOIN notification AS n \
+         WHERE n.care_unit = k.care_unit AND n.booking_request = k.id \
+         ORDER BY n.care_unit, n.booking_request, n.ordinal",
+        set::rows(backend, KEY),
+    );
+    let values: Vec<Value> = keys
+        .iter()
+        .map(|key| request::key_values(key).into())
+        .collect();
+    let rows = connection
+        .query_all_raw(set::statement(backend, sql, &values, []))
+        .await?;
+    rows.iter()
+        .map(|row| Model::from_query_result(row, "").map_err(Error::from))
+        .collect()
+}
+
+/// Which messages a consumer may be given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Through these channels.
+    pub channels: Vec<Channel>,
+    /// Of these care units; none means of all.
+    pub care_units: Option<Vec<HsaId>>,
+}
+
+/// The messages that are claimable at `now`, the earliest first, `limit` at most.
+pub async fn claimable(
+    connection: &impl ConnectionTrait,
+    due: &Due,
+    now: Instant,
+    limit: usize,
+) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
+    for channel in &due.channels {
+        // The partial index serves each channel in order; two short walks and a merge.
+        let statement = claimable_statement(connection, due, *channel, now, limit);
+        for row in connection.query_all_raw(statement).await? {
+            let request = RequestKey {
+                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
+                id: row.try_get("", "booking_request")?,
+            };
+            found.push((
+                row.try_get("", "claimable_at")?,
+                request,
+                row.try_get("", "id")?,
+            ));
+        }
+    }
+    found.sort();
+    found.truncate(limit);
+    Ok(found
+        .into_iter()
+        .map(|(_, request, id)| (request, id))
+        .collect())
+}
+
+fn claimable_statement(
+    connection: &impl ConnectionTrait,
+    due: &Due,
+    channel: Channel,
+    now: Instant,
+    limit: usize,
+) -> sea_orm::Statement {
+    const UNITS: &[set::Column] = &[("care_unit", Type::Text)];
+    let backend = connection.get_database_backend();
+    let units = due.care_units.as_deref().unwrap_or_default();
+    let among = match due.care_units {
+        Some(_) => format!("AND care_unit IN {} ", set::rows(backend, UNITS)),
+        // The parameter is named all the same, so that the numbers of the others stay.
+        None => "AND $1 IS NOT NULL ".to_owned(),
+    };
+    let sql = format!(
+        "SELECT care_unit, booking_request, id, claimable_at FROM notification \
+         WHERE channel = $2 AND claimable_at <= $3 {among}ORDER BY claimable_at LIMIT $4"
+    );
+    let values: Vec<Value> = units.iter().map(|unit| json!([unit.as_str()])).collect();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let further = [channel.code().into(), micros(now).into(), limit.into()];
+    set::statement(backend, sql, &values, further)
+}
+
+/// The first instant after `now` at which some message becomes claimable.
+pub async fn next_claimable_at(
+    connection: &impl ConnectionTrait,
+    now: Instant,
+) -> Result<Option<Instant>, Error> {
+    let mut next: Option<i64> = None;
+    for channel in Channel::ALL {
+        let statement = sea_orm::Statement::from_sql_and_values(
+            connection.get_database_backend(),
+            "SELECT claimable_at FROM notification WHERE channel = $1 AND claimable_at > $2 \
+             ORDER BY claimable_at LIMIT 1",
+            [channel.code().into(), micros(now).into()],
+        );
+        if let Some(row) = connection.query_one_raw(statement).await? {
+            let at: i64 = row.try_get("", "claimable_at")?;
+            next = [next, Some(at)].into_iter().flatten().min();
+        }
+    }
+    Ok(next.map(from_micros))
+}
+
+/// The places of one page of messages, in the order in which they are due.
+pub async fn page(
+    connection: &impl ConnectionTrait,
+    filter: &NotificationFilter,
+    now: Instant,
+    after: Option<&NotificationPosition>,
+    limit: u32,
+) -> Result<Vec<NotificationPosition>, Error> {
+    let units = filter.care_units.iter().map(HsaId::as_str);
+    let request = Expr::col((request::Entity, request::Column::CareUnit))
+        .equals((Entity, Column::CareUnit))
+        .and(
+            Expr::col((request::Entity, request::Column::Id))
+                .equals((Entity, Column::BookingRequest)),
+        );
+    let mut select = sea_orm::sea_query::Query::select();
+    select
+        .columns([
+            (Entity, Column::DueAt),
+            (Entity, Column::CareUnit),
+            (Entity, Column::BookingRequest),
+            (Entity, Column::Id),
+        ])
+        .from(Entity)
+        .inner_join(request::Entity, request)
+        .and_where(Expr::col((Entity, Column::CareUnit)).is_in(units))
+        .cond_where(shown_as(&filter.states, now))
+        .limit(u64::from(limit));
+    let order = [
+        Column::DueAt,
+        Column::CareUnit,
+        Column::BookingRequest,
+        Column::Id,
+    ];
+    for column in order {
+        select.order_by((Entity, column), Order::Asc);
+    }
+    if !filter.channels.is_empty() {
+        let codes = filter.channels.iter().map(|it| it.code());
+        select.and_where(Expr::col((Entity, Column::Channel)).is_in(codes));
+    }
+    if let Some(due_before) = filter.due_before {
+        select.and_where(Expr::col((Entity, Column::DueAt)).lt(micros(due_before)));
+    }
+    if let Some(after) = after {
+        select.and_where(beyond(order, after));
+    }
+    let statement = connection.get_database_backend().build(&select);
+    let rows = connection.query_all_raw(statement).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(NotificationPosition {
+                due_at: from_micros(row.try_get("", "due_at")?),
+                request: RequestKey {
+                    care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
+                    id: row.try_get("", "booking_request")?,
+                },
+                notification: row.try_get("", "id")?,
+            })
+        })
+        .collect()
+}
+
+fn beyond(order: [Column; 4], after: &NotificationPosition) -> Expr {
+    Expr::tuple(order.map(|column| Expr::col((Entity, column)))).gt(Expr::tuple([
+        Expr::val(micros(after.due_at)),
+        Expr::val(after.request.care_unit.as_str()),
+        Expr::val(after.request.id),
+        Expr::val(after.notification),
+    ]))
+}
+
+/// Whether a message is shown in one of these states at `now`: what is scheduled, leased or parked
+/// on a live invitation is shown as skipped once the period has passed, or when it is due after.
+fn shown_as(states: &[ShownState], now: Instant) -> Condition {
+    let state = || Expr::col((Entity, Column::State));
+    let expires_at = || Expr::col((request::Entity, request::Column::ExpiresAt));
+    let may_be_skipped =
+        state().is_in([State::Scheduled, State::Leased, State::Parked].map(|it| it.code()));
+    let live = Expr::col((request::Entity, request::Column::State)).eq(Invited.code());
+    let over = expires_at()
+        .lte(micros(now))
+        .or(expires_at().lte(Expr::col((Entity, Column::DueAt))));
+    let skipped = may_be_skipped.and(live).and(over);
+    let planned = states.iter().filter_map(|state| match state {
+        ShownState::Planned(state) => Some(state.code()),
+        ShownState::Projected | ShownState::Skipped => None,
+    });
+    let planned = state().is_in(planned).and(skipped.clone().not());
+    let mut any = Condition::any().add(planned);
+    if states.contains(&ShownState::Skipped) {
+        any = any.add(skipped);
+    }
+    any
+}

@@ -8,6 +8,7 @@ use crate::domain::booking_request::change::OnChange;
 use crate::domain::booking_request::{
     Action, BookingSource, CancelReason, ChangeReason, Priority, VisitKind, Warning,
 };
+use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
 use crate::domain::notification::{Channel, ChannelReason, Kind, Outcome};
 use crate::domain::patient::{DigitalReach, PersonalIdType, Protection};
@@ -71,6 +72,7 @@ on_wire!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
 });
 on_wire!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
+on_wire!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
 on_wire!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
 on_wire!(Verdict = v1::SlotVerdict {
     Offered RequestClosed Past OutsidePeriod Weekday TimeOfDay TooShort Performer

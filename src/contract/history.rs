@@ -68,6 +68,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
         notification: notification.unwrap_or_default(),
         constraints: entry.constraints.as_ref().map(constraints::render),
         booking: entry.booking.as_ref().map(booking::render),
+        contact_outcome: enums::render_optional(entry.contact),
     }
 }
 
@@ -132,6 +133,7 @@ mod tests {
             notification: Some(Uuid::from_u128(9)),
             constraints: None,
             booking: None,
+            contact: None,
         };
         let rendered = render_history(&key(1), &entry);
         assert_eq!(rendered.action, "CHANGE_TO_INVITATION");

@@ -254,7 +254,7 @@ pub fn render_due(
         previous_send_time: previous_sent_at(record, message).map(render_instant),
         visit_type: Some(render_visit_type(&form.visit_type)),
         purpose: form.purpose.clone(),
-        patient_instructions: Some(render_instructions(&form.patient_instructions)),
+        patient_instructions: render_instructions(&form.patient_instructions),
     };
     Some(render_event(Event::Due(due), server_time))
 }

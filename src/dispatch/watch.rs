@@ -192,9 +192,8 @@ impl Watcher {
         let now = self.dispatch.clock.now();
         for key in keys {
             let record = records.remove(&key);
-            let moves_at = record.as_ref().and_then(|it| it.placement().follow_up_at);
-            let ahead = moves_at.filter(|moves_at| now < *moves_at);
-            self.next_move_at = [self.next_move_at, ahead].into_iter().flatten().min();
+            let moves_at = record.as_ref().and_then(|it| it.next_move_at(now));
+            self.next_move_at = [self.next_move_at, moves_at].into_iter().flatten().min();
             match record.filter(|record| self.query.matches(record, now)) {
                 Some(record) => {
                     self.members.insert(key);

@@ -554,6 +554,7 @@ impl BookingRequest {
             notification: None,
             constraints: None,
             booking: None,
+            contact: None,
         }
     }
 

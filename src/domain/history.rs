@@ -65,6 +65,20 @@ impl Event {
     }
 }
 
+coded! {
+    /// What came of a contact with the patient.
+    pub enum Contact {
+        /// The patient will book.
+        WillBook = 1,
+        /// The patient declines the visit.
+        Declined = 2,
+        /// No offered time suits.
+        NoSuitableTime = 3,
+        /// The patient wants to be called.
+        CallBack = 4,
+    }
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
@@ -88,4 +102,6 @@ pub struct HistoryEntry {
     pub constraints: Option<Constraints>,
     /// The booking that it recorded or ended.
     pub booking: Option<Booking>,
+    /// What came of the contact that it recorded.
+    pub contact: Option<Contact>,
 }

@@ -79,6 +79,16 @@ impl BookingRequest {
         }
     }
 
+    /// When time alone next changes its list or the state that is shown, after `now`.
+    pub fn next_move_at(&self, now: Instant) -> Option<Instant> {
+        let expires_at = self.expires_at().filter(|_| self.is_open());
+        [self.placement().follow_up_at, expires_at]
+            .into_iter()
+            .flatten()
+            .filter(|moves_at| now < *moves_at)
+            .min()
+    }
+
     fn invited_placement(&self) -> (Worklist, Option<Instant>) {
         let no_response_at = self
             .care_invitation

@@ -81,9 +81,22 @@ impl Failure {
         self
     }
 
-    fn violating(mut self, violations: Vec<Violation>) -> Self {
-        self.violations = violations;
-        self
+    /// Fields that are not valid. The text names the first, for those who see nothing else.
+    fn invalid(violations: Vec<Violation>) -> Self {
+        let text = match violations.as_slice() {
+            [] => "fields are not valid".to_owned(),
+            [only] => format!("{}: {}", only.field, only.description),
+            [first, others @ ..] => format!(
+                "{}: {}; and {} more",
+                first.field,
+                first.description,
+                others.len()
+            ),
+        };
+        Self {
+            violations,
+            ..Self::new(ErrorReason::FieldInvalid, text)
+        }
     }
 
     fn retried(mut self) -> Self {
@@ -120,9 +133,7 @@ impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let text = fault.to_string();
         match fault {
-            Fault::Invalid(violations) => {
-                Failure::new(ErrorReason::FieldInvalid, text).violating(violations.into_vec())
-            }
+            Fault::Invalid(violations) => Failure::invalid(violations.into_vec()),
             Fault::PageToken => Failure::new(ErrorReason::PageTokenInvalid, text),
         }
         .status()
@@ -133,9 +144,7 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::Invalid(violations) => {
-                Failure::new(ErrorReason::FieldInvalid, text).violating(violations)
-            }
+            Refusal::Invalid(violations) => Failure::invalid(violations),
             Refusal::NotFound => Failure::new(ErrorReason::ResourceNotFound, text),
             Refusal::EtagMismatch => Failure::new(ErrorReason::EtagMismatch, text),
             Refusal::AlreadyInvitation => Failure::new(ErrorReason::AlreadyInvitation, text),

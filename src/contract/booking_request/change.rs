@@ -238,7 +238,7 @@ fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBooking
         booking_request: Some(v1::BookingRequest {
             name: request_name(key),
             purpose: command.purpose.clone().unwrap_or_default(),
-            patient_instructions: instructions.map(render_instructions),
+            patient_instructions: instructions.and_then(render_instructions),
             internal_comment: command.internal_comment.clone().unwrap_or_default(),
             constraints: command.constraints.as_ref().map(render_constraints),
             priority: enums::render_optional(command.priority),

@@ -151,7 +151,7 @@ pub(super) fn render(form: &Form) -> v1::BookingRequest {
         visit_kind: enums::render(form.visit_kind),
         visit_type: Some(render_visit_type(&form.visit_type)),
         purpose: form.purpose.clone(),
-        patient_instructions: Some(render_instructions(&form.patient_instructions)),
+        patient_instructions: render_instructions(&form.patient_instructions),
         internal_comment: form.internal_comment.clone(),
         summons: form.summons,
         invitation: form.invitation,
@@ -192,11 +192,11 @@ pub(in crate::contract) fn render_visit_type(visit_type: &VisitType) -> v1::Visi
 /// The texts for the patient on the wire.
 pub(in crate::contract) fn render_instructions(
     instructions: &PatientInstructions,
-) -> v1::PatientInstructions {
-    v1::PatientInstructions {
+) -> Option<v1::PatientInstructions> {
+    (*instructions != PatientInstructions::default()).then(|| v1::PatientInstructions {
         visit_length: instructions.visit_length.clone(),
         supplementary: instructions.supplementary.clone(),
         sampling_before_visit: instructions.sampling_before_visit.clone(),
         sampling_information: instructions.sampling_information.clone(),
-    }
+    })
 }

@@ -131,6 +131,7 @@ mod tests {
         let first = invitation.notifications[0].clone();
         let mut letter = first.clone();
         letter.id = Uuid::from_u128(9);
+        letter.channel_fixed = true;
         let nothing = render_reported(&record, first.id, Receipt::Unread, now());
         assert_eq!(nothing.follow_up, None);
         let invitation = record.care_invitation.as_mut().unwrap();

@@ -207,7 +207,7 @@ impl BookingRequest {
     fn take_back_messages(&mut self) {
         if let Some(invitation) = &mut self.care_invitation {
             for message in &mut invitation.notifications {
-                message.stale |= message.is_out();
+                message.stale |= message.lease.is_some();
                 message.take_back();
             }
         }

@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use crate::domain::booking_request::{Action, BookingRequest, State};
 use crate::domain::calendar::{add_days, civil_date};
 use crate::domain::care_invitation::Hold;
-use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Violation};
 
 /// Days that a patient who will book is waited for, when nobody says otherwise.
@@ -22,6 +22,18 @@ pub enum Outcome {
     NoSuitableTime,
     /// The patient wants to be called.
     CallBack,
+}
+
+impl Outcome {
+    /// What it is, without the day.
+    fn kind(self) -> Contact {
+        match self {
+            Self::WillBook(_) => Contact::WillBook,
+            Self::Declined => Contact::Declined,
+            Self::NoSuitableTime => Contact::NoSuitableTime,
+            Self::CallBack => Contact::CallBack,
+        }
+    }
 }
 
 /// What the caller gave.
@@ -77,6 +89,7 @@ pub fn record_patient_contact(
         }
     };
     let mut history = vec![HistoryEntry {
+        contact: Some(command.outcome.kind()),
         comment: command.comment.clone(),
         ..record.entry(Event::RecordPatientContact, context)
     }];

@@ -41,6 +41,7 @@ pub fn release_hold(
                 State::Scheduled | State::Parked => {
                     message.state = State::Scheduled;
                     message.retry_at = None;
+                    message.cause = None;
                     message.lapse_count = 0;
                     if let (true, Some(channel)) = (message.channel_fixed, command.channel) {
                         message.channel = channel;

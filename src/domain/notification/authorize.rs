@@ -22,7 +22,8 @@ pub fn authorizable(
 ) -> Option<Instant> {
     let message = record.notification(id)?;
     let in_time = message.kind == Kind::Withdrawal || !record.period_has_passed(now);
-    let wanted = message.is_out() && message.has_lease(token) && record.wants(message) && in_time;
+    let as_leased = message.is_out() && message.has_lease(token) && !message.stale;
+    let wanted = as_leased && record.wants(message) && in_time;
     let lease = message.lease.as_ref()?;
     wanted.then_some(lease.expires_at)
 }

@@ -122,11 +122,7 @@ impl BookingRequest {
             message.state = State::Parked;
             message.cause = Some(cause.to_owned());
         }
-        if let Some(invitation) = &mut record.care_invitation
-            && invitation.hold != Some(Hold::ProtectedIdentity)
-        {
-            invitation.hold = Some(hold);
-        }
+        record.hold_messages(hold);
         let parked = HistoryEntry {
             notification: Some(id),
             comment: cause.to_owned(),

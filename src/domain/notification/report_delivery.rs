@@ -75,9 +75,10 @@ pub fn follow_up(record: &BookingRequest, id: Uuid) -> Option<&Notification> {
     let messages = &record.care_invitation.as_ref()?.notifications;
     let place = messages.iter().position(|message| message.id == id)?;
     let message = &messages[place];
-    messages[place + 1..]
-        .iter()
-        .find(|other| other.round == message.round && other.kind == message.kind)
+    messages[place + 1..].iter().find(|other| {
+        // Only letters that follow a receipt have a channel of their own here.
+        other.round == message.round && other.kind == message.kind && other.channel_fixed
+    })
 }
 
 /// Whether the same kind follows as a letter.

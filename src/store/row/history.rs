@@ -11,7 +11,7 @@ use super::document::{BookingDocument, ConstraintsDocument, code, date, day, opt
 use super::set::{self, Kind, Table};
 use crate::domain::booking_request::{CancelReason, ChangeReason, RequestKey, ShownState};
 use crate::domain::calendar::{Period, from_micros, micros};
-use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::store::Call;
 use crate::store::error::Error;
 
@@ -127,6 +127,7 @@ impl Model {
                 .booking
                 .map(BookingDocument::into_domain)
                 .transpose()?,
+            contact: optional(Contact::from_code, document.contact)?,
         })
     }
 }
@@ -149,6 +150,8 @@ struct Document {
     constraints: Option<ConstraintsDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     booking: Option<BookingDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    contact: Option<i16>,
 }
 
 impl Document {
@@ -163,6 +166,7 @@ impl Document {
             period: constraints.map(|it| (day(it.period.first), day(it.period.last))),
             constraints: constraints.map(ConstraintsDocument::of),
             booking: entry.booking.as_ref().map(BookingDocument::of),
+            contact: entry.contact.map(|it| it.code()),
         }
     }
 

@@ -3,7 +3,7 @@
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, SimpleExpr};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait,
+    QuerySelect, QueryTrait, Select,
 };
 use uuid::Uuid;
 
@@ -201,8 +201,8 @@ pub async fn counts(
     Ok(counts)
 }
 
-/// The requests that time has moved after `since` and until `now`: to FOLLOW_UP, or to those whose
-/// guarantee is at risk.
+/// The requests that time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or
+/// brought to the edge at which their guarantee is at risk.
 pub async fn moved_by_time(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
@@ -210,23 +210,22 @@ pub async fn moved_by_time(
     now: Instant,
 ) -> Result<Vec<RequestKey>, Error> {
     let edge = |at| day(guarantee_at_risk_until(civil_date(at)));
-    let moved = Condition::any()
-        .add(
-            Condition::all()
-                .add(Column::FollowUpAt.gt(micros(since)))
-                .add(Column::FollowUpAt.lte(micros(now))),
-        )
-        .add(
-            Condition::all()
-                .add(Column::CareGuaranteeDay.gt(edge(since)))
-                .add(Column::CareGuaranteeDay.lte(edge(now))),
-        );
-    let keys: Vec<(String, Uuid)> = Entity::find()
-        .select_only()
+    let passed = |column: Column| {
+        Condition::all()
+            .add(column.gt(micros(since)))
+            .add(column.lte(micros(now)))
+    };
+    let at_risk = Condition::all()
+        .add(Column::CareGuaranteeDay.gt(edge(since)))
+        .add(Column::CareGuaranteeDay.lte(edge(now)));
+    let keys: Vec<(String, Uuid)> = listed(care_units)
         .columns([Column::CareUnit, Column::Id])
-        .filter(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str)))
-        .filter(Column::Worklist.is_not_null())
-        .filter(moved)
+        .filter(
+            Condition::any()
+                .add(passed(Column::FollowUpAt))
+                .add(passed(Column::ExpiresAt))
+                .add(at_risk),
+        )
         .into_tuple()
         .all(connection)
         .await?;
@@ -237,20 +236,29 @@ pub async fn moved_by_time(
     Ok(keys.into_iter().map(key).collect())
 }
 
-/// When time next moves a request of these units to FOLLOW_UP, after `now`.
+/// When time next changes a request of these units, after `now`.
 pub async fn next_move_at(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
     now: Instant,
 ) -> Result<Option<Instant>, Error> {
-    let next: Option<Option<i64>> = Entity::find()
+    let mut next = None;
+    for column in [Column::FollowUpAt, Column::ExpiresAt] {
+        let first: Option<Option<i64>> = listed(care_units)
+            .expr(column.min())
+            .filter(column.gt(micros(now)))
+            .into_tuple()
+            .one(connection)
+            .await?;
+        next = [next, first.flatten()].into_iter().flatten().min();
+    }
+    Ok(next.map(from_micros))
+}
+
+/// What is on some list of these units.
+fn listed(care_units: &[HsaId]) -> Select<Entity> {
+    Entity::find()
         .select_only()
-        .expr(Column::FollowUpAt.min())
         .filter(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str)))
         .filter(Column::Worklist.is_not_null())
-        .filter(Column::FollowUpAt.gt(micros(now)))
-        .into_tuple()
-        .one(connection)
-        .await?;
-    Ok(next.flatten().map(from_micros))
 }

@@ -175,12 +175,14 @@ impl Consumer {
             let expiry = self.window.next_expiry();
             let beat_matters = room_before > 0;
             tokio::select! {
+                // In this order: what a commit says of a lease counts before its end by the clock.
+                biased;
                 () = self.events.closed() => return Err(End),
                 () = self.dispatch.shutdown.cancelled() => return Err(End),
+                commit = self.commits.recv() => self.follow(commit).await?,
                 beat = self.beats.changed(), if beat_matters => {
                     return beat.map_err(|_| End);
                 }
-                commit = self.commits.recv() => self.follow(commit).await?,
                 () = sleep_until(&clock, expiry) => self.window.expire(clock.now()),
                 () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => {
                     self.heartbeat_if_quiet().await?;

@@ -209,17 +209,17 @@ impl Records {
     }
 
     /// Loads which open requests are like those that the units may open: the new ones, and those
-    /// loaded that are closed.
+    /// that calls have `named`. One that is open now may be closed and opened in the same batch.
     pub async fn load_duplicates(
         &mut self,
         connection: &impl ConnectionTrait,
         new: Vec<DuplicateKey>,
+        named: &[RequestKey],
     ) -> Result<(), Error> {
-        let closed = self.entries.values().filter_map(|entry| {
-            let record = entry.loaded.as_ref().filter(|record| !record.is_open())?;
-            Some(record.duplicate_key())
-        });
-        let mut keys: Vec<DuplicateKey> = new.into_iter().chain(closed).collect();
+        let named = named
+            .iter()
+            .filter_map(|key| Some(self.get(key)?.duplicate_key()));
+        let mut keys: Vec<DuplicateKey> = new.into_iter().chain(named).collect();
         keys.sort();
         keys.dedup();
         if keys.is_empty() {

@@ -78,7 +78,8 @@ impl Store {
                 }
             }
             Ok(Claimed {
-                more: found.messages.len() >= limit,
+                // One that was put right may be claimable still.
+                more: found.messages.len() >= limit || leased.len() < found.messages.len(),
                 leased,
             })
         };

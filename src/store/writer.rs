@@ -284,8 +284,13 @@ async fn decide_and_save(
     }
     records.load(transaction, requests, super::ROW_LOCK).await?;
     let created = needs.iter().filter_map(|needs| needs.creates.clone());
+    let named: Vec<RequestKey> = needs
+        .iter()
+        .filter(|needs| needs.call.is_some())
+        .flat_map(|needs| needs.requests.clone())
+        .collect();
     records
-        .load_duplicates(transaction, created.collect())
+        .load_duplicates(transaction, created.collect(), &named)
         .await?;
     // Claims come last, so that what a booking in the same batch ends is not handed out.
     for claims in [false, true] {

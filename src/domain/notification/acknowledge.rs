@@ -83,6 +83,7 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     let first_at = message.lease.as_ref().map_or(context.now, |it| it.first_at);
     let sent_at = answer.sent_at.unwrap_or(context.now).max(first_at);
     let is_withdrawal = message.kind == super::Kind::Withdrawal;
+    let is_follow_up = message.channel_fixed && !is_withdrawal;
     let current = live && round == Some(message.round);
     let ended_meanwhile = !current || expires_at.is_some_and(|end| end <= sent_at);
     message.state = State::Sent;
@@ -97,7 +98,10 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     let mut ended = Vec::new();
     if current {
         ended = record.end_twins(answer.id, kind);
-        record.plan_after(kind, sent_at, context);
+        // Beside a letter that follows a receipt, reminders keep their dates.
+        if !is_follow_up {
+            record.plan_after(kind, sent_at, context);
+        }
     } else if of_round && !is_withdrawal {
         record.withdraw_after_all(context);
     }
@@ -233,17 +237,30 @@ impl BookingRequest {
             })
     }
 
-    /// Plans the message that follows a hand-over in the present round, unless one is planned.
+    /// Sees to the message that follows a hand-over in the present round: plans it, or, where it is
+    /// planned already and has not left, moves it so that it counts from this hand-over too.
     fn plan_after(&mut self, kind: super::Kind, sent_at: Instant, context: &Context) {
-        let planned = self.care_invitation.as_ref().is_some_and(|invitation| {
-            invitation.notifications.iter().any(|message| {
-                message.round == invitation.round
-                    && message.kind > kind
-                    && message.kind != super::Kind::Withdrawal
-            })
-        });
-        if let (Some(next), false) = (kind.next(), planned) {
-            let due_at = following_due_at(sent_at, &context.rules);
+        let (Some(next), Some(invitation)) = (kind.next(), &mut self.care_invitation) else {
+            return;
+        };
+        let due_at = following_due_at(sent_at, &context.rules);
+        let round = invitation.round;
+        let mut planned = false;
+        for message in &mut invitation.notifications {
+            if message.round != round || message.kind < next {
+                continue;
+            }
+            planned |= message.kind != super::Kind::Withdrawal;
+            let waits = match message.state {
+                State::Scheduled | State::Leased | State::Parked => true,
+                State::Dispatching | State::Sent | State::Cancelled => false,
+            };
+            if message.kind == next && waits && message.due_at < due_at {
+                message.take_back();
+                message.due_at = due_at;
+            }
+        }
+        if !planned {
             self.plan(next, due_at, context.fresh_id);
         }
     }

@@ -54,6 +54,12 @@ pub fn lease(
         true => (found.channel, found.channel_reason),
         false => record.choose_channel(),
     };
+    if channel != found.channel {
+        // It is for the consumers of the other channel, who find it under that.
+        let channel = (channel, channel_reason);
+        let moved = |it: &mut Notification| (it.channel, it.channel_reason) = channel;
+        return Leased::Mended(record.with(id, moved));
+    }
     Leased::Given(record.with(id, |message| {
         message.lapse_count += i32::from(lapsed);
         message.possible_repeat |= lapsed;

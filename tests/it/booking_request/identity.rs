@@ -1,0 +1,202 @@
+//! Identity numbers: which are taken, and that none is ever told.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::PersonalIdType::{
+    Personnummer, Reservnummer, Samordningsnummer,
+};
+use care_invitation::contract::v1::{Channel, ChannelReason};
+use tonic::{Code, Status};
+
+use super::{NOW, booking, created, messages, record};
+use crate::harness::{Harness, bad_fields, refusal, within};
+use crate::make;
+
+/// Nothing of a failure may hold the number: not its text, its details or its metadata.
+fn assert_silent_about(number: &str, status: &Status) {
+    assert!(!status.message().contains(number));
+    let details = String::from_utf8_lossy(status.details());
+    assert!(!details.contains(number));
+    let metadata = format!("{:?}", status.metadata());
+    assert!(!metadata.contains(number));
+}
+
+#[tokio::test]
+async fn identity_numbers_are_checked_by_their_kind_and_never_repeated() {
+    let harness = Harness::start(NOW).await;
+    for (kind, number, good) in [
+        (Personnummer, "198003012385", true),
+        (Personnummer, "191212121212", true),
+        (Personnummer, "189912311231", true),
+        (Personnummer, "200002291235", true),  // a leap day
+        (Personnummer, "196408233235", false), // check digit
+        (Personnummer, "201509160006", false), // serial 000
+        (Personnummer, "190002291235", false), // no leap day
+        (Personnummer, "198702001234", false), // no day
+        (Personnummer, "179912311231", false), // century
+        (Personnummer, "210003011236", false), // century
+        (Personnummer, "202603031234", false), // tomorrow
+        (Personnummer, "8003012385", false),
+        (Personnummer, "19800301-2385", false),
+        (Personnummer, "198003012385 ", false),
+        (Personnummer, "1980030123850", false),
+        (Personnummer, "１９８００３０１２３８５", false),
+        (Personnummer, "197302889931", false), // a coordination number
+        (Samordningsnummer, "197302889931", true),
+        (Samordningsnummer, "197210869924", false), // check digit
+        (Samordningsnummer, "202603631231", false), // tomorrow
+        (Samordningsnummer, "198003012385", false), // a personnummer
+        (Reservnummer, "19A8003012BX", true),
+        (Reservnummer, "999999999999", true),
+        (Reservnummer, "19a8003012bx", false),
+        (Reservnummer, "19A8003012B", false),
+        (Reservnummer, "19A8003012B-", false),
+        (Reservnummer, "19A8003012BÅ", false),
+    ] {
+        let mut form = make::wire_form("2026-05-18", "2026-06-12");
+        form.patient = Some(v1::Patient {
+            personal_id: number.into(),
+            personal_id_type: kind.into(),
+            ..Default::default()
+        });
+        match harness.create(make::wire_create(form)).await {
+            Ok(request) => {
+                assert!(good, "{number}");
+                assert_eq!(request.patient.expect("a patient").personal_id, number);
+            }
+            Err(status) => {
+                assert!(!good, "{number}: {status:?}");
+                let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
+                assert_eq!(refusal(&status), reason, "{number}");
+                assert_eq!(bad_fields(&status), ["booking_request.patient.personal_id"]);
+                assert_silent_about(number, &status);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_number_that_1177_does_not_know_is_written_to_by_letter() {
+    for (kind, number, channel, reason) in [
+        (
+            Personnummer,
+            "198003012385",
+            Channel::Inbox,
+            ChannelReason::Default,
+        ),
+        (
+            Samordningsnummer,
+            "197302889931",
+            Channel::Letter,
+            ChannelReason::IdentityNumber,
+        ),
+        (
+            Reservnummer,
+            "19A8003012BX",
+            Channel::Letter,
+            ChannelReason::IdentityNumber,
+        ),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let mut form = make::wire_form("2026-05-18", "2026-06-12");
+        let patient = form.patient.as_mut().expect("a patient");
+        patient.personal_id = number.into();
+        patient.personal_id_type = kind.into();
+        let request = created(&harness, form).await;
+        for message in messages(&request) {
+            assert_eq!(
+                (message.channel(), message.channel_reason()),
+                (channel, reason)
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_refusal_of_a_call_holds_the_number_that_stands_in_it_or_that_is_stored() {
+    const NUMBER: &str = "198003012385";
+    let harness = Harness::start(NOW).await;
+    let form = make::wire_form("2026-05-18", "2026-06-12");
+    let call = make::wire_create(form.clone());
+    let request = harness.create(call.clone()).await.expect("created");
+    let name = &request.name;
+
+    let mut refused: Vec<Status> = Vec::new();
+    // The number in every field where somebody may put it by mistake.
+    let misplaced = v1::CreateBookingRequestRequest {
+        parent: format!("careUnits/{NUMBER}"),
+        request_id: NUMBER.into(),
+        booking_request: Some(v1::BookingRequest {
+            patient: Some(v1::Patient {
+                personal_id: NUMBER.into(),
+                personal_id_type: Samordningsnummer.into(),
+                preferred_language: NUMBER.into(),
+                ..Default::default()
+            }),
+            origin: Some(make::wire_referral(&format!("{NUMBER}\0"))),
+            purpose: format!("{NUMBER}\0"),
+            internal_comment: format!("{NUMBER}\0"),
+            visit_type: Some(v1::VisitType {
+                code: format!("{NUMBER}\0"),
+                display_name: format!("{NUMBER}\0"),
+            }),
+            constraints: Some(v1::BookingConstraints {
+                time_windows: vec![v1::TimeWindow {
+                    start_clock: NUMBER.into(),
+                    end_clock: NUMBER.into(),
+                }],
+                performer_ids: vec![NUMBER.into()],
+                ..make::wire_constraints(NUMBER, NUMBER)
+            }),
+            ..form.clone()
+        }),
+        allow_duplicate: false,
+    };
+    refused.extend(harness.create(misplaced).await.err());
+    refused.extend(harness.get(NUMBER).await.err());
+    refused.extend(harness.cancel(make::wire_cancel(NUMBER)).await.err());
+    // A duplicate, a reused id, a wrong etag, a state that does not allow it.
+    refused.extend(harness.create(make::wire_create(form.clone())).await.err());
+    let other = v1::CreateBookingRequestRequest {
+        allow_duplicate: true,
+        ..call
+    };
+    refused.extend(harness.create(other).await.err());
+    refused.extend(harness.invite(make::wire_invite(name)).await.err());
+    let outdated = v1::CancelBookingRequestRequest {
+        etag: NUMBER.into(),
+        ..make::wire_cancel(name)
+    };
+    refused.extend(harness.cancel(outdated).await.err());
+    let late = booking("B-1", "2026-06-15T08:00:00Z", "2026-06-15T08:30:00Z");
+    refused.extend(harness.book(record(name, late)).await.err());
+    let query = v1::WorklistQuery {
+        worklist: v1::Worklist::All.into(),
+        care_units: vec![format!("careUnits/{NUMBER}")],
+        personal_id: format!("{NUMBER}0"),
+        referral_id: format!("{NUMBER}\0"),
+        visit_type_codes: vec![format!("{NUMBER}\0")],
+        ..Default::default()
+    };
+    let list = v1::ListWorklistRequest {
+        query: Some(query.clone()),
+        ..Default::default()
+    };
+    refused.extend(within(harness.worklists().list_worklist(list)).await.err());
+    let paged = v1::ListWorklistRequest {
+        query: Some(v1::WorklistQuery {
+            worklist: v1::Worklist::All.into(),
+            care_units: vec![make::wire_unit()],
+            personal_id: NUMBER.into(),
+            ..Default::default()
+        }),
+        page_size: 0,
+        page_token: NUMBER.into(),
+    };
+    refused.extend(within(harness.worklists().list_worklist(paged)).await.err());
+
+    assert_eq!(refused.len(), 10);
+    for status in &refused {
+        refusal(status);
+        assert_silent_about(NUMBER, status);
+    }
+}

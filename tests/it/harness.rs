@@ -1,0 +1,199 @@
+//! The whole service on a port of its own, with real clients and a clock that the test moves.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use care_invitation::clock::Clock;
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
+use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use care_invitation::domain::Rules;
+use care_invitation::grpc::boundary::Limits;
+use care_invitation::server::{self, Parts};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::backend::Backend;
+use crate::make::at;
+
+/// The longest that a test waits for a fact. Reaching it is a failure, not a measurement.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running service.
+pub struct Harness {
+    pub backend: Backend,
+    pub clock: Clock,
+    pub address: SocketAddr,
+    pub channel: Channel,
+    pub shutdown: CancellationToken,
+    pub server: JoinHandle<()>,
+}
+
+impl Harness {
+    /// The service on an empty database, its clock standing at `now`.
+    pub async fn start(now: &str) -> Self {
+        Self::with_limits(now, Limits::default()).await
+    }
+
+    pub async fn with_limits(now: &str, limits: Limits) -> Self {
+        Self::on(Clock::sandbox(at(now)), limits).await
+    }
+
+    pub async fn on(clock: Clock, limits: Limits) -> Self {
+        let backend = Backend::sqlite().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let shutdown = CancellationToken::new();
+        let parts = Parts {
+            store: backend.store.clone(),
+            clock: clock.clone(),
+            rules: Rules::default(),
+            limits,
+        };
+        let served = server::run(listener, parts, shutdown.clone());
+        let server = tokio::spawn(async move { served.await.expect("served") });
+        let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
+        Self {
+            backend,
+            clock,
+            address,
+            channel: endpoint.connect().await.expect("connected"),
+            shutdown,
+            server,
+        }
+    }
+
+    pub fn requests(&self) -> BookingRequestServiceClient<Channel> {
+        BookingRequestServiceClient::new(self.channel.clone())
+    }
+
+    pub fn worklists(&self) -> WorklistServiceClient<Channel> {
+        WorklistServiceClient::new(self.channel.clone())
+    }
+
+    pub fn notifications(&self) -> NotificationServiceClient<Channel> {
+        NotificationServiceClient::new(self.channel.clone())
+    }
+
+    pub async fn create(
+        &self,
+        call: v1::CreateBookingRequestRequest,
+    ) -> Result<v1::BookingRequest, Status> {
+        let answer = within(self.requests().create_booking_request(call)).await?;
+        Ok(answer.into_inner().booking_request.expect("the request"))
+    }
+
+    pub async fn get(&self, name: &str) -> Result<v1::BookingRequest, Status> {
+        let call = v1::GetBookingRequestRequest { name: name.into() };
+        let answer = within(self.requests().get_booking_request(call)).await?;
+        Ok(answer.into_inner().booking_request.expect("the request"))
+    }
+
+    pub async fn invite(
+        &self,
+        call: v1::ChangeToInvitationRequest,
+    ) -> Result<v1::BookingRequest, Status> {
+        let answer = within(self.requests().change_to_invitation(call)).await?;
+        Ok(answer.into_inner().booking_request.expect("the request"))
+    }
+
+    pub async fn book(&self, call: v1::RecordBookingRequest) -> Result<v1::BookingRequest, Status> {
+        let answer = within(self.requests().record_booking(call)).await?;
+        Ok(answer.into_inner().booking_request.expect("the request"))
+    }
+
+    pub async fn cancel(
+        &self,
+        call: v1::CancelBookingRequestRequest,
+    ) -> Result<v1::BookingRequest, Status> {
+        let answer = within(self.requests().cancel_booking_request(call)).await?;
+        Ok(answer.into_inner().booking_request.expect("the request"))
+    }
+
+    /// Leases every message that is due now.
+    pub async fn lease_due(&self) -> Vec<v1::DueNotification> {
+        let call = v1::StreamDueNotificationsRequest {
+            until_idle: true,
+            max_outstanding: 1_000,
+            ..Default::default()
+        };
+        let answer = within(self.notifications().stream_due_notifications(call)).await;
+        let mut events = answer.expect("a stream").into_inner();
+        let mut due = Vec::new();
+        while let Some(event) = within(events.message()).await.expect("an event") {
+            if let Some(Event::Due(message)) = event.event {
+                due.push(message);
+            }
+        }
+        due
+    }
+
+    /// Leases every message that is due now and hands it over.
+    pub async fn hand_over_due(&self) -> Vec<v1::DueNotification> {
+        let due = self.lease_due().await;
+        self.acknowledge_sent(&due).await;
+        due
+    }
+
+    /// Says that these messages have been handed over now.
+    pub async fn acknowledge_sent(&self, due: &[v1::DueNotification]) {
+        let sent = due.iter().map(|message| v1::Acknowledgement {
+            lease: Some(v1::Lease {
+                name: message.notification.clone().expect("a message").name,
+                lease_token: message.lease_token.clone(),
+            }),
+            outcome: v1::acknowledgement::Outcome::Sent.into(),
+            ..Default::default()
+        });
+        let call = v1::AcknowledgeNotificationsRequest {
+            acknowledgements: sent.collect(),
+        };
+        if !call.acknowledgements.is_empty() {
+            let answer = within(self.notifications().acknowledge_notifications(call)).await;
+            assert!(answer.expect("recorded").into_inner().lost.is_empty());
+        }
+    }
+
+    /// Moves the service's clock forward.
+    pub fn advance(&self, to: &str) {
+        self.clock.advance(at(to)).expect("forward");
+    }
+}
+
+/// Waits for a fact, for as long as a test may.
+pub async fn within<T>(fact: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, fact)
+        .await
+        .expect("the fact came about in time")
+}
+
+/// Code and reason of a failure that the service itself made.
+pub fn refusal(status: &Status) -> (Code, String) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a reason");
+    assert_eq!(info.domain, "careinvitation");
+    (status.code(), info.reason.clone())
+}
+
+/// What a failure says of itself under `key`; empty when nothing.
+pub fn metadata(status: &Status, key: &str) -> String {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a reason");
+    info.metadata.get(key).cloned().unwrap_or_default()
+}
+
+/// The paths of the bad fields that a failure names, in its order.
+pub fn bad_fields(status: &Status) -> Vec<String> {
+    let details = status.get_error_details();
+    let violations = details
+        .bad_request()
+        .map(|it| it.field_violations.clone())
+        .unwrap_or_default();
+    violations.into_iter().map(|it| it.field).collect()
+}

@@ -1,0 +1,449 @@
+//! The program itself, as somebody starts it: settings, log, signals, its file.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Output, Stdio};
+use std::time::Instant;
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
+use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use crate::consumer::sent;
+use crate::harness::{bad_fields, refusal, within};
+use crate::make;
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+
+/// The program on a database in a folder of its own, with no setting from outside.
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
+    let database = format!("sqlite://{}", folder.join("care.db").display());
+    command
+        .env_clear()
+        .env("CARE_INVITATION_DATABASE_URL", database)
+        .env("CARE_INVITATION_LISTEN", "127.0.0.1:0")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs the program until it ends by itself.
+async fn run(command: &mut Command) -> Output {
+    within(command.output()).await.expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("text")
+}
+
+/// The program while it serves.
+struct Program {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    log: PathBuf,
+    address: String,
+}
+
+impl Program {
+    /// Starts it and waits until it says that calls are accepted.
+    async fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let log = folder.join("log");
+        let file = std::fs::File::create(&log).expect("a file for the log");
+        let mut command = command(folder, arguments);
+        command.stdout(Stdio::piped()).stderr(file);
+        let mut child = command.spawn().expect("it starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut stdout = BufReader::new(stdout);
+        let mut line = String::new();
+        within(stdout.read_line(&mut line)).await.expect("a line");
+        let address = line.trim_end().strip_prefix("listening on ");
+        let address = address.unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        Self {
+            child,
+            stdout,
+            log,
+            address,
+        }
+    }
+
+    async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::try_from(self.address.clone()).expect("an address");
+        within(endpoint.connect())
+            .await
+            .expect("calls are accepted")
+    }
+
+    async fn signal(&self, name: &str) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args([name, &pid]).status();
+        assert!(within(sent).await.expect("kill").success());
+    }
+
+    /// Waits for its end; gives what it wrote to standard output since the address, and its log.
+    async fn end(mut self) -> (ExitStatus, String, String) {
+        let status = within(self.child.wait()).await.expect("it ends");
+        let mut written = String::new();
+        let read = self.stdout.read_to_string(&mut written);
+        within(read).await.expect("text");
+        let log = std::fs::read_to_string(&self.log).expect("text");
+        (status, written, log)
+    }
+}
+
+async fn create(
+    channel: &Channel,
+    call: v1::CreateBookingRequestRequest,
+) -> Result<v1::BookingRequest, Status> {
+    let mut client = BookingRequestServiceClient::new(channel.clone());
+    let answer = within(client.create_booking_request(call)).await?;
+    Ok(answer.into_inner().booking_request.expect("the request"))
+}
+
+async fn get(channel: &Channel, name: &str) -> Result<v1::BookingRequest, Status> {
+    let mut client = BookingRequestServiceClient::new(channel.clone());
+    let call = v1::GetBookingRequestRequest { name: name.into() };
+    let answer = within(client.get_booking_request(call)).await?;
+    Ok(answer.into_inner().booking_request.expect("the request"))
+}
+
+#[tokio::test]
+async fn it_says_where_it_listens_and_a_signal_ends_it_well() {
+    for (arguments, signal) in [(&[][..], "-TERM"), (&["serve"], "-INT")] {
+        let folder = TempDir::new().expect("a folder");
+        let program = Program::start(folder.path(), arguments).await;
+        assert!(program.address.starts_with("http://127.0.0.1:"));
+        assert!(!program.address.ends_with(":0"), "the port that was picked");
+        let nobody = format!("{}/bookingRequests/{}", make::wire_unit(), make::key().id);
+        let refused = get(&program.channel().await, &nobody).await;
+        assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+        program.signal(signal).await;
+        let (status, written, log) = program.end().await;
+        assert!(status.success(), "{signal}: {status}\n{log}");
+        assert_eq!(written, "", "the log does not go to standard output");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_never_spoke_does_not_hold_it_beyond_twenty_seconds() {
+    let folder = TempDir::new().expect("a folder");
+    let program = Program::start(folder.path(), &[]).await;
+    let host = program.address.strip_prefix("http://").expect("a scheme");
+    let silent = TcpStream::connect(host).await.expect("open");
+    let signalled = Instant::now();
+    program.signal("-TERM").await;
+    // As long as a test may wait is as long as it may take.
+    let (status, _, log) = program.end().await;
+    assert!(
+        status.success(),
+        "{status} after {:?}\n{log}",
+        signalled.elapsed()
+    );
+    drop(silent);
+}
+
+#[tokio::test]
+async fn every_bad_setting_is_named_at_once() {
+    let folder = TempDir::new().expect("a folder");
+    let mut bad = command(
+        folder.path(),
+        &[
+            "--send-clock",
+            "05:59",
+            "--guarantee-days",
+            "0",
+            "--listen",
+            "here",
+        ],
+    );
+    bad.env("CARE_INVITATION_SANDBOX_CLOCK", "yesterday")
+        .env("CARE_INVITATION_LOG_FORMAT", "xml")
+        .env("CARE_INVITATION_DATABASE_URL", "mysql://user:hunter2@host");
+    let ended = run(&mut bad).await;
+    assert_eq!(ended.status.code(), Some(2));
+    let said = text(&ended.stderr);
+    for named in [
+        "--send-clock",
+        "--guarantee-days",
+        "--listen",
+        "CARE_INVITATION_SANDBOX_CLOCK",
+        "CARE_INVITATION_LOG_FORMAT",
+        "CARE_INVITATION_DATABASE_URL",
+        "05:59",
+        "yesterday",
+    ] {
+        assert!(said.contains(named), "{named} in {said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+    assert_eq!(text(&ended.stdout), "");
+}
+
+#[tokio::test]
+async fn an_unknown_flag_is_refused() {
+    let folder = TempDir::new().expect("a folder");
+    let ended = run(&mut command(folder.path(), &["--no-such-flag"])).await;
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(text(&ended.stderr).contains("--no-such-flag"));
+}
+
+#[tokio::test]
+async fn help_names_every_flag_and_its_variable() {
+    let folder = TempDir::new().expect("a folder");
+    let ended = run(&mut command(folder.path(), &["--help"])).await;
+    assert!(ended.status.success());
+    let said = text(&ended.stdout);
+    for flag in [
+        "listen",
+        "database-url",
+        "sandbox-clock",
+        "send-clock",
+        "guarantee-days",
+        "log-format",
+    ] {
+        let variable = flag.replace('-', "_").to_uppercase();
+        assert!(said.contains(&format!("--{flag}")), "{flag} in {said}");
+        assert!(
+            said.contains(&format!("CARE_INVITATION_{variable}")),
+            "{variable} in {said}"
+        );
+    }
+    for default in [
+        "127.0.0.1:50051",
+        "sqlite://care-invitation.db",
+        "09:00",
+        "90",
+    ] {
+        assert!(said.contains(default), "{default} in {said}");
+    }
+    assert!(said.contains("serve"), "{said}");
+    assert!(
+        !folder.path().join("care.db").exists(),
+        "help opens nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_file_is_refused() {
+    let folder = TempDir::new().expect("a folder");
+    let first = Program::start(folder.path(), &[]).await;
+    let second = run(&mut command(folder.path(), &[])).await;
+    assert_eq!(second.status.code(), Some(1));
+    let said = text(&second.stderr);
+    assert!(
+        said.contains("another process uses the database file"),
+        "{said}"
+    );
+    assert!(said.contains("care.db"), "{said}");
+    assert_eq!(text(&second.stdout), "", "it has not listened");
+
+    // The first goes on, and when it has gone the file is free.
+    let form = make::wire_form("2026-05-18", "2026-06-12");
+    let created = create(&first.channel().await, make::wire_create(later(form))).await;
+    let name = created.expect("created").name;
+    first.signal("-TERM").await;
+    assert!(first.end().await.0.success());
+    let next = Program::start(folder.path(), &[]).await;
+    get(&next.channel().await, &name)
+        .await
+        .expect("it is there");
+}
+
+/// A form for the machine's clock: in the years to come.
+fn later(form: v1::BookingRequest) -> v1::BookingRequest {
+    v1::BookingRequest {
+        constraints: Some(make::wire_constraints("2199-05-20", "2199-06-12")),
+        ..form
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let folder = TempDir::new().expect("a folder");
+    let arguments = ["--sandbox-clock", NOW];
+    let mut program = Program::start(folder.path(), &arguments).await;
+    let channel = program.channel().await;
+    let mut created = Vec::new();
+    for number in 0..10 {
+        let mut form = make::wire_form("2026-04-06", "2026-06-12");
+        form.origin = Some(make::wire_referral(&format!("R-{number}")));
+        let call = make::wire_create(form);
+        created.push((create(&channel, call.clone()).await.expect("created"), call));
+    }
+    let due = lease_due(&channel).await;
+    assert_eq!(due.len(), created.len());
+    let call = v1::AcknowledgeNotificationsRequest {
+        acknowledgements: due[..1].iter().map(sent).collect(),
+    };
+    let mut notifications = NotificationServiceClient::new(channel);
+    let answered = within(notifications.acknowledge_notifications(call)).await;
+    answered.expect("recorded");
+    within(program.child.kill()).await.expect("killed");
+
+    let program = Program::start(folder.path(), &arguments).await;
+    let channel = program.channel().await;
+    let mut sent_count = 0;
+    for (request, call) in created {
+        let shown = get(&channel, &request.name).await.expect("it is there");
+        let messages = shown.care_invitation.expect("an invitation").notifications;
+        sent_count += usize::from(messages[0].send_time.is_some());
+        let again = create(&channel, call).await.expect("a repeat");
+        assert_eq!(again.name, request.name, "request ids survive too");
+    }
+    assert_eq!(sent_count, 1);
+    assert!(lease_due(&channel).await.is_empty(), "leases survive too");
+}
+
+/// Leases every message that is due now.
+async fn lease_due(channel: &Channel) -> Vec<v1::DueNotification> {
+    use v1::stream_due_notifications_response::Event;
+    let wishes = v1::StreamDueNotificationsRequest {
+        until_idle: true,
+        ..Default::default()
+    };
+    let mut client = NotificationServiceClient::new(channel.clone());
+    let answer = within(client.stream_due_notifications(wishes)).await;
+    let mut events = answer.expect("a stream").into_inner();
+    let mut leased = Vec::new();
+    while let Some(event) = within(events.message()).await.expect("an event") {
+        if let Some(Event::Due(due)) = event.event {
+            leased.push(due);
+        }
+    }
+    leased
+}
+
+#[tokio::test]
+async fn the_sandbox_clock_is_said_loudly_in_the_log() {
+    for (arguments, said) in [(&["--sandbox-clock", NOW][..], true), (&[], false)] {
+        let folder = TempDir::new().expect("a folder");
+        let program = Program::start(folder.path(), arguments).await;
+        program.signal("-TERM").await;
+        let (_, _, log) = program.end().await;
+        assert_eq!(log.contains("SANDBOX CLOCK"), said, "{log}");
+    }
+}
+
+/// Identity numbers that callers send below; the last three are bad.
+const NUMBERS: [&str; 5] = [
+    "198003012385",
+    "191212121212",
+    "196408233235",
+    "197210869924",
+    "201509160006",
+];
+
+#[tokio::test]
+async fn no_identity_number_reaches_the_log_at_its_most_verbose() {
+    for format in ["text", "json"] {
+        let folder = TempDir::new().expect("a folder");
+        let arguments = [
+            "--sandbox-clock",
+            NOW,
+            "--log-level",
+            "trace",
+            "--log-format",
+            format,
+        ];
+        let program = Program::start(folder.path(), &arguments).await;
+        let channel = program.channel().await;
+        for number in NUMBERS {
+            drive(&channel, number).await;
+        }
+        program.signal("-TERM").await;
+        let (status, written, log) = program.end().await;
+        assert!(status.success());
+        assert!(
+            log.contains("CreateBookingRequest"),
+            "calls are logged: {log}"
+        );
+        for number in NUMBERS {
+            for said in [&written, &log] {
+                let tail = &number[2..];
+                assert!(!said.contains(tail), "{number} in {said}");
+            }
+        }
+    }
+}
+
+/// Makes the calls that carry an identity number, or that carry one where none belongs.
+async fn drive(channel: &Channel, number: &str) {
+    let good = NUMBERS[..2].contains(&number);
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.patient.get_or_insert_default().personal_id = number.into();
+    let created = create(channel, make::wire_create(form.clone())).await;
+    match created {
+        Ok(_) => assert!(good, "a bad number was taken"),
+        Err(refused) => {
+            assert!(!good, "a good number was refused: {}", refused.message());
+            assert_eq!(
+                bad_fields(&refused),
+                ["booking_request.patient.personal_id"]
+            );
+            assert!(!format!("{refused:?}").contains(&number[2..]));
+        }
+    }
+    let duplicate = create(channel, make::wire_create(form.clone())).await;
+    assert_silent(&duplicate.unwrap_err(), number);
+    // Where it does not belong: in a name, a referral, a date, an id.
+    let mut misplaced = make::wire_create(form);
+    misplaced.parent = format!("careUnits/{number}");
+    misplaced.request_id = number.into();
+    let form = misplaced.booking_request.get_or_insert_default();
+    form.origin = Some(make::wire_referral(&format!("{number}\u{0}")));
+    form.constraints = Some(make::wire_constraints(number, number));
+    let refused = create(channel, misplaced).await.unwrap_err();
+    assert_silent(&refused, number);
+    let refused = get(channel, number).await.unwrap_err();
+    assert_silent(&refused, number);
+
+    let mut worklists = WorklistServiceClient::new(channel.clone());
+    let list = v1::ListWorklistRequest {
+        query: Some(v1::WorklistQuery {
+            worklist: v1::Worklist::All.into(),
+            care_units: vec![make::wire_unit()],
+            personal_id: number.into(),
+            ..Default::default()
+        }),
+        page_token: if good { String::new() } else { number.into() },
+        ..Default::default()
+    };
+    match within(worklists.list_worklist(list)).await {
+        Ok(listed) => assert_eq!(listed.into_inner().booking_requests.len(), 1),
+        Err(refused) => assert_silent(&refused, number),
+    }
+    let due = lease_due(channel).await;
+    assert_eq!(due.len(), usize::from(good));
+    let acknowledgements = due.iter().map(|due| v1::Acknowledgement {
+        cause: format!("nobody at {number}"),
+        ..sent(due)
+    });
+    let call = v1::AcknowledgeNotificationsRequest {
+        acknowledgements: acknowledgements.collect(),
+    };
+    let mut client = NotificationServiceClient::new(channel.clone());
+    let answered = within(client.acknowledge_notifications(call)).await;
+    match answered {
+        Ok(_) => assert!(good),
+        Err(refused) => assert_silent(&refused, number),
+    }
+}
+
+/// A refusal of ours that does not repeat the number.
+fn assert_silent(refused: &Status, number: &str) {
+    refusal(refused);
+    let said = [
+        refused.message().as_bytes(),
+        refused.details(),
+        format!("{:?}", refused.metadata()).as_bytes(),
+    ]
+    .concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    assert!(!said.contains(&number[2..]), "{number} in {said}");
+}

@@ -1,0 +1,200 @@
+//! What staff do with a request that exists, one call each, which must be taken.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::change_booking_request_request::OnChange;
+use care_invitation::contract::v1::record_patient_contact_request::Outcome;
+use care_invitation::contract::v1::report_delivery_request::Receipt;
+use prost_types::{FieldMask, Timestamp};
+use tonic::Status;
+
+use crate::harness::{Harness, within};
+use crate::make;
+
+/// Records what came of a contact with the patient.
+pub async fn contact(harness: &Harness, request: &str, outcome: Outcome) -> v1::BookingRequest {
+    record_contact(harness, request, outcome, "").await
+}
+
+/// Records that the patient will book until the end of a day.
+pub async fn will_book(harness: &Harness, request: &str, until: &str) -> v1::BookingRequest {
+    record_contact(harness, request, Outcome::WillBook, until).await
+}
+
+async fn record_contact(
+    harness: &Harness,
+    request: &str,
+    outcome: Outcome,
+    until: &str,
+) -> v1::BookingRequest {
+    let call = v1::RecordPatientContactRequest {
+        name: request.into(),
+        request_id: make::request_id(),
+        outcome: outcome.into(),
+        wait_until_date: until.into(),
+        ..Default::default()
+    };
+    let answer = within(harness.requests().record_patient_contact(call)).await;
+    let answer = answer.expect("recorded").into_inner();
+    answer.booking_request.expect("the request")
+}
+
+/// Lifts the hold; the unspecified channel leaves the choice as it was.
+pub async fn release(harness: &Harness, request: &str, channel: v1::Channel) -> v1::BookingRequest {
+    let call = v1::ReleaseHoldRequest {
+        name: request.into(),
+        request_id: make::request_id(),
+        etag: String::new(),
+        channel: channel.into(),
+        comment: "it may be sent".into(),
+    };
+    let answer = within(harness.requests().release_hold(call)).await;
+    let answer = answer.expect("released").into_inner();
+    answer.booking_request.expect("the request")
+}
+
+/// Gives the request another period.
+pub async fn change_period(
+    harness: &Harness,
+    request: &str,
+    first: &str,
+    last: &str,
+    on_change: OnChange,
+) -> v1::BookingRequest {
+    let changed = v1::BookingRequest {
+        constraints: Some(make::wire_constraints(first, last)),
+        ..Default::default()
+    };
+    let path = "constraints.requested_period";
+    change(harness, request, changed, path, on_change).await
+}
+
+/// Gives the request another purpose.
+pub async fn change_purpose(harness: &Harness, request: &str, purpose: &str) -> v1::BookingRequest {
+    let changed = v1::BookingRequest {
+        purpose: purpose.into(),
+        ..Default::default()
+    };
+    change(harness, request, changed, "purpose", OnChange::Unspecified).await
+}
+
+/// Gives the request another priority.
+pub async fn change_priority(
+    harness: &Harness,
+    request: &str,
+    priority: v1::Priority,
+) -> v1::BookingRequest {
+    let changed = v1::BookingRequest {
+        priority: priority.into(),
+        ..Default::default()
+    };
+    change(harness, request, changed, "priority", OnChange::Unspecified).await
+}
+
+async fn change(
+    harness: &Harness,
+    request: &str,
+    changed: v1::BookingRequest,
+    path: &str,
+    on_change: OnChange,
+) -> v1::BookingRequest {
+    let call = v1::ChangeBookingRequestRequest {
+        booking_request: Some(v1::BookingRequest {
+            name: request.into(),
+            ..changed
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec![path.into()],
+        }),
+        request_id: make::request_id(),
+        reason: v1::ChangeReason::UnitRequest.into(),
+        on_change: on_change.into(),
+        ..Default::default()
+    };
+    let answer = within(harness.requests().change_booking_request(call)).await;
+    let answer = answer.expect("changed").into_inner();
+    answer.booking_request.expect("the request")
+}
+
+/// Writes down whether 1177 reaches the patient of [`make::wire_form`]; says of which requests.
+pub async fn set_reach(harness: &Harness, digital_reach: v1::DigitalReach) -> Vec<String> {
+    let known = v1::Patient {
+        digital_reach: digital_reach.into(),
+        ..the_patient()
+    };
+    update_patient(harness, known, "digital_reach").await
+}
+
+/// Writes down the protection of the patient of [`make::wire_form`]; says of which requests.
+pub async fn set_protection(harness: &Harness, protection: v1::Protection) -> Vec<String> {
+    let known = v1::Patient {
+        protection: protection.into(),
+        ..the_patient()
+    };
+    update_patient(harness, known, "protection").await
+}
+
+/// Writes down the language of the patient of [`make::wire_form`]; says of which requests.
+pub async fn set_language(harness: &Harness, language: &str) -> Vec<String> {
+    let known = v1::Patient {
+        preferred_language: language.into(),
+        ..the_patient()
+    };
+    update_patient(harness, known, "preferred_language").await
+}
+
+fn the_patient() -> v1::Patient {
+    let form = make::wire_form("2026-01-01", "2026-01-01");
+    form.patient.expect("a patient")
+}
+
+async fn update_patient(harness: &Harness, patient: v1::Patient, path: &str) -> Vec<String> {
+    let call = v1::UpdatePatientRequest {
+        parent: make::wire_unit(),
+        patient: Some(patient),
+        update_mask: Some(FieldMask {
+            paths: vec![path.into()],
+        }),
+        deceased: false,
+        request_id: make::request_id(),
+    };
+    let answer = within(harness.requests().update_patient(call)).await;
+    answer.expect("updated").into_inner().booking_requests
+}
+
+/// Reports what is learned about a message; gives the message that follows.
+pub async fn report(
+    harness: &Harness,
+    message: &str,
+    receipt: Receipt,
+) -> Option<v1::Notification> {
+    let reported = try_report(harness, message, receipt, None).await;
+    reported.expect("recorded")
+}
+
+pub async fn try_report(
+    harness: &Harness,
+    message: &str,
+    receipt: Receipt,
+    event_time: Option<Timestamp>,
+) -> Result<Option<v1::Notification>, Status> {
+    let call = v1::ReportDeliveryRequest {
+        name: message.into(),
+        receipt: receipt.into(),
+        event_time,
+    };
+    let answer = within(harness.notifications().report_delivery(call)).await?;
+    Ok(answer.into_inner().follow_up)
+}
+
+/// What has happened to a request: each action with its comment.
+pub async fn history(harness: &Harness, request: &str) -> Vec<(String, String)> {
+    let call = v1::ListHistoryRequest {
+        name: request.into(),
+        page_size: 500,
+        page_token: String::new(),
+    };
+    let answer = within(harness.requests().list_history(call)).await;
+    let entries = answer.expect("the history").into_inner().entries;
+    let told = entries.into_iter().map(|it| (it.action, it.comment));
+    told.collect()
+}

@@ -1,0 +1,517 @@
+//! Every operation of the store: what it keeps, what it refuses, and what races leave behind.
+
+use std::collections::HashSet;
+
+use care_invitation::domain::booking_request::create::{Create, create};
+use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
+use care_invitation::domain::booking_request::{
+    Booking, BookingRequest, BookingSource, Form, RequestKey,
+};
+use care_invitation::domain::calendar::Instant;
+use care_invitation::domain::hsa_id::HsaId;
+use care_invitation::domain::notification::acknowledge::Answer;
+use care_invitation::domain::notification::{Channel, LeaseRef, Outcome, State};
+use care_invitation::domain::patient::DigitalReach;
+use care_invitation::domain::{Context, Refusal};
+use care_invitation::store::error::{Error, OpenError};
+use care_invitation::store::notification::{ClaimRequest, Claimed};
+use care_invitation::store::{Call, Store};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::make;
+use crate::make::at;
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+
+fn call() -> Call {
+    Call {
+        caller: "tester".into(),
+        id: Uuid::new_v4(),
+        hash: [7; 32],
+    }
+}
+
+async fn insert(store: &Store, call: Call, form: Form) -> Result<BookingRequest, Error> {
+    insert_at(store, call, form, at(NOW), false).await
+}
+
+async fn insert_at(
+    store: &Store,
+    call: Call,
+    form: Form,
+    now: Instant,
+    allow_duplicate: bool,
+) -> Result<BookingRequest, Error> {
+    let command = Create {
+        key: make::key(),
+        form,
+        allow_duplicate,
+    };
+    let (key, form) = (command.key.clone(), command.form.clone());
+    let context = Context {
+        actor: call.caller.clone(),
+        ..make::context(now)
+    };
+    store
+        .insert(call, key, &form, move || create(&command, &context))
+        .await
+}
+
+/// A form for another patient's referral, so that it is no duplicate.
+fn form(number: usize) -> Form {
+    let mut form = make::form("2026-03-02", "2026-05-29");
+    form.origin = care_invitation::domain::booking_request::Origin::Referral {
+        referral_id: format!("R-{number}"),
+        decision_date: None,
+    };
+    form
+}
+
+async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> {
+    let command = RecordBooking {
+        etag: String::new(),
+        booking: Booking {
+            booking_id: "B-1".into(),
+            start_at: at("2026-05-18T08:00:00Z"),
+            end_at: at("2026-05-18T08:30:00Z"),
+            source: BookingSource::Staff,
+            performer_id: None,
+            override_reason: String::new(),
+        },
+    };
+    let context = make::context(at(NOW));
+    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
+    store.update(call(), key.clone(), decide).await
+}
+
+fn claim_request(count: usize) -> ClaimRequest {
+    ClaimRequest {
+        channels: Channel::ALL.to_vec(),
+        care_units: None,
+        tokens: (0..count).map(|_| Uuid::new_v4()).collect(),
+        lease_duration: chrono::Duration::seconds(60),
+    }
+}
+
+async fn claim(store: &Store, count: usize, now: Instant) -> Claimed {
+    let claimed = store.claim(claim_request(count), make::context(now)).await;
+    claimed.expect("a claim")
+}
+
+fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
+    let answer = Answer {
+        id: lease.notification,
+        token: lease.token,
+        outcome: Outcome::Sent,
+        sent_at: None,
+        retry_delay: None,
+        cause: String::new(),
+    };
+    (lease.request.clone(), answer, Uuid::now_v7())
+}
+
+#[tokio::test]
+async fn what_is_stored_is_read_back_whole_by_another_process() {
+    let backend = Backend::sqlite().await;
+    let stored = insert(&backend.store, call(), form(1))
+        .await
+        .expect("stored");
+    assert_eq!(backend.store.get(&stored.key).await.expect("read"), stored);
+    backend.store.close().await;
+
+    // The lock goes with the last handle.
+    let url = backend.url();
+    let Backend {
+        folder: _folder,
+        store,
+    } = backend;
+    drop(store);
+    let reopened = Store::open(&url).await.expect("reopened");
+    assert_eq!(reopened.get(&stored.key).await.expect("read"), stored);
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_file_is_refused() {
+    let backend = Backend::sqlite().await;
+    let refused = Store::open(&backend.url()).await;
+    assert!(matches!(refused, Err(OpenError::Locked(_))));
+}
+
+#[tokio::test]
+async fn a_repeat_answers_with_the_request_as_it_stands() {
+    let backend = Backend::sqlite().await;
+    let call = call();
+    let created = insert(&backend.store, call.clone(), form(1))
+        .await
+        .expect("created");
+    let booked = book(&backend.store, &created.key).await.expect("booked");
+    let repeated = insert(&backend.store, call.clone(), form(1))
+        .await
+        .expect("repeated");
+    assert_eq!(repeated, booked);
+
+    let other = Call {
+        hash: [8; 32],
+        ..call.clone()
+    };
+    let reused = insert(&backend.store, other, form(1)).await;
+    assert!(matches!(reused, Err(Error::RequestIdReused)));
+
+    let elsewhere = Call {
+        caller: "somebody else".into(),
+        ..call
+    };
+    let created = insert(&backend.store, elsewhere, form(2))
+        .await
+        .expect("another scope");
+    assert_ne!(created.key, booked.key);
+}
+
+#[tokio::test]
+async fn a_hundred_repeats_at_once_make_one_request() {
+    let backend = Backend::sqlite().await;
+    let call = call();
+    let mut calls = JoinSet::new();
+    for _ in 0..100 {
+        let (store, call) = (backend.store.clone(), call.clone());
+        calls.spawn(async move { insert(&store, call, form(1)).await.expect("answered").key });
+    }
+    let keys: HashSet<RequestKey> = calls.join_all().await.into_iter().collect();
+    assert_eq!(keys.len(), 1);
+}
+
+#[tokio::test]
+async fn a_failed_call_is_not_remembered() {
+    let backend = Backend::sqlite().await;
+    let call = call();
+    let command = Create {
+        key: make::key(),
+        form: form(1),
+        allow_duplicate: false,
+    };
+    let (key, form_of) = (command.key.clone(), command.form.clone());
+    let refused = backend
+        .store
+        .insert(call.clone(), key, &form_of, || {
+            Err(Refusal::ReferralRequired)
+        })
+        .await;
+    assert!(matches!(
+        refused,
+        Err(Error::Refused(Refusal::ReferralRequired))
+    ));
+    let other = Call {
+        hash: [8; 32],
+        ..call
+    };
+    assert!(insert(&backend.store, other, form(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn one_of_many_duplicates_at_once_is_created_and_the_others_name_it() {
+    let backend = Backend::sqlite().await;
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let store = backend.store.clone();
+        calls.spawn(async move { insert(&store, call(), form(1)).await });
+    }
+    let answers = calls.join_all().await;
+    let created: Vec<_> = answers.iter().filter_map(|it| it.as_ref().ok()).collect();
+    assert_eq!(created.len(), 1);
+    for answer in &answers {
+        match answer {
+            Ok(record) => assert_eq!(record, created[0]),
+            Err(Error::Refused(Refusal::Duplicate(other))) => assert_eq!(*other, created[0].key),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    // Once it is booked it is no longer open.
+    book(&backend.store, &created[0].key).await.expect("booked");
+    assert!(insert(&backend.store, call(), form(1)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_duplicate_that_was_allowed_still_forbids_the_next() {
+    let backend = Backend::sqlite().await;
+    let store = &backend.store;
+    let first = insert(store, call(), form(1)).await.expect("first");
+    let allowed = insert_at(store, call(), form(1), at(NOW), true)
+        .await
+        .expect("allowed");
+    book(store, &first.key).await.expect("booked");
+    let refused = insert(store, call(), form(1)).await;
+    assert!(
+        matches!(&refused, Err(Error::Refused(Refusal::Duplicate(other))) if *other == allowed.key)
+    );
+}
+
+#[tokio::test]
+async fn a_unit_that_fails_takes_none_of_its_batch_with_it() {
+    let backend = Backend::sqlite().await;
+    let mut calls = JoinSet::new();
+    for number in 0..200 {
+        let store = backend.store.clone();
+        calls.spawn(async move {
+            if number % 10 == 0 {
+                let missing = book(&store, &make::key()).await;
+                matches!(missing, Err(Error::Refused(Refusal::NotFound)))
+            } else {
+                insert(&store, call(), form(number)).await.is_ok()
+            }
+        });
+    }
+    assert!(
+        calls
+            .join_all()
+            .await
+            .into_iter()
+            .all(|as_expected| as_expected)
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_is_cut_off_is_carried_out_or_not_but_never_half() {
+    let backend = Backend::sqlite().await;
+    let call = call();
+    let cut = insert(&backend.store, call.clone(), form(1));
+    let cut = tokio::time::timeout(std::time::Duration::ZERO, cut).await;
+    assert!(cut.is_err());
+    let repeated = insert(&backend.store, call, form(1))
+        .await
+        .expect("repeated");
+    let read = backend.store.get(&repeated.key).await.expect("read");
+    assert_eq!(read, repeated);
+    let history = backend
+        .store
+        .history(&repeated.key, 0, 500)
+        .await
+        .expect("history");
+    assert_eq!(history.len(), 1);
+}
+
+#[tokio::test]
+async fn each_due_message_is_leased_to_one_of_many_claimers() {
+    let backend = Backend::sqlite().await;
+    for number in 0..50 {
+        insert(&backend.store, call(), form(number))
+            .await
+            .expect("created");
+    }
+    let mut claims = JoinSet::new();
+    for _ in 0..10 {
+        let store = backend.store.clone();
+        claims.spawn(async move { claim(&store, 20, at(NOW)).await.leased });
+    }
+    let leased: Vec<LeaseRef> = claims
+        .join_all()
+        .await
+        .into_iter()
+        .flatten()
+        .map(|(_, lease)| lease)
+        .collect();
+    let messages: HashSet<Uuid> = leased.iter().map(|lease| lease.notification).collect();
+    assert_eq!((leased.len(), messages.len()), (50, 50));
+}
+
+#[tokio::test]
+async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
+    let backend = Backend::sqlite().await;
+    let mut starts = Vec::new();
+    for (number, first) in ["2026-05-20", "2026-05-18", "2026-05-19"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut form = form(number);
+        form.constraints = Some(make::constraints(first, "2026-06-12"));
+        starts.push(
+            insert(&backend.store, call(), form)
+                .await
+                .expect("created")
+                .key,
+        );
+    }
+    let due = at("2026-04-06T07:00:00Z");
+    let before = due - chrono::Duration::microseconds(1);
+    assert!(claim(&backend.store, 10, before).await.leased.is_empty());
+    assert_eq!(
+        backend.store.next_claimable_at(before).await.expect("read"),
+        Some(due)
+    );
+    let later = at("2026-04-09T07:00:00Z");
+    let order: Vec<RequestKey> = claim(&backend.store, 10, later)
+        .await
+        .leased
+        .into_iter()
+        .map(|(_, lease)| lease.request)
+        .collect();
+    assert_eq!(
+        order,
+        [starts[1].clone(), starts[2].clone(), starts[0].clone()]
+    );
+}
+
+#[tokio::test]
+async fn a_claim_takes_only_its_channels_and_care_units() {
+    let backend = Backend::sqlite().await;
+    let mut letter = form(1);
+    letter.patient.digital_reach = Some(DigitalReach::None);
+    let letter = insert(&backend.store, call(), letter)
+        .await
+        .expect("created");
+    insert(&backend.store, call(), form(2))
+        .await
+        .expect("created");
+
+    let elsewhere = ClaimRequest {
+        care_units: HsaId::parse("SE2321000131-P2").map(|unit| vec![unit]),
+        ..claim_request(10)
+    };
+    let claimed = backend
+        .store
+        .claim(elsewhere, make::context(at(NOW)))
+        .await
+        .expect("claimed");
+    assert!(claimed.leased.is_empty());
+    let letters = ClaimRequest {
+        channels: vec![Channel::Letter],
+        care_units: HsaId::parse(make::CARE_UNIT).map(|unit| vec![unit]),
+        ..claim_request(10)
+    };
+    let claimed = backend
+        .store
+        .claim(letters, make::context(at(NOW)))
+        .await
+        .expect("claimed");
+    let requests: Vec<&RequestKey> = claimed.leased.iter().map(|(_, it)| &it.request).collect();
+    assert_eq!(requests, [&letter.key]);
+}
+
+#[tokio::test]
+async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
+    let backend = Backend::sqlite().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let (_, lease) = claim(&backend.store, 1, at(NOW)).await.leased.remove(0);
+    book(&backend.store, &created.key).await.expect("booked");
+    assert!(
+        claim(&backend.store, 1, at("2026-12-01T09:00:00Z"))
+            .await
+            .leased
+            .is_empty()
+    );
+
+    let lost = backend
+        .store
+        .settle(vec![sent(&lease)], make::context(at(NOW)))
+        .await;
+    assert_eq!(lost.expect("settled"), []);
+    let record = backend.store.get(&created.key).await.expect("read");
+    let message = record.notification(lease.notification).expect("kept");
+    assert_eq!((message.state, message.superseded), (State::Sent, true));
+    assert_eq!(record.care_invitation.expect("kept").notifications.len(), 1);
+}
+
+#[tokio::test]
+async fn an_old_token_is_lost_and_changes_nothing() {
+    let backend = Backend::sqlite().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let (_, old) = claim(&backend.store, 1, at(NOW)).await.leased.remove(0);
+    let later = at(NOW) + chrono::Duration::seconds(60);
+    let (record, new) = claim(&backend.store, 1, later).await.leased.remove(0);
+    assert_eq!(old.notification, new.notification);
+    assert!(
+        record
+            .notification(new.notification)
+            .expect("leased")
+            .possible_repeat
+    );
+
+    let lost = backend
+        .store
+        .settle(vec![sent(&old)], make::context(later))
+        .await;
+    assert_eq!(
+        lost.expect("settled"),
+        [(created.key.clone(), old.notification)]
+    );
+    assert_eq!(backend.store.get(&created.key).await.expect("read"), record);
+
+    // The right token is recorded, and repeating it changes nothing.
+    for _ in 0..2 {
+        let lost = backend
+            .store
+            .settle(vec![sent(&new)], make::context(later))
+            .await;
+        assert_eq!(lost.expect("settled"), []);
+    }
+    let record = backend.store.get(&created.key).await.expect("read");
+    assert_eq!(
+        record.care_invitation.expect("invited").notifications.len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_back_leaves_no_trace() {
+    let backend = Backend::sqlite().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let (_, lease) = claim(&backend.store, 1, at(NOW)).await.leased.remove(0);
+    backend
+        .store
+        .give_back(vec![lease.clone()])
+        .await
+        .expect("given back");
+    let record = backend.store.get(&created.key).await.expect("read");
+    let message = record.notification(lease.notification).expect("planned");
+    assert_eq!(
+        (message.state, message.attempt_count),
+        (State::Scheduled, 0)
+    );
+    let (record, again) = claim(&backend.store, 1, at(NOW)).await.leased.remove(0);
+    assert!(
+        !record
+            .notification(again.notification)
+            .expect("leased")
+            .possible_repeat
+    );
+}
+
+#[tokio::test]
+async fn the_history_is_numbered_and_read_in_pages() {
+    let backend = Backend::sqlite().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    book(&backend.store, &created.key).await.expect("booked");
+    let all = backend
+        .store
+        .history(&created.key, 0, 500)
+        .await
+        .expect("history");
+    let numbers: Vec<i32> = all.iter().map(|(number, _)| *number).collect();
+    let names: Vec<&str> = all.iter().map(|(_, entry)| entry.event.name()).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(
+        names,
+        [
+            "CREATE_BOOKING_REQUEST",
+            "RECORD_BOOKING",
+            "NOTIFICATION_CANCELLED"
+        ]
+    );
+    let rest = backend
+        .store
+        .history(&created.key, 1, 1)
+        .await
+        .expect("history");
+    assert_eq!(rest, all[1..2]);
+    let missing = backend.store.history(&make::key(), 0, 1).await;
+    assert!(matches!(missing, Err(Error::Refused(Refusal::NotFound))));
+}

@@ -10,6 +10,7 @@ use sea_orm::ConnectionTrait;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::connection::Lock;
 use super::error::Error;
 use super::row::booking_request as request;
 use super::row::call::{self, Repeat};
@@ -190,8 +191,9 @@ impl Records {
         &mut self,
         connection: &impl ConnectionTrait,
         mut keys: Vec<RequestKey>,
-        lock: &'static str,
+        lock: Lock,
     ) -> Result<(), Error> {
+        keys.retain(|key| !self.entries.contains_key(key));
         keys.sort();
         keys.dedup();
         if keys.is_empty() {
@@ -358,8 +360,14 @@ impl Sets {
             }
             Some(_) => {}
         }
+        // Whatever waits of a changed request is written too: a claim that has read the request as
+        // it was then finds its message changed.
+        let revision = entry.loaded.as_ref().map(|loaded| loaded.revision);
+        let changed = revision != Some(present.revision);
         for (ordinal, (before, after)) in entry.messages(present).enumerate() {
-            self.add_message(entry, ordinal, before, after, present);
+            if before != Some(after) || (changed && after.is_pending()) {
+                self.add_message(entry, ordinal, before, after, present);
+            }
         }
     }
 
@@ -373,7 +381,6 @@ impl Sets {
     ) {
         let mut values = notification::key_values(&present.key, ordinal);
         match (before, entry.versions.get(ordinal)) {
-            (Some(before), _) if before == after => {}
             (Some(_), Some(version)) => {
                 values.extend(notification::mutable_values(after, version + 1));
                 values.push(json!(version));
@@ -450,7 +457,7 @@ async fn write(
 pub async fn read(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
-    lock: &'static str,
+    lock: Lock,
 ) -> Result<Vec<(BookingRequest, Vec<i32>)>, Error> {
     let requests = request::load(connection, keys, lock).await?;
     let mut messages: HashMap<RequestKey, Vec<notification::Model>> = HashMap::new();

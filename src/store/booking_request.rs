@@ -6,6 +6,7 @@ use sea_orm::ConnectionTrait;
 use sha2::{Digest, Sha256};
 
 use super::batch::{self, Records};
+use super::connection::Lock;
 use super::error::Error;
 use super::writer::{Found, Needs, PatientScope};
 use super::{Call, Store};
@@ -209,7 +210,7 @@ pub async fn read_by_key(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let read = batch::read(connection, &keys, "").await?;
+    let read = batch::read(connection, &keys, Lock::None).await?;
     let keyed = |(record, _): (BookingRequest, _)| (record.key.clone(), record);
     Ok(read.into_iter().map(keyed).collect())
 }

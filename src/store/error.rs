@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
-use sea_orm::DbErr;
+use sea_orm::{DbErr, RuntimeErr};
 
 use crate::domain::Refusal;
 
@@ -51,6 +51,37 @@ impl Error {
     pub(super) fn broken(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Broken(Cause(Arc::from(cause.into())))
     }
+}
+
+impl Error {
+    /// Whether another writer's being there is all that was wrong: a serialization failure, a
+    /// deadlock, a lock that was not to be had, or a key that another has just taken.
+    pub(super) fn is_contention(&self) -> bool {
+        match self {
+            Self::Broken(Cause(cause)) => cause
+                .downcast_ref::<DbErr>()
+                .and_then(database_code)
+                .is_some_and(|code| CONTENTION.contains(&code.as_str())),
+            Self::Refused(_)
+            | Self::RequestIdReused
+            | Self::Busy
+            | Self::Overloaded
+            | Self::Unavailable(_) => false,
+        }
+    }
+}
+
+/// The codes of SQLSTATE that say so.
+const CONTENTION: [&str; 4] = ["40001", "40P01", "55P03", "23505"];
+
+/// What the database calls the error, if it comes from the database.
+fn database_code(error: &DbErr) -> Option<String> {
+    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
+        error
+    else {
+        return None;
+    };
+    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 impl From<DbErr> for Error {

@@ -4,13 +4,8 @@
 //! writer, which loads the records, decides, saves and commits, together with whatever else has
 //! arrived, and only then answers. Reads have connections of their own and see what is committed.
 //!
-//! What differs between the databases is said here and in `row::set`, which takes a parameter apart:
-//!
-//! | | SQLite | PostgreSQL |
-//! | --- | --- | --- |
-//! | connections | one writer, some readers | |
-//! | durability | WAL, synchronous FULL, read back at start | |
-//! | other processes | refused, by a lock file | |
+//! What differs between the databases is said in `connection` and in `row::set`, which takes a
+//! parameter apart.
 
 pub mod error;
 pub mod migration;
@@ -19,6 +14,7 @@ pub mod notification;
 
 mod batch;
 mod booking_request;
+mod connection;
 mod history;
 mod row;
 mod worklist;
@@ -27,13 +23,8 @@ mod writer;
 use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction,
-    TransactionTrait,
-};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use sea_orm_migration::MigratorTrait;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::JoinHandle;
@@ -42,19 +33,12 @@ use uuid::Uuid;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
+use connection::{connect, read_options};
 use error::{Error, OpenError};
 use writer::Writer;
 
-/// Appended to the statement that loads requests to be changed, where the database locks rows.
-const ROW_LOCK: &str = "";
-/// How many connections read at once.
-const READERS: u32 = 4;
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
-/// Page cache of each SQLite connection, in KiB; the default of 2 MB halves the insert rate once
-/// the indexes have outgrown it.
-const SQLITE_CACHE_KIB: u32 = 64 * 1_024;
-
 /// The identity of a write that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -96,47 +80,57 @@ pub struct Store {
 
 struct Inner {
     readers: DatabaseConnection,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    queue: std::sync::RwLock<Option<Writer>>,
+    /// The queues of calls and of claims; none once the store is closed.
+    queues: std::sync::RwLock<Option<Queues>>,
+    writers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<Committed>>,
     /// Held for as long as the store is open.
-    _lock: File,
+    _lock: Option<File>,
+}
+
+#[derive(Clone)]
+struct Queues {
+    calls: Writer,
+    claims: Writer,
 }
 
 impl Store {
-    /// Opens a database, creates it when it is missing, and brings its schema up to date.
+    /// Opens a database, creates it when it is a file that is missing, and brings its schema up to
+    /// date.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says which; the address itself, which may hold a password, is never in it.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
-        let path = sqlite_path(url)?;
-        let lock = lock_beside(path)?;
-        let writing = connect_sqlite(url, 1, false).await?;
-        check_sqlite(&writing).await?;
-        migration::Migrator::up(&writing, None).await?;
-        let readers = connect_sqlite(url, READERS, true).await?;
+        let connections = connect(url).await?;
+        migration::Migrator::up(&connections.writers, None).await?;
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
-        let (queue, task) = Writer::start(writing, commits.clone());
+        let (calls, mut tasks) =
+            Writer::start(connections.writers, connections.lanes, commits.clone());
+        let claims = match connections.claimers {
+            Some(claimers) => {
+                let (claims, more) = Writer::start(claimers, 1, commits.clone());
+                tasks.extend(more);
+                claims
+            }
+            None => calls.clone(),
+        };
         Ok(Self {
             inner: Arc::new(Inner {
-                readers,
-                writer: Mutex::new(Some(task)),
-                queue: std::sync::RwLock::new(Some(queue)),
+                readers: connections.readers,
+                queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
+                writers: Mutex::new(tasks),
                 commits,
-                _lock: lock,
+                _lock: connections.lock,
             }),
         })
     }
 
     /// Carries out what has been handed in, then closes the database. Later writes fail.
     pub async fn close(&self) {
-        self.inner
-            .queue
-            .write()
-            .unwrap_or_else(|lock| lock.into_inner())
-            .take();
-        if let Some(task) = self.inner.writer.lock().await.take() {
+        let queues = self.inner.queues.write();
+        queues.unwrap_or_else(|lock| lock.into_inner()).take();
+        for task in self.inner.writers.lock().await.drain(..) {
             // A writer that panicked has nothing left to finish.
             let _ = task.await;
         }
@@ -154,12 +148,22 @@ impl Store {
         Ok(self.inner.readers.ping().await?)
     }
 
-    fn writer(&self) -> Result<Writer, Error> {
-        let queue = self.inner.queue.read();
-        let queue = queue.unwrap_or_else(|lock| lock.into_inner());
-        queue
+    fn queues(&self) -> Result<Queues, Error> {
+        let queues = self.inner.queues.read();
+        let queues = queues.unwrap_or_else(|lock| lock.into_inner());
+        queues
             .clone()
             .ok_or_else(|| Error::broken("the store is closed"))
+    }
+
+    /// Where calls are handed in.
+    fn writer(&self) -> Result<Writer, Error> {
+        Ok(self.queues()?.calls)
+    }
+
+    /// Where claims are handed in, which hold nothing that calls may wait for.
+    fn claimer(&self) -> Result<Writer, Error> {
+        Ok(self.queues()?.claims)
     }
 
     /// Reads from one state of the database, whatever is committed meanwhile.
@@ -171,7 +175,8 @@ impl Store {
     ) -> Result<T, Error> {
         let readers = self.inner.readers.clone();
         let task = tokio::spawn(async move {
-            let snapshot = readers.begin().await?;
+            let options = read_options(readers.get_database_backend());
+            let snapshot = readers.begin_with_options(options).await?;
             let answer = read(&snapshot).await;
             snapshot.rollback().await?;
             answer
@@ -183,87 +188,3 @@ impl Store {
 
 /// A read under way.
 type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
-
-/// The file that a SQLite address names.
-fn sqlite_path(url: &str) -> Result<&str, OpenError> {
-    let rest = url
-        .strip_prefix("sqlite:")
-        .ok_or(OpenError::Address("must begin with sqlite:"))?;
-    let path = rest.strip_prefix("//").unwrap_or(rest);
-    let path = path.split('?').next().unwrap_or_default();
-    if path.is_empty() || path == ":memory:" || url.contains("mode=memory") {
-        return Err(OpenError::Address(
-            "must name a file: a database in memory would lose every message",
-        ));
-    }
-    Ok(path)
-}
-
-/// Takes the lock that keeps other processes away from the database file.
-///
-/// The lock is on a file of its own, because closing any handle to the database file itself would
-/// drop the locks that SQLite has on it.
-fn lock_beside(path: &str) -> Result<File, OpenError> {
-    let name = format!("{path}.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|error| OpenError::LockFile(name.clone(), error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::LockFile(name, error)),
-    }
-}
-
-async fn connect_sqlite(
-    url: &str,
-    connections: u32,
-    read_only: bool,
-) -> Result<DatabaseConnection, OpenError> {
-    let mut options = ConnectOptions::new(url);
-    options
-        .max_connections(connections)
-        .min_connections(connections)
-        .sqlx_logging(false)
-        .record_stmt_in_spans(false)
-        .test_before_acquire(false)
-        .map_sqlx_sqlite_opts(move |options| {
-            options
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(5))
-                .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
-                .pragma("query_only", if read_only { "ON" } else { "OFF" })
-        });
-    Ok(Database::connect(options).await?)
-}
-
-/// Reads back what a commit's durability rests on.
-async fn check_sqlite(connection: &DatabaseConnection) -> Result<(), OpenError> {
-    for (setting, pragma, wanted) in [
-        ("journal_mode WAL", "PRAGMA journal_mode", "wal"),
-        ("synchronous FULL", "PRAGMA synchronous", "2"),
-    ] {
-        let row = connection
-            .query_one_raw(sea_orm::Statement::from_string(
-                connection.get_database_backend(),
-                pragma,
-            ))
-            .await?;
-        let answer = match &row {
-            Some(row) => row.try_get_by_index::<String>(0).or_else(|_| {
-                row.try_get_by_index::<i64>(0)
-                    .map(|number| number.to_string())
-            })?,
-            None => String::new(),
-        };
-        if answer != wanted {
-            return Err(OpenError::Setting { setting, answer });
-        }
-    }
-    Ok(())
-}

@@ -83,7 +83,7 @@ impl Store {
                 leased,
             })
         };
-        self.writer()?.submit(needs, claim).await
+        self.claimer()?.submit(needs, claim).await
     }
 
     /// Gives leave to hand messages over now.

@@ -4,17 +4,18 @@
 //! is cut off leaves nothing half done. A batch whose rows were not as they had been loaded is
 //! taken back and repeated in halves, so that one bad unit takes none with it.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
-use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait,
-};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::batch::Records;
+use super::connection::{Lock, write_options};
 use super::error::Error;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
@@ -133,18 +134,23 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts the writer over its own connection. It ends when the last handle is dropped and the
-    /// queue is empty.
+    /// Starts a writer over its own connections, with so many batches under way at once. Its tasks
+    /// end when the last handle is dropped and the queue is empty.
     pub fn start(
         connection: DatabaseConnection,
+        lanes: u32,
         commits: broadcast::Sender<Arc<Committed>>,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, units) = mpsc::channel(QUEUE_MAX);
-        let task = Task {
-            connection,
-            commits,
+        let units = Arc::new(Mutex::new(units));
+        let lane = |_| {
+            let task = Task {
+                connection: connection.clone(),
+                commits: commits.clone(),
+            };
+            tokio::spawn(task.run(Arc::clone(&units)))
         };
-        (Self { queue }, tokio::spawn(task.run(units)))
+        (Self { queue }, (0..lanes).map(lane).collect())
     }
 
     /// Hands a unit in and waits for its commit.
@@ -184,15 +190,8 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, mut queue: mpsc::Receiver<Box<dyn Unit>>) {
-        while let Some(first) = queue.recv().await {
-            let mut weight = first.needs().weight();
-            let mut units = vec![first];
-            while weight < BATCH_WEIGHT_MAX {
-                let Ok(next) = queue.try_recv() else { break };
-                weight += next.needs().weight();
-                units.push(next);
-            }
+    async fn run(self, queue: Arc<Mutex<mpsc::Receiver<Box<dyn Unit>>>>) {
+        while let Some(units) = next_batch(&queue).await {
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
         }
@@ -217,21 +216,26 @@ impl Task {
     }
 
     async fn carry_out_alone(&self, mut units: Vec<Box<dyn Unit>>) {
-        for _ in 1..SOLO_TRIES_MAX {
+        for tried in 1..SOLO_TRIES_MAX {
             match self.attempt(&mut units).await {
                 Ok(Attempt::Committed) => return answer_all(units, Ok(())),
-                Ok(Attempt::Stale) => {}
+                Ok(Attempt::Stale) => tokio::time::sleep(jitter(tried)).await,
                 Err(error) => return answer_all(units, Err(error)),
             }
         }
         answer_all(units, Err(Error::Busy));
     }
 
+    /// One attempt at a batch. What another writer's being there has spoilt may be tried again.
     async fn attempt(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
+        match self.attempt_once(units).await {
+            Err(error) if error.is_contention() => Ok(Attempt::Stale),
+            attempt => attempt,
+        }
+    }
+
+    async fn attempt_once(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
+        let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
         match decide_and_save(&transaction, units).await {
             Ok(Some(committed)) => {
@@ -251,6 +255,26 @@ impl Task {
             }
         }
     }
+}
+
+/// The pause after a unit has been spoilt so many times: random, and longer each time.
+fn jitter(tried: u32) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    Duration::from_micros(random % (2_000 << tried.min(6)))
+}
+
+/// What has arrived: all of it, up to the weight of a batch. `None` once nothing more will come.
+async fn next_batch(queue: &Mutex<mpsc::Receiver<Box<dyn Unit>>>) -> Option<Vec<Box<dyn Unit>>> {
+    let mut queue = queue.lock().await;
+    let first = queue.recv().await?;
+    let mut weight = first.needs().weight();
+    let mut units = vec![first];
+    while weight < BATCH_WEIGHT_MAX {
+        let Ok(next) = queue.try_recv() else { break };
+        weight += next.needs().weight();
+        units.push(next);
+    }
+    Some(units)
 }
 
 impl Needs {
@@ -275,22 +299,24 @@ async fn decide_and_save(
     let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
     let found = find(transaction, &needs).await?;
     let mut records = Records::default();
+    // What is to be changed is locked before the calls are looked up: whoever had to wait for
+    // another writer then sees what that one has carried out.
+    let claims_alone = needs.iter().all(|needs| needs.claim.is_some());
+    let lock = if claims_alone { Lock::None } else { Lock::Wait };
+    records
+        .load(transaction, named(&needs, &found), lock)
+        .await?;
     let calls = calls(&needs, &found);
-    let mut requests = records.load_calls(transaction, &calls).await?;
-    requests.extend(needs.iter().flat_map(|needs| needs.requests.clone()));
-    for found in &found {
-        requests.extend(found.messages.iter().map(|(request, _)| request.clone()));
-        requests.extend(found.requests.iter().cloned());
-    }
-    records.load(transaction, requests, super::ROW_LOCK).await?;
+    let repeated = records.load_calls(transaction, &calls).await?;
+    records.load(transaction, repeated, Lock::None).await?;
     let created = needs.iter().filter_map(|needs| needs.creates.clone());
-    let named: Vec<RequestKey> = needs
+    let changed: Vec<RequestKey> = needs
         .iter()
         .filter(|needs| needs.call.is_some())
         .flat_map(|needs| needs.requests.clone())
         .collect();
     records
-        .load_duplicates(transaction, created.collect(), &named)
+        .load_duplicates(transaction, created.collect(), &changed)
         .await?;
     // Claims come last, so that what a booking in the same batch ends is not handed out.
     for claims in [false, true] {
@@ -325,6 +351,16 @@ async fn find(
         all.push(found);
     }
     Ok(all)
+}
+
+/// The requests that the units name or have turned up.
+fn named(needs: &[Arc<Needs>], found: &[Found]) -> Vec<RequestKey> {
+    let mut named: Vec<RequestKey> = needs.iter().flat_map(|it| it.requests.clone()).collect();
+    for found in found {
+        named.extend(found.messages.iter().map(|(request, _)| request.clone()));
+        named.extend(found.requests.iter().cloned());
+    }
+    named
 }
 
 /// The calls that the units carry out, each with the care unit in which its id counts.

@@ -16,6 +16,7 @@ use crate::domain::calendar::{from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::Notification;
 use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
+use crate::store::connection::Lock;
 use crate::store::error::Error;
 
 /// A row of `booking_request`.
@@ -147,13 +148,14 @@ pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
 pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
-    lock: &'static str,
+    lock: Lock,
 ) -> Result<Vec<Model>, Error> {
     let backend = connection.get_database_backend();
     let sql = format!(
         "SELECT r.* FROM {} AS k CROSS JOIN booking_request AS r \
-         WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}",
+         WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{}",
         set::rows(backend, KEY),
+        lock.clause(backend, "r"),
     );
     let values: Vec<Value> = keys.iter().map(|key| key_values(key).into()).collect();
     let rows = connection

@@ -17,6 +17,7 @@ use crate::domain::notification::{
     Channel, ChannelReason, Kind, Lease, Notification, NotificationFilter, NotificationPosition,
     Outcome, State,
 };
+use crate::store::connection::Lock;
 use crate::store::error::Error;
 
 /// A row of `notification`.
@@ -276,7 +277,8 @@ fn claimable_statement(
     };
     let sql = format!(
         "SELECT care_unit, booking_request, id, claimable_at FROM notification \
-         WHERE channel = $2 AND claimable_at <= $3 {among}ORDER BY claimable_at LIMIT $4"
+         WHERE channel = $2 AND claimable_at <= $3 {among}ORDER BY claimable_at LIMIT $4{}",
+        Lock::PassOver.clause(backend, "notification"),
     );
     let values: Vec<Value> = units.iter().map(|unit| json!([unit.as_str()])).collect();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);

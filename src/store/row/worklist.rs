@@ -174,13 +174,14 @@ pub async fn counts(
         Expr::val(Worklist::FollowUp.code()),
     );
     let list: SimpleExpr = moved.finally(Expr::col(Column::Worklist)).into();
+    let list = list.cast_as("bigint");
     let by_list = Entity::find()
         .select_only()
-        .expr_as(list.clone(), "list")
+        .expr_as(list, "list")
         .expr_as(Column::Id.count(), "requests")
         .filter(units())
         .filter(Column::Worklist.is_not_null())
-        .group_by(list)
+        .group_by(Expr::col("list"))
         .build(connection.get_database_backend());
     let mut counts = Vec::new();
     for row in connection.query_all_raw(by_list).await? {

@@ -1,0 +1,228 @@
+//! Connecting: the one place, beside taking a set apart, where the databases differ.
+//!
+//! | | SQLite | PostgreSQL |
+//! | --- | --- | --- |
+//! | writers | one, for calls and claims | some for calls, one for claims, each over a connection |
+//! | rows to be changed | the writer is alone | locked, requests before their messages |
+//! | rows to be claimed | the writer is alone | locked, those that others have are passed over |
+//! | reads | some connections | some connections, each from one snapshot |
+//! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
+//! | other processes | refused, by a lock file | welcome |
+//! | schema | brought up to date at start | as the operator says |
+
+use std::fs::File;
+use std::time::Duration;
+
+use sea_orm::SqliteTransactionMode;
+use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::{
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
+    IsolationLevel, Statement, TransactionOptions,
+};
+
+use super::error::OpenError;
+
+/// How many connections read at once.
+const READERS: u32 = 4;
+/// How many batches of calls are under way at once on PostgreSQL.
+const WRITERS: u32 = 4;
+/// How long a call waits for a connection, or for the server to be there, before it fails.
+const ACQUIRE_MAX: Duration = Duration::from_secs(1);
+/// How long a statement may take on PostgreSQL.
+const STATEMENT_MAX: &str = "30s";
+/// How long a statement waits for another's rows before the batch is repeated.
+const LOCK_MAX: &str = "1s";
+/// How long a transaction may stand idle before the server ends it.
+const IDLE_MAX: &str = "10s";
+/// Page cache of each SQLite connection, in KiB; the default of 2 MB halves the insert rate once
+/// the indexes have outgrown it.
+const SQLITE_CACHE_KIB: u32 = 64 * 1_024;
+
+/// The connections to an open database.
+pub struct Connections {
+    /// For reads.
+    pub readers: DatabaseConnection,
+    /// For calls.
+    pub writers: DatabaseConnection,
+    /// For claims; none where there is one writer for everything.
+    pub claimers: Option<DatabaseConnection>,
+    /// How many batches of calls are under way at once.
+    pub lanes: u32,
+    /// Held for as long as the database is open.
+    pub lock: Option<File>,
+}
+
+/// Opens the database that `url` names, whatever its schema.
+pub async fn connect(url: &str) -> Result<Connections, OpenError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Connections {
+            readers: connect_postgres(url, READERS).await?,
+            writers: connect_postgres(url, WRITERS).await?,
+            claimers: Some(connect_postgres(url, 1).await?),
+            lanes: WRITERS,
+            lock: None,
+        });
+    }
+    let lock = lock_beside(sqlite_path(url)?)?;
+    let writers = connect_sqlite(url, 1, false).await?;
+    check_sqlite(&writers).await?;
+    Ok(Connections {
+        readers: connect_sqlite(url, READERS, true).await?,
+        writers,
+        claimers: None,
+        lanes: 1,
+        lock: Some(lock),
+    })
+}
+
+/// How a batch of writes begins.
+pub fn write_options(backend: DbBackend) -> TransactionOptions {
+    match backend {
+        DbBackend::Postgres => TransactionOptions {
+            isolation_level: Some(IsolationLevel::ReadCommitted),
+            ..TransactionOptions::default()
+        },
+        _ => TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        },
+    }
+}
+
+/// How a read begins that sees one state of the database.
+pub fn read_options(backend: DbBackend) -> TransactionOptions {
+    match backend {
+        DbBackend::Postgres => TransactionOptions {
+            isolation_level: Some(IsolationLevel::RepeatableRead),
+            access_mode: Some(AccessMode::ReadOnly),
+            ..TransactionOptions::default()
+        },
+        _ => TransactionOptions::default(),
+    }
+}
+
+/// What is to be done with rows that a statement reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Nothing.
+    None,
+    /// Others wait until the batch has ended.
+    Wait,
+    /// Those that others have are passed over.
+    PassOver,
+}
+
+impl Lock {
+    /// What is appended to a statement over `table`, where the database locks rows.
+    pub fn clause(self, backend: DbBackend, table: &str) -> String {
+        match (backend, self) {
+            (DbBackend::Postgres, Self::Wait) => format!(" FOR UPDATE OF {table}"),
+            (DbBackend::Postgres, Self::PassOver) => {
+                format!(" FOR UPDATE OF {table} SKIP LOCKED")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, OpenError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(ACQUIRE_MAX)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .map_sqlx_postgres_opts(|options| {
+            options.application_name("care-invitation").options([
+                ("statement_timeout", STATEMENT_MAX),
+                ("lock_timeout", LOCK_MAX),
+                ("idle_in_transaction_session_timeout", IDLE_MAX),
+            ])
+        });
+    Ok(Database::connect(options).await?)
+}
+
+/// The file that a SQLite address names.
+fn sqlite_path(url: &str) -> Result<&str, OpenError> {
+    let rest = url
+        .strip_prefix("sqlite:")
+        .ok_or(OpenError::Address("must begin with sqlite:"))?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = path.split('?').next().unwrap_or_default();
+    if path.is_empty() || path == ":memory:" || url.contains("mode=memory") {
+        return Err(OpenError::Address(
+            "must name a file: a database in memory would lose every message",
+        ));
+    }
+    Ok(path)
+}
+
+/// Takes the lock that keeps other processes away from the database file.
+///
+/// The lock is on a file of its own, because closing any handle to the database file itself would
+/// drop the locks that SQLite has on it.
+fn lock_beside(path: &str) -> Result<File, OpenError> {
+    let name = format!("{path}.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|error| OpenError::LockFile(name.clone(), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::LockFile(name, error)),
+    }
+}
+
+async fn connect_sqlite(
+    url: &str,
+    connections: u32,
+    read_only: bool,
+) -> Result<DatabaseConnection, OpenError> {
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(connections)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .test_before_acquire(false)
+        .map_sqlx_sqlite_opts(move |options| {
+            options
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(Duration::from_secs(5))
+                .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
+                .pragma("query_only", if read_only { "ON" } else { "OFF" })
+        });
+    Ok(Database::connect(options).await?)
+}
+
+/// Reads back what a commit's durability rests on.
+async fn check_sqlite(connection: &DatabaseConnection) -> Result<(), OpenError> {
+    for (setting, pragma, wanted) in [
+        ("journal_mode WAL", "PRAGMA journal_mode", "wal"),
+        ("synchronous FULL", "PRAGMA synchronous", "2"),
+    ] {
+        let row = connection
+            .query_one_raw(Statement::from_string(
+                connection.get_database_backend(),
+                pragma,
+            ))
+            .await?;
+        let answer = match &row {
+            Some(row) => row.try_get_by_index::<String>(0).or_else(|_| {
+                row.try_get_by_index::<i64>(0)
+                    .map(|number| number.to_string())
+            })?,
+            None => String::new(),
+        };
+        if answer != wanted {
+            return Err(OpenError::Setting { setting, answer });
+        }
+    }
+    Ok(())
+}

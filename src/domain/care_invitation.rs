@@ -6,7 +6,7 @@
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use super::booking_request::{BookingRequest, State};
+use super::booking_request::{BookingRequest, CancelReason, State};
 use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
 use super::history::{Event, HistoryEntry};
 use super::notification::{self, Channel, ChannelReason, Kind, Notification};
@@ -133,8 +133,16 @@ impl CareInvitation {
             | notification::State::Cancelled
             | notification::State::Parked => false,
         };
-        let last = self.of_round().rfind(left)?;
+        // A letter that followed was planned after the reminder that left later than it, and what is
+        // on its way leaves last.
+        let left_at = |message: &&Notification| message.sent_at.unwrap_or(Instant::MAX_UTC);
+        let last = self.of_round().filter(left).max_by_key(left_at)?;
         Some((last.channel, last.channel_reason))
+    }
+
+    /// Whether a consumer has had a message of the present round, which may then have left.
+    pub fn has_been_leased(&self) -> bool {
+        self.of_round().any(|message| message.lease.is_some())
     }
 
     /// Whether a message of this kind has been handed over in this round.
@@ -262,14 +270,14 @@ impl BookingRequest {
     /// Whether it is closed and its withdrawal has not left.
     pub(super) fn withdrawal_can_be_stopped(&self) -> bool {
         self.state == State::Cancelled
+            && self.cancel_reason != Some(CancelReason::PatientDeceased)
             && self.care_invitation.as_ref().is_some_and(|invitation| {
                 let waits = |message: &Notification| match message.state {
                     notification::State::Scheduled
                     | notification::State::Leased
+                    | notification::State::Dispatching
                     | notification::State::Parked => true,
-                    notification::State::Dispatching
-                    | notification::State::Sent
-                    | notification::State::Cancelled => false,
+                    notification::State::Sent | notification::State::Cancelled => false,
                 };
                 let withdrawals = |message: &&Notification| message.kind == Kind::Withdrawal;
                 invitation.withdraw_when_sent
@@ -321,7 +329,9 @@ impl BookingRequest {
             return false;
         };
         match (self.state, message.kind) {
-            (State::Cancelled, Kind::Withdrawal) => true,
+            (State::Cancelled, Kind::Withdrawal) => {
+                self.cancel_reason != Some(CancelReason::PatientDeceased)
+            }
             (State::Invited, Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder) => {
                 invitation.hold.is_none()
                     && message.round == invitation.round

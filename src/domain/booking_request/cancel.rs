@@ -82,7 +82,8 @@ impl BookingRequest {
             return;
         };
         let has_left = invitation.last_channel().is_some();
-        invitation.withdraw_when_sent = invited && told && !has_left;
+        let was_out = invitation.has_been_leased();
+        invitation.withdraw_when_sent = invited && told && !has_left && was_out;
         if invited && told && has_left {
             self.plan_withdrawal(context);
         }

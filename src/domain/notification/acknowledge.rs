@@ -4,7 +4,7 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::{Channel, Outcome, State, backoff};
-use crate::domain::booking_request::{self, BookingRequest};
+use crate::domain::booking_request::{self, BookingRequest, CancelReason};
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{Hold, following_due_at};
 use crate::domain::history::{Event, HistoryEntry};
@@ -102,7 +102,9 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
         if !is_follow_up {
             record.plan_after(kind, sent_at, context);
         }
-    } else if of_round && !is_withdrawal {
+    } else if is_withdrawal {
+        ended = record.end_twins(answer.id, kind);
+    } else if of_round {
         record.withdraw_after_all(context);
     }
     let entry = HistoryEntry {
@@ -230,7 +232,9 @@ impl BookingRequest {
         let round = self.care_invitation.as_ref().map(|it| it.round);
         self.notification(id)
             .is_some_and(|message| match message.kind {
-                super::Kind::Withdrawal => false,
+                super::Kind::Withdrawal => {
+                    self.cancel_reason == Some(CancelReason::PatientDeceased)
+                }
                 super::Kind::Invitation
                 | super::Kind::FirstReminder
                 | super::Kind::SecondReminder => !live || round != Some(message.round),

@@ -1,17 +1,29 @@
 //! Booking requests through the real client: what is created, changed, repeated and refused, and
 //! what of it is shown. A verb or a concern per file in the folder.
 
+mod actions;
+mod calls;
 mod cancel;
+mod change;
+mod change_fields;
 mod change_to_invitation;
+mod contact;
 mod create;
+mod death;
 mod duplicate;
 mod fields;
 mod history;
 mod identity;
+mod later_writes;
 mod order;
+mod patient;
 mod record_booking;
+mod release;
 mod repeat;
+mod rounds;
 mod shown;
+mod slots;
+mod withdrawal;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;

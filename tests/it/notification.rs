@@ -6,7 +6,9 @@ mod authorize;
 mod channel;
 mod late;
 mod lease;
+mod listing;
 mod planning;
+mod receipt;
 mod stream;
 
 use care_invitation::contract::v1;

@@ -82,7 +82,7 @@ async fn a_consumer_that_does_not_read_does_not_hold_the_server() {
     let wire = Wire::connect(harness.address).await;
     let path = "/careinvitation.v1.NotificationService/StreamDueNotifications";
     let mut unread = wire.begin(path, &[]).await;
-    unread.send(frame(0, &[]));
+    unread.send_last(frame(0, &[]));
     let stopped = Instant::now();
     harness.shutdown.cancel();
     within(harness.server).await.expect("it ends");

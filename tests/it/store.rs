@@ -4,18 +4,22 @@ use std::collections::HashSet;
 
 use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
+use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
 use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Form, RequestKey,
+    Booking, BookingRequest, BookingSource, Form, Origin, RequestKey,
 };
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::acknowledge::Answer;
 use care_invitation::domain::notification::{Channel, LeaseRef, Outcome, State};
-use care_invitation::domain::patient::DigitalReach;
+use care_invitation::domain::patient::{DigitalReach, PersonalId};
 use care_invitation::domain::{Context, Refusal};
 use care_invitation::store::error::{Error, OpenError};
+use care_invitation::store::migration::Migrator;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
-use care_invitation::store::{Call, Store};
+use care_invitation::store::{Call, LeaseFate, Store};
+use sea_orm::{ConnectionTrait, Database, QueryResult, Statement};
+use sea_orm_migration::MigratorTrait;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -70,6 +74,10 @@ fn form(number: usize) -> Form {
 }
 
 async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> {
+    book_by(store, call(), key).await
+}
+
+async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
     let command = RecordBooking {
         etag: String::new(),
         booking: Booking {
@@ -83,7 +91,7 @@ async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> 
     };
     let context = make::context(at(NOW));
     let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
-    store.update(call(), key.clone(), decide).await
+    store.update(call, key.clone(), decide).await
 }
 
 fn claim_request(count: usize) -> ClaimRequest {
@@ -514,4 +522,316 @@ async fn the_history_is_numbered_and_read_in_pages() {
     assert_eq!(rest, all[1..2]);
     let missing = backend.store.history(&make::key(), 0, 1).await;
     assert!(matches!(missing, Err(Error::Refused(Refusal::NotFound))));
+}
+
+/// The patient of every form here.
+fn patient() -> PersonalId {
+    make::form("2026-03-02", "2026-05-29").patient.personal_id
+}
+
+async fn update_language(store: &Store, call: Call, language: &str) -> Vec<RequestKey> {
+    let updated = try_update_language(store, call, None, language).await;
+    updated.expect("updated")
+}
+
+async fn try_update_language(
+    store: &Store,
+    call: Call,
+    care_unit: Option<HsaId>,
+    language: &str,
+) -> Result<Vec<RequestKey>, Error> {
+    let command = UpdatePatient {
+        language: Some(language.to_owned()),
+        ..UpdatePatient::default()
+    };
+    let context = make::context(at(NOW));
+    let decide = move |record: &BookingRequest| update_patient(record, &command, &context);
+    store
+        .update_patient(call, care_unit, patient(), decide)
+        .await
+}
+
+#[tokio::test]
+async fn the_same_update_of_a_patient_many_times_at_once_is_carried_out_once() {
+    let backend = Backend::sqlite().await;
+    let mut keys = Vec::new();
+    for number in 0..5 {
+        let created = insert(&backend.store, call(), form(number)).await;
+        keys.push(created.expect("created").key);
+    }
+    let booked = insert(&backend.store, call(), form(5))
+        .await
+        .expect("created");
+    book(&backend.store, &booked.key).await.expect("booked");
+    keys.sort();
+    let call = call();
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (store, call) = (backend.store.clone(), call.clone());
+        calls.spawn(async move { update_language(&store, call, "fi").await });
+    }
+    for named in calls.join_all().await {
+        assert_eq!(named, keys, "each names the open ones");
+    }
+    for key in &keys {
+        let record = backend.store.get(key).await.expect("read");
+        assert_eq!((record.revision, &*record.form.patient.language), (2, "fi"));
+        let history = backend.store.history(key, 0, 500).await.expect("history");
+        assert_eq!(history.len(), 2);
+    }
+    // It answers the same when a request that it changed is closed since, and when one is new.
+    book(&backend.store, &keys[0]).await.expect("booked");
+    insert(&backend.store, self::call(), form(6))
+        .await
+        .expect("created");
+    assert_eq!(update_language(&backend.store, call, "fi").await, keys);
+}
+
+#[tokio::test]
+async fn updates_of_a_patient_race_with_creation_and_booking_and_leave_nothing_half_done() {
+    let backend = Backend::sqlite().await;
+    let mut first = Vec::new();
+    for number in 0..10 {
+        let created = insert(&backend.store, call(), form(number)).await;
+        first.push(created.expect("created").key);
+    }
+    let mut race: JoinSet<()> = JoinSet::new();
+    for number in 0..30 {
+        let (store, booked) = (backend.store.clone(), first[number % 10].clone());
+        race.spawn(async move {
+            match number % 3 {
+                0 => drop(book(&store, &booked).await.expect("booked")),
+                1 => drop(
+                    insert(&store, call(), form(100 + number))
+                        .await
+                        .expect("created"),
+                ),
+                _ => {
+                    let language = ["fi", "en", "de"][number / 3 % 3];
+                    update_language(&store, call(), language).await;
+                }
+            }
+        });
+    }
+    race.join_all().await;
+    let named = update_language(&backend.store, call(), "ar").await;
+    let mut expected = 0;
+    for key in &named {
+        let record = backend.store.get(key).await.expect("read");
+        assert!(record.is_open());
+        assert_eq!(record.form.patient.language, "ar");
+        expected += 1;
+    }
+    let booked = first.iter().filter(|key| !named.contains(key)).count();
+    assert_eq!(
+        expected + booked,
+        20,
+        "ten at first, and ten that came meanwhile"
+    );
+    for key in first.iter().chain(&named) {
+        let record = backend.store.get(key).await.expect("read");
+        let history = backend.store.history(key, 0, 500).await.expect("history");
+        let numbers: Vec<i32> = history.iter().map(|(number, _)| *number).collect();
+        let all: Vec<i32> = (1..=record.history_count).collect();
+        assert_eq!(numbers, all, "no entry is lost or written twice");
+    }
+}
+
+#[tokio::test]
+async fn an_update_stays_within_the_care_unit_that_it_names() {
+    let backend = Backend::sqlite().await;
+    let here = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let elsewhere = HsaId::parse("SE2321000131-P2").expect("a unit");
+    let there = try_update_language(&backend.store, call(), Some(elsewhere), "fi").await;
+    assert_eq!(there.expect("updated"), []);
+    let unit = Some(here.key.care_unit.clone());
+    let named = try_update_language(&backend.store, call(), unit, "fi").await;
+    assert_eq!(named.expect("updated"), [here.key]);
+}
+
+#[tokio::test]
+async fn a_call_that_changed_nothing_is_remembered_too() {
+    let backend = Backend::sqlite().await;
+    let store = &backend.store;
+    // No request of the patient: nothing is changed, and nothing is when one has come since.
+    let quiet = call();
+    assert_eq!(update_language(store, quiet.clone(), "fi").await, []);
+    let created = insert(store, call(), form(1)).await.expect("created");
+    assert_eq!(update_language(store, quiet.clone(), "fi").await, []);
+    assert_eq!(store.get(&created.key).await.expect("read"), created);
+    let other = Call {
+        hash: [8; 32],
+        ..quiet.clone()
+    };
+    let reused = try_update_language(store, other, None, "fi").await;
+    assert!(matches!(reused, Err(Error::RequestIdReused)));
+
+    // A booking that is recorded already, many times at once and again after it has moved.
+    book(store, &created.key).await.expect("booked");
+    let again = call();
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        let (store, key, again) = (store.clone(), created.key.clone(), again.clone());
+        calls.spawn(async move { book_by(&store, again, &key).await.expect("answered") });
+    }
+    for answer in calls.join_all().await {
+        assert_eq!(answer.revision, 2);
+    }
+    let history = store.history(&created.key, 0, 500).await.expect("history");
+    assert_eq!(history.len(), 3, "created, booked, its message cancelled");
+    let other = Call {
+        hash: [8; 32],
+        ..again
+    };
+    let reused = book_by(store, other, &created.key).await;
+    assert!(matches!(reused, Err(Error::RequestIdReused)));
+}
+
+#[tokio::test]
+async fn the_fates_of_leases_say_what_has_become_of_them() {
+    let backend = Backend::sqlite().await;
+    let store = &backend.store;
+    for number in 0..6 {
+        insert(store, call(), form(number)).await.expect("created");
+    }
+    let leased = claim(store, 6, at(NOW)).await.leased;
+    let mut leases: Vec<LeaseRef> = leased.into_iter().map(|(_, lease)| lease).collect();
+    let expires_at = at(NOW) + chrono::Duration::seconds(60);
+    let known = |leases: &[LeaseRef]| -> Vec<(LeaseRef, Instant)> {
+        leases.iter().map(|it| (it.clone(), expires_at)).collect()
+    };
+    assert_eq!(store.fates(&known(&leases)).await.expect("read"), []);
+    assert_eq!(store.fates(&[]).await.expect("read"), []);
+
+    book(store, &leases[0].request).await.expect("booked");
+    let settled = store.settle(vec![sent(&leases[1])], make::context(at(NOW)));
+    assert_eq!(settled.await.expect("settled"), []);
+    let later = at(NOW) + chrono::Duration::seconds(30);
+    let given = store.authorize(vec![leases[2].clone()], make::context(later));
+    assert_eq!(given.await.expect("given").authorized.len(), 1);
+    store
+        .give_back(vec![leases[3].clone()])
+        .await
+        .expect("back");
+    let unknown = LeaseRef {
+        request: make::key(),
+        ..leases[4].clone()
+    };
+    leases.push(unknown);
+    let renewed = later + chrono::Duration::seconds(60);
+    let expected = [
+        (leases[0].clone(), LeaseFate::Revoked),
+        (leases[1].clone(), LeaseFate::Ended),
+        (leases[2].clone(), LeaseFate::Renewed(renewed)),
+        (leases[3].clone(), LeaseFate::Revoked),
+    ];
+    assert_eq!(store.fates(&known(&leases)).await.expect("read"), expected);
+
+    // What was leased anew is somebody else's.
+    let again = claim(store, 10, expires_at).await.leased;
+    assert_eq!(again.len(), 3);
+    let fates = store.fates(&known(&leases[3..])).await.expect("read");
+    let ended = leases[3..6]
+        .iter()
+        .cloned()
+        .map(|it| (it, LeaseFate::Ended));
+    assert_eq!(fates, ended.collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen() {
+    let backend = Backend::sqlite().await;
+    let store = &backend.store;
+    let unit = vec![make::key().care_unit];
+    assert_eq!(
+        store.next_move_at(&unit, at(NOW)).await.expect("read"),
+        None
+    );
+    let mut keys = Vec::new();
+    for (number, last) in ["2026-03-13", "2026-03-29"].into_iter().enumerate() {
+        let mut form = form(number);
+        form.constraints = Some(make::constraints("2026-03-09", last));
+        keys.push(insert(store, call(), form).await.expect("created").key);
+    }
+    // 90 days after 17 December is 17 March, which is at risk from the 3rd.
+    let mut decided = form(2);
+    decided.origin = Origin::Referral {
+        referral_id: "R-2".into(),
+        decision_date: Some(make::date("2025-12-17")),
+    };
+    keys.push(insert(store, call(), decided).await.expect("created").key);
+    let booked = insert(store, call(), form(3)).await.expect("created").key;
+    book(store, &booked).await.expect("booked");
+
+    let (winter, summer) = ("2026-03-13T23:00:00Z", "2026-03-29T22:00:00Z");
+    for (since, now, moved) in [
+        (NOW, NOW, &keys[..0]),
+        (NOW, "2026-03-02T22:59:59Z", &[]),
+        (NOW, "2026-03-02T23:00:00Z", &keys[2..]),
+        ("2026-03-02T23:00:00Z", "2026-03-13T22:59:59Z", &[]),
+        ("2026-03-02T23:00:00Z", winter, &keys[..1]),
+        (winter, "2026-03-29T21:59:59Z", &[]),
+        (winter, summer, &keys[1..2]),
+        (NOW, summer, &keys[..]),
+        (summer, "2026-05-29T21:59:59Z", &[]),
+        (summer, "2026-05-29T22:00:00Z", &keys[2..]),
+    ] {
+        let found = store.moved_by_time(&unit, at(since), at(now)).await;
+        let mut found = found.expect("read");
+        found.sort();
+        let mut moved = moved.to_vec();
+        moved.sort();
+        assert_eq!(found, moved, "{since} to {now}");
+    }
+    for (now, next) in [
+        (NOW, Some(winter)),
+        ("2026-03-13T22:59:59Z", Some(winter)),
+        (winter, Some(summer)),
+        (summer, Some("2026-05-29T22:00:00Z")),
+        ("2026-05-29T22:00:00Z", None),
+    ] {
+        let foreseen = store.next_move_at(&unit, at(now)).await.expect("read");
+        assert_eq!(foreseen, next.map(at), "{now}");
+    }
+    let elsewhere = vec![HsaId::parse("SE2321000131-P2").expect("a unit")];
+    let far = at("2027-01-01T00:00:00Z");
+    let found = store.moved_by_time(&elsewhere, at(NOW), far).await;
+    assert_eq!(found.expect("read"), []);
+    let next = store.next_move_at(&elsewhere, at(NOW)).await;
+    assert_eq!(next.expect("read"), None);
+}
+
+#[tokio::test]
+async fn the_schema_goes_up_down_and_up_again_and_is_the_same() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("schema.db");
+    let url = format!("sqlite://{}?mode=rwc", path.display());
+    let database = Database::connect(url).await.expect("an empty database");
+    let schema = async || {
+        let statement = Statement::from_string(
+            database.get_database_backend(),
+            "SELECT type, name, tbl_name, coalesce(sql, '') AS sql FROM sqlite_master \
+             WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE 'seaql_%' ORDER BY type, name",
+        );
+        let rows = database.query_all_raw(statement).await.expect("a schema");
+        let cell = |row: &QueryResult, name| row.try_get::<String>("", name).expect("text");
+        let row = |row: &QueryResult| ["type", "name", "tbl_name", "sql"].map(|it| cell(row, it));
+        rows.iter().map(row).collect::<Vec<_>>()
+    };
+    assert!(schema().await.is_empty());
+    Migrator::up(&database, None).await.expect("up");
+    let first = schema().await;
+    let tables = first.iter().filter(|[kind, ..]| kind == "table");
+    let tables: Vec<&str> = tables.map(|[_, name, ..]| name.as_str()).collect();
+    let all = ["booking_request", "history", "notification", "quiet_call"];
+    assert_eq!(tables, all);
+    Migrator::down(&database, None).await.expect("down");
+    assert_eq!(schema().await, Vec::<[String; 4]>::new());
+    Migrator::up(&database, None).await.expect("up again");
+    assert_eq!(schema().await, first);
+    // What is there already is left alone.
+    Migrator::up(&database, None).await.expect("nothing to do");
+    assert_eq!(schema().await, first);
 }

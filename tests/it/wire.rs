@@ -60,6 +60,12 @@ impl Begun {
         sent.expect("the call is open");
     }
 
+    /// Sends the rest of the body, and reads nothing of the answer yet.
+    pub fn send_last(&mut self, body: Vec<u8>) {
+        let sent = self.rest.send_data(Bytes::new(body), true);
+        sent.expect("the call is open");
+    }
+
     /// Sends the rest of the body; how the call ends.
     pub async fn finish(mut self, body: Vec<u8>) -> Status {
         // Who answers before all has come may close the call.

@@ -1,9 +1,11 @@
 //! Worklists through the real client: which requests are on which, narrowed, in order and page by
 //! page; and that the counts are the lengths.
 
+mod derived;
 mod narrow;
 mod order;
 mod page;
+mod watch;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Worklist;

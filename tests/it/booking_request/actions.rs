@@ -38,8 +38,7 @@ const VERBS: [Action; 6] = [
 fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
     let invited_before = request.care_invitation.is_some();
     let withdrawal_is_parked = messages(request).iter().any(|it| {
-        it.kind() == NotificationKind::Withdrawal
-            && it.state() == v1::notification::State::Parked
+        it.kind() == NotificationKind::Withdrawal && it.state() == v1::notification::State::Parked
     });
     let mut allowed = match state(request) {
         State::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
@@ -49,14 +48,25 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
         State::Invited => match hold(request) {
             NoHold => vec![Change, RecordBooking, RecordPatientContact, Cancel],
             HoldReason::ProtectedIdentity | HoldReason::Undeliverable | HoldReason::Parked => {
-                vec![Change, RecordBooking, RecordPatientContact, Cancel, ReleaseHold]
+                vec![
+                    Change,
+                    RecordBooking,
+                    RecordPatientContact,
+                    Cancel,
+                    ReleaseHold,
+                ]
             }
             HoldReason::WillBook | HoldReason::CallBack | HoldReason::NoSuitableTime => {
                 VERBS.to_vec()
             }
         },
         State::NoResponse | State::Expired => {
-            vec![ChangeToInvitation, RecordBooking, RecordPatientContact, Cancel]
+            vec![
+                ChangeToInvitation,
+                RecordBooking,
+                RecordPatientContact,
+                Cancel,
+            ]
         }
         State::Booked | State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
         State::Cancelled if withdrawal_is_parked => vec![ReleaseHold],
@@ -137,7 +147,9 @@ impl World {
             }
             Step::Contact(_) | Step::Book | Step::Cancel(_) | Step::Release | Step::Invite => {
                 for name in &self.names {
-                    done(harness, name, step).await.expect("a step that is allowed");
+                    done(harness, name, step)
+                        .await
+                        .expect("a step that is allowed");
                 }
             }
         }
@@ -162,7 +174,11 @@ async fn pass_on(harness: &Harness, due: &v1::DueNotification, step: Step) {
 async fn done(harness: &Harness, name: &str, step: Step) -> Result<v1::BookingRequest, Status> {
     match step {
         Step::Contact(outcome) => contacted(harness, calls::contact(name, outcome)).await,
-        Step::Book => harness.book(make::wire_booking(name, "2026-06-01T08:00:00Z")).await,
+        Step::Book => {
+            harness
+                .book(make::wire_booking(name, "2026-06-01T08:00:00Z"))
+                .await
+        }
         Step::Cancel(reason) => harness.cancel(calls::cancel(name, reason)).await,
         Step::Release => released(harness, calls::release(name)).await,
         Step::Invite => harness.invite(make::wire_invite(name)).await,
@@ -182,10 +198,12 @@ async fn tried(harness: &Harness, name: &str, verb: Action) -> Result<v1::Bookin
             let call = calls::invite_between(name, "2026-08-03", "2026-09-11");
             harness.invite(call).await
         }
-        RecordBooking => harness.book(make::wire_booking(name, "2026-06-02T08:00:00Z")).await,
-        RecordPatientContact => {
-            contacted(harness, calls::contact(name, Outcome::CallBack)).await
+        RecordBooking => {
+            harness
+                .book(make::wire_booking(name, "2026-06-02T08:00:00Z"))
+                .await
         }
+        RecordPatientContact => contacted(harness, calls::contact(name, Outcome::CallBack)).await,
         Cancel => harness.cancel(make::wire_cancel(name)).await,
         ReleaseHold => released(harness, calls::release(name)).await,
         Action::Unspecified => panic!("no verb"),
@@ -244,13 +262,30 @@ const PENDING: [&[Step]; 5] = [
 ];
 
 /// What the messages become when the invitation is held: what is leased is taken back.
-const HELD: [&str; 5] = ["SCHEDULED", "SCHEDULED", "DISPATCHING", "SENT SCHEDULED", "PARKED"];
+const HELD: [&str; 5] = [
+    "SCHEDULED",
+    "SCHEDULED",
+    "DISPATCHING",
+    "SENT SCHEDULED",
+    "PARKED",
+];
 
 /// What they become when it ends.
-const ENDED: [&str; 5] = ["CANCELLED", "CANCELLED", "DISPATCHING", "SENT CANCELLED", "CANCELLED"];
+const ENDED: [&str; 5] = [
+    "CANCELLED",
+    "CANCELLED",
+    "DISPATCHING",
+    "SENT CANCELLED",
+    "CANCELLED",
+];
 
 /// Tries every verb after these steps, with the first message in each of its states before.
-async fn assert_each_pending(steps: &[Step], state: State, hold: HoldReason, states: [&'static str; 5]) {
+async fn assert_each_pending(
+    steps: &[Step],
+    state: State,
+    hold: HoldReason,
+    states: [&'static str; 5],
+) {
     for (pending, states) in PENDING.into_iter().zip(states) {
         let steps = [pending, steps].concat();
         assert_table(&make::wire_form(FIRST, LAST), &steps, (state, hold, states)).await;
@@ -267,7 +302,11 @@ async fn a_request_that_was_never_invited() {
     let cancelled = (State::Cancelled, NoHold, "");
     assert_table(&form, &[Step::Cancel(UnitRequest)], cancelled).await;
     let direct = v1::BookingRequest {
-        booking: Some(booking("B-1", "2026-06-01T08:00:00Z", "2026-06-01T08:30:00Z")),
+        booking: Some(booking(
+            "B-1",
+            "2026-06-01T08:00:00Z",
+            "2026-06-01T08:30:00Z",
+        )),
         ..form
     };
     assert_table(&direct, &[], (State::Booked, NoHold, "")).await;
@@ -277,7 +316,13 @@ async fn a_request_that_was_never_invited() {
 #[tokio::test]
 async fn an_invitation_that_nothing_holds_or_that_is_parked() {
     let form = make::wire_form(FIRST, LAST);
-    let states = ["SCHEDULED", "LEASED", "DISPATCHING", "SENT SCHEDULED", "PARKED"];
+    let states = [
+        "SCHEDULED",
+        "LEASED",
+        "DISPATCHING",
+        "SENT SCHEDULED",
+        "PARKED",
+    ];
     let holds = [NoHold, NoHold, NoHold, NoHold, HoldReason::Parked];
     for ((steps, states), hold) in PENDING.into_iter().zip(states).zip(holds) {
         assert_table(&form, steps, (State::Invited, hold, states)).await;
@@ -304,7 +349,10 @@ async fn an_invitation_that_the_patients_contact_holds() {
 
 #[tokio::test]
 async fn an_invitation_to_a_patient_who_will_book_and_whose_day_has_passed() {
-    let steps = [Step::Contact(Outcome::WillBook), Step::At("2026-03-17T09:00:00Z")];
+    let steps = [
+        Step::Contact(Outcome::WillBook),
+        Step::At("2026-03-17T09:00:00Z"),
+    ];
     let held = (State::Invited, HoldReason::WillBook, "SCHEDULED");
     assert_table(&make::wire_form(FIRST, LAST), &steps, held).await;
 }
@@ -330,13 +378,15 @@ async fn an_invitation_that_reaches_nobody() {
             "SENT SCHEDULED",
         ),
         (
-            &[Step::Lease, Step::Unreachable, Step::At(reminded), Step::Sent],
+            &[
+                Step::Lease,
+                Step::Unreachable,
+                Step::At(reminded),
+                Step::Sent,
+            ],
             "SENT SCHEDULED",
         ),
-        (
-            &[Step::Lease, Step::Leave, Step::Unreachable],
-            "PARKED",
-        ),
+        (&[Step::Lease, Step::Leave, Step::Unreachable], "PARKED"),
     ] {
         let held = (State::Invited, HoldReason::Undeliverable, states);
         assert_table(&form, steps, held).await;
@@ -376,7 +426,11 @@ async fn an_invitation_without_an_answer() {
         ),
         (
             &[turned, Step::Protect],
-            (State::Invited, HoldReason::ProtectedIdentity, "SENT SENT SENT"),
+            (
+                State::Invited,
+                HoldReason::ProtectedIdentity,
+                "SENT SENT SENT",
+            ),
         ),
         (
             &[turned, Step::Contact(Outcome::WillBook)],
@@ -398,7 +452,13 @@ async fn an_invitation_without_an_answer() {
 #[tokio::test]
 async fn an_invitation_whose_period_has_passed() {
     let form = make::wire_form(FIRST, LAST);
-    let states = ["SKIPPED", "SKIPPED", "DISPATCHING", "SENT SKIPPED", "SKIPPED"];
+    let states = [
+        "SKIPPED",
+        "SKIPPED",
+        "DISPATCHING",
+        "SENT SKIPPED",
+        "SKIPPED",
+    ];
     let holds = [NoHold, NoHold, NoHold, NoHold, HoldReason::Parked];
     for ((pending, states), hold) in PENDING.into_iter().zip(states).zip(holds) {
         let steps = [pending, &[Step::At(OVER)]].concat();
@@ -455,7 +515,11 @@ async fn a_cancelled_request_with_a_withdrawal() {
         (&[Lease][..], NoHold, "SENT CANCELLED LEASED"),
         (&[Lease, Leave], NoHold, "SENT CANCELLED DISPATCHING"),
         (&[Lease, Sent], NoHold, "SENT CANCELLED SENT"),
-        (&[Lease, Unreachable], NoHold, "SENT CANCELLED CANCELLED SCHEDULED"),
+        (
+            &[Lease, Unreachable],
+            NoHold,
+            "SENT CANCELLED CANCELLED SCHEDULED",
+        ),
         (&[Lease, Park], parked, "SENT CANCELLED PARKED"),
         (&[Lease, Leave, Park], parked, "SENT CANCELLED PARKED"),
         (

@@ -164,7 +164,9 @@ pub async fn hand_over_one(harness: &Harness) -> v1::DueNotification {
 
 /// Gets leave to hand a message over.
 pub async fn get_leave(harness: &Harness, due: &v1::DueNotification) {
-    let answer = authorize(harness, vec![lease(due)]).await.expect("an answer");
+    let answer = authorize(harness, vec![lease(due)])
+        .await
+        .expect("an answer");
     assert_eq!(answer.refused, [""; 0]);
 }
 
@@ -185,11 +187,7 @@ pub fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
 }
 
 /// Reports what was learned about a message; the one that follows, if one does.
-pub async fn reported(
-    harness: &Harness,
-    name: &str,
-    receipt: Receipt,
-) -> Option<v1::Notification> {
+pub async fn reported(harness: &Harness, name: &str, receipt: Receipt) -> Option<v1::Notification> {
     let call = v1::ReportDeliveryRequest {
         name: name.into(),
         receipt: receipt.into(),

@@ -270,7 +270,7 @@ async fn the_channel_is_chosen_anew_at_each_lease() {
     ] {
         // The consumer that holds it has it as it was leased.
         let held = chosen(message(&due));
-        assert_eq!(staff::set_reach(&harness, reach).await, [request.clone()]);
+        assert_eq!(staff::set_reach(&harness, reach).await, [&*request]);
         assert_eq!(chosen(&messages(&harness, &request).await[0]), held);
         answer(&harness, again(&due)).await;
         assert_eq!(chosen(&messages(&harness, &request).await[0]), expected);
@@ -807,7 +807,7 @@ async fn a_withdrawal_that_reaches_nobody_by_the_inbox_follows_as_a_letter_and_t
     assert_eq!(actions, [Action::ReleaseHold]);
     let invitation = shown.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Undeliverable);
-    assert_eq!(handled_by_hand(&harness).await, [request.clone()]);
+    assert_eq!(handled_by_hand(&harness).await, [&*request]);
     assert!(harness.lease_due().await.is_empty());
     staff::release(&harness, &request, Channel::Inbox).await;
     assert!(handled_by_hand(&harness).await.is_empty());
@@ -842,4 +842,25 @@ async fn the_answers_of_a_batch_are_each_taken_for_what_they_are() {
     }
     let letter = lease_only(&harness).await;
     assert_eq!(letter.booking_request, due[2].booking_request);
+}
+
+#[tokio::test]
+async fn a_consumer_of_all_channels_gets_what_has_changed_its_channel_at_once() {
+    let harness = Harness::start(NOW).await;
+    create(&harness, due_now("R-1")).await;
+    let mut standing = Consumer::open(&harness, everything()).await;
+    let inbox = standing.due().await;
+    staff::set_reach(&harness, DigitalReach::None).await;
+    harness.advance("2026-03-02T09:01:00Z");
+    let letter = standing.due().await;
+    assert_eq!(name(&letter), name(&inbox));
+    assert_eq!(message(&letter).channel(), Channel::Letter);
+    assert_eq!(message(&letter).delivery_attempt, 2);
+    assert!(letter.possible_repeat);
+    drop(standing);
+    staff::set_reach(&harness, DigitalReach::Inbox).await;
+    harness.advance("2026-03-02T09:03:00Z");
+    let again = lease_only(&harness).await;
+    assert_eq!(message(&again).channel(), Channel::Inbox);
+    assert_eq!(message(&again).delivery_attempt, 3);
 }

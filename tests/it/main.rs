@@ -11,6 +11,7 @@ mod wire;
 mod booking_request;
 mod boundary;
 mod care_invitation;
+mod model;
 mod notification;
 mod program;
 mod readme;

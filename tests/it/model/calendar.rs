@@ -1,0 +1,64 @@
+//! Days and instants as DOMAIN.md counts them: days on the Swedish calendar, then the clock.
+
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
+use chrono_tz::Europe::Stockholm;
+use prost_types::Timestamp;
+
+pub type Instant = DateTime<Utc>;
+
+/// The civil date in Sweden.
+pub fn local_date(at: Instant) -> NaiveDate {
+    at.with_timezone(&Stockholm).date_naive()
+}
+
+/// The minutes since midnight that a Swedish clock shows.
+pub fn local_time(at: Instant) -> NaiveTime {
+    at.with_timezone(&Stockholm).time()
+}
+
+/// That day at the sending clock, 09:00 in Sweden.
+pub fn at_sending_clock(day: NaiveDate) -> Instant {
+    let nine = NaiveTime::from_hms_opt(9, 0, 0).expect("a time of day");
+    instant(day, nine)
+}
+
+/// The midnight that ends a day in Sweden.
+pub fn end_of(day: NaiveDate) -> Instant {
+    instant(plus(day, 1), NaiveTime::MIN)
+}
+
+pub fn instant(day: NaiveDate, clock: NaiveTime) -> Instant {
+    let local = Stockholm.from_local_datetime(&day.and_time(clock));
+    local
+        .earliest()
+        .expect("not within a change of clocks")
+        .to_utc()
+}
+
+pub fn plus(day: NaiveDate, days: u64) -> NaiveDate {
+    day + Days::new(days)
+}
+
+/// The day a fortnight after a hand-over, at the sending clock.
+pub fn fortnight_after(handed_over_at: Instant) -> Instant {
+    at_sending_clock(plus(local_date(handed_over_at), 14))
+}
+
+pub fn minutes(count: i64) -> TimeDelta {
+    TimeDelta::minutes(count)
+}
+
+pub fn date(text: &str) -> NaiveDate {
+    text.parse().expect("a date of the walk")
+}
+
+pub fn timestamp(at: Instant) -> Timestamp {
+    Timestamp {
+        seconds: at.timestamp(),
+        nanos: at.timestamp_subsec_nanos().cast_signed(),
+    }
+}
+
+pub fn from_timestamp(at: &Timestamp) -> Instant {
+    DateTime::from_timestamp(at.seconds, at.nanos.cast_unsigned()).expect("a timestamp in range")
+}

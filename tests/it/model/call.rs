@@ -1,0 +1,531 @@
+//! What a step asks of the service, word for word, given how things stand in the model.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::Origin;
+use care_invitation::contract::v1::{
+    Action, BookingSource, CancelReason, ChangeReason, Channel, PersonalIdType, VisitKind,
+};
+use chrono::{NaiveDate, TimeDelta};
+use uuid::Uuid;
+
+use super::calendar::{Instant, instant, local_date, timestamp};
+use super::op::{Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which};
+use super::request::Request;
+use super::world::{World, nth_of};
+
+const UNITS: [&str; 2] = [
+    "careUnits/SE2321000131-P000000123457",
+    "careUnits/SE2321000131-P000000123458",
+];
+const PATIENTS: [(&str, PersonalIdType); 4] = [
+    ("198003012385", PersonalIdType::Personnummer),
+    ("191212121212", PersonalIdType::Personnummer),
+    ("197302889931", PersonalIdType::Samordningsnummer),
+    ("1980R0A1B2C3", PersonalIdType::Reservnummer),
+];
+
+/// A call, or a move of the clock.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    Create(v1::CreateBookingRequestRequest),
+    Get(v1::GetBookingRequestRequest),
+    Invite(v1::ChangeToInvitationRequest),
+    Change(v1::ChangeBookingRequestRequest),
+    Book(v1::RecordBookingRequest),
+    Contact(v1::RecordPatientContactRequest),
+    Cancel(v1::CancelBookingRequestRequest),
+    Release(v1::ReleaseHoldRequest),
+    Patient(v1::UpdatePatientRequest),
+    Lease(v1::StreamDueNotificationsRequest),
+    Authorize(v1::AuthorizeDispatchRequest),
+    Acknowledge(v1::AcknowledgeNotificationsRequest),
+    Report(v1::ReportDeliveryRequest),
+    Advance(Instant),
+}
+
+pub fn units() -> Vec<String> {
+    UNITS.map(Into::into).to_vec()
+}
+
+fn fresh_id() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// The call that a step means now, if it means any.
+pub fn call(op: &Op, world: &World) -> Option<Call> {
+    Some(match op {
+        Op::Create(creation) => Call::Create(create(creation, world.now)),
+        Op::Repeat { nth, twisted } => repeat(world, *nth, *twisted)?,
+        Op::Advance(jump) => Call::Advance(moved(*jump, world)?),
+        Op::Stranger => Call::Get(v1::GetBookingRequestRequest {
+            name: format!("{}/bookingRequests/{}", UNITS[0], Uuid::now_v7()),
+        }),
+        Op::LeaseAll if !world.has_due() => return None,
+        Op::LeaseAll => lease(world, 1_000, 60, Channel::Unspecified),
+        Op::Lease {
+            most,
+            seconds,
+            channel,
+        } => lease(world, *most, *seconds, *channel),
+        Op::Authorize { which } => authorize(vec![pick(world, *which)?]),
+        Op::AuthorizeAll => authorize(some(world.out())?),
+        Op::AcknowledgeAll { outcome } => {
+            let leases = some(world.out())?.into_iter();
+            acknowledge(leases.map(|lease| v1::Acknowledgement {
+                lease: Some(lease),
+                outcome: (*outcome).into(),
+                ..Default::default()
+            }))
+        }
+        Op::Acknowledge {
+            which,
+            outcome,
+            seconds_ago,
+            delay,
+        } => {
+            let sent = *outcome == v1::acknowledgement::Outcome::Sent;
+            let retry = *outcome == v1::acknowledgement::Outcome::Retry;
+            let at = world.now - TimeDelta::seconds(*seconds_ago);
+            acknowledge([v1::Acknowledgement {
+                lease: Some(pick(world, *which)?),
+                outcome: (*outcome).into(),
+                send_time: (sent && *seconds_ago > 0).then(|| timestamp(at)),
+                retry_delay: delay
+                    .filter(|_| retry)
+                    .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
+                cause: if sent { "" } else { "the adapter says so" }.into(),
+            }])
+        }
+        Op::Report { at, receipt } => Call::Report(v1::ReportDeliveryRequest {
+            name: world.message_name(*at)?,
+            receipt: (*receipt).into(),
+            event_time: None,
+        }),
+        Op::Invite { .. }
+        | Op::Change { .. }
+        | Op::Book { .. }
+        | Op::Contact { .. }
+        | Op::Cancel { .. }
+        | Op::Release { .. }
+        | Op::Patient { .. } => verb(op, world)?,
+    })
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// The request that a step is about.
+fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
+    let (at, action) = match op {
+        Op::Invite { at, .. } => (at, Action::ChangeToInvitation),
+        Op::Change { at, .. } => (at, Action::Change),
+        Op::Book { at, .. } => (at, Action::RecordBooking),
+        Op::Contact { at, .. } => (at, Action::RecordPatientContact),
+        Op::Cancel { at, .. } | Op::Patient { at, .. } => (at, Action::Cancel),
+        Op::Release { at, .. } => (at, Action::ReleaseHold),
+        other => unreachable!("{other:?} is not about one request"),
+    };
+    world.request(*at, action)
+}
+
+/// A call on one request.
+fn verb(op: &Op, world: &World) -> Option<Call> {
+    let request = target(op, world)?;
+    let name = request.form.name.clone();
+    Some(match op {
+        Op::Invite {
+            span,
+            referral,
+            etag,
+            ..
+        } => {
+            let etag = seen(request, *etag)?;
+            let named = request.referral_id();
+            Call::Invite(v1::ChangeToInvitationRequest {
+                name,
+                request_id: fresh_id(),
+                etag,
+                constraints: span.map(|it| constraints(&it, world.now)),
+                referral_id: match referral {
+                    Referral::Unsaid => String::new(),
+                    Referral::Right if named.is_empty() => "R-9".into(),
+                    Referral::Right => named.into(),
+                    Referral::Wrong => "R-8".into(),
+                },
+                comment: "invite".into(),
+            })
+        }
+        Op::Change {
+            what,
+            on_change,
+            etag,
+            ..
+        } => {
+            let etag = seen(request, *etag)?;
+            let (form, paths) = change(request, *what, world.now)?;
+            Call::Change(v1::ChangeBookingRequestRequest {
+                booking_request: Some(v1::BookingRequest { name, ..form }),
+                update_mask: Some(prost_types::FieldMask { paths }),
+                request_id: fresh_id(),
+                etag,
+                reason: ChangeReason::UnitRequest.into(),
+                comment: "change".into(),
+                on_change: (*on_change).into(),
+            })
+        }
+        Op::Book {
+            by,
+            slot,
+            id,
+            reason,
+            etag,
+            ..
+        } => {
+            let etag = seen(request, *etag)?;
+            let staff = *by == BookingSource::Staff;
+            let mut booking = booking(slot, *id, first_day(request, world.now), world.now);
+            booking.source = (*by).into();
+            booking.override_reason = if *reason && staff { "by phone" } else { "" }.into();
+            Call::Book(v1::RecordBookingRequest {
+                name,
+                request_id: fresh_id(),
+                etag,
+                booking: Some(booking),
+            })
+        }
+        Op::Contact {
+            outcome,
+            wait,
+            etag,
+            ..
+        } => {
+            let etag = seen(request, *etag)?;
+            let wait = wait.map(|days| day(world.now, days).to_string());
+            Call::Contact(v1::RecordPatientContactRequest {
+                name,
+                request_id: fresh_id(),
+                etag,
+                outcome: (*outcome).into(),
+                wait_until_date: wait.unwrap_or_default(),
+                comment: "contact".into(),
+            })
+        }
+        Op::Cancel { reason, etag, .. } => {
+            let etag = seen(request, *etag)?;
+            cancel(name, etag, *reason)
+        }
+        Op::Release { channel, etag, .. } => {
+            let etag = seen(request, *etag)?;
+            Call::Release(v1::ReleaseHoldRequest {
+                name,
+                request_id: fresh_id(),
+                etag,
+                channel: (*channel).into(),
+                comment: "release".into(),
+            })
+        }
+        Op::Patient {
+            everywhere, what, ..
+        } => update_patient(request, *everywhere, *what),
+        other => unreachable!("{other:?} is not about one request"),
+    })
+}
+
+fn cancel(name: String, etag: String, reason: CancelReason) -> Call {
+    Call::Cancel(v1::CancelBookingRequestRequest {
+        name,
+        request_id: fresh_id(),
+        etag,
+        reason: reason.into(),
+        comment: "cancel".into(),
+    })
+}
+
+fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
+    let mut patient = v1::Patient {
+        personal_id: request.patient().personal_id.clone(),
+        personal_id_type: request.patient().personal_id_type,
+        ..Default::default()
+    };
+    let path = match what {
+        Learned::Protection(protection) => {
+            patient.set_protection(protection);
+            Some("protection")
+        }
+        Learned::Reach(reach) => {
+            patient.set_digital_reach(reach);
+            Some("digital_reach")
+        }
+        Learned::Language(language) => {
+            patient.preferred_language = language.into();
+            Some("preferred_language")
+        }
+        Learned::Death => None,
+    };
+    Call::Patient(v1::UpdatePatientRequest {
+        parent: if everywhere {
+            "careUnits/-".into()
+        } else {
+            request.unit.clone()
+        },
+        patient: Some(patient),
+        update_mask: path.map(|it| prost_types::FieldMask {
+            paths: vec![it.into()],
+        }),
+        deceased: path.is_none(),
+        request_id: fresh_id(),
+    })
+}
+
+fn seen(request: &Request, etag: Etag) -> Option<String> {
+    Some(match etag {
+        Etag::Unsaid => String::new(),
+        Etag::Present => request.etags.last()?.clone(),
+        Etag::Earlier => request.etags.first()?.clone(),
+    })
+}
+
+fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest {
+    let (personal_id, kind) = PATIENTS[creation.patient];
+    let (summons, invitation, booked) = match creation.form {
+        Form::Invitation => (true, true, false),
+        Form::Summons => (true, false, false),
+        Form::Plain => (false, false, false),
+        Form::Booked => (false, false, true),
+        Form::InvitationWithoutSummons => (false, true, false),
+        Form::InvitationBooked => (true, true, true),
+    };
+    let slot = Slot {
+        from_period: false,
+        day: 3,
+        hour: 10,
+        minutes: 30,
+    };
+    let visit_kind = if creation.return_visit {
+        VisitKind::ReturnVisit
+    } else {
+        VisitKind::NewVisit
+    };
+    let form = v1::BookingRequest {
+        patient: Some(v1::Patient {
+            personal_id: personal_id.into(),
+            personal_id_type: kind.into(),
+            protection: creation.protection.into(),
+            digital_reach: creation.reach.into(),
+            preferred_language: "sv".into(),
+        }),
+        origin: origin(creation, now),
+        visit_kind: visit_kind.into(),
+        visit_type: Some(v1::VisitType {
+            code: "ONH-NY".into(),
+            display_name: "ÖNH LÄK SÄSB nybesök".into(),
+        }),
+        purpose: "Öron".into(),
+        patient_instructions: Some(v1::PatientInstructions {
+            visit_length: "Besöket tar en halvtimme.".into(),
+            ..Default::default()
+        }),
+        summons,
+        invitation,
+        constraints: (!booked).then(|| constraints(&creation.span, now)),
+        booking: booked.then(|| booking(&slot, 1, local_date(now), now)),
+        priority: creation.priority.into(),
+        ..Default::default()
+    };
+    v1::CreateBookingRequestRequest {
+        parent: UNITS[creation.unit].into(),
+        booking_request: Some(form),
+        request_id: fresh_id(),
+        allow_duplicate: creation.allow_duplicate,
+    }
+}
+
+fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
+    let referral = |decision_date| {
+        Origin::Referral(v1::Referral {
+            referral_id: format!("R-{}", creation.matter),
+            decision_date,
+        })
+    };
+    let visit = |referral_id| {
+        Origin::PreviousVisit(v1::PreviousVisit {
+            visit_id: format!("V-{}", creation.matter),
+            referral_id,
+        })
+    };
+    Some(match creation.origin {
+        From::Referral => referral(String::new()),
+        From::DecidedReferral(days) => referral(day(now, -days.cast_signed()).to_string()),
+        From::VisitWithReferral => visit("R-7".into()),
+        From::Visit => visit(String::new()),
+        From::Nothing => return None,
+    })
+}
+
+fn constraints(span: &Span, now: Instant) -> v1::BookingConstraints {
+    let window = v1::TimeWindow {
+        start_clock: "08:00".into(),
+        end_clock: "12:00".into(),
+    };
+    let first = day(now, span.start);
+    v1::BookingConstraints {
+        requested_period: Some(interval(first, first + TimeDelta::days(span.days))),
+        weekdays: span.weekdays.to_vec(),
+        time_windows: if span.mornings { vec![window] } else { vec![] },
+        duration_minutes: span.minutes,
+        performer_ids: vec![],
+    }
+}
+
+fn interval(first: NaiveDate, last: NaiveDate) -> v1::DateInterval {
+    v1::DateInterval {
+        start_date: first.to_string(),
+        end_date: last.to_string(),
+    }
+}
+
+fn change(
+    request: &Request,
+    what: What,
+    now: Instant,
+) -> Option<(v1::BookingRequest, Vec<String>)> {
+    let mut form = v1::BookingRequest::default();
+    let has_constraints = request.form.constraints.is_some();
+    let path = match what {
+        What::Constraints(span) => {
+            form.constraints = Some(constraints(&span, now));
+            "constraints"
+        }
+        What::NoConstraints => "constraints",
+        What::Comment(nth) => {
+            form.internal_comment = format!("comment {nth}");
+            "internal_comment"
+        }
+        // A part of what is not there cannot be changed.
+        _ if !has_constraints => return None,
+        What::Period(span) => {
+            form.constraints = Some(constraints(&span, now));
+            "constraints.requested_period"
+        }
+        What::Stretch(start, end) => {
+            let (first, last) = request.period()?;
+            let (start, end) = (TimeDelta::days(start), TimeDelta::days(end));
+            form.constraints = Some(v1::BookingConstraints {
+                requested_period: Some(interval(first + start, last + end)),
+                ..Default::default()
+            });
+            "constraints.requested_period"
+        }
+        What::Weekdays(weekdays) => {
+            form.constraints = Some(v1::BookingConstraints {
+                weekdays: weekdays.to_vec(),
+                ..Default::default()
+            });
+            "constraints.weekdays"
+        }
+    };
+    Some((form, vec![path.into()]))
+}
+
+fn day(now: Instant, days: i64) -> NaiveDate {
+    local_date(now) + TimeDelta::days(days)
+}
+
+/// The period's first day, today at the earliest.
+fn first_day(request: &Request, now: Instant) -> Option<NaiveDate> {
+    let (first, _) = request.period()?;
+    Some(first.max(local_date(now)))
+}
+
+fn booking(slot: &Slot, id: u8, first: impl Into<Option<NaiveDate>>, now: Instant) -> v1::Booking {
+    let first = first.into().filter(|_| slot.from_period);
+    let day = first.unwrap_or(local_date(now)) + TimeDelta::days(slot.day);
+    let clock = chrono::NaiveTime::from_hms_opt(slot.hour, 0, 0).expect("an hour");
+    let start_at = instant(day, clock);
+    v1::Booking {
+        booking_id: format!("B-{id}"),
+        start_time: Some(timestamp(start_at)),
+        end_time: Some(timestamp(start_at + TimeDelta::minutes(slot.minutes))),
+        source: BookingSource::Staff.into(),
+        ..Default::default()
+    }
+}
+
+fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {
+    // Which messages are set aside for good depends on how far the service looks.
+    let most = if world.has_worn_out() { 1_000 } else { most };
+    let channel = if world.bug4() {
+        Channel::Unspecified
+    } else {
+        channel
+    }; // BUG4
+    Call::Lease(v1::StreamDueNotificationsRequest {
+        channels: match channel {
+            Channel::Unspecified => vec![],
+            one => vec![one.into()],
+        },
+        care_units: vec![],
+        max_outstanding: most,
+        lease_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
+        until_idle: true,
+    })
+}
+
+fn authorize(leases: Vec<v1::Lease>) -> Call {
+    Call::Authorize(v1::AuthorizeDispatchRequest { leases })
+}
+
+fn acknowledge(answers: impl IntoIterator<Item = v1::Acknowledgement>) -> Call {
+    Call::Acknowledge(v1::AcknowledgeNotificationsRequest {
+        acknowledgements: answers.into_iter().collect(),
+    })
+}
+
+fn pick(world: &World, which: Which) -> Option<v1::Lease> {
+    let nth = |leases: Vec<v1::Lease>, nth: usize| nth_of(&leases, nth).cloned();
+    match which {
+        Which::Out(at) => nth(world.out(), at),
+        Which::Any(at) => nth(world.leased_once(), at),
+        Which::Stale(at) => nth(world.stale(), at),
+    }
+}
+
+/// The same call again, or under the same id with another comment.
+fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
+    let mut call = nth_of(&world.writes, nth)?.clone();
+    if !twisted {
+        return Some(call);
+    }
+    let (field, text) = match &mut call {
+        Call::Create(it) => (
+            &mut it.booking_request.as_mut()?.internal_comment,
+            "twisted",
+        ),
+        Call::Invite(it) => (&mut it.comment, "twisted"),
+        Call::Change(it) => (&mut it.comment, "twisted"),
+        Call::Book(it) => (&mut it.booking.as_mut()?.performer_id, "SE2321000131-P1"),
+        Call::Contact(it) => (&mut it.comment, "twisted"),
+        Call::Cancel(it) => (&mut it.comment, "twisted"),
+        Call::Release(it) => (&mut it.comment, "twisted"),
+        Call::Patient(it) => {
+            let paths = vec!["preferred_language".into()];
+            it.update_mask = Some(prost_types::FieldMask { paths });
+            it.deceased = false;
+            (&mut it.patient.as_mut()?.preferred_language, "fi")
+        }
+        other => unreachable!("{other:?} is no write"),
+    };
+    *field = text.into();
+    Some(call)
+}
+
+fn moved(jump: Jump, world: &World) -> Option<Instant> {
+    let at = match jump {
+        Jump::Next(nth, micros) => *world.instants().get(nth)? + TimeDelta::microseconds(micros),
+        Jump::Lapse => world.next_lapse()?,
+        Jump::Seconds(seconds) => world.now + TimeDelta::seconds(seconds),
+        Jump::Days(days) => world.now + TimeDelta::days(days),
+    };
+    (at >= world.now).then_some(at)
+}

@@ -1,0 +1,178 @@
+//! Says where an answer differs from what the model expects.
+
+use std::fmt::Debug;
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::Origin;
+
+/// Fails with the lines that differ.
+pub fn same<T: Debug + PartialEq>(what: &str, expected: &T, actual: &T) -> Result<(), String> {
+    if expected == actual {
+        return Ok(());
+    }
+    let lines = |it: &T| {
+        format!("{it:#?}")
+            .lines()
+            .map(Into::into)
+            .collect::<Vec<_>>()
+    };
+    Err(difference(what, &lines(expected), &lines(actual)))
+}
+
+/// Requests print their name only, so they are told field by field.
+pub fn same_request(
+    what: &str,
+    expected: &v1::BookingRequest,
+    actual: &v1::BookingRequest,
+) -> Result<(), String> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(difference(what, &request(expected), &request(actual)))
+}
+
+/// Likewise for messages on their way to a consumer.
+pub fn same_due(
+    what: &str,
+    expected: &v1::DueNotification,
+    actual: &v1::DueNotification,
+) -> Result<(), String> {
+    if expected == actual {
+        return Ok(());
+    }
+    Err(difference(what, &due(expected), &due(actual)))
+}
+
+/// Fails with `text` unless `fact`.
+pub fn holds(fact: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+    if fact { Ok(()) } else { Err(text()) }
+}
+
+fn difference(what: &str, expected: &[String], actual: &[String]) -> String {
+    let mut text = vec![format!("{what} differs")];
+    for at in 0..expected.len().max(actual.len()) {
+        let show = |lines: &[String]| lines.get(at).cloned().unwrap_or_default();
+        let (expected, actual) = (show(expected), show(actual));
+        if expected == actual {
+            text.push(format!("    both    {}", actual.trim()));
+        } else {
+            text.push(format!("  ! model   {}", expected.trim()));
+            text.push(format!("  ! service {}", actual.trim()));
+        }
+    }
+    text.join("\n")
+}
+
+/// What a request says, line by line.
+pub fn request(of: &v1::BookingRequest) -> Vec<String> {
+    let mut lines = vec![
+        format!("name {}", of.name),
+        format!(
+            "patient {}",
+            of.patient.as_ref().map(patient).unwrap_or_default()
+        ),
+        format!(
+            "origin {}",
+            of.origin.as_ref().map(origin).unwrap_or_default()
+        ),
+        format!(
+            "visit {:?} {:?} {:?}",
+            of.visit_kind(),
+            of.visit_type,
+            of.purpose
+        ),
+        format!(
+            "texts {:?} {:?}",
+            of.patient_instructions, of.internal_comment
+        ),
+        format!(
+            "summons {} invitation {} {:?}",
+            of.summons,
+            of.invitation,
+            of.priority()
+        ),
+        format!("constraints {:?}", of.constraints),
+        format!("booking {:?}", of.booking),
+        format!("state {:?} {:?}", of.state(), of.cancel_reason()),
+        format!("allowed {:?}", of.allowed_actions().collect::<Vec<_>>()),
+        format!("warnings {:?}", of.warnings().collect::<Vec<_>>()),
+        format!("guarantee {} etag {:?}", of.care_guarantee_date, of.etag),
+        format!(
+            "created {} changed {}",
+            instant(of.create_time),
+            instant(of.update_time)
+        ),
+    ];
+    if let Some(it) = &of.care_invitation {
+        lines.push(format!(
+            "round {} since {} hold {:?} until {:?} no response {} expires {}",
+            it.round,
+            instant(it.invite_time),
+            it.hold_reason(),
+            it.wait_until_date,
+            instant(it.no_response_time),
+            instant(it.expire_time),
+        ));
+        lines.extend(it.notifications.iter().map(message));
+    }
+    lines
+}
+
+fn origin(of: &Origin) -> String {
+    match of {
+        Origin::Referral(it) => format!("referral {} of {:?}", it.referral_id, it.decision_date),
+        Origin::PreviousVisit(it) => format!("visit {} of {:?}", it.visit_id, it.referral_id),
+    }
+}
+
+fn patient(of: &v1::Patient) -> String {
+    let number = (&of.personal_id, of.personal_id_type());
+    let reach = (of.protection(), of.digital_reach());
+    format!("{number:?} {reach:?} {:?}", of.preferred_language)
+}
+
+fn message(of: &v1::Notification) -> String {
+    format!(
+        "{} round {} {:?} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} superseded {}",
+        of.name.rsplit('/').next().unwrap_or_default(),
+        of.round,
+        of.kind(),
+        of.state(),
+        of.channel(),
+        of.channel_reason(),
+        instant(of.due_time),
+        instant(of.send_time),
+        instant(of.read_time),
+        of.delivery_attempt,
+        of.cause,
+        of.superseded,
+    )
+}
+
+fn due(of: &v1::DueNotification) -> Vec<String> {
+    vec![
+        of.notification.as_ref().map(message).unwrap_or_default(),
+        format!(
+            "token {} until {}",
+            of.lease_token,
+            instant(of.lease_expire_time)
+        ),
+        format!("possible repeat {}", of.possible_repeat),
+        format!("request {} unit {}", of.booking_request, of.care_unit),
+        format!("patient {} {:?}", of.personal_id, of.personal_id_type()),
+        format!("{:?} language {}", of.protection(), of.language),
+        format!(
+            "visit {:?} {:?} {:?}",
+            of.visit_kind(),
+            of.visit_type,
+            of.purpose
+        ),
+        format!("period {:?}", of.requested_period),
+        format!("earlier {}", instant(of.previous_send_time)),
+        format!("texts {:?}", of.patient_instructions),
+    ]
+}
+
+fn instant(of: Option<prost_types::Timestamp>) -> String {
+    of.map(|it| it.to_string()).unwrap_or("-".into())
+}

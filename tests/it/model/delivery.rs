@@ -1,0 +1,285 @@
+//! What consumers do to the messages of one request: lease, authorize, acknowledge, report.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::acknowledgement::Outcome;
+use care_invitation::contract::v1::booking_request::State as RequestState;
+use care_invitation::contract::v1::notification::State;
+use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason};
+use chrono::TimeDelta;
+
+use super::calendar::{Instant, from_timestamp, instant, local_date, local_time, plus};
+use super::message::{KINDS, Message, back_off};
+use super::request::Request;
+use super::rules::Refusal;
+
+impl Request {
+    pub fn message(&self, index: usize) -> &Message {
+        &self.invitation.as_ref().expect("it has messages").messages[index]
+    }
+
+    pub fn message_mut(&mut self, index: usize) -> &mut Message {
+        &mut self.invitation.as_mut().expect("it has messages").messages[index]
+    }
+
+    pub fn messages(&self) -> &[Message] {
+        self.invitation.as_ref().map_or(&[], |it| &it.messages)
+    }
+
+    fn in_present_round(&self, message: &Message) -> bool {
+        self.invitation.as_ref().map(|it| it.round) == Some(message.round)
+    }
+
+    /// Whether the message is wanted now: by a live invitation, or as a withdrawal.
+    pub fn wants(&self, message: &Message, now: Instant) -> bool {
+        if message.is_withdrawal() {
+            return self.state == RequestState::Cancelled;
+        }
+        self.is_live(now) && self.in_present_round(message)
+    }
+
+    /// Its invitation has ended, or given way to a new round; its period's end aside.
+    fn has_ended(&self, message: &Message) -> bool {
+        let live = self.state == RequestState::Invited && self.in_present_round(message);
+        !message.is_withdrawal() && !live
+    }
+
+    /// Whether a consumer may have it now.
+    pub fn may_lease(&self, message: &Message, now: Instant) -> bool {
+        let held = self.is_held() && !message.is_withdrawal();
+        self.wants(message, now) && !held && message.is_claimable(now)
+    }
+
+    /// Sets a message aside whose leases ran out too often.
+    pub fn wear_out(&mut self, index: usize, now: Instant) {
+        self.message_mut(index).lapses += 1;
+        self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
+    }
+
+    pub fn lease(&mut self, index: usize, token: &str, duration: TimeDelta, now: Instant) {
+        let (channel, reason) = self.channel_for(self.message(index));
+        let message = self.message_mut(index);
+        if message.is_out() {
+            message.lapses += 1;
+            message.possible_repeat = true;
+        }
+        message.channel = channel;
+        message.channel_reason = reason;
+        message.attempts += 1;
+        message.first_leased_at.get_or_insert(now);
+        message.outdated = false;
+        message.tokens.push(token.into());
+        message.lease_until(State::Leased, now + duration);
+    }
+
+    /// Gives leave to hand it over; the answer is until when.
+    pub fn authorize(&mut self, index: usize, token: &str, now: Instant) -> Option<Instant> {
+        let message = self.message(index);
+        let newest = message.tokens.last().is_some_and(|it| it == token);
+        let held = self.is_held() && !message.is_withdrawal();
+        let as_leased = newest && message.is_out() && !message.outdated;
+        if !as_leased || !self.wants(message, now) || held {
+            return None;
+        }
+        let ends_at = message.lease_ends_at()?.max(now + TimeDelta::seconds(60));
+        self.message_mut(index)
+            .lease_until(State::Dispatching, ends_at);
+        Some(ends_at)
+    }
+
+    /// Records an answer to the newest lease.
+    pub fn acknowledge(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
+        let outcome = answer.outcome();
+        let message = self.message(index);
+        if outcome == Outcome::Sent {
+            if message.state != State::Sent {
+                let said = answer.send_time.as_ref().map_or(now, from_timestamp);
+                let sent_at = said.max(message.first_leased_at.expect("leased"));
+                self.record_sent(index, sent_at, now);
+            }
+            return;
+        }
+        if !message.is_out() {
+            return;
+        }
+        if self.has_ended(message) {
+            self.message_mut(index).settle(State::Cancelled, "NOT_SENT");
+            self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
+            return;
+        }
+        match outcome {
+            Outcome::Retry => self.retry(index, answer, now),
+            Outcome::Unreachable => self.unreachable(index, &answer.cause, now),
+            Outcome::Park => {
+                let cause = said(&answer.cause, "PARKED");
+                self.set_aside(index, HoldReason::Parked, cause, now);
+            }
+            Outcome::Sent | Outcome::Unspecified => unreachable!("seen above"),
+        }
+    }
+
+    fn retry(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
+        let message = self.message_mut(index);
+        message.retries += 1;
+        message.lapses = 0;
+        let said = answer.retry_delay.map(|it| TimeDelta::seconds(it.seconds));
+        message.settle(State::Scheduled, &answer.cause);
+        message.claimable_at = now + said.unwrap_or_else(|| back_off(message.retries));
+    }
+
+    /// Staff have fixed the channel for the round, or protection leaves the choice to them.
+    fn is_channel_fixed(&self) -> bool {
+        let invitation = self.invitation.as_ref();
+        invitation.is_some_and(|it| it.fixed.is_some()) || self.is_protected()
+    }
+
+    /// An inbox message becomes a letter; what cannot is set aside.
+    fn unreachable(&mut self, index: usize, cause: &str, now: Instant) {
+        let message = self.message(index).clone();
+        let fixed = self.is_channel_fixed();
+        if message.channel == Channel::Letter || fixed {
+            let cause = said(cause, "UNREACHABLE");
+            self.set_aside(index, HoldReason::Undeliverable, cause, now);
+            return;
+        }
+        let letter = Message::planned(message.round, message.kind, now);
+        self.message_mut(index)
+            .settle(State::Cancelled, "UNREACHABLE");
+        let invitation = self.invitation.as_mut().expect("it has messages");
+        invitation.inbox_failed = true;
+        invitation.messages.push(letter);
+        self.note_message("NOTIFICATION_UNREACHABLE", Some(index), now);
+    }
+
+    fn set_aside(&mut self, index: usize, hold: HoldReason, cause: &str, now: Instant) {
+        self.message_mut(index).settle(State::Parked, cause);
+        self.invitation
+            .as_mut()
+            .expect("it has messages")
+            .hold(hold);
+        self.note_message("NOTIFICATION_PARKED", Some(index), now);
+    }
+
+    /// The truth: it has left the house.
+    fn record_sent(&mut self, index: usize, sent_at: Instant, now: Instant) {
+        let wanted = self.wants(self.message(index), sent_at);
+        let message = self.message_mut(index);
+        message.superseded = !message.is_withdrawal() && (!wanted || message.outdated);
+        message.settle(State::Sent, "");
+        message.sent_at = Some(sent_at);
+        let (kind, round) = (message.kind, message.round);
+        self.note_message("NOTIFICATION_SENT", Some(index), now);
+        self.cancel_twins(index, now);
+        let present = self.invitation.as_ref().is_some_and(|it| it.round == round);
+        if present && KINDS.contains(&kind) {
+            self.plan_next();
+            self.withdraw(now);
+        }
+    }
+
+    /// The letter that was to replace a message which has been handed over after all.
+    fn cancel_twins(&mut self, index: usize, now: Instant) {
+        let sent = self.message(index).clone();
+        for other in 0..self.messages().len() {
+            let twin = self.message(other);
+            let same = twin.round == sent.round && twin.kind == sent.kind && !twin.follow_up;
+            if other != index && same && self.message_mut(other).end("HANDED_OVER") {
+                self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+            }
+        }
+    }
+
+    /// Records what was learned about a sent message; the answer is the letter that follows.
+    pub fn report(
+        &mut self,
+        index: usize,
+        call: &v1::ReportDeliveryRequest,
+        now: Instant,
+    ) -> Result<Option<usize>, Refusal> {
+        let message = self.message(index);
+        if message.state != State::Sent {
+            return Err(Refusal::precondition("STATE_CONFLICT"));
+        }
+        let event_at = call.event_time.as_ref().map_or(now, from_timestamp);
+        match call.receipt() {
+            Receipt::Read if message.read_at.is_none() => {
+                self.message_mut(index).read_at = Some(event_at);
+                self.note_message("NOTIFICATION_READ", Some(index), now);
+            }
+            Receipt::Unread if !message.unread => {
+                self.message_mut(index).unread = true;
+                self.follow_with_letter(index, ChannelReason::Unread, now);
+                self.note_message("NOTIFICATION_UNREAD", Some(index), now);
+            }
+            Receipt::Returned if !message.returned => {
+                self.returned(index, now);
+                self.note_message("NOTIFICATION_RETURNED", Some(index), now);
+            }
+            Receipt::Read | Receipt::Unread | Receipt::Returned => {}
+            Receipt::Unspecified => unreachable!("the walk gives a receipt"),
+        }
+        let follows = call.receipt() != Receipt::Read;
+        Ok(self.message(index).letter.filter(|_| follows))
+    }
+
+    fn returned(&mut self, index: usize, now: Instant) {
+        let message = self.message_mut(index);
+        message.returned = true;
+        message.cause = "RETURNED".into();
+        let (channel, round) = (message.channel, message.round);
+        let unheld = !self.is_held();
+        let live = self.state == RequestState::Invited;
+        let invitation = self.invitation.as_mut().expect("it has messages");
+        let present = invitation.round == round;
+        if channel == Channel::Letter {
+            if live && present {
+                invitation.hold(HoldReason::Undeliverable);
+            }
+            return;
+        }
+        invitation.inbox_failed |= present;
+        if unheld {
+            self.follow_with_letter(index, ChannelReason::DigitalFailed, now);
+        }
+    }
+
+    /// The same kind once more, as a letter, beside the reminders.
+    fn follow_with_letter(&mut self, index: usize, reason: ChannelReason, now: Instant) {
+        let message = self.message(index).clone();
+        let invitation = self.invitation.as_ref().expect("it has messages");
+        let latest = invitation.last_hand_over() == message.sent_at;
+        let fixed = self.is_channel_fixed();
+        let soon = reason == ChannelReason::Unread && self.next_is_soon(now);
+        let wanted = self.shown(now) == RequestState::Invited
+            && self.in_present_round(&message)
+            && !self.is_held()
+            && latest
+            && message.letter.is_none()
+            && message.channel == Channel::Inbox
+            && !message.is_withdrawal();
+        if !wanted || fixed || soon {
+            return;
+        }
+        let mut letter = Message::planned(message.round, message.kind, now);
+        letter.follow_up = true;
+        letter.pinned = true;
+        letter.channel = Channel::Letter;
+        letter.channel_reason = reason;
+        self.message_mut(index).letter = Some(self.messages().len());
+        let invitation = self.invitation.as_mut().expect("it has messages");
+        invitation.messages.push(letter);
+    }
+
+    fn next_is_soon(&self, now: Instant) -> bool {
+        let invitation = self.invitation.as_ref().expect("it has messages");
+        let mut pending = KINDS.iter().filter_map(|it| invitation.pending(*it));
+        let next = pending.find(|it| !self.shows_as_skipped(it, now));
+        let margin = instant(plus(local_date(now), 3), local_time(now));
+        next.is_some_and(|it| it.due_at <= margin)
+    }
+}
+
+/// What the consumer said, or what the service says for it.
+fn said<'a>(cause: &'a str, otherwise: &'a str) -> &'a str {
+    if cause.is_empty() { otherwise } else { cause }
+}

@@ -1,0 +1,375 @@
+//! How walks are made up: single steps as they come, and steps that come together in life.
+
+use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
+use care_invitation::contract::v1::change_booking_request_request::OnChange;
+use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
+use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::{
+    BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,
+};
+
+use super::op::{
+    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which,
+};
+use super::rng::Rng;
+
+const WORK_DAYS: &[i32] = &[1, 2, 3, 4, 5];
+const WEEKDAYS: [&[i32]; 4] = [&[], &[], WORK_DAYS, &[1]];
+
+/// A walk of about `length` steps.
+pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
+    let mut ops = vec![];
+    for _ in 0..=rng.below(3) {
+        let form = rng.pick(&[Form::Invitation, Form::Invitation, Form::Summons]);
+        let origin = rng.pick(&[From::Referral, From::VisitWithReferral]);
+        ops.push(Op::Create(Creation {
+            form,
+            origin,
+            ..creation(rng)
+        }));
+    }
+    while ops.len() < length {
+        habit(rng, &mut ops);
+    }
+    ops
+}
+
+/// Steps that come together in life, among single ones that come as they like.
+fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
+    match rng.below(14) {
+        0..4 => ops.push(single(rng)),
+        4..7 => deliver(rng, ops),
+        7 | 8 => interrupt(rng, ops),
+        9 => ops.extend([Op::LeaseAll, acknowledge(rng), acknowledge(rng)]),
+        10 => ops.extend([Op::Advance(jump(rng)), lease(rng)]),
+        11 => ops.push(Op::Advance(jump(rng))),
+        12 => ops.extend([contact(rng), single(rng), release(rng)]),
+        _ => match rng.below(10) {
+            0..3 => nobody_answers(ops),
+            3..6 => ops.extend([cancel(rng), lease(rng), acknowledge(rng)]),
+            _ => ops.extend([report(rng), Op::LeaseAll, acknowledge(rng)]),
+        },
+    }
+}
+
+/// What is due next is handed over, and may be reported on.
+fn deliver(rng: &mut Rng, ops: &mut Vec<Op>) {
+    ops.push(Op::Advance(Jump::Next(0, rng.pick(&[0, 0, 0, 1]))));
+    ops.push(Op::LeaseAll);
+    ops.push(Op::AcknowledgeAll {
+        outcome: Answer::Sent,
+    });
+    if rng.chance(30) {
+        ops.push(report(rng));
+    }
+}
+
+/// Something happens while a consumer has the message.
+fn interrupt(rng: &mut Rng, ops: &mut Vec<Op>) {
+    ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
+    if rng.chance(40) {
+        ops.push(Op::AuthorizeAll);
+    }
+    ops.push(single(rng));
+    if rng.chance(30) {
+        ops.push(Op::AuthorizeAll);
+    }
+    ops.push(acknowledge(rng));
+}
+
+/// Lease after lease runs out.
+fn nobody_answers(ops: &mut Vec<Op>) {
+    ops.push(Op::Advance(Jump::Next(0, 0)));
+    for _ in 0..9 {
+        ops.extend([Op::LeaseAll, Op::Advance(Jump::Lapse)]);
+    }
+    ops.push(Op::LeaseAll);
+}
+
+fn single(rng: &mut Rng) -> Op {
+    match rng.below(100) {
+        0..4 => Op::Create(creation(rng)),
+        4..18 => invite(rng),
+        18..34 => change(rng),
+        34..43 => book(rng),
+        43..53 => contact(rng),
+        53..58 => cancel(rng),
+        58..69 => release(rng),
+        69..77 => patient(rng),
+        77..82 => Op::Authorize { which: which(rng) },
+        82 => Op::Stranger,
+        83..92 => report(rng),
+        92..97 => Op::Repeat {
+            nth: index(rng),
+            twisted: rng.chance(30),
+        },
+        _ => acknowledge(rng),
+    }
+}
+
+fn aim(rng: &mut Rng) -> Aim {
+    if rng.chance(80) {
+        Aim::Fit(index(rng))
+    } else {
+        Aim::Any(index(rng))
+    }
+}
+
+fn index(rng: &mut Rng) -> usize {
+    usize::try_from(rng.below(64)).expect("a small number")
+}
+
+fn signed(rng: &mut Rng, from: i64, to: i64) -> i64 {
+    from + rng.below((to - from + 1).unsigned_abs()).cast_signed()
+}
+
+fn creation(rng: &mut Rng) -> Creation {
+    Creation {
+        unit: rng.pick(&[0, 0, 0, 1]),
+        patient: rng.pick(&[0, 0, 0, 1, 1, 2, 3]),
+        matter: rng.pick(&[1, 2, 3, 4]),
+        origin: rng.weighted(&[
+            (6, From::Referral),
+            (4, From::DecidedReferral(60)),
+            (2, From::DecidedReferral(5)),
+            (3, From::VisitWithReferral),
+            (2, From::Visit),
+            (1, From::Nothing),
+        ]),
+        form: rng.weighted(&[
+            (12, Form::Invitation),
+            (3, Form::Summons),
+            (2, Form::Plain),
+            (2, Form::Booked),
+            (1, Form::InvitationWithoutSummons),
+            (1, Form::InvitationBooked),
+        ]),
+        span: span(rng),
+        protection: rng.weighted(&[
+            (10, Protection::Unspecified),
+            (1, Protection::ConfidentialityMarked),
+            (1, Protection::ProtectedRegistration),
+        ]),
+        reach: rng.weighted(&[
+            (4, DigitalReach::Unspecified),
+            (4, DigitalReach::Inbox),
+            (1, DigitalReach::None),
+        ]),
+        priority: rng.pick(&[Priority::Routine, Priority::Urgent, Priority::Emergency]),
+        return_visit: rng.chance(30),
+        allow_duplicate: rng.chance(30),
+    }
+}
+
+fn span(rng: &mut Rng) -> Span {
+    let start = match rng.below(10) {
+        0 | 1 => signed(rng, 0, 14),
+        2 => signed(rng, -3, 2),
+        3..6 => signed(rng, 40, 45),
+        _ => signed(rng, 15, 90),
+    };
+    let days = match rng.below(10) {
+        0 | 1 => signed(rng, 0, 6),
+        2 => rng.pick(&[-1, 366, 367]),
+        3..6 => signed(rng, 25, 45),
+        _ => signed(rng, 7, 60),
+    };
+    Span {
+        start,
+        days,
+        weekdays: rng.pick(&WEEKDAYS),
+        mornings: rng.chance(25),
+        minutes: rng.pick(&[0, 0, 30, 45]),
+    }
+}
+
+fn etag(rng: &mut Rng) -> Etag {
+    rng.weighted(&[(6, Etag::Unsaid), (3, Etag::Present), (1, Etag::Earlier)])
+}
+
+fn invite(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    Op::Invite {
+        at,
+        span: rng.chance(60).then(|| span(rng)),
+        referral: rng.weighted(&[
+            (5, Referral::Unsaid),
+            (4, Referral::Right),
+            (1, Referral::Wrong),
+        ]),
+        etag: etag(rng),
+    }
+}
+
+fn change(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let what = match rng.below(12) {
+        0 | 1 => What::Constraints(span(rng)),
+        2..5 => What::Period(span(rng)),
+        5..9 => What::Stretch(
+            rng.pick(&[0, 0, -3, 7, 40]),
+            rng.pick(&[0, -20, -7, 14, 30]),
+        ),
+        9 => What::Weekdays(rng.pick(&WEEKDAYS)),
+        10 => What::Comment(rng.pick(&[0, 1, 2])),
+        _ => rng.pick(&[What::NoConstraints, What::Comment(3)]),
+    };
+    let on_change = rng.pick(&[OnChange::Unspecified, OnChange::Keep, OnChange::Restart]);
+    Op::Change {
+        at,
+        what,
+        on_change,
+        etag: etag(rng),
+    }
+}
+
+fn book(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    Op::Book {
+        at,
+        by: rng.pick(&[BookingSource::Patient, BookingSource::Staff]),
+        slot: Slot {
+            from_period: rng.chance(70),
+            day: signed(rng, -1, 12),
+            hour: rng.pick(&[8, 9, 11, 14]),
+            minutes: rng.pick(&[20, 30, 60]),
+        },
+        id: rng.pick(&[1, 1, 1, 2]),
+        reason: rng.chance(50),
+        etag: etag(rng),
+    }
+}
+
+fn contact(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let outcome = rng.weighted(&[
+        (3, Contact::WillBook),
+        (1, Contact::Declined),
+        (2, Contact::NoSuitableTime),
+        (2, Contact::CallBack),
+    ]);
+    let says = outcome == Contact::WillBook && rng.chance(60);
+    let wait = says.then(|| signed(rng, -1, 10));
+    Op::Contact {
+        at,
+        outcome,
+        wait,
+        etag: etag(rng),
+    }
+}
+
+fn cancel(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let reason = rng.pick(&[
+        CancelReason::ReferralWithdrawn,
+        CancelReason::PatientRequest,
+        CancelReason::UnitRequest,
+        CancelReason::UnitRequest,
+        CancelReason::PatientDeceased,
+        CancelReason::EnteredInError,
+        CancelReason::Other,
+    ]);
+    Op::Cancel {
+        at,
+        reason,
+        etag: etag(rng),
+    }
+}
+
+fn release(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let channel = rng.pick(&[
+        Channel::Unspecified,
+        Channel::Unspecified,
+        Channel::Inbox,
+        Channel::Letter,
+    ]);
+    Op::Release {
+        at,
+        channel,
+        etag: etag(rng),
+    }
+}
+
+fn patient(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let what = rng.pick(&[
+        Learned::Protection(Protection::Unspecified),
+        Learned::Protection(Protection::ConfidentialityMarked),
+        Learned::Protection(Protection::ProtectedRegistration),
+        Learned::Reach(DigitalReach::None),
+        Learned::Reach(DigitalReach::None),
+        Learned::Reach(DigitalReach::Inbox),
+        Learned::Reach(DigitalReach::Unspecified),
+        Learned::Language("en"),
+        Learned::Death,
+    ]);
+    Op::Patient {
+        at,
+        everywhere: rng.chance(40),
+        what,
+    }
+}
+
+fn lease(rng: &mut Rng) -> Op {
+    Op::Lease {
+        most: rng.pick(&[1, 2, 1_000, 1_000]),
+        seconds: rng.pick(&[10, 60, 60, 3_600]),
+        channel: rng.weighted(&[
+            (6, Channel::Unspecified),
+            (1, Channel::Inbox),
+            (1, Channel::Letter),
+        ]),
+    }
+}
+
+fn which(rng: &mut Rng) -> Which {
+    match rng.below(10) {
+        0..7 => Which::Out(index(rng)),
+        7 | 8 => Which::Any(index(rng)),
+        _ => Which::Stale(index(rng)),
+    }
+}
+
+fn acknowledge(rng: &mut Rng) -> Op {
+    let outcome = rng.weighted(&[
+        (4, Answer::Sent),
+        (2, Answer::Retry),
+        (3, Answer::Unreachable),
+        (2, Answer::Park),
+    ]);
+    if rng.chance(30) {
+        return Op::AcknowledgeAll { outcome };
+    }
+    Op::Acknowledge {
+        which: which(rng),
+        outcome,
+        seconds_ago: rng.pick(&[0, 0, 0, 30, 86_400]),
+        delay: rng.chance(40).then(|| rng.pick(&[0, 5, 600, 86_400])),
+    }
+}
+
+fn report(rng: &mut Rng) -> Op {
+    let receipt = rng.pick(&[
+        Receipt::Read,
+        Receipt::Unread,
+        Receipt::Unread,
+        Receipt::Returned,
+    ]);
+    Op::Report {
+        at: aim(rng),
+        receipt,
+    }
+}
+
+fn jump(rng: &mut Rng) -> Jump {
+    match rng.below(10) {
+        0..5 => {
+            let nudge = rng.pick(&[0, 0, -1, 1, 1_000_000, -1_000_000]);
+            Jump::Next(rng.pick(&[0, 0, 0, 1, 2]), nudge)
+        }
+        5..7 => Jump::Seconds(rng.pick(&[1, 10, 60, 61, 3_600])),
+        7 | 8 => Jump::Days(signed(rng, 1, 5)),
+        _ => Jump::Days(signed(rng, 10, 40)),
+    }
+}

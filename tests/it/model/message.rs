@@ -1,0 +1,252 @@
+//! One message to the patient, and the rounds that messages belong to.
+
+use care_invitation::contract::v1::notification::State;
+use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason, NotificationKind};
+use chrono::{NaiveDate, TimeDelta};
+
+use super::calendar::{Instant, minutes};
+
+/// Leases in a row that may run out before a message is parked.
+const LAPSES_MAX: u32 = 8;
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Learned from the first answer that shows the message; the same ever after.
+    pub name: Option<String>,
+    pub round: i32,
+    pub kind: NotificationKind,
+    pub state: State,
+    /// The channel at the latest lease, or the one that the message was made for.
+    pub channel: Channel,
+    pub channel_reason: ChannelReason,
+    /// Made for one channel: a withdrawal, a letter that follows an unread inbox message.
+    pub pinned: bool,
+    /// Follows a message that was handed over, and is not that kind's hand-over.
+    pub follow_up: bool,
+    pub due_at: Instant,
+    /// When it may be leased, while it is SCHEDULED, LEASED or DISPATCHING.
+    pub claimable_at: Instant,
+    pub sent_at: Option<Instant>,
+    pub read_at: Option<Instant>,
+    pub first_leased_at: Option<Instant>,
+    pub attempts: i32,
+    /// Leases in a row that ran out.
+    pub lapses: u32,
+    /// RETRY answers in a row.
+    pub retries: u32,
+    /// An earlier lease ended without an answer.
+    pub possible_repeat: bool,
+    pub cause: String,
+    pub superseded: bool,
+    /// The invitation has changed since the latest lease.
+    pub outdated: bool,
+    /// Tokens of its leases, the newest last.
+    pub tokens: Vec<String>,
+    lease_ends_at: Option<Instant>,
+    /// UNREAD has been reported; RETURNED has been reported.
+    pub unread: bool,
+    pub returned: bool,
+    /// The letter that has followed it.
+    pub letter: Option<usize>,
+}
+
+impl Message {
+    pub fn planned(round: i32, kind: NotificationKind, due_at: Instant) -> Self {
+        Self {
+            name: None,
+            round,
+            kind,
+            state: State::Scheduled,
+            channel: Channel::Unspecified,
+            channel_reason: ChannelReason::Unspecified,
+            pinned: false,
+            follow_up: false,
+            due_at,
+            claimable_at: due_at,
+            sent_at: None,
+            read_at: None,
+            first_leased_at: None,
+            attempts: 0,
+            lapses: 0,
+            retries: 0,
+            possible_repeat: false,
+            cause: String::new(),
+            superseded: false,
+            outdated: false,
+            tokens: vec![],
+            lease_ends_at: None,
+            unread: false,
+            returned: false,
+            letter: None,
+        }
+    }
+
+    /// A consumer has it.
+    pub fn is_out(&self) -> bool {
+        matches!(self.state, State::Leased | State::Dispatching)
+    }
+
+    /// It waits for its due time, for a consumer or for staff.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Scheduled | State::Parked)
+    }
+
+    /// Handed over, or as good as.
+    pub fn counts_as_sent(&self) -> bool {
+        matches!(self.state, State::Sent | State::Dispatching)
+    }
+
+    pub fn is_withdrawal(&self) -> bool {
+        self.kind == NotificationKind::Withdrawal
+    }
+
+    /// The lease has run out, so that anybody may have it.
+    pub fn is_claimable(&self, now: Instant) -> bool {
+        (self.is_out() || self.state == State::Scheduled) && self.claimable_at <= now
+    }
+
+    /// Leasing it again would be the claim after eight leases that ran out.
+    pub fn is_worn_out(&self) -> bool {
+        self.is_out() && self.lapses + 1 >= LAPSES_MAX
+    }
+
+    pub fn take_back(&mut self) {
+        if self.state == State::Leased {
+            self.state = State::Scheduled;
+            self.claimable_at = self.due_at;
+            self.possible_repeat = true;
+        }
+    }
+
+    /// No longer wanted, unless it has left the house. Says whether it was ended.
+    pub fn end(&mut self, cause: &str) -> bool {
+        let ends = self.is_waiting() || self.state == State::Leased;
+        if ends {
+            self.settle(State::Cancelled, cause);
+        }
+        ends
+    }
+
+    pub fn settle(&mut self, state: State, cause: &str) {
+        self.state = state;
+        self.cause = cause.into();
+    }
+
+    /// Leases it, or gives leave, until then.
+    pub fn lease_until(&mut self, state: State, ends_at: Instant) {
+        self.state = state;
+        self.lease_ends_at = Some(ends_at);
+        self.claimable_at = ends_at + wait_after_lapse(self.lapses + 1);
+    }
+
+    /// When its lease runs out, while it has one.
+    pub fn lease_ends_at(&self) -> Option<Instant> {
+        self.lease_ends_at.filter(|_| self.is_out())
+    }
+}
+
+/// At once after the first lease that ran out, then a minute that doubles to an hour.
+fn wait_after_lapse(nth: u32) -> TimeDelta {
+    match nth {
+        0 | 1 => TimeDelta::zero(),
+        later => back_off(later - 1),
+    }
+}
+
+/// How long a message waits after the `nth` failure that counts: a minute that doubles to an hour.
+pub fn back_off(nth: u32) -> TimeDelta {
+    minutes((1_i64 << nth.saturating_sub(1).min(6)).min(60))
+}
+
+/// What has been planned and agreed with the patient.
+#[derive(Clone, Debug)]
+pub struct Invitation {
+    pub round: i32,
+    pub invited_at: Instant,
+    pub messages: Vec<Message>,
+    pub hold: HoldReason,
+    pub wait_until: Option<NaiveDate>,
+    /// What ReleaseHold fixed for the round.
+    pub fixed: Option<Channel>,
+    pub inbox_failed: bool,
+}
+
+impl Invitation {
+    pub fn is_held(&self) -> bool {
+        self.hold != HoldReason::Unspecified
+    }
+
+    /// The latest reason stands, but protection is replaced by none.
+    pub fn hold(&mut self, reason: HoldReason) {
+        if self.hold != HoldReason::ProtectedIdentity {
+            self.hold = reason;
+            self.wait_until = None;
+        }
+        self.messages.iter_mut().for_each(Message::take_back);
+    }
+
+    pub fn lift(&mut self) {
+        self.hold = HoldReason::Unspecified;
+        self.wait_until = None;
+    }
+
+    pub fn held_by_contact(&self) -> bool {
+        matches!(
+            self.hold,
+            HoldReason::CallBack | HoldReason::WillBook | HoldReason::NoSuitableTime
+        )
+    }
+
+    /// Ends what has not left the house, and the hold. Says which messages it ended.
+    pub fn end(&mut self, cause: &str) -> Vec<usize> {
+        self.lift();
+        let messages = self.messages.iter_mut().enumerate();
+        let ended = messages.filter_map(|(nth, it)| it.end(cause).then_some(nth));
+        ended.collect()
+    }
+
+    /// The present round's messages, letters that follow and withdrawals aside.
+    pub fn chain(&self) -> impl Iterator<Item = &Message> {
+        let round = self.round;
+        let messages = self.messages.iter();
+        messages.filter(move |it| it.round == round && !it.follow_up && !it.is_withdrawal())
+    }
+
+    /// The first message of the present round has left the house, or as good as.
+    pub fn is_under_way(&self) -> bool {
+        self.chain().any(Message::counts_as_sent)
+    }
+
+    /// The hand-over of a kind in the present round.
+    pub fn hand_over(&self, kind: NotificationKind) -> Option<Instant> {
+        let of_kind = self.chain().filter(|it| it.kind == kind);
+        of_kind.filter_map(|it| it.sent_at).max()
+    }
+
+    /// The latest hand-over of the present round, letters that follow included.
+    pub fn last_hand_over(&self) -> Option<Instant> {
+        let of_round = self.messages.iter().filter(|it| it.round == self.round);
+        let sent = of_round.filter(|it| !it.is_withdrawal());
+        sent.filter_map(|it| it.sent_at).max()
+    }
+
+    /// The message of a kind in the present round that is neither ended nor handed over.
+    pub fn pending(&self, kind: NotificationKind) -> Option<&Message> {
+        let mut of_kind = self.chain().filter(|it| it.kind == kind);
+        of_kind.find(|it| it.is_waiting() || it.is_out())
+    }
+
+    /// The message of the present round that left last; one on its way is later than all.
+    pub fn last_used(&self) -> Option<&Message> {
+        let out = self.messages.iter().filter(|it| it.counts_as_sent());
+        out.filter(|it| it.round == self.round && !it.is_withdrawal())
+            .max_by_key(|it| it.sent_at.unwrap_or(Instant::MAX_UTC))
+    }
+}
+
+/// The three messages of a round, in order.
+pub const KINDS: [NotificationKind; 3] = [
+    NotificationKind::Invitation,
+    NotificationKind::FirstReminder,
+    NotificationKind::SecondReminder,
+];

@@ -1,0 +1,106 @@
+//! Random walks through every call and through time, on the service and on a plain model of
+//! DOMAIN.md, compared after each step.
+//!
+//! `CARE_INVITATION_WALKS` says how many; `CARE_INVITATION_SEED` where to begin. A failure prints
+//! the shortest walk found, as Rust: it goes into `seeds.rs`, and is run first ever after.
+
+mod calendar;
+mod call;
+mod compare;
+mod delivery;
+mod habits;
+mod message;
+mod op;
+mod oracle;
+mod request;
+mod rng;
+mod rules;
+mod seeds;
+mod service;
+mod show;
+mod verbs;
+mod walk;
+mod world;
+
+use std::env;
+
+use op::Op;
+use rng::Rng;
+use tokio::task::JoinSet;
+use walk::Answers;
+
+/// Walks when nothing else is said, and steps in each.
+const WALKS: u64 = 60;
+const STEPS: usize = 60;
+/// Walks at the same time.
+const WALKERS: usize = 2;
+
+fn setting(name: &str, or: u64) -> u64 {
+    env::var(name).map_or(or, |it| it.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_service_does_what_the_model_does() {
+    let first = setting("CARE_INVITATION_SEED", 0);
+    let walks = setting("CARE_INVITATION_WALKS", WALKS);
+    let mut seeds = first..first + walks;
+    let mut running = JoinSet::new();
+    let mut answers = Answers::new();
+    loop {
+        while running.len() < WALKERS
+            && let Some(seed) = seeds.next()
+        {
+            running.spawn(random(seed));
+        }
+        let Some(walked) = running.join_next().await else {
+            break;
+        };
+        match walked.expect("walked") {
+            Ok(of_walk) => {
+                for (answer, count) in of_walk {
+                    *answers.entry(answer).or_default() += count;
+                }
+            }
+            Err((seed, failure)) => fail(seed, failure).await,
+        }
+    }
+    let steps: usize = answers.values().sum();
+    println!("{walks} walks, {steps} steps: {answers:#?}");
+}
+
+async fn random(seed: u64) -> Result<Answers, (u64, String)> {
+    let (start, ops) = ops(seed);
+    walk::walk(start, &ops)
+        .await
+        .map_err(|failure| (seed, failure))
+}
+
+fn ops(seed: u64) -> (usize, Vec<Op>) {
+    let mut rng = Rng::new(seed);
+    let start = usize::try_from(rng.below(8)).expect("a small number");
+    (start, habits::walk(&mut rng, STEPS))
+}
+
+/// Cuts the walk down to what is needed for it to fail, and fails.
+async fn fail(seed: u64, mut failure: String) {
+    let (start, mut ops) = ops(seed);
+    let mut cut = ops.len() / 2;
+    while cut > 0 {
+        let mut at = 0;
+        while at < ops.len() {
+            let mut fewer = ops.clone();
+            fewer.drain(at..(at + cut).min(ops.len()));
+            match walk::walk(start, &fewer).await {
+                Ok(_) => at += cut,
+                Err(found) => {
+                    ops = fewer;
+                    failure = found;
+                }
+            }
+        }
+        cut /= 2;
+    }
+    let ops: Vec<String> = ops.iter().map(|op| format!("    {op:?},")).collect();
+    let ops = ops.join("\n");
+    panic!("seed {seed}, cut down: ({start}, vec![\n{ops}\n])\n\n{failure}");
+}

@@ -1,0 +1,211 @@
+//! The steps of a walk, said so that they mean something wherever they stand: "the third request",
+//! "the next instant at which something happens". So a walk can be cut down and kept.
+
+use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
+use care_invitation::contract::v1::change_booking_request_request::OnChange;
+use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
+use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::{
+    BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,
+};
+
+/// Where the clock stands when a walk begins.
+pub const STARTS: [&str; 5] = [
+    "2026-03-02T09:00:00Z",
+    "2026-03-28T22:59:59.5Z",
+    "2026-10-09T06:30:00Z",
+    "2026-02-15T07:59:59.999999Z",
+    "2026-12-30T23:30:00Z",
+];
+
+#[derive(Clone, Debug)]
+pub enum Op {
+    Create(Creation),
+    Invite {
+        at: Aim,
+        span: Option<Span>,
+        referral: Referral,
+        etag: Etag,
+    },
+    Change {
+        at: Aim,
+        what: What,
+        on_change: OnChange,
+        etag: Etag,
+    },
+    Book {
+        at: Aim,
+        by: BookingSource,
+        slot: Slot,
+        id: u8,
+        reason: bool,
+        etag: Etag,
+    },
+    Contact {
+        at: Aim,
+        outcome: Contact,
+        wait: Option<i64>,
+        etag: Etag,
+    },
+    Cancel {
+        at: Aim,
+        reason: CancelReason,
+        etag: Etag,
+    },
+    Release {
+        at: Aim,
+        channel: Channel,
+        etag: Etag,
+    },
+    Patient {
+        at: Aim,
+        everywhere: bool,
+        what: Learned,
+    },
+    /// All that is due, if anything is.
+    LeaseAll,
+    Lease {
+        most: i32,
+        seconds: i64,
+        channel: Channel,
+    },
+    Authorize {
+        which: Which,
+    },
+    AuthorizeAll,
+    Acknowledge {
+        which: Which,
+        outcome: Answer,
+        seconds_ago: i64,
+        delay: Option<i64>,
+    },
+    AcknowledgeAll {
+        outcome: Answer,
+    },
+    Report {
+        at: Aim,
+        receipt: Receipt,
+    },
+    /// An earlier write once more, word for word or with another comment.
+    Repeat {
+        nth: usize,
+        twisted: bool,
+    },
+    Advance(Jump),
+    /// A call about a request that does not exist.
+    Stranger,
+}
+
+/// The nth request, or message, of those that allow what is asked; or of all.
+#[derive(Clone, Copy, Debug)]
+pub enum Aim {
+    Fit(usize),
+    Any(usize),
+}
+
+/// A request to create.
+#[derive(Clone, Debug)]
+pub struct Creation {
+    pub unit: usize,
+    pub patient: usize,
+    pub matter: u8,
+    pub origin: From,
+    pub form: Form,
+    pub span: Span,
+    pub protection: Protection,
+    pub reach: DigitalReach,
+    pub priority: Priority,
+    pub return_visit: bool,
+    pub allow_duplicate: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum From {
+    Referral,
+    /// A referral that was decided on so many days ago.
+    DecidedReferral(u64),
+    VisitWithReferral,
+    Visit,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Form {
+    Invitation,
+    Summons,
+    Plain,
+    Booked,
+    InvitationWithoutSummons,
+    InvitationBooked,
+}
+
+/// Dates, weekdays and times of day, counted from today.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    pub start: i64,
+    pub days: i64,
+    pub weekdays: &'static [i32],
+    pub mornings: bool,
+    pub minutes: i32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Referral {
+    Unsaid,
+    Right,
+    Wrong,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Etag {
+    Unsaid,
+    Present,
+    Earlier,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum What {
+    Constraints(Span),
+    Period(Span),
+    /// The period that it has, moved by so many days at each end.
+    Stretch(i64, i64),
+    Weekdays(&'static [i32]),
+    Comment(u8),
+    NoConstraints,
+}
+
+/// A visit so many days from today, or from the period's first day.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    pub from_period: bool,
+    pub day: i64,
+    pub hour: u32,
+    pub minutes: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Learned {
+    Protection(Protection),
+    Reach(DigitalReach),
+    Language(&'static str),
+    Death,
+}
+
+/// A message among those that are leased, or among all that ever were.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Out(usize),
+    Any(usize),
+    /// With a token that is not its newest, where it has one.
+    Stale(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Jump {
+    /// The nth instant from now at which something happens, give or take some microseconds.
+    Next(usize, i64),
+    /// When the first lease that nobody has answered makes its message due again.
+    Lapse,
+    Seconds(i64),
+    Days(i64),
+}

@@ -1,0 +1,206 @@
+//! "What must always hold", watched from the service's answers alone.
+//!
+//! A consumer of the walk hands a message over when it is leased, by what it knows then; whoever
+//! reports SENT for a message that was taken back is believed, but did not ask.
+
+use std::collections::{HashMap, HashSet};
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::notification::State as MessageState;
+use care_invitation::contract::v1::{HoldReason, NotificationKind};
+use chrono::{NaiveDate, TimeDelta};
+
+use super::calendar::{Instant, from_timestamp, local_date};
+use super::compare::holds;
+
+#[derive(Default)]
+pub struct Oracle {
+    stories: HashMap<String, Story>,
+    /// Calls that have done what they do; a repeat does nothing.
+    done: HashSet<String>,
+}
+
+/// What the oracle remembers of a request.
+#[derive(Default)]
+struct Story {
+    handed_over: Vec<HandOver>,
+    /// The patient has been in touch, and neither ReleaseHold nor a new round has come after.
+    in_touch: bool,
+    round: i32,
+    /// Letters that ReportDelivery said would follow.
+    follow_ups: HashSet<String>,
+    /// Messages that a consumer had at the latest look.
+    out: HashSet<String>,
+    /// Those of them that it says it has handed over.
+    on_their_way: HashSet<String>,
+}
+
+struct HandOver {
+    message: String,
+    round: i32,
+    kind: NotificationKind,
+    day: NaiveDate,
+}
+
+impl Oracle {
+    pub fn contacted(&mut self, call: &v1::RecordPatientContactRequest) {
+        if self.done.insert(call.request_id.clone()) {
+            self.stories.entry(call.name.clone()).or_default().in_touch = true;
+        }
+    }
+
+    pub fn released(&mut self, call: &v1::ReleaseHoldRequest) {
+        if self.done.insert(call.request_id.clone()) {
+            self.stories.entry(call.name.clone()).or_default().in_touch = false;
+        }
+    }
+
+    /// A letter follows a message that was handed over.
+    pub fn followed_by(&mut self, letter: &v1::Notification) {
+        let (request, _) = letter.name.split_once("/notifications/").expect("a name");
+        let story = self.stories.get_mut(request).expect("seen before");
+        story.follow_ups.insert(letter.name.clone());
+    }
+
+    /// Any answer that shows the request.
+    pub fn saw(&mut self, request: &v1::BookingRequest) -> Result<(), String> {
+        let story = self.stories.entry(request.name.clone()).or_default();
+        let Some(invitation) = &request.care_invitation else {
+            return Ok(());
+        };
+        if invitation.round != story.round {
+            story.round = invitation.round;
+            story.in_touch = false;
+        }
+        story.take_stock(invitation);
+        let live = [State::Invited, State::NoResponse, State::Expired];
+        let waits = |it: &&v1::Notification| {
+            let waiting = [
+                MessageState::Scheduled,
+                MessageState::Leased,
+                MessageState::Parked,
+            ];
+            waiting.contains(&it.state()) && it.kind() != NotificationKind::Withdrawal
+        };
+        let mut messages = invitation.notifications.iter();
+        let stray = messages.find(|it| {
+            waits(it) && (it.round != invitation.round || !live.contains(&request.state()))
+        });
+        holds(stray.is_none(), || {
+            format!("{stray:?} waits in an ended round")
+        })
+    }
+
+    /// A lease that the service has just given, with the request as it stands.
+    pub fn leased(
+        &self,
+        due: &v1::DueNotification,
+        request: &v1::BookingRequest,
+        now: Instant,
+    ) -> Result<(), String> {
+        let message = due.notification.as_ref().expect("a message");
+        let story = self.stories.get(&request.name).expect("seen before");
+        let say = |what: &str| format!("{what}: {} of {}", message.name, request.name);
+        if message.kind() == NotificationKind::Withdrawal {
+            holds(request.state() == State::Cancelled, || {
+                say("withdrawn though not cancelled")
+            })?;
+            return story.is_first(message, now, "withdrawn twice");
+        }
+        let invitation = request.care_invitation.as_ref().expect("invited");
+        let unheld = invitation.hold_reason() == HoldReason::Unspecified;
+        let before_end = from_timestamp(invitation.expire_time.as_ref().expect("invited")) > now;
+        let invited = matches!(request.state(), State::Invited | State::NoResponse);
+        holds(invited, || say("sent though not invited"))?;
+        holds(unheld, || say("sent though held"))?;
+        holds(before_end, || say("sent after the period"))?;
+        holds(!story.in_touch, || say("sent after a contact"))?;
+        holds(message.round == invitation.round, || {
+            say("sent for an earlier round")
+        })?;
+        story.is_first(message, now, "sent twice or too soon")
+    }
+
+    /// The consumer is about to say that it has handed this message over.
+    pub fn reports_sent(&mut self, message: &str) {
+        for story in self.stories.values_mut() {
+            if story.out.remove(message) {
+                story.on_their_way.insert(message.into());
+            }
+        }
+    }
+}
+
+impl Story {
+    fn take_stock(&mut self, invitation: &v1::CareInvitation) {
+        self.out.clear();
+        for message in &invitation.notifications {
+            match message.state() {
+                MessageState::Leased | MessageState::Dispatching => {
+                    self.out.insert(message.name.clone());
+                }
+                MessageState::Sent if self.on_their_way.remove(&message.name) => {
+                    let sent_at = message.send_time.as_ref().expect("sent");
+                    self.handed_over.push(HandOver {
+                        message: message.name.clone(),
+                        round: message.round,
+                        kind: message.kind(),
+                        day: local_date(from_timestamp(sent_at)),
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// One hand-over a kind and round, each a fortnight after the others, follow-up letters aside;
+    /// and nothing twice.
+    fn is_first(&self, message: &v1::Notification, now: Instant, what: &str) -> Result<(), String> {
+        let today = local_date(now);
+        let follows = |name: &String| self.follow_ups.contains(name);
+        for earlier in self
+            .handed_over
+            .iter()
+            .filter(|it| it.round == message.round)
+        {
+            let aside = follows(&message.name) || follows(&earlier.message);
+            let soon = today < earlier.day + TimeDelta::days(14)
+                && message.kind() != NotificationKind::Withdrawal;
+            let again = earlier.message == message.name;
+            holds(
+                !again && (aside || (earlier.kind != message.kind() && !soon)),
+                || {
+                    format!(
+                        "{what}: {} after {} on {}",
+                        message.name, earlier.message, earlier.day
+                    )
+                },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// When everything that could happen has happened, nothing of a live invitation waits.
+pub fn came_to_an_end(request: &v1::BookingRequest) -> Result<(), String> {
+    let live = [State::Invited, State::NoResponse, State::Expired];
+    let Some(invitation) = &request.care_invitation else {
+        return Ok(());
+    };
+    if !live.contains(&request.state()) {
+        return Ok(());
+    }
+    let ended = [
+        MessageState::Sent,
+        MessageState::Skipped,
+        MessageState::Parked,
+        MessageState::Cancelled,
+    ];
+    let present = invitation
+        .notifications
+        .iter()
+        .filter(|it| it.round == invitation.round);
+    let left: Vec<_> = present.filter(|it| !ended.contains(&it.state())).collect();
+    holds(left.is_empty(), || format!("never sent: {left:#?}"))
+}

@@ -1,0 +1,380 @@
+//! One booking request of the model, and what follows from it at an instant.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::{Origin, State};
+use care_invitation::contract::v1::notification::State as MessageState;
+use care_invitation::contract::v1::{
+    Action, CancelReason, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind,
+    PersonalIdType, Protection, VisitKind, Worklist,
+};
+use chrono::{NaiveDate, TimeDelta};
+
+use super::calendar::{Instant, at_sending_clock, date, end_of, fortnight_after, local_date, plus};
+use super::compare::holds;
+use super::message::{Invitation, KINDS, Message};
+
+/// Days of the care guarantee, and how long before its end it is at risk.
+const GUARANTEE_DAYS: u64 = 90;
+const AT_RISK_DAYS: u64 = 14;
+/// A first message goes out this long before the period starts.
+const AHEAD: TimeDelta = TimeDelta::days(42);
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub unit: String,
+    /// What callers have said, with the name and the booking.
+    pub form: v1::BookingRequest,
+    /// The state that verbs set; EXPIRED and NO_RESPONSE are shown only.
+    pub state: State,
+    /// Created with `allow_duplicate`.
+    pub exempt: bool,
+    pub invitation: Option<Invitation>,
+    pub cancel_reason: CancelReason,
+    /// It was an invitation, in INVITED or NO_RESPONSE, that was cancelled, so that a message of
+    /// it is to be withdrawn.
+    pub to_withdraw: bool,
+    pub created_at: Instant,
+    pub changed_at: Instant,
+    /// Seen in answers, the present one last.
+    pub etags: Vec<String>,
+    /// One more with each change that gives a new etag.
+    pub version: u32,
+    /// The version that `etags` ends with.
+    pub seen_version: u32,
+    pub history: Vec<Entry>,
+}
+
+/// An entry of the history, as far as the model goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub action: String,
+    pub message: Option<usize>,
+    pub state: State,
+}
+
+impl Request {
+    pub fn patient(&self) -> &v1::Patient {
+        self.form.patient.as_ref().expect("every request has one")
+    }
+
+    pub fn is_protected(&self) -> bool {
+        self.patient().protection() != Protection::Unspecified
+    }
+
+    /// First and last day.
+    pub fn period(&self) -> Option<(NaiveDate, NaiveDate)> {
+        period(self.form.constraints.as_ref()?)
+    }
+
+    pub fn expires_at(&self) -> Option<Instant> {
+        self.period().map(|(_, last)| end_of(last))
+    }
+
+    pub fn has_expired(&self, now: Instant) -> bool {
+        self.expires_at().is_some_and(|at| at <= now)
+    }
+
+    /// Not settled, whatever time shows.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Requested | State::Invited)
+    }
+
+    /// The state with what time alone changes counted in.
+    pub fn shown(&self, now: Instant) -> State {
+        match self.state {
+            State::Requested | State::Invited if self.has_expired(now) => State::Expired,
+            State::Invited if self.no_response_at(now).is_some_and(|at| at <= now) => {
+                State::NoResponse
+            }
+            stored => stored,
+        }
+    }
+
+    /// Messages may go out.
+    pub fn is_live(&self, now: Instant) -> bool {
+        self.state == State::Invited && !self.has_expired(now)
+    }
+
+    pub fn hold(&self) -> HoldReason {
+        let invitation = self.invitation.as_ref();
+        invitation.map_or(HoldReason::Unspecified, |it| it.hold)
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.hold() != HoldReason::Unspecified
+    }
+
+    pub fn no_response_at(&self, now: Instant) -> Option<Instant> {
+        let invitation = self.invitation.as_ref()?;
+        if self.state != State::Invited || invitation.is_held() {
+            return None;
+        }
+        let last = invitation.last_hand_over()?;
+        let expires_at = self.expires_at()?;
+        // One that is skipped only because the period is over now says nothing about silence.
+        let mut waits = KINDS.iter().filter_map(|kind| invitation.pending(*kind));
+        let waiting = waits.any(|it| it.due_at < expires_at);
+        let complete = !waiting && self.to_come(now).iter().all(|it| it.skipped);
+        complete.then(|| fortnight_after(last))
+    }
+
+    /// Waits, but its day lies after the period, or the period is over.
+    pub fn shows_as_skipped(&self, message: &Message, now: Instant) -> bool {
+        let Some(expires_at) = self.expires_at() else {
+            return false;
+        };
+        let present = self.invitation.as_ref().map(|it| it.round) == Some(message.round);
+        let pending = message.is_waiting() || message.state == MessageState::Leased;
+        let waits = pending && !message.is_withdrawal();
+        self.state == State::Invited && present && waits && message.due_at.max(now) >= expires_at
+    }
+
+    pub fn has_parked_withdrawal(&self) -> bool {
+        let parked = v1::notification::State::Parked;
+        let messages = self.invitation.iter().flat_map(|it| &it.messages);
+        let mut withdrawals = messages.filter(|it| it.is_withdrawal());
+        self.state == State::Cancelled && withdrawals.any(|it| it.state == parked)
+    }
+
+    pub fn guarantee_date(&self) -> Option<NaiveDate> {
+        let Some(Origin::Referral(referral)) = &self.form.origin else {
+            return None;
+        };
+        let counts = self.form.visit_kind() == VisitKind::NewVisit;
+        (counts && !referral.decision_date.is_empty())
+            .then(|| plus(date(&referral.decision_date), GUARANTEE_DAYS))
+    }
+
+    /// The referral that the request names.
+    pub fn referral_id(&self) -> &str {
+        match &self.form.origin {
+            Some(Origin::Referral(it)) => &it.referral_id,
+            Some(Origin::PreviousVisit(it)) => &it.referral_id,
+            None => "",
+        }
+    }
+
+    /// The same matter for the same patient in the same unit.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let origin = |it: &Self| match &it.form.origin {
+            Some(Origin::Referral(it)) => ('r', it.referral_id.clone()),
+            Some(Origin::PreviousVisit(it)) => ('v', it.visit_id.clone()),
+            None => ('-', String::new()),
+        };
+        let visit_type = |it: &Self| it.form.visit_type.clone().map(|it| it.code);
+        self.unit == other.unit
+            && same_person(self.patient(), other.patient())
+            && origin(self) == origin(other)
+            && visit_type(self) == visit_type(other)
+    }
+
+    pub fn allowed(&self, now: Instant) -> Vec<Action> {
+        use Action::{Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact};
+        let invitation = self.invitation.as_ref();
+        let mut allowed = match self.shown(now) {
+            State::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
+            State::Expired if invitation.is_none() => {
+                vec![Change, ChangeToInvitation, RecordBooking, Cancel]
+            }
+            State::Invited => vec![Change, RecordBooking, RecordPatientContact, Cancel],
+            State::NoResponse | State::Expired => {
+                vec![
+                    ChangeToInvitation,
+                    RecordBooking,
+                    RecordPatientContact,
+                    Cancel,
+                ]
+            }
+            State::Booked | State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
+            State::Cancelled | State::Unspecified => vec![],
+        };
+        let invited = self.shown(now) == State::Invited;
+        if invited && invitation.is_some_and(Invitation::held_by_contact) {
+            allowed.push(ChangeToInvitation);
+        }
+        if (invited && self.is_held()) || self.has_parked_withdrawal() {
+            allowed.push(Action::ReleaseHold);
+        }
+        allowed.sort_unstable();
+        allowed
+    }
+
+    pub fn allows(&self, action: Action, now: Instant) -> bool {
+        self.allowed(now).contains(&action)
+    }
+
+    pub fn warnings(&self, now: Instant) -> Vec<v1::Warning> {
+        let starts = self.period().map(|(first, _)| first);
+        let late = starts
+            .zip(self.guarantee_date())
+            .is_some_and(|(a, b)| a > b);
+        let reminder = |it: &Message| it.kind != NotificationKind::Invitation;
+        let skips = |it: &Message| reminder(it) && self.shows_as_skipped(it, now);
+        let invitation = self.invitation.as_ref();
+        let skipped =
+            self.messages().iter().any(skips) || self.to_come(now).iter().any(|it| it.skipped);
+        let unreleased = invitation.is_none_or(|it| it.hold == HoldReason::ProtectedIdentity);
+        let warnings = [
+            (late && self.is_open(), v1::Warning::CareGuaranteeExceeded),
+            (skipped, v1::Warning::RemindersSkipped),
+            (
+                self.is_protected() && self.is_open() && unreleased,
+                v1::Warning::ProtectedIdentity,
+            ),
+        ];
+        let stands = warnings.into_iter().filter(|(stands, _)| *stands);
+        stands.map(|(_, warning)| warning).collect()
+    }
+
+    /// The first list that fits.
+    pub fn list(&self, now: Instant) -> Option<Worklist> {
+        let over = |day| local_date(now) > day;
+        match (self.shown(now), self.hold()) {
+            (State::Booked | State::Unspecified, _) => None,
+            (State::Cancelled, _) => self
+                .has_parked_withdrawal()
+                .then_some(Worklist::ManualHandling),
+            (State::Declined, _) => Some(Worklist::Declined),
+            (State::Expired, _) => Some(Worklist::FollowUp),
+            (State::Requested, _) => Some(Worklist::BookingRequests),
+            (_, HoldReason::ProtectedIdentity | HoldReason::Undeliverable | HoldReason::Parked) => {
+                Some(Worklist::ManualHandling)
+            }
+            (_, HoldReason::NoSuitableTime) => Some(Worklist::SlotIssues),
+            (State::NoResponse, _) | (_, HoldReason::CallBack) => Some(Worklist::FollowUp),
+            (_, HoldReason::WillBook) if self.wait_until().is_some_and(over) => {
+                Some(Worklist::FollowUp)
+            }
+            (State::Invited, HoldReason::WillBook | HoldReason::Unspecified) => {
+                Some(Worklist::CareInvitations)
+            }
+        }
+    }
+
+    pub fn is_at_risk(&self, now: Instant) -> bool {
+        let soon = plus(local_date(now), AT_RISK_DAYS);
+        self.is_open() && self.guarantee_date().is_some_and(|day| day <= soon)
+    }
+
+    pub fn wait_until(&self) -> Option<NaiveDate> {
+        self.invitation.as_ref()?.wait_until
+    }
+
+    /// When a first message is due that is planned now.
+    pub fn first_due_at(&self, now: Instant) -> Instant {
+        let (first, _) = self.period().expect("an invitation has a period");
+        at_sending_clock(first - AHEAD).max(now)
+    }
+
+    /// The channel by which a message would be leased now.
+    pub fn channel_for(&self, message: &Message) -> (Channel, ChannelReason) {
+        let invitation = self.invitation.as_ref();
+        let fixed = invitation.and_then(|it| it.fixed);
+        let number = self.patient().personal_id_type();
+        match fixed {
+            _ if message.pinned => (message.channel, message.channel_reason),
+            Some(channel) => (channel, ChannelReason::Staff),
+            None if self.patient().digital_reach() == DigitalReach::None => {
+                (Channel::Letter, ChannelReason::NoDigitalAccount)
+            }
+            None if number != PersonalIdType::Personnummer => {
+                (Channel::Letter, ChannelReason::IdentityNumber)
+            }
+            None if invitation.is_some_and(|it| it.inbox_failed) => {
+                (Channel::Letter, ChannelReason::DigitalFailed)
+            }
+            None => (Channel::Inbox, ChannelReason::Default),
+        }
+    }
+
+    /// What waits shows the channel by which it would be leased now.
+    pub fn choose_channels(&mut self) {
+        for nth in 0..self.messages().len() {
+            if self.message(nth).is_waiting() {
+                let (channel, reason) = self.channel_for(self.message(nth));
+                let message = self.message_mut(nth);
+                message.channel = channel;
+                message.channel_reason = reason;
+            }
+        }
+    }
+
+    /// The messages of the present round that are not planned yet.
+    pub fn to_come(&self, now: Instant) -> Vec<ToCome> {
+        let (Some(invitation), Some(expires_at)) = (&self.invitation, self.expires_at()) else {
+            return vec![];
+        };
+        if self.state != State::Invited {
+            return vec![];
+        }
+        let mut to_come = vec![];
+        let mut before: Option<Instant> = None;
+        for kind in KINDS {
+            if let Some(pending) = invitation.pending(kind) {
+                before = Some(pending.due_at.max(now));
+            } else if let Some(handed_over_at) = invitation.hand_over(kind) {
+                before = Some(handed_over_at);
+            } else if let Some(handed_over_at) = before {
+                let due_at = fortnight_after(handed_over_at);
+                let skipped = due_at.max(now) >= expires_at;
+                to_come.push(ToCome {
+                    kind,
+                    due_at,
+                    skipped,
+                });
+                before = Some(due_at);
+            }
+        }
+        to_come
+    }
+}
+
+/// A message that is not planned yet.
+#[derive(Clone, Copy, Debug)]
+pub struct ToCome {
+    pub kind: NotificationKind,
+    pub due_at: Instant,
+    pub skipped: bool,
+}
+
+pub fn same_person(one: &v1::Patient, other: &v1::Patient) -> bool {
+    one.personal_id == other.personal_id && one.personal_id_type == other.personal_id_type
+}
+
+/// First and last day of what was asked for.
+pub fn period(constraints: &v1::BookingConstraints) -> Option<(NaiveDate, NaiveDate)> {
+    let period = constraints.requested_period.as_ref()?;
+    Some((date(&period.start_date), date(&period.end_date)))
+}
+
+impl Request {
+    /// It has changed since it was last compared.
+    pub fn is_unseen(&self) -> bool {
+        self.seen_version != self.version
+    }
+
+    /// Takes over what only the service knows: the names of new messages and the etag, which is
+    /// new when the model has changed the request and the same when it has not.
+    pub fn learn(&mut self, actual: &v1::BookingRequest) -> Result<(), String> {
+        let shown = actual
+            .care_invitation
+            .iter()
+            .flat_map(|it| &it.notifications);
+        let messages = self.invitation.iter_mut().flat_map(|it| &mut it.messages);
+        for (message, shown) in messages.zip(shown) {
+            if message.name.is_none() && !shown.name.is_empty() {
+                message.name = Some(shown.name.clone());
+            }
+        }
+        let known = self.etags.contains(&actual.etag);
+        if !self.is_unseen() {
+            let present = self.etags.last();
+            return holds(present == Some(&actual.etag), || {
+                "the etag has changed".into()
+            });
+        }
+        self.seen_version = self.version;
+        self.etags.push(actual.etag.clone());
+        holds(!known, || "the etag has not changed".into())
+    }
+}

@@ -1,0 +1,146 @@
+//! Why a call is refused, and the checks that need today's date: periods and bookings.
+
+use std::collections::BTreeSet;
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::SlotVerdict;
+use chrono::{Datelike, NaiveDate, NaiveTime};
+use tonic::Code;
+
+use super::calendar::{Instant, from_timestamp, local_date, local_time};
+use super::request::{Request, period};
+
+/// What a failure says: code, reason, and the bad fields or the metadata as `key=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: Code,
+    pub reason: String,
+    pub details: BTreeSet<String>,
+}
+
+impl Refusal {
+    pub fn new(code: Code, reason: &str) -> Self {
+        Self {
+            code,
+            reason: reason.into(),
+            details: BTreeSet::new(),
+        }
+    }
+
+    pub fn with(mut self, key: &str, value: &str) -> Self {
+        self.details.insert(format!("{key}={value}"));
+        self
+    }
+
+    pub fn precondition(reason: &str) -> Self {
+        Self::new(Code::FailedPrecondition, reason)
+    }
+
+    pub fn fields(fields: impl IntoIterator<Item = String>) -> Self {
+        let mut refusal = Self::new(Code::InvalidArgument, "FIELD_INVALID");
+        refusal.details.extend(fields);
+        refusal
+    }
+
+    pub fn field(field: &str) -> Self {
+        Self::fields([field.to_owned()])
+    }
+
+    pub fn not_found() -> Self {
+        Self::new(Code::NotFound, "RESOURCE_NOT_FOUND")
+    }
+
+    pub fn state(request: &Request, now: Instant) -> Self {
+        let state = request.shown(now).as_str_name();
+        let mut allowed: Vec<&str> = request
+            .allowed(now)
+            .iter()
+            .map(|it| it.as_str_name().trim_start_matches("ACTION_"))
+            .collect();
+        allowed.sort_unstable();
+        Self::precondition("STATE_CONFLICT")
+            .with("state", state.trim_start_matches("STATE_"))
+            .with("allowed_actions", &allowed.join(","))
+    }
+}
+
+/// Faults of constraints that need no today.
+pub fn check_shape(constraints: &v1::BookingConstraints, at: &str) -> Result<(), Refusal> {
+    let Some((first, last)) = period(constraints) else {
+        return Err(Refusal::field(&format!("{at}.requested_period")));
+    };
+    let days = (last - first).num_days();
+    if (0..=366).contains(&days) {
+        return Ok(());
+    }
+    Err(Refusal::field(&format!("{at}.requested_period.end_date")))
+}
+
+/// Faults of new constraints on `today`. A changed request may keep the start that it had.
+pub fn check_today(
+    constraints: &v1::BookingConstraints,
+    kept_start: Option<NaiveDate>,
+    today: NaiveDate,
+    at: &str,
+) -> Result<(), Refusal> {
+    let (first, last) = period(constraints).expect("checked before");
+    let mut faults = vec![];
+    if first < today && kept_start != Some(first) {
+        faults.push(format!("{at}.requested_period.start_date"));
+    }
+    let mut days = first.max(today).iter_days().take_while(|day| *day <= last);
+    if last < today {
+        faults.push(format!("{at}.requested_period.end_date"));
+    } else if !days.any(|day| accepts(constraints, day)) {
+        faults.push(format!("{at}.weekdays"));
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::fields(faults))
+    }
+}
+
+fn accepts(constraints: &v1::BookingConstraints, day: NaiveDate) -> bool {
+    let number = day.weekday().number_from_monday().cast_signed();
+    constraints.weekdays.is_empty() || constraints.weekdays.contains(&number)
+}
+
+/// The first reason why a booking breaks the constraints, if one does.
+pub fn broken_by(
+    constraints: Option<&v1::BookingConstraints>,
+    booking: &v1::Booking,
+    now: Instant,
+) -> Option<SlotVerdict> {
+    let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
+    let end_at = from_timestamp(booking.end_time.as_ref().expect("given"));
+    let constraints = constraints?;
+    if start_at < now {
+        return Some(SlotVerdict::Past);
+    }
+    let (first, last) = period(constraints)?;
+    let day = local_date(start_at);
+    let long = (end_at - start_at).num_minutes() >= i64::from(constraints.duration_minutes);
+    let performers = &constraints.performer_ids;
+    let broken = [
+        (day < first || day > last, SlotVerdict::OutsidePeriod),
+        (!accepts(constraints, day), SlotVerdict::Weekday),
+        (!fits(constraints, start_at, end_at), SlotVerdict::TimeOfDay),
+        (!long, SlotVerdict::TooShort),
+        (
+            !performers.is_empty() && !performers.contains(&booking.performer_id),
+            SlotVerdict::Performer,
+        ),
+    ];
+    let mut broken = broken.into_iter().filter(|(broken, _)| *broken);
+    broken.next().map(|(_, verdict)| verdict)
+}
+
+fn fits(constraints: &v1::BookingConstraints, start_at: Instant, end_at: Instant) -> bool {
+    let clock = |text: &str| NaiveTime::parse_from_str(text, "%H:%M").expect("a clock of the walk");
+    let (start, end) = (local_time(start_at), local_time(end_at));
+    let inside = |window: &v1::TimeWindow| {
+        clock(&window.start_clock) <= start && end <= clock(&window.end_clock)
+    };
+    constraints.time_windows.is_empty() || constraints.time_windows.iter().any(inside)
+}

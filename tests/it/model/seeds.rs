@@ -1,0 +1,1 @@
+//! Walks that have failed once, the shortest found.

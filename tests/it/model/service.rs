@@ -1,0 +1,191 @@
+//! Makes the calls of a walk on a running service.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use tonic::{Response, Status};
+use tonic_types::StatusExt;
+
+use super::call::Call;
+use super::rules::Refusal;
+use crate::harness::{Harness, within};
+
+/// What the service answered.
+#[derive(Debug)]
+pub enum Answer {
+    Nothing,
+    Request(Box<v1::BookingRequest>),
+    Names(Vec<String>),
+    Due(Vec<v1::DueNotification>),
+    Authorized(v1::AuthorizeDispatchResponse),
+    Lost(Vec<String>),
+    FollowUp(Option<v1::Notification>),
+}
+
+pub async fn send(harness: &Harness, call: &Call) -> Result<Answer, Refusal> {
+    let answer = match call {
+        Call::Advance(to) => {
+            harness.clock.advance(*to).expect("forward");
+            Ok(Answer::Nothing)
+        }
+        Call::Lease(call) => lease(harness, call).await.map(Answer::Due),
+        Call::Authorize(_) | Call::Acknowledge(_) | Call::Report(_) => deliver(harness, call).await,
+        call => write(harness, call).await,
+    };
+    answer.map_err(|status| refusal(&status))
+}
+
+async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
+    let mut api = harness.requests();
+    macro_rules! request {
+        ($method:ident, $call:expr) => {
+            within(api.$method($call.clone()))
+                .await
+                .map(Response::into_inner)?
+                .booking_request
+        };
+    }
+    let request = match call {
+        Call::Create(call) => request!(create_booking_request, call),
+        Call::Get(call) => request!(get_booking_request, call),
+        Call::Invite(call) => request!(change_to_invitation, call),
+        Call::Change(call) => request!(change_booking_request, call),
+        Call::Book(call) => request!(record_booking, call),
+        Call::Contact(call) => request!(record_patient_contact, call),
+        Call::Cancel(call) => request!(cancel_booking_request, call),
+        Call::Release(call) => request!(release_hold, call),
+        Call::Patient(call) => {
+            let answer = within(api.update_patient(call.clone())).await?;
+            return Ok(Answer::Names(answer.into_inner().booking_requests));
+        }
+        other => unreachable!("{other:?} is no call on requests"),
+    };
+    Ok(Answer::Request(Box::new(request.expect("the request"))))
+}
+
+async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {
+    let mut api = harness.notifications();
+    Ok(match call {
+        Call::Authorize(call) => {
+            let answer = within(api.authorize_dispatch(call.clone())).await?;
+            Answer::Authorized(answer.into_inner())
+        }
+        Call::Acknowledge(call) => {
+            let answer = within(api.acknowledge_notifications(call.clone())).await?;
+            Answer::Lost(answer.into_inner().lost)
+        }
+        Call::Report(call) => {
+            let answer = within(api.report_delivery(call.clone())).await?;
+            Answer::FollowUp(answer.into_inner().follow_up)
+        }
+        other => unreachable!("{other:?} is no call on messages"),
+    })
+}
+
+/// Everything that the stream gives until it ends, or until it waits for acknowledgements.
+async fn lease(
+    harness: &Harness,
+    call: &v1::StreamDueNotificationsRequest,
+) -> Result<Vec<v1::DueNotification>, Status> {
+    let most = usize::try_from(call.max_outstanding).expect("a small number");
+    let stream = harness.notifications();
+    let stream = within({ stream }.stream_due_notifications(call.clone())).await?;
+    let mut events = stream.into_inner();
+    let mut due = vec![];
+    while due.len() < most
+        && let Some(event) = within(events.message()).await?
+    {
+        if let Some(Event::Due(message)) = event.event {
+            due.push(message);
+        }
+    }
+    Ok(due)
+}
+
+/// The failure in the model's terms, without what only a reader wants to know.
+fn refusal(status: &Status) -> Refusal {
+    let details = status.get_error_details();
+    let info = details.error_info();
+    let reason = info.map_or("no reason", |it| it.reason.as_str());
+    let mut refusal = Refusal::new(status.code(), reason);
+    for field in details
+        .bad_request()
+        .iter()
+        .flat_map(|it| &it.field_violations)
+    {
+        refusal.details.insert(field.field.clone());
+    }
+    for (key, value) in info.iter().flat_map(|it| &it.metadata) {
+        if key != "name" {
+            refusal = refusal.with(key, value);
+        }
+    }
+    refusal
+}
+
+/// The whole history of a request.
+pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEntry>, String> {
+    let call = v1::ListHistoryRequest {
+        name: name.into(),
+        page_size: 500,
+        page_token: String::new(),
+    };
+    let answer = within(harness.requests().list_history(call)).await;
+    answer
+        .map(|it| it.into_inner().entries)
+        .map_err(|it| it.to_string())
+}
+
+/// One worklist, page by page.
+pub async fn worklist(
+    harness: &Harness,
+    query: v1::WorklistQuery,
+) -> Result<Vec<v1::BookingRequest>, String> {
+    let mut call = v1::ListWorklistRequest {
+        query: Some(query),
+        page_size: 3,
+        page_token: String::new(),
+    };
+    let mut listed = vec![];
+    loop {
+        let answer = within(harness.worklists().list_worklist(call.clone())).await;
+        let page = answer.map_err(|it| it.to_string())?.into_inner();
+        listed.extend(page.booking_requests);
+        if page.next_page_token.is_empty() {
+            return Ok(listed);
+        }
+        call.page_token = page.next_page_token;
+    }
+}
+
+/// How many requests each worklist holds.
+pub async fn counts(
+    harness: &Harness,
+    care_units: Vec<String>,
+) -> Result<Vec<v1::WorklistCount>, String> {
+    let call = v1::CountWorklistsRequest { care_units };
+    let answer = within(harness.worklists().count_worklists(call)).await;
+    answer
+        .map(|it| it.into_inner().counts)
+        .map_err(|it| it.to_string())
+}
+
+/// Every message that waits or is out.
+pub async fn unsettled(
+    harness: &Harness,
+    care_units: Vec<String>,
+    channel: v1::Channel,
+) -> Result<Vec<v1::Notification>, String> {
+    let call = v1::ListNotificationsRequest {
+        care_units,
+        channels: match channel {
+            v1::Channel::Unspecified => vec![],
+            one => vec![one.into()],
+        },
+        page_size: 500,
+        ..Default::default()
+    };
+    let answer = within(harness.notifications().list_notifications(call)).await;
+    answer
+        .map(|it| it.into_inner().notifications)
+        .map_err(|it| it.to_string())
+}

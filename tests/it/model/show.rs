@@ -1,0 +1,134 @@
+//! What an answer shows of a request at an instant. Names and etags are the service's to make.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::notification::State;
+
+use super::calendar::{Instant, timestamp};
+use super::message::{Invitation, Message};
+use super::request::{Request, ToCome};
+
+/// Why a message is shown as skipped.
+const AFTER_PERIOD: &str = "AFTER_PERIOD";
+
+impl Request {
+    pub fn show(&self, now: Instant) -> v1::BookingRequest {
+        let allowed = self.allowed(now).into_iter();
+        let warnings = self.warnings(now).into_iter();
+        let guarantee = self.guarantee_date();
+        v1::BookingRequest {
+            state: self.shown(now).into(),
+            care_invitation: self
+                .invitation
+                .as_ref()
+                .map(|it| self.show_invitation(it, now)),
+            allowed_actions: allowed.map(Into::into).collect(),
+            warnings: warnings.map(Into::into).collect(),
+            care_guarantee_date: guarantee.map(|it| it.to_string()).unwrap_or_default(),
+            cancel_reason: self.cancel_reason.into(),
+            create_time: Some(timestamp(self.created_at)),
+            update_time: Some(timestamp(self.changed_at)),
+            ..self.form.clone()
+        }
+    }
+
+    fn show_invitation(&self, invitation: &Invitation, now: Instant) -> v1::CareInvitation {
+        let planned = invitation.messages.iter();
+        let planned = planned.map(|it| self.show_message(it, now));
+        let to_come = self.to_come(now);
+        let to_come = to_come.iter().map(|it| self.show_to_come(*it));
+        v1::CareInvitation {
+            round: invitation.round,
+            invite_time: Some(timestamp(invitation.invited_at)),
+            notifications: planned.chain(to_come).collect(),
+            hold_reason: invitation.hold.into(),
+            wait_until_date: invitation
+                .wait_until
+                .map(|it| it.to_string())
+                .unwrap_or_default(),
+            no_response_time: self.no_response_at(now).map(timestamp),
+            expire_time: self.expires_at().map(timestamp),
+        }
+    }
+
+    pub fn show_message(&self, message: &Message, now: Instant) -> v1::Notification {
+        let skipped = self.shows_as_skipped(message, now);
+        v1::Notification {
+            name: message.name.clone().unwrap_or_default(),
+            round: message.round,
+            kind: message.kind.into(),
+            channel: message.channel.into(),
+            channel_reason: message.channel_reason.into(),
+            due_time: Some(timestamp(message.due_at)),
+            state: if skipped {
+                State::Skipped
+            } else {
+                message.state
+            }
+            .into(),
+            send_time: message.sent_at.map(timestamp),
+            delivery_attempt: message.attempts,
+            cause: if skipped {
+                AFTER_PERIOD.into()
+            } else {
+                message.cause.clone()
+            },
+            superseded: message.superseded,
+            read_time: message.read_at.map(timestamp),
+        }
+    }
+
+    fn show_to_come(&self, to_come: ToCome) -> v1::Notification {
+        let round = self.invitation.as_ref().map_or(0, |it| it.round);
+        let message = Message::planned(round, to_come.kind, to_come.due_at);
+        let (channel, reason) = self.channel_for(&message);
+        let state = if to_come.skipped {
+            State::Skipped
+        } else {
+            State::Projected
+        };
+        v1::Notification {
+            round,
+            kind: to_come.kind.into(),
+            channel: channel.into(),
+            channel_reason: reason.into(),
+            due_time: Some(timestamp(to_come.due_at)),
+            state: state.into(),
+            cause: if to_come.skipped { AFTER_PERIOD } else { "" }.into(),
+            ..Default::default()
+        }
+    }
+}
+
+/// The message as its consumer gets it, but for the times of the stream.
+pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::DueNotification {
+    let message = request.message(index);
+    let patient = request.patient();
+    let form = &request.form;
+    let invitation = request.invitation.as_ref().expect("it has messages");
+    let handed_over = invitation
+        .messages
+        .iter()
+        .filter(|it| it.round == message.round);
+    let earlier = handed_over.filter_map(|it| it.sent_at).max();
+    v1::DueNotification {
+        notification: Some(request.show_message(message, now)),
+        lease_token: message.tokens.last().cloned().unwrap_or_default(),
+        lease_expire_time: message.lease_ends_at().map(timestamp),
+        possible_repeat: message.possible_repeat,
+        booking_request: form.name.clone(),
+        care_unit: request.unit.clone(),
+        personal_id: patient.personal_id.clone(),
+        personal_id_type: patient.personal_id_type,
+        protection: patient.protection,
+        language: patient.preferred_language.clone(),
+        visit_kind: form.visit_kind,
+        requested_period: form
+            .constraints
+            .as_ref()
+            .and_then(|it| it.requested_period.clone()),
+        previous_send_time: earlier.map(timestamp),
+        visit_type: form.visit_type.clone(),
+        purpose: form.purpose.clone(),
+        patient_instructions: form.patient_instructions.clone(),
+    }
+}

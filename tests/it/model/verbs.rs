@@ -1,0 +1,475 @@
+//! What each call does to one request, in the order of its checks: today, etag, state, rules.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::{Origin, State};
+use care_invitation::contract::v1::change_booking_request_request::OnChange;
+use care_invitation::contract::v1::notification::State as MessageState;
+use care_invitation::contract::v1::record_patient_contact_request::Outcome;
+use care_invitation::contract::v1::{
+    Action, BookingSource, CancelReason, Channel, ChannelReason, HoldReason, NotificationKind,
+};
+use tonic::Code;
+
+use super::calendar::{Instant, date, fortnight_after, local_date, plus};
+use super::message::{Invitation, KINDS, Message};
+use super::request::{Entry, Request};
+use super::rules::{Refusal, broken_by, check_today};
+
+type Decision = Result<(), Refusal>;
+
+/// Days that the patient is waited for who says that they will book.
+const WAIT_DAYS: u64 = 14;
+
+impl Request {
+    pub fn change_to_invitation(
+        &mut self,
+        call: &v1::ChangeToInvitationRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        self.check_invitable_today(call, now)?;
+        check_etag(current)?;
+        let contact = self
+            .invitation
+            .as_ref()
+            .is_some_and(Invitation::held_by_contact);
+        match self.shown(now) {
+            State::Cancelled | State::Unspecified => return Err(Refusal::state(self, now)),
+            State::Invited if !contact => return Err(Refusal::precondition("ALREADY_INVITATION")),
+            State::Invited
+            | State::Requested
+            | State::Booked
+            | State::Declined
+            | State::NoResponse
+            | State::Expired => {}
+        }
+        if self.referral_id().is_empty() && call.referral_id.is_empty() {
+            return Err(Refusal::precondition("REFERRAL_REQUIRED"));
+        }
+        if call.constraints.is_none() && self.has_expired(now) {
+            return Err(Refusal::precondition("PERIOD_PASSED"));
+        }
+        if let Some(Origin::PreviousVisit(visit)) = &mut self.form.origin
+            && visit.referral_id.is_empty()
+        {
+            visit.referral_id.clone_from(&call.referral_id);
+        }
+        if call.constraints.is_some() {
+            self.form.constraints.clone_from(&call.constraints);
+        }
+        let ended = self.begin_round(now);
+        self.note_ending("CHANGE_TO_INVITATION", &ended, now);
+        Ok(())
+    }
+
+    fn check_invitable_today(
+        &self,
+        call: &v1::ChangeToInvitationRequest,
+        now: Instant,
+    ) -> Decision {
+        let mut faults = vec![];
+        let named = self.referral_id();
+        if !call.referral_id.is_empty() && !named.is_empty() && call.referral_id != named {
+            faults.push("referral_id".to_owned());
+        }
+        match &call.constraints {
+            Some(constraints) => {
+                let kept = self.period().map(|(first, _)| first);
+                let checked = check_today(constraints, kept, local_date(now), "constraints");
+                faults.extend(checked.err().into_iter().flat_map(|it| it.details));
+            }
+            None if self.form.constraints.is_none() => faults.push("constraints".to_owned()),
+            None => {}
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::fields(faults))
+        }
+    }
+
+    /// Ends what is pending and plans a first message. Says which messages it ended.
+    pub fn begin_round(&mut self, now: Instant) -> Vec<usize> {
+        self.state = State::Invited;
+        self.form.summons = true;
+        self.form.invitation = true;
+        self.form.booking = None;
+        let due_at = self.first_due_at(now);
+        let protected = self.is_protected();
+        let invitation = self.invitation.get_or_insert_with(|| Invitation {
+            round: 0,
+            invited_at: now,
+            messages: vec![],
+            hold: HoldReason::Unspecified,
+            wait_until: None,
+            fixed: None,
+            inbox_failed: false,
+        });
+        let held = protected || (false && invitation.hold == HoldReason::ProtectedIdentity); // BUG3
+        let ended = invitation.end("NEW_ROUND");
+        invitation.round += 1;
+        invitation.invited_at = now;
+        invitation.fixed = None;
+        invitation.inbox_failed = false;
+        if held {
+            invitation.hold = HoldReason::ProtectedIdentity;
+        }
+        let first = Message::planned(invitation.round, NotificationKind::Invitation, due_at);
+        invitation.messages.push(first);
+        ended
+    }
+
+    pub fn change(
+        &mut self,
+        call: &v1::ChangeBookingRequestRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        let mut changed = self.form.clone();
+        let paths = &call.update_mask.as_ref().expect("given").paths;
+        for path in paths {
+            overwrite(
+                &mut changed,
+                call.booking_request.as_ref().expect("given"),
+                path,
+            );
+        }
+        if paths.iter().any(|it| it.starts_with("constraints")) {
+            let at = "booking_request.constraints";
+            let kept = self.period().map(|(first, _)| first);
+            let Some(constraints) = &changed.constraints else {
+                return Err(Refusal::field(at));
+            };
+            check_today(constraints, kept, local_date(now), at)?;
+        }
+        check_etag(current)?;
+        if !self.allows(Action::Change, now) {
+            return Err(Refusal::state(self, now));
+        }
+        let before = self.period();
+        self.form = changed;
+        let mut ended = vec![];
+        if self.state == State::Invited {
+            ended = self.replan(before, call.on_change(), now);
+        }
+        self.note_ending("CHANGE_BOOKING_REQUEST", &ended, now);
+        Ok(())
+    }
+
+    fn replan(
+        &mut self,
+        before: Option<(chrono::NaiveDate, chrono::NaiveDate)>,
+        on_change: OnChange,
+        now: Instant,
+    ) -> Vec<usize> {
+        let (old, new) = (before.expect("invited"), self.period().expect("invited"));
+        let first_due_at = self.first_due_at(now);
+        let invitation = self.invitation.as_mut().expect("invited");
+        for message in &mut invitation.messages {
+            message.outdated |= !message.tokens.is_empty();
+            message.take_back();
+        }
+        if old == new {
+            return vec![];
+        }
+        let share = old.0 <= new.1 && new.0 <= old.1;
+        let restart = match on_change {
+            OnChange::Unspecified => !share,
+            OnChange::Keep => false,
+            OnChange::Restart => true,
+        };
+        if invitation.is_under_way() {
+            return if restart {
+                self.begin_round(now)
+            } else {
+                vec![]
+            };
+        }
+        let round = invitation.round;
+        let waiting = invitation.messages.iter_mut();
+        for first in waiting.filter(|it| it.round == round && it.is_waiting()) {
+            first.due_at = first_due_at;
+            first.claimable_at = first_due_at;
+        }
+        vec![]
+    }
+
+    /// Plans the message after the last hand-over of the round.
+    pub fn plan_next(&mut self) {
+        let Some(invitation) = &self.invitation else {
+            return;
+        };
+        if self.state != State::Invited || KINDS.iter().any(|it| invitation.pending(*it).is_some())
+        {
+            return;
+        }
+        let hand_overs = KINDS.map(|kind| (kind, invitation.hand_over(kind)));
+        let mut steps = hand_overs.windows(2);
+        let next = steps.find_map(|step| match step {
+            [(_, Some(handed_over_at)), (next, None)] => Some((*next, *handed_over_at)),
+            _ => None,
+        });
+        let Some((kind, handed_over_at)) = next else {
+            return;
+        };
+        let due_at = fortnight_after(handed_over_at);
+        let message = Message::planned(invitation.round, kind, due_at);
+        let invitation = self.invitation.as_mut().expect("seen above");
+        invitation.messages.push(message);
+    }
+
+    pub fn record_booking(
+        &mut self,
+        call: &v1::RecordBookingRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        let booking = call.booking.as_ref().expect("given");
+        check_etag(current)?;
+        let by_patient = booking.source() == BookingSource::Patient;
+        let open_to_patient = matches!(
+            self.shown(now),
+            State::Invited | State::NoResponse | State::Booked
+        );
+        if self.state == State::Cancelled || (by_patient && !open_to_patient) {
+            return Err(Refusal::state(self, now));
+        }
+        if let Some(present) = &self.form.booking {
+            if present.booking_id != booking.booking_id {
+                let refusal = Refusal::new(Code::AlreadyExists, "ALREADY_BOOKED");
+                return Err(refusal.with("booking_id", &present.booking_id));
+            }
+            if present == booking {
+                return Ok(());
+            }
+        }
+        let overridden = !by_patient && !booking.override_reason.is_empty();
+        let broken = broken_by(self.form.constraints.as_ref(), booking, now);
+        if let Some(verdict) = broken.filter(|_| !overridden) {
+            let verdict = verdict.as_str_name().trim_start_matches("SLOT_VERDICT_");
+            return Err(Refusal::precondition("OUTSIDE_CONSTRAINTS").with("verdict", verdict));
+        }
+        self.state = State::Booked;
+        self.form.booking = Some(booking.clone());
+        let ended = self.end_invitation("BOOKED");
+        self.note_ending("RECORD_BOOKING", &ended, now);
+        Ok(())
+    }
+
+    pub fn record_contact(
+        &mut self,
+        call: &v1::RecordPatientContactRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        let today = local_date(now);
+        let given = (!call.wait_until_date.is_empty()).then(|| date(&call.wait_until_date));
+        if given.is_some_and(|day| day < today) {
+            return Err(Refusal::field("wait_until_date"));
+        }
+        check_etag(current)?;
+        if !self.allows(Action::RecordPatientContact, now) {
+            return Err(Refusal::state(self, now));
+        }
+        let invitation = self.invitation.as_mut().expect("invited");
+        let mut ended = vec![];
+        match call.outcome() {
+            Outcome::Declined => {
+                self.state = State::Declined;
+                ended = self.end_invitation("DECLINED");
+            }
+            Outcome::WillBook => {
+                invitation.hold(HoldReason::WillBook);
+                if invitation.hold == HoldReason::WillBook {
+                    invitation.wait_until = Some(given.unwrap_or(plus(today, WAIT_DAYS)));
+                }
+            }
+            Outcome::NoSuitableTime => invitation.hold(HoldReason::NoSuitableTime),
+            Outcome::CallBack => invitation.hold(HoldReason::CallBack),
+            Outcome::Unspecified => unreachable!("the walk gives an outcome"),
+        }
+        self.note_ending("RECORD_PATIENT_CONTACT", &ended, now);
+        Ok(())
+    }
+
+    pub fn cancel(
+        &mut self,
+        call: &v1::CancelBookingRequestRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        check_etag(current)?;
+        let died = call.reason() == CancelReason::PatientDeceased;
+        if self.state == State::Cancelled && !died {
+            return Err(Refusal::state(self, now));
+        }
+        let ended = self.close(call.reason(), "CANCELLED", now);
+        self.note_ending("CANCEL_BOOKING_REQUEST", &ended, now);
+        Ok(())
+    }
+
+    /// Cancels the request, and withdraws the invitation from a patient who has had it.
+    pub fn close(&mut self, reason: CancelReason, cause: &str, now: Instant) -> Vec<usize> {
+        let silent = [CancelReason::PatientRequest, CancelReason::PatientDeceased];
+        let invited = matches!(self.shown(now), State::Invited | State::NoResponse);
+        self.to_withdraw = invited && !silent.contains(&reason);
+        self.state = State::Cancelled;
+        self.cancel_reason = reason;
+        let ended = self.end_invitation(cause);
+        self.withdraw(now);
+        ended
+    }
+
+    /// Plans the withdrawal, once, by the channel last used.
+    pub fn withdraw(&mut self, now: Instant) {
+        let Some(invitation) = &mut self.invitation else {
+            return;
+        };
+        let has_one = invitation.messages.iter().any(Message::is_withdrawal);
+        let Some(last) = invitation
+            .last_used()
+            .filter(|_| self.to_withdraw && !has_one)
+        else {
+            return;
+        };
+        let mut message = Message::planned(invitation.round, NotificationKind::Withdrawal, now);
+        message.pinned = true;
+        message.channel = last.channel;
+        message.channel_reason = last.channel_reason;
+        invitation.messages.push(message);
+    }
+
+    fn end_invitation(&mut self, cause: &str) -> Vec<usize> {
+        let invitation = self.invitation.as_mut();
+        invitation.map(|it| it.end(cause)).unwrap_or_default()
+    }
+
+    pub fn release_hold(
+        &mut self,
+        call: &v1::ReleaseHoldRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        check_etag(current)?;
+        if !self.allows(Action::ReleaseHold, now) {
+            return Err(Refusal::state(self, now));
+        }
+        let invitation = self.invitation.as_mut().expect("held");
+        invitation.lift();
+        if call.channel() != Channel::Unspecified {
+            invitation.fixed = Some(call.channel());
+        }
+        for message in &mut invitation.messages {
+            if message.is_waiting() {
+                message.state = MessageState::Scheduled;
+                message.claimable_at = message.due_at;
+                message.lapses = 0;
+                message.cause.clear();
+                if call.channel() != Channel::Unspecified && message.pinned {
+                    message.channel = call.channel();
+                    message.channel_reason = ChannelReason::Staff;
+                }
+            }
+        }
+        self.note("RELEASE_HOLD", now);
+        Ok(())
+    }
+
+    /// Whether anything changed.
+    pub fn update_patient(&mut self, call: &v1::UpdatePatientRequest, now: Instant) -> bool {
+        if call.deceased {
+            return self.stop_for_death(now);
+        }
+        if !self.is_open() {
+            return false;
+        }
+        let given = call.patient.as_ref().expect("given");
+        let before = self.patient().clone();
+        let patient = self.form.patient.as_mut().expect("every request has one");
+        for path in call.update_mask.iter().flat_map(|it| &it.paths) {
+            match path.as_str() {
+                "protection" => patient.protection = given.protection,
+                "digital_reach" => patient.digital_reach = given.digital_reach,
+                "preferred_language" => {
+                    patient
+                        .preferred_language
+                        .clone_from(&given.preferred_language);
+                }
+                other => unreachable!("the walk names no {other}"),
+            }
+        }
+        let newly = patient.protection != before.protection && self.is_protected();
+        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly) {
+            invitation.hold(HoldReason::ProtectedIdentity);
+        }
+        let changed = *self.patient() != before;
+        if changed {
+            self.note("UPDATE_PATIENT", now);
+        }
+        changed
+    }
+
+    /// Cancels what is open, and stops the withdrawal of what is cancelled already.
+    fn stop_for_death(&mut self, now: Instant) -> bool {
+        if !self.is_open() && !self.may_yet_withdraw() {
+            return false;
+        }
+        let ended = self.close(CancelReason::PatientDeceased, "PATIENT_DECEASED", now);
+        self.note_ending("UPDATE_PATIENT", &ended, now);
+        true
+    }
+
+    /// A withdrawal waits, or would be sent if a message turned out to have left.
+    fn may_yet_withdraw(&self) -> bool {
+        let waits = |it: &&Message| it.is_waiting() || it.state == MessageState::Leased;
+        let withdrawal = self.messages().iter().find(|it| it.is_withdrawal());
+        let leased = self.messages().iter().any(|it| !it.tokens.is_empty());
+        let to_come = self.to_withdraw && withdrawal.is_none() && (leased || true); // BUG1
+        self.state == State::Cancelled && (to_come || withdrawal.as_ref().is_some_and(waits))
+    }
+
+    /// Something happened that gives a new etag.
+    pub fn note(&mut self, action: &str, now: Instant) {
+        self.note_message(action, None, now);
+    }
+
+    /// Likewise, and these messages ended by it.
+    fn note_ending(&mut self, action: &str, ended: &[usize], now: Instant) {
+        self.note(action, now);
+        for message in ended {
+            self.note_message("NOTIFICATION_CANCELLED", Some(*message), now);
+        }
+    }
+
+    pub fn note_message(&mut self, action: &str, message: Option<usize>, now: Instant) {
+        self.version += 1;
+        self.changed_at = now;
+        self.history.push(Entry {
+            action: action.into(),
+            message,
+            state: self.shown(now),
+        });
+    }
+}
+
+fn check_etag(current: bool) -> Decision {
+    if current {
+        Ok(())
+    } else {
+        Err(Refusal::new(Code::Aborted, "ETAG_MISMATCH"))
+    }
+}
+
+/// Takes over what the mask names.
+fn overwrite(form: &mut v1::BookingRequest, given: &v1::BookingRequest, path: &str) {
+    let new = given.constraints.clone().unwrap_or_default();
+    match (path, &mut form.constraints) {
+        ("constraints", _) => form.constraints.clone_from(&given.constraints),
+        ("purpose", _) => form.purpose.clone_from(&given.purpose),
+        ("internal_comment", _) => form.internal_comment.clone_from(&given.internal_comment),
+        ("priority", _) => form.priority = given.priority,
+        ("constraints.requested_period", Some(it)) => it.requested_period = new.requested_period,
+        ("constraints.weekdays", Some(it)) => it.weekdays = new.weekdays,
+        (other, _) => unreachable!("the walk names no {other}"),
+    }
+}

@@ -1,0 +1,357 @@
+//! One walk: the same steps on a running service and on the model, compared after each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::{Channel, Worklist};
+
+use super::calendar::{from_timestamp, timestamp};
+use super::call::{self, Call};
+use super::compare::{self, holds, same, same_request};
+use super::op::{Op, STARTS};
+use super::oracle::{Oracle, came_to_an_end};
+use super::rules::Refusal;
+use super::service::{self, Answer, send};
+use super::world::{Reply, World};
+use crate::harness::Harness;
+use crate::make::at;
+
+/// The lists that a request may be on.
+const LISTS: [Worklist; 7] = [
+    Worklist::BookingRequests,
+    Worklist::CareInvitations,
+    Worklist::FollowUp,
+    Worklist::ManualHandling,
+    Worklist::SlotIssues,
+    Worklist::Declined,
+    Worklist::GuaranteeAtRisk,
+];
+/// Steps from one look at the lists to the next.
+const LISTS_EVERY: usize = 10;
+/// Moves of the clock in which everything that is left must come to its end.
+const MOVES_MAX: usize = 60;
+
+pub struct Walk {
+    harness: Harness,
+    world: World,
+    oracle: Oracle,
+    /// The requests as the model showed them after the latest step.
+    shown: Vec<v1::BookingRequest>,
+    /// The calls so far, for whoever reads the failure.
+    transcript: Vec<String>,
+    /// How often each call was answered how.
+    answers: Answers,
+}
+
+/// What was answered to what, and how often.
+pub type Answers = BTreeMap<String, usize>;
+
+/// Takes the steps; a failure says what differed, after the calls that led there.
+pub async fn walk(start: usize, ops: &[Op]) -> Result<Answers, String> {
+    let mut walk = Walk::begin(STARTS[start % STARTS.len()]).await;
+    let walked = walk.steps(ops).await;
+    walk.harness.shutdown.cancel();
+    let steps = walk.transcript.len();
+    let Walk {
+        harness,
+        transcript,
+        answers,
+        ..
+    } = walk;
+    let server = harness.server;
+    drop(harness.channel);
+    server.await.expect("served to the end");
+    walked.map(|()| answers).map_err(|failure| {
+        let calls = transcript.join("\n");
+        format!("{calls}\n\nAFTER {steps} CALLS: {failure}")
+    })
+}
+
+impl Walk {
+    async fn begin(start: &str) -> Self {
+        Self {
+            harness: Harness::start(start).await,
+            world: World::new(at(start)),
+            oracle: Oracle::default(),
+            shown: vec![],
+            transcript: vec![],
+            answers: Answers::new(),
+        }
+    }
+
+    async fn steps(&mut self, ops: &[Op]) -> Result<(), String> {
+        for (nth, op) in ops.iter().enumerate() {
+            if let Some(call) = call::call(op, &self.world) {
+                self.step(call).await?;
+            }
+            if nth % LISTS_EVERY == 0 {
+                self.check_lists().await?;
+            }
+        }
+        self.check_histories().await?;
+        self.settle().await?;
+        self.check_lists().await
+    }
+
+    async fn step(&mut self, call: Call) -> Result<(), String> {
+        self.transcript.push(format!("{} {call:?}", self.world.now));
+        if let Call::Create(call) = &call {
+            let form = call.booking_request.as_ref().expect("given");
+            self.transcript
+                .push(format!("    {}", compare::request(form).join(" | ")));
+        }
+        self.warn_oracle(&call);
+        let actual = send(&self.harness, &call).await;
+        self.count(&call, &actual);
+        let before = self.world.requests.len();
+        let expected = self.world.apply(&call);
+        let expected = match (expected, &actual) {
+            (Ok(expected), Ok(_)) => expected,
+            (Err(expected), Err(actual)) => return same("the refusal", &expected, actual),
+            (expected, actual) => {
+                return Err(format!("model: {expected:?}\nservice: {actual:?}"));
+            }
+        };
+        if self.world.requests.len() > before
+            && let Ok(Answer::Request(created)) = &actual
+        {
+            self.world.requests[before]
+                .form
+                .name
+                .clone_from(&created.name);
+        }
+        let actual = actual.expect("seen above");
+        if let (Call::Lease(call), Answer::Due(due)) = (&call, &actual) {
+            self.world.take_leases(call, due)?;
+        }
+        self.check_requests().await?;
+        self.check_reply(&expected, &actual)?;
+        self.tell_oracle(&call, &actual).await?;
+        if is_write(&call) {
+            self.world.writes.push(call);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, call: &Call, answer: &Result<Answer, Refusal>) {
+        let call = format!("{call:?}");
+        let (call, _) = call.split_once('(').unwrap_or((&call, ""));
+        let answer = match answer {
+            Ok(_) => "OK",
+            Err(refusal) => refusal.reason.as_str(),
+        };
+        *self.answers.entry(format!("{call} {answer}")).or_default() += 1;
+    }
+
+    /// The requests that the model has changed are as it has them, and so is one of the others, in
+    /// turn. Names and etags are learned on the way.
+    async fn check_requests(&mut self) -> Result<(), String> {
+        let requests = self.world.requests.iter();
+        let expected: Vec<_> = requests.map(|it| it.show(self.world.now)).collect();
+        let turn = self.transcript.len() % expected.len().max(1);
+        for (index, expected) in expected.iter().enumerate() {
+            let changed = self.shown.get(index) != Some(expected);
+            if changed || index == turn || self.world.requests[index].is_unseen() {
+                let actual = self.get(index).await?;
+                self.check_request(index, actual)?;
+            }
+        }
+        let requests = self.world.requests.iter();
+        self.shown = requests.map(|it| it.show(self.world.now)).collect();
+        Ok(())
+    }
+
+    async fn get(&self, index: usize) -> Result<v1::BookingRequest, String> {
+        let name = &self.world.requests[index].form.name;
+        let actual = self.harness.get(name).await;
+        actual.map_err(|status| format!("{name} is gone: {status}"))
+    }
+
+    fn check_request(
+        &mut self,
+        index: usize,
+        mut actual: v1::BookingRequest,
+    ) -> Result<(), String> {
+        let now = self.world.now;
+        self.world.requests[index].learn(&actual)?;
+        self.oracle.saw(&actual)?;
+        actual.etag.clear();
+        let expected = self.world.requests[index].show(now);
+        same_request(&format!("request {index}"), &expected, &actual)
+    }
+
+    fn check_reply(&mut self, expected: &Reply, actual: &Answer) -> Result<(), String> {
+        let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+        match (expected, actual) {
+            (Reply::Request(index), Answer::Request(request)) => {
+                self.check_request(*index, request.as_ref().clone())
+            }
+            (Reply::Requests(expected), Answer::Names(actual)) => {
+                let name = |it: &usize| self.world.requests[*it].form.name.clone();
+                same(
+                    "the names",
+                    &expected.iter().map(name).collect(),
+                    &set(actual),
+                )
+            }
+            (
+                Reply::Authorized {
+                    authorized,
+                    refused,
+                    expires_at,
+                },
+                Answer::Authorized(actual),
+            ) => {
+                same("what is authorized", authorized, &set(&actual.authorized))?;
+                same("what is refused", refused, &set(&actual.refused))?;
+                same("the leave", &expires_at.map(timestamp), &actual.expire_time)
+            }
+            (Reply::Lost(expected), Answer::Lost(actual)) => {
+                same("what is lost", expected, &set(actual))
+            }
+            (Reply::FollowUp(expected), Answer::FollowUp(actual)) => {
+                let show = |(at, nth): (usize, usize)| {
+                    let request = &self.world.requests[at];
+                    request.show_message(request.message(nth), self.world.now)
+                };
+                same("what follows", &expected.map(show), actual)
+            }
+            (Reply::Nothing, Answer::Nothing | Answer::Due(_)) => Ok(()),
+            (expected, actual) => Err(format!("model: {expected:?}\nservice: {actual:?}")),
+        }
+    }
+
+    fn warn_oracle(&mut self, call: &Call) {
+        let Call::Acknowledge(call) = call else {
+            return;
+        };
+        let sent = v1::acknowledgement::Outcome::Sent;
+        for answer in call
+            .acknowledgements
+            .iter()
+            .filter(|it| it.outcome() == sent)
+        {
+            let lease = answer.lease.as_ref().expect("given");
+            self.oracle.reports_sent(&lease.name);
+        }
+    }
+
+    async fn tell_oracle(&mut self, call: &Call, actual: &Answer) -> Result<(), String> {
+        match (call, actual) {
+            (Call::Contact(call), _) => self.oracle.contacted(call),
+            (Call::Release(call), _) => self.oracle.released(call),
+            (_, Answer::FollowUp(Some(letter))) => self.oracle.followed_by(letter),
+            (_, Answer::Due(due)) => {
+                for message in due {
+                    let index = self.world.find(&message.booking_request);
+                    let request = self.get(index.expect("seen above")).await?;
+                    self.oracle.leased(message, &request, self.world.now)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Every open request on exactly one list, in order; the counts are the lengths.
+    async fn check_lists(&self) -> Result<(), String> {
+        let units = call::units();
+        let counts = service::counts(&self.harness, units.clone()).await?;
+        for list in LISTS {
+            let query = v1::WorklistQuery {
+                worklist: list.into(),
+                care_units: units.clone(),
+                ..Default::default()
+            };
+            let actual = service::worklist(&self.harness, query).await?;
+            let names: Vec<String> = actual.iter().map(|it| it.name.clone()).collect();
+            let expected = self.world.list(list, &units);
+            let expected: Vec<String> = expected
+                .into_iter()
+                .map(|it| self.world.requests[it].form.name.clone())
+                .collect();
+            same(list.as_str_name(), &expected, &names)?;
+            for request in actual {
+                let index = self.world.find(&request.name).expect("listed");
+                let expected = self.world.requests[index].show(self.world.now);
+                let etag = request.etag.clone();
+                same_request(
+                    "the listed request",
+                    &v1::BookingRequest { etag, ..expected },
+                    &request,
+                )?;
+            }
+            let count = counts.iter().find(|it| it.worklist() == list);
+            let length = i64::try_from(names.len()).expect("short");
+            same("the count", &Some(length), &count.map(|it| it.count))?;
+        }
+        self.check_unsettled().await
+    }
+
+    async fn check_unsettled(&self) -> Result<(), String> {
+        for channel in [Channel::Unspecified, Channel::Inbox, Channel::Letter] {
+            let actual = service::unsettled(&self.harness, call::units(), channel).await?;
+            let due_at = |it: &v1::Notification| it.due_time.as_ref().map(from_timestamp);
+            holds(actual.is_sorted_by_key(due_at), || {
+                "not in order of due time".into()
+            })?;
+            let mut expected = self.world.unsettled(channel);
+            let mut actual = actual;
+            expected.sort_by(|one, other| one.name.cmp(&other.name));
+            actual.sort_by(|one, other| one.name.cmp(&other.name));
+            same("the messages", &expected, &actual)?;
+        }
+        Ok(())
+    }
+
+    async fn check_histories(&self) -> Result<(), String> {
+        for request in &self.world.requests {
+            let actual = service::history(&self.harness, &request.form.name).await?;
+            let actual: Vec<_> = actual
+                .into_iter()
+                .map(|it| (it.action.clone(), it.notification.clone(), it.state()))
+                .collect();
+            let named = |index: usize| request.message(index).name.clone();
+            let expected = request.history.iter().map(|it| {
+                let message = it.message.and_then(named).unwrap_or_default();
+                (it.action.clone(), message, it.state)
+            });
+            same("the history", &expected.collect::<Vec<_>>(), &actual)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, handing over what falls due, until nothing more can happen.
+    async fn settle(&mut self) -> Result<(), String> {
+        for _ in 0..MOVES_MAX {
+            let outcome = v1::acknowledgement::Outcome::Sent;
+            for op in [Op::LeaseAll, Op::AcknowledgeAll { outcome }] {
+                if let Some(call) = call::call(&op, &self.world) {
+                    self.step(call).await?;
+                }
+            }
+            let Some(next) = self.world.next_due() else {
+                break;
+            };
+            self.step(Call::Advance(next)).await?;
+        }
+        for index in 0..self.world.requests.len() {
+            came_to_an_end(&self.get(index).await?)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_write(call: &Call) -> bool {
+    matches!(
+        call,
+        Call::Create(_)
+            | Call::Invite(_)
+            | Call::Change(_)
+            | Call::Book(_)
+            | Call::Contact(_)
+            | Call::Cancel(_)
+            | Call::Release(_)
+            | Call::Patient(_)
+    )
+}

@@ -1,0 +1,534 @@
+//! The plain model of the whole service: its clock, its requests, the calls that it remembers.
+//!
+//! Written from DOMAIN.md and the comments of the contract; it never looks at the code.
+
+use std::collections::{BTreeSet, HashMap};
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::{Action, CancelReason, Channel, Worklist};
+use chrono::TimeDelta;
+use tonic::Code;
+
+use super::calendar::{Instant, end_of, local_date};
+use super::call::Call;
+use super::message::Message;
+use super::op::Aim;
+use super::request::{Request, same_person};
+use super::rules::{Refusal, check_shape, check_today};
+use super::show::due_notification;
+
+pub struct World {
+    pub now: Instant,
+    pub requests: Vec<Request>,
+    /// Writes so far, to be made once more.
+    pub writes: Vec<Call>,
+    /// By care unit and request id.
+    remembered: HashMap<(String, String), (Call, Reply)>,
+}
+
+/// What a call answers, in the model's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    Nothing,
+    /// The request, as it stands.
+    Request(usize),
+    /// The names of these requests.
+    Requests(BTreeSet<usize>),
+    Authorized {
+        authorized: BTreeSet<String>,
+        refused: BTreeSet<String>,
+        expires_at: Option<Instant>,
+    },
+    Lost(BTreeSet<String>),
+    FollowUp(Option<(usize, usize)>),
+}
+
+impl World {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            now,
+            requests: vec![],
+            writes: vec![],
+            remembered: HashMap::new(),
+        }
+    }
+
+    /// Makes a call. Leases are taken over from what the service gave: see [`Self::take_leases`].
+    pub fn apply(&mut self, call: &Call) -> Result<Reply, Refusal> {
+        let reply = self.answer(call);
+        self.requests.iter_mut().for_each(Request::choose_channels);
+        reply
+    }
+
+    fn answer(&mut self, call: &Call) -> Result<Reply, Refusal> {
+        match call {
+            Call::Advance(to) => {
+                self.now = *to;
+                Ok(Reply::Nothing)
+            }
+            Call::Get(call) => self.find(&call.name).map(Reply::Request),
+            Call::Authorize(call) => Ok(self.authorize(call)),
+            Call::Acknowledge(call) => Ok(self.acknowledge(call)),
+            Call::Report(call) => self.report(call),
+            Call::Lease(_) => Ok(Reply::Nothing),
+            write => self.write(write),
+        }
+    }
+
+    /// A write, which is remembered by its request id when it succeeds.
+    fn write(&mut self, call: &Call) -> Result<Reply, Refusal> {
+        call_shape(call)?;
+        let key = key(call);
+        if let Some((earlier, reply)) = self.remembered.get(&key) {
+            return if earlier == call {
+                Ok(reply.clone())
+            } else {
+                let code = Code::InvalidArgument;
+                Err(Refusal::new(code, "REQUEST_ID_REUSED"))
+            };
+        }
+        let unchanged = self.versions();
+        let reply = match call {
+            Call::Create(call) => self.create(call),
+            Call::Patient(call) => Ok(self.update_patient(call)),
+            _ => self.change_one(call),
+        }?;
+        let idle = matches!(call, Call::Book(_)) && self.versions() == unchanged;
+        if !idle {
+            self.remembered.insert(key, (call.clone(), reply.clone()));
+        }
+        Ok(reply)
+    }
+
+    fn versions(&self) -> Vec<u32> {
+        self.requests.iter().map(|it| it.version).collect()
+    }
+
+    fn create(&mut self, call: &v1::CreateBookingRequestRequest) -> Result<Reply, Refusal> {
+        let form = call.booking_request.clone().expect("given");
+        if let Some(constraints) = &form.constraints {
+            let at = "booking_request.constraints";
+            check_today(constraints, None, local_date(self.now), at)?;
+        }
+        let booked = form.booking.is_some();
+        let mut request = Request {
+            unit: call.parent.clone(),
+            state: if booked {
+                State::Booked
+            } else {
+                State::Requested
+            },
+            exempt: call.allow_duplicate,
+            invitation: None,
+            cancel_reason: CancelReason::Unspecified,
+            to_withdraw: false,
+            created_at: self.now,
+            changed_at: self.now,
+            version: 0,
+            seen_version: 0,
+            etags: vec![],
+            history: vec![],
+            form,
+        };
+        if request.form.invitation {
+            if request.referral_id().is_empty() {
+                return Err(Refusal::precondition("REFERRAL_REQUIRED"));
+            }
+            request.begin_round(self.now);
+        }
+        self.check_duplicate(&request)?;
+        request.note("CREATE_BOOKING_REQUEST", self.now);
+        self.requests.push(request);
+        Ok(Reply::Request(self.requests.len() - 1))
+    }
+
+    fn check_duplicate(&self, request: &Request) -> Result<(), Refusal> {
+        let other = |it: &&Request| {
+            it.is_open() && it.is_like(request) && it.form.name != request.form.name
+        };
+        if request.exempt || !request.is_open() || !self.requests.iter().any(|it| other(&it)) {
+            return Ok(());
+        }
+        Err(Refusal::new(Code::AlreadyExists, "DUPLICATE_REQUEST"))
+    }
+
+    fn change_one(&mut self, call: &Call) -> Result<Reply, Refusal> {
+        let (name, etag) = address(call);
+        let index = self.find(name)?;
+        let mut request = self.requests[index].clone();
+        let current = etag.is_empty() || request.etags.last().is_some_and(|it| it == etag);
+        let was_open = request.is_open();
+        let now = self.now;
+        match call {
+            Call::Invite(call) => request.change_to_invitation(call, now, current),
+            Call::Change(call) => request.change(call, now, current),
+            Call::Book(call) => request.record_booking(call, now, current),
+            Call::Contact(call) => request.record_contact(call, now, current),
+            Call::Cancel(call) => request.cancel(call, now, current),
+            Call::Release(call) => request.release_hold(call, now, current),
+            other => unreachable!("{other:?} is not about one request"),
+        }?;
+        if !was_open {
+            self.check_duplicate(&request)?;
+        }
+        self.requests[index] = request;
+        Ok(Reply::Request(index))
+    }
+
+    fn update_patient(&mut self, call: &v1::UpdatePatientRequest) -> Reply {
+        let patient = call.patient.as_ref().expect("given");
+        let everywhere = call.parent == "careUnits/-";
+        let mut changed = BTreeSet::new();
+        for (index, request) in self.requests.iter_mut().enumerate() {
+            let here = everywhere || request.unit == call.parent;
+            let theirs = here && same_person(request.patient(), patient);
+            if theirs && request.update_patient(call, self.now) {
+                changed.insert(index);
+            }
+        }
+        Reply::Requests(changed)
+    }
+
+    pub fn find(&self, name: &str) -> Result<usize, Refusal> {
+        let found = self.requests.iter().position(|it| it.form.name == name);
+        found.ok_or_else(Refusal::not_found)
+    }
+
+    /// The request that a step means.
+    pub fn request(&self, at: Aim, action: Action) -> Option<&Request> {
+        let fits = |it: &&Request| it.allows(action, self.now);
+        let fit = || self.requests.iter().filter(fits).collect::<Vec<_>>();
+        match at {
+            Aim::Fit(nth) => nth_of(&fit(), nth).copied(),
+            Aim::Any(nth) => nth_of(&self.requests, nth),
+        }
+    }
+
+    fn find_message(&self, name: &str) -> Option<(usize, usize)> {
+        let named = |it: &Message| it.name.as_deref() == Some(name);
+        self.requests.iter().enumerate().find_map(|(at, request)| {
+            let message = request.messages().iter().position(named);
+            message.map(|message| (at, message))
+        })
+    }
+
+    fn each_message(&self) -> impl Iterator<Item = (&Request, &Message)> {
+        let requests = self.requests.iter();
+        requests.flat_map(|it| it.messages().iter().map(move |message| (it, message)))
+    }
+
+    /// The message that a step means: one that was sent, or any.
+    pub fn message_name(&self, at: Aim) -> Option<String> {
+        let named = |(_, message): (&Request, &Message)| message.name.clone();
+        let sent = self.each_message().filter(|(_, it)| it.sent_at.is_some());
+        match at {
+            Aim::Fit(nth) => nth_of(&sent.filter_map(named).collect::<Vec<_>>(), nth).cloned(),
+            Aim::Any(nth) => {
+                let names: Vec<_> = self.each_message().filter_map(named).collect();
+                nth_of(&names, nth).cloned()
+            }
+        }
+    }
+
+    /// When a message that nobody has answered for may be leased again.
+    pub fn next_lapse(&self) -> Option<Instant> {
+        let out = self.each_message().filter(|(_, it)| it.is_out());
+        out.map(|(_, it)| it.claimable_at)
+            .min()
+            .filter(|at| *at >= self.now)
+    }
+
+    fn leases(&self, of: impl Fn(&Message) -> Option<String>) -> Vec<v1::Lease> {
+        let lease = |(_, message): (&Request, &Message)| {
+            Some(v1::Lease {
+                name: message.name.clone()?,
+                lease_token: of(message)?,
+            })
+        };
+        self.each_message().filter_map(lease).collect()
+    }
+
+    /// Newest leases of the messages that a consumer has.
+    pub fn out(&self) -> Vec<v1::Lease> {
+        self.leases(|it| it.tokens.last().filter(|_| it.is_out()).cloned())
+    }
+
+    pub fn leased_once(&self) -> Vec<v1::Lease> {
+        self.leases(|it| it.tokens.last().cloned())
+    }
+
+    pub fn stale(&self) -> Vec<v1::Lease> {
+        self.leases(|it| it.tokens.first().filter(|_| it.tokens.len() > 1).cloned())
+    }
+
+    fn claimable(&self, channels: &[i32]) -> Vec<(usize, usize)> {
+        let mut claimable = vec![];
+        for (at, request) in self.requests.iter().enumerate() {
+            for (nth, message) in request.messages().iter().enumerate() {
+                let channel = i32::from(request.channel_for(message).0);
+                let served = channels.is_empty() || channels.contains(&channel);
+                if served && request.may_lease(message, self.now) {
+                    claimable.push((at, nth));
+                }
+            }
+        }
+        claimable
+    }
+
+    /// BUG4
+    pub fn bug4(&self) -> bool {
+        self.each_message()
+            .any(|(it, message)| message.is_out() && it.channel_for(message).0 != message.channel)
+    }
+
+    /// Whether a lease now would be given.
+    pub fn has_due(&self) -> bool {
+        !self.claimable(&[]).is_empty()
+    }
+
+    /// When a message falls due next, or the period of one that waits is over.
+    pub fn next_due(&self) -> Option<Instant> {
+        let waits = |(request, message): &(&Request, &Message)| {
+            message.is_out() || (message.is_waiting() && request.wants(message, self.now))
+        };
+        let waiting = self.each_message().filter(waits);
+        let ends = waiting
+            .flat_map(|(request, message)| [Some(message.claimable_at), request.expires_at()]);
+        ends.flatten().filter(|at| *at > self.now).min()
+    }
+
+    /// Whether a lease now would set a message aside.
+    pub fn has_worn_out(&self) -> bool {
+        let worn_out = |(at, nth): &(usize, usize)| self.requests[*at].message(*nth).is_worn_out();
+        self.claimable(&[]).iter().any(worn_out)
+    }
+
+    /// Takes over what the service has leased, when it may have leased it.
+    pub fn take_leases(
+        &mut self,
+        call: &v1::StreamDueNotificationsRequest,
+        due: &[v1::DueNotification],
+    ) -> Result<(), String> {
+        for (at, nth) in self.claimable(&call.channels) {
+            if self.requests[at].message(nth).is_worn_out() {
+                self.requests[at].wear_out(nth, self.now);
+            }
+        }
+        let claimable = self.claimable(&call.channels);
+        let most = usize::try_from(call.max_outstanding).expect("a small number");
+        if due.len() != claimable.len().min(most) {
+            return Err(format!(
+                "leased {} of {} due, {most} at most",
+                due.len(),
+                claimable.len()
+            ));
+        }
+        let seconds = call.lease_duration.expect("given").seconds;
+        for actual in due {
+            let name = &actual.notification.as_ref().expect("a message").name;
+            let found = self.find_message(name).filter(|it| claimable.contains(it));
+            let (at, nth) = found.ok_or_else(|| format!("{name} is not due"))?;
+            let request = &mut self.requests[at];
+            if !request.may_lease(request.message(nth), self.now) {
+                return Err(format!("{name} was leased twice"));
+            }
+            let duration = TimeDelta::seconds(seconds);
+            request.lease(nth, &actual.lease_token, duration, self.now);
+            let expected = due_notification(request, nth, self.now);
+            super::compare::same_due("the leased message", &expected, actual)?;
+        }
+        Ok(())
+    }
+
+    fn authorize(&mut self, call: &v1::AuthorizeDispatchRequest) -> Reply {
+        let mut authorized = BTreeSet::new();
+        let mut refused = BTreeSet::new();
+        let mut ends = vec![];
+        for lease in &call.leases {
+            let leave = self.find_message(&lease.name).and_then(|(at, nth)| {
+                self.requests[at].authorize(nth, &lease.lease_token, self.now)
+            });
+            match leave {
+                Some(ends_at) => {
+                    authorized.insert(lease.name.clone());
+                    ends.push(ends_at);
+                }
+                None => {
+                    refused.insert(lease.name.clone());
+                }
+            }
+        }
+        let expires_at = ends.into_iter().min();
+        Reply::Authorized {
+            authorized,
+            refused,
+            expires_at,
+        }
+    }
+
+    fn acknowledge(&mut self, call: &v1::AcknowledgeNotificationsRequest) -> Reply {
+        let mut lost = BTreeSet::new();
+        for answer in &call.acknowledgements {
+            let lease = answer.lease.as_ref().expect("given");
+            let newest = |it: &Message| it.tokens.last() == Some(&lease.lease_token);
+            match self.find_message(&lease.name) {
+                Some((at, nth)) if newest(self.requests[at].message(nth)) => {
+                    self.requests[at].acknowledge(nth, answer, self.now);
+                }
+                _ => {
+                    lost.insert(lease.name.clone());
+                }
+            }
+        }
+        Reply::Lost(lost)
+    }
+
+    fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Result<Reply, Refusal> {
+        let found = self.find_message(&call.name);
+        let (at, nth) = found.ok_or_else(Refusal::not_found)?;
+        let follow_up = self.requests[at].report(nth, call, self.now)?;
+        Ok(Reply::FollowUp(follow_up.map(|it| (at, it))))
+    }
+
+    /// The instants after now at which something happens by itself, the nearest first.
+    pub fn instants(&self) -> Vec<Instant> {
+        let mut instants = BTreeSet::new();
+        for request in &self.requests {
+            instants.extend(request.expires_at());
+            instants.extend(request.no_response_at(self.now));
+            instants.extend(request.wait_until().map(end_of));
+            for message in request.messages() {
+                if message.is_waiting() || message.is_out() {
+                    instants.extend([message.due_at, message.claimable_at]);
+                    instants.extend(message.lease_ends_at());
+                }
+            }
+        }
+        instants.into_iter().filter(|it| *it > self.now).collect()
+    }
+
+    /// A worklist of these units, in order of start date.
+    pub fn list(&self, list: Worklist, units: &[String]) -> Vec<usize> {
+        let on = |it: &Request| match list {
+            Worklist::GuaranteeAtRisk => it.is_at_risk(self.now),
+            other => it.list(self.now) == Some(other),
+        };
+        let requests = self.requests.iter().enumerate();
+        let listed = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
+        let mut listed: Vec<_> = listed
+            .map(|(at, it)| (it.period(), it.form.name.clone(), at))
+            .collect();
+        listed.sort_by(|one, other| {
+            let key =
+                |it: &(Option<(_, _)>, String, usize)| (it.0.map(|(first, _)| first), it.1.clone());
+            key(one).cmp(&key(other))
+        });
+        listed.into_iter().map(|(_, _, at)| at).collect()
+    }
+
+    /// Messages that wait or are out, as ListNotifications shows them.
+    pub fn unsettled(&self, channel: Channel) -> Vec<v1::Notification> {
+        use v1::notification::State;
+        let wanted = [
+            State::Scheduled,
+            State::Leased,
+            State::Dispatching,
+            State::Parked,
+        ];
+        let shown = self
+            .each_message()
+            .map(|(it, message)| it.show_message(message, self.now));
+        shown
+            .filter(|it| wanted.contains(&it.state()))
+            .filter(|it| channel == Channel::Unspecified || it.channel() == channel)
+            .collect()
+    }
+}
+
+pub fn nth_of<T>(list: &[T], nth: usize) -> Option<&T> {
+    list.get(nth % list.len().max(1))
+}
+
+/// The faults of a call that need neither today nor a stored request.
+fn call_shape(call: &Call) -> Result<(), Refusal> {
+    match call {
+        Call::Create(call) => create_shape(call),
+        Call::Invite(call) => {
+            let constraints = call.constraints.as_ref();
+            constraints.map_or(Ok(()), |it| check_shape(it, "constraints"))
+        }
+        Call::Change(call) => change_shape(call),
+        _ => Ok(()),
+    }
+}
+
+fn create_shape(call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
+    let form = call.booking_request.as_ref().expect("given");
+    let mut faults = vec![];
+    if form.origin.is_none() {
+        faults.push("booking_request.origin".to_owned());
+    }
+    if form.invitation && (!form.summons || form.booking.is_some()) {
+        faults.push("booking_request.invitation".to_owned());
+    }
+    if let Some(constraints) = &form.constraints {
+        let checked = check_shape(constraints, "booking_request.constraints");
+        faults.extend(checked.err().into_iter().flat_map(|it| it.details));
+    }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(Refusal::fields(faults))
+    }
+}
+
+fn change_shape(call: &v1::ChangeBookingRequestRequest) -> Result<(), Refusal> {
+    let mask = call.update_mask.as_ref().expect("given");
+    let at = "booking_request.constraints";
+    let constraints = call
+        .booking_request
+        .as_ref()
+        .and_then(|it| it.constraints.as_ref());
+    let names = |path: &str| mask.paths.iter().any(|it| it == path);
+    match constraints {
+        Some(it) if names("constraints") || names("constraints.requested_period") => {
+            check_shape(it, at)
+        }
+        None if names("constraints") => Err(Refusal::field(at)),
+        _ => Ok(()),
+    }
+}
+
+/// The care unit and the request id under which a write is remembered.
+fn key(call: &Call) -> (String, String) {
+    let (scope, id) = match call {
+        Call::Create(it) => (&it.parent, &it.request_id),
+        Call::Patient(it) => (&it.parent, &it.request_id),
+        Call::Invite(it) => (&it.name, &it.request_id),
+        Call::Change(it) => (
+            &it.booking_request.as_ref().expect("given").name,
+            &it.request_id,
+        ),
+        Call::Book(it) => (&it.name, &it.request_id),
+        Call::Contact(it) => (&it.name, &it.request_id),
+        Call::Cancel(it) => (&it.name, &it.request_id),
+        Call::Release(it) => (&it.name, &it.request_id),
+        other => unreachable!("{other:?} has no request id"),
+    };
+    let unit: Vec<&str> = scope.split('/').take(2).collect();
+    (unit.join("/"), id.clone())
+}
+
+/// The name and the etag of a call on one request.
+fn address(call: &Call) -> (&str, &str) {
+    match call {
+        Call::Invite(it) => (&it.name, &it.etag),
+        Call::Change(it) => (&it.booking_request.as_ref().expect("given").name, &it.etag),
+        Call::Book(it) => (&it.name, &it.etag),
+        Call::Contact(it) => (&it.name, &it.etag),
+        Call::Cancel(it) => (&it.name, &it.etag),
+        Call::Release(it) => (&it.name, &it.etag),
+        other => unreachable!("{other:?} is not about one request"),
+    }
+}

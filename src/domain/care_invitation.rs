@@ -172,6 +172,7 @@ impl BookingRequest {
     pub(super) fn begin_round(&mut self, context: &Context) -> Vec<Uuid> {
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         let start = start.expect("an invitation has constraints");
+        let kept = self.hold() == Some(Hold::ProtectedIdentity);
         let ended = self.end_messages("NEW_ROUND");
         let (round, notifications) = match self.care_invitation.take() {
             Some(invitation) => (invitation.round + 1, invitation.notifications),
@@ -181,7 +182,7 @@ impl BookingRequest {
         self.care_invitation = Some(CareInvitation {
             round,
             invited_at: context.now,
-            hold: protected.then_some(Hold::ProtectedIdentity),
+            hold: (protected || kept).then_some(Hold::ProtectedIdentity),
             staff_channel: None,
             inbox_failed: false,
             withdraw_when_sent: false,

@@ -455,11 +455,11 @@ fn booking(slot: &Slot, id: u8, first: impl Into<Option<NaiveDate>>, now: Instan
 fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {
     // Which messages are set aside for good depends on how far the service looks.
     let most = if world.has_worn_out() { 1_000 } else { most };
-    let channel = if world.bug4() {
-        Channel::Unspecified
-    } else {
-        channel
-    }; // BUG4
+    // A message whose channel has changed in a consumer's hands is found under the old one first.
+    let channel = match world.has_other_channel() {
+        true => Channel::Unspecified,
+        false => channel,
+    };
     Call::Lease(v1::StreamDueNotificationsRequest {
         channels: match channel {
             Channel::Unspecified => vec![],

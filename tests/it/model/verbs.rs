@@ -105,7 +105,7 @@ impl Request {
             fixed: None,
             inbox_failed: false,
         });
-        let held = protected || (false && invitation.hold == HoldReason::ProtectedIdentity); // BUG3
+        let held = protected || invitation.hold == HoldReason::ProtectedIdentity;
         let ended = invitation.end("NEW_ROUND");
         invitation.round += 1;
         invitation.invited_at = now;
@@ -423,8 +423,10 @@ impl Request {
     fn may_yet_withdraw(&self) -> bool {
         let waits = |it: &&Message| it.is_waiting() || it.state == MessageState::Leased;
         let withdrawal = self.messages().iter().find(|it| it.is_withdrawal());
-        let leased = self.messages().iter().any(|it| !it.tokens.is_empty());
-        let to_come = self.to_withdraw && withdrawal.is_none() && (leased || true); // BUG1
+        let round = self.invitation.as_ref().map(|it| it.round);
+        let leased = |it: &Message| Some(it.round) == round && !it.tokens.is_empty();
+        let to_come =
+            self.to_withdraw && withdrawal.is_none() && self.messages().iter().any(leased);
         self.state == State::Cancelled && (to_come || withdrawal.as_ref().is_some_and(waits))
     }
 

@@ -276,8 +276,9 @@ impl World {
         claimable
     }
 
-    /// BUG4
-    pub fn bug4(&self) -> bool {
+    /// Whether the channel of a message that a consumer has would be chosen otherwise now. It is found
+    /// under its old one first.
+    pub fn has_other_channel(&self) -> bool {
         self.each_message()
             .any(|(it, message)| message.is_out() && it.channel_for(message).0 != message.channel)
     }

@@ -8,7 +8,9 @@ use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason};
 use chrono::TimeDelta;
 
-use super::calendar::{Instant, from_timestamp, instant, local_date, local_time, plus};
+use super::calendar::{
+    Instant, fortnight_after, from_timestamp, instant, local_date, local_time, plus,
+};
 use super::message::{KINDS, Message, back_off};
 use super::request::Request;
 use super::rules::Refusal;
@@ -173,7 +175,32 @@ impl Request {
         let present = self.invitation.as_ref().is_some_and(|it| it.round == round);
         if present && KINDS.contains(&kind) {
             self.plan_next();
+            self.move_next(index);
             self.withdraw(now);
+        }
+    }
+
+    /// A message that is planned already, and has not left, counts from this hand-over too.
+    fn move_next(&mut self, index: usize) {
+        let sent = self.message(index).clone();
+        let place = KINDS.iter().position(|kind| *kind == sent.kind);
+        let next = place.and_then(|place| KINDS.get(place + 1));
+        let (Some(next), Some(sent_at)) = (next, sent.sent_at) else {
+            return;
+        };
+        if self.state != RequestState::Invited {
+            return;
+        }
+        let due_at = fortnight_after(sent_at);
+        for other in 0..self.messages().len() {
+            let message = self.message_mut(other);
+            let waits = message.is_waiting() || message.state == State::Leased;
+            let planned = message.round == sent.round && message.kind == *next && waits;
+            if planned && !sent.follow_up && message.due_at < due_at {
+                message.take_back();
+                message.due_at = due_at;
+                message.claimable_at = message.claimable_at.max(due_at);
+            }
         }
     }
 

@@ -59,8 +59,7 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] when it was with other content, [`Refusal::NotFound`] when the
-    /// request is not there any more.
+    /// [`Error::RequestIdReused`] when it was with other content.
     pub fn repeat_of(&self, scope: &HsaId, call: &Call) -> Result<Option<&BookingRequest>, Error> {
         let remembered = self.remembered(scope, call)?;
         let request = remembered.and_then(|remembered| remembered.request.as_ref());
@@ -69,8 +68,7 @@ impl Records {
             Some(request) => self
                 .get(request)
                 .map(Some)
-                // It has been purged, and the call not forgotten yet.
-                .ok_or(Error::Refused(Refusal::NotFound)),
+                .ok_or_else(|| Error::broken("a remembered call without its request")),
         }
     }
 
@@ -301,9 +299,7 @@ impl Entry {
         }
         let revision = |record: &BookingRequest| record.revision;
         if self.loaded.as_ref().map(revision) != Some(present.revision) {
-            committed
-                .requests
-                .push((present.key.clone(), present.revision));
+            committed.requests.push(present.key.clone());
         }
     }
 }

@@ -1,9 +1,5 @@
 //! Operations on messages: claimed, given leave, settled, listed.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
@@ -21,11 +17,6 @@ use crate::domain::notification::acknowledge::{Answer, Lost, acknowledge};
 use crate::domain::notification::authorize::{LEAVE, authorizable, authorize};
 use crate::domain::notification::lease::{Leased, give_back, lease};
 use crate::domain::notification::{Channel, LeaseRef, NotificationFilter, NotificationPosition};
-
-/// How long to wait before leases are given back once more.
-const UNHEARD_PAUSE: Duration = Duration::from_secs(1);
-/// How often that is tried: for about as long as a lease lasts.
-const UNHEARD_TRIES_MAX: u32 = 60;
 
 /// What a consumer asks for when it claims due messages.
 #[derive(Clone, Debug)]
@@ -60,42 +51,6 @@ pub struct Authorized {
     pub expires_at: Option<Instant>,
 }
 
-/// What a claim has decided, in all of its attempts: each may have been committed without the
-/// answer having come.
-#[derive(Default)]
-struct Decided(Mutex<Decisions>);
-
-#[derive(Default)]
-struct Decisions {
-    leases: HashSet<LeaseRef>,
-    unwanted: bool,
-}
-
-impl Decided {
-    fn decisions(&self) -> MutexGuard<'_, Decisions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a lease that is about to be given; false when nobody waits for it any more.
-    fn note(&self, lease: &LeaseRef) -> bool {
-        let mut decisions = self.decisions();
-        if !decisions.unwanted {
-            decisions.leases.insert(lease.clone());
-        }
-        !decisions.unwanted
-    }
-
-    /// The answer has come, or is no longer waited for. Gives the leases that are not in it.
-    fn end(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
-        let mut decisions = self.decisions();
-        decisions.unwanted = true;
-        for (_, lease) in claimed.iter().flat_map(|claimed| &claimed.leased) {
-            decisions.leases.remove(lease);
-        }
-        decisions.leases.drain().collect()
-    }
-}
-
 impl Store {
     /// Leases due messages to a consumer, one for each token at the most.
     pub async fn claim(&self, claim: ClaimRequest, context: Context) -> Result<Claimed, Error> {
@@ -112,24 +67,14 @@ impl Store {
             ..Needs::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
-        let decided = Arc::new(Decided::default());
-        let noted = Arc::clone(&decided);
         let claim = move |records: &mut Records, found: &Found| {
             let mut leased = Vec::new();
             for (request, id) in &found.messages {
                 let Some(token) = tokens.get(leased.len()) else {
                     break;
                 };
-                let lease = LeaseRef {
-                    request: request.clone(),
-                    notification: *id,
-                    token: *token,
-                };
-                if !noted.note(&lease) {
-                    break;
-                }
-                if let Some(record) = lease_one(records, &lease, duration, &context)? {
-                    leased.push((record, lease));
+                if let Some(given) = lease_one(records, request, *id, *token, duration, &context)? {
+                    leased.push(given);
                 }
             }
             Ok(Claimed {
@@ -138,28 +83,7 @@ impl Store {
                 leased,
             })
         };
-        let claimed = self.claimer()?.submit(needs, claim).await;
-        self.give_back_unheard(decided.end(claimed.as_ref().ok()));
-        claimed
-    }
-
-    /// Gives back leases that the database may have, though its answer was lost. If that fails for
-    /// too long they run out by themselves.
-    fn give_back_unheard(&self, leases: Vec<LeaseRef>) {
-        if leases.is_empty() {
-            return;
-        }
-        let store = self.clone();
-        tokio::spawn(async move {
-            for _ in 0..UNHEARD_TRIES_MAX {
-                match store.give_back(leases.clone()).await {
-                    Err(Error::Unavailable(_) | Error::Busy | Error::Overloaded) => {
-                        tokio::time::sleep(UNHEARD_PAUSE).await;
-                    }
-                    Ok(()) | Err(_) => return,
-                }
-            }
-        });
+        self.claimer()?.submit(needs, claim).await
     }
 
     /// Gives leave to hand messages over now.
@@ -300,18 +224,25 @@ impl Store {
 
 fn lease_one(
     records: &mut Records,
-    given: &LeaseRef,
+    request: &RequestKey,
+    id: Uuid,
+    token: Uuid,
     duration: chrono::Duration,
     context: &Context,
-) -> Result<Option<BookingRequest>, Error> {
-    let Some(record) = records.get(&given.request) else {
+) -> Result<Option<(BookingRequest, LeaseRef)>, Error> {
+    let Some(record) = records.get(request) else {
         return Ok(None);
     };
-    match lease(record, given.notification, given.token, duration, context) {
+    match lease(record, id, token, duration, context) {
         Leased::Given(change) => {
             let record = change.record.clone();
             records.apply(change, None)?;
-            Ok(Some(record))
+            let lease = LeaseRef {
+                request: request.clone(),
+                notification: id,
+                token,
+            };
+            Ok(Some((record, lease)))
         }
         Leased::Mended(change) => {
             records.apply(change, None)?;

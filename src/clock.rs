@@ -29,6 +29,12 @@ enum Source {
     Sandbox(watch::Sender<Instant>),
 }
 
+/// What the machine's clock shows now, whatever the service goes by. For comparing it with other
+/// machines', never for what is written down.
+pub fn wall() -> Instant {
+    Utc::now()
+}
+
 /// Why a clock was not moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {

@@ -3,33 +3,66 @@
 //!
 //! Values are taken as text and judged together, so that everything bad is said at once.
 
+mod value;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 
-use chrono::{DateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
+use value::{
+    civil_date, database_url, guarantee_days, listen, log_format, log_level, sandbox_clock,
+    send_clock,
+};
 
-/// The longest care guarantee that can be set, in days: ten years.
-const GUARANTEE_DAYS_MAX: u32 = 3_650;
-
-/// What the service was told.
+/// What the program was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen; port 0 lets the system pick one.
-    pub listen: SocketAddr,
+    /// What to do.
+    pub command: Command,
     /// Where the data is. Holds a password on some databases: never to be printed.
     pub database_url: DatabaseUrl,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// The least important lines to log.
+    pub log_level: LevelFilter,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the service.
+    Serve(Serve),
+    /// Bring the database's schema up to date.
+    Migrate,
+    /// Delete what is kept no longer.
+    Purge(Purge),
+}
+
+/// How to serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serve {
+    /// Where to listen; port 0 lets the system pick one.
+    pub listen: SocketAddr,
+    /// Whether an older schema of a PostgreSQL is brought up to date first.
+    pub migrate: bool,
     /// Where the sandbox clock starts; none means the real clock.
     pub sandbox_clock: Option<DateTime<Utc>>,
     /// The local time of day at which messages fall due, 06:00 to 22:00.
     pub send_clock: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee, 1 to 3650.
     pub guarantee_days: u32,
-    /// How log lines are written.
-    pub log_format: LogFormat,
-    /// The least important lines to log.
-    pub log_level: LevelFilter,
+}
+
+/// What to delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// Settled requests that were last changed before this date, in Sweden.
+    pub before: NaiveDate,
+    /// History of requests that are no more from before this date; none keeps it all.
+    pub history_before: Option<NaiveDate>,
 }
 
 /// The address of a database, with what is secret in it.
@@ -85,12 +118,24 @@ impl Error {
 
 /// A setting with a value that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("--{flag} (CARE_INVITATION_{}) {why}", flag.replace('-', "_").to_uppercase())]
+#[error("--{flag}{} {why}", variable(flag))]
 pub struct BadSetting {
-    /// The flag, without its dashes; the variable is named after it.
+    /// The flag, without its dashes; the variable is named after it, where there is one.
     pub flag: &'static str,
     /// What is wrong.
     pub why: String,
+}
+
+/// The variable of a flag, in brackets. The dates of a purge have none: what is deleted is said
+/// each time.
+fn variable(flag: &str) -> String {
+    match flag {
+        "before" | "history-before" => String::new(),
+        flag => format!(
+            " (CARE_INVITATION_{})",
+            flag.replace('-', "_").to_uppercase()
+        ),
+    }
 }
 
 /// Care invitations (vårdinbjudan) for specialised outpatient care, as a gRPC service.
@@ -100,17 +145,34 @@ pub struct BadSetting {
 /// are due. Each option can be given as an environment variable too.
 #[derive(Debug, Parser)]
 #[command(name = "care-invitation", version, verbatim_doc_comment)]
-struct Cli {
+struct Line {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Verb>,
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Verb {
     /// Runs the service; so does leaving the command out.
     Serve,
+    /// Brings the database's schema up to date and says what was done.
+    Migrate,
+    /// Deletes settled requests (booked, declined or cancelled) with their messages,
+    /// and nothing else unless told to. Nothing is ever deleted without this command.
+    #[command(verbatim_doc_comment)]
+    Purge(PurgeDates),
+}
+
+#[derive(Debug, Args)]
+struct PurgeDates {
+    /// Delete what was settled, and last changed, before this date, as in 2025-01-31.
+    #[arg(long, value_name = "DATE")]
+    before: String,
+    /// Delete the history too that was written before this date, of requests that
+    /// have been deleted. Without it all history is kept.
+    #[arg(long, verbatim_doc_comment, value_name = "DATE")]
+    history_before: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -125,16 +187,29 @@ struct Settings {
         default_value = "127.0.0.1:50051"
     )]
     listen: String,
-    /// The database. A SQLite file that is missing is created.
+    /// The database: a SQLite file, created when missing, or a PostgreSQL, as in
+    /// postgres://user@host/database. The variable keeps a password out of sight.
     #[arg(
         long,
         global = true,
         hide_env_values = true,
+        verbatim_doc_comment,
         value_name = "URL",
         env = "CARE_INVITATION_DATABASE_URL",
         default_value = "sqlite://care-invitation.db"
     )]
     database_url: String,
+    /// Bring an older schema of a PostgreSQL up to date at the start, instead of
+    /// refusing it. That of SQLite always is.
+    #[arg(
+        long,
+        global = true,
+        hide_env_values = true,
+        verbatim_doc_comment,
+        env = "CARE_INVITATION_MIGRATE",
+        value_parser = FalseyValueParser::new()
+    )]
+    migrate: bool,
     /// For trying out, never for patients: the clock starts here, as in
     /// 2026-03-02T09:00:00Z, and stands still until it is moved through
     /// careinvitation.sandbox.v1.ClockService.
@@ -199,32 +274,21 @@ impl Config {
     pub fn read(
         line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, Error> {
-        let Cli { command, settings } = Cli::try_parse_from(line)?;
-        match command {
-            None | Some(Command::Serve) => settings.judge(),
-        }
-    }
-}
-
-impl Settings {
-    fn judge(self) -> Result<Config, Error> {
+        let Line { command, settings } = Line::try_parse_from(line)?;
         let mut bad = Vec::new();
-        let listen = take(&mut bad, "listen", listen(&self.listen));
-        let database_url = take(&mut bad, "database-url", database_url(self.database_url));
-        let sandbox_clock = self.sandbox_clock.as_deref().map(sandbox_clock).transpose();
-        let sandbox_clock = take(&mut bad, "sandbox-clock", sandbox_clock);
-        let send_clock = take(&mut bad, "send-clock", send_clock(&self.send_clock));
-        let guarantee_days = guarantee_days(&self.guarantee_days);
-        let guarantee_days = take(&mut bad, "guarantee-days", guarantee_days);
-        let log_format = take(&mut bad, "log-format", log_format(&self.log_format));
-        let log_level = take(&mut bad, "log-level", log_level(&self.log_level));
+        let database_url = database_url(&settings.database_url);
+        let database_url = take(&mut bad, "database-url", database_url);
+        let log_format = take(&mut bad, "log-format", log_format(&settings.log_format));
+        let log_level = take(&mut bad, "log-level", log_level(&settings.log_level));
+        let command = match command {
+            None | Some(Verb::Serve) => settings.serve(&mut bad).map(Command::Serve),
+            Some(Verb::Migrate) => Some(Command::Migrate),
+            Some(Verb::Purge(dates)) => dates.judge(&mut bad).map(Command::Purge),
+        };
         let judged = || {
-            Some(Config {
-                listen: listen?,
+            Some(Self {
+                command: command?,
                 database_url: database_url?,
-                sandbox_clock: sandbox_clock?,
-                send_clock: send_clock?,
-                guarantee_days: guarantee_days?,
                 log_format: log_format?,
                 log_level: log_level?,
             })
@@ -233,77 +297,42 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// How to serve; the other commands have no use for these.
+    fn serve(&self, bad: &mut Vec<BadSetting>) -> Option<Serve> {
+        let listen = take(bad, "listen", listen(&self.listen));
+        let sandbox_clock = self.sandbox_clock.as_deref().map(sandbox_clock).transpose();
+        let sandbox_clock = take(bad, "sandbox-clock", sandbox_clock);
+        let send_clock = take(bad, "send-clock", send_clock(&self.send_clock));
+        let guarantee_days = guarantee_days(&self.guarantee_days);
+        let guarantee_days = take(bad, "guarantee-days", guarantee_days);
+        Some(Serve {
+            listen: listen?,
+            migrate: self.migrate,
+            sandbox_clock: sandbox_clock?,
+            send_clock: send_clock?,
+            guarantee_days: guarantee_days?,
+        })
+    }
+}
+
+impl PurgeDates {
+    fn judge(&self, bad: &mut Vec<BadSetting>) -> Option<Purge> {
+        let before = take(bad, "before", civil_date(&self.before));
+        let history_before = self.history_before.as_deref().map(civil_date).transpose();
+        let history_before = take(bad, "history-before", history_before);
+        Some(Purge {
+            before: before?,
+            history_before: history_before?,
+        })
+    }
+}
+
 /// The value, or a line among the bad ones.
 fn take<T>(bad: &mut Vec<BadSetting>, flag: &'static str, judged: Result<T, String>) -> Option<T> {
     judged
         .map_err(|why| bad.push(BadSetting { flag, why }))
         .ok()
-}
-
-fn listen(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("must be an IP address and a port, such as 127.0.0.1:50051; it is {text:?}")
-    })
-}
-
-/// The value stays out of the answer, for it may hold a password.
-fn database_url(text: String) -> Result<DatabaseUrl, String> {
-    if text.starts_with("sqlite:") {
-        Ok(DatabaseUrl(text))
-    } else {
-        Err("must begin with sqlite:, as in sqlite://care-invitation.db".to_owned())
-    }
-}
-
-fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
-    let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
-        format!("must be an instant of RFC 3339, such as 2026-03-02T09:00:00Z; it is {text:?}")
-    })?;
-    if at < DateTime::UNIX_EPOCH {
-        return Err(format!("must not be before 1970; it is {text:?}"));
-    }
-    Ok(at.to_utc())
-}
-
-fn send_clock(text: &str) -> Result<NaiveTime, String> {
-    let clock = NaiveTime::parse_from_str(text, "%H:%M").ok();
-    clock
-        .filter(|clock| text.len() == "HH:MM".len() && is_by_day(*clock))
-        .ok_or_else(|| format!("must be HH:MM, from 06:00 to 22:00; it is {text:?}"))
-}
-
-fn is_by_day(clock: NaiveTime) -> bool {
-    let first = NaiveTime::from_hms_opt(6, 0, 0).expect("06:00 is a time of day");
-    let last = NaiveTime::from_hms_opt(22, 0, 0).expect("22:00 is a time of day");
-    (first..=last).contains(&clock)
-}
-
-fn guarantee_days(text: &str) -> Result<u32, String> {
-    let days = text.parse().ok();
-    days.filter(|days| (1..=GUARANTEE_DAYS_MAX).contains(days))
-        .ok_or_else(|| format!("must be a number from 1 to {GUARANTEE_DAYS_MAX}; it is {text:?}"))
-}
-
-fn log_format(text: &str) -> Result<LogFormat, String> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err(format!("must be text or json; it is {text:?}")),
-    }
-}
-
-fn log_level(text: &str) -> Result<LevelFilter, String> {
-    match text {
-        "off" => Ok(LevelFilter::OFF),
-        "error" => Ok(LevelFilter::ERROR),
-        "warn" => Ok(LevelFilter::WARN),
-        "info" => Ok(LevelFilter::INFO),
-        "debug" => Ok(LevelFilter::DEBUG),
-        "trace" => Ok(LevelFilter::TRACE),
-        _ => Err(format!(
-            "must be off, error, warn, info, debug or trace; it is {text:?}"
-        )),
-    }
 }
 
 #[cfg(test)]

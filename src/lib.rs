@@ -2,11 +2,13 @@
 #![warn(missing_docs)]
 
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod contract;
 pub mod dispatch;
 pub mod domain;
 pub mod grpc;
+pub mod monitor;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::domain::Rules;
 use crate::grpc::Service;
 use crate::grpc::boundary::{BoundaryLayer, Limits};
 use crate::grpc::descriptors::Descriptors;
+use crate::monitor::{self, Condition};
 use crate::store::Store;
 
 /// How long calls in flight may take to finish once the server is told to stop.
@@ -104,14 +106,17 @@ pub async fn run(
     let descriptors = Descriptors::served_with(&parts.clock);
     let boundary = BoundaryLayer::new(descriptors.methods(), parts.limits, draining.clone());
     let (health, health_service) = health_reporter();
-    report(&health, &descriptors, ServingStatus::Serving).await;
+    let condition = monitor::watch(store.clone(), shutdown.clone()).await;
+    let first = status(*condition.borrow());
+    report(&health, &descriptors, first).await;
     let routes = service(parts, draining.clone())
         .routes()
         .add_service(health_service)
         .add_service(descriptors.reflection())
         .add_service(descriptors.reflection_alpha());
     let stop = async {
-        shutdown.cancelled().await;
+        let tell = tell_health(&health, &descriptors, condition);
+        shutdown.run_until_cancelled(tell).await;
         report(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
@@ -160,6 +165,29 @@ fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
         }
         accepted
     })
+}
+
+/// Keeps health as the monitor says, for ever.
+async fn tell_health(
+    health: &HealthReporter,
+    descriptors: &Descriptors,
+    mut condition: watch::Receiver<Condition>,
+) {
+    loop {
+        let condition_now = *condition.borrow_and_update();
+        report(health, descriptors, status(condition_now)).await;
+        if condition.changed().await.is_err() {
+            // The monitor ends when the server drains, which is told elsewhere.
+            return std::future::pending().await;
+        }
+    }
+}
+
+fn status(condition: Condition) -> ServingStatus {
+    match condition {
+        Condition::Ready => ServingStatus::Serving,
+        Condition::Away | Condition::ClocksApart => ServingStatus::NotServing,
+    }
 }
 
 /// Sets the health of the whole, which has no name, and of each service.

@@ -6,9 +6,17 @@ fn read(line: &[&str]) -> Result<Config, Error> {
     Config::read([&["care-invitation"], line].concat())
 }
 
+/// How the program serves after this line.
+fn serve(line: &[&str]) -> Serve {
+    match read(line).expect("a good line").command {
+        Command::Serve(serve) => serve,
+        other => panic!("it serves, not {other:?}"),
+    }
+}
+
 #[test]
 fn the_command_line_is_sound_and_every_flag_is_a_variable_of_its_name() {
-    let command = Cli::command();
+    let command = Line::command();
     command.clone().debug_assert();
     for arg in command.get_arguments() {
         let name = arg.get_id().as_str();
@@ -23,11 +31,13 @@ fn the_command_line_is_sound_and_every_flag_is_a_variable_of_its_name() {
 #[test]
 fn without_a_word_it_serves_on_the_defaults() {
     let config = read(&[]).expect("the defaults");
-    assert_eq!(config.listen.to_string(), "127.0.0.1:50051");
     assert_eq!(config.database_url.reveal(), "sqlite://care-invitation.db");
-    assert_eq!(config.sandbox_clock, None);
-    assert_eq!(config.send_clock.to_string(), "09:00:00");
-    assert_eq!(config.guarantee_days, 90);
+    let serve = serve(&[]);
+    assert_eq!(serve.listen.to_string(), "127.0.0.1:50051");
+    assert!(!serve.migrate);
+    assert_eq!(serve.sandbox_clock, None);
+    assert_eq!(serve.send_clock.to_string(), "09:00:00");
+    assert_eq!(serve.guarantee_days, 90);
     assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!(config.log_level, LevelFilter::INFO);
 }
@@ -39,8 +49,7 @@ fn flags_stand_before_the_command_behind_it_or_without_it() {
         ["serve", "--listen", "[::1]:0"],
         ["--listen=[::1]:0", "--send-clock", "06:00"],
     ] {
-        let config = read(&line).expect("a good line");
-        assert_eq!(config.listen.to_string(), "[::1]:0", "{line:?}");
+        assert_eq!(serve(&line).listen.to_string(), "[::1]:0", "{line:?}");
     }
     assert!(matches!(read(&["work"]), Err(Error::Usage(_))));
     assert!(matches!(read(&["--port", "1"]), Err(Error::Usage(_))));
@@ -52,6 +61,9 @@ fn a_value_is_taken_or_refused() {
         ("--listen", "localhost", false),
         ("--listen", "127.0.0.1:65536", false),
         ("--database-url", "sqlite://x.db", true),
+        ("--database-url", "postgres://care:s3cret@db/care", true),
+        ("--database-url", "postgresql://db/care", true),
+        ("--database-url", "postgres:db", false),
         ("--database-url", "", false),
         ("--sandbox-clock", "2026-03-02T10:00:00+01:00", true),
         ("--sandbox-clock", "2026-03-02T09:00:00", false),
@@ -75,6 +87,38 @@ fn a_value_is_taken_or_refused() {
         let config = read(&[&format!("{flag}={value}")]);
         assert_eq!(config.is_ok(), good, "{flag} {value}");
     }
+}
+
+#[test]
+fn migrating_and_purging_are_commands_of_their_own() {
+    assert!(serve(&["serve", "--migrate"]).migrate);
+    let migrate = read(&["migrate", "--database-url", "postgres://db/care"]).expect("good");
+    assert_eq!(migrate.command, Command::Migrate);
+    assert_eq!(migrate.database_url.reveal(), "postgres://db/care");
+    let date = |text: &str| text.parse::<NaiveDate>().expect("a date");
+    for (line, history_before) in [
+        (&["purge", "--before", "2025-01-31"][..], None),
+        (
+            &[
+                "purge",
+                "--before=2025-01-31",
+                "--history-before=2016-01-31",
+            ],
+            Some(date("2016-01-31")),
+        ),
+    ] {
+        let purge = Purge {
+            before: date("2025-01-31"),
+            history_before,
+        };
+        let config = read(line).expect("good");
+        assert_eq!(config.command, Command::Purge(purge), "{line:?}");
+    }
+    assert!(matches!(read(&["purge"]), Err(Error::Usage(_))));
+    let refused = read(&["purge", "--before=31/1", "--history-before=2025-2-1"]);
+    let text = refused.expect_err("both are bad").to_string();
+    assert!(text.contains("--before must be a date"), "{text}");
+    assert!(text.contains("--history-before must be a date"), "{text}");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use tokio::time::Instant as Moment;
 use super::window::Window;
 use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_until};
 use crate::domain::Context;
+use crate::domain::booking_request::RequestKey;
+use crate::domain::calendar::Instant;
 use crate::domain::notification::{Channel, LeaseRef};
 use crate::store::error::Error;
 use crate::store::notification::{ClaimRequest, Claimed};
@@ -195,14 +197,24 @@ impl Consumer {
         }
     }
 
+    /// What has become of leases. What cannot be read now is noticed when they run out.
+    async fn fates(&self, known: &[(LeaseRef, Instant)]) -> Vec<(LeaseRef, LeaseFate)> {
+        if known.is_empty() {
+            return Vec::new();
+        }
+        self.dispatch.store.fates(known).await.unwrap_or_default()
+    }
+
     async fn follow(&mut self, commit: Result<Arc<Committed>, RecvError>) -> Result<(), End> {
         let fates: Vec<(LeaseRef, LeaseFate)> = match commit {
-            Ok(committed) => committed.leases.clone(),
-            Err(RecvError::Lagged(_)) => {
-                let known = self.window.leases();
-                // What cannot be read now is noticed when the leases run out.
-                self.dispatch.store.fates(&known).await.unwrap_or_default()
+            Ok(committed) if committed.by_others => {
+                let mut known = self.window.leases();
+                let written = |key: &RequestKey| committed.requests.iter().any(|it| it.0 == *key);
+                known.retain(|(lease, _)| written(&lease.request));
+                self.fates(&known).await
             }
+            Ok(committed) => committed.leases.clone(),
+            Err(RecvError::Lagged(_)) => self.fates(&self.window.leases()).await,
             Err(RecvError::Closed) => return Err(End),
         };
         for (lease, fate) in fates {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch as changes;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -30,6 +31,8 @@ use crate::store::{self, Store};
 
 /// How many events of a feed may wait for its consumer to read them.
 const UNREAD_MAX: usize = 64;
+/// How often other replicas' work is looked for.
+const POLL: Duration = Duration::from_millis(400);
 /// How long to wait before the store is asked again when it could not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,8 +105,10 @@ impl Dispatch {
             clock: clock.clone(),
             beat,
         };
-        let stop = shutdown.clone();
+        let (stop, others) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(pulse.run()).await });
+        let stop = shutdown.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(others.follow_others()).await });
         Self {
             store,
             clock,
@@ -227,6 +232,8 @@ struct Pulse {
 impl Pulse {
     async fn run(self) {
         let mut commits = self.store.commits();
+        let mut polls = tokio::time::interval(POLL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = self.next().await;
         loop {
             tokio::select! {
@@ -244,6 +251,16 @@ impl Pulse {
                     self.beat();
                     next = self.next().await;
                 }
+                _ = polls.tick(), if self.store.is_shared() => {
+                    // Another replica may have planned something, or let go of it.
+                    let first = self.next_after(Instant::UNIX_EPOCH).await;
+                    if self.is_due(first) {
+                        self.beat();
+                        next = self.next().await;
+                    } else {
+                        next = first;
+                    }
+                }
             }
         }
     }
@@ -256,10 +273,15 @@ impl Pulse {
         self.beat.send_replace(());
     }
 
-    /// The first instant after now at which something falls due; asks until the store answers.
+    /// The first instant after now at which something falls due.
     async fn next(&self) -> Option<Instant> {
+        self.next_after(self.clock.now()).await
+    }
+
+    /// The first instant after `since` at which something falls due; asks until the store answers.
+    async fn next_after(&self, since: Instant) -> Option<Instant> {
         loop {
-            match self.store.next_claimable_at(self.clock.now()).await {
+            match self.store.next_claimable_at(since).await {
                 Ok(next) => return next,
                 Err(error) => {
                     tracing::warn!(%error, "the due index could not be read");

@@ -158,8 +158,9 @@ impl Watcher {
     }
 
     fn keep_own(&self, committed: &Committed, keys: &mut HashSet<RequestKey>) {
+        let requests = committed.requests.iter().map(|(key, _)| key);
         let own = |key: &&RequestKey| self.query.care_units.contains(&key.care_unit);
-        keys.extend(committed.requests.iter().filter(own).cloned());
+        keys.extend(requests.filter(own).cloned());
     }
 
     /// Tells what time has changed in the list.

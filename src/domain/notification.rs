@@ -168,7 +168,7 @@ pub struct Lease {
 }
 
 /// One lease of one message, as a consumer names it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseRef {
     /// The request that the message belongs to.
     pub request: RequestKey,

@@ -59,7 +59,8 @@ impl Records {
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] when it was with other content.
+    /// [`Error::RequestIdReused`] when it was with other content, [`Refusal::NotFound`] when the
+    /// request is not there any more.
     pub fn repeat_of(&self, scope: &HsaId, call: &Call) -> Result<Option<&BookingRequest>, Error> {
         let remembered = self.remembered(scope, call)?;
         let request = remembered.and_then(|remembered| remembered.request.as_ref());
@@ -68,7 +69,8 @@ impl Records {
             Some(request) => self
                 .get(request)
                 .map(Some)
-                .ok_or_else(|| Error::broken("a remembered call without its request")),
+                // It has been purged, and the call not forgotten yet.
+                .ok_or(Error::Refused(Refusal::NotFound)),
         }
     }
 
@@ -299,7 +301,9 @@ impl Entry {
         }
         let revision = |record: &BookingRequest| record.revision;
         if self.loaded.as_ref().map(revision) != Some(present.revision) {
-            committed.requests.push(present.key.clone());
+            committed
+                .requests
+                .push((present.key.clone(), present.revision));
         }
     }
 }

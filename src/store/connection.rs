@@ -11,12 +11,15 @@
 //! | schema | brought up to date at start | as the operator says |
 
 use std::fs::File;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::SqliteTransactionMode;
+use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::{self, Row};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend,
+    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr,
     IsolationLevel, Statement, TransactionOptions,
 };
 
@@ -26,10 +29,24 @@ use super::error::OpenError;
 const READERS: u32 = 4;
 /// How many batches of calls are under way at once on PostgreSQL.
 const WRITERS: u32 = 4;
+/// Longer than anything that an operator starts.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a call waits for a connection, or for the server to be there, before it fails.
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
+/// How long is waited for PostgreSQL, which may be away. A file is always there, if slowly.
+const AWAY: Patience = Patience {
+    answer: Duration::from_millis(1_800),
+    work: Duration::from_secs(10),
+};
+/// How long is waited for SQLite: as long as a call may take at all.
+const SLOW: Patience = Patience {
+    answer: Duration::from_secs(60),
+    work: Duration::from_secs(60),
+};
+/// How long a connection may take to prove that it is fit to be used again.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
 /// How long a statement may take on PostgreSQL.
-const STATEMENT_MAX: &str = "30s";
+const STATEMENT_MAX: &str = "10s";
 /// How long a statement waits for another's rows before the batch is repeated.
 const LOCK_MAX: &str = "1s";
 /// How long a transaction may stand idle before the server ends it.
@@ -38,28 +55,77 @@ const IDLE_MAX: &str = "10s";
 /// the indexes have outgrown it.
 const SQLITE_CACHE_KIB: u32 = 64 * 1_024;
 
+/// How long is waited for the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// By a caller, who is then told that the outcome is not known.
+    pub answer: Duration,
+    /// By a batch or a read, whose connection is then thrown away, as when the network swallows
+    /// everything.
+    pub work: Duration,
+}
+
 /// The connections to an open database.
 pub struct Connections {
     /// For reads.
     pub readers: DatabaseConnection,
+    /// For asking whether the database is there, however busy the others are.
+    pub probe: DatabaseConnection,
     /// For calls.
     pub writers: DatabaseConnection,
     /// For claims; none where there is one writer for everything.
     pub claimers: Option<DatabaseConnection>,
     /// How many batches of calls are under way at once.
     pub lanes: u32,
+    /// How long is waited for it.
+    pub patience: Patience,
     /// Held for as long as the database is open.
     pub lock: Option<File>,
 }
 
+/// One connection to a database, for work that the operator starts.
+pub struct Alone {
+    /// For everything. Statements may take their time.
+    pub connection: DatabaseConnection,
+    /// Held for as long as the database is open.
+    pub lock: Option<File>,
+}
+
+/// Opens the database that `url` names, whatever its schema, over one connection.
+pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
+    if is_postgres(url) {
+        let mut options = postgres_options(url, 1, "0")?;
+        // What the session holds goes with the connection, so that it must stay.
+        options.idle_timeout(DAY).max_lifetime(DAY);
+        return Ok(Alone {
+            connection: Database::connect(options).await?,
+            lock: None,
+        });
+    }
+    let lock = lock_beside(sqlite_path(url)?)?;
+    let connection = connect_sqlite(url, 1, false).await?;
+    check_sqlite(&connection).await?;
+    Ok(Alone {
+        connection,
+        lock: Some(lock),
+    })
+}
+
+/// Whether the address is one of PostgreSQL.
+pub fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
 /// Opens the database that `url` names, whatever its schema.
 pub async fn connect(url: &str) -> Result<Connections, OpenError> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+    if is_postgres(url) {
         return Ok(Connections {
             readers: connect_postgres(url, READERS).await?,
+            probe: connect_postgres(url, 1).await?,
             writers: connect_postgres(url, WRITERS).await?,
             claimers: Some(connect_postgres(url, 1).await?),
             lanes: WRITERS,
+            patience: AWAY,
             lock: None,
         });
     }
@@ -68,9 +134,11 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     check_sqlite(&writers).await?;
     Ok(Connections {
         readers: connect_sqlite(url, READERS, true).await?,
+        probe: connect_sqlite(url, 1, true).await?,
         writers,
         claimers: None,
         lanes: 1,
+        patience: SLOW,
         lock: Some(lock),
     })
 }
@@ -101,6 +169,17 @@ pub fn read_options(backend: DbBackend) -> TransactionOptions {
     }
 }
 
+/// What the database's clock shows, in microseconds; none of one that goes by the machine's.
+pub async fn clock(connection: &DatabaseConnection) -> Result<Option<i64>, DbErr> {
+    let backend = connection.get_database_backend();
+    if backend != DbBackend::Postgres {
+        return connection.ping().await.map(|()| None);
+    }
+    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let row = connection.query_one_raw(Statement::from_string(backend, sql));
+    row.await?.map(|row| row.try_get_by_index(0)).transpose()
+}
+
 /// What is to be done with rows that a statement reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
@@ -126,6 +205,24 @@ impl Lock {
 }
 
 async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, OpenError> {
+    let mut options = postgres_options(url, connections, STATEMENT_MAX)?;
+    options.map_sqlx_postgres_pool_opts(|options| {
+        options.after_release(|connection, _| {
+            let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
+            Box::pin(async { fit.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })
+        })
+    });
+    Ok(Database::connect(options).await?)
+}
+
+/// How connections to a PostgreSQL are made. What an unreadable address holds is not repeated.
+fn postgres_options(
+    url: &str,
+    connections: u32,
+    statement_max: &'static str,
+) -> Result<ConnectOptions, OpenError> {
+    url.parse::<PgConnectOptions>()
+        .map_err(|_| OpenError::Address("is not one that PostgreSQL understands"))?;
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -133,21 +230,21 @@ async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnect
         .acquire_timeout(ACQUIRE_MAX)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
-        .map_sqlx_postgres_opts(|options| {
+        .map_sqlx_postgres_opts(move |options| {
             options.application_name("care-invitation").options([
-                ("statement_timeout", STATEMENT_MAX),
+                ("statement_timeout", statement_max),
                 ("lock_timeout", LOCK_MAX),
                 ("idle_in_transaction_session_timeout", IDLE_MAX),
             ])
         });
-    Ok(Database::connect(options).await?)
+    Ok(options)
 }
 
 /// The file that a SQLite address names.
 fn sqlite_path(url: &str) -> Result<&str, OpenError> {
     let rest = url
         .strip_prefix("sqlite:")
-        .ok_or(OpenError::Address("must begin with sqlite:"))?;
+        .ok_or(OpenError::Address("must begin with sqlite: or postgres://"))?;
     let path = rest.strip_prefix("//").unwrap_or(rest);
     let path = path.split('?').next().unwrap_or_default();
     if path.is_empty() || path == ":memory:" || url.contains("mode=memory") {
@@ -226,3 +323,22 @@ async fn check_sqlite(connection: &DatabaseConnection) -> Result<(), OpenError> 
     }
     Ok(())
 }
+
+/// Whether a connection comes back without an open transaction. One that has one is thrown away:
+/// what was left undone in it must not mix with what comes next.
+async fn is_fit(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error> {
+    // Within a transaction the first is its beginning, outside both are the statement's: as long
+    // as it is sent as one message, and not prepared.
+    let row = sqlx::raw_sql("SELECT now() = statement_timestamp()")
+        .fetch_one(connection)
+        .await?;
+    let fit: bool = row.try_get(0)?;
+    if !fit {
+        let count = OPEN_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::warn!(count, "a connection came back with an open transaction");
+    }
+    Ok(fit)
+}
+
+/// How many connections this process has thrown away for that.
+static OPEN_TRANSACTIONS: AtomicU64 = AtomicU64::new(0);

@@ -54,6 +54,13 @@ impl Error {
 }
 
 impl Error {
+    /// The database has not answered in time. Of a write the outcome is not known.
+    pub(super) fn too_late() -> Self {
+        Self::Unavailable(Cause(Arc::from(Box::from("no answer in time"))))
+    }
+}
+
+impl Error {
     /// Whether another writer's being there is all that was wrong: a serialization failure, a
     /// deadlock, a lock that was not to be had, or a key that another has just taken.
     pub(super) fn is_contention(&self) -> bool {
@@ -76,8 +83,9 @@ const CONTENTION: [&str; 4] = ["40001", "40P01", "55P03", "23505"];
 
 /// What the database calls the error, if it comes from the database.
 fn database_code(error: &DbErr) -> Option<String> {
-    let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) =
-        error
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
     else {
         return None;
     };
@@ -86,12 +94,36 @@ fn database_code(error: &DbErr) -> Option<String> {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        match error {
-            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => {
-                Self::Unavailable(Cause(Arc::new(error)))
-            }
-            error => Self::Broken(Cause(Arc::new(error))),
+        if is_lost(&error) {
+            Self::Unavailable(Cause(Arc::new(error)))
+        } else {
+            Self::Broken(Cause(Arc::new(error)))
         }
+    }
+}
+
+/// The codes of SQLSTATE that say that the server goes, is not there yet, has no room, or is a
+/// standby; and the class of lost connections.
+const AWAY: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "53300", "25006"];
+const LOST_CLASS: &str = "08";
+
+/// Whether the error means that the database cannot be reached for the time being.
+fn is_lost(error: &DbErr) -> bool {
+    if let Some(code) = database_code(error) {
+        return AWAY.contains(&code.as_str()) || code.starts_with(LOST_CLASS);
+    }
+    match error {
+        DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            use sea_orm::sqlx::Error::{
+                Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
+            };
+            matches!(
+                **error,
+                Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed
+            )
+        }
+        _ => false,
     }
 }
 
@@ -112,6 +144,15 @@ pub enum OpenError {
         /// What was read back.
         answer: String,
     },
+    /// The database has not had these migrations.
+    #[error(
+        "the database's schema is older than this version needs, it lacks {0}: run \
+         `care-invitation migrate` with the same --database-url, or start with --migrate"
+    )]
+    SchemaOlder(String),
+    /// The database has had migrations that this version does not know.
+    #[error("the database's schema is newer than this version, it has {0}: run a newer version")]
+    SchemaNewer(String),
     /// The lock file beside the database cannot be made.
     #[error("the lock file {0} cannot be used")]
     LockFile(String, #[source] std::io::Error),

@@ -9,6 +9,8 @@
 
 pub mod error;
 pub mod migration;
+pub mod purge;
+pub mod schema;
 
 pub mod notification;
 
@@ -16,6 +18,7 @@ mod batch;
 mod booking_request;
 mod connection;
 mod history;
+mod others;
 mod row;
 mod worklist;
 mod writer;
@@ -25,16 +28,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
-use sea_orm_migration::MigratorTrait;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::Instant;
+use crate::domain::calendar::{Instant, from_micros};
 use crate::domain::notification::LeaseRef;
-use connection::{connect, read_options};
+use connection::{Patience, connect, is_postgres, read_options};
 use error::{Error, OpenError};
+use schema::Schema;
 use writer::Writer;
 
 /// How many commits a listener may lag behind before it has to look for itself.
@@ -57,8 +60,10 @@ pub struct Committed {
     pub claimable_at: Option<Instant>,
     /// What became of leases that consumers had.
     pub leases: Vec<(LeaseRef, LeaseFate)>,
-    /// Requests that were created or changed.
-    pub requests: Vec<RequestKey>,
+    /// Requests that were created or changed, each with its revision since.
+    pub requests: Vec<(RequestKey, i64)>,
+    /// True when another process has written them: of their leases nothing is said.
+    pub by_others: bool,
 }
 
 /// What became of a lease.
@@ -80,10 +85,14 @@ pub struct Store {
 
 struct Inner {
     readers: DatabaseConnection,
+    /// For asking whether the database is there.
+    probe: DatabaseConnection,
     /// The queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
     writers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<Committed>>,
+    patience: Patience,
+    is_shared: bool,
     /// Held for as long as the store is open.
     _lock: Option<File>,
 }
@@ -95,21 +104,32 @@ struct Queues {
 }
 
 impl Store {
-    /// Opens a database, creates it when it is a file that is missing, and brings its schema up to
-    /// date.
+    /// Opens a database. A file is created when it is missing and its schema brought up to date;
+    /// on PostgreSQL `schema` says what is done with an older one.
     ///
     /// # Errors
     ///
     /// [`OpenError`] says which; the address itself, which may hold a password, is never in it.
-    pub async fn open(url: &str) -> Result<Self, OpenError> {
+    pub async fn open(url: &str, schema: Schema) -> Result<Self, OpenError> {
+        if is_postgres(url) && schema == Schema::Migrate {
+            schema::migrate(url).await?;
+        }
         let connections = connect(url).await?;
-        migration::Migrator::up(&connections.writers, None).await?;
+        if !is_postgres(url) {
+            schema::bring_up(&connections.writers).await?;
+        }
+        schema::require(&connections.writers).await?;
+        let patience = connections.patience;
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
-        let (calls, mut tasks) =
-            Writer::start(connections.writers, connections.lanes, commits.clone());
+        let (calls, mut tasks) = Writer::start(
+            connections.writers,
+            connections.lanes,
+            patience,
+            commits.clone(),
+        );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = Writer::start(claimers, 1, commits.clone());
+                let (claims, more) = Writer::start(claimers, 1, patience, commits.clone());
                 tasks.extend(more);
                 claims
             }
@@ -118,9 +138,12 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 readers: connections.readers,
+                probe: connections.probe,
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
                 writers: Mutex::new(tasks),
                 commits,
+                patience,
+                is_shared: connections.lock.is_none(),
                 _lock: connections.lock,
             }),
         })
@@ -136,6 +159,7 @@ impl Store {
         }
         // A reader that cannot be closed goes with the process.
         let _ = self.inner.readers.close_by_ref().await;
+        let _ = self.inner.probe.close_by_ref().await;
     }
 
     /// What is committed here from now on.
@@ -143,9 +167,10 @@ impl Store {
         self.inner.commits.subscribe()
     }
 
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), Error> {
-        Ok(self.inner.readers.ping().await?)
+    /// What the database's clock shows, where it has one of its own. An answer, whichever, means
+    /// that the database can be reached; busy readers do not hold it up.
+    pub async fn database_clock(&self) -> Result<Option<Instant>, Error> {
+        Ok(connection::clock(&self.inner.probe).await?.map(from_micros))
     }
 
     fn queues(&self) -> Result<Queues, Error> {
@@ -174,15 +199,23 @@ impl Store {
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.inner.readers.clone();
+        let patience = self.inner.patience;
         let task = tokio::spawn(async move {
-            let options = read_options(readers.get_database_backend());
-            let snapshot = readers.begin_with_options(options).await?;
-            let answer = read(&snapshot).await;
-            snapshot.rollback().await?;
-            answer
+            let work = async {
+                let options = read_options(readers.get_database_backend());
+                let snapshot = readers.begin_with_options(options).await?;
+                let answer = read(&snapshot).await;
+                snapshot.rollback().await?;
+                answer
+            };
+            let answer = tokio::time::timeout(patience.work, work).await;
+            answer.unwrap_or_else(|_| Err(Error::too_late()))
         });
-        task.await
-            .unwrap_or_else(|_| Err(Error::broken("a read has panicked")))
+        match tokio::time::timeout(patience.answer, task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::broken("a read has panicked")),
+            Err(_) => Err(Error::too_late()),
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Operations on messages: claimed, given leave, settled, listed.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
@@ -17,6 +21,11 @@ use crate::domain::notification::acknowledge::{Answer, Lost, acknowledge};
 use crate::domain::notification::authorize::{LEAVE, authorizable, authorize};
 use crate::domain::notification::lease::{Leased, give_back, lease};
 use crate::domain::notification::{Channel, LeaseRef, NotificationFilter, NotificationPosition};
+
+/// How long to wait before leases are given back once more.
+const UNHEARD_PAUSE: Duration = Duration::from_secs(1);
+/// How often that is tried: for about as long as a lease lasts.
+const UNHEARD_TRIES_MAX: u32 = 60;
 
 /// What a consumer asks for when it claims due messages.
 #[derive(Clone, Debug)]
@@ -51,6 +60,42 @@ pub struct Authorized {
     pub expires_at: Option<Instant>,
 }
 
+/// What a claim has decided, in all of its attempts: each may have been committed without the
+/// answer having come.
+#[derive(Default)]
+struct Decided(Mutex<Decisions>);
+
+#[derive(Default)]
+struct Decisions {
+    leases: HashSet<LeaseRef>,
+    unwanted: bool,
+}
+
+impl Decided {
+    fn decisions(&self) -> MutexGuard<'_, Decisions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a lease that is about to be given; false when nobody waits for it any more.
+    fn note(&self, lease: &LeaseRef) -> bool {
+        let mut decisions = self.decisions();
+        if !decisions.unwanted {
+            decisions.leases.insert(lease.clone());
+        }
+        !decisions.unwanted
+    }
+
+    /// The answer has come, or is no longer waited for. Gives the leases that are not in it.
+    fn end(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
+        let mut decisions = self.decisions();
+        decisions.unwanted = true;
+        for (_, lease) in claimed.iter().flat_map(|claimed| &claimed.leased) {
+            decisions.leases.remove(lease);
+        }
+        decisions.leases.drain().collect()
+    }
+}
+
 impl Store {
     /// Leases due messages to a consumer, one for each token at the most.
     pub async fn claim(&self, claim: ClaimRequest, context: Context) -> Result<Claimed, Error> {
@@ -67,14 +112,24 @@ impl Store {
             ..Needs::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
+        let decided = Arc::new(Decided::default());
+        let noted = Arc::clone(&decided);
         let claim = move |records: &mut Records, found: &Found| {
             let mut leased = Vec::new();
             for (request, id) in &found.messages {
                 let Some(token) = tokens.get(leased.len()) else {
                     break;
                 };
-                if let Some(given) = lease_one(records, request, *id, *token, duration, &context)? {
-                    leased.push(given);
+                let lease = LeaseRef {
+                    request: request.clone(),
+                    notification: *id,
+                    token: *token,
+                };
+                if !noted.note(&lease) {
+                    break;
+                }
+                if let Some(record) = lease_one(records, &lease, duration, &context)? {
+                    leased.push((record, lease));
                 }
             }
             Ok(Claimed {
@@ -83,7 +138,28 @@ impl Store {
                 leased,
             })
         };
-        self.claimer()?.submit(needs, claim).await
+        let claimed = self.claimer()?.submit(needs, claim).await;
+        self.give_back_unheard(decided.end(claimed.as_ref().ok()));
+        claimed
+    }
+
+    /// Gives back leases that the database may have, though its answer was lost. If that fails for
+    /// too long they run out by themselves.
+    fn give_back_unheard(&self, leases: Vec<LeaseRef>) {
+        if leases.is_empty() {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..UNHEARD_TRIES_MAX {
+                match store.give_back(leases.clone()).await {
+                    Err(Error::Unavailable(_) | Error::Busy | Error::Overloaded) => {
+                        tokio::time::sleep(UNHEARD_PAUSE).await;
+                    }
+                    Ok(()) | Err(_) => return,
+                }
+            }
+        });
     }
 
     /// Gives leave to hand messages over now.
@@ -224,25 +300,18 @@ impl Store {
 
 fn lease_one(
     records: &mut Records,
-    request: &RequestKey,
-    id: Uuid,
-    token: Uuid,
+    given: &LeaseRef,
     duration: chrono::Duration,
     context: &Context,
-) -> Result<Option<(BookingRequest, LeaseRef)>, Error> {
-    let Some(record) = records.get(request) else {
+) -> Result<Option<BookingRequest>, Error> {
+    let Some(record) = records.get(&given.request) else {
         return Ok(None);
     };
-    match lease(record, id, token, duration, context) {
+    match lease(record, given.notification, given.token, duration, context) {
         Leased::Given(change) => {
             let record = change.record.clone();
             records.apply(change, None)?;
-            let lease = LeaseRef {
-                request: request.clone(),
-                notification: id,
-                token,
-            };
-            Ok(Some((record, lease)))
+            Ok(Some(record))
         }
         Leased::Mended(change) => {
             records.apply(change, None)?;

@@ -15,7 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::batch::Records;
-use super::connection::{Lock, write_options};
+use super::connection::{Lock, Patience, write_options};
 use super::error::Error;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
@@ -29,6 +29,8 @@ use crate::domain::patient::PersonalId;
 const QUEUE_MAX: usize = 16_384;
 /// How many rows a batch is meant to touch at the most; a single unit may touch more.
 const BATCH_WEIGHT_MAX: usize = 2_048;
+/// How often a batch is repeated that has lost the database.
+const LOST_TRIES_MAX: u32 = 4;
 /// How often a unit is repeated alone before its caller is told to come again.
 const SOLO_TRIES_MAX: u32 = 8;
 
@@ -131,6 +133,7 @@ where
 #[derive(Clone)]
 pub struct Writer {
     queue: mpsc::Sender<Box<dyn Unit>>,
+    patience: Patience,
 }
 
 impl Writer {
@@ -139,6 +142,7 @@ impl Writer {
     pub fn start(
         connection: DatabaseConnection,
         lanes: u32,
+        patience: Patience,
         commits: broadcast::Sender<Arc<Committed>>,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, units) = mpsc::channel(QUEUE_MAX);
@@ -147,15 +151,18 @@ impl Writer {
             let task = Task {
                 connection: connection.clone(),
                 commits: commits.clone(),
+                patience,
             };
             tokio::spawn(task.run(Arc::clone(&units)))
         };
-        (Self { queue }, (0..lanes).map(lane).collect())
+        let writer = Self { queue, patience };
+        (writer, (0..lanes).map(lane).collect())
     }
 
     /// Hands a unit in and waits for its commit.
     ///
-    /// When the future is dropped the unit is carried out all the same.
+    /// When the future is dropped, or the answer is too long in coming, the unit is carried out all
+    /// the same, if it can be.
     pub async fn submit<T, D>(&self, needs: Needs, decide: D) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -172,9 +179,12 @@ impl Writer {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::broken("the writer has ended"),
         })?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(Error::broken("the writer dropped a unit")))
+        let answer = tokio::time::timeout(self.patience.answer, answer);
+        match answer.await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(Error::broken("the writer dropped a unit")),
+            Err(_) => Err(Error::too_late()),
+        }
     }
 }
 
@@ -187,6 +197,7 @@ enum Attempt {
 struct Task {
     connection: DatabaseConnection,
     commits: broadcast::Sender<Arc<Committed>>,
+    patience: Patience,
 }
 
 impl Task {
@@ -226,11 +237,20 @@ impl Task {
         answer_all(units, Err(Error::Busy));
     }
 
-    /// One attempt at a batch. What another writer's being there has spoilt may be tried again.
+    /// An attempt at a batch, repeated when the database was lost in it: units can be, since what
+    /// they did is recognised. What another writer's being there has spoilt may be tried again.
     async fn attempt(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
-        match self.attempt_once(units).await {
-            Err(error) if error.is_contention() => Ok(Attempt::Stale),
-            attempt => attempt,
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let attempt = tokio::time::timeout(self.patience.work, self.attempt_once(units));
+            match attempt.await.unwrap_or_else(|_| Err(Error::too_late())) {
+                Err(error) if error.is_contention() => return Ok(Attempt::Stale),
+                Err(Error::Unavailable(_)) if tried < LOST_TRIES_MAX => {
+                    tokio::time::sleep(jitter(6)).await;
+                }
+                attempt => return attempt,
+            }
         }
     }
 
@@ -306,9 +326,6 @@ async fn decide_and_save(
     records
         .load(transaction, named(&needs, &found), lock)
         .await?;
-    let calls = calls(&needs, &found);
-    let repeated = records.load_calls(transaction, &calls).await?;
-    records.load(transaction, repeated, Lock::None).await?;
     let created = needs.iter().filter_map(|needs| needs.creates.clone());
     let changed: Vec<RequestKey> = needs
         .iter()
@@ -318,6 +335,11 @@ async fn decide_and_save(
     records
         .load_duplicates(transaction, created.collect(), &changed)
         .await?;
+    // After the duplicates: when another lane or replica has meanwhile carried out the same call,
+    // whoever sees the request that it made sees the call too, and answers instead of refusing.
+    let calls = calls(&needs, &found);
+    let repeated = records.load_calls(transaction, &calls).await?;
+    records.load(transaction, repeated, Lock::None).await?;
     // Claims come last, so that what a booking in the same batch ends is not handed out.
     for claims in [false, true] {
         for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {

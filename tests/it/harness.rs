@@ -46,7 +46,18 @@ impl Harness {
     }
 
     pub async fn on(clock: Clock, limits: Limits) -> Self {
-        let backend = Backend::sqlite().await;
+        Self::over(Backend::empty().await, clock, limits).await
+    }
+
+    /// Another replica of the service: a server of its own over the same database, by the same
+    /// clock. Only PostgreSQL lets more than one in.
+    pub async fn replica(&self) -> Self {
+        let backend = self.backend.again().await;
+        Self::over(backend, self.clock.clone(), Limits::default()).await
+    }
+
+    /// The service over what is there already.
+    pub async fn over(backend: Backend, clock: Clock, limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();

@@ -2,19 +2,29 @@
 //! a real client on a hand-moved clock.
 
 mod backend;
+mod cluster;
 mod consumer;
 mod harness;
 mod make;
+mod proxy;
+mod replica;
 mod staff;
 mod wire;
 
+mod away;
 mod booking_request;
 mod boundary;
 mod care_invitation;
+mod failover;
+mod migration;
 mod model;
 mod notification;
+mod plan;
+mod postgres;
 mod program;
+mod purge;
 mod readme;
+mod replicas;
 mod shutdown;
 mod store;
 mod tidy;

@@ -1,6 +1,5 @@
 //! The end: health says so, streams end in the contract's words, calls in flight finish.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use care_invitation::grpc::boundary::Limits;
@@ -125,24 +124,11 @@ async fn a_call_in_flight_finishes_and_what_it_wrote_is_kept() {
     assert_eq!(ended.code(), Code::Ok, "{}", ended.message());
     within(harness.server).await.expect("it ends");
 
-    let folder = Arc::new(harness.backend.folder);
-    drop(harness.backend.store);
-    let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let store = within(reopened(&url)).await;
+    let backend = within(harness.backend.reopened()).await;
     let units = [make::key().care_unit];
-    let counts = store.counts(&units, harness.clock.now()).await;
+    let counts = backend.store.counts(&units, harness.clock.now()).await;
     let total: i64 = counts.expect("counts").iter().map(|(_, count)| count).sum();
     assert_eq!(total, 1);
-}
-
-/// The store, once the server has let go of it.
-async fn reopened(url: &str) -> care_invitation::store::Store {
-    loop {
-        if let Ok(store) = care_invitation::store::Store::open(url).await {
-            return store;
-        }
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]

@@ -15,15 +15,14 @@ use care_invitation::domain::notification::{Channel, LeaseRef, Outcome, State};
 use care_invitation::domain::patient::{DigitalReach, PersonalId};
 use care_invitation::domain::{Context, Refusal};
 use care_invitation::store::error::{Error, OpenError};
-use care_invitation::store::migration::Migrator;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
+use care_invitation::store::schema::Schema;
 use care_invitation::store::{Call, LeaseFate, Store};
-use sea_orm::{ConnectionTrait, Database, QueryResult, Statement};
-use sea_orm_migration::MigratorTrait;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::backend::Backend;
+use crate::harness::within;
 use crate::make;
 use crate::make::at;
 
@@ -122,34 +121,27 @@ fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
 
 #[tokio::test]
 async fn what_is_stored_is_read_back_whole_by_another_process() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let stored = insert(&backend.store, call(), form(1))
         .await
         .expect("stored");
     assert_eq!(backend.store.get(&stored.key).await.expect("read"), stored);
     backend.store.close().await;
-
-    // The lock goes with the last handle.
-    let url = backend.url();
-    let Backend {
-        folder: _folder,
-        store,
-    } = backend;
-    drop(store);
-    let reopened = Store::open(&url).await.expect("reopened");
-    assert_eq!(reopened.get(&stored.key).await.expect("read"), stored);
+    // The lock of a file goes with the last handle.
+    let reopened = within(backend.reopened()).await;
+    assert_eq!(reopened.store.get(&stored.key).await.expect("read"), stored);
 }
 
 #[tokio::test]
 async fn a_second_process_on_the_same_file_is_refused() {
-    let backend = Backend::sqlite().await;
-    let refused = Store::open(&backend.url()).await;
+    let backend = Backend::empty().await;
+    let refused = Store::open(&backend.url(), Schema::Migrate).await;
     assert!(matches!(refused, Err(OpenError::Locked(_))));
 }
 
 #[tokio::test]
 async fn a_repeat_answers_with_the_request_as_it_stands() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let call = call();
     let created = insert(&backend.store, call.clone(), form(1))
         .await
@@ -179,7 +171,7 @@ async fn a_repeat_answers_with_the_request_as_it_stands() {
 
 #[tokio::test]
 async fn a_hundred_repeats_at_once_make_one_request() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let call = call();
     let mut calls = JoinSet::new();
     for _ in 0..100 {
@@ -192,7 +184,7 @@ async fn a_hundred_repeats_at_once_make_one_request() {
 
 #[tokio::test]
 async fn a_failed_call_is_not_remembered() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let call = call();
     let command = Create {
         key: make::key(),
@@ -219,7 +211,7 @@ async fn a_failed_call_is_not_remembered() {
 
 #[tokio::test]
 async fn one_of_many_duplicates_at_once_is_created_and_the_others_name_it() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut calls = JoinSet::new();
     for _ in 0..20 {
         let store = backend.store.clone();
@@ -242,7 +234,7 @@ async fn one_of_many_duplicates_at_once_is_created_and_the_others_name_it() {
 
 #[tokio::test]
 async fn a_duplicate_that_was_allowed_still_forbids_the_next() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let store = &backend.store;
     let first = insert(store, call(), form(1)).await.expect("first");
     let allowed = insert_at(store, call(), form(1), at(NOW), true)
@@ -257,7 +249,7 @@ async fn a_duplicate_that_was_allowed_still_forbids_the_next() {
 
 #[tokio::test]
 async fn a_unit_that_fails_takes_none_of_its_batch_with_it() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut calls = JoinSet::new();
     for number in 0..200 {
         let store = backend.store.clone();
@@ -281,7 +273,7 @@ async fn a_unit_that_fails_takes_none_of_its_batch_with_it() {
 
 #[tokio::test]
 async fn a_call_that_is_cut_off_is_carried_out_or_not_but_never_half() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let call = call();
     let cut = insert(&backend.store, call.clone(), form(1));
     let cut = tokio::time::timeout(std::time::Duration::ZERO, cut).await;
@@ -301,7 +293,7 @@ async fn a_call_that_is_cut_off_is_carried_out_or_not_but_never_half() {
 
 #[tokio::test]
 async fn each_due_message_is_leased_to_one_of_many_claimers() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     for number in 0..50 {
         insert(&backend.store, call(), form(number))
             .await
@@ -325,7 +317,7 @@ async fn each_due_message_is_leased_to_one_of_many_claimers() {
 
 #[tokio::test]
 async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut starts = Vec::new();
     for (number, first) in ["2026-05-20", "2026-05-18", "2026-05-19"]
         .into_iter()
@@ -362,7 +354,7 @@ async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
 
 #[tokio::test]
 async fn a_claim_takes_only_its_channels_and_care_units() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut letter = form(1);
     letter.patient.digital_reach = Some(DigitalReach::None);
     let letter = insert(&backend.store, call(), letter)
@@ -398,7 +390,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
 
 #[tokio::test]
 async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let created = insert(&backend.store, call(), form(1))
         .await
         .expect("created");
@@ -424,7 +416,7 @@ async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
 
 #[tokio::test]
 async fn an_old_token_is_lost_and_changes_nothing() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let created = insert(&backend.store, call(), form(1))
         .await
         .expect("created");
@@ -466,7 +458,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
 
 #[tokio::test]
 async fn a_lease_that_is_given_back_leaves_no_trace() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let created = insert(&backend.store, call(), form(1))
         .await
         .expect("created");
@@ -493,7 +485,7 @@ async fn a_lease_that_is_given_back_leaves_no_trace() {
 
 #[tokio::test]
 async fn the_history_is_numbered_and_read_in_pages() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let created = insert(&backend.store, call(), form(1))
         .await
         .expect("created");
@@ -553,7 +545,7 @@ async fn try_update_language(
 
 #[tokio::test]
 async fn the_same_update_of_a_patient_many_times_at_once_is_carried_out_once() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut keys = Vec::new();
     for number in 0..5 {
         let created = insert(&backend.store, call(), form(number)).await;
@@ -589,7 +581,7 @@ async fn the_same_update_of_a_patient_many_times_at_once_is_carried_out_once() {
 
 #[tokio::test]
 async fn updates_of_a_patient_race_with_creation_and_booking_and_leave_nothing_half_done() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut first = Vec::new();
     for number in 0..10 {
         let created = insert(&backend.store, call(), form(number)).await;
@@ -639,7 +631,7 @@ async fn updates_of_a_patient_race_with_creation_and_booking_and_leave_nothing_h
 
 #[tokio::test]
 async fn an_update_stays_within_the_care_unit_that_it_names() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let here = insert(&backend.store, call(), form(1))
         .await
         .expect("created");
@@ -653,7 +645,7 @@ async fn an_update_stays_within_the_care_unit_that_it_names() {
 
 #[tokio::test]
 async fn a_call_that_changed_nothing_is_remembered_too() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let store = &backend.store;
     // No request of the patient: nothing is changed, and nothing is when one has come since.
     let quiet = call();
@@ -691,7 +683,7 @@ async fn a_call_that_changed_nothing_is_remembered_too() {
 
 #[tokio::test]
 async fn the_fates_of_leases_say_what_has_become_of_them() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let store = &backend.store;
     for number in 0..6 {
         insert(store, call(), form(number)).await.expect("created");
@@ -742,7 +734,7 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
 
 #[tokio::test]
 async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen() {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let store = &backend.store;
     let unit = vec![make::key().care_unit];
     assert_eq!(
@@ -801,37 +793,4 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
     assert_eq!(found.expect("read"), []);
     let next = store.next_move_at(&elsewhere, at(NOW)).await;
     assert_eq!(next.expect("read"), None);
-}
-
-#[tokio::test]
-async fn the_schema_goes_up_down_and_up_again_and_is_the_same() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("schema.db");
-    let url = format!("sqlite://{}?mode=rwc", path.display());
-    let database = Database::connect(url).await.expect("an empty database");
-    let schema = async || {
-        let statement = Statement::from_string(
-            database.get_database_backend(),
-            "SELECT type, name, tbl_name, coalesce(sql, '') AS sql FROM sqlite_master \
-             WHERE name NOT LIKE 'sqlite_%' AND name NOT LIKE 'seaql_%' ORDER BY type, name",
-        );
-        let rows = database.query_all_raw(statement).await.expect("a schema");
-        let cell = |row: &QueryResult, name| row.try_get::<String>("", name).expect("text");
-        let row = |row: &QueryResult| ["type", "name", "tbl_name", "sql"].map(|it| cell(row, it));
-        rows.iter().map(row).collect::<Vec<_>>()
-    };
-    assert!(schema().await.is_empty());
-    Migrator::up(&database, None).await.expect("up");
-    let first = schema().await;
-    let tables = first.iter().filter(|[kind, ..]| kind == "table");
-    let tables: Vec<&str> = tables.map(|[_, name, ..]| name.as_str()).collect();
-    let all = ["booking_request", "history", "notification", "quiet_call"];
-    assert_eq!(tables, all);
-    Migrator::down(&database, None).await.expect("down");
-    assert_eq!(schema().await, Vec::<[String; 4]>::new());
-    Migrator::up(&database, None).await.expect("up again");
-    assert_eq!(schema().await, first);
-    // What is there already is left alone.
-    Migrator::up(&database, None).await.expect("nothing to do");
-    assert_eq!(schema().await, first);
 }

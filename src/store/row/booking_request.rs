@@ -80,6 +80,7 @@ pub const TABLE: Table = Table {
         ("referral_id", Kind::Text),
         ("duplicate_digest", Kind::Bytes),
         ("document", Kind::Text),
+        ("settled_at", Kind::Integer),
     ],
     fixed: &[
         ("personal_id", Kind::Text),
@@ -89,6 +90,7 @@ pub const TABLE: Table = Table {
         ("allow_duplicate", Kind::Boolean),
         ("created_at", Kind::Integer),
     ],
+    touched: Some("touched_at"),
 };
 
 /// The key as values of a set.
@@ -127,6 +129,7 @@ pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
         json!(record.form.origin.referral_id()),
         json!(digest.as_deref().map(set::bytes)),
         json!(Document::of(record).to_text()),
+        json!((!record.is_open()).then(|| micros(record.updated_at))),
     ]
 }
 
@@ -209,6 +212,49 @@ pub async fn open_like(
             Ok((key.clone(), other))
         })
         .collect()
+}
+
+/// A request as it was written last: which, its revision, and when by the database's clock, in
+/// microseconds.
+pub type Touched = (RequestKey, i64, i64);
+
+/// The requests that were written after `since` by the database's clock, the oldest first. Of those
+/// whose writers have not committed nothing is known yet: ask again from some time before.
+pub async fn touched_since(
+    connection: &impl ConnectionTrait,
+    since: i64,
+) -> Result<Vec<Touched>, Error> {
+    let statement = sea_orm::Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        "SELECT care_unit, id, revision, touched_at FROM booking_request \
+         WHERE touched_at > $1 ORDER BY touched_at",
+        [since.into()],
+    );
+    let rows = connection.query_all_raw(statement).await?;
+    rows.iter()
+        .map(|row| {
+            let key = RequestKey {
+                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
+                id: row.try_get("", "id")?,
+            };
+            Ok((
+                key,
+                row.try_get("", "revision")?,
+                row.try_get("", "touched_at")?,
+            ))
+        })
+        .collect()
+}
+
+/// What the database's clock shows, in microseconds since 1970.
+pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
+    let statement = sea_orm::Statement::from_string(
+        connection.get_database_backend(),
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
+    );
+    let row = connection.query_one_raw(statement).await?;
+    let row = row.ok_or_else(|| Error::broken("a clock that shows nothing"))?;
+    Ok(row.try_get("", "now")?)
 }
 
 /// The requests of a patient, closed ones included, in the order of their keys.

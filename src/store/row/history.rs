@@ -61,6 +61,7 @@ pub const TABLE: Table = Table {
         ("content_hash", Kind::Bytes),
         ("document", Kind::Text),
     ],
+    touched: None,
 };
 
 /// An entry as a row of a set. The first entry of a call carries the call.

@@ -34,6 +34,9 @@ pub struct Table {
     pub mutable: &'static [Column],
     /// The columns that are written once.
     pub fixed: &'static [Column],
+    /// The column in which PostgreSQL notes by its own clock when a row was last written, for other
+    /// replicas to find.
+    pub touched: Option<&'static str>,
 }
 
 /// `columns` of the set that the statement's parameter `$1` holds, as a sub-select.
@@ -93,10 +96,12 @@ impl Table {
     pub fn update_sql(&self, backend: DbBackend, version: &str) -> String {
         let expected: &[Column] = &[("expected", Kind::Integer)];
         let columns = [self.key, self.mutable, expected].concat();
+        let touched = self.touched.filter(|_| backend == DbBackend::Postgres);
         let assignments: Vec<String> = self
             .mutable
             .iter()
             .map(|(name, _)| format!("{name} = r.{name}"))
+            .chain(touched.map(|name| format!("{name} = DEFAULT")))
             .collect();
         let matches: Vec<String> = self
             .key

@@ -761,7 +761,7 @@ async fn keep(store: &Store, record: &BookingRequest) {
 
 /// Random records on a store, the same at every run.
 async fn filled(dice: &mut Dice, count: usize) -> (Backend, Vec<BookingRequest>) {
-    let backend = Backend::sqlite().await;
+    let backend = Backend::empty().await;
     let mut records = Vec::new();
     for _ in 0..count {
         let record = random_record(dice);

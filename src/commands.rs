@@ -1,0 +1,102 @@
+//! What the program does: serve, migrate, purge. Where settings meet the parts that they are for.
+
+use std::error::Error;
+use std::io::{Write, stdout};
+
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::{Purge, Serve};
+use crate::domain::Rules;
+use crate::domain::calendar::{Instant, end_of, subtract_days};
+use crate::grpc::boundary::Limits;
+use crate::server::{self, Parts};
+use crate::store::Store;
+use crate::store::purge::{Cutoffs, Purged, purge as purge_store};
+use crate::store::schema::{self, Schema};
+use crate::telemetry::Progress;
+
+/// Runs the service until a signal ends it.
+///
+/// # Errors
+///
+/// The database cannot be opened, or nobody can be listened to.
+pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
+    let schema = match config.migrate {
+        true => Schema::Migrate,
+        false => Schema::Require,
+    };
+    let store = Store::open(url, schema).await?;
+    let clock = config
+        .sandbox_clock
+        .map_or_else(Clock::real, Clock::sandbox);
+    if clock.is_sandbox() {
+        tracing::warn!(now = %clock.now(), "SANDBOX CLOCK: time stands still; never for patients");
+    }
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
+    let shutdown = server::stop_on_signals()?;
+    let address = listener.local_addr()?;
+    writeln!(stdout(), "listening on http://{address}")?;
+    let parts = Parts {
+        store,
+        clock,
+        rules: Rules {
+            send_clock: config.send_clock,
+            guarantee_days: config.guarantee_days,
+        },
+        limits: Limits::default(),
+    };
+    Ok(server::run(listener, parts, shutdown).await?)
+}
+
+/// Brings the database's schema up to date and says what was done.
+///
+/// # Errors
+///
+/// The database cannot be opened, or cannot be changed now.
+pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
+    let done = schema::migrate(url).await?;
+    for name in &done {
+        writeln!(stdout(), "applied {name}")?;
+    }
+    if done.is_empty() {
+        writeln!(stdout(), "nothing to do: the schema is up to date")?;
+    }
+    Ok(())
+}
+
+/// Deletes what is kept no longer and says how much it was. A signal stops it between two batches.
+///
+/// # Errors
+///
+/// A date is too recent, the database cannot be opened, a batch fails, or it was stopped.
+pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
+    let start_of = |date| -> Instant { end_of(subtract_days(date, 1)) };
+    let cutoffs = Cutoffs::new(
+        Clock::real().now(),
+        start_of(dates.before),
+        dates.history_before.map(start_of),
+    )?;
+    let stop = server::stop_on_signals()?;
+    let mut progress = Progress::default();
+    let mut show = |what: &'static str, done, total| progress.show(what, done, total);
+    let purged = purge_store(url, cutoffs, &stop, &mut show).await;
+    progress.end();
+    let Purged {
+        requests,
+        notifications,
+        history,
+        quiet_calls,
+        stopped,
+    } = purged?;
+    writeln!(
+        stdout(),
+        "deleted {requests} requests, {notifications} messages, {history} history entries, \
+         {quiet_calls} remembered calls"
+    )?;
+    if stopped {
+        return Err("stopped before the end; the same command goes on from here".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! The values of settings, from text: each taken, or refused with what it must be.
+
+use std::net::SocketAddr;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use tracing::level_filters::LevelFilter;
+
+use super::{DatabaseUrl, LogFormat};
+
+/// The longest care guarantee that can be set, in days: ten years.
+const GUARANTEE_DAYS_MAX: u32 = 3_650;
+
+/// An address and a port.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("must be an IP address and a port, such as 127.0.0.1:50051; it is {text:?}")
+    })
+}
+
+/// The address of a database. The value stays out of the answer, for it may hold a password.
+pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
+    let schemes = ["sqlite:", "postgres://", "postgresql://"];
+    if schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        Ok(DatabaseUrl(text.to_owned()))
+    } else {
+        Err(
+            "must begin with sqlite: or postgres://, as in sqlite://care-invitation.db or \
+             postgres://user@host/database"
+                .to_owned(),
+        )
+    }
+}
+
+/// A date.
+pub fn civil_date(text: &str) -> Result<NaiveDate, String> {
+    let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
+    date.filter(|_| text.len() == "YYYY-MM-DD".len())
+        .ok_or_else(|| format!("must be a date such as 2025-01-31; it is {text:?}"))
+}
+
+/// An instant, not before 1970.
+pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
+    let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        format!("must be an instant of RFC 3339, such as 2026-03-02T09:00:00Z; it is {text:?}")
+    })?;
+    if at < DateTime::UNIX_EPOCH {
+        return Err(format!("must not be before 1970; it is {text:?}"));
+    }
+    Ok(at.to_utc())
+}
+
+/// A time of day, from 06:00 to 22:00.
+pub fn send_clock(text: &str) -> Result<NaiveTime, String> {
+    let clock = NaiveTime::parse_from_str(text, "%H:%M").ok();
+    clock
+        .filter(|clock| text.len() == "HH:MM".len() && is_by_day(*clock))
+        .ok_or_else(|| format!("must be HH:MM, from 06:00 to 22:00; it is {text:?}"))
+}
+
+fn is_by_day(clock: NaiveTime) -> bool {
+    let first = NaiveTime::from_hms_opt(6, 0, 0).expect("06:00 is a time of day");
+    let last = NaiveTime::from_hms_opt(22, 0, 0).expect("22:00 is a time of day");
+    (first..=last).contains(&clock)
+}
+
+/// A number of days.
+pub fn guarantee_days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok();
+    days.filter(|days| (1..=GUARANTEE_DAYS_MAX).contains(days))
+        .ok_or_else(|| format!("must be a number from 1 to {GUARANTEE_DAYS_MAX}; it is {text:?}"))
+}
+
+/// How log lines are written.
+pub fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("must be text or json; it is {text:?}")),
+    }
+}
+
+/// The least important lines to log.
+pub fn log_level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "off" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(format!(
+            "must be off, error, warn, info, debug or trace; it is {text:?}"
+        )),
+    }
+}

@@ -1,0 +1,361 @@
+//! Deleting what is kept no longer: settled requests with their messages, history, and the ids of
+//! calls that changed nothing.
+//!
+//! Nothing is deleted unless somebody asks for it. It goes in small batches, each a short
+//! transaction of its own: whatever interrupts it, what is done is done, and it can be repeated.
+//! On PostgreSQL the service goes on beside it; on SQLite it needs the file to itself.
+
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, TransactionTrait, Value,
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::connection::{Lock, connect_alone, is_postgres, write_options};
+use super::error::{Error, OpenError};
+use super::row::booking_request as request;
+use super::row::set::{self, Kind, Table};
+use super::row::{call, history};
+use super::schema;
+use crate::domain::calendar::{Instant, micros};
+use crate::domain::notification::State;
+
+/// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
+/// them cannot be purged before.
+const REMEMBERED_DAYS: i64 = 31;
+/// How many requests a batch deletes, with their messages.
+const REQUESTS_MAX: u64 = 200;
+/// How many rows a batch looks through, of tables that are walked from end to end.
+const ROWS_MAX: u64 = 2_000;
+/// How often a batch that other writers have spoilt is repeated.
+const TRIES_MAX: u32 = 8;
+
+/// What is to be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cutoffs {
+    settled: Instant,
+    history: Option<Instant>,
+    calls: Instant,
+}
+
+/// A cutoff that is not far enough back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what is younger than {REMEMBERED_DAYS} days cannot be purged: repeated calls rest on it")]
+pub struct TooRecent;
+
+impl Cutoffs {
+    /// Requests that were settled, and not changed since, before `settled`; the history that was
+    /// written before `history` of requests that are no more, none without it; the ids of quiet
+    /// calls as soon as they need not be remembered.
+    pub fn new(
+        now: Instant,
+        settled: Instant,
+        history: Option<Instant>,
+    ) -> Result<Self, TooRecent> {
+        let calls = now - chrono::Duration::days(REMEMBERED_DAYS);
+        if [Some(settled), history].into_iter().flatten().max() > Some(calls) {
+            return Err(TooRecent);
+        }
+        Ok(Self {
+            settled,
+            history,
+            calls,
+        })
+    }
+}
+
+/// How many rows of each kind were deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Requests.
+    pub requests: u64,
+    /// Their messages.
+    pub notifications: u64,
+    /// Entries of the history.
+    pub history: u64,
+    /// Calls that changed nothing.
+    pub quiet_calls: u64,
+    /// Whether it was told to stop before the end.
+    pub stopped: bool,
+}
+
+/// Why a purge did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PurgeError {
+    /// It is SQLite, and another process has the file.
+    #[error("the database file {0} is in use: SQLite is purged alone, so stop the service first")]
+    InUse(String),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Open(OpenError),
+    /// A batch failed; those before it stand.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl From<OpenError> for PurgeError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked(path) => Self::InUse(path),
+            error => Self::Open(error),
+        }
+    }
+}
+
+/// How far a purge is: what is deleted now, how much of it, and out of how much where that is known.
+pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Send);
+
+/// Deletes what lies before the cutoffs. Stops between two batches once it is told to.
+///
+/// # Errors
+///
+/// [`PurgeError`]; what was deleted before stays deleted.
+pub async fn purge(
+    url: &str,
+    cutoffs: Cutoffs,
+    stop: &CancellationToken,
+    progress: Progress<'_>,
+) -> Result<Purged, PurgeError> {
+    let alone = connect_alone(url).await?;
+    if !is_postgres(url) {
+        schema::bring_up(&alone.connection).await?;
+    }
+    schema::require(&alone.connection).await?;
+    let mut run = Run {
+        connection: alone.connection,
+        stop,
+        progress,
+        purged: Purged::default(),
+    };
+    let outcome = run.all(cutoffs).await;
+    let purged = run.purged;
+    run.connection.close().await.map_err(Error::from)?;
+    drop(alone.lock);
+    outcome?;
+    Ok(purged)
+}
+
+struct Run<'a> {
+    connection: DatabaseConnection,
+    stop: &'a CancellationToken,
+    progress: Progress<'a>,
+    purged: Purged,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
+        self.requests(cutoffs.settled).await?;
+        if let Some(before) = cutoffs.history {
+            let gone = "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
+                 WHERE r.care_unit = history.care_unit AND r.id = history.booking_request)";
+            self.purged.history = self.walk("history", &history::TABLE, gone, before).await?;
+        }
+        let old = "recorded_at < $1";
+        self.purged.quiet_calls = self.walk("calls", &call::TABLE, old, cutoffs.calls).await?;
+        self.purged.stopped = self.stop.is_cancelled();
+        Ok(())
+    }
+
+    async fn requests(&mut self, before: Instant) -> Result<(), Error> {
+        let total = count(&self.connection, before).await?;
+        while !self.stop.is_cancelled() {
+            (self.progress)("requests", self.purged.requests, Some(total));
+            let connection = &self.connection;
+            let (requests, notifications) =
+                patiently(|| delete_requests(connection, before)).await?;
+            if requests == 0 {
+                break;
+            }
+            self.purged.requests += requests;
+            self.purged.notifications += notifications;
+        }
+        Ok(())
+    }
+
+    /// Goes through a table in the order of its key and deletes the rows that `which` says, where
+    /// `$1` is `before`.
+    async fn walk(
+        &mut self,
+        what: &'static str,
+        table: &Table,
+        which: &str,
+        before: Instant,
+    ) -> Result<u64, Error> {
+        let mut deleted = 0;
+        let mut after: Option<Vec<Value>> = None;
+        while !self.stop.is_cancelled() {
+            (self.progress)(what, deleted, None);
+            let last = last_of_page(&self.connection, table, after.as_deref()).await?;
+            let range = Range {
+                after: after.as_deref(),
+                last: last.as_deref(),
+            };
+            let statement = range.delete(&self.connection, table, which, before);
+            let connection = &self.connection;
+            deleted += patiently(|| async {
+                let deleted = connection.execute_raw(statement.clone()).await?;
+                Ok(deleted.rows_affected())
+            })
+            .await?;
+            match last {
+                Some(last) => after = Some(last),
+                None => break,
+            }
+        }
+        (self.progress)(what, deleted, None);
+        Ok(deleted)
+    }
+}
+
+/// Repeats what other writers have spoilt.
+async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    mut work: impl FnMut() -> F,
+) -> Result<T, Error> {
+    for _ in 1..TRIES_MAX {
+        match work().await {
+            Err(error) if error.is_contention() => {}
+            outcome => return outcome,
+        }
+    }
+    work().await
+}
+
+async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {
+    let sql = "SELECT count(*) FROM booking_request WHERE settled_at < $1";
+    let backend = connection.get_database_backend();
+    let count = Statement::from_sql_and_values(backend, sql, [micros(before).into()]);
+    let row = connection.query_one_raw(count).await?;
+    let count: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
+    Ok(count.and_then(|it| u64::try_from(it).ok()).unwrap_or(0))
+}
+
+/// Deletes a batch of settled requests, the oldest first, with their messages.
+async fn delete_requests(
+    connection: &DatabaseConnection,
+    before: Instant,
+) -> Result<(u64, u64), Error> {
+    let options = write_options(connection.get_database_backend());
+    let transaction = connection.begin_with_options(options).await?;
+    let keys = settled(&transaction, before).await?;
+    if keys.is_empty() {
+        transaction.rollback().await?;
+        return Ok((0, 0));
+    }
+    let notifications = delete(&transaction, "notification", "booking_request", &keys).await?;
+    let requests = delete(&transaction, "booking_request", "id", &keys).await?;
+    transaction.commit().await?;
+    Ok((requests, notifications))
+}
+
+/// The keys of the batch, locked. Requests of which a message may still go out or waits for staff
+/// stay, and so do those that somebody changes now.
+async fn settled(
+    transaction: &DatabaseTransaction,
+    before: Instant,
+) -> Result<Vec<serde_json::Value>, Error> {
+    let backend = transaction.get_database_backend();
+    // Counted by the key, request by request: NOT EXISTS may be turned into a join with the whole
+    // table.
+    let sql = format!(
+        "SELECT r.care_unit, r.id FROM booking_request AS r WHERE r.settled_at < $1 \
+         AND (SELECT count(*) FROM notification AS n WHERE n.care_unit = r.care_unit \
+         AND n.booking_request = r.id AND (n.claimable_at IS NOT NULL OR n.state = $2)) = 0 \
+         ORDER BY r.settled_at LIMIT {REQUESTS_MAX}{}",
+        Lock::PassOver.clause(backend, "r"),
+    );
+    let values = [micros(before).into(), State::Parked.code().into()];
+    let rows = transaction
+        .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let id: Uuid = row.try_get("", "id")?;
+            let care_unit: String = row.try_get("", "care_unit")?;
+            Ok(json!([care_unit, set::uuid(id)]))
+        })
+        .collect()
+}
+
+/// Deletes the rows of these requests from a table that calls the request's id `id`.
+async fn delete(
+    transaction: &DatabaseTransaction,
+    table: &str,
+    id: &str,
+    keys: &[serde_json::Value],
+) -> Result<u64, Error> {
+    let backend = transaction.get_database_backend();
+    let sql = format!(
+        "DELETE FROM {table} WHERE (care_unit, {id}) IN (SELECT care_unit, id FROM {} AS k)",
+        set::rows(backend, request::KEY),
+    );
+    let deleted = transaction
+        .execute_raw(set::statement(backend, sql, keys, []))
+        .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// The key of the last row of the page after `after`; none when the page is the last.
+async fn last_of_page(
+    connection: &DatabaseConnection,
+    table: &Table,
+    after: Option<&[Value]>,
+) -> Result<Option<Vec<Value>>, Error> {
+    let key = key_of(table);
+    let sql = format!(
+        "SELECT {key} FROM {} WHERE {} ORDER BY {key} LIMIT 1 OFFSET {}",
+        table.name,
+        after.map_or("TRUE".to_owned(), |_| format!("({key}) > ($1, $2, $3)")),
+        ROWS_MAX - 1,
+    );
+    let values = after.unwrap_or_default().to_vec();
+    let backend = connection.get_database_backend();
+    let row = connection
+        .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let value = |(name, kind): &set::Column| match kind {
+        Kind::Text => row.try_get::<String>("", name).map(Value::from),
+        Kind::Uuid => row.try_get::<Uuid>("", name).map(Value::from),
+        Kind::Integer | Kind::Boolean | Kind::Bytes => {
+            row.try_get::<i32>("", name).map(Value::from)
+        }
+    };
+    let last: Result<Vec<Value>, _> = table.key.iter().map(value).collect();
+    Ok(Some(last?))
+}
+
+/// The three columns of a key.
+fn key_of(table: &Table) -> String {
+    let names: Vec<&str> = table.key.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// Rows by their keys: after the one, up to the other, or without an end.
+struct Range<'a> {
+    after: Option<&'a [Value]>,
+    last: Option<&'a [Value]>,
+}
+
+impl Range<'_> {
+    fn delete(
+        &self,
+        connection: &DatabaseConnection,
+        table: &Table,
+        which: &str,
+        before: Instant,
+    ) -> Statement {
+        let key = key_of(table);
+        let mut sql = format!("DELETE FROM {} WHERE {which}", table.name);
+        let mut values = vec![Value::from(micros(before))];
+        for (bound, compared) in [(self.after, ">"), (self.last, "<=")] {
+            if let Some(bound) = bound {
+                let first = values.len() + 1;
+                let (second, third) = (first + 1, first + 2);
+                sql += &format!(" AND ({key}) {compared} (${first}, ${second}, ${third})");
+                values.extend_from_slice(bound);
+            }
+        }
+        Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
+    }
+}

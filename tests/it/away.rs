@@ -1,0 +1,261 @@
+//! The database away: calls fail in time, health says so, streams wait and go on, nothing is lost
+//! and nothing doubled.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use care_invitation::clock::Clock;
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use care_invitation::contract::v1::watch_worklist_response::Event as Change;
+use sea_orm::{ConnectionTrait, Database};
+use tonic::{Code, Status, Streaming};
+use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+use tonic_types::StatusExt;
+
+use crate::backend::Area;
+use crate::consumer::{everything, name, sent};
+use crate::harness::{refusal, within};
+use crate::make::{self, at};
+use crate::postgres;
+use crate::proxy::{Proxy, Way};
+use crate::replica::Replica;
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+/// How long a call may take, with something for a busy machine.
+const CALL_MAX: Duration = Duration::from_millis(2_500);
+/// Of whom health speaks.
+const SERVICES: [&str; 4] = [
+    "",
+    "careinvitation.v1.BookingRequestService",
+    "careinvitation.v1.WorklistService",
+    "careinvitation.v1.NotificationService",
+];
+
+/// A service whose database may go away.
+struct Remote {
+    area: Area,
+    server: SocketAddr,
+    proxy: Proxy,
+    replica: Replica,
+}
+
+impl Remote {
+    /// None where there is no PostgreSQL, which is said aloud.
+    async fn start() -> Option<Self> {
+        Self::prepared("SELECT 1", "").await
+    }
+
+    /// On a database in which something has been done first, reached with options.
+    async fn prepared(sql: &str, options: &str) -> Option<Self> {
+        let area = Area::create(postgres::server()?).await;
+        let url = area.url();
+        let database = Database::connect(&url).await.expect("a database");
+        database.execute_unprepared(sql).await.expect("prepared");
+        database.close().await.expect("closed");
+        let (_, rest) = url.split_once('@').expect("a user");
+        let (host, _) = rest.split_once('/').expect("a database");
+        let mut servers = host.to_socket_addrs().expect("a host and a port");
+        let server = servers.next().expect("an address");
+        let proxy = Proxy::start(server).await;
+        let url = url.replacen(host, &proxy.address.to_string(), 1) + options;
+        let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+        Some(Self {
+            area,
+            server,
+            proxy,
+            replica,
+        })
+    }
+
+    fn restore(&self) {
+        self.proxy.turn(Way::To(self.server));
+    }
+}
+
+/// The call that creates a request of which a message is due at once.
+fn create(number: usize) -> v1::CreateBookingRequestRequest {
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.origin = Some(make::wire_referral(&format!("R-{number}")));
+    make::wire_create(form)
+}
+
+async fn due_stream(replica: &Replica) -> Streaming<v1::StreamDueNotificationsResponse> {
+    let answer = within(
+        replica
+            .notifications()
+            .stream_due_notifications(everything()),
+    )
+    .await;
+    answer.expect("a stream").into_inner()
+}
+
+async fn due(stream: &mut Streaming<v1::StreamDueNotificationsResponse>) -> v1::DueNotification {
+    loop {
+        let said = within(stream.message()).await.expect("the stream is open");
+        match said.expect("no end").event.expect("an event") {
+            Event::Due(due) => return due,
+            Event::Heartbeat(_) => {}
+            other => panic!("a message was to come, not {other:?}"),
+        }
+    }
+}
+
+fn query() -> v1::WorklistQuery {
+    v1::WorklistQuery {
+        worklist: v1::Worklist::CareInvitations.into(),
+        care_units: vec![make::wire_unit()],
+        ..Default::default()
+    }
+}
+
+async fn watch(replica: &Replica) -> Streaming<v1::WatchWorklistResponse> {
+    let call = v1::WatchWorklistRequest {
+        query: Some(query()),
+    };
+    let answer = within(replica.worklists().watch_worklist(call)).await;
+    answer.expect("a stream").into_inner()
+}
+
+/// Reads a watch until it tells of this request.
+async fn told(stream: &mut Streaming<v1::WatchWorklistResponse>, name: &str) {
+    loop {
+        let said = within(stream.message()).await.expect("the stream is open");
+        if let Some(Change::Upserted(request)) = said.expect("no end").event
+            && request.name == name
+        {
+            return;
+        }
+    }
+}
+
+async fn listed(replica: &Replica) -> usize {
+    let call = v1::ListWorklistRequest {
+        query: Some(query()),
+        page_size: 500,
+        ..Default::default()
+    };
+    let answer = within(replica.worklists().list_worklist(call)).await;
+    answer
+        .expect("the list")
+        .into_inner()
+        .booking_requests
+        .len()
+}
+
+/// A call fails as one that may be repeated, in time.
+async fn refused<T: std::fmt::Debug>(call: impl Future<Output = Result<T, Status>>) {
+    let began = Instant::now();
+    let status = within(call).await.expect_err("the database is away");
+    let took = began.elapsed();
+    let unavailable = (Code::Unavailable, "UNAVAILABLE".to_owned());
+    assert_eq!(refusal(&status), unavailable, "{status:?}");
+    assert!(status.get_error_details().retry_info().is_some());
+    assert!(took < CALL_MAX, "{took:?}");
+}
+
+async fn calls_are_refused(
+    replica: &Replica,
+    name: &str,
+    creates: &v1::CreateBookingRequestRequest,
+) {
+    let get = v1::GetBookingRequestRequest { name: name.into() };
+    let list = v1::ListWorklistRequest {
+        query: Some(query()),
+        ..Default::default()
+    };
+    let (mut requests, mut worklists) = (replica.requests(), replica.worklists());
+    let mut writes = replica.requests();
+    tokio::join!(
+        refused(requests.get_booking_request(get)),
+        refused(worklists.list_worklist(list)),
+        refused(writes.create_booking_request(creates.clone())),
+    );
+}
+
+async fn goes_away_and_comes_back(way: Way) {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let first = replica.create(create(1)).await;
+    let mut feed = due_stream(replica).await;
+    let leased = due(&mut feed).await;
+    let mut list = watch(replica).await;
+    told(&mut list, &first.name).await;
+
+    remote.proxy.turn(way);
+    let second = create(2);
+    // At first over connections that were open, then over new ones.
+    for _ in 0..3 {
+        calls_are_refused(replica, &first.name, &second).await;
+    }
+    for service in SERVICES {
+        replica.healthy(service, NotServing).await;
+    }
+
+    remote.restore();
+    for service in SERVICES {
+        replica.healthy(service, Serving).await;
+    }
+    let second = replica.create(second).await;
+    let next = due(&mut feed).await;
+    assert!(name(&next).starts_with(&second.name), "{}", name(&next));
+    assert!(!next.possible_repeat, "nobody has had it before");
+    told(&mut list, &second.name).await;
+    assert_eq!(listed(replica).await, 2, "none lost, none doubled");
+    let lost = replica.acknowledge(vec![sent(&leased), sent(&next)]).await;
+    assert_eq!(lost, Vec::<String>::new(), "leases outlast it");
+}
+
+#[tokio::test]
+async fn a_database_that_refuses_is_waited_for() {
+    goes_away_and_comes_back(Way::Cut).await;
+}
+
+#[tokio::test]
+async fn a_database_that_swallows_everything_is_waited_for() {
+    goes_away_and_comes_back(Way::Swallow).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_drains_stays_out_whatever_its_database_does() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    remote.proxy.turn(Way::Cut);
+    remote.replica.healthy("", NotServing).await;
+    let _feed = due_stream(&remote.replica).await;
+    remote.replica.shutdown.cancel();
+    remote.restore();
+    within(remote.replica.server).await.expect("it ends");
+}
+
+#[tokio::test]
+async fn clocks_that_are_apart_make_a_replica_not_ready() {
+    // The database's own clock is hidden behind one that the test moves.
+    let clock = "CREATE TABLE public.shift AS SELECT interval '0' AS by; \
+         CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
+         $$ SELECT pg_catalog.clock_timestamp() + by FROM public.shift $$";
+    let options = "?options[search_path]=public,pg_catalog";
+    let Some(remote) = Remote::prepared(clock, options).await else {
+        return;
+    };
+    let replica = &remote.replica;
+    replica.healthy("", Serving).await;
+    let database = Database::connect(remote.area.url()).await;
+    let database = database.expect("a database");
+    for (shift, health) in [
+        ("3 seconds", NotServing),
+        ("1 second", Serving),
+        ("-3 seconds", NotServing),
+        ("-1 second", Serving),
+    ] {
+        let sql = format!("UPDATE public.shift SET by = interval '{shift}'");
+        database.execute_unprepared(&sql).await.expect("moved");
+        for service in SERVICES {
+            replica.healthy(service, health).await;
+        }
+    }
+    database.close().await.expect("closed");
+}

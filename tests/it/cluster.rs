@@ -1,0 +1,137 @@
+//! A PostgreSQL server of a test's own, with a standby beside it.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+
+use sea_orm::sqlx::{Connection, PgConnection, query_scalar};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use crate::harness::within;
+use crate::postgres;
+
+/// A server that runs in a folder of its own; killed and deleted when dropped.
+pub struct Cluster {
+    pub address: SocketAddr,
+    server: Child,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// An empty server whose commits wait for a standby. None, after a word about it, where the
+    /// programs of PostgreSQL are not installed; with `CI` set that is a failure.
+    pub async fn primary() -> Option<Self> {
+        if postgres::programs().is_none() {
+            let said = "PostgreSQL's programs are not installed";
+            assert!(std::env::var_os("CI").is_none(), "{said}");
+            writeln!(std::io::stderr(), "SKIPPED failover: {said}").expect("standard error");
+            return None;
+        }
+        let folder = folder();
+        let data = folder.path().join("data");
+        let mut initdb = command("initdb");
+        initdb
+            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
+            .args(["--no-sync", "-D"]);
+        run(initdb.arg(data)).await;
+        let settings = ["fsync=on", "synchronous_standby_names=*"];
+        Some(Self::start(folder, &settings).await)
+    }
+
+    /// A standby that streams from this server, once every commit waits for it.
+    pub async fn standby(&self) -> Self {
+        let folder = folder();
+        let mut backup = command("pg_basebackup");
+        backup
+            .args(["-d", &self.url("postgres"), "-X", "stream", "-c", "fast"])
+            .args(["-R", "-D"]);
+        run(backup.arg(folder.path().join("data"))).await;
+        let standby = Self::start(folder, &["fsync=on"]).await;
+        let synchronous = async {
+            let sql = "SELECT sync_state FROM pg_stat_replication";
+            while self.ask(sql).await.as_deref() != Some("sync") {}
+        };
+        within(synchronous).await;
+        standby
+    }
+
+    async fn start(folder: TempDir, settings: &[&str]) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres::free_port()));
+        let log = std::fs::File::create(folder.path().join("log")).expect("a file for the log");
+        let mut server = command("postgres");
+        server
+            .arg("-D")
+            .arg(folder.path().join("data"))
+            .args(["-p", &address.port().to_string()])
+            .args(["-c", "listen_addresses=127.0.0.1"])
+            .args(["-c", "unix_socket_directories="])
+            // Goes with the folder even when the server is killed.
+            .args(["-c", "dynamic_shared_memory_type=mmap"])
+            .args(["-c", "shared_buffers=16MB"]);
+        for setting in settings {
+            server.args(["-c", setting]);
+        }
+        let server = server.stdout(Stdio::null()).stderr(log);
+        let server = server.spawn().expect("it starts");
+        let cluster = Self {
+            address,
+            server,
+            folder,
+        };
+        within(async { while cluster.ask("SELECT 'here'").await.is_none() {} }).await;
+        cluster
+    }
+
+    /// The address of one of its databases.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@{}/{database}", self.address)
+    }
+
+    /// The text that a statement gives; none while the server does not answer.
+    pub async fn ask(&self, sql: &'static str) -> Option<String> {
+        let answer = async {
+            let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+            query_scalar(sql).fetch_one(&mut connection).await
+        };
+        within(answer).await.ok()
+    }
+
+    /// Kills the server, as when its machine loses power.
+    pub async fn kill(&mut self) {
+        within(self.server.kill()).await.expect("killed");
+    }
+
+    /// Makes a standby the primary.
+    pub async fn promote(&self) {
+        let mut promote = command("pg_ctl");
+        promote.args(["promote", "-w", "-D"]);
+        run(promote.arg(self.folder.path().join("data"))).await;
+    }
+}
+
+/// A folder that the server may use, which is not ours where the test runs as root.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder for the server");
+    let everyone = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everyone).expect("opened");
+    folder
+}
+
+/// One of PostgreSQL's programs, as a user under whom it runs.
+fn command(program: &str) -> Command {
+    let folder = postgres::programs().expect("it is installed");
+    // A link to one of them may stand where the others do not.
+    let initdb = folder.join("initdb").canonicalize().expect("it is there");
+    let path = initdb.with_file_name(program);
+    let mut command = Command::from(postgres::as_server_user(path));
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn run(command: &mut Command) {
+    let Output { status, stderr, .. } = within(command.output()).await.expect("it runs");
+    let said = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {said}");
+}

@@ -1,0 +1,173 @@
+//! Failover, for real: the primary is killed under load, its synchronous standby is promoted, and
+//! the address that both replicas know leads to it from then on.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use care_invitation::clock::Clock;
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tonic_health::pb::health_check_response::ServingStatus::Serving;
+
+use crate::cluster::Cluster;
+use crate::consumer::{everything, name, sent};
+use crate::harness::within;
+use crate::make::{self, at};
+use crate::proxy::{Proxy, Way};
+use crate::replica::Replica;
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+/// Callers that create at once, on each replica.
+const CALLERS: usize = 4;
+/// What each of them creates.
+const EACH: usize = 40;
+/// All of it.
+const TOTAL: usize = 2 * CALLERS * EACH;
+/// How many are created before the primary is killed.
+const BEFORE: usize = TOTAL / 4;
+/// Longer than any lease of this test.
+const LEASE_OVER: chrono::Duration = chrono::Duration::minutes(20);
+/// How long the consumers may be about what is due, before leases that nobody knows of are over.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long all of it may take.
+const TEST_MAX: Duration = Duration::from_secs(60);
+
+/// What consumers have been given, as an adapter writes it down: by name.
+#[derive(Default)]
+struct Journal {
+    /// The tokens under which each message has come.
+    given: HashMap<String, HashSet<Vec<u8>>>,
+    /// Those whose acknowledgement was taken.
+    acknowledged: HashSet<String>,
+}
+
+impl Journal {
+    /// A message has come, which the rules must allow.
+    fn give(&mut self, due: &v1::DueNotification) {
+        let name = name(due);
+        let acknowledged = self.acknowledged.contains(&name);
+        assert!(!acknowledged, "{name} comes after it was acknowledged");
+        let tokens = self.given.entry(name.clone()).or_default();
+        assert!(tokens.is_empty() || due.possible_repeat, "{name} repeats");
+        let fresh = tokens.insert(due.lease_token.clone().into());
+        assert!(fresh, "{name} comes twice under one lease");
+    }
+}
+
+/// The call that creates a request of which a message is due at once.
+fn create(referral: &str) -> v1::CreateBookingRequestRequest {
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.origin = Some(make::wire_referral(referral));
+    make::wire_create(form)
+}
+
+/// Hands over what is due, for as long as the stream is open.
+async fn consume(replica: Arc<Replica>, journal: watch::Sender<Journal>) {
+    let opened = replica
+        .notifications()
+        .stream_due_notifications(everything())
+        .await;
+    let mut events = opened.expect("a stream").into_inner();
+    loop {
+        let said = events.message().await.expect("the stream stays open");
+        let Some(Event::Due(due)) = said.expect("no end").event else {
+            continue;
+        };
+        journal.send_modify(|journal| journal.give(&due));
+        let lost = replica.acknowledge(vec![sent(&due)]).await;
+        if lost.is_empty() {
+            journal.send_modify(|journal| {
+                journal.acknowledged.insert(name(&due));
+            });
+        }
+    }
+}
+
+/// Creates requests one after another; gives the calls with the names that were answered.
+async fn produce(
+    replica: Arc<Replica>,
+    caller: String,
+    count: watch::Sender<usize>,
+) -> Vec<(v1::CreateBookingRequestRequest, String)> {
+    let mut created = Vec::new();
+    for number in 0..EACH {
+        let call = create(&format!("{caller}-{number}"));
+        created.push((call.clone(), replica.create(call).await.name));
+        count.send_modify(|count| *count += 1);
+    }
+    created
+}
+
+/// Waits until every message has been acknowledged. Leases of which the answer was lost run out.
+async fn all_acknowledged(journal: &watch::Sender<Journal>, clock: &Clock) {
+    let mut changes = journal.subscribe();
+    while changes.borrow_and_update().acknowledged.len() < TOTAL {
+        // As long as something comes, leases must not run out under those who work on them.
+        if timeout(QUIET, changes.changed()).await.is_err() {
+            clock.advance(clock.now() + LEASE_OVER).expect("forward");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_killed_primary_costs_no_acknowledged_write_and_no_due_message() {
+    let began = Instant::now();
+    let Some(mut primary) = Cluster::primary().await else {
+        return;
+    };
+    let standby = primary.standby().await;
+    let proxy = Proxy::start(primary.address).await;
+    let url = format!("postgres://postgres@{}/postgres", proxy.address);
+    let clock = Clock::sandbox(at(NOW));
+    let journal = watch::Sender::new(Journal::default());
+    let count = watch::Sender::new(0);
+    let (mut consumers, mut producers) = (JoinSet::new(), JoinSet::new());
+    let mut replicas = Vec::new();
+    for letter in ["A", "B"] {
+        let replica = Arc::new(Replica::start(&url, clock.clone()).await);
+        consumers.spawn(consume(replica.clone(), journal.clone()));
+        for caller in 0..CALLERS {
+            let caller = format!("{letter}{caller}");
+            producers.spawn(produce(replica.clone(), caller, count.clone()));
+        }
+        replicas.push(replica);
+    }
+
+    let underway = count.subscribe().wait_for(|it| *it >= BEFORE).await.is_ok();
+    assert!(underway, "the sender lives");
+    primary.kill().await;
+    let killed_after = *count.borrow();
+    standby.promote().await;
+    proxy.turn(Way::To(standby.address));
+    let created = within(producers.join_all()).await.concat();
+    assert!(killed_after < TOTAL, "the primary was killed under load");
+
+    tokio::select! {
+        ended = consumers.join_next() => panic!("a consumer has ended: {ended:?}"),
+        all = timeout(TEST_MAX, all_acknowledged(&journal, &clock)) => all.expect("in time"),
+    }
+    let names: HashSet<_> = created.iter().map(|(_, name)| name.clone()).collect();
+    assert_eq!(names.len(), TOTAL, "every create made a request of its own");
+    for replica in &replicas {
+        within(replica.healthy("", Serving)).await;
+        for (call, name) in &created {
+            let again = replica.create(call.clone()).await;
+            assert_eq!(again.name, *name, "what was answered is there");
+        }
+    }
+    let sql = "SELECT count(*)::text FROM booking_request";
+    let kept = standby.ask(sql).await.expect("the standby answers");
+    assert_eq!(kept, TOTAL.to_string(), "and nothing besides");
+    let given: HashSet<_> = journal.borrow().given.keys().cloned().collect();
+    let requests: HashSet<_> = given
+        .iter()
+        .filter_map(|name| Some(name.split_once("/notifications/")?.0.to_owned()))
+        .collect();
+    assert_eq!(requests, names, "a message for each request");
+    assert_eq!(given.len(), TOTAL, "and one only");
+    assert!(began.elapsed() < TEST_MAX, "{:?}", began.elapsed());
+}

@@ -1,0 +1,239 @@
+//! The schema on both databases: up, down and up again, by several at once, and refused when it is
+//! not the one that is needed.
+
+use std::error::Error;
+
+use care_invitation::store::Store;
+use care_invitation::store::error::OpenError;
+use care_invitation::store::migration::Migrator;
+use care_invitation::store::schema::{Schema, migrate};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+};
+use sea_orm_migration::MigratorTrait;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::backend::Area;
+use crate::harness::within;
+use crate::postgres;
+
+const NAMES: [&str; 2] = ["m0001_create_tables", "m0002_add_retention"];
+
+/// An empty database, deleted when dropped.
+pub struct Empty {
+    pub url: String,
+    _place: (Option<TempDir>, Option<Area>),
+}
+
+impl Empty {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self {
+            url: format!(
+                "sqlite://{}?mode=rwc",
+                folder.path().join("test.db").display()
+            ),
+            _place: (Some(folder), None),
+        }
+    }
+
+    /// None where there is no server, which is said.
+    pub async fn postgres() -> Option<Self> {
+        let area = Area::create(postgres::server()?).await;
+        Some(Self {
+            url: area.url(),
+            _place: (None, Some(area)),
+        })
+    }
+
+    /// One of each kind that there is.
+    pub async fn each() -> impl Iterator<Item = Self> {
+        [Some(Self::sqlite()), Self::postgres().await]
+            .into_iter()
+            .flatten()
+    }
+
+    pub async fn connect(&self) -> DatabaseConnection {
+        let mut options = ConnectOptions::new(&self.url);
+        options.max_connections(1).sqlx_logging(false);
+        Database::connect(options).await.expect("a connection")
+    }
+}
+
+/// The rows of a query as text.
+pub async fn texts(connection: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let backend = connection.get_database_backend();
+    let rows = connection.query_all_raw(Statement::from_string(backend, sql));
+    let rows = rows.await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let text = |row: &sea_orm::QueryResult| row.try_get_by_index(0).expect("text");
+    rows.iter().map(text).collect()
+}
+
+/// Everything that migrations make, described.
+async fn schema(connection: &DatabaseConnection) -> Vec<String> {
+    let queries: &[&str] = match connection.get_database_backend() {
+        DbBackend::Postgres => &[
+            "SELECT concat_ws(' ', table_name, ordinal_position, column_name, data_type, \
+             is_nullable, column_default) FROM information_schema.columns \
+             WHERE table_schema = 'public' AND table_name <> 'seaql_migrations' ORDER BY 1",
+            "SELECT indexdef FROM pg_indexes \
+             WHERE schemaname = 'public' AND tablename <> 'seaql_migrations' ORDER BY 1",
+            "SELECT concat_ws(' ', relname, reloptions::text) FROM pg_class \
+             WHERE reloptions IS NOT NULL AND relnamespace = 'public'::regnamespace ORDER BY 1",
+        ],
+        _ => &["SELECT concat_ws(' ', type, name, sql) FROM sqlite_master \
+             WHERE name NOT LIKE '%seaql_migrations%' ORDER BY 1"],
+    };
+    let mut described = Vec::new();
+    for query in queries {
+        described.extend(texts(connection, query).await);
+    }
+    described
+}
+
+#[tokio::test]
+async fn the_schema_goes_up_and_down_and_comes_back_the_same() {
+    for database in Empty::each().await {
+        let connection = database.connect().await;
+        let mut steps = vec![schema(&connection).await];
+        assert!(steps[0].is_empty());
+        for _ in NAMES {
+            Migrator::up(&connection, Some(1)).await.expect("up");
+            steps.push(schema(&connection).await);
+            assert_ne!(steps.first(), steps.last());
+        }
+        for step in steps.iter().rev().skip(1) {
+            Migrator::down(&connection, Some(1)).await.expect("down");
+            let seen = schema(&connection).await;
+            // Columns keep their numbers on PostgreSQL, and SQLite quotes what it has renamed.
+            let unquoted = |it: &Vec<String>| it.join("\n").replace('"', "").to_lowercase();
+            if step.is_empty() {
+                assert!(seen.is_empty(), "{seen:?}");
+            } else {
+                assert_eq!(seen.len(), step.len(), "{}", unquoted(&seen));
+            }
+        }
+        Migrator::up(&connection, None).await.expect("up again");
+        assert_eq!(steps.last(), Some(&schema(&connection).await));
+    }
+}
+
+#[tokio::test]
+async fn what_was_there_before_a_migration_is_there_after_it() {
+    for database in Empty::each().await {
+        let connection = database.connect().await;
+        Migrator::up(&connection, Some(1)).await.expect("up");
+        let postgres = connection.get_database_backend() == DbBackend::Postgres;
+        let id = |number: u32| match postgres {
+            true => format!("'00000000-0000-0000-0000-{number:012}'::uuid"),
+            false => format!("x'{number:032}'"),
+        };
+        let hash = if postgres { "'\\x07'::bytea" } else { "x'07'" };
+        for (number, state) in [(1, 1), (2, 2), (3, 3), (4, 4), (5, 5)] {
+            let request = format!(
+                "INSERT INTO booking_request (care_unit, id, revision, state, priority, document, \
+                 personal_id, personal_id_type, visit_kind, visit_type_code, allow_duplicate, \
+                 created_at) VALUES ('SE1-P', {}, 1, {state}, 1, '{{\"updated_at\":{number}00}}', \
+                 '{number}', 1, 1, 'X', true, 1)",
+                id(number),
+            );
+            connection
+                .execute_unprepared(&request)
+                .await
+                .expect("a row");
+        }
+        let call = format!(
+            "INSERT INTO quiet_call (care_unit, actor, request_id, content_hash) \
+             VALUES ('-', 'tester', {}, {hash})",
+            id(9),
+        );
+        connection.execute_unprepared(&call).await.expect("a row");
+        Migrator::up(&connection, None).await.expect("up");
+        let settled = "SELECT concat_ws(':', state, settled_at) FROM booking_request ORDER BY id";
+        let settled = texts(&connection, settled).await;
+        assert_eq!(settled, ["1", "2", "3:300", "4:400", "5:500"]);
+        let calls = "SELECT actor FROM quiet_call WHERE recorded_at > 1700000000000000";
+        assert_eq!(texts(&connection, calls).await, ["tester"]);
+        Migrator::down(&connection, Some(1)).await.expect("down");
+        assert_eq!(
+            texts(&connection, "SELECT actor FROM quiet_call").await,
+            ["tester"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn those_who_migrate_at_once_do_it_once() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let mut processes = JoinSet::new();
+    for _ in 0..8 {
+        let url = database.url.clone();
+        processes.spawn(async move { migrate(&url).await.expect("migrated") });
+    }
+    let mut done = within(processes.join_all()).await;
+    done.retain(|names| !names.is_empty());
+    assert_eq!(done, [NAMES.map(str::to_owned)]);
+    let locks = "SELECT 'held' FROM pg_locks WHERE locktype = 'advisory' \
+         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let connection = database.connect().await;
+    assert!(texts(&connection, locks).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_older_schema_is_refused_with_the_command_to_run_and_left_alone() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let connection = database.connect().await;
+    for (step, lacks) in [
+        (0, "m0001_create_tables, m0002_add_retention"),
+        (1, "m0002_add_retention"),
+    ] {
+        if 0 < step {
+            Migrator::up(&connection, Some(step)).await.expect("up");
+        }
+        let before = schema(&connection).await;
+        let refused = Store::open(&database.url, Schema::Require).await.err();
+        let refused = refused.expect("refused");
+        assert!(matches!(&refused, OpenError::SchemaOlder(names) if names == lacks));
+        assert!(refused.to_string().contains("`care-invitation migrate`"));
+        assert_eq!(schema(&connection).await, before);
+    }
+    assert_eq!(migrate(&database.url).await.expect("migrated"), NAMES[1..]);
+    let opened = Store::open(&database.url, Schema::Require).await;
+    opened.expect("up to date").close().await;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_whatever_is_asked_for() {
+    for database in Empty::each().await {
+        migrate(&database.url).await.expect("migrated");
+        let connection = database.connect().await;
+        let newer = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_later', 0)";
+        connection.execute_unprepared(newer).await.expect("a row");
+        drop(connection);
+        for schema in [Schema::Require, Schema::Migrate] {
+            let refused = Store::open(&database.url, schema).await.err();
+            assert!(matches!(refused, Some(OpenError::SchemaNewer(name)) if name == "m9999_later"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_password_is_printed_when_a_database_cannot_be_opened() {
+    for url in [
+        "postgres://care:s3cret@127.0.0.1:99999/care",
+        "postgres://care:s3cret@127.0.0.1:1/care",
+        "postgres://care:s3cret@127.0.0.1/care?sslmode=s3cret",
+        "postgres://care:s3cret@[/care",
+    ] {
+        let refused = Store::open(url, Schema::Require).await.err();
+        let refused = refused.expect("nobody is there");
+        let causes = std::iter::successors(Some(&refused as &dyn Error), |&it| it.source());
+        let causes: Vec<_> = causes.map(|it| format!("{it} {it:?}")).collect();
+        assert!(!causes.join(" ").contains("s3cret"), "{causes:?}");
+    }
+}

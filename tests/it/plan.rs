@@ -1,0 +1,548 @@
+//! How PostgreSQL, with a million rows, carries out the statements behind the calls that come often:
+//! never by reading a table from end to end.
+//!
+//! The plans are those of the service's own statements. The server's `auto_explain` hands each plan
+//! to the connection that ran it, as a notice, which sqlx passes on as an event. Whether a prepared
+//! statement is planned anew for its values or once for all is PostgreSQL's choice, made after some
+//! executions, so both are read.
+
+use std::sync::{Arc, Mutex};
+
+use care_invitation::domain::booking_request::create::{Create, create};
+use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
+use care_invitation::domain::booking_request::{
+    Booking, BookingRequest, BookingSource, Form, Origin, Priority, RequestKey,
+};
+use care_invitation::domain::calendar::Instant;
+use care_invitation::domain::care_invitation::ShownState;
+use care_invitation::domain::hsa_id::HsaId;
+use care_invitation::domain::notification::acknowledge::Answer;
+use care_invitation::domain::notification::{
+    Channel, LeaseRef, NotificationFilter, Outcome, State,
+};
+use care_invitation::domain::patient::{PersonalId, PersonalIdType};
+use care_invitation::domain::worklist::{OrderBy, Query, Worklist};
+use care_invitation::store::notification::ClaimRequest;
+use care_invitation::store::{Call, Store};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
+};
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::make;
+use crate::make::at;
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+/// What the tables hold: requests, each with its creation in the history, spread over the units,
+/// and two or three messages for nine of ten.
+const REQUESTS: usize = 300_000;
+const UNITS: usize = 500;
+/// The most pages of 8 KiB that a statement may look at: those of five units' requests, 600 each and
+/// few to a page, and some more. The tables have 54,000.
+const PAGES_MAX: u64 = 4_000;
+
+#[tokio::test]
+async fn no_call_that_comes_often_reads_a_table_from_end_to_end() {
+    let Some((backend, database)) = filled().await else {
+        return;
+    };
+    // In a unit each, for what the first has claimed is not due again.
+    for (planning, unit) in [("force_custom_plan", 7), ("force_generic_plan", 8)] {
+        explain(&database, planning).await;
+        let replica = backend.again().await;
+        drive(&replica.store, planning, unit).await;
+        replica.store.close().await;
+    }
+}
+
+/// Makes every call that comes often and reads the plans behind it.
+async fn drive(store: &Store, planning: &str, number: usize) {
+    let plans = Plans::default();
+    let subscriber = tracing_subscriber::registry().with(plans.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let check = |call: &str, tables: &[&str]| plans.check(&format!("{call}, {planning}"), tables);
+    let (now, unit) = (at(NOW), unit(number));
+
+    let created = insert(store, form(Uuid::new_v4())).await;
+    let written = ["booking_request", "history", "notification", "quiet_call"];
+    check("create", &written);
+
+    let key = invited(number);
+    let record = store.get(&key).await.expect("read");
+    check("get", &["booking_request", "notification"]);
+    assert_eq!(record.key, key);
+
+    for &worklist in Worklist::ALL {
+        for &order_by in OrderBy::ALL {
+            for care_units in [vec![unit.clone()], (0..5).map(self::unit).collect()] {
+                list(store, query(worklist, order_by, care_units), now).await;
+                check(
+                    &format!("list {worklist:?} by {order_by:?}"),
+                    &["booking_request"],
+                );
+            }
+        }
+    }
+
+    let units = [unit.clone()];
+    let counts = store.counts(&units, now).await.expect("counted");
+    assert!(!counts.is_empty());
+    check("count", &["booking_request"]);
+    let since = now - chrono::Duration::seconds(2);
+    store.moved_by_time(&units, since, now).await.expect("read");
+    check("moved by time", &["booking_request"]);
+    store.next_move_at(&units, now).await.expect("read");
+    check("next move", &["booking_request"]);
+
+    store.history(&key, 0, 50).await.expect("read");
+    check("history", &["booking_request", "history"]);
+    notifications(store, vec![unit.clone()], now).await;
+    check("messages", &["booking_request", "notification"]);
+
+    for care_units in [None, Some(vec![unit])] {
+        let leases = claim(store, care_units.clone()).await;
+        assert!(!leases.is_empty(), "nothing was due in {care_units:?}");
+        check("claim", &["booking_request", "notification"]);
+        acknowledge(store, leases, &check).await;
+    }
+    let next = store.next_claimable_at(now).await.expect("read");
+    assert!(next.is_some_and(|next| now < next));
+    check("next claimable", &["notification"]);
+
+    book(store, created.key).await;
+    check("book", &["booking_request", "history", "notification"]);
+    let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "198003012385");
+    let personal_id = personal_id.expect("a good number");
+    let changed = store.update_patient(call(), None, personal_id, |_| None);
+    changed.await.expect("nothing to change");
+    check("update patient", &["booking_request", "history"]);
+
+    tokio::select! {
+        () = store.follow_others() => {}
+        () = plans.arrive_over("booking_request") => check("follow others", &[]),
+    }
+}
+
+/// Two pages of a list.
+async fn list(store: &Store, query: Query, now: Instant) {
+    let page = store.list(&query, now, None, 50).await.expect("listed");
+    if let Some((last, _)) = page.last() {
+        let next = store.list(&query, now, Some(last), 50).await;
+        next.expect("listed");
+    }
+}
+
+/// Two pages of messages that may still go out.
+async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
+    let states = [
+        State::Scheduled,
+        State::Leased,
+        State::Dispatching,
+        State::Parked,
+    ];
+    let filter = NotificationFilter {
+        care_units,
+        states: states.map(ShownState::Planned).to_vec(),
+        channels: Vec::new(),
+        due_before: None,
+    };
+    let page = store.notifications(&filter, now, None, 50).await;
+    let page = page.expect("listed");
+    let (last, _) = page.last().expect("some wait");
+    let next = store.notifications(&filter, now, Some(last), 50).await;
+    next.expect("listed");
+}
+
+async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
+    let claim = ClaimRequest {
+        channels: Channel::ALL.to_vec(),
+        care_units,
+        tokens: (0..6).map(|_| Uuid::new_v4()).collect(),
+        lease_duration: chrono::Duration::seconds(60),
+    };
+    let claimed = store.claim(claim, make::context(at(NOW))).await;
+    let leased = claimed.expect("claimed").leased;
+    leased.into_iter().map(|(_, lease)| lease).collect()
+}
+
+/// Gives one lease back and answers to the others.
+async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&str, &[&str])) {
+    let written = ["booking_request", "notification"];
+    let unseen = leases.pop().into_iter().collect();
+    store.give_back(unseen).await.expect("given back");
+    check("give back", &written);
+    let known: Vec<_> = leases.iter().map(|it| (it.clone(), at(NOW))).collect();
+    store.fates(&known).await.expect("read");
+    check("fates", &written);
+    let context = make::context(at(NOW));
+    let authorized = store.authorize(leases, context.clone()).await;
+    let leases = authorized.expect("given leave").authorized;
+    check("authorize", &written);
+    let answers = leases.iter().map(sent).collect();
+    let lost = store.settle(answers, context).await.expect("settled");
+    assert!(lost.is_empty());
+    check(
+        "acknowledge",
+        &["booking_request", "notification", "history"],
+    );
+}
+
+fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
+    let answer = Answer {
+        id: lease.notification,
+        token: lease.token,
+        outcome: Outcome::Sent,
+        sent_at: None,
+        retry_delay: None,
+        cause: String::new(),
+    };
+    (lease.request.clone(), answer, Uuid::now_v7())
+}
+
+async fn insert(store: &Store, form: Form) -> BookingRequest {
+    let command = Create {
+        key: make::key(),
+        form,
+        allow_duplicate: false,
+    };
+    let (key, form) = (command.key.clone(), command.form.clone());
+    let decide = move || create(&command, &make::context(at(NOW)));
+    let inserted = store.insert(call(), key, &form, decide).await;
+    inserted.expect("created")
+}
+
+async fn book(store: &Store, key: RequestKey) {
+    let command = RecordBooking {
+        etag: String::new(),
+        booking: Booking {
+            booking_id: "B-1".into(),
+            start_at: at("2026-05-18T08:00:00Z"),
+            end_at: at("2026-05-18T08:30:00Z"),
+            source: BookingSource::Staff,
+            performer_id: None,
+            override_reason: String::new(),
+        },
+    };
+    let decide = move |stored: Option<&BookingRequest>| {
+        record_booking(stored, &command, &make::context(at(NOW)))
+    };
+    store.update(call(), key, decide).await.expect("booked");
+}
+
+fn call() -> Call {
+    Call {
+        caller: "tester".into(),
+        id: Uuid::new_v4(),
+        hash: [7; 32],
+    }
+}
+
+/// A form from a referral of its own, so that it is no duplicate.
+fn form(referral: Uuid) -> Form {
+    let mut form = make::form("2026-03-02", "2026-05-29");
+    form.origin = Origin::Referral {
+        referral_id: referral.to_string(),
+        decision_date: None,
+    };
+    form
+}
+
+fn query(worklist: Worklist, order_by: OrderBy, care_units: Vec<HsaId>) -> Query {
+    Query {
+        worklist,
+        care_units,
+        visit_kind: None,
+        visit_type_codes: Vec::new(),
+        personal_id: None,
+        referral_id: None,
+        period: None,
+        minimum_priority: Priority::Routine,
+        order_by,
+    }
+}
+
+/// A filled unit.
+fn unit(number: usize) -> HsaId {
+    HsaId::parse(&format!("SE2321000131-P{number:012}")).expect("a good unit")
+}
+
+/// A filled request of a unit, invited.
+fn invited(number: usize) -> RequestKey {
+    let place = u128::try_from(UNITS + number).expect("a small number");
+    RequestKey {
+        care_unit: unit(number),
+        id: Uuid::from_u128(0x0195_0000_0000_7000_8000_0000_0000_0000 | place),
+    }
+}
+
+/// The plans that have arrived and were not read yet.
+#[derive(Clone, Default)]
+struct Plans {
+    arrived: Arc<Mutex<Vec<Value>>>,
+    arrival: Arc<tokio::sync::Notify>,
+}
+
+impl<S: Subscriber> Layer<S> for Plans {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if event.metadata().target() == "sqlx::postgres::notice" {
+            event.record(&mut self.clone());
+        }
+    }
+}
+
+impl Visit for Plans {
+    fn record_str(&mut self, _: &Field, value: &str) {
+        if let Some((_, plan)) = value.split_once("plan:\n") {
+            let plan = serde_json::from_str(plan).expect("a plan as JSON");
+            self.arrived.lock().expect("one thread").push(plan);
+            self.arrival.notify_one();
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl Plans {
+    /// Waits for a plan over a table.
+    async fn arrive_over(&self, table: &str) {
+        loop {
+            self.arrival.notified().await;
+            let arrived = self.arrived.lock().expect("one thread");
+            if arrived.iter().any(|it| tables(it).contains(&table)) {
+                return;
+            }
+        }
+    }
+
+    /// Reads what a call has brought: over these tables at least, and nothing from end to end.
+    fn check(&self, call: &str, used: &[&str]) {
+        let plans = std::mem::take(&mut *self.arrived.lock().expect("one thread"));
+        for plan in &plans {
+            let whole = wholes(plan);
+            assert!(whole.is_empty(), "{call} reads all of {whole:?}: {plan:#}");
+            let pages = pages(plan);
+            assert!(pages <= PAGES_MAX, "{call} reads {pages} pages: {plan:#}");
+        }
+        let seen: Vec<&str> = plans.iter().flat_map(tables).collect();
+        for table in used {
+            assert!(seen.contains(table), "{call} was not seen to use {table}");
+        }
+    }
+}
+
+/// Every node of a plan.
+fn nodes(plan: &Value) -> Vec<&Value> {
+    let mut all = vec![&plan["Plan"]];
+    let mut read = 0;
+    while let Some(node) = all.get(read) {
+        all.extend(node["Plans"].as_array().into_iter().flatten());
+        read += 1;
+    }
+    all
+}
+
+/// The tables that a plan reads or writes.
+fn tables(plan: &Value) -> Vec<&str> {
+    let nodes = nodes(plan).into_iter();
+    nodes
+        .filter_map(|it| it["Relation Name"].as_str())
+        .collect()
+}
+
+/// What a plan reads from end to end: tables, and indexes for which it has no condition.
+fn wholes(plan: &Value) -> Vec<&str> {
+    nodes(plan).into_iter().filter_map(whole).collect()
+}
+
+fn whole(node: &Value) -> Option<&str> {
+    match node["Node Type"].as_str()? {
+        "Seq Scan" => node["Relation Name"].as_str(),
+        "Index Scan" | "Index Only Scan" | "Bitmap Index Scan" if node["Index Cond"].is_null() => {
+            node["Index Name"].as_str()
+        }
+        _ => None,
+    }
+}
+
+/// How many pages a plan has looked at.
+fn pages(plan: &Value) -> u64 {
+    let counts = ["Shared Hit Blocks", "Shared Read Blocks"];
+    let counts = counts.iter().filter_map(|it| plan["Plan"][it].as_u64());
+    counts.sum()
+}
+
+/// A database of its own with a million rows; none where there is no PostgreSQL.
+async fn filled() -> Option<(Backend, DatabaseConnection)> {
+    let backend = Backend::postgres().await?;
+    seed(&backend.store).await;
+    let mut options = ConnectOptions::new(backend.url());
+    // One, for temporary tables are the connection's own.
+    options.max_connections(1).sqlx_logging(false);
+    let database = Database::connect(options).await.expect("the database");
+    run(&database, &copies()).await;
+    // Indexes are built sooner when the rows are there.
+    let indexes = texts(&database, INDEXES).await;
+    for index in &indexes {
+        let name = index.split(' ').skip_while(|it| *it != "INDEX").nth(1);
+        run(&database, &format!("DROP INDEX {}", name.expect("a name"))).await;
+    }
+    for (table, on, altered) in FILLED {
+        fill(&database, table, on, altered).await;
+    }
+    run(&database, QUIET_CALLS).await;
+    for index in &indexes {
+        run(&database, index).await;
+    }
+    run(&database, "VACUUM ANALYZE").await;
+    Some((backend, database))
+}
+
+/// Has the plans of later connections handed over, with statements planned in this way.
+async fn explain(database: &DatabaseConnection, planning: &str) {
+    for (setting, value) in [
+        ("session_preload_libraries", "auto_explain"),
+        ("auto_explain.log_min_duration", "0"),
+        ("auto_explain.log_analyze", "on"),
+        ("auto_explain.log_buffers", "on"),
+        ("auto_explain.log_format", "json"),
+        ("auto_explain.log_level", "notice"),
+        ("plan_cache_mode", planning),
+    ] {
+        let set = format!("ALTER DATABASE %I SET {setting} = %L");
+        let set = format!("format('{set}', current_database(), '{value}')");
+        run(
+            database,
+            &format!("DO 'BEGIN EXECUTE {}; END'", set.replace('\'', "''")),
+        )
+        .await;
+    }
+}
+
+async fn run(connection: &DatabaseConnection, sql: &str) {
+    let done = connection.execute_unprepared(sql).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Three requests by the service itself, of which the others are copies: one that waits for staff,
+/// one whose invitation was sent, one that is booked.
+async fn seed(store: &Store) {
+    let mut waiting = form(Uuid::new_v4());
+    waiting.invitation = false;
+    insert(store, waiting).await;
+    insert(store, form(Uuid::new_v4())).await;
+    let booked = insert(store, form(Uuid::new_v4())).await;
+    let leases = claim(store, None).await;
+    assert_eq!(leases.len(), 2);
+    let answers = leases.iter().map(sent).collect();
+    let settled = store.settle(answers, make::context(at(NOW))).await;
+    assert!(settled.expect("settled").is_empty());
+    book(store, booked.key).await;
+}
+
+/// Where the copies of the seeds go: units interleaved, as they are in life, days spread over 600.
+fn copies() -> String {
+    format!(
+        "CREATE TEMPORARY TABLE copy AS SELECT i, s.id AS seed, \
+         i / {UNITS} - 20 AS days, (i / {UNITS} - 20) * 86400000000 AS later, \
+         'SE2321000131-P' || lpad((i % {UNITS})::text, 12, '0') AS care_unit, \
+         ('01950000-0000-7000-8000-' || lpad(to_hex(i), 12, '0'))::uuid AS id \
+         FROM generate_series(0, {REQUESTS} - 1) AS i JOIN \
+         (SELECT row_number() OVER (ORDER BY id) AS kind, id FROM booking_request) AS s \
+         ON s.kind = (ARRAY[1, 2, 2, 2, 2, 3, 3, 3, 3, 3])[i / {UNITS} % 10 + 1]",
+    )
+}
+
+/// The statements that make the indexes that are no primary keys.
+const INDEXES: &str = "SELECT pg_get_indexdef(indexrelid) AS text FROM pg_index \
+     WHERE NOT indisprimary AND indrelid IN \
+     ('booking_request'::regclass, 'notification'::regclass, 'history'::regclass)";
+
+/// Calls that changed nothing.
+const QUIET_CALLS: &str = "INSERT INTO quiet_call (care_unit, actor, request_id, content_hash) \
+     SELECT care_unit, 'tester', md5('quiet ' || i)::uuid, '' FROM copy WHERE i % 10 = 0";
+
+/// Columns of a copy that are not as the seed's.
+type Altered = &'static [(&'static str, &'static str)];
+
+/// The tables, with what is copied and what differs between a seed `s` and its
+/// copy `c`.
+const FILLED: [(&str, &str, Altered); 3] = [
+    (
+        "booking_request",
+        "s.id = c.seed",
+        &[
+            ("care_unit", "c.care_unit"),
+            ("id", "c.id"),
+            ("personal_id", "lpad(c.i::text, 12, '0')"),
+            ("referral_id", "'R-' || c.i"),
+            ("start_day", "s.start_day + c.days"),
+            ("end_day", "s.end_day + c.days"),
+            ("care_guarantee_day", "s.care_guarantee_day + c.days"),
+            ("created_at", "s.created_at + c.later"),
+            ("follow_up_at", "s.follow_up_at + c.later"),
+            ("expires_at", "s.expires_at + c.later"),
+            ("next_notification_at", "s.next_notification_at + c.later"),
+            ("touched_at", "s.touched_at - 86400000000 + c.i"),
+            (
+                "duplicate_digest",
+                "CASE WHEN s.duplicate_digest IS NOT NULL THEN decode(md5(c.i::text), 'hex') END",
+            ),
+        ],
+    ),
+    (
+        "notification",
+        "s.booking_request = c.seed",
+        &[
+            ("care_unit", "c.care_unit"),
+            ("booking_request", "c.id"),
+            ("id", "md5(c.i || ' ' || s.ordinal)::uuid"),
+            ("due_at", "s.due_at + c.later"),
+            ("claimable_at", "s.claimable_at + c.later"),
+        ],
+    ),
+    (
+        "history",
+        "s.booking_request = c.seed AND s.ordinal = 1",
+        &[
+            ("care_unit", "c.care_unit"),
+            ("booking_request", "c.id"),
+            (
+                "request_id",
+                "CASE WHEN s.ordinal = 1 THEN md5(c.i::text)::uuid END",
+            ),
+        ],
+    ),
+];
+
+/// Copies what the seeds have in a table.
+async fn fill(database: &DatabaseConnection, table: &str, on: &str, altered: Altered) {
+    let columns = format!(
+        "SELECT attname::text AS text FROM pg_attribute \
+         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped",
+    );
+    let columns = texts(database, &columns).await;
+    let value = |column: &String| {
+        let altered = altered.iter().find(|(name, _)| name == column);
+        altered.map_or(format!("s.{column}"), |(_, value)| (*value).to_owned())
+    };
+    let values: Vec<String> = columns.iter().map(value).collect();
+    let copy = format!(
+        "INSERT INTO {table} ({}) SELECT {} FROM copy AS c JOIN {table} AS s ON {on}",
+        columns.join(", "),
+        values.join(", "),
+    );
+    run(database, &copy).await;
+}
+
+async fn texts(database: &DatabaseConnection, sql: &str) -> Vec<String> {
+    let statement = Statement::from_string(DbBackend::Postgres, sql);
+    let rows = database.query_all_raw(statement).await.expect("read");
+    let text = |row: &sea_orm::QueryResult| row.try_get("", "text").expect("text");
+    rows.iter().map(text).collect()
+}

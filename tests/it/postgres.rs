@@ -1,0 +1,196 @@
+//! The PostgreSQL of a run: the one that `TEST_DATABASE_URL` names, or else a temporary one from
+//! the installed programs. And every test once more, on it.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::backend::{KIND, Kind};
+
+/// Names the server, by a database on it to which the tests may connect to create others.
+const URL: &str = "TEST_DATABASE_URL";
+
+/// Runs a server until standard input ends, which it does with the process that holds its other
+/// end, however that goes. Nothing of it is to outlive the tests, so that nothing is synced.
+const RUN: &str = r#"
+set -eu
+folder=$(mktemp -d -t care-invitation-pg.XXXXXX)
+cd "$folder"
+trap 'rm -rf "$folder"' EXIT
+"$1/initdb" -D data -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >log 2>&1 ||
+  { cat log >&2; exit 1; }
+"$1/pg_ctl" -D data -l log -w start >said 2>&1 \
+  -o "-c listen_addresses=127.0.0.1 -p $2 -k '$folder' -F -c max_connections=400 -c full_page_writes=off" ||
+  { cat said log >&2; exit 1; }
+echo "$2"
+cat >/dev/null
+"$1/pg_ctl" -D data -m immediate stop >said 2>&1
+"#;
+
+/// Tests that have nothing to do with where the service keeps its data, or that are about the
+/// SQLite file itself, or that go to PostgreSQL by themselves.
+const ONCE: [(&str, &str); 11] = [
+    ("tidy::", "reads the sources"),
+    ("readme::", "the story begins with a SQLite file"),
+    ("program::", "starts the program on a SQLite file"),
+    (
+        "store::a_second_process_on_the_same_file_is_refused",
+        "PostgreSQL welcomes it",
+    ),
+    ("postgres::", "is this run"),
+    ("replicas::", "goes to PostgreSQL by itself"),
+    ("migration::", "goes to both by itself"),
+    ("plan::", "goes to PostgreSQL by itself"),
+    ("away::", "goes to PostgreSQL by itself"),
+    ("failover::", "goes to PostgreSQL by itself"),
+    ("purge::", "goes to both by itself"),
+];
+
+/// Tests that run at once there: a store has up to nine connections, and a replica one store.
+const THREADS: &str = "8";
+
+/// The address of this run's server. With none the caller passes over what needs one, and that is
+/// said aloud.
+///
+/// # Panics
+///
+/// In CI, where nothing is passed over.
+pub fn server() -> Option<&'static str> {
+    static SERVER: OnceLock<Option<String>> = OnceLock::new();
+    let server = SERVER.get_or_init(|| env::var(URL).ok().or_else(start));
+    if server.is_none() {
+        let missing =
+            format!("no PostgreSQL: {URL} is not set, and its programs are not installed");
+        assert!(env::var_os("CI").is_none(), "{missing}");
+        // Past the test's captured output, which nobody sees when the test passes.
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("a test").to_owned();
+        writeln!(io::stderr(), "SKIPPED {test}: {missing}").expect("standard error");
+    }
+    server.as_deref()
+}
+
+/// The address of another database on the same server.
+pub fn url_of(server: &str, database: &str) -> String {
+    let (address, options) = server.split_once('?').unwrap_or((server, ""));
+    let hosts = address.find("://").expect("a scheme") + "://".len();
+    let end = address[hosts..].find('/');
+    let host = end.map_or(address, |end| &address[..hosts + end]);
+    let url = format!("{host}/{database}");
+    match options {
+        "" => url,
+        options => format!("{url}?{options}"),
+    }
+}
+
+/// The folder of the server's programs, the newest where there are several.
+pub fn programs() -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<_> = env::split_paths(&path).collect();
+    if let Ok(versions) = std::fs::read_dir("/usr/lib/postgresql") {
+        let versions = versions.flatten().map(|version| version.path());
+        let mut versions: Vec<_> = versions.collect();
+        versions.sort_by_key(|it| {
+            it.file_name()
+                .and_then(|it| it.to_str()?.parse::<u32>().ok())
+        });
+        folders.extend(versions.into_iter().rev().map(|it| it.join("bin")));
+    }
+    let mut folders = folders.into_iter();
+    folders.find(|it| it.join("initdb").is_file() && it.join("pg_ctl").is_file())
+}
+
+/// A command as the user who may run a server: root may not, and becomes `postgres`.
+pub fn as_server_user(program: impl Into<OsString>) -> Command {
+    let user = Command::new("id").arg("-u").output().expect("id");
+    let mut command;
+    if user.stdout == b"0\n" {
+        command = Command::new("setpriv");
+        command.args([
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--init-groups",
+            "--",
+        ]);
+        command.arg(program.into());
+    } else {
+        command = Command::new(program.into());
+    }
+    // The folder of the caller may be closed to that user.
+    command.current_dir("/");
+    command
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Starts a temporary server; none where its programs are not installed. It ends with this
+/// process.
+fn start() -> Option<String> {
+    /// Holds the server's standard input open.
+    static RUNNING: OnceLock<Child> = OnceLock::new();
+    let programs = programs()?;
+    let mut command = as_server_user("sh");
+    command.args(["-c", RUN, "sh"]);
+    command.arg(programs).arg(free_port().to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Ctrl-C is for the tests; the server ends after them.
+    let mut child = command.process_group(0).spawn().expect("sh");
+    let stdout = child.stdout.take().expect("it is piped");
+    let mut port = String::new();
+    BufReader::new(stdout).read_line(&mut port).expect("text");
+    assert!(!port.is_empty(), "the temporary PostgreSQL did not start");
+    RUNNING.set(child).expect("one server a process");
+    Some(format!(
+        "postgres://postgres@127.0.0.1:{}/postgres",
+        port.trim_end()
+    ))
+}
+
+/// The tests that [`ONCE`] does not name, in a process of their own.
+#[test]
+fn the_whole_suite_passes_on_postgresql() {
+    if Kind::of_this_run() == Kind::Postgres {
+        return;
+    }
+    let Some(server) = server() else { return };
+    let mut suite = Command::new(env::current_exe().expect("this program"));
+    suite.env(KIND, "postgresql").env(URL, server);
+    suite.args(["--test-threads", THREADS]);
+    for (tests, _) in ONCE {
+        suite.args(["--skip", tests]);
+    }
+    let ended = suite.output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let result = said.lines().find(|line| line.starts_with("test result: "));
+    let result = result.unwrap_or("it did not come to its end");
+    writeln!(io::stderr(), "on PostgreSQL: {result}").expect("standard error");
+    assert!(
+        ended.status.success(),
+        "on PostgreSQL, by itself with {KIND}=postgresql:\n{said}\n{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+}
+
+#[test]
+fn the_address_of_a_database_is_its_servers_with_another_name() {
+    for (server, expected) in [
+        ("postgres://u:p@h:1/postgres", "postgres://u:p@h:1/it"),
+        ("postgres://h", "postgres://h/it"),
+        (
+            "postgres://h/?sslmode=disable",
+            "postgres://h/it?sslmode=disable",
+        ),
+        ("postgres://h/a?host=/run", "postgres://h/it?host=/run"),
+    ] {
+        assert_eq!(url_of(server, "it"), expected);
+    }
+}

@@ -7,14 +7,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use sea_orm::ConnectionTrait;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::connection::Lock;
 use super::error::Error;
 use super::row::booking_request as request;
 use super::row::call::{self, Repeat};
-use super::row::set::{self, Table};
+use super::row::set::{Set, Table};
 use super::row::{history, notification};
 use super::{Call, Committed, LeaseFate};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
@@ -25,13 +24,12 @@ use crate::domain::notification::{LeaseRef, Notification};
 use crate::domain::{Change, Refusal};
 
 /// What a batch has loaded and decided so far.
-#[derive(Default)]
 pub struct Records {
     entries: BTreeMap<RequestKey, Entry>,
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
     calls: HashMap<(HsaId, String, Uuid), Remembered>,
-    history: Vec<Vec<Value>>,
-    quiet_calls: Vec<Vec<Value>>,
+    history: Set,
+    quiet_calls: Set,
 }
 
 /// A request as it was loaded and as it stands now.
@@ -50,6 +48,17 @@ struct Remembered {
 }
 
 impl Records {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            open: HashMap::new(),
+            calls: HashMap::new(),
+            history: history::TABLE.new_rows(),
+            quiet_calls: call::TABLE.new_rows(),
+        }
+    }
+
     /// The request as the units before have left it.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
         self.entries.get(key)?.present.as_ref()
@@ -235,20 +244,21 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the differences. Says whether every row was as it had been loaded.
-    pub async fn save(&self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
-        let mut sets = Sets::default();
+    /// Writes the differences. Says what others want to know once they are committed; `None` when
+    /// a row was not as it had been loaded.
+    pub async fn save(self, connection: &impl ConnectionTrait) -> Result<Option<Committed>, Error> {
+        let mut sets = Sets::new();
         for entry in self.entries.values() {
             sets.add(entry);
         }
+        let committed = self.committed();
         let fits = sets.write(connection).await?
-            && insert(connection, &history::TABLE, &self.history).await?
-            && insert(connection, &call::TABLE, &self.quiet_calls).await?;
-        Ok(fits)
+            && insert(connection, &history::TABLE, self.history).await?
+            && insert(connection, &call::TABLE, self.quiet_calls).await?;
+        Ok(fits.then_some(committed))
     }
 
-    /// What others want to know once the batch is committed.
-    pub fn committed(&self) -> Committed {
+    fn committed(&self) -> Committed {
         let mut committed = Committed::default();
         for entry in self.entries.values() {
             if let Some(present) = &entry.present
@@ -334,15 +344,23 @@ pub fn fate(message: &Notification, token: Uuid, expires_at: Instant) -> Option<
 }
 
 /// The rows that differ, by what is to be done with them.
-#[derive(Default)]
 struct Sets {
-    new_requests: Vec<Vec<Value>>,
-    changed_requests: Vec<Vec<Value>>,
-    new_messages: Vec<Vec<Value>>,
-    changed_messages: Vec<Vec<Value>>,
+    new_requests: Set,
+    changed_requests: Set,
+    new_messages: Set,
+    changed_messages: Set,
 }
 
 impl Sets {
+    fn new() -> Self {
+        Self {
+            new_requests: request::TABLE.new_rows(),
+            changed_requests: request::TABLE.changed_rows(),
+            new_messages: notification::TABLE.new_rows(),
+            changed_messages: notification::TABLE.changed_rows(),
+        }
+    }
+
     fn add(&mut self, entry: &Entry) {
         let Some(present) = &entry.present else {
             return;
@@ -359,7 +377,7 @@ impl Sets {
             Some(loaded) if loaded.revision != present.revision => {
                 let mut values = request::key_values(&present.key);
                 values.extend(request::mutable_values(present));
-                values.push(json!(loaded.revision));
+                values.push(loaded.revision.into());
                 self.changed_requests.push(values);
             }
             Some(_) => {}
@@ -387,7 +405,7 @@ impl Sets {
         match (before, entry.versions.get(ordinal)) {
             (Some(_), Some(version)) => {
                 values.extend(notification::mutable_values(after, version + 1));
-                values.push(json!(version));
+                values.push((*version).into());
                 self.changed_messages.push(values);
             }
             (None, _) | (Some(_), None) => {
@@ -399,62 +417,37 @@ impl Sets {
     }
 
     /// Requests first, so that whoever writes messages has the request's row.
-    async fn write(&self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
-        Ok(
-            insert(connection, &request::TABLE, &self.new_requests).await?
-                && update(
-                    connection,
-                    &request::TABLE,
-                    "revision",
-                    &self.changed_requests,
-                )
-                .await?
-                && insert(connection, &notification::TABLE, &self.new_messages).await?
-                && update(
-                    connection,
-                    &notification::TABLE,
-                    "version",
-                    &self.changed_messages,
-                )
-                .await?,
-        )
+    async fn write(self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
+        let (requests, messages) = (&request::TABLE, &notification::TABLE);
+        Ok(insert(connection, requests, self.new_requests).await?
+            && update(connection, requests, "revision", self.changed_requests).await?
+            && insert(connection, messages, self.new_messages).await?
+            && update(connection, messages, "version", self.changed_messages).await?)
     }
 }
 
+/// Says whether every row was new.
 async fn insert(
     connection: &impl ConnectionTrait,
     table: &Table,
-    rows: &[Vec<Value>],
+    rows: Set,
 ) -> Result<bool, Error> {
-    let sql = table.insert_sql(connection.get_database_backend());
-    write(connection, sql, rows).await
+    let expected = rows.len() as u64;
+    let written = rows.execute(connection, |rows| table.insert_sql(rows));
+    Ok(written.await? == expected)
 }
 
+/// Says whether every row was as it had been loaded.
 async fn update(
     connection: &impl ConnectionTrait,
     table: &Table,
     version: &str,
-    rows: &[Vec<Value>],
+    rows: Set,
 ) -> Result<bool, Error> {
-    let sql = table.update_sql(connection.get_database_backend(), version);
-    write(connection, sql, rows).await
-}
-
-/// Runs a statement over a set; says whether it met every row.
-async fn write(
-    connection: &impl ConnectionTrait,
-    sql: String,
-    rows: &[Vec<Value>],
-) -> Result<bool, Error> {
-    if rows.is_empty() {
-        return Ok(true);
-    }
     let backend = connection.get_database_backend();
-    let rows: Vec<Value> = rows.iter().cloned().map(Value::Array).collect();
-    let written = connection
-        .execute_raw(set::statement(backend, sql, &rows, []))
-        .await?;
-    Ok(usize::try_from(written.rows_affected()) == Ok(rows.len()))
+    let expected = rows.len() as u64;
+    let written = rows.execute(connection, |rows| table.update_sql(backend, version, rows));
+    Ok(written.await? == expected)
 }
 
 /// Reads requests with their messages and the messages' versions.

@@ -51,9 +51,16 @@ const STATEMENT_MAX: &str = "10s";
 const LOCK_MAX: &str = "1s";
 /// How long a transaction may stand idle before the server ends it.
 const IDLE_MAX: &str = "10s";
-/// Page cache of each SQLite connection, in KiB; the default of 2 MB halves the insert rate once
-/// the indexes have outgrown it.
-const SQLITE_CACHE_KIB: u32 = 64 * 1_024;
+/// Page cache of the SQLite connection that writes, in KiB; the default of 2 MB halves the insert
+/// rate once the indexes have outgrown it.
+const SQLITE_WRITER_CACHE_KIB: u32 = 64 * 1_024;
+/// That of each that reads. What it lacks is in the system's cache.
+const SQLITE_READER_CACHE_KIB: u32 = 4 * 1_024;
+/// How many pages of 4 KiB the write-ahead log holds before they are taken into the database: pages
+/// that change often are then written there once for many commits.
+const SQLITE_CHECKPOINT_PAGES: u32 = 10_000;
+/// Statements that stay prepared on a SQLite connection: a set has one for each size of its pieces.
+const SQLITE_STATEMENTS_MAX: usize = 400;
 
 /// How long is waited for the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,6 +286,10 @@ async fn connect_sqlite(
     connections: u32,
     read_only: bool,
 ) -> Result<DatabaseConnection, OpenError> {
+    let (query_only, cache_kib) = match read_only {
+        true => ("ON", SQLITE_READER_CACHE_KIB),
+        false => ("OFF", SQLITE_WRITER_CACHE_KIB),
+    };
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -292,8 +303,10 @@ async fn connect_sqlite(
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(5))
-                .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
-                .pragma("query_only", if read_only { "ON" } else { "OFF" })
+                .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
+                .pragma("cache_size", format!("-{cache_kib}"))
+                .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES.to_string())
+                .pragma("query_only", query_only)
         });
     Ok(Database::connect(options).await?)
 }

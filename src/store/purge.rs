@@ -8,7 +8,6 @@
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, TransactionTrait, Value,
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,7 +17,9 @@ use super::row::booking_request as request;
 use super::row::set::{self, Kind, Table};
 use super::row::{call, history};
 use super::schema;
+use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{Instant, micros};
+use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::State;
 
 /// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
@@ -253,7 +254,7 @@ async fn delete_requests(
 async fn settled(
     transaction: &DatabaseTransaction,
     before: Instant,
-) -> Result<Vec<serde_json::Value>, Error> {
+) -> Result<Vec<RequestKey>, Error> {
     let backend = transaction.get_database_backend();
     // Counted by the key, request by request: NOT EXISTS may be turned into a join with the whole
     // table.
@@ -270,9 +271,10 @@ async fn settled(
         .await?;
     rows.iter()
         .map(|row| {
-            let id: Uuid = row.try_get("", "id")?;
-            let care_unit: String = row.try_get("", "care_unit")?;
-            Ok(json!([care_unit, set::uuid(id)]))
+            Ok(RequestKey {
+                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
+                id: row.try_get("", "id")?,
+            })
         })
         .collect()
 }
@@ -282,17 +284,14 @@ async fn delete(
     transaction: &DatabaseTransaction,
     table: &str,
     id: &str,
-    keys: &[serde_json::Value],
+    keys: &[RequestKey],
 ) -> Result<u64, Error> {
-    let backend = transaction.get_database_backend();
-    let sql = format!(
-        "DELETE FROM {table} WHERE (care_unit, {id}) IN (SELECT care_unit, id FROM {} AS k)",
-        set::rows(backend, request::KEY),
-    );
-    let deleted = transaction
-        .execute_raw(set::statement(backend, sql, keys, []))
-        .await?;
-    Ok(deleted.rows_affected())
+    let sql = |keys: &str| {
+        format!(
+            "DELETE FROM {table} WHERE (care_unit, {id}) IN (SELECT care_unit, id FROM {keys} AS k)"
+        )
+    };
+    Ok(request::key_set(keys).execute(transaction, sql).await?)
 }
 
 /// The key of the last row of the page after `after`; none when the page is the last.

@@ -318,7 +318,7 @@ async fn decide_and_save(
 ) -> Result<Option<Committed>, Error> {
     let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
     let found = find(transaction, &needs).await?;
-    let mut records = Records::default();
+    let mut records = Records::new();
     // What is to be changed is locked before the calls are looked up: whoever had to wait for
     // another writer then sees what that one has carried out.
     let claims_alone = needs.iter().all(|needs| needs.claim.is_some());
@@ -348,8 +348,7 @@ async fn decide_and_save(
             }
         }
     }
-    let saved = records.save(transaction).await?;
-    Ok(saved.then(|| records.committed()))
+    records.save(transaction).await
 }
 
 /// What each unit's needs turn up. Several claims in a batch may want the same messages, so each

@@ -1,13 +1,12 @@
 //! Booking requests as rows: columns for what queries look at, a document for the rest.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect};
-use serde_json::{Value, json};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, Value};
 use sha2::{Digest, Sha256};
 
 use super::document::{Document, code, date, day, optional};
 use super::notification;
-use super::set::{self, Column as SetColumn, Kind, Table};
+use super::set::{Column as SetColumn, Kind, Set, Table};
 use crate::domain::booking_request::{
     BookingRequest, CancelReason, DuplicateKey, Form, Origin, Priority, RequestKey, State,
     VisitKind, VisitType,
@@ -95,7 +94,16 @@ pub const TABLE: Table = Table {
 
 /// The key as values of a set.
 pub fn key_values(key: &RequestKey) -> Vec<Value> {
-    vec![json!(key.care_unit.as_str()), set::uuid(key.id)]
+    vec![key.care_unit.as_str().into(), key.id.into()]
+}
+
+/// Keys as a set.
+pub fn key_set(keys: &[RequestKey]) -> Set {
+    let mut set = Set::new(KEY.to_vec());
+    for key in keys {
+        set.push(key_values(key));
+    }
+    set
 }
 
 /// What stands in the unique index for an open request.
@@ -116,20 +124,22 @@ pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
         .is_open()
         .then(|| duplicate_digest(&record.duplicate_key()));
     vec![
-        json!(record.revision),
-        json!(record.state.code()),
-        json!(placement.worklist.map(|it| it.code())),
-        json!(placement.follow_up_at.map(micros)),
-        json!(record.expires_at().map(micros)),
-        json!(period.map(|it| day(it.first))),
-        json!(period.map(|it| day(it.last))),
-        json!(record.form.priority.code()),
-        json!(record.care_guarantee_date.map(day)),
-        json!(record.next_notification_at().map(micros)),
-        json!(record.form.origin.referral_id()),
-        json!(digest.as_deref().map(set::bytes)),
-        json!(Document::of(record).to_text()),
-        json!((!record.is_open()).then(|| micros(record.updated_at))),
+        record.revision.into(),
+        record.state.code().into(),
+        placement.worklist.map(|it| it.code()).into(),
+        placement.follow_up_at.map(micros).into(),
+        record.expires_at().map(micros).into(),
+        period.map(|it| day(it.first)).into(),
+        period.map(|it| day(it.last)).into(),
+        record.form.priority.code().into(),
+        record.care_guarantee_date.map(day).into(),
+        record.next_notification_at().map(micros).into(),
+        record.form.origin.referral_id().into(),
+        digest.into(),
+        Document::of(record).to_text().into(),
+        (!record.is_open())
+            .then(|| micros(record.updated_at))
+            .into(),
     ]
 }
 
@@ -137,12 +147,12 @@ pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
 pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
     let form = &record.form;
     vec![
-        json!(form.patient.personal_id.number()),
-        json!(form.patient.personal_id.kind().code()),
-        json!(form.visit_kind.code()),
-        json!(form.visit_type.code),
-        json!(record.allow_duplicate),
-        json!(micros(record.created_at)),
+        form.patient.personal_id.number().into(),
+        form.patient.personal_id.kind().code().into(),
+        form.visit_kind.code().into(),
+        form.visit_type.code.clone().into(),
+        record.allow_duplicate.into(),
+        micros(record.created_at).into(),
     ]
 }
 
@@ -153,17 +163,14 @@ pub async fn load(
     keys: &[RequestKey],
     lock: Lock,
 ) -> Result<Vec<Model>, Error> {
-    let backend = connection.get_database_backend();
-    let sql = format!(
-        "SELECT r.* FROM {} AS k CROSS JOIN booking_request AS r \
-         WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{}",
-        set::rows(backend, KEY),
-        lock.clause(backend, "r"),
-    );
-    let values: Vec<Value> = keys.iter().map(|key| key_values(key).into()).collect();
-    let rows = connection
-        .query_all_raw(set::statement(backend, sql, &values, []))
-        .await?;
+    let lock = lock.clause(connection.get_database_backend(), "r");
+    let sql = |keys: &str| {
+        format!(
+            "SELECT r.* FROM {keys} AS k CROSS JOIN booking_request AS r \
+             WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}"
+        )
+    };
+    let rows = key_set(keys).query(connection, sql).await?;
     rows.iter()
         .map(|row| Model::from_query_result(row, "").map_err(Error::from))
         .collect()
@@ -180,24 +187,23 @@ pub async fn open_like(
         ("personal_id", Kind::Text),
         ("digest", Kind::Bytes),
     ];
-    let backend = connection.get_database_backend();
-    let sql = format!(
-        "SELECT k.place AS place, r.id AS id FROM {} AS k CROSS JOIN booking_request AS r \
-         WHERE r.personal_id = k.personal_id AND r.care_unit = k.care_unit \
-         AND r.duplicate_digest = k.digest",
-        set::rows(backend, COLUMNS),
-    );
-    let values: Vec<Value> = keys
-        .iter()
-        .enumerate()
-        .map(|(place, key)| {
-            let digest = set::bytes(&duplicate_digest(key));
-            json!([place, key.care_unit.as_str(), key.parts[1], digest])
-        })
-        .collect();
-    let rows = connection
-        .query_all_raw(set::statement(backend, sql, &values, []))
-        .await?;
+    let mut set = Set::new(COLUMNS.to_vec());
+    for (place, key) in (0_i64..).zip(keys) {
+        set.push([
+            place.into(),
+            key.care_unit.as_str().into(),
+            key.parts[1].clone().into(),
+            duplicate_digest(key).into(),
+        ]);
+    }
+    let sql = |keys: &str| {
+        format!(
+            "SELECT k.place AS place, r.id AS id FROM {keys} AS k CROSS JOIN booking_request AS r \
+             WHERE r.personal_id = k.personal_id AND r.care_unit = k.care_unit \
+             AND r.duplicate_digest = k.digest"
+        )
+    };
+    let rows = set.query(connection, sql).await?;
     rows.iter()
         .map(|row| {
             let place: i64 = row.try_get("", "place")?;

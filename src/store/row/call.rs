@@ -1,11 +1,10 @@
 //! Calls that may be repeated, and where they are remembered: on the history row that they wrote,
 //! or, when they changed nothing, in a table of their own.
 
-use sea_orm::ConnectionTrait;
-use serde_json::{Value, json};
+use sea_orm::{ConnectionTrait, Value};
 use uuid::Uuid;
 
-use super::set::{self, Column, Kind, Table};
+use super::set::{Column, Kind, Set, Table};
 use crate::domain::booking_request::RequestKey;
 use crate::domain::hsa_id::HsaId;
 use crate::store::Call;
@@ -30,11 +29,11 @@ pub const TABLE: Table = Table {
 /// A call that changed nothing, on a request or on none, as a row of a set.
 pub fn values(scope: &HsaId, call: &Call, request: Option<&RequestKey>) -> Vec<Value> {
     vec![
-        json!(scope.as_str()),
-        json!(call.caller),
-        set::uuid(call.id),
-        json!(set::bytes(&call.hash)),
-        json!(request.map(|request| set::uuid(request.id))),
+        scope.as_str().into(),
+        call.caller.clone().into(),
+        call.id.into(),
+        call.hash.to_vec().into(),
+        request.map(|request| request.id).into(),
     ]
 }
 
@@ -59,27 +58,26 @@ pub async fn repeats(
         ("actor", Kind::Text),
         ("request_id", Kind::Uuid),
     ];
-    let backend = connection.get_database_backend();
-    let rows = set::rows(backend, COLUMNS);
+    let mut set = Set::new(COLUMNS.to_vec());
+    for (place, (care_unit, call)) in (0_i64..).zip(calls) {
+        set.push([
+            place.into(),
+            care_unit.as_str().into(),
+            call.caller.clone().into(),
+            call.id.into(),
+        ]);
+    }
     let among = |table: &str| {
         format!(
             "SELECT k.place AS place, c.content_hash AS content_hash, \
-             c.booking_request AS booking_request FROM {rows} AS k CROSS JOIN {table} AS c \
+             c.booking_request AS booking_request FROM k CROSS JOIN {table} AS c \
              WHERE c.care_unit = k.care_unit AND c.actor = k.actor \
              AND c.request_id = k.request_id",
         )
     };
-    let sql = format!("{} UNION ALL {}", among("history"), among(TABLE.name));
-    let values: Vec<Value> = calls
-        .iter()
-        .enumerate()
-        .map(|(place, (care_unit, call))| {
-            json!([place, care_unit.as_str(), call.caller, set::uuid(call.id)])
-        })
-        .collect();
-    let found = connection
-        .query_all_raw(set::statement(backend, sql, &values, []))
-        .await?;
+    let (history, quiet) = (among("history"), among(TABLE.name));
+    let sql = |calls: &str| format!("WITH k AS {calls} {history} UNION ALL {quiet}");
+    let found = set.query(connection, sql).await?;
     found
         .iter()
         .map(|row| {

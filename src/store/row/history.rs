@@ -2,13 +2,12 @@
 //! content: that is how a repeat is recognised.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect};
+use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect, Value};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::booking_request as request;
 use super::document::{BookingDocument, ConstraintsDocument, code, date, day, optional};
-use super::set::{self, Kind, Table};
+use super::set::{Kind, Table};
 use crate::domain::booking_request::{CancelReason, ChangeReason, RequestKey, ShownState};
 use crate::domain::calendar::{Period, from_micros, micros};
 use crate::domain::history::{Contact, Event, HistoryEntry};
@@ -73,13 +72,13 @@ pub fn values(
 ) -> Vec<Value> {
     let mut values = request::key_values(request);
     values.extend([
-        json!(ordinal),
-        json!(micros(entry.at)),
-        json!(entry.actor),
-        json!(entry.event.code()),
-        json!(call.map(|call| set::uuid(call.id))),
-        json!(call.map(|call| set::bytes(&call.hash))),
-        json!(Document::of(entry).to_text()),
+        ordinal.into(),
+        micros(entry.at).into(),
+        entry.actor.clone().into(),
+        entry.event.code().into(),
+        call.map(|call| call.id).into(),
+        call.map(|call| call.hash.to_vec()).into(),
+        Document::of(entry).to_text().into(),
     ]);
     values
 }

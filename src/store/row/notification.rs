@@ -2,12 +2,11 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Condition, ExprTrait, Order};
-use sea_orm::{ConnectionTrait, FromQueryResult};
-use serde_json::{Value, json};
+use sea_orm::{ConnectionTrait, FromQueryResult, Value};
 
-use super::booking_request::{self as request, KEY};
+use super::booking_request as request;
 use super::document::{code, optional};
-use super::set::{self, Kind as Type, Table};
+use super::set::{Kind as Type, Table};
 use crate::domain::booking_request::RequestKey;
 use crate::domain::booking_request::State::Invited;
 use crate::domain::calendar::{Instant, from_micros, micros};
@@ -107,7 +106,8 @@ pub const TABLE: Table = Table {
 /// The key of the message that was planned as number `ordinal` of its request.
 pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
     let mut values = request::key_values(request);
-    values.push(json!(ordinal));
+    let ordinal = i16::try_from(ordinal).expect("a request has some messages");
+    values.push(ordinal.into());
     values
 }
 
@@ -115,38 +115,38 @@ pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
 pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
     let lease = message.lease.as_ref();
     vec![
-        json!(version),
-        json!(message.state.code()),
-        json!(message.channel.code()),
-        json!(message.channel_reason.code()),
-        json!(micros(message.due_at)),
-        json!(message.retry_at.map(micros)),
-        json!(message.claimable_at.map(micros)),
-        json!(lease.map(|it| set::uuid(it.token))),
-        json!(lease.map(|it| micros(it.expires_at))),
-        json!(lease.map(|it| micros(it.first_at))),
-        json!(lease.and_then(|it| it.answer).map(|it| it.code())),
-        json!(message.attempt_count),
-        json!(message.lapse_count),
-        json!(message.retry_count),
-        json!(message.possible_repeat),
-        json!(message.stale),
-        json!(message.sent_at.map(micros)),
-        json!(message.cause),
-        json!(message.superseded),
-        json!(message.read_at.map(micros)),
-        json!(message.unread_at.map(micros)),
-        json!(message.returned_at.map(micros)),
+        version.into(),
+        message.state.code().into(),
+        message.channel.code().into(),
+        message.channel_reason.code().into(),
+        micros(message.due_at).into(),
+        message.retry_at.map(micros).into(),
+        message.claimable_at.map(micros).into(),
+        lease.map(|it| it.token).into(),
+        lease.map(|it| micros(it.expires_at)).into(),
+        lease.map(|it| micros(it.first_at)).into(),
+        lease.and_then(|it| it.answer).map(|it| it.code()).into(),
+        message.attempt_count.into(),
+        message.lapse_count.into(),
+        message.retry_count.into(),
+        message.possible_repeat.into(),
+        message.stale.into(),
+        message.sent_at.map(micros).into(),
+        message.cause.clone().into(),
+        message.superseded.into(),
+        message.read_at.map(micros).into(),
+        message.unread_at.map(micros).into(),
+        message.returned_at.map(micros).into(),
     ]
 }
 
 /// The values of the columns that are written once, in their order.
 pub fn fixed_values(message: &Notification) -> Vec<Value> {
     vec![
-        set::uuid(message.id),
-        json!(message.round),
-        json!(message.kind.code()),
-        json!(message.channel_fixed),
+        message.id.into(),
+        message.round.into(),
+        message.kind.code().into(),
+        message.channel_fixed.into(),
     ]
 }
 
@@ -202,20 +202,14 @@ pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<Vec<Model>, Error> {
-    let backend = connection.get_database_backend();
-    let sql = format!(
-        "SELECT n.* FROM {} AS k CROSS JOIN notification AS n \
-         WHERE n.care_unit = k.care_unit AND n.booking_request = k.id \
-         ORDER BY n.care_unit, n.booking_request, n.ordinal",
-        set::rows(backend, KEY),
-    );
-    let values: Vec<Value> = keys
-        .iter()
-        .map(|key| request::key_values(key).into())
-        .collect();
-    let rows = connection
-        .query_all_raw(set::statement(backend, sql, &values, []))
-        .await?;
+    let sql = |keys: &str| {
+        format!(
+            "SELECT n.* FROM {keys} AS k CROSS JOIN notification AS n \
+             WHERE n.care_unit = k.care_unit AND n.booking_request = k.id \
+             ORDER BY n.care_unit, n.booking_request, n.ordinal"
+        )
+    };
+    let rows = request::key_set(keys).query(connection, sql).await?;
     rows.iter()
         .map(|row| Model::from_query_result(row, "").map_err(Error::from))
         .collect()
@@ -268,23 +262,21 @@ fn claimable_statement(
     now: Instant,
     limit: usize,
 ) -> sea_orm::Statement {
-    const UNITS: &[set::Column] = &[("care_unit", Type::Text)];
     let backend = connection.get_database_backend();
-    let units = due.care_units.as_deref().unwrap_or_default();
-    let among = match due.care_units {
-        Some(_) => format!("AND care_unit IN {} ", set::rows(backend, UNITS)),
-        // The parameter is named all the same, so that the numbers of the others stay.
-        None => "AND $1 IS NOT NULL ".to_owned(),
-    };
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut values: Vec<Value> = vec![channel.code().into(), micros(now).into(), limit.into()];
+    let among = due.care_units.as_ref().map_or_else(String::new, |units| {
+        let first = values.len() + 1;
+        values.extend(units.iter().map(|unit| unit.as_str().into()));
+        let numbers: Vec<String> = (first..=values.len()).map(|it| format!("${it}")).collect();
+        format!("AND care_unit IN ({}) ", numbers.join(", "))
+    });
     let sql = format!(
         "SELECT care_unit, booking_request, id, claimable_at FROM notification \
-         WHERE channel = $2 AND claimable_at <= $3 {among}ORDER BY claimable_at LIMIT $4{}",
+         WHERE channel = $1 AND claimable_at <= $2 {among}ORDER BY claimable_at LIMIT $3{}",
         Lock::PassOver.clause(backend, "notification"),
     );
-    let values: Vec<Value> = units.iter().map(|unit| json!([unit.as_str()])).collect();
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let further = [channel.code().into(), micros(now).into(), limit.into()];
-    set::statement(backend, sql, &values, further)
+    sea_orm::Statement::from_sql_and_values(backend, sql, values)
 }
 
 /// The first instant after `now` at which some message becomes claimable.

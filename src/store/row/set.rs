@@ -1,11 +1,18 @@
-//! Sets of rows handed to a statement as one parameter.
+//! Sets of rows handed to one statement.
 //!
-//! A set travels as a JSON array of arrays, so that the text of a statement is the same however
-//! many rows there are and its plan is kept; the database takes it apart as a table.
+//! On PostgreSQL a set travels as an array for each column, so that the text of a statement is the
+//! same however many rows there are. SQLite has no arrays: there it is a list of parameters for
+//! each row, in pieces of a few sizes, so that their statements stay prepared.
 
-use sea_orm::{DbBackend, Statement, Value};
+use std::fmt::Write;
 
-/// How a column travels and is stored.
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+
+/// The most rows of a piece on SQLite; those of smaller ones are powers of two. With 29 columns it
+/// stays under SQLite's 32,766 parameters.
+const PIECE_MAX: usize = 256;
+
+/// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number.
@@ -14,10 +21,23 @@ pub enum Kind {
     Boolean,
     /// Text.
     Text,
-    /// A UUID: 16 bytes.
+    /// A UUID.
     Uuid,
-    /// Bytes: hexadecimal on the way.
+    /// Bytes.
     Bytes,
+}
+
+impl Kind {
+    /// Its type on PostgreSQL, the widest of those that columns have.
+    fn postgres_type(self) -> &'static str {
+        match self {
+            Self::Integer => "bigint",
+            Self::Boolean => "boolean",
+            Self::Text => "text",
+            Self::Uuid => "uuid",
+            Self::Bytes => "bytea",
+        }
+    }
 }
 
 /// A column of a table or of a set.
@@ -39,63 +59,196 @@ pub struct Table {
     pub touched: Option<&'static str>,
 }
 
-/// `columns` of the set that the statement's parameter `$1` holds, as a sub-select.
-pub fn rows(backend: DbBackend, columns: &[Column]) -> String {
-    let fields: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(place, (name, kind))| format!("{} AS {name}", field(backend, place, *kind)))
-        .collect();
-    let source = match backend {
-        DbBackend::Postgres => "json_array_elements($1::json) AS t(value)",
-        _ => "json_each($1)",
-    };
-    format!("(SELECT {} FROM {source})", fields.join(", "))
+/// Rows with the same columns, on their way to the database.
+#[derive(Debug)]
+pub struct Set {
+    columns: Vec<Column>,
+    /// Row after row.
+    values: Vec<Value>,
 }
 
-fn field(backend: DbBackend, place: usize, kind: Kind) -> String {
-    match (backend, kind) {
-        (DbBackend::Postgres, Kind::Integer) => format!("(value->>{place})::bigint"),
-        (DbBackend::Postgres, Kind::Boolean) => format!("(value->>{place})::boolean"),
-        (DbBackend::Postgres, Kind::Text) => format!("value->>{place}"),
-        (DbBackend::Postgres, Kind::Uuid) => format!("(value->>{place})::uuid"),
-        (DbBackend::Postgres, Kind::Bytes) => format!("decode(value->>{place}, 'hex')"),
-        (_, Kind::Integer | Kind::Boolean | Kind::Text) => format!("value->>{place}"),
-        (_, Kind::Uuid | Kind::Bytes) => format!("unhex(value->>{place})"),
+impl Set {
+    /// No rows yet.
+    pub fn new(columns: Vec<Column>) -> Self {
+        Self {
+            columns,
+            values: Vec::new(),
+        }
     }
-}
 
-/// A statement over the set `values`, with further parameters from `$2` on.
-pub fn statement(
-    backend: DbBackend,
-    sql: String,
-    values: &[serde_json::Value],
-    further: impl IntoIterator<Item = Value>,
-) -> Statement {
-    let set = serde_json::to_string(values).expect("JSON values are JSON");
-    let values = std::iter::once(Value::from(set)).chain(further);
-    Statement::from_sql_and_values(backend, sql, values)
-}
+    /// Adds a row: a value for each column.
+    pub fn push(&mut self, row: impl IntoIterator<Item = Value>) {
+        self.values.extend(row);
+        debug_assert_eq!(self.values.len() % self.columns.len(), 0, "whole rows");
+    }
 
-impl Table {
-    /// Inserts a set of rows, each the key, the mutable and the fixed columns in this order; rows
-    /// whose key exists are left out, so that the count tells.
-    pub fn insert_sql(&self, backend: DbBackend) -> String {
-        let columns = [self.key, self.mutable, self.fixed].concat();
-        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.columns.len()
+    }
+
+    /// Carries out what `sql` says of the set, which it is given as a sub-select in brackets and
+    /// names once. Counts the rows that were written.
+    pub async fn execute(
+        self,
+        connection: &impl ConnectionTrait,
+        sql: impl Fn(&str) -> String,
+    ) -> Result<u64, DbErr> {
+        let mut written = 0;
+        for statement in self.statements(connection.get_database_backend(), sql) {
+            written += connection.execute_raw(statement).await?.rows_affected();
+        }
+        Ok(written)
+    }
+
+    /// As [`Set::execute`], of what reads: the rows that it finds.
+    pub async fn query(
+        self,
+        connection: &impl ConnectionTrait,
+        sql: impl Fn(&str) -> String,
+    ) -> Result<Vec<QueryResult>, DbErr> {
+        let mut found = Vec::new();
+        for statement in self.statements(connection.get_database_backend(), sql) {
+            found.append(&mut connection.query_all_raw(statement).await?);
+        }
+        Ok(found)
+    }
+
+    fn statements(self, backend: DbBackend, sql: impl Fn(&str) -> String) -> Vec<Statement> {
+        if self.values.is_empty() {
+            return Vec::new();
+        }
+        match backend {
+            DbBackend::Postgres => {
+                let arrays = (0..self.columns.len()).map(|column| self.array(column));
+                let sql = sql(&self.arrays_taken_apart());
+                vec![Statement::from_sql_and_values(backend, sql, arrays)]
+            }
+            _ => self.pieces(backend, sql),
+        }
+    }
+
+    fn pieces(self, backend: DbBackend, sql: impl Fn(&str) -> String) -> Vec<Statement> {
+        let Self { columns, values } = self;
+        let mut left = values.len() / columns.len();
+        let mut values = values.into_iter();
+        let mut pieces = Vec::new();
+        while left > 0 {
+            let rows = (1 << left.ilog2()).min(PIECE_MAX);
+            let piece = values.by_ref().take(rows * columns.len());
+            let sql = sql(&listed(&columns, rows));
+            pieces.push(Statement::from_sql_and_values(backend, sql, piece));
+            left -= rows;
+        }
+        pieces
+    }
+
+    /// The set on PostgreSQL, its columns being parameters.
+    fn arrays_taken_apart(&self) -> String {
+        let columns = self.columns.iter().zip(1..);
+        let arrays: Vec<String> = columns
+            .map(|((_, kind), number)| format!("${number}::{}[]", kind.postgres_type()))
+            .collect();
+        let names: Vec<&str> = self.columns.iter().map(|(name, _)| *name).collect();
         format!(
-            "INSERT INTO {} ({}) SELECT * FROM {} AS r WHERE TRUE ON CONFLICT DO NOTHING",
-            self.name,
-            names.join(", "),
-            rows(backend, &columns),
+            "(SELECT * FROM unnest({}) AS t({}))",
+            arrays.join(", "),
+            names.join(", ")
         )
     }
 
-    /// Updates a set of rows, each the key, the mutable columns, and the version that the row is
-    /// expected to have; others are left alone, so that the count tells.
-    pub fn update_sql(&self, backend: DbBackend, version: &str) -> String {
+    /// A column as PostgreSQL writes an array.
+    fn array(&self, column: usize) -> Value {
+        let mut array = String::from("{");
+        for row in self.values.chunks_exact(self.columns.len()) {
+            if array.len() > 1 {
+                array.push(',');
+            }
+            push_element(&mut array, &row[column]);
+        }
+        array.push('}');
+        Value::from(array)
+    }
+}
+
+/// So many rows of these columns as parameters on SQLite.
+fn listed(columns: &[Column], rows: usize) -> String {
+    let names: Vec<String> = columns
+        .iter()
+        .zip(1..)
+        .map(|((name, _), number)| format!("column{number} AS {name}"))
+        .collect();
+    let row = format!(",({})", vec!["?"; columns.len()].join(","));
+    format!(
+        "(SELECT {} FROM (VALUES {}))",
+        names.join(", "),
+        &row.repeat(rows)[1..]
+    )
+}
+
+fn push_element(array: &mut String, value: &Value) {
+    let written = match value {
+        Value::Bool(Some(value)) => write!(array, "{value}"),
+        Value::SmallInt(Some(value)) => write!(array, "{value}"),
+        Value::Int(Some(value)) => write!(array, "{value}"),
+        Value::BigInt(Some(value)) => write!(array, "{value}"),
+        Value::Uuid(Some(value)) => write!(array, "{}", value.simple()),
+        Value::String(Some(value)) => {
+            array.push('"');
+            for character in value.chars() {
+                if matches!(character, '"' | '\\') {
+                    array.push('\\');
+                }
+                array.push(character);
+            }
+            array.push('"');
+            Ok(())
+        }
+        Value::Bytes(Some(value)) => {
+            array.push_str("\"\\\\x");
+            let byte = |array: &mut String, byte| write!(array, "{byte:02x}");
+            let written = value.iter().try_for_each(|it| byte(array, it));
+            array.push('"');
+            written
+        }
+        Value::Bool(None)
+        | Value::SmallInt(None)
+        | Value::Int(None)
+        | Value::BigInt(None)
+        | Value::Uuid(None)
+        | Value::String(None)
+        | Value::Bytes(None) => write!(array, "NULL"),
+        other => unreachable!("no column holds {other:?}"),
+    };
+    written.expect("a string takes everything");
+}
+
+impl Table {
+    /// An empty set of new rows: each the key, the mutable and the fixed columns, in this order.
+    pub fn new_rows(&self) -> Set {
+        Set::new([self.key, self.mutable, self.fixed].concat())
+    }
+
+    /// An empty set of changed rows: each the key, the mutable columns, and the version that the
+    /// row is expected to have.
+    pub fn changed_rows(&self) -> Set {
         let expected: &[Column] = &[("expected", Kind::Integer)];
-        let columns = [self.key, self.mutable, expected].concat();
+        Set::new([self.key, self.mutable, expected].concat())
+    }
+
+    /// Inserts rows; those whose key exists are left out, so that the count tells.
+    pub fn insert_sql(&self, rows: &str) -> String {
+        let columns = [self.key, self.mutable, self.fixed].concat();
+        let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+        format!(
+            "INSERT INTO {} ({}) SELECT * FROM {rows} AS r WHERE TRUE ON CONFLICT DO NOTHING",
+            self.name,
+            names.join(", "),
+        )
+    }
+
+    /// Updates rows whose `version` is as expected; others are left alone, so that the count tells.
+    pub fn update_sql(&self, backend: DbBackend, version: &str, rows: &str) -> String {
         let touched = self.touched.filter(|_| backend == DbBackend::Postgres);
         let assignments: Vec<String> = self
             .mutable
@@ -109,25 +262,69 @@ impl Table {
             .map(|(name, _)| format!("{}.{name} = r.{name}", self.name))
             .collect();
         format!(
-            "UPDATE {table} SET {} FROM {} AS r WHERE {} AND {table}.{version} = r.expected",
+            "UPDATE {table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.expected",
             assignments.join(", "),
-            rows(backend, &columns),
             matches.join(" AND "),
             table = self.name,
         )
     }
 }
 
-/// A UUID on its way.
-pub fn uuid(id: uuid::Uuid) -> serde_json::Value {
-    id.simple().to_string().into()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Bytes on their way.
-pub fn bytes(bytes: &[u8]) -> serde_json::Value {
-    bytes
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect::<String>()
-        .into()
+    const COLUMNS: [Column; 5] = [
+        ("a", Kind::Text),
+        ("b", Kind::Bytes),
+        ("c", Kind::Integer),
+        ("d", Kind::Boolean),
+        ("e", Kind::Uuid),
+    ];
+
+    fn set(rows: usize) -> Set {
+        let mut set = Set::new(COLUMNS.to_vec());
+        for _ in 0..rows {
+            set.push([
+                r#"a,"\ö"#.into(),
+                vec![7_u8, 255].into(),
+                Value::BigInt(None),
+                true.into(),
+                uuid::Uuid::nil().into(),
+            ]);
+        }
+        set
+    }
+
+    #[test]
+    fn columns_are_arrays_on_postgresql() {
+        let set = set(2);
+        let arrays: Vec<Value> = (0..5).map(|column| set.array(column)).collect();
+        let expected = [
+            r#"{"a,\"\\ö","a,\"\\ö"}"#,
+            r#"{"\\x07ff","\\x07ff"}"#,
+            "{NULL,NULL}",
+            "{true,true}",
+            "{00000000000000000000000000000000,00000000000000000000000000000000}",
+        ];
+        assert_eq!(arrays, expected.map(Value::from));
+    }
+
+    #[test]
+    fn rows_are_pieces_of_a_few_sizes_on_sqlite() {
+        for (rows, sizes) in [
+            (0, vec![]),
+            (1, vec![1]),
+            (7, vec![4, 2, 1]),
+            (600, vec![256, 256, 64, 16, 8]),
+        ] {
+            let pieces = set(rows).statements(DbBackend::Sqlite, str::to_owned);
+            let parameters = |it: &Statement| it.values.as_ref().map_or(0, |it| it.0.len());
+            let found: Vec<usize> = pieces.iter().map(|it| parameters(it) / 5).collect();
+            assert_eq!(found, sizes);
+            for piece in &pieces {
+                assert_eq!(piece.sql.matches('?').count(), parameters(piece));
+            }
+        }
+    }
 }

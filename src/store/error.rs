@@ -22,8 +22,8 @@ pub enum Error {
     /// More work is waiting than the store takes on. Nothing was changed.
     #[error("too many writes are waiting")]
     Overloaded,
-    /// The database cannot be reached. Of a write the outcome is not known.
-    #[error("the database cannot be reached")]
+    /// The database is away, busy or in trouble. Of a write the outcome is not known.
+    #[error("the database does not answer now")]
     Unavailable(#[source] Cause),
     /// A bug, or a database that is not ours.
     #[error("the store is broken")]
@@ -65,15 +65,11 @@ impl Error {
     /// deadlock, a lock that was not to be had, or a key that another has just taken.
     pub(super) fn is_contention(&self) -> bool {
         match self {
-            Self::Broken(Cause(cause)) => cause
+            Self::Unavailable(Cause(cause)) | Self::Broken(Cause(cause)) => cause
                 .downcast_ref::<DbErr>()
                 .and_then(database_code)
                 .is_some_and(|code| CONTENTION.contains(&code.as_str())),
-            Self::Refused(_)
-            | Self::RequestIdReused
-            | Self::Busy
-            | Self::Overloaded
-            | Self::Unavailable(_) => false,
+            Self::Refused(_) | Self::RequestIdReused | Self::Busy | Self::Overloaded => false,
         }
     }
 }
@@ -94,7 +90,7 @@ fn database_code(error: &DbErr) -> Option<String> {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        if is_lost(&error) {
+        if is_passing(&error) {
             Self::Unavailable(Cause(Arc::new(error)))
         } else {
             Self::Broken(Cause(Arc::new(error)))
@@ -102,15 +98,20 @@ impl From<DbErr> for Error {
     }
 }
 
-/// The codes of SQLSTATE that say that the server goes, is not there yet, has no room, or is a
-/// standby; and the class of lost connections.
-const AWAY: [&str; 6] = ["57P01", "57P02", "57P03", "57P05", "53300", "25006"];
-const LOST_CLASS: &str = "08";
+/// The codes of SQLSTATE that say that the server is a standby, has ended a transaction that stood
+/// idle, or that others were in the way.
+const PASSING: [&str; 5] = ["25006", "25P03", "40001", "40P01", "55P03"];
+/// The classes that say that the connection is lost, that there is no room, that an operator or a
+/// time limit has stepped in, and that the server's machine is in trouble.
+const PASSING_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+/// How long a code of SQLSTATE is; SQLite has numbers, which are shorter.
+const SQLSTATE_LEN: usize = 5;
 
-/// Whether the error means that the database cannot be reached for the time being.
-fn is_lost(error: &DbErr) -> bool {
+/// Whether the error means no more than that the database does not answer for the time being.
+fn is_passing(error: &DbErr) -> bool {
     if let Some(code) = database_code(error) {
-        return AWAY.contains(&code.as_str()) || code.starts_with(LOST_CLASS);
+        let of_class = |class: &&str| code.len() == SQLSTATE_LEN && code.starts_with(class);
+        return PASSING.contains(&code.as_str()) || PASSING_CLASSES.iter().any(of_class);
     }
     match error {
         DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,

@@ -8,7 +8,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
-use sea_orm::{ConnectionTrait, Database};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_types::StatusExt;
@@ -171,6 +171,48 @@ async fn calls_are_refused(
         refused(worklists.list_worklist(list)),
         refused(writes.create_booking_request(creates.clone())),
     );
+}
+
+/// Reads wait no longer for others than writes do, and are not the service's fault either.
+#[tokio::test]
+async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let first = replica.create(create(1)).await;
+    let mut list = watch(replica).await;
+    told(&mut list, &first.name).await;
+    let mut options = ConnectOptions::new(remote.area.url());
+    options.max_connections(1).sqlx_logging(false);
+    let other = Database::connect(options).await.expect("a database");
+    let lock = "BEGIN; LOCK TABLE booking_request IN ACCESS EXCLUSIVE MODE";
+    other.execute_unprepared(lock).await.expect("locked");
+
+    let mut requests = replica.requests();
+    let (mut lists, mut counts) = (replica.worklists(), replica.worklists());
+    let get = v1::GetBookingRequestRequest {
+        name: first.name.clone(),
+    };
+    let listed = v1::ListWorklistRequest {
+        query: Some(query()),
+        ..Default::default()
+    };
+    let counted = v1::CountWorklistsRequest {
+        care_units: vec![make::wire_unit()],
+    };
+    let opened = watch(replica).await;
+    tokio::join!(
+        refused(requests.get_booking_request(get)),
+        refused(lists.list_worklist(listed)),
+        refused(counts.count_worklists(counted)),
+    );
+    other.execute_unprepared("COMMIT").await.expect("let go");
+
+    let second = replica.create(create(2)).await;
+    for mut list in [list, opened] {
+        told(&mut list, &second.name).await;
+    }
 }
 
 async fn goes_away_and_comes_back(way: Way) {

@@ -19,7 +19,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let causes = std::iter::successors(Some(&*error as &dyn Error), |&it| it.source());
-            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
+            // Some say what lies beneath them themselves.
+            causes.dedup_by(|beneath, above| above.ends_with(beneath.as_str()));
             eprintln!("care-invitation: {}", causes.join(": "));
             ExitCode::FAILURE
         }

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::SqliteTransactionMode;
-use sea_orm::sqlx::postgres::PgConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, Row};
 use sea_orm::{
@@ -24,6 +23,7 @@ use sea_orm::{
 };
 
 use super::error::OpenError;
+use super::reach::reach;
 
 /// How many connections read at once.
 const READERS: u32 = 4;
@@ -101,7 +101,8 @@ pub struct Alone {
 /// Opens the database that `url` names, whatever its schema, over one connection.
 pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
     if is_postgres(url) {
-        let mut options = postgres_options(url, 1, "0")?;
+        reach(url).await?;
+        let mut options = postgres_options(url, 1, "0");
         // What the session holds goes with the connection, so that it must stay.
         options.idle_timeout(DAY).max_lifetime(DAY);
         return Ok(Alone {
@@ -126,6 +127,7 @@ pub fn is_postgres(url: &str) -> bool {
 /// Opens the database that `url` names, whatever its schema.
 pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     if is_postgres(url) {
+        reach(url).await?;
         return Ok(Connections {
             readers: connect_postgres(url, READERS).await?,
             probe: connect_postgres(url, 1).await?,
@@ -212,7 +214,7 @@ impl Lock {
 }
 
 async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, OpenError> {
-    let mut options = postgres_options(url, connections, STATEMENT_MAX)?;
+    let mut options = postgres_options(url, connections, STATEMENT_MAX);
     options.map_sqlx_postgres_pool_opts(|options| {
         options.after_release(|connection, _| {
             let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
@@ -222,14 +224,8 @@ async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnect
     Ok(Database::connect(options).await?)
 }
 
-/// How connections to a PostgreSQL are made. What an unreadable address holds is not repeated.
-fn postgres_options(
-    url: &str,
-    connections: u32,
-    statement_max: &'static str,
-) -> Result<ConnectOptions, OpenError> {
-    url.parse::<PgConnectOptions>()
-        .map_err(|_| OpenError::Address("is not one that PostgreSQL understands"))?;
+/// How connections to a PostgreSQL that was reached are made.
+fn postgres_options(url: &str, connections: u32, statement_max: &'static str) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -244,7 +240,7 @@ fn postgres_options(
                 ("idle_in_transaction_session_timeout", IDLE_MAX),
             ])
         });
-    Ok(options)
+    options
 }
 
 /// The file that a SQLite address names.

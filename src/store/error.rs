@@ -74,8 +74,10 @@ impl Error {
     }
 }
 
+/// What SQLSTATE calls a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// The codes of SQLSTATE that say so.
-const CONTENTION: [&str; 4] = ["40001", "40P01", "55P03", "23505"];
+const CONTENTION: [&str; 4] = ["40001", "40P01", LOCK_NOT_AVAILABLE, "23505"];
 
 /// What the database calls the error, if it comes from the database.
 fn database_code(error: &DbErr) -> Option<String> {
@@ -100,7 +102,7 @@ impl From<DbErr> for Error {
 
 /// The codes of SQLSTATE that say that the server is a standby, has ended a transaction that stood
 /// idle, or that others were in the way.
-const PASSING: [&str; 5] = ["25006", "25P03", "40001", "40P01", "55P03"];
+const PASSING: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILABLE];
 /// The classes that say that the connection is lost, that there is no room, that an operator or a
 /// time limit has stepped in, and that the server's machine is in trouble.
 const PASSING_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
@@ -134,6 +136,23 @@ pub enum OpenError {
     /// The address names no database that the store can use.
     #[error("the database address {0}")]
     Address(&'static str),
+    /// The server was not to be reached, or did not let us in.
+    #[error("the database cannot be reached: {0}")]
+    Unreached(String),
+    /// The server has said nothing for so many seconds.
+    #[error("the database cannot be reached: no answer within {0} seconds")]
+    Silent(u64),
+    /// The server is a standby, or told to take no writes.
+    #[error(
+        "the database takes no writes: it is a standby, or read-only by its settings; give the \
+         address of the primary"
+    )]
+    ReadOnly,
+    /// Others use a table that is needed.
+    #[error(
+        "a table is in use and was not to be had in time: nothing was changed, repeat it later"
+    )]
+    InUse,
     /// Another process has the database file.
     #[error("another process uses the database file {0}; stop it, or choose another file")]
     Locked(String),
@@ -159,5 +178,14 @@ pub enum OpenError {
     LockFile(String, #[source] std::io::Error),
     /// The database refused.
     #[error("the database cannot be opened")]
-    Database(#[from] DbErr),
+    Database(#[source] DbErr),
+}
+
+impl From<DbErr> for OpenError {
+    fn from(error: DbErr) -> Self {
+        match database_code(&error).as_deref() {
+            Some(LOCK_NOT_AVAILABLE) => Self::InUse,
+            _ => Self::Database(error),
+        }
+    }
 }

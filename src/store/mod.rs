@@ -19,6 +19,7 @@ mod booking_request;
 mod connection;
 mod history;
 mod others;
+mod reach;
 mod row;
 mod worklist;
 mod writer;

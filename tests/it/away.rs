@@ -2,6 +2,7 @@
 //! and nothing doubled.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use care_invitation::clock::Clock;
@@ -9,6 +10,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use tokio::process::Command;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_types::StatusExt;
@@ -171,6 +173,48 @@ async fn calls_are_refused(
         refused(worklists.list_worklist(list)),
         refused(writes.create_booking_request(creates.clone())),
     );
+}
+
+/// The program's last words when it serves there, which it cannot.
+async fn last_words(url: &str) -> String {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
+    program
+        .env_clear()
+        .args(["--database-url", url, "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let ended = within(program.output()).await.expect("it runs");
+    assert_eq!(ended.status.code(), Some(1));
+    String::from_utf8(ended.stderr).expect("text")
+}
+
+#[tokio::test]
+async fn a_start_without_a_database_says_once_and_plainly_what_is_wrong() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let url = |host: SocketAddr, database: &str| {
+        format!("postgres://postgres:s3cret@{host}/{database}?sslmode=disable")
+    };
+    let proxy = remote.proxy.address;
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], postgres::free_port()));
+    let zero = SocketAddr::from(([127, 0, 0, 1], 0));
+    remote.proxy.turn(Way::Swallow);
+    for (url, cause) in [
+        (url(nowhere, "care"), "connection refused"),
+        (url(zero, "care"), "connection refused"),
+        (url(proxy, "care"), "no answer within 5 seconds"),
+        (
+            url(remote.server, "care_nobody"),
+            "database \"care_nobody\" does not exist",
+        ),
+    ] {
+        let said = last_words(&url).await.to_lowercase();
+        let expected = "care-invitation: the database cannot be reached: ";
+        assert!(said.starts_with(expected), "{said}");
+        assert_eq!(said.matches(cause).count(), 1, "{cause} in {said}");
+        assert!(!said.contains("pool") && !said.contains("s3cret"), "{said}");
+    }
 }
 
 /// Reads wait no longer for others than writes do, and are not the service's fault either.

@@ -222,6 +222,25 @@ async fn a_newer_schema_is_refused_whatever_is_asked_for() {
     }
 }
 
+/// A change of a table waits for those who use it, but not for long.
+#[tokio::test]
+async fn a_table_that_is_in_use_is_left_as_it_is() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let connection = database.connect().await;
+    Migrator::up(&connection, Some(1)).await.expect("up");
+    let before = schema(&connection).await;
+    let other = database.connect().await;
+    let lock = "BEGIN; LOCK TABLE booking_request IN ACCESS SHARE MODE";
+    other.execute_unprepared(lock).await.expect("locked");
+    let refused = within(migrate(&database.url)).await;
+    assert!(matches!(refused, Err(OpenError::InUse)), "{refused:?}");
+    assert_eq!(schema(&connection).await, before);
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    assert_eq!(migrate(&database.url).await.expect("repeated"), NAMES[1..]);
+}
+
 #[tokio::test]
 async fn no_password_is_printed_when_a_database_cannot_be_opened() {
     for url in [

@@ -1,0 +1,51 @@
+//! Reaching a PostgreSQL for the first time: one plain connection, before there are pools, so that
+//! what stands in the way is said in its own words and in good time.
+
+use std::time::Duration;
+
+use sea_orm::sqlx::postgres::{PgConnectOptions, PgRow};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection, Row};
+
+use super::error::OpenError;
+
+/// How long the server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+
+/// Whether it takes no writes, which every standby says of itself.
+const QUESTION: &str = "SELECT current_setting('transaction_read_only')::boolean";
+
+/// Refuses a server that is not there, does not let us in, or takes no writes.
+///
+/// # Errors
+///
+/// [`OpenError`]; what the address holds is in none of them.
+pub async fn reach(url: &str) -> Result<(), OpenError> {
+    let options: PgConnectOptions = url
+        .parse()
+        .map_err(|_| OpenError::Address("is not one that PostgreSQL understands"))?;
+    let options = options
+        .disable_statement_logging()
+        .application_name("care-invitation");
+    let answer = tokio::time::timeout(ANSWER_MAX, ask(&options)).await;
+    let answer = answer.map_err(|_| OpenError::Silent(ANSWER_MAX.as_secs()))?;
+    match answer.map_err(|error| OpenError::Unreached(plainly(&error)))? {
+        true => Err(OpenError::ReadOnly),
+        false => Ok(()),
+    }
+}
+
+async fn ask(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let row: PgRow = sqlx::raw_sql(QUESTION).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    row.try_get(0)
+}
+
+/// What is wrong, without the layers that it has come through.
+fn plainly(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}

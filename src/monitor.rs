@@ -1,8 +1,10 @@
-//! Whether this replica may be sent calls: its database answers, and the two agree on the time.
+//! Whether this replica may be sent calls: its database answers and takes writes, and the two agree
+//! on the time.
 //!
-//! Asks every second, on the real clock, whatever a sandbox clock shows. Never decides anything
+//! Asks twice a second, on the real clock, whatever a sandbox clock shows. Never decides anything
 //! but that; what is done about it is the server's.
 
+use std::error::Error;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -12,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::domain::calendar::Instant;
-use crate::store::Store;
+use crate::store::{Answer, Store};
 
 /// How often the database is asked.
-const INTERVAL: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_millis(500);
 /// How long it may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How far apart the clocks may be.
@@ -28,11 +30,13 @@ pub enum Condition {
     Ready,
     /// The database does not answer.
     Away,
+    /// The database takes no writes.
+    ReadOnly,
     /// The machine's clock and the database's are too far apart.
     ClocksApart,
 }
 
-/// Looks once, and from then on every second until `shutdown` is cancelled. Each change is logged
+/// Looks once, and from then on again and again until `shutdown` is cancelled. Each change is logged
 /// and told.
 pub async fn watch(store: Store, shutdown: CancellationToken) -> watch::Receiver<Condition> {
     let (condition, told) = watch::channel(Condition::Ready);
@@ -57,25 +61,38 @@ impl Monitor {
 
     async fn look(&self) {
         let before = clock::wall();
-        let answer = timeout(ANSWER_MAX, self.store.database_clock()).await;
+        let answer = timeout(ANSWER_MAX, self.store.ask()).await;
         let after = clock::wall();
-        let cause = match &answer {
-            Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("no answer in time".to_owned()),
-        };
-        let apart = match answer {
-            Ok(Ok(Some(database))) => distance(database, before, after),
-            Ok(Ok(None) | Err(_)) | Err(_) => TimeDelta::zero(),
-        };
-        let condition = match &cause {
-            Some(_) => Condition::Away,
-            None if apart > APART_MAX => Condition::ClocksApart,
-            None => Condition::Ready,
+        let (condition, cause, apart) = match answer {
+            Ok(Ok(answer)) => {
+                let distance = |now| distance(now, before, after);
+                let apart = answer.now.map_or(TimeDelta::zero(), distance);
+                (judge(answer, apart), String::new(), apart)
+            }
+            Ok(Err(error)) => (Condition::Away, cause(&error), TimeDelta::zero()),
+            Err(_) => {
+                let cause = "no answer in time".to_owned();
+                (Condition::Away, cause, TimeDelta::zero())
+            }
         };
         if self.condition.send_replace(condition) != condition {
-            log(condition, &cause.unwrap_or_default(), apart);
+            log(condition, &cause, apart);
         }
+    }
+}
+
+/// What lies beneath the store's own words.
+fn cause(error: &dyn Error) -> String {
+    error.source().unwrap_or(error).to_string()
+}
+
+fn judge(answer: Answer, apart: TimeDelta) -> Condition {
+    if answer.read_only {
+        Condition::ReadOnly
+    } else if APART_MAX < apart {
+        Condition::ClocksApart
+    } else {
+        Condition::Ready
     }
 }
 
@@ -91,6 +108,9 @@ fn log(condition: Condition, cause: &str, apart: TimeDelta) {
     match condition {
         Condition::Ready => tracing::info!("ready: the database answers and the clocks agree"),
         Condition::Away => tracing::warn!(cause, "not ready: the database does not answer"),
+        Condition::ReadOnly => tracing::warn!(
+            "not ready: the database takes no writes; it is a standby, or told to be read-only"
+        ),
         Condition::ClocksApart => tracing::error!(
             apart_seconds = apart.as_seconds_f64(),
             "not ready: this machine's clock and the database's are more than {} seconds apart",

@@ -186,7 +186,7 @@ async fn tell_health(
 fn status(condition: Condition) -> ServingStatus {
     match condition {
         Condition::Ready => ServingStatus::Serving,
-        Condition::Away | Condition::ClocksApart => ServingStatus::NotServing,
+        Condition::Away | Condition::ReadOnly | Condition::ClocksApart => ServingStatus::NotServing,
     }
 }
 

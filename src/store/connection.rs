@@ -22,8 +22,10 @@ use sea_orm::{
     IsolationLevel, Statement, TransactionOptions,
 };
 
+use super::Answer;
 use super::error::OpenError;
-use super::reach::reach;
+use super::reach::{IS_READ_ONLY, reach};
+use crate::domain::calendar::from_micros;
 
 /// How many connections read at once.
 const READERS: u32 = 4;
@@ -178,15 +180,24 @@ pub fn read_options(backend: DbBackend) -> TransactionOptions {
     }
 }
 
-/// What the database's clock shows, in microseconds; none of one that goes by the machine's.
-pub async fn clock(connection: &DatabaseConnection) -> Result<Option<i64>, DbErr> {
+/// Asks the database whether it is there.
+pub async fn ask(connection: &DatabaseConnection) -> Result<Answer, DbErr> {
     let backend = connection.get_database_backend();
     if backend != DbBackend::Postgres {
-        return connection.ping().await.map(|()| None);
+        connection.ping().await?;
+        return Ok(Answer {
+            now: None,
+            read_only: false,
+        });
     }
-    let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+    let sql =
+        format!("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, {IS_READ_ONLY}");
     let row = connection.query_one_raw(Statement::from_string(backend, sql));
-    row.await?.map(|row| row.try_get_by_index(0)).transpose()
+    let row = row.await?.ok_or(DbErr::RecordNotFound(String::new()))?;
+    Ok(Answer {
+        now: Some(from_micros(row.try_get_by_index(0)?)),
+        read_only: row.try_get_by_index(1)?,
+    })
 }
 
 /// What is to be done with rows that a statement reads.

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::{Instant, from_micros};
+use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use connection::{Patience, connect, is_postgres, read_options};
 use error::{Error, OpenError};
@@ -76,6 +76,15 @@ pub enum LeaseFate {
     Revoked,
     /// It now runs until then.
     Renewed(Instant),
+}
+
+/// What a database that is there says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What its clock shows; none of one that goes by the machine's.
+    pub now: Option<Instant>,
+    /// Whether it takes no writes, as a standby that is not promoted.
+    pub read_only: bool,
 }
 
 /// The store. Cloning gives another handle to the same.
@@ -168,10 +177,9 @@ impl Store {
         self.inner.commits.subscribe()
     }
 
-    /// What the database's clock shows, where it has one of its own. An answer, whichever, means
-    /// that the database can be reached; busy readers do not hold it up.
-    pub async fn database_clock(&self) -> Result<Option<Instant>, Error> {
-        Ok(connection::clock(&self.inner.probe).await?.map(from_micros))
+    /// Asks the database whether it is there. Busy readers do not hold that up.
+    pub async fn ask(&self) -> Result<Answer, Error> {
+        Ok(connection::ask(&self.inner.probe).await?)
     }
 
     fn queues(&self) -> Result<Queues, Error> {

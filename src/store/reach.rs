@@ -11,8 +11,9 @@ use super::error::OpenError;
 /// How long the server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Whether it takes no writes, which every standby says of itself.
-const QUESTION: &str = "SELECT current_setting('transaction_read_only')::boolean";
+/// Whether a server takes no writes. Every standby says so, and so does one whose settings, or
+/// those of the user, make it.
+pub const IS_READ_ONLY: &str = "current_setting('transaction_read_only')::boolean";
 
 /// Refuses a server that is not there, does not let us in, or takes no writes.
 ///
@@ -36,7 +37,8 @@ pub async fn reach(url: &str) -> Result<(), OpenError> {
 
 async fn ask(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
-    let row: PgRow = sqlx::raw_sql(QUESTION).fetch_one(&mut connection).await?;
+    let question = sqlx::AssertSqlSafe(format!("SELECT {IS_READ_ONLY}"));
+    let row: PgRow = sqlx::raw_sql(question).fetch_one(&mut connection).await?;
     connection.close().await?;
     row.try_get(0)
 }

@@ -8,10 +8,13 @@ use std::time::{Duration, Instant};
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use care_invitation::store::Store;
+use care_invitation::store::error::OpenError;
+use care_invitation::store::schema::{Schema, migrate};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tonic_health::pb::health_check_response::ServingStatus::Serving;
+use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 
 use crate::cluster::Cluster;
 use crate::consumer::{everything, name, sent};
@@ -170,4 +173,29 @@ async fn a_killed_primary_costs_no_acknowledged_write_and_no_due_message() {
     assert_eq!(requests, names, "a message for each request");
     assert_eq!(given.len(), TOTAL, "and one only");
     assert!(began.elapsed() < TEST_MAX, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_standby_makes_a_replica_not_ready_until_it_is_promoted() {
+    let Some(mut primary) = Cluster::primary().await else {
+        return;
+    };
+    let standby = primary.standby().await;
+    let proxy = Proxy::start(primary.address).await;
+    let url = format!("postgres://postgres@{}/postgres", proxy.address);
+    let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+    replica.healthy("", Serving).await;
+
+    proxy.turn(Way::To(standby.address));
+    replica.healthy("", NotServing).await;
+    for schema in [Schema::Require, Schema::Migrate] {
+        let refused = Store::open(&url, schema).await.err();
+        assert!(matches!(refused, Some(OpenError::ReadOnly)), "{refused:?}");
+    }
+    let refused = migrate(&url).await;
+    assert!(matches!(refused, Err(OpenError::ReadOnly)), "{refused:?}");
+
+    primary.kill().await;
+    standby.promote().await;
+    replica.healthy("", Serving).await;
 }

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 
+use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::{DbErr, RuntimeErr};
 
 use crate::domain::Refusal;
@@ -76,18 +77,28 @@ impl Error {
 
 /// What SQLSTATE calls a lock that was not to be had in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What it calls a right that the user does not have.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// The codes of SQLSTATE that say so.
 const CONTENTION: [&str; 4] = ["40001", "40P01", LOCK_NOT_AVAILABLE, "23505"];
 
+/// What the database says of the error.
+fn said(error: &DbErr) -> String {
+    database_error(error).map_or_else(|| error.to_string(), |it| it.message().to_owned())
+}
+
 /// What the database calls the error, if it comes from the database.
 fn database_code(error: &DbErr) -> Option<String> {
-    let (DbErr::Conn(RuntimeErr::SqlxError(error))
-    | DbErr::Exec(RuntimeErr::SqlxError(error))
-    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
-    else {
-        return None;
-    };
-    Some(error.as_database_error()?.code()?.into_owned())
+    Some(database_error(error)?.code()?.into_owned())
+}
+
+fn database_error(error: &DbErr) -> Option<&dyn DatabaseError> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => error.as_database_error(),
+        _ => None,
+    }
 }
 
 impl From<DbErr> for Error {
@@ -148,6 +159,9 @@ pub enum OpenError {
          address of the primary"
     )]
     ReadOnly,
+    /// The user lacks a right on something that is there.
+    #[error("the database user lacks a right: {0}")]
+    Denied(String),
     /// Others use a table that is needed.
     #[error(
         "a table is in use and was not to be had in time: nothing was changed, repeat it later"
@@ -185,6 +199,7 @@ impl From<DbErr> for OpenError {
     fn from(error: DbErr) -> Self {
         match database_code(&error).as_deref() {
             Some(LOCK_NOT_AVAILABLE) => Self::InUse,
+            Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(said(&error)),
             _ => Self::Database(error),
         }
     }

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait};
-use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Statement};
+use sea_orm_migration::{MigratorTrait, seaql_migrations};
 
 use super::connection::connect_alone;
 use super::error::OpenError;
@@ -72,7 +72,7 @@ pub async fn require(connection: &DatabaseConnection) -> Result<(), OpenError> {
 }
 
 /// The migrations that the database has not had.
-async fn missing(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+async fn missing(connection: &impl ConnectionTrait) -> Result<Vec<String>, OpenError> {
     let had = had(connection).await?;
     let known: Vec<String> = Migrator::migrations()
         .iter()
@@ -90,11 +90,23 @@ async fn missing(connection: &DatabaseConnection) -> Result<Vec<String>, OpenErr
 }
 
 /// The migrations that the database has had. Changes nothing, not even in an empty database.
-async fn had(connection: &DatabaseConnection) -> Result<BTreeSet<String>, DbErr> {
-    let manager = SchemaManager::new(connection);
-    if !manager.has_table("seaql_migrations").await? {
+async fn had(connection: &impl ConnectionTrait) -> Result<BTreeSet<String>, DbErr> {
+    if !is_begun(connection).await? {
         return Ok(BTreeSet::new());
     }
     let rows = seaql_migrations::Entity::find().all(connection).await?;
     Ok(rows.into_iter().map(|row| row.version).collect())
+}
+
+/// Whether there has been any migration. PostgreSQL is not asked for its information schema, which
+/// hides what the user may not read.
+async fn is_begun(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let backend = connection.get_database_backend();
+    let sql = match backend {
+        DbBackend::Postgres => "SELECT to_regclass('seaql_migrations') IS NOT NULL",
+        _ => "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'seaql_migrations'",
+    };
+    let row = connection.query_one_raw(Statement::from_string(backend, sql));
+    let row = row.await?;
+    row.map_or(Ok(false), |row| row.try_get_by_index(0))
 }

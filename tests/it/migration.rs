@@ -13,10 +13,13 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::backend::Area;
 use crate::harness::within;
+use crate::make::at;
 use crate::postgres;
+use crate::purge::{book, call, insert, run};
 
 const NAMES: [&str; 2] = ["m0001_create_tables", "m0002_add_retention"];
 
@@ -220,6 +223,57 @@ async fn a_newer_schema_is_refused_whatever_is_asked_for() {
             assert!(matches!(refused, Some(OpenError::SchemaNewer(name)) if name == "m9999_later"));
         }
     }
+}
+
+/// What the README says of a user who may not create tables is all that one needs.
+#[tokio::test]
+async fn a_user_who_may_not_create_tables_serves_and_purges_and_one_without_rights_is_told() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    migrate(&database.url).await.expect("migrated");
+    let connection = database.connect().await;
+    let role = format!("care_{}", Uuid::new_v4().simple());
+    let execute = async |sql: String| {
+        let done = connection.execute_unprepared(&sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    };
+    execute(format!("CREATE ROLE {role}")).await;
+    let mark = if database.url.contains('?') { '&' } else { '?' };
+    let url = format!("{}{mark}options[role]={role}", database.url);
+    for schema in [Schema::Require, Schema::Migrate] {
+        let refused = Store::open(&url, schema).await.err();
+        let denied = "permission denied for table seaql_migrations";
+        assert!(
+            matches!(&refused, Some(OpenError::Denied(said)) if said == denied),
+            "{refused:?}"
+        );
+    }
+    for grant in grants() {
+        execute(grant.replace("care_service", &role)).await;
+    }
+    let store = Store::open(&url, Schema::Require).await.expect("rights");
+    let request = insert(&store, call(), 0).await.expect("created");
+    book(&store, request.clone(), "2026-03-02T09:00:00Z").await;
+    store.get(&request).await.expect("read");
+    assert!(
+        store
+            .next_claimable_at(at("2026-03-02T09:00:00Z"))
+            .await
+            .is_ok()
+    );
+    store.close().await;
+    let (purged, _) = run(&url, Some("2026-03-10T00:00:00Z")).await;
+    let purged = purged.expect("purged");
+    assert_eq!((purged.requests, purged.notifications), (1, 1));
+    assert!(0 < purged.history);
+    execute(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
+}
+
+/// The statements that the README gives such a user his rights with.
+fn grants() -> impl Iterator<Item = &'static str> {
+    let lines = include_str!("../../README.md").lines();
+    lines.filter(|line| line.starts_with("GRANT "))
 }
 
 /// A change of a table waits for those who use it, but not for long.

@@ -28,7 +28,7 @@ const NOW: &str = "2100-01-01T00:00:00Z";
 /// A batch is 200.
 const MANY: usize = 401;
 
-fn call() -> Call {
+pub fn call() -> Call {
     Call {
         caller: "tester".into(),
         id: Uuid::new_v4(),
@@ -36,7 +36,7 @@ fn call() -> Call {
     }
 }
 
-async fn insert(store: &Store, call: Call, number: usize) -> Result<RequestKey, Error> {
+pub async fn insert(store: &Store, call: Call, number: usize) -> Result<RequestKey, Error> {
     let mut form = make::form("2026-05-18", "2026-06-12");
     form.origin = Origin::Referral {
         referral_id: format!("R-{number}"),
@@ -53,7 +53,7 @@ async fn insert(store: &Store, call: Call, number: usize) -> Result<RequestKey, 
     Ok(store.insert(call, key, &form, decide).await?.key)
 }
 
-async fn book(store: &Store, key: RequestKey, now: &str) {
+pub async fn book(store: &Store, key: RequestKey, now: &str) {
     let command = RecordBooking {
         etag: String::new(),
         booking: Booking {
@@ -88,7 +88,7 @@ fn cutoffs(history: Option<&str>) -> Cutoffs {
 }
 
 /// Purges, and gives what was shown of the requests.
-async fn run(url: &str, history: Option<&str>) -> (Result<Purged, PurgeError>, Vec<u64>) {
+pub async fn run(url: &str, history: Option<&str>) -> (Result<Purged, PurgeError>, Vec<u64>) {
     let mut shown = Vec::new();
     let mut show = |what: &'static str, done, total: Option<u64>| {
         if what == "requests" {

@@ -32,8 +32,11 @@ pub fn start(format: LogFormat, level: LevelFilter) {
             .with_span_list(false)
             .boxed(),
     };
+    // For all layers at once: a filter of one layer's own remembers the answer that a library got
+    // when it merely asked whether it would be heard, and takes it for that of our next line.
     tracing_subscriber::registry()
-        .with(lines.with_filter(heard))
+        .with(heard)
+        .with(lines)
         .init();
     panic::set_hook(Box::new(|panicked| {
         // The message is left out: that of a text cut in the wrong place quotes the text.

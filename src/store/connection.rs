@@ -31,8 +31,6 @@ use crate::domain::calendar::from_micros;
 const READERS: u32 = 4;
 /// How many batches of calls are under way at once on PostgreSQL.
 const WRITERS: u32 = 4;
-/// Longer than anything that an operator starts.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long a call waits for a connection, or for the server to be there, before it fails.
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 /// How long is waited for PostgreSQL, which may be away. A file is always there, if slowly.
@@ -104,11 +102,8 @@ pub struct Alone {
 pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
     if is_postgres(url) {
         reach(url).await?;
-        let mut options = postgres_options(url, 1, "0");
-        // What the session holds goes with the connection, so that it must stay.
-        options.idle_timeout(DAY).max_lifetime(DAY);
         return Ok(Alone {
-            connection: Database::connect(options).await?,
+            connection: Database::connect(postgres_options(url, 1, "0")).await?,
             lock: None,
         });
     }

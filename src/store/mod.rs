@@ -121,12 +121,16 @@ impl Store {
     ///
     /// [`OpenError`] says which; the address itself, which may hold a password, is never in it.
     pub async fn open(url: &str, schema: Schema) -> Result<Self, OpenError> {
+        let mut applied = Vec::new();
         if is_postgres(url) && schema == Schema::Migrate {
-            schema::migrate(url).await?;
+            applied = schema::migrate(url).await?;
         }
         let connections = connect(url).await?;
         if !is_postgres(url) {
-            schema::bring_up(&connections.writers).await?;
+            applied = schema::bring_up(&connections.writers).await?;
+        }
+        for migration in applied {
+            tracing::info!(migration, "the schema was brought up to date");
         }
         schema::require(&connections.writers).await?;
         let patience = connections.patience;

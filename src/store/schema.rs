@@ -4,11 +4,17 @@
 //! when the operator says so, by one process at a time.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
+use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    Statement, TransactionTrait,
+};
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
+use tokio::time::timeout;
 
-use super::connection::connect_alone;
+use super::connection::{connect_alone, write_options};
 use super::error::OpenError;
 use super::migration::Migrator;
 
@@ -23,6 +29,8 @@ pub enum Schema {
 
 /// The advisory lock that whoever migrates holds: the project's only one. The bytes of `careinvi`.
 const MIGRATING: i64 = 0x6361_7265_696e_7669;
+/// How long that lock may be another's before it is said that it is waited for.
+const SILENT_MAX: Duration = Duration::from_secs(1);
 /// How long a change of a table waits for those who use it. All others wait behind it meanwhile.
 const TABLE_LOCK_MAX: &str = "5s";
 
@@ -31,11 +39,10 @@ const TABLE_LOCK_MAX: &str = "5s";
 ///
 /// # Errors
 ///
-/// [`OpenError`]; what was done before stands, and it can be repeated.
+/// [`OpenError`]; on PostgreSQL nothing was changed then, and it can be repeated.
 pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
     let alone = connect_alone(url).await?;
     let outcome = bring_up(&alone.connection).await;
-    // The advisory lock goes with the connection.
     let closed = alone.connection.close().await;
     let done = outcome?;
     closed?;
@@ -43,18 +50,44 @@ pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
 }
 
 /// As [`migrate`], over the one connection that there may be meanwhile.
+///
+/// On PostgreSQL all of it is one transaction. The advisory lock is the transaction's, so that
+/// nothing is done without it: a connection that breaks takes both.
 pub async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
-    if connection.get_database_backend() == DbBackend::Postgres {
-        let wait = format!("SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATING})");
-        connection.execute_unprepared(&wait).await?;
-        let work = format!("SET lock_timeout = '{TABLE_LOCK_MAX}'");
-        connection.execute_unprepared(&work).await?;
+    let backend = connection.get_database_backend();
+    if backend != DbBackend::Postgres {
+        let missing = missing(connection).await?;
+        if !missing.is_empty() {
+            Migrator::up(connection, None).await?;
+        }
+        return Ok(missing);
     }
-    let missing = missing(connection).await?;
+    // Whoever has waited then sees what the other has done.
+    let options = write_options(backend);
+    let transaction = connection.begin_with_options(options).await?;
+    lock_out_others(&transaction).await?;
+    let missing = missing(&transaction).await?;
     if !missing.is_empty() {
-        Migrator::up(connection, None).await?;
+        Migrator::up(&transaction, None).await?;
     }
+    transaction.commit().await?;
     Ok(missing)
+}
+
+/// Waits until nobody else migrates; others wait until the transaction has ended.
+async fn lock_out_others(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
+    let sql = format!("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATING})");
+    let mut lock = pin!(transaction.execute_unprepared(&sql));
+    match timeout(SILENT_MAX, &mut lock).await {
+        Ok(locked) => locked?,
+        Err(_) => {
+            tracing::warn!("another process brings the schema up to date and is waited for");
+            lock.await?
+        }
+    };
+    let limit = format!("SET LOCAL lock_timeout = '{TABLE_LOCK_MAX}'");
+    transaction.execute_unprepared(&limit).await?;
+    Ok(())
 }
 
 /// Checks that the schema is the one that this version needs.

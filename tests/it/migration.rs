@@ -2,6 +2,7 @@
 //! not the one that is needed.
 
 use std::error::Error;
+use std::process::Stdio;
 
 use care_invitation::store::Store;
 use care_invitation::store::error::OpenError;
@@ -12,6 +13,8 @@ use sea_orm::{
 };
 use sea_orm_migration::MigratorTrait;
 use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -183,6 +186,40 @@ async fn those_who_migrate_at_once_do_it_once() {
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     let connection = database.connect().await;
     assert!(texts(&connection, locks).await.is_empty());
+}
+
+#[tokio::test]
+async fn waiting_for_another_who_migrates_is_said_and_so_is_what_a_start_has_applied() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let other = database.connect().await;
+    let lock = "SELECT pg_advisory_lock(x'63617265696e7669'::bigint)";
+    other.execute_unprepared(lock).await.expect("locked");
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
+    serve
+        .env_clear()
+        .args(["serve", "--migrate", "--listen", "127.0.0.1:0"])
+        .args(["--database-url", &database.url])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut serve = serve.spawn().expect("it starts");
+    let log = serve.stderr.take().expect("it is piped");
+    let mut log = BufReader::new(log).lines();
+    let mut said = async |what: &str| {
+        loop {
+            let line = within(log.next_line()).await.expect("text");
+            if line.expect("no end").contains(what) {
+                return;
+            }
+        }
+    };
+    said("another process brings the schema up to date").await;
+    other.close().await.expect("let go");
+    for name in NAMES {
+        said(name).await;
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,8 @@ pub fn start(format: LogFormat, level: LevelFilter) {
         .with_default(LevelFilter::WARN.min(level))
         // Slow statements are warnings there, with their text.
         .with_target("sqlx::query", LevelFilter::OFF)
+        // What is not understood of an address is a warning there, with its value.
+        .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), level);
     let lines = fmt::layer()
         .with_writer(io::stderr)

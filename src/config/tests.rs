@@ -64,6 +64,25 @@ fn a_value_is_taken_or_refused() {
         ("--database-url", "postgres://care:s3cret@db/care", true),
         ("--database-url", "postgresql://db/care", true),
         ("--database-url", "postgres:db", false),
+        ("--database-url", "postgres://db/care?sslmode=require", true),
+        (
+            "--database-url",
+            "postgres://db/care?options[role]=a&",
+            true,
+        ),
+        (
+            "--database-url",
+            "postgres://db/care?options%5Brole%5D=a",
+            true,
+        ),
+        ("--database-url", "postgres://db/care?sslpassword=a", false),
+        (
+            "--database-url",
+            "postgres://db/care?user=a&channel=b",
+            false,
+        ),
+        ("--database-url", "postgres://db/care?options[role=a", false),
+        ("--database-url", "sqlite://x.db?mode=rwc", true),
         ("--database-url", "", false),
         ("--sandbox-clock", "2026-03-02T10:00:00+01:00", true),
         ("--sandbox-clock", "2026-03-02T09:00:00", false),
@@ -147,4 +166,22 @@ fn every_bad_setting_is_named_at_once_and_no_password_is_printed() {
         assert!(text.contains(named), "{named} in {text}");
     }
     assert_eq!(format!("{:?}", DatabaseUrl("s3cret".into())), "DatabaseUrl");
+}
+
+#[test]
+fn an_unknown_parameter_of_the_address_is_named_without_its_value() {
+    for (url, named) in [
+        (
+            "postgres://db/care?sslpassword=s3cret",
+            "not known: sslpassword;",
+        ),
+        ("postgres://care:x?s3cret@db/care", "written %3F"),
+        ("postgres://care:x?s3cret=s3cret@db/care", "written %3F"),
+        ("postgres://db/care?s3cret%20=1", "written %3F"),
+    ] {
+        let refused = read(&["--database-url", url]).expect_err("unknown");
+        let text = refused.to_string();
+        assert!(text.contains(named), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+    }
 }

@@ -17,18 +17,72 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+/// What may be set behind the question mark of a PostgreSQL's address; besides those, anything
+/// within the brackets of `options[...]`. What else is there would be passed over.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
 /// The address of a database. The value stays out of the answer, for it may hold a password.
 pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     let schemes = ["sqlite:", "postgres://", "postgresql://"];
-    if schemes.iter().any(|scheme| text.starts_with(scheme)) {
-        Ok(DatabaseUrl(text.to_owned()))
-    } else {
-        Err(
+    if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
+        return Err(
             "must begin with sqlite: or postgres://, as in sqlite://care-invitation.db or \
              postgres://user@host/database"
                 .to_owned(),
-        )
+        );
     }
+    match text.split_once('?') {
+        Some((_, query)) if !text.starts_with("sqlite:") => known_parameters(query)?,
+        _ => {}
+    }
+    Ok(DatabaseUrl(text.to_owned()))
+}
+
+/// Refuses a parameter that PostgreSQL's library here does not know, by its name alone.
+fn known_parameters(query: &str) -> Result<(), String> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split('=').next().unwrap_or_default();
+        let name = name.replace("%5B", "[").replace("%5D", "]");
+        let is_option = name.starts_with("options[") && name.ends_with(']');
+        if !is_option && !PARAMETERS.contains(&name.as_str()) {
+            return Err(unknown_parameter(&name, query));
+        }
+    }
+    Ok(())
+}
+
+/// What is said of it. An address with an @ behind the question mark has its question mark in the
+/// password, of which nothing is repeated.
+fn unknown_parameter(name: &str, query: &str) -> String {
+    let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_.[]".contains(it);
+    if query.contains('@') || !name.chars().all(is_plain) {
+        return "has something behind a question mark that is no parameter; in a user or a \
+             password a question mark is written %3F"
+            .to_owned();
+    }
+    format!(
+        "has a parameter that is not known: {name}; known are {}",
+        PARAMETERS.join(", ")
+    )
 }
 
 /// A date.

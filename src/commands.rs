@@ -1,18 +1,19 @@
 //! What the program does: serve, migrate, purge. Where settings meet the parts that they are for.
 
 use std::error::Error;
-use std::io::{Write, stdout};
+use std::io::{self, Write, stdout};
 
+use chrono::NaiveDate;
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::config::{Purge, Serve};
+use crate::config::{self, BadSetting, Purge, Serve};
 use crate::domain::Rules;
-use crate::domain::calendar::{Instant, end_of, subtract_days};
+use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
 use crate::grpc::boundary::Limits;
 use crate::server::{self, Parts};
 use crate::store::Store;
-use crate::store::purge::{Cutoffs, Purged, purge as purge_store};
+use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
 use crate::telemetry::Progress;
 
@@ -72,31 +73,61 @@ pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
 ///
 /// A date is too recent, the database cannot be opened, a batch fails, or it was stopped.
 pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
+    let now = Clock::real().now();
+    refuse_recent(dates, civil_date(Cutoffs::latest(now)))?;
     let start_of = |date| -> Instant { end_of(subtract_days(date, 1)) };
     let cutoffs = Cutoffs::new(
-        Clock::real().now(),
+        now,
         start_of(dates.before),
         dates.history_before.map(start_of),
     )?;
     let stop = server::stop_on_signals()?;
     let mut progress = Progress::default();
     let mut show = |what: &'static str, done, total| progress.show(what, done, total);
-    let purged = purge_store(url, cutoffs, &stop, &mut show).await;
+    let outcome = purge_store(url, cutoffs, &stop, &mut show).await;
     progress.end();
+    // What is gone is said whatever came after it.
+    if let Ok(purged) | Err(PurgeError::Failed(purged, _)) = &outcome {
+        say(purged)?;
+    }
+    if outcome?.stopped {
+        return Err("stopped before the end; the same command goes on from here".into());
+    }
+    Ok(())
+}
+
+/// Names every date of a purge that lies after the latest one allowed.
+fn refuse_recent(dates: Purge, latest: NaiveDate) -> Result<(), config::Error> {
+    let dates = [
+        ("before", Some(dates.before)),
+        ("history-before", dates.history_before),
+    ];
+    let bad = |(flag, date): (&'static str, Option<NaiveDate>)| {
+        let date = date.filter(|date| latest < *date)?;
+        let why = format!(
+            "must be {latest} or earlier, for what is younger answers repeated calls; it is {date}"
+        );
+        Some(BadSetting { flag, why })
+    };
+    let bad: Vec<_> = dates.into_iter().filter_map(bad).collect();
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(config::Error::Settings(bad)),
+    }
+}
+
+/// Says how much was deleted.
+fn say(purged: &Purged) -> io::Result<()> {
     let Purged {
         requests,
         notifications,
         history,
         quiet_calls,
-        stopped,
-    } = purged?;
+        stopped: _,
+    } = purged;
     writeln!(
         stdout(),
         "deleted {requests} requests, {notifications} messages, {history} history entries, \
          {quiet_calls} remembered calls"
-    )?;
-    if stopped {
-        return Err("stopped before the end; the same command goes on from here".into());
-    }
-    Ok(())
+    )
 }

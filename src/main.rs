@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use care_invitation::commands;
-use care_invitation::config::{Command, Config};
+use care_invitation::config::{self, Command, Config};
 use care_invitation::telemetry;
 use tokio::runtime::Runtime;
 
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = match error.downcast::<config::Error>() {
+                Ok(bad) => bad.exit(),
+                Err(error) => error,
+            };
             let causes = std::iter::successors(Some(&*error as &dyn Error), |&it| it.source());
             let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
             // Some say what lies beneath them themselves.

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::SqliteTransactionMode;
-use sea_orm::sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, Row};
 use sea_orm::{
     AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr,
@@ -247,6 +247,22 @@ fn postgres_options(url: &str, connections: u32, statement_max: &'static str) ->
             ])
         });
     options
+}
+
+/// Refuses the address of a SQLite file that is not there, for whom it must be.
+pub fn require_file(url: &str) -> Result<(), OpenError> {
+    if is_postgres(url) {
+        return Ok(());
+    }
+    let path = sqlite_path(url)?;
+    // As the library understands the address.
+    let options: SqliteConnectOptions = url
+        .parse()
+        .map_err(|_| OpenError::Address("is not one that SQLite understands"))?;
+    match options.get_filename().is_file() {
+        true => Ok(()),
+        false => Err(OpenError::NoFile(path.to_owned())),
+    }
 }
 
 /// The file that a SQLite address names.

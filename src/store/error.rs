@@ -187,6 +187,9 @@ pub enum OpenError {
     /// The database has had migrations that this version does not know.
     #[error("the database's schema is newer than this version, it has {0}: run a newer version")]
     SchemaNewer(String),
+    /// There is no such file, and none is to be made.
+    #[error("there is no database file {0}")]
+    NoFile(String),
     /// The lock file beside the database cannot be made.
     #[error("the lock file {0} cannot be used")]
     LockFile(String, #[source] std::io::Error),

@@ -5,13 +5,17 @@
 //! transaction of its own: whatever interrupts it, what is done is done, and it can be repeated.
 //! On PostgreSQL the service goes on beside it; on SQLite it needs the file to itself.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::Duration;
+
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, TransactionTrait, Value,
 };
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::connection::{Lock, connect_alone, is_postgres, write_options};
+use super::connection::{Lock, connect_alone, is_postgres, require_file, write_options};
 use super::error::{Error, OpenError};
 use super::row::booking_request as request;
 use super::row::set::{self, Kind, Table};
@@ -29,8 +33,10 @@ const REMEMBERED_DAYS: i64 = 31;
 const REQUESTS_MAX: u64 = 200;
 /// How many rows a batch looks through, of tables that are walked from end to end.
 const ROWS_MAX: u64 = 2_000;
-/// How often a batch that other writers have spoilt is repeated.
+/// How often a batch is tried that other writers have spoilt, or for which the database was away.
 const TRIES_MAX: u32 = 8;
+/// The longest pause before the last try; all of them together are less than twice as long.
+const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 /// What is to be deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +52,11 @@ pub struct Cutoffs {
 pub struct TooRecent;
 
 impl Cutoffs {
+    /// The latest instant that a cutoff may be.
+    pub fn latest(now: Instant) -> Instant {
+        now - chrono::Duration::days(REMEMBERED_DAYS)
+    }
+
     /// Requests that were settled, and not changed since, before `settled`; the history that was
     /// written before `history` of requests that are no more, none without it; the ids of quiet
     /// calls as soon as they need not be remembered.
@@ -54,7 +65,7 @@ impl Cutoffs {
         settled: Instant,
         history: Option<Instant>,
     ) -> Result<Self, TooRecent> {
-        let calls = now - chrono::Duration::days(REMEMBERED_DAYS);
+        let calls = Self::latest(now);
         if [Some(settled), history].into_iter().flatten().max() > Some(calls) {
             return Err(TooRecent);
         }
@@ -90,9 +101,9 @@ pub enum PurgeError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(OpenError),
-    /// A batch failed; those before it stand.
-    #[error(transparent)]
-    Store(#[from] Error),
+    /// A batch failed; those before it, of which this much is known, stand.
+    #[error("a batch failed, those before it stand; the same command goes on from here")]
+    Failed(Purged, #[source] Error),
 }
 
 impl From<OpenError> for PurgeError {
@@ -118,6 +129,7 @@ pub async fn purge(
     stop: &CancellationToken,
     progress: Progress<'_>,
 ) -> Result<Purged, PurgeError> {
+    require_file(url)?;
     let alone = connect_alone(url).await?;
     if !is_postgres(url) {
         schema::bring_up(&alone.connection).await?;
@@ -131,10 +143,13 @@ pub async fn purge(
     };
     let outcome = run.all(cutoffs).await;
     let purged = run.purged;
-    run.connection.close().await.map_err(Error::from)?;
+    // What was to be done is done; a connection that does not close goes with the process.
+    let _ = run.connection.close().await;
     drop(alone.lock);
-    outcome?;
-    Ok(purged)
+    match outcome {
+        Ok(()) => Ok(purged),
+        Err(error) => Err(PurgeError::Failed(purged, error)),
+    }
 }
 
 struct Run<'a> {
@@ -148,23 +163,20 @@ impl Run<'_> {
     async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
         self.requests(cutoffs.settled).await?;
         if let Some(before) = cutoffs.history {
-            let gone = "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
-                 WHERE r.care_unit = history.care_unit AND r.id = history.booking_request)";
-            self.purged.history = self.walk("history", &history::TABLE, gone, before).await?;
+            self.walk(&HISTORY, before).await?;
         }
-        let old = "recorded_at < $1";
-        self.purged.quiet_calls = self.walk("calls", &call::TABLE, old, cutoffs.calls).await?;
+        self.walk(&CALLS, cutoffs.calls).await?;
         self.purged.stopped = self.stop.is_cancelled();
         Ok(())
     }
 
     async fn requests(&mut self, before: Instant) -> Result<(), Error> {
-        let total = count(&self.connection, before).await?;
+        let connection = &self.connection;
+        let total = patiently(self.stop, || count(connection, before)).await?;
         while !self.stop.is_cancelled() {
             (self.progress)("requests", self.purged.requests, Some(total));
-            let connection = &self.connection;
             let (requests, notifications) =
-                patiently(|| delete_requests(connection, before)).await?;
+                patiently(self.stop, || delete_requests(connection, before)).await?;
             if requests == 0 {
                 break;
             }
@@ -174,27 +186,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Goes through a table in the order of its key and deletes the rows that `which` says, where
-    /// `$1` is `before`.
-    async fn walk(
-        &mut self,
-        what: &'static str,
-        table: &Table,
-        which: &str,
-        before: Instant,
-    ) -> Result<u64, Error> {
-        let mut deleted = 0;
+    /// Goes through a table in the order of its key and deletes what the walk says.
+    async fn walk(&mut self, walk: &Walk, before: Instant) -> Result<(), Error> {
+        let connection = &self.connection;
+        let deleted = (walk.count)(&mut self.purged);
         let mut after: Option<Vec<Value>> = None;
         while !self.stop.is_cancelled() {
-            (self.progress)(what, deleted, None);
-            let last = last_of_page(&self.connection, table, after.as_deref()).await?;
+            (self.progress)(walk.what, *deleted, None);
+            let start = after.as_deref();
+            let page = || last_of_page(connection, &walk.table, start);
+            let last = patiently(self.stop, page).await?;
             let range = Range {
-                after: after.as_deref(),
+                after: start,
                 last: last.as_deref(),
             };
-            let statement = range.delete(&self.connection, table, which, before);
-            let connection = &self.connection;
-            deleted += patiently(|| async {
+            let statement = range.delete(connection, walk, before);
+            *deleted += patiently(self.stop, || async {
                 let deleted = connection.execute_raw(statement.clone()).await?;
                 Ok(deleted.rows_affected())
             })
@@ -204,22 +211,57 @@ impl Run<'_> {
                 None => break,
             }
         }
-        (self.progress)(what, deleted, None);
-        Ok(deleted)
+        (self.progress)(walk.what, *deleted, None);
+        Ok(())
     }
 }
 
-/// Repeats what other writers have spoilt.
+/// What is deleted of a table that is gone through from end to end.
+struct Walk {
+    what: &'static str,
+    table: Table,
+    /// Which rows, where `$1` is the cutoff.
+    which: &'static str,
+    /// Where they are counted.
+    count: fn(&mut Purged) -> &mut u64,
+}
+
+const HISTORY: Walk = Walk {
+    what: "history",
+    table: history::TABLE,
+    which: "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
+            WHERE r.care_unit = history.care_unit AND r.id = history.booking_request)",
+    count: |purged| &mut purged.history,
+};
+
+const CALLS: Walk = Walk {
+    what: "calls",
+    table: call::TABLE,
+    which: "recorded_at < $1",
+    count: |purged| &mut purged.quiet_calls,
+};
+
+/// Repeats what other writers have spoilt, or a database that was away, after a pause each time.
 async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+    stop: &CancellationToken,
     mut work: impl FnMut() -> F,
 ) -> Result<T, Error> {
-    for _ in 1..TRIES_MAX {
+    for tried in 1..TRIES_MAX {
         match work().await {
-            Err(error) if error.is_contention() => {}
+            Err(error) if error.is_contention() || matches!(error, Error::Unavailable(_)) => {
+                stop.run_until_cancelled(sleep(pause(tried))).await;
+            }
             outcome => return outcome,
         }
     }
     work().await
+}
+
+/// The pause after so many tries: random, and up to twice as long each time.
+fn pause(tried: u32) -> Duration {
+    let random = RandomState::new().build_hasher().finish();
+    let longest = PAUSE_MAX.as_millis() as u64 >> (TRIES_MAX - 1 - tried);
+    Duration::from_millis(longest / 2 + random % (longest / 2))
 }
 
 async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {
@@ -337,15 +379,9 @@ struct Range<'a> {
 }
 
 impl Range<'_> {
-    fn delete(
-        &self,
-        connection: &DatabaseConnection,
-        table: &Table,
-        which: &str,
-        before: Instant,
-    ) -> Statement {
-        let key = key_of(table);
-        let mut sql = format!("DELETE FROM {} WHERE {which}", table.name);
+    fn delete(&self, connection: &DatabaseConnection, walk: &Walk, before: Instant) -> Statement {
+        let key = key_of(&walk.table);
+        let mut sql = format!("DELETE FROM {} WHERE {}", walk.table.name, walk.which);
         let mut values = vec![Value::from(micros(before))];
         for (bound, compared) in [(self.after, ">"), (self.last, "<=")] {
             if let Some(bound) = bound {

@@ -186,6 +186,25 @@ async fn every_bad_setting_is_named_at_once() {
 }
 
 #[tokio::test]
+async fn a_date_that_is_too_recent_is_named_with_the_latest_one() {
+    let folder = TempDir::new().expect("a folder");
+    let arguments = [
+        "purge",
+        "--before",
+        "2001-01-01",
+        "--history-before",
+        "2199-01-01",
+    ];
+    let ended = run(&mut command(folder.path(), &arguments)).await;
+    assert_eq!(ended.status.code(), Some(2));
+    let said = text(&ended.stderr);
+    assert!(said.contains("\n  --history-before must be 20"), "{said}");
+    assert!(said.contains(" or earlier"), "{said}");
+    assert!(!said.contains("--before must"), "{said}");
+    assert!(!folder.path().join("care.db").exists());
+}
+
+#[tokio::test]
 async fn an_unknown_flag_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let ended = run(&mut command(folder.path(), &["--no-such-flag"])).await;

@@ -1,5 +1,10 @@
 //! Retention: what a purge deletes, what it leaves, and that it goes in batches.
 
+use std::net::ToSocketAddrs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
 use care_invitation::domain::Refusal;
 use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
@@ -7,7 +12,7 @@ use care_invitation::domain::booking_request::{
     Booking, BookingRequest, BookingSource, Origin, RequestKey,
 };
 use care_invitation::domain::calendar::{Instant, micros};
-use care_invitation::store::error::Error;
+use care_invitation::store::error::{Error, OpenError};
 use care_invitation::store::purge::{Cutoffs, PurgeError, Purged, TooRecent, purge};
 use care_invitation::store::schema::Schema;
 use care_invitation::store::{Call, Store};
@@ -16,9 +21,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::harness::within;
 use crate::make;
 use crate::make::at;
 use crate::migration::{Empty, texts};
+use crate::proxy::{Proxy, Way};
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
 const BETWEEN: &str = "2026-03-10T00:00:00Z";
@@ -301,4 +308,87 @@ async fn a_request_that_is_being_changed_is_passed_over() {
         .expect("let go");
     let (purged, _) = run(&database.url, None).await;
     assert_eq!(purged.expect("purged").requests, 1);
+}
+
+/// What stops a purge leaves what it has done before, and says how much that was.
+#[tokio::test]
+async fn a_batch_that_fails_leaves_those_before_it_which_are_counted() {
+    for database in Empty::each().await {
+        let store = Store::open(&database.url, Schema::Migrate)
+            .await
+            .expect("a database");
+        booked(&store, 0..MANY, EARLY).await;
+        let _beside = beside(&database, store).await;
+        // The last to go is held by something that is not ours.
+        let id = match database.url.starts_with("sqlite:") {
+            true => "uuid_text",
+            false => "uuid",
+        };
+        execute(
+            &database,
+            &format!(
+                "CREATE TABLE keeps (care_unit text, id {id}, \
+                 FOREIGN KEY (care_unit, id) REFERENCES booking_request (care_unit, id)); \
+                 INSERT INTO keeps SELECT care_unit, id FROM booking_request \
+                 ORDER BY settled_at DESC, care_unit DESC, id DESC LIMIT 1; \
+                 UPDATE booking_request SET settled_at = settled_at + 1 \
+                 WHERE id = (SELECT id FROM keeps)"
+            ),
+        )
+        .await;
+        let (failed, shown) = run(&database.url, None).await;
+        match failed {
+            Err(PurgeError::Failed(purged, _)) => assert_eq!(purged.requests, 400),
+            other => panic!("it fails at the last batch: {other:?}"),
+        }
+        assert_eq!(shown, [0, 200, 400]);
+        assert_eq!(count(&database, "booking_request").await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_waits_for_a_database_that_goes_away() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let store = Store::open(&database.url, Schema::Migrate)
+        .await
+        .expect("a database");
+    booked(&store, 0..MANY, EARLY).await;
+    let (_, rest) = database.url.split_once('@').expect("a user");
+    let (host, _) = rest.split_once('/').expect("a database");
+    let mut servers = host.to_socket_addrs().expect("a host and a port");
+    let server = servers.next().expect("an address");
+    let proxy = Arc::new(Proxy::start(server).await);
+    let url = database.url.replacen(host, &proxy.address.to_string(), 1);
+    let mut show = move |_: &'static str, done, _: Option<u64>| {
+        if done == 200 {
+            proxy.turn(Way::Cut);
+            let proxy = Arc::clone(&proxy);
+            tokio::spawn(async move {
+                // Longer than a connection is waited for.
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                proxy.turn(Way::To(server));
+            });
+        }
+    };
+    let stop = CancellationToken::new();
+    let purged = within(purge(&url, cutoffs(None), &stop, &mut show)).await;
+    assert_eq!(purged.expect("in the end").requests, MANY as u64);
+    assert_eq!(count(&database, "booking_request").await, 0);
+}
+
+#[tokio::test]
+async fn a_purge_of_a_file_that_is_not_there_makes_none() {
+    let database = Empty::sqlite();
+    let (refused, _) = run(&database.url, None).await;
+    let refused = refused.expect_err("there is none");
+    assert!(
+        matches!(&refused, PurgeError::Open(OpenError::NoFile(_))),
+        "{refused}"
+    );
+    let path = database.url.trim_start_matches("sqlite://");
+    let path = Path::new(path.split('?').next().expect("a path"));
+    let folder = path.parent().expect("a folder").read_dir().expect("read");
+    assert_eq!(folder.count(), 0, "nothing is left there");
 }

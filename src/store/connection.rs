@@ -124,7 +124,12 @@ pub fn is_postgres(url: &str) -> bool {
 /// Opens the database that `url` names, whatever its schema.
 pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     if is_postgres(url) {
-        reach(url).await?;
+        if reach(url).await?.logs_parameters {
+            tracing::warn!(
+                "the database writes what statements carry, identity numbers too, into its own \
+                 log: set log_parameter_max_length and log_parameter_max_length_on_error to 0"
+            );
+        }
         return Ok(Connections {
             readers: connect_postgres(url, READERS).await?,
             probe: connect_postgres(url, 1).await?,

@@ -15,12 +15,27 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// those of the user, make it.
 pub const IS_READ_ONLY: &str = "current_setting('transaction_read_only')::boolean";
 
+/// Whether the server writes what statements carry into its own log.
+const LOGS_PARAMETERS: &str = "coalesce( \
+     current_setting('log_parameter_max_length_on_error', true) <> '0' \
+     OR current_setting('log_parameter_max_length', true) <> '0' \
+     AND (current_setting('log_min_duration_statement', true) <> '-1' \
+     OR current_setting('log_min_duration_sample', true) <> '-1' \
+     OR current_setting('log_statement', true) IN ('mod', 'all')), false)";
+
+/// What a server says of itself that was reached and takes writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Whether its own log may come to hold patients' data.
+    pub logs_parameters: bool,
+}
+
 /// Refuses a server that is not there, does not let us in, or takes no writes.
 ///
 /// # Errors
 ///
 /// [`OpenError`]; what the address holds is in none of them.
-pub async fn reach(url: &str) -> Result<(), OpenError> {
+pub async fn reach(url: &str) -> Result<Reached, OpenError> {
     let options: PgConnectOptions = url
         .parse()
         .map_err(|_| OpenError::Address("is not one that PostgreSQL understands"))?;
@@ -30,17 +45,18 @@ pub async fn reach(url: &str) -> Result<(), OpenError> {
     let answer = tokio::time::timeout(ANSWER_MAX, ask(&options)).await;
     let answer = answer.map_err(|_| OpenError::Silent(ANSWER_MAX.as_secs()))?;
     match answer.map_err(|error| OpenError::Unreached(plainly(&error)))? {
-        true => Err(OpenError::ReadOnly),
-        false => Ok(()),
+        (true, _) => Err(OpenError::ReadOnly),
+        (false, logs_parameters) => Ok(Reached { logs_parameters }),
     }
 }
 
-async fn ask(options: &PgConnectOptions) -> Result<bool, sqlx::Error> {
+/// Whether it takes no writes, and whether it logs what statements carry.
+async fn ask(options: &PgConnectOptions) -> Result<(bool, bool), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
-    let question = sqlx::AssertSqlSafe(format!("SELECT {IS_READ_ONLY}"));
+    let question = sqlx::AssertSqlSafe(format!("SELECT {IS_READ_ONLY}, {LOGS_PARAMETERS}"));
     let row: PgRow = sqlx::raw_sql(question).fetch_one(&mut connection).await?;
     connection.close().await?;
-    row.try_get(0)
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// What is wrong, without the layers that it has come through.

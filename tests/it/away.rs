@@ -217,6 +217,40 @@ async fn a_start_without_a_database_says_once_and_plainly_what_is_wrong() {
     }
 }
 
+#[tokio::test]
+async fn a_database_that_would_log_identity_numbers_is_warned_of() {
+    let Some(server) = postgres::server() else {
+        return;
+    };
+    let area = Area::create(server).await;
+    care_invitation::store::schema::migrate(&area.url())
+        .await
+        .expect("migrated");
+    let mark = if area.url().contains('?') { '&' } else { '?' };
+    for (settings, warned) in [
+        (&["log_min_duration_statement=250"][..], true),
+        (&["log_statement=mod"], true),
+        (&["log_parameter_max_length_on_error=64"], true),
+        (&["log_statement=mod", "log_parameter_max_length=0"], false),
+        (&["log_statement=ddl"], false),
+    ] {
+        let settings = settings.iter().map(|it| it.replacen('=', "]=", 1));
+        let settings: Vec<_> = settings.map(|it| format!("options[{it}")).collect();
+        let url = format!("{}{mark}{}", area.url(), settings.join("&"));
+        // Nobody may listen there, so that it ends after it has opened the database.
+        let mut program = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
+        program
+            .env_clear()
+            .args(["--database-url", &url, "--listen", "192.0.2.1:1"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let ended = within(program.output()).await.expect("it runs");
+        let said = String::from_utf8(ended.stderr).expect("text");
+        assert!(said.contains("cannot listen"), "{said}");
+        assert_eq!(said.contains("into its own log"), warned, "{url}: {said}");
+    }
+}
+
 /// Reads wait no longer for others than writes do, and are not the service's fault either.
 #[tokio::test]
 async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {

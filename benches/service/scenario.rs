@@ -1,0 +1,41 @@
+//! What is measured, a scenario a file.
+
+mod create;
+mod deliver;
+mod due;
+mod growth;
+mod nine;
+mod page;
+mod single;
+
+use crate::report::Report;
+use crate::settings::{Scenario, Settings};
+use crate::{Bench, Outcome};
+
+/// Measures a scenario.
+pub async fn run(scenario: Scenario, bench: &Bench, report: &mut Report) -> Outcome<()> {
+    match scenario {
+        Scenario::Create => create::run(bench, report).await,
+        Scenario::Single => single::run(bench, report).await,
+        Scenario::Deliver => deliver::run(bench, report).await,
+        Scenario::Nine => nine::run(bench, report).await,
+        Scenario::Due => due::run(bench, report).await,
+        Scenario::Page => page::run(bench, report).await,
+        Scenario::Growth => growth::run(bench, report).await,
+    }
+}
+
+/// The settings that a scenario goes by, for its report.
+pub fn settings(scenario: Scenario, settings: &Settings) -> Vec<(String, String)> {
+    let seconds = ("seconds", settings.seconds.to_string());
+    let runs = ("runs", settings.runs.to_string());
+    let own = match scenario {
+        Scenario::Create => vec![seconds, ("callers", settings.callers.to_string())],
+        Scenario::Deliver => vec![("backlog", settings.backlog.to_string())],
+        Scenario::Nine => vec![seconds, ("messages", settings.at_nine.to_string())],
+        Scenario::Growth => vec![seconds, ("sizes", format!("{:?}", settings.sizes))],
+        Scenario::Single | Scenario::Due | Scenario::Page => vec![seconds],
+    };
+    let named = |(name, value): (&str, String)| (name.to_owned(), value);
+    [runs].into_iter().chain(own).map(named).collect()
+}

@@ -1,0 +1,123 @@
+//! Pages of worklists, walked from the first to the last, and counts.
+
+use std::sync::{Arc, Mutex};
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use tonic::transport::Channel;
+
+use super::create::MODERATE;
+use crate::callers::Calling;
+use crate::database::Database;
+use crate::load::Schedule;
+use crate::report::{Line, Report, median, number};
+use crate::server::{Clock, Server};
+use crate::template::{self, REQUESTS};
+use crate::{Bench, Outcome, load, make};
+
+/// How many callers ask for pages.
+const CALLERS: usize = 16;
+/// How many counts are asked for a second.
+const COUNTS: f64 = 50.0;
+
+/// Measures it on every database.
+pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
+    for kind in bench.kinds() {
+        let database = Database::empty(kind, bench.postgres.as_ref()).await?;
+        template::fill(bench, &database).await?;
+        let (mut rates, mut closed, mut rate) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut open, mut counts) = ([Vec::new(), Vec::new()], Vec::new());
+        for _ in 0..bench.settings.runs {
+            let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
+            let channels = server.channels(CALLERS).await?;
+            let page = Walk::over(channels.clone(), 1).page();
+            let seconds = bench.settings.seconds;
+            let full = load::closed(CALLERS, seconds, page.clone()).await?;
+            rates.push(full.rate());
+            closed.push(full.latencies.at(99.0));
+            let schedule = Schedule::new(full.rate() * MODERATE, seconds);
+            rate.push(schedule.rate);
+            let moderate = load::scheduled(schedule, move |number, _| page(number)).await?;
+            open[0].push(moderate.latencies.at(50.0));
+            open[1].push(moderate.latencies.at(99.0));
+            let count = count(channels);
+            let counted = load::scheduled(Schedule::new(COUNTS, seconds), move |number, _| {
+                count(number)
+            });
+            counts.push(counted.await?.latencies.at(99.0));
+            server.kill().await?;
+        }
+        let work = format!("page of 50, {CALLERS} callers");
+        report.say(Line::new(work.as_str(), kind, "/s", rates).target("page, rate"));
+        report.say(Line::new(work + ", p99", kind, "ms", closed).target("page, p99"));
+        let work = format!("page of 50 on schedule, {}/s", number(median(&rate)));
+        let [p50, p99] = open;
+        report.say(Line::new(format!("{work}, p50"), kind, "ms", p50));
+        report.say(Line::new(format!("{work}, p99"), kind, "ms", p99).target("page, p99"));
+        let requests = number(REQUESTS as f64);
+        let work = format!("counts of a unit of {requests} requests, {COUNTS}/s, p99");
+        report.say(Line::new(work, kind, "ms", counts).target("count, p99"));
+    }
+    Ok(())
+}
+
+fn count(channels: Vec<Channel>) -> impl Fn(usize) -> Calling + Clone + Send + Sync + 'static {
+    move |number| {
+        let mut client = WorklistServiceClient::new(channels[number % channels.len()].clone());
+        Box::pin(async move {
+            let care_units = vec![make::unit_name(0)];
+            client
+                .count_worklists(v1::CountWorklistsRequest { care_units })
+                .await?;
+            Ok(())
+        })
+    }
+}
+
+/// Readers who walk through the lists of care units, page by page, again and again.
+#[derive(Clone)]
+pub struct Walk {
+    clients: Vec<WorklistServiceClient<Channel>>,
+    /// Which list each reads, and the token of the next page.
+    readers: Arc<Vec<Mutex<(u64, String)>>>,
+    units: u64,
+}
+
+impl Walk {
+    /// Through the lists of so many units.
+    pub fn over(channels: Vec<Channel>, units: u64) -> Self {
+        let reader = |number: usize| Mutex::new((number as u64 % units, String::new()));
+        Self {
+            clients: channels
+                .into_iter()
+                .map(WorklistServiceClient::new)
+                .collect(),
+            readers: Arc::new((0..CALLERS).map(reader).collect()),
+            units,
+        }
+    }
+
+    /// The call for the next page.
+    pub fn page(&self) -> impl Fn(usize) -> Calling + Clone + Send + Sync + 'static {
+        let walk = self.clone();
+        move |reader| {
+            let mut client = walk.clients[reader % walk.clients.len()].clone();
+            let (readers, units) = (Arc::clone(&walk.readers), walk.units);
+            Box::pin(async move {
+                let place = &readers[reader % readers.len()];
+                let (unit, token) = place.lock().map_err(|_| "a reader panicked")?.clone();
+                let call = make::page(make::unit_name(unit), token);
+                let answer = client.list_worklist(call).await?.into_inner();
+                if answer.booking_requests.is_empty() {
+                    return Err("a page is empty".into());
+                }
+                let next = match answer.next_page_token.is_empty() {
+                    true => ((unit + CALLERS as u64) % units, String::new()),
+                    false => (unit, answer.next_page_token),
+                };
+                *place.lock().map_err(|_| "a reader panicked")? = next;
+                Ok(())
+            })
+        }
+    }
+}

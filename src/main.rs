@@ -6,7 +6,11 @@ use std::process::ExitCode;
 use care_invitation::commands;
 use care_invitation::config::{self, Command, Config};
 use care_invitation::telemetry;
+use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());

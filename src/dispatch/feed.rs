@@ -10,7 +10,6 @@ use tokio::time::Instant as Moment;
 use super::window::Window;
 use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_until};
 use crate::domain::Context;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::{Channel, LeaseRef};
 use crate::store::error::Error;
@@ -197,24 +196,28 @@ impl Consumer {
         }
     }
 
-    /// What has become of leases. What cannot be read now is noticed when they run out.
+    /// What has become of leases; asks until the store answers or the consumer has gone.
     async fn fates(&self, known: &[(LeaseRef, Instant)]) -> Vec<(LeaseRef, LeaseFate)> {
-        if known.is_empty() {
-            return Vec::new();
+        while !known.is_empty() && !self.events.is_closed() {
+            match self.dispatch.store.fates(known).await {
+                Ok(fates) => return fates,
+                Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Broken(_))) => {
+                    // They run out by themselves.
+                    tracing::warn!(%error, "leases could not be looked up");
+                    break;
+                }
+            }
         }
-        self.dispatch.store.fates(known).await.unwrap_or_default()
+        Vec::new()
     }
 
     async fn follow(&mut self, commit: Result<Arc<Committed>, RecvError>) -> Result<(), End> {
         let fates: Vec<(LeaseRef, LeaseFate)> = match commit {
-            Ok(committed) if committed.by_others => {
-                let mut known = self.window.leases();
-                let written = |key: &RequestKey| committed.requests.iter().any(|it| it.0 == *key);
-                known.retain(|(lease, _)| written(&lease.request));
-                self.fates(&known).await
-            }
-            Ok(committed) => committed.leases.clone(),
-            Err(RecvError::Lagged(_)) => self.fates(&self.window.leases()).await,
+            Ok(committed) if !committed.gap => committed.leases.clone(),
+            Ok(_) | Err(RecvError::Lagged(_)) => self.fates(&self.window.leases()).await,
             Err(RecvError::Closed) => return Err(End),
         };
         for (lease, fate) in fates {

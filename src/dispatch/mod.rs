@@ -1,8 +1,8 @@
 //! Waiting: due messages find their consumers, one feed a consumer.
 //!
 //! One pulse a process knows when the next message falls due and wakes all feeds then; a commit
-//! here that makes something due wakes them too. A feed that is woken claims what it has room
-//! for. Nothing is polled while nothing happens.
+//! that makes something due, here or on another replica, wakes them too. A feed that is woken
+//! claims what it has room for.
 
 mod feed;
 mod watch;
@@ -31,8 +31,9 @@ use crate::store::{self, Store};
 
 /// How many events of a feed may wait for its consumer to read them.
 const UNREAD_MAX: usize = 64;
-/// How often other replicas' work is looked for.
-const POLL: Duration = Duration::from_millis(400);
+/// How often the due index is looked at all the same, where there are other replicas: one that
+/// died has announced nothing of the messages that it let go of.
+const POLL: Duration = Duration::from_secs(5);
 /// How long to wait before the store is asked again when it could not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -238,7 +239,7 @@ impl Pulse {
         loop {
             tokio::select! {
                 commit = commits.recv() => match commit {
-                    Ok(committed) if !self.is_due(committed.claimable_at) => {
+                    Ok(committed) if !committed.gap && !self.is_due(committed.claimable_at) => {
                         next = [next, committed.claimable_at].into_iter().flatten().min();
                     }
                     Ok(_) | Err(RecvError::Lagged(_)) => {
@@ -252,7 +253,6 @@ impl Pulse {
                     next = self.next().await;
                 }
                 _ = polls.tick(), if self.store.is_shared() => {
-                    // Another replica may have planned something, or let go of it.
                     let first = self.next_after(Instant::UNIX_EPOCH).await;
                     if self.is_due(first) {
                         self.beat();

@@ -82,8 +82,10 @@ impl Watcher {
         self.send(WatchEvent::SnapshotComplete).await?;
         loop {
             match self.wake().await? {
-                Wake::Commit(Ok(committed)) => self.follow_commits(&committed).await?,
-                Wake::Commit(Err(RecvError::Lagged(_))) => self.snapshot().await?,
+                Wake::Commit(Ok(committed)) if !committed.gap => {
+                    self.follow_commits(&committed).await?;
+                }
+                Wake::Commit(Ok(_) | Err(RecvError::Lagged(_))) => self.snapshot().await?,
                 Wake::Commit(Err(RecvError::Closed)) => return Err(End(Some(Stopped::Draining))),
                 Wake::Time => self.follow_time().await?,
                 Wake::Quiet => self.send(WatchEvent::Heartbeat).await?,
@@ -149,7 +151,8 @@ impl Watcher {
         self.keep_own(first, &mut keys);
         loop {
             match self.commits.try_recv() {
-                Ok(committed) => self.keep_own(&committed, &mut keys),
+                Ok(committed) if !committed.gap => self.keep_own(&committed, &mut keys),
+                Ok(_) => return self.snapshot().await,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 Err(TryRecvError::Lagged(_)) => return self.snapshot().await,
             }

@@ -4,7 +4,7 @@
 //! difference between what was loaded and what was decided, each row under the test that it is
 //! still as it was loaded; a row that is not means that the whole batch is taken back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
@@ -197,18 +197,19 @@ impl Records {
         Ok(requests)
     }
 
-    /// Loads requests with their messages, in the order of their keys.
+    /// Loads requests with their messages, in the order of their keys. Gives those that another
+    /// writer has locked and that were therefore passed over.
     pub async fn load(
         &mut self,
         connection: &impl ConnectionTrait,
         mut keys: Vec<RequestKey>,
         lock: Lock,
-    ) -> Result<(), Error> {
+    ) -> Result<HashSet<RequestKey>, Error> {
         keys.retain(|key| !self.entries.contains_key(key));
         keys.sort();
         keys.dedup();
         if keys.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         for (record, versions) in read(connection, &keys, lock).await? {
             let entry = Entry {
@@ -218,7 +219,16 @@ impl Records {
             };
             self.entries.insert(entry.key(), entry);
         }
-        Ok(())
+        keys.retain(|key| !self.entries.contains_key(key));
+        if lock != Lock::PassOver || keys.is_empty() {
+            return Ok(HashSet::new());
+        }
+        // What is there all the same is locked.
+        let passed_over = read(connection, &keys, Lock::None).await?;
+        Ok(passed_over
+            .into_iter()
+            .map(|(record, _)| record.key)
+            .collect())
     }
 
     /// Loads which open requests are like those that the units may open: the new ones, and those
@@ -444,9 +454,8 @@ async fn update(
     version: &str,
     rows: Set,
 ) -> Result<bool, Error> {
-    let backend = connection.get_database_backend();
     let expected = rows.len() as u64;
-    let written = rows.execute(connection, |rows| table.update_sql(backend, version, rows));
+    let written = rows.execute(connection, |rows| table.update_sql(version, rows));
     Ok(written.await? == expected)
 }
 

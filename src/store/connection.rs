@@ -18,8 +18,8 @@ use sea_orm::SqliteTransactionMode;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sea_orm::sqlx::{self, Row};
 use sea_orm::{
-    AccessMode, ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr,
-    IsolationLevel, Statement, TransactionOptions,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+    TransactionOptions,
 };
 
 use super::Answer;
@@ -30,18 +30,20 @@ use crate::domain::calendar::from_micros;
 /// How many connections read at once.
 const READERS: u32 = 4;
 /// How many batches of calls are under way at once on PostgreSQL.
-const WRITERS: u32 = 4;
+const WRITERS: u32 = 2;
 /// How long a call waits for a connection, or for the server to be there, before it fails.
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
 /// How long is waited for PostgreSQL, which may be away. A file is always there, if slowly.
 const AWAY: Patience = Patience {
     answer: Duration::from_millis(1_800),
     work: Duration::from_secs(10),
+    commit: Duration::from_secs(60),
 };
 /// How long is waited for SQLite: as long as a call may take at all.
 const SLOW: Patience = Patience {
     answer: Duration::from_secs(60),
     work: Duration::from_secs(60),
+    commit: Duration::from_secs(60),
 };
 /// How long a connection may take to prove that it is fit to be used again.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
@@ -51,6 +53,15 @@ const STATEMENT_MAX: &str = "10s";
 const LOCK_MAX: &str = "1s";
 /// How long a transaction may stand idle before the server ends it.
 const IDLE_MAX: &str = "10s";
+/// Statements of the service go by keys. A plan that reads whole tables is cheaper while they are
+/// small, and is kept when they no longer are.
+const BY_KEY: [(&str, &str); 4] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    // A plan that cannot do without looks too dear to be run as it is.
+    ("jit", "off"),
+];
 /// Page cache of the SQLite connection that writes, in KiB; the default of 2 MB halves the insert
 /// rate once the indexes have outgrown it.
 const SQLITE_WRITER_CACHE_KIB: u32 = 64 * 1_024;
@@ -59,6 +70,8 @@ const SQLITE_READER_CACHE_KIB: u32 = 4 * 1_024;
 /// How many pages of 4 KiB the write-ahead log holds before they are taken into the database: pages
 /// that change often are then written there once for many commits.
 const SQLITE_CHECKPOINT_PAGES: u32 = 10_000;
+/// How many rows SQLite may read ahead of whoever takes them: a page and its messages.
+const SQLITE_ROWS_AHEAD: usize = 1_024;
 /// Statements that stay prepared on a SQLite connection: a set has one for each size of its pieces.
 const SQLITE_STATEMENTS_MAX: usize = 400;
 
@@ -70,6 +83,8 @@ pub struct Patience {
     /// By a batch or a read, whose connection is then thrown away, as when the network swallows
     /// everything.
     pub work: Duration,
+    /// By a commit that was sent: it may have been carried out.
+    pub commit: Duration,
 }
 
 /// The connections to an open database.
@@ -103,7 +118,7 @@ pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
     if is_postgres(url) {
         reach(url).await?;
         return Ok(Alone {
-            connection: Database::connect(postgres_options(url, 1, "0")).await?,
+            connection: Database::connect(postgres_options(url, 1, "0", Use::Writes)).await?,
             lock: None,
         });
     }
@@ -131,10 +146,10 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
             );
         }
         return Ok(Connections {
-            readers: connect_postgres(url, READERS).await?,
-            probe: connect_postgres(url, 1).await?,
-            writers: connect_postgres(url, WRITERS).await?,
-            claimers: Some(connect_postgres(url, 1).await?),
+            readers: connect_postgres(url, READERS, Use::Reads).await?,
+            probe: connect_postgres(url, 1, Use::Writes).await?,
+            writers: connect_postgres(url, WRITERS, Use::Writes).await?,
+            claimers: Some(connect_postgres(url, 1, Use::Writes).await?),
             lanes: WRITERS,
             patience: AWAY,
             lock: None,
@@ -154,29 +169,36 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     })
 }
 
-/// How a batch of writes begins.
+/// How a batch of writes begins. On PostgreSQL the connection says what a transaction is.
 pub fn write_options(backend: DbBackend) -> TransactionOptions {
-    match backend {
-        DbBackend::Postgres => TransactionOptions {
-            isolation_level: Some(IsolationLevel::ReadCommitted),
-            ..TransactionOptions::default()
+    TransactionOptions {
+        sqlite_transaction_mode: match backend {
+            DbBackend::Sqlite => Some(SqliteTransactionMode::Immediate),
+            _ => None,
         },
-        _ => TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        },
+        ..TransactionOptions::default()
     }
 }
 
-/// How a read begins that sees one state of the database.
-pub fn read_options(backend: DbBackend) -> TransactionOptions {
-    match backend {
-        DbBackend::Postgres => TransactionOptions {
-            isolation_level: Some(IsolationLevel::RepeatableRead),
-            access_mode: Some(AccessMode::ReadOnly),
-            ..TransactionOptions::default()
-        },
-        _ => TransactionOptions::default(),
+/// What a connection to PostgreSQL is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Each transaction sees one state of the database.
+    Reads,
+    /// Each statement sees what is committed.
+    Writes,
+}
+
+impl Use {
+    /// What a transaction is without saying so, which would be a round trip more.
+    fn transactions(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Reads => &[
+                ("default_transaction_isolation", "repeatable read"),
+                ("default_transaction_read_only", "on"),
+            ],
+            Self::Writes => &[("default_transaction_isolation", "read committed")],
+        }
     }
 }
 
@@ -205,9 +227,7 @@ pub async fn ask(connection: &DatabaseConnection) -> Result<Answer, DbErr> {
 pub enum Lock {
     /// Nothing.
     None,
-    /// Others wait until the batch has ended.
-    Wait,
-    /// Those that others have are passed over.
+    /// Others pass them over until the batch has ended, and those that others have are passed over.
     PassOver,
 }
 
@@ -215,7 +235,6 @@ impl Lock {
     /// What is appended to a statement over `table`, where the database locks rows.
     pub fn clause(self, backend: DbBackend, table: &str) -> String {
         match (backend, self) {
-            (DbBackend::Postgres, Self::Wait) => format!(" FOR UPDATE OF {table}"),
             (DbBackend::Postgres, Self::PassOver) => {
                 format!(" FOR UPDATE OF {table} SKIP LOCKED")
             }
@@ -224,8 +243,14 @@ impl Lock {
     }
 }
 
-async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnection, OpenError> {
-    let mut options = postgres_options(url, connections, STATEMENT_MAX);
+async fn connect_postgres(
+    url: &str,
+    connections: u32,
+    used_for: Use,
+) -> Result<DatabaseConnection, OpenError> {
+    let mut options = postgres_options(url, connections, STATEMENT_MAX, used_for);
+    // A batch that meets a connection which has died is repeated.
+    options.test_before_acquire(used_for == Use::Reads);
     options.map_sqlx_postgres_pool_opts(|options| {
         options.after_release(|connection, _| {
             let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
@@ -236,7 +261,12 @@ async fn connect_postgres(url: &str, connections: u32) -> Result<DatabaseConnect
 }
 
 /// How connections to a PostgreSQL that was reached are made.
-fn postgres_options(url: &str, connections: u32, statement_max: &'static str) -> ConnectOptions {
+fn postgres_options(
+    url: &str,
+    connections: u32,
+    statement_max: &'static str,
+    used_for: Use,
+) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -245,11 +275,14 @@ fn postgres_options(url: &str, connections: u32, statement_max: &'static str) ->
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
         .map_sqlx_postgres_opts(move |options| {
-            options.application_name("care-invitation").options([
+            let options = options.application_name("care-invitation").options([
                 ("statement_timeout", statement_max),
                 ("lock_timeout", LOCK_MAX),
                 ("idle_in_transaction_session_timeout", IDLE_MAX),
-            ])
+            ]);
+            options
+                .options(BY_KEY)
+                .options(used_for.transactions().iter().copied())
         });
     options
 }
@@ -327,6 +360,7 @@ async fn connect_sqlite(
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(Duration::from_secs(5))
                 .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
+                .row_buffer_size(SQLITE_ROWS_AHEAD)
                 .pragma("cache_size", format!("-{cache_kib}"))
                 .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES.to_string())
                 .pragma("query_only", query_only)

@@ -5,6 +5,7 @@
 //! the common era, enums the numbers that the domain gives them. What no query looks at stands in
 //! `document`, as JSON.
 
+mod announcement;
 mod retention;
 
 use sea_orm_migration::prelude::*;
@@ -15,7 +16,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables), Box::new(retention::AddRetention)]
+        vec![
+            Box::new(CreateTables),
+            Box::new(retention::AddRetention),
+            Box::new(announcement::AddAnnouncement),
+        ]
     }
 }
 

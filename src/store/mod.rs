@@ -36,10 +36,11 @@ use uuid::Uuid;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
-use connection::{Patience, connect, is_postgres, read_options};
+use connection::{Patience, connect, is_postgres};
 use error::{Error, OpenError};
+use others::Announcer;
 use schema::Schema;
-use writer::Writer;
+use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
@@ -55,7 +56,7 @@ pub struct Call {
 }
 
 /// What a commit means to those who wait for messages or watch lists.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// The first instant at which a message that was planned or freed may be claimed.
     pub claimable_at: Option<Instant>,
@@ -63,8 +64,22 @@ pub struct Committed {
     pub leases: Vec<(LeaseRef, LeaseFate)>,
     /// Requests that were created or changed, each with its revision since.
     pub requests: Vec<(RequestKey, i64)>,
-    /// True when another process has written them: of their leases nothing is said.
-    pub by_others: bool,
+    /// True when commits of other processes may have been missed: listeners look for themselves.
+    pub gap: bool,
+}
+
+impl Committed {
+    fn gap() -> Self {
+        Self {
+            gap: true,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it means nothing to anyone.
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What became of a lease.
@@ -102,7 +117,8 @@ struct Inner {
     writers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<Committed>>,
     patience: Patience,
-    is_shared: bool,
+    /// Which of several processes this is; none where there are no others.
+    replica: Option<Uuid>,
     /// Held for as long as the store is open.
     _lock: Option<File>,
 }
@@ -134,16 +150,21 @@ impl Store {
         }
         schema::require(&connections.writers).await?;
         let patience = connections.patience;
+        let replica = connections
+            .lock
+            .is_none()
+            .then(|| Uuid::from_u64_pair(random(), random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
+        let announcer = Announcer::new(commits.clone(), replica);
         let (calls, mut tasks) = Writer::start(
             connections.writers,
             connections.lanes,
             patience,
-            commits.clone(),
+            announcer.clone(),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = Writer::start(claimers, 1, patience, commits.clone());
+                let (claims, more) = Writer::start(claimers, 1, patience, announcer);
                 tasks.extend(more);
                 claims
             }
@@ -157,7 +178,7 @@ impl Store {
                 writers: Mutex::new(tasks),
                 commits,
                 patience,
-                is_shared: connections.lock.is_none(),
+                replica,
                 _lock: connections.lock,
             }),
         })
@@ -215,8 +236,7 @@ impl Store {
         let patience = self.inner.patience;
         let task = tokio::spawn(async move {
             let work = async {
-                let options = read_options(readers.get_database_backend());
-                let snapshot = readers.begin_with_options(options).await?;
+                let snapshot = readers.begin().await?;
                 let answer = read(&snapshot).await;
                 snapshot.rollback().await?;
                 answer

@@ -1,153 +1,194 @@
-//! What other processes have written to the same database.
+//! Telling what was committed: listeners here, and other replicas over the same database.
 //!
-//! Nobody tells: it is asked for, by one task a process, and passed on as if it had been committed
-//! here. Rows carry the time at which they were written by the database's clock; since they appear
-//! only when their writer commits, each question reaches back a while, and what was seen is left
-//! out.
+//! A commit leaves an announcement. One task a process reads those of the others, and passes them on
+//! as if they had been made here. They appear only when their writer commits, so each question
+//! reaches back a while, and what was seen is left out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use sea_orm::DatabaseTransaction;
+use tokio::sync::broadcast;
+use tokio::time::Instant as Moment;
+use uuid::Uuid;
+
 use super::error::Error;
-use super::row::booking_request::{Touched, database_now, touched_since};
+use super::row::announcement::{self, Key};
 use super::{Committed, Store};
-use crate::domain::booking_request::RequestKey;
 
 /// How often it is asked.
-const POLL: Duration = Duration::from_millis(500);
-/// Within this time of a commit here it is announced here.
-const ANNOUNCED: Duration = Duration::from_millis(200);
-/// How far each question reaches back, in microseconds: as long as a batch may take.
+const POLL: Duration = Duration::from_millis(400);
+/// How far each question reaches back, in microseconds: longer than a batch may take.
 const REACH: i64 = 12_000_000;
+/// How long announcements are kept, in microseconds: whoever has not asked for that long has had a
+/// failure meanwhile, and looks for himself.
+const KEPT: i64 = 60_000_000;
+/// How often those that are older are deleted.
+const SWEEP: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Whether other processes may write to the same database.
     pub fn is_shared(&self) -> bool {
-        self.inner.is_shared
+        self.inner.replica.is_some()
     }
 
-    /// Passes on what others write, for as long as the future is polled. Returns at once where
+    /// Passes on what others commit, for as long as the future is polled. Returns at once where
     /// there are no others.
     pub async fn follow_others(&self) {
-        if !self.is_shared() {
+        let Some(replica) = self.inner.replica else {
             return;
-        }
+        };
         let mut seen = Seen::default();
-        let mut commits = self.commits();
+        let mut swept = Moment::now();
+        let mut failed = false;
         loop {
             tokio::time::sleep(POLL).await;
-            let touched = self.touched(seen.since).await;
-            // What was committed here a moment ago is announced a moment later.
-            tokio::time::sleep(ANNOUNCED).await;
-            // What is lost by falling behind is passed on once more.
-            while let Ok(committed) = commits.try_recv() {
-                seen.note(&committed.requests);
+            match self.announced(replica, &mut seen).await {
+                Ok(announced) => {
+                    let gap = std::mem::take(&mut failed).then(Committed::gap);
+                    for committed in announced.into_iter().chain(gap) {
+                        // Nobody may be listening.
+                        let _ = self.inner.commits.send(Arc::new(committed));
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "other replicas could not be followed");
+                    failed = true;
+                }
             }
-            match touched {
-                Ok(touched) => self.pass_on(seen.news(touched)),
-                // The next time reaches back to where this one would have.
-                Err(error) => tracing::debug!(%error, "other writers could not be followed"),
+            if swept.elapsed() >= SWEEP {
+                swept = Moment::now();
+                if let Err(error) = self.sweep(seen.asked_at).await {
+                    tracing::debug!(%error, "old announcements could not be deleted");
+                }
             }
         }
     }
 
-    /// What was written since; from now on at first.
-    async fn touched(&self, since: Option<i64>) -> Result<(i64, Vec<Touched>), Error> {
-        self.read(move |snapshot| {
-            Box::pin(async move {
-                let now = database_now(snapshot).await?;
-                let since = since.unwrap_or(now);
-                Ok((now, touched_since(snapshot, since - REACH).await?))
+    /// What others have announced since it was asked last; from now on at first.
+    async fn announced(&self, replica: Uuid, seen: &mut Seen) -> Result<Vec<Committed>, Error> {
+        let since = seen.asked_at;
+        let (now, keys) = self
+            .read(move |snapshot| {
+                Box::pin(async move {
+                    let now = announcement::database_now(snapshot).await?;
+                    let since = since.unwrap_or(now) - REACH;
+                    let keys = announcement::keys_since(snapshot, replica, since).await?;
+                    Ok((now, keys))
+                })
             })
-        })
-        .await
+            .await?;
+        let fresh = seen.fresh(keys);
+        let wanted = fresh.clone();
+        let announced = match fresh.is_empty() {
+            true => Vec::new(),
+            false => {
+                self.read(move |snapshot| {
+                    Box::pin(async move { announcement::load(snapshot, &wanted).await })
+                })
+                .await?
+            }
+        };
+        seen.note(fresh, now);
+        Ok(announced.into_iter().map(|(_, it)| it).collect())
     }
 
-    fn pass_on(&self, requests: Vec<(RequestKey, i64)>) {
-        if requests.is_empty() {
-            return;
-        }
-        let committed = Committed {
-            requests,
-            by_others: true,
-            ..Committed::default()
+    /// Deletes what nobody asks for any more.
+    async fn sweep(&self, asked_at: Option<i64>) -> Result<(), Error> {
+        let Some(asked_at) = asked_at else {
+            return Ok(());
         };
+        announcement::delete_before(&self.inner.probe, asked_at - KEPT).await
+    }
+}
+
+/// Tells what a commit means: other replicas by a row in the commit, listeners here after it.
+#[derive(Clone)]
+pub struct Announcer {
+    commits: broadcast::Sender<Arc<Committed>>,
+    replica: Option<Uuid>,
+    number: Arc<AtomicI64>,
+}
+
+impl Announcer {
+    /// For listeners here, and for other replicas where this is one.
+    pub fn new(commits: broadcast::Sender<Arc<Committed>>, replica: Option<Uuid>) -> Self {
+        Self {
+            commits,
+            replica,
+            number: Arc::default(),
+        }
+    }
+
+    /// Tells other replicas, by a row in the transaction.
+    pub async fn tell_others(
+        &self,
+        transaction: &DatabaseTransaction,
+        committed: &Committed,
+    ) -> Result<(), Error> {
+        match self.replica {
+            Some(replica) if !committed.is_empty() => {
+                let number = self.number.fetch_add(1, Ordering::Relaxed);
+                announcement::insert(transaction, (replica, number), committed).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Tells listeners here, after the commit.
+    pub fn tell(&self, committed: Committed) {
         // Nobody may be listening.
-        let _ = self.inner.commits.send(Arc::new(committed));
+        let _ = self.commits.send(Arc::new(committed));
     }
 }
 
 /// What was seen lately, so that it is passed on once.
 #[derive(Default)]
 struct Seen {
-    since: Option<i64>,
-    revisions: HashMap<RequestKey, (i64, i64)>,
+    /// When it was asked last, by the database's clock.
+    asked_at: Option<i64>,
+    /// When each was seen first.
+    at: HashMap<Key, i64>,
 }
 
 impl Seen {
-    /// Takes note of what was committed here.
-    fn note(&mut self, requests: &[(RequestKey, i64)]) {
-        let now = self.since.unwrap_or_default();
-        for (key, revision) in requests {
-            self.revisions.insert(key.clone(), (*revision, now));
-        }
+    /// Those that were not seen before.
+    fn fresh(&self, mut keys: Vec<Key>) -> Vec<Key> {
+        keys.retain(|key| !self.at.contains_key(key));
+        keys
     }
 
-    /// Takes an answer in and gives what is new in it.
-    fn news(&mut self, (now, touched): (i64, Vec<Touched>)) -> Vec<(RequestKey, i64)> {
-        let mut news = Vec::new();
-        for (key, revision, at) in touched {
-            let known = self.revisions.get(&key);
-            if known.is_none_or(|(known, _)| *known < revision) {
-                self.revisions.insert(key.clone(), (revision, at));
-                news.push((key, revision));
-            }
-        }
-        self.since = Some(now);
-        self.revisions.retain(|_, (_, at)| now - 2 * REACH < *at);
-        news
+    /// Takes note of what was seen at `now`, and forgets what no question reaches any more.
+    fn note(&mut self, keys: Vec<Key>, now: i64) {
+        self.at.extend(keys.into_iter().map(|key| (key, now)));
+        self.at.retain(|_, at| now - 2 * REACH < *at);
+        self.asked_at = Some(now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::hsa_id::HsaId;
-
-    fn key(id: u128) -> RequestKey {
-        RequestKey {
-            care_unit: HsaId::trusted("SE2321000131-P1".into()),
-            id: uuid::Uuid::from_u128(id),
-        }
-    }
 
     #[test]
-    fn each_revision_is_passed_on_once() {
+    fn each_announcement_is_passed_on_once() {
+        let key = |number| (Uuid::from_u128(1), number);
         let mut seen = Seen::default();
-        let first = vec![(key(1), 1, 10), (key(2), 1, 11)];
-        assert_eq!(seen.news((20, first.clone())), [(key(1), 1), (key(2), 1)]);
-        assert_eq!(seen.news((30, first)), []);
-        let second = vec![(key(1), 2, 35), (key(2), 1, 11)];
-        assert_eq!(seen.news((40, second)), [(key(1), 2)]);
-        assert_eq!(seen.since, Some(40));
-    }
-
-    #[test]
-    fn what_was_committed_here_is_not_passed_on() {
-        let mut seen = Seen::default();
-        seen.news((20, vec![]));
-        seen.note(&[(key(1), 3)]);
-        assert_eq!(seen.news((30, vec![(key(1), 3, 25)])), []);
-        let later = vec![(key(1), 4, 35)];
-        assert_eq!(seen.news((40, later)), [(key(1), 4)]);
+        assert_eq!(seen.fresh(vec![key(1), key(2)]), [key(1), key(2)]);
+        seen.note(vec![key(1), key(2)], 20);
+        assert_eq!(seen.fresh(vec![key(1), key(2), key(3)]), [key(3)]);
+        assert_eq!(seen.asked_at, Some(20));
     }
 
     #[test]
     fn what_no_question_reaches_any_more_is_forgotten() {
         let mut seen = Seen::default();
-        seen.news((20, vec![(key(1), 1, 10)]));
-        seen.news((10 + 2 * REACH, vec![]));
-        assert!(seen.revisions.is_empty());
+        seen.note(vec![(Uuid::from_u128(1), 1)], 20);
+        seen.note(vec![], 20 + REACH);
+        assert_eq!(seen.at.len(), 1);
+        seen.note(vec![], 20 + 2 * REACH);
+        assert!(seen.at.is_empty());
     }
 }

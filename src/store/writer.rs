@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::batch::Records;
 use super::connection::{Lock, Patience, write_options};
 use super::error::Error;
+use super::others::Announcer;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
 use super::{Call, Committed};
@@ -29,8 +30,15 @@ use crate::domain::patient::PersonalId;
 const QUEUE_MAX: usize = 16_384;
 /// How many rows a batch is meant to touch at the most; a single unit may touch more.
 const BATCH_WEIGHT_MAX: usize = 2_048;
+/// How many units a batch has at the least after which the next is waited for.
+const GATHERED_MIN: usize = 16;
+/// How long it is waited for at the most: a part of what a commit takes.
+const GATHER_MAX: Duration = Duration::from_millis(3);
 /// How often a batch is repeated that has lost the database.
 const LOST_TRIES_MAX: u32 = 4;
+/// How long a unit waits at the least whose request another writer has locked: about as long as a
+/// batch takes.
+const POSTPONED_MIN: Duration = Duration::from_millis(5);
 /// How often a unit is repeated alone before its caller is told to come again.
 const SOLO_TRIES_MAX: u32 = 8;
 
@@ -93,6 +101,8 @@ pub trait Unit: Send {
     fn needs(&self) -> Arc<Needs>;
     /// Decides over the records. May be called again, with other records.
     fn decide(&mut self, records: &mut Records, found: &Found);
+    /// Whether anybody waits for the answer.
+    fn is_awaited(&self) -> bool;
     /// Answers whoever waits, after the commit or the failure.
     fn answer(self: Box<Self>, committed: Result<(), Error>);
 }
@@ -116,6 +126,10 @@ where
 
     fn decide(&mut self, records: &mut Records, found: &Found) {
         self.decided = Some((self.decide)(records, found));
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed()
     }
 
     fn answer(self: Box<Self>, committed: Result<(), Error>) {
@@ -143,20 +157,25 @@ impl Writer {
         connection: DatabaseConnection,
         lanes: u32,
         patience: Patience,
-        commits: broadcast::Sender<Arc<Committed>>,
+        announcer: Announcer,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, units) = mpsc::channel(QUEUE_MAX);
-        let units = Arc::new(Mutex::new(units));
+        let units = Arc::new(Mutex::new(Queue {
+            units,
+            last_count: 0,
+        }));
+        let writer = Self { queue, patience };
         let lane = |_| {
             let task = Task {
                 connection: connection.clone(),
-                commits: commits.clone(),
+                queue: writer.queue.downgrade(),
+                announcer: announcer.clone(),
                 patience,
             };
             tokio::spawn(task.run(Arc::clone(&units)))
         };
-        let writer = Self { queue, patience };
-        (writer, (0..lanes).map(lane).collect())
+        let tasks = (0..lanes).map(lane).collect();
+        (writer, tasks)
     }
 
     /// Hands a unit in and waits for its commit.
@@ -196,13 +215,14 @@ enum Attempt {
 
 struct Task {
     connection: DatabaseConnection,
-    commits: broadcast::Sender<Arc<Committed>>,
+    queue: mpsc::WeakSender<Box<dyn Unit>>,
+    announcer: Announcer,
     patience: Patience,
 }
 
 impl Task {
-    async fn run(self, queue: Arc<Mutex<mpsc::Receiver<Box<dyn Unit>>>>) {
-        while let Some(units) = next_batch(&queue).await {
+    async fn run(self, queue: Arc<Mutex<Queue>>) {
+        while let Some(units) = queue.lock().await.next_batch().await {
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
         }
@@ -239,12 +259,12 @@ impl Task {
 
     /// An attempt at a batch, repeated when the database was lost in it: units can be, since what
     /// they did is recognised. What another writer's being there has spoilt may be tried again.
-    async fn attempt(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
+    /// Units whose requests another writer has just locked are taken out and come back later.
+    async fn attempt(&self, units: &mut Vec<Box<dyn Unit>>) -> Result<Attempt, Error> {
         let mut tried = 0;
         loop {
             tried += 1;
-            let attempt = tokio::time::timeout(self.patience.work, self.attempt_once(units));
-            match attempt.await.unwrap_or_else(|_| Err(Error::too_late())) {
+            match self.attempt_once(units).await {
                 Err(error) if error.is_contention() => return Ok(Attempt::Stale),
                 Err(Error::Unavailable(_)) if tried < LOST_TRIES_MAX => {
                     tokio::time::sleep(jitter(6)).await;
@@ -254,19 +274,38 @@ impl Task {
         }
     }
 
-    async fn attempt_once(&self, units: &mut [Box<dyn Unit>]) -> Result<Attempt, Error> {
+    async fn attempt_once(&self, units: &mut Vec<Box<dyn Unit>>) -> Result<Attempt, Error> {
+        let prepared = tokio::time::timeout(self.patience.work, self.prepare(units)).await;
+        let Some((transaction, committed)) = prepared.unwrap_or_else(|_| Err(Error::too_late()))?
+        else {
+            return Ok(Attempt::Stale);
+        };
+        // Given up later than anything else: a server that waits for its standby goes on waiting
+        // when nobody listens any more, and keeps the connection.
+        let commit = tokio::time::timeout(self.patience.commit, transaction.commit()).await;
+        commit.map_err(|_| Error::too_late())??;
+        self.announcer.tell(committed);
+        Ok(Attempt::Committed)
+    }
+
+    /// Everything but the commit; `None` when a row was not as it had been loaded.
+    async fn prepare(
+        &self,
+        units: &mut Vec<Box<dyn Unit>>,
+    ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
-        match decide_and_save(&transaction, units).await {
+        let mut blocked = Vec::new();
+        let saved = decide_and_save(&transaction, units, &mut blocked).await;
+        self.postpone(blocked);
+        match saved {
             Ok(Some(committed)) => {
-                transaction.commit().await?;
-                // Nobody may be listening.
-                let _ = self.commits.send(Arc::new(committed));
-                Ok(Attempt::Committed)
+                self.announcer.tell_others(&transaction, &committed).await?;
+                Ok(Some((transaction, committed)))
             }
             Ok(None) => {
                 transaction.rollback().await?;
-                Ok(Attempt::Stale)
+                Ok(None)
             }
             Err(error) => {
                 // The first error is the one that says what is wrong.
@@ -275,26 +314,73 @@ impl Task {
             }
         }
     }
+
+    /// Hands units in again after a while, if they are still waited for. Meanwhile the lane is for
+    /// others.
+    fn postpone(&self, units: Vec<Box<dyn Unit>>) {
+        for unit in units {
+            let queue = self.queue.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(POSTPONED_MIN + jitter(6)).await;
+                match queue.upgrade() {
+                    Some(queue) if unit.is_awaited() => {
+                        if let Err(mpsc::error::SendError(unit)) = queue.send(unit).await {
+                            unit.answer(Err(Error::Busy));
+                        }
+                    }
+                    Some(_) | None => unit.answer(Err(Error::Busy)),
+                }
+            });
+        }
+    }
 }
 
 /// The pause after a unit has been spoilt so many times: random, and longer each time.
 fn jitter(tried: u32) -> Duration {
-    let random = RandomState::new().build_hasher().finish();
-    Duration::from_micros(random % (2_000 << tried.min(6)))
+    Duration::from_micros(random() % (2_000 << tried.min(6)))
 }
 
-/// What has arrived: all of it, up to the weight of a batch. `None` once nothing more will come.
-async fn next_batch(queue: &Mutex<mpsc::Receiver<Box<dyn Unit>>>) -> Option<Vec<Box<dyn Unit>>> {
-    let mut queue = queue.lock().await;
-    let first = queue.recv().await?;
-    let mut weight = first.needs().weight();
-    let mut units = vec![first];
-    while weight < BATCH_WEIGHT_MAX {
-        let Ok(next) = queue.try_recv() else { break };
-        weight += next.needs().weight();
-        units.push(next);
+/// A number that no other process comes to.
+pub fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+/// What waits to be carried out.
+struct Queue {
+    units: mpsc::Receiver<Box<dyn Unit>>,
+    /// How many units the last batch had.
+    last_count: usize,
+}
+
+impl Queue {
+    /// What has arrived: all of it, up to the weight of a batch. `None` once nothing more will come.
+    ///
+    /// Callers who were answered together come back one after the other. Where the last batch was a
+    /// large one the next is waited for, a little: a few large commits do more than many small ones.
+    async fn next_batch(&mut self) -> Option<Vec<Box<dyn Unit>>> {
+        let first = self.units.recv().await?;
+        let mut weight = first.needs().weight();
+        let mut batch = vec![first];
+        let expected = match self.last_count {
+            0..GATHERED_MIN => 0,
+            last_count => last_count * 3 / 4,
+        };
+        let until = tokio::time::Instant::now() + GATHER_MAX;
+        while weight < BATCH_WEIGHT_MAX {
+            let next = match self.units.try_recv() {
+                Ok(next) => next,
+                Err(_) if batch.len() >= expected => break,
+                Err(_) => match tokio::time::timeout_at(until, self.units.recv()).await {
+                    Ok(Some(next)) => next,
+                    Ok(None) | Err(_) => break,
+                },
+            };
+            weight += next.needs().weight();
+            batch.push(next);
+        }
+        self.last_count = batch.len();
+        Some(batch)
     }
-    Some(units)
 }
 
 impl Needs {
@@ -311,21 +397,40 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
 }
 
 /// Loads what the units need, lets them decide in the order of their arrival, and writes what
-/// changed. `None` when a row was not as it had been loaded.
+/// changed. `None` when a row was not as it had been loaded. Units that need what another writer has
+/// locked are moved to `blocked`.
 async fn decide_and_save(
     transaction: &DatabaseTransaction,
-    units: &mut [Box<dyn Unit>],
+    units: &mut Vec<Box<dyn Unit>>,
+    blocked: &mut Vec<Box<dyn Unit>>,
 ) -> Result<Option<Committed>, Error> {
-    let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
-    let found = find(transaction, &needs).await?;
+    let mut needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
+    let mut found = find(transaction, &needs).await?;
     let mut records = Records::new();
-    // What is to be changed is locked before the calls are looked up: whoever had to wait for
-    // another writer then sees what that one has carried out.
+    // What is to be changed is locked before the calls are looked up, so that what another writer
+    // has carried out is seen. A claim takes what it can have, and tests it when it writes.
     let claims_alone = needs.iter().all(|needs| needs.claim.is_some());
-    let lock = if claims_alone { Lock::None } else { Lock::Wait };
-    records
+    let lock = if claims_alone {
+        Lock::None
+    } else {
+        Lock::PassOver
+    };
+    let locked_by_others = records
         .load(transaction, named(&needs, &found), lock)
         .await?;
+    if !locked_by_others.is_empty() {
+        let mut place = 0;
+        while let (Some(needed), Some(turned_up)) = (needs.get(place), found.get(place)) {
+            let mut named = needed.requests.iter().chain(&turned_up.requests);
+            if named.any(|key| locked_by_others.contains(key)) {
+                blocked.push(units.remove(place));
+                needs.remove(place);
+                found.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+    }
     let created = needs.iter().filter_map(|needs| needs.creates.clone());
     let changed: Vec<RequestKey> = needs
         .iter()
@@ -351,27 +456,48 @@ async fn decide_and_save(
     records.save(transaction).await
 }
 
-/// What each unit's needs turn up. Several claims in a batch may want the same messages, so each
-/// is offered as many as all of them together could take.
+/// What each unit's needs turn up. Claims in a batch that want the same messages are asked for
+/// together, and each is offered as many as all of them could take.
 async fn find(
     transaction: &DatabaseTransaction,
     needs: &[Arc<Needs>],
 ) -> Result<Vec<Found>, Error> {
-    let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
-    let total = claims.map(|claim| claim.limit).sum();
+    let mut due: Vec<(&Due, Vec<(RequestKey, Uuid)>)> = Vec::new();
     let mut all = Vec::with_capacity(needs.len());
-    for needs in needs {
+    for needs_of_one in needs {
         let mut found = Found::default();
-        if let Some(claim) = &needs.claim {
-            found.messages = claimable(transaction, &claim.due, claim.now, total).await?;
+        if let Some(claim) = &needs_of_one.claim {
+            let known = due.iter().find(|(known, _)| **known == claim.due);
+            found.messages = match known {
+                Some((_, messages)) => messages.clone(),
+                None => {
+                    let messages = find_due(transaction, &claim.due, needs).await?;
+                    due.push((&claim.due, messages.clone()));
+                    messages
+                }
+            };
         }
-        if let Some(scope) = &needs.patient {
+        if let Some(scope) = &needs_of_one.patient {
             let unit = scope.care_unit.as_ref();
             found.requests = requests_of(transaction, &scope.personal_id, unit).await?;
         }
         all.push(found);
     }
     Ok(all)
+}
+
+/// The messages for all claims that want these.
+async fn find_due(
+    transaction: &DatabaseTransaction,
+    due: &Due,
+    needs: &[Arc<Needs>],
+) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
+    let claims = claims.filter(|claim| claim.due == *due);
+    let (now, limit) = claims.fold((Instant::UNIX_EPOCH, 0), |(now, limit), claim| {
+        (now.max(claim.now), limit + claim.limit)
+    });
+    claimable(transaction, due, now, limit).await
 }
 
 /// The requests that the units name or have turned up.

@@ -11,6 +11,7 @@ use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use tokio::process::Command;
+use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_types::StatusExt;
@@ -291,6 +292,43 @@ async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
     for mut list in [list, opened] {
         told(&mut list, &second.name).await;
     }
+}
+
+/// More callers of one request than batches are under way at once.
+const CALLERS: usize = 8;
+/// Calls about other requests meanwhile.
+const OTHERS: usize = 20;
+
+#[tokio::test]
+async fn a_request_that_is_locked_keeps_those_who_call_it_waiting_and_nobody_else() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let locked = replica.create(create(0)).await.name;
+    let mut options = ConnectOptions::new(remote.area.url());
+    options.max_connections(1).sqlx_logging(false);
+    let other = Database::connect(options).await.expect("a database");
+    let lock = "BEGIN; SELECT 1 FROM booking_request FOR UPDATE";
+    other.execute_unprepared(lock).await.expect("locked");
+
+    let cancel = || make::wire_cancel(&locked);
+    let mut waiting = JoinSet::new();
+    for _ in 0..CALLERS {
+        let (mut client, call) = (replica.requests(), cancel());
+        waiting.spawn(async move { refused(client.cancel_booking_request(call)).await });
+    }
+    for number in 1..=OTHERS {
+        let began = Instant::now();
+        replica.create(create(number)).await;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(1), "{number} took {took:?}");
+    }
+    within(waiting.join_all()).await;
+
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    let cancelled = replica.requests().cancel_booking_request(cancel()).await;
+    cancelled.expect("cancelled once it is free");
 }
 
 async fn goes_away_and_comes_back(way: Way) {

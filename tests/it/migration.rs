@@ -24,7 +24,11 @@ use crate::make::at;
 use crate::postgres;
 use crate::purge::{book, call, insert, run};
 
-const NAMES: [&str; 2] = ["m0001_create_tables", "m0002_add_retention"];
+const NAMES: [&str; 3] = [
+    "m0001_create_tables",
+    "m0002_add_retention",
+    "m0003_add_announcement",
+];
 
 /// An empty database, deleted when dropped.
 pub struct Empty {
@@ -161,7 +165,7 @@ async fn what_was_there_before_a_migration_is_there_after_it() {
         assert_eq!(settled, ["1", "2", "3:300", "4:400", "5:500"]);
         let calls = "SELECT actor FROM quiet_call WHERE recorded_at > 1700000000000000";
         assert_eq!(texts(&connection, calls).await, ["tester"]);
-        Migrator::down(&connection, Some(1)).await.expect("down");
+        Migrator::down(&connection, Some(2)).await.expect("down");
         assert_eq!(
             texts(&connection, "SELECT actor FROM quiet_call").await,
             ["tester"]
@@ -229,8 +233,11 @@ async fn an_older_schema_is_refused_with_the_command_to_run_and_left_alone() {
     };
     let connection = database.connect().await;
     for (step, lacks) in [
-        (0, "m0001_create_tables, m0002_add_retention"),
-        (1, "m0002_add_retention"),
+        (
+            0,
+            "m0001_create_tables, m0002_add_retention, m0003_add_announcement",
+        ),
+        (1, "m0002_add_retention, m0003_add_announcement"),
     ] {
         if 0 < step {
             Migrator::up(&connection, Some(step)).await.expect("up");

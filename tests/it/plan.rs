@@ -125,7 +125,7 @@ async fn drive(store: &Store, planning: &str, number: usize) {
 
     tokio::select! {
         () = store.follow_others() => {}
-        () = plans.arrive_over("booking_request") => check("follow others", &[]),
+        () = plans.arrive_over("announcement") => check("follow others", &[]),
     }
 }
 
@@ -488,7 +488,6 @@ const FILLED: [(&str, &str, Altered); 3] = [
             ("follow_up_at", "s.follow_up_at + c.later"),
             ("expires_at", "s.expires_at + c.later"),
             ("next_notification_at", "s.next_notification_at + c.later"),
-            ("touched_at", "s.touched_at - 86400000000 + c.i"),
             (
                 "duplicate_digest",
                 "CASE WHEN s.duplicate_digest IS NOT NULL THEN decode(md5(c.i::text), 'hex') END",

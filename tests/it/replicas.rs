@@ -20,7 +20,9 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::backend::Backend;
-use crate::consumer::{Consumer, acknowledge, answer, at_most, everything, message, name, sent};
+use crate::consumer::{
+    Consumer, acknowledge, answer, at_most, everything, message, name, retry, sent,
+};
 use crate::harness::{Harness, metadata, refusal, within};
 use crate::make;
 use crate::make::at;
@@ -227,6 +229,21 @@ async fn an_answer_through_another_replica_makes_room_for_one_message() {
     for due in held {
         answer(&b, sent(&due)).await;
     }
+}
+
+#[tokio::test]
+async fn a_retry_through_another_replica_makes_room_too() {
+    let Some([a, b, _]) = three().await else {
+        return;
+    };
+    create(&a, due_now(1)).await;
+    create(&a, due_now(2)).await;
+    let mut consumer = Consumer::open(&b, at_most(1)).await;
+    let first = consumer.due().await;
+    answer(&a, retry(&first)).await;
+    // The clock stands still: the lease has not run out.
+    let second = consumer.due().await;
+    assert_ne!(name(&first), name(&second));
 }
 
 #[tokio::test]

@@ -89,13 +89,38 @@ pub const TABLE: Table = Table {
         ("allow_duplicate", Kind::Boolean),
         ("created_at", Kind::Integer),
     ],
-    touched: Some("touched_at"),
 };
 
 /// The key as values of a set.
 pub fn key_values(key: &RequestKey) -> Vec<Value> {
     vec![key.care_unit.as_str().into(), key.id.into()]
 }
+
+/// What a request is made of. The other columns are for queries to look at.
+#[derive(FromQueryResult)]
+pub struct Stored {
+    care_unit: String,
+    id: Uuid,
+    revision: i64,
+    state: i16,
+    start_day: Option<i32>,
+    end_day: Option<i32>,
+    priority: i16,
+    care_guarantee_day: Option<i32>,
+    referral_id: Option<String>,
+    document: String,
+    personal_id: String,
+    personal_id_type: i16,
+    visit_kind: i16,
+    visit_type_code: String,
+    allow_duplicate: bool,
+    created_at: i64,
+}
+
+/// The columns of [`Stored`].
+const STORED: &str = "r.care_unit, r.id, r.revision, r.state, r.start_day, r.end_day, r.priority, \
+     r.care_guarantee_day, r.referral_id, r.document, r.personal_id, r.personal_id_type, \
+     r.visit_kind, r.visit_type_code, r.allow_duplicate, r.created_at";
 
 /// Keys as a set.
 pub fn key_set(keys: &[RequestKey]) -> Set {
@@ -162,17 +187,17 @@ pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
     lock: Lock,
-) -> Result<Vec<Model>, Error> {
+) -> Result<Vec<Stored>, Error> {
     let lock = lock.clause(connection.get_database_backend(), "r");
     let sql = |keys: &str| {
         format!(
-            "SELECT r.* FROM {keys} AS k CROSS JOIN booking_request AS r \
+            "SELECT {STORED} FROM {keys} AS k CROSS JOIN booking_request AS r \
              WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}"
         )
     };
     let rows = key_set(keys).query(connection, sql).await?;
     rows.iter()
-        .map(|row| Model::from_query_result(row, "").map_err(Error::from))
+        .map(|row| Stored::from_query_result(row, "").map_err(Error::from))
         .collect()
 }
 
@@ -220,49 +245,6 @@ pub async fn open_like(
         .collect()
 }
 
-/// A request as it was written last: which, its revision, and when by the database's clock, in
-/// microseconds.
-pub type Touched = (RequestKey, i64, i64);
-
-/// The requests that were written after `since` by the database's clock, the oldest first. Of those
-/// whose writers have not committed nothing is known yet: ask again from some time before.
-pub async fn touched_since(
-    connection: &impl ConnectionTrait,
-    since: i64,
-) -> Result<Vec<Touched>, Error> {
-    let statement = sea_orm::Statement::from_sql_and_values(
-        connection.get_database_backend(),
-        "SELECT care_unit, id, revision, touched_at FROM booking_request \
-         WHERE touched_at > $1 ORDER BY touched_at",
-        [since.into()],
-    );
-    let rows = connection.query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| {
-            let key = RequestKey {
-                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-                id: row.try_get("", "id")?,
-            };
-            Ok((
-                key,
-                row.try_get("", "revision")?,
-                row.try_get("", "touched_at")?,
-            ))
-        })
-        .collect()
-}
-
-/// What the database's clock shows, in microseconds since 1970.
-pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
-    let statement = sea_orm::Statement::from_string(
-        connection.get_database_backend(),
-        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
-    );
-    let row = connection.query_one_raw(statement).await?;
-    let row = row.ok_or_else(|| Error::broken("a clock that shows nothing"))?;
-    Ok(row.try_get("", "now")?)
-}
-
 /// The requests of a patient, closed ones included, in the order of their keys.
 pub async fn requests_of(
     connection: &impl ConnectionTrait,
@@ -287,7 +269,7 @@ pub async fn requests_of(
     Ok(keys.into_iter().map(key).collect())
 }
 
-impl Model {
+impl Stored {
     /// Which request the row is.
     pub fn key(&self) -> RequestKey {
         RequestKey {

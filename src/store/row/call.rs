@@ -23,7 +23,6 @@ pub const TABLE: Table = Table {
         ("content_hash", Kind::Bytes),
         ("booking_request", Kind::Uuid),
     ],
-    touched: None,
 };
 
 /// A call that changed nothing, on a request or on none, as a row of a set.

@@ -60,7 +60,6 @@ pub const TABLE: Table = Table {
         ("content_hash", Kind::Bytes),
         ("document", Kind::Text),
     ],
-    touched: None,
 };
 
 /// An entry as a row of a set. The first entry of a call carries the call.

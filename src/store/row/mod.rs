@@ -1,5 +1,6 @@
 //! Rows: the tables, how records become rows and rows records, and the queries over them.
 
+pub mod announcement;
 pub mod booking_request;
 pub mod call;
 mod document;

@@ -100,7 +100,6 @@ pub const TABLE: Table = Table {
         ("kind", Type::Integer),
         ("channel_fixed", Type::Boolean),
     ],
-    touched: None,
 };
 
 /// The key of the message that was planned as number `ordinal` of its request.

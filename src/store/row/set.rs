@@ -54,9 +54,6 @@ pub struct Table {
     pub mutable: &'static [Column],
     /// The columns that are written once.
     pub fixed: &'static [Column],
-    /// The column in which PostgreSQL notes by its own clock when a row was last written, for other
-    /// replicas to find.
-    pub touched: Option<&'static str>,
 }
 
 /// Rows with the same columns, on their way to the database.
@@ -248,13 +245,11 @@ impl Table {
     }
 
     /// Updates rows whose `version` is as expected; others are left alone, so that the count tells.
-    pub fn update_sql(&self, backend: DbBackend, version: &str, rows: &str) -> String {
-        let touched = self.touched.filter(|_| backend == DbBackend::Postgres);
+    pub fn update_sql(&self, version: &str, rows: &str) -> String {
         let assignments: Vec<String> = self
             .mutable
             .iter()
             .map(|(name, _)| format!("{name} = r.{name}"))
-            .chain(touched.map(|name| format!("{name} = DEFAULT")))
             .collect();
         let matches: Vec<String> = self
             .key

@@ -110,6 +110,8 @@ impl Dispatch {
         tokio::spawn(async move { stop.run_until_cancelled(pulse.run()).await });
         let stop = shutdown.clone();
         tokio::spawn(async move { stop.run_until_cancelled(others.follow_others()).await });
+        let (stop, log) = (shutdown.clone(), store.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(log.keep_log_short()).await });
         Self {
             store,
             clock,

@@ -13,7 +13,7 @@ use super::connection::Lock;
 use super::error::Error;
 use super::row::booking_request as request;
 use super::row::call::{self, Repeat};
-use super::row::set::{Set, Table};
+use super::row::set::{Column, Set, Table};
 use super::row::{history, notification};
 use super::{Call, Committed, LeaseFate};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
@@ -357,6 +357,8 @@ pub fn fate(message: &Notification, token: Uuid, expires_at: Instant) -> Option<
 struct Sets {
     new_requests: Set,
     changed_requests: Set,
+    /// Changed in [`request::PLAIN`] alone.
+    plainly_changed_requests: Set,
     new_messages: Set,
     changed_messages: Set,
 }
@@ -365,9 +367,10 @@ impl Sets {
     fn new() -> Self {
         Self {
             new_requests: request::TABLE.new_rows(),
-            changed_requests: request::TABLE.changed_rows(),
+            changed_requests: request::TABLE.changed_rows(request::TABLE.mutable),
+            plainly_changed_requests: request::TABLE.changed_rows(request::PLAIN),
             new_messages: notification::TABLE.new_rows(),
-            changed_messages: notification::TABLE.changed_rows(),
+            changed_messages: notification::TABLE.changed_rows(notification::TABLE.mutable),
         }
     }
 
@@ -386,9 +389,18 @@ impl Sets {
             }
             Some(loaded) if loaded.revision != present.revision => {
                 let mut values = request::key_values(&present.key);
-                values.extend(request::mutable_values(present));
+                let indexed = request::indexed_values(present);
+                let plainly = indexed == request::indexed_values(loaded);
+                let set = match plainly {
+                    true => &mut self.plainly_changed_requests,
+                    false => {
+                        values.extend(indexed);
+                        &mut self.changed_requests
+                    }
+                };
+                values.extend(request::plain_values(present));
                 values.push(loaded.revision.into());
-                self.changed_requests.push(values);
+                set.push(values);
             }
             Some(_) => {}
         }
@@ -429,10 +441,23 @@ impl Sets {
     /// Requests first, so that whoever writes messages has the request's row.
     async fn write(self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
         let (requests, messages) = (&request::TABLE, &notification::TABLE);
+        let by_revision = |columns| (requests, columns, "revision");
+        let changed = update(
+            connection,
+            by_revision(requests.mutable),
+            self.changed_requests,
+        );
+        let plainly = update(
+            connection,
+            by_revision(request::PLAIN),
+            self.plainly_changed_requests,
+        );
+        let by_version = (messages, messages.mutable, "version");
         Ok(insert(connection, requests, self.new_requests).await?
-            && update(connection, requests, "revision", self.changed_requests).await?
+            && changed.await?
+            && plainly.await?
             && insert(connection, messages, self.new_messages).await?
-            && update(connection, messages, "version", self.changed_messages).await?)
+            && update(connection, by_version, self.changed_messages).await?)
     }
 }
 
@@ -450,12 +475,11 @@ async fn insert(
 /// Says whether every row was as it had been loaded.
 async fn update(
     connection: &impl ConnectionTrait,
-    table: &Table,
-    version: &str,
+    (table, columns, version): (&Table, &[Column], &str),
     rows: Set,
 ) -> Result<bool, Error> {
     let expected = rows.len() as u64;
-    let written = rows.execute(connection, |rows| table.update_sql(version, rows));
+    let written = rows.execute(connection, |rows| table.update_sql(columns, version, rows));
     Ok(written.await? == expected)
 }
 

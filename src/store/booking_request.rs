@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::batch::{self, Records};
 use super::connection::Lock;
 use super::error::Error;
-use super::writer::{Found, Needs, PatientScope};
+use super::unit::{Found, Needs, PatientScope};
 use super::{Call, Store};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, Form, RequestKey};
 use crate::domain::hsa_id::HsaId;

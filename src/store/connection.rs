@@ -63,10 +63,10 @@ const BY_KEY: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 /// Page cache of the SQLite connection that writes, in KiB; the default of 2 MB halves the insert
-/// rate once the indexes have outgrown it.
-const SQLITE_WRITER_CACHE_KIB: u32 = 64 * 1_024;
+/// rate once the indexes have outgrown it, and what lies beyond this is in the system's cache.
+const SQLITE_WRITER_CACHE_KIB: u32 = 32 * 1_024;
 /// That of each that reads. What it lacks is in the system's cache.
-const SQLITE_READER_CACHE_KIB: u32 = 4 * 1_024;
+const SQLITE_READER_CACHE_KIB: u32 = 2 * 1_024;
 /// How many pages of 4 KiB the write-ahead log holds before they are taken into the database: pages
 /// that change often are then written there once for many commits.
 const SQLITE_CHECKPOINT_PAGES: u32 = 10_000;
@@ -129,6 +129,17 @@ pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
         connection,
         lock: Some(lock),
     })
+}
+
+/// Takes the write-ahead log of SQLite into the database, as far as readers and the writer allow;
+/// neither waits for it. Nothing is to be done for PostgreSQL.
+pub async fn checkpoint(connection: &DatabaseConnection) -> Result<(), DbErr> {
+    let backend = connection.get_database_backend();
+    if backend == DbBackend::Sqlite {
+        let checkpoint = Statement::from_string(backend, "PRAGMA wal_checkpoint(PASSIVE)");
+        connection.query_one_raw(checkpoint).await?;
+    }
+    Ok(())
 }
 
 /// Whether the address is one of PostgreSQL.

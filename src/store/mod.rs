@@ -21,14 +21,17 @@ mod history;
 mod others;
 mod reach;
 mod row;
+mod unit;
 mod worklist;
 mod writer;
 
 use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -44,6 +47,8 @@ use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
+/// The pause between two times that the log is taken into the database, while there are commits.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 /// The identity of a write that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -182,6 +187,22 @@ impl Store {
                 _lock: connections.lock,
             }),
         })
+    }
+
+    /// Takes the log of SQLite into the database while others write, for as long as the future is
+    /// polled: left to the writer alone, every so many commits one would take very long.
+    pub async fn keep_log_short(&self) {
+        if self.is_shared() {
+            return;
+        }
+        let mut commits = self.commits();
+        while !matches!(commits.recv().await, Err(RecvError::Closed)) {
+            if let Err(error) = connection::checkpoint(&self.inner.probe).await {
+                tracing::warn!(%error, "the log could not be taken into the database");
+            }
+            tokio::time::sleep(CHECKPOINT_PAUSE).await;
+            commits = commits.resubscribe();
+        }
     }
 
     /// Carries out what has been handed in, then closes the database. Later writes fail.

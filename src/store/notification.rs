@@ -11,7 +11,7 @@ use super::batch::{self, Records};
 use super::booking_request::read_by_key;
 use super::error::Error;
 use super::row::notification::{self as row, Due};
-use super::writer::{Claim, Found, Needs};
+use super::unit::{Claim, Found, Needs};
 use super::{LeaseFate, Store};
 use crate::domain::Context;
 use crate::domain::booking_request::{BookingRequest, RequestKey};

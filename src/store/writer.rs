@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -20,11 +20,11 @@ use super::error::Error;
 use super::others::Announcer;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
+use super::unit::{Found, Needs, Unit, unit};
 use super::{Call, Committed};
-use crate::domain::booking_request::{DuplicateKey, RequestKey};
+use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::PersonalId;
 
 /// How many units may wait before more are turned away.
 const QUEUE_MAX: usize = 16_384;
@@ -41,107 +41,6 @@ const LOST_TRIES_MAX: u32 = 4;
 const POSTPONED_MIN: Duration = Duration::from_millis(5);
 /// How often a unit is repeated alone before its caller is told to come again.
 const SOLO_TRIES_MAX: u32 = 8;
-
-/// What a unit needs to have loaded before it can decide.
-#[derive(Default)]
-pub struct Needs {
-    /// The call that it carries out, and where the call's id counts.
-    pub call: Option<(HsaId, Call)>,
-    /// The requests that it reads or changes.
-    pub requests: Vec<RequestKey>,
-    /// What would make another request a duplicate of the one that it creates.
-    pub creates: Option<DuplicateKey>,
-    /// The due messages that it would like to have.
-    pub claim: Option<Claim>,
-    /// The patient whose requests it changes.
-    pub patient: Option<PatientScope>,
-}
-
-/// Whose requests are changed, where, and by which call.
-pub struct PatientScope {
-    /// The patient.
-    pub personal_id: PersonalId,
-    /// The care unit; none means all of them.
-    pub care_unit: Option<HsaId>,
-    /// The call.
-    pub call: Call,
-}
-
-impl PatientScope {
-    /// The care unit as the caller named it; a dash means all of them.
-    pub fn named(&self) -> HsaId {
-        let all = || HsaId::trusted("-".to_owned());
-        self.care_unit.clone().unwrap_or_else(all)
-    }
-}
-
-/// What a unit's needs have turned up.
-#[derive(Default)]
-pub struct Found {
-    /// Due messages, the earliest first. More than the unit asked for, since other units of the
-    /// batch may take some.
-    pub messages: Vec<(RequestKey, Uuid)>,
-    /// The requests of the patient.
-    pub requests: Vec<RequestKey>,
-}
-
-/// Which due messages a unit would like to have, and how many.
-pub struct Claim {
-    /// Which.
-    pub due: Due,
-    /// Due at this instant.
-    pub now: Instant,
-    /// How many at most.
-    pub limit: usize,
-}
-
-/// A piece of work that is done wholly or not at all.
-pub trait Unit: Send {
-    /// What it needs.
-    fn needs(&self) -> Arc<Needs>;
-    /// Decides over the records. May be called again, with other records.
-    fn decide(&mut self, records: &mut Records, found: &Found);
-    /// Whether anybody waits for the answer.
-    fn is_awaited(&self) -> bool;
-    /// Answers whoever waits, after the commit or the failure.
-    fn answer(self: Box<Self>, committed: Result<(), Error>);
-}
-
-/// A unit whose decision yields a `T`.
-struct Work<T, D> {
-    needs: Arc<Needs>,
-    decide: D,
-    decided: Option<Result<T, Error>>,
-    reply: oneshot::Sender<Result<T, Error>>,
-}
-
-impl<T, D> Unit for Work<T, D>
-where
-    T: Send,
-    D: FnMut(&mut Records, &Found) -> Result<T, Error> + Send,
-{
-    fn needs(&self) -> Arc<Needs> {
-        Arc::clone(&self.needs)
-    }
-
-    fn decide(&mut self, records: &mut Records, found: &Found) {
-        self.decided = Some((self.decide)(records, found));
-    }
-
-    fn is_awaited(&self) -> bool {
-        !self.reply.is_closed()
-    }
-
-    fn answer(self: Box<Self>, committed: Result<(), Error>) {
-        let answer = match (committed, self.decided) {
-            (Ok(()), Some(decided)) => decided,
-            (Ok(()), None) => Err(Error::broken("a unit was committed undecided")),
-            (Err(error), _) => Err(error),
-        };
-        // Whoever asked may have gone; what was decided stands all the same.
-        let _ = self.reply.send(answer);
-    }
-}
 
 /// Where units are handed in.
 #[derive(Clone)]
@@ -187,13 +86,7 @@ impl Writer {
         T: Send + 'static,
         D: FnMut(&mut Records, &Found) -> Result<T, Error> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let unit = Box::new(Work {
-            needs: Arc::new(needs),
-            decide,
-            decided: None,
-            reply,
-        });
+        let (unit, answer) = unit(needs, decide);
         self.queue.try_send(unit).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::broken("the writer has ended"),
@@ -295,10 +188,8 @@ impl Task {
     ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
-        let mut blocked = Vec::new();
-        let saved = decide_and_save(&transaction, units, &mut blocked).await;
-        self.postpone(blocked);
-        match saved {
+        let postpone = |unit| self.postpone(unit);
+        match decide_and_save(&transaction, units, postpone).await {
             Ok(Some(committed)) => {
                 self.announcer.tell_others(&transaction, &committed).await?;
                 Ok(Some((transaction, committed)))
@@ -315,23 +206,21 @@ impl Task {
         }
     }
 
-    /// Hands units in again after a while, if they are still waited for. Meanwhile the lane is for
+    /// Hands a unit in again after a while, if it is still waited for. Meanwhile the lane is for
     /// others.
-    fn postpone(&self, units: Vec<Box<dyn Unit>>) {
-        for unit in units {
-            let queue = self.queue.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(POSTPONED_MIN + jitter(6)).await;
-                match queue.upgrade() {
-                    Some(queue) if unit.is_awaited() => {
-                        if let Err(mpsc::error::SendError(unit)) = queue.send(unit).await {
-                            unit.answer(Err(Error::Busy));
-                        }
+    fn postpone(&self, unit: Box<dyn Unit>) {
+        let queue = self.queue.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(POSTPONED_MIN + jitter(6)).await;
+            match queue.upgrade() {
+                Some(queue) if unit.is_awaited() => {
+                    if let Err(mpsc::error::SendError(unit)) = queue.send(unit).await {
+                        unit.answer(Err(Error::Busy));
                     }
-                    Some(_) | None => unit.answer(Err(Error::Busy)),
                 }
-            });
-        }
+                Some(_) | None => unit.answer(Err(Error::Busy)),
+            }
+        });
     }
 }
 
@@ -383,13 +272,6 @@ impl Queue {
     }
 }
 
-impl Needs {
-    fn weight(&self) -> usize {
-        let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
-        1 + self.requests.len() + claimed
-    }
-}
-
 fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
     for unit in units {
         unit.answer(committed.clone());
@@ -398,11 +280,11 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
 
 /// Loads what the units need, lets them decide in the order of their arrival, and writes what
 /// changed. `None` when a row was not as it had been loaded. Units that need what another writer has
-/// locked are moved to `blocked`.
+/// locked are taken out and postponed.
 async fn decide_and_save(
     transaction: &DatabaseTransaction,
     units: &mut Vec<Box<dyn Unit>>,
-    blocked: &mut Vec<Box<dyn Unit>>,
+    postpone: impl Fn(Box<dyn Unit>),
 ) -> Result<Option<Committed>, Error> {
     let mut needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
     let mut found = find(transaction, &needs).await?;
@@ -423,7 +305,7 @@ async fn decide_and_save(
         while let (Some(needed), Some(turned_up)) = (needs.get(place), found.get(place)) {
             let mut named = needed.requests.iter().chain(&turned_up.requests);
             if named.any(|key| locked_by_others.contains(key)) {
-                blocked.push(units.remove(place));
+                postpone(units.remove(place));
                 needs.remove(place);
                 found.remove(place);
             } else {

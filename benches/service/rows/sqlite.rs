@@ -26,7 +26,7 @@ impl ToSql for Cell {
 pub fn open(path: &Path) -> Outcome<Connection> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -65536; \
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; \
          PRAGMA wal_autocheckpoint = 10000; \
          PRAGMA busy_timeout = 5000;",
     )?;

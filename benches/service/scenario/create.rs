@@ -50,11 +50,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         let mut runs = Runs::default();
         for _ in 0..bench.settings.runs {
             one_run(bench, kind, &mut runs).await?;
-            let how = How {
-                batch: callers,
-                connections,
-                seconds,
-            };
+            let how = shared(callers, connections, seconds);
             runs.raw
                 .push(floor(bench, kind, &written, how).await?.rate());
             if kind == Kind::Postgresql {
@@ -79,7 +75,7 @@ fn say(report: &mut Report, kind: Kind, callers: usize, connections: usize, runs
     let line = || Line::new(work.as_str(), kind, "/s", runs.service.clone());
     let raw = match kind {
         Kind::Sqlite => format!("raw, {callers} a commit"),
-        Kind::Postgresql => format!("raw, {callers} a commit, connections: {connections}"),
+        Kind::Postgresql => format!("raw, {callers} under way, connections: {connections}"),
     };
     report.say(
         line()
@@ -149,11 +145,7 @@ async fn curve(
         let closed = load::closed(callers, seconds, create).await?;
         server.kill().await?;
         service.push((callers as f64, closed.rate()));
-        let how = How {
-            batch: callers,
-            connections,
-            seconds,
-        };
+        let how = shared(callers, connections, seconds);
         let floor = floor(bench, kind, written, how).await?;
         raw.push((callers as f64, floor.rate()));
     }
@@ -162,16 +154,23 @@ async fn curve(
     Ok(())
 }
 
+/// As many invitations under way as there are callers, over so many connections.
+fn shared(callers: usize, connections: usize, seconds: f64) -> How {
+    let connections = connections.min(callers);
+    How {
+        batch: callers / connections,
+        connections,
+        seconds,
+    }
+}
+
 /// Over how many connections the raw database writes most.
 async fn best(bench: &Bench, kind: Kind, written: &Arc<Contents>) -> Outcome<usize> {
     let mut best = (1, 0.0);
     if kind == Kind::Postgresql {
         for connections in CONNECTIONS {
-            let how = How {
-                batch: bench.settings.callers,
-                connections,
-                seconds: bench.settings.seconds / 2.0,
-            };
+            let settings = &bench.settings;
+            let how = shared(settings.callers, connections, settings.seconds / 2.0);
             let rate = floor(bench, kind, written, how).await?.rate();
             if rate > best.1 {
                 best = (connections, rate);

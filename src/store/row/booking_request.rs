@@ -66,7 +66,6 @@ pub const TABLE: Table = Table {
     name: "booking_request",
     key: KEY,
     mutable: &[
-        ("revision", Kind::Integer),
         ("state", Kind::Integer),
         ("worklist", Kind::Integer),
         ("follow_up_at", Kind::Integer),
@@ -75,11 +74,12 @@ pub const TABLE: Table = Table {
         ("end_day", Kind::Integer),
         ("priority", Kind::Integer),
         ("care_guarantee_day", Kind::Integer),
-        ("next_notification_at", Kind::Integer),
         ("referral_id", Kind::Text),
         ("duplicate_digest", Kind::Bytes),
-        ("document", Kind::Text),
         ("settled_at", Kind::Integer),
+        ("revision", Kind::Integer),
+        ("next_notification_at", Kind::Integer),
+        ("document", Kind::Text),
     ],
     fixed: &[
         ("personal_id", Kind::Text),
@@ -90,6 +90,15 @@ pub const TABLE: Table = Table {
         ("created_at", Kind::Integer),
     ],
 };
+
+/// The last of the mutable columns: those that no index has. SQLite writes an index anew whenever
+/// one of its columns is assigned, even if nothing changes, so that they are assigned alone when
+/// nothing else has changed, as when a message was handed over.
+pub const PLAIN: &[SetColumn] = &[
+    ("revision", Kind::Integer),
+    ("next_notification_at", Kind::Integer),
+    ("document", Kind::Text),
+];
 
 /// The key as values of a set.
 pub fn key_values(key: &RequestKey) -> Vec<Value> {
@@ -143,13 +152,26 @@ pub fn duplicate_digest(key: &DuplicateKey) -> Vec<u8> {
 
 /// The values of the mutable columns, in their order.
 pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
+    [indexed_values(record), plain_values(record)].concat()
+}
+
+/// The values of [`PLAIN`], in their order.
+pub fn plain_values(record: &BookingRequest) -> Vec<Value> {
+    vec![
+        record.revision.into(),
+        record.next_notification_at().map(micros).into(),
+        Document::of(record).to_text().into(),
+    ]
+}
+
+/// The values of the mutable columns before [`PLAIN`], in their order.
+pub fn indexed_values(record: &BookingRequest) -> Vec<Value> {
     let placement = record.placement();
     let period = record.form.constraints.as_ref().map(|it| it.period);
     let digest = record
         .is_open()
         .then(|| duplicate_digest(&record.duplicate_key()));
     vec![
-        record.revision.into(),
         record.state.code().into(),
         placement.worklist.map(|it| it.code()).into(),
         placement.follow_up_at.map(micros).into(),
@@ -158,10 +180,8 @@ pub fn mutable_values(record: &BookingRequest) -> Vec<Value> {
         period.map(|it| day(it.last)).into(),
         record.form.priority.code().into(),
         record.care_guarantee_date.map(day).into(),
-        record.next_notification_at().map(micros).into(),
         record.form.origin.referral_id().into(),
         digest.into(),
-        Document::of(record).to_text().into(),
         (!record.is_open())
             .then(|| micros(record.updated_at))
             .into(),

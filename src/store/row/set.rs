@@ -8,9 +8,9 @@ use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
-/// The most rows of a piece on SQLite; those of smaller ones are powers of two. With 29 columns it
-/// stays under SQLite's 32,766 parameters.
-const PIECE_MAX: usize = 256;
+/// The most rows of a piece on SQLite; those of smaller ones are powers of two. Larger ones are no
+/// faster, and take room as long as they stay prepared.
+const PIECE_MAX: usize = 64;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,11 +226,11 @@ impl Table {
         Set::new([self.key, self.mutable, self.fixed].concat())
     }
 
-    /// An empty set of changed rows: each the key, the mutable columns, and the version that the
-    /// row is expected to have.
-    pub fn changed_rows(&self) -> Set {
+    /// An empty set of rows of which `columns` change: each the key, these columns, and the version
+    /// that the row is expected to have.
+    pub fn changed_rows(&self, columns: &[Column]) -> Set {
         let expected: &[Column] = &[("expected", Kind::Integer)];
-        Set::new([self.key, self.mutable, expected].concat())
+        Set::new([self.key, columns, expected].concat())
     }
 
     /// Inserts rows; those whose key exists are left out, so that the count tells.
@@ -244,10 +244,10 @@ impl Table {
         )
     }
 
-    /// Updates rows whose `version` is as expected; others are left alone, so that the count tells.
-    pub fn update_sql(&self, version: &str, rows: &str) -> String {
-        let assignments: Vec<String> = self
-            .mutable
+    /// Updates `columns` of rows whose `version` is as expected; others are left alone, so that the
+    /// count tells.
+    pub fn update_sql(&self, columns: &[Column], version: &str, rows: &str) -> String {
+        let assignments: Vec<String> = columns
             .iter()
             .map(|(name, _)| format!("{name} = r.{name}"))
             .collect();
@@ -311,7 +311,7 @@ mod tests {
             (0, vec![]),
             (1, vec![1]),
             (7, vec![4, 2, 1]),
-            (600, vec![256, 256, 64, 16, 8]),
+            (200, vec![64, 64, 64, 8]),
         ] {
             let pieces = set(rows).statements(DbBackend::Sqlite, str::to_owned);
             let parameters = |it: &Statement| it.values.as_ref().map_or(0, |it| it.0.len());

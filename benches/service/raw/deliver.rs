@@ -17,6 +17,9 @@ use crate::rows::{Bundle, Cell, Contents, HISTORY, Key, MESSAGE, REQUEST, Row, T
 use crate::rows::{postgres, sqlite};
 use crate::sample::Sample;
 
+/// How long a message is not due again, in microseconds: longer than any run.
+const LEASE: i64 = 3_600_000_000;
+
 /// How many messages are claimed and acknowledged together, and over how many connections.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
@@ -89,12 +92,11 @@ impl Steps {
             let row = |row: &Row| fresh(table, &table.with_key(row, key), &table.all());
             rows.iter().map(row).collect()
         };
+        let mut leased = messages.with_key(&example.leased, key);
+        // The example's own lease may have run out by now.
+        leased[messages.place("claimable_at")] = Cell::Integer(now() + LEASE);
         Example {
-            leased: fresh(
-                messages,
-                &messages.with_key(&example.leased, key),
-                &self.claim,
-            ),
+            leased: fresh(messages, &leased, &self.claim),
             settled: messages.with_key(&example.settled, key),
             request: requests.with_key(&example.request, key),
             new_messages: new(messages, &example.new_messages),

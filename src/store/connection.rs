@@ -3,8 +3,9 @@
 //! | | SQLite | PostgreSQL |
 //! | --- | --- | --- |
 //! | writers | one, for calls and claims | some for calls, one for claims, each over a connection |
-//! | rows to be changed | the writer is alone | locked, requests before their messages |
-//! | rows to be claimed | the writer is alone | locked, those that others have are passed over |
+//! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
+//! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
+//! | log | taken into the file beside the writer | the server's own |
 //! | reads | some connections | some connections, each from one snapshot |
 //! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
 //! | other processes | refused, by a lock file | welcome |

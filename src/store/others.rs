@@ -20,11 +20,12 @@ use super::{Committed, Store};
 
 /// How often it is asked.
 const POLL: Duration = Duration::from_millis(400);
-/// How far each question reaches back, in microseconds: longer than a batch may take.
-const REACH: i64 = 12_000_000;
+/// How far each question reaches back, in microseconds: longer than a batch may take, its commit
+/// included, since an announcement carries the time before that and appears after it.
+const REACH: i64 = 75_000_000;
 /// How long announcements are kept, in microseconds: whoever has not asked for that long has had a
 /// failure meanwhile, and looks for himself.
-const KEPT: i64 = 60_000_000;
+const KEPT: i64 = 180_000_000;
 /// How often those that are older are deleted.
 const SWEEP: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,4 @@
-//! What commits mean to other replicas, as rows: one a commit, deleted after a minute or so.
+//! What commits mean to other replicas, as rows: one a commit, deleted after some minutes.
 //!
 //! Written by the commit itself, so that nothing is announced that is not so, and nothing left out.
 

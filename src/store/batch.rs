@@ -5,12 +5,14 @@
 //! still as it was loaded; a row that is not means that the whole batch is taken back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::connection::Lock;
 use super::error::Error;
+use super::recent::{CallKey, Known, Left, Recent, Remembered, call_key};
 use super::row::booking_request as request;
 use super::row::call::{self, Repeat};
 use super::row::set::{Column, Set, Table};
@@ -27,7 +29,7 @@ use crate::domain::{Change, Refusal};
 pub struct Records {
     entries: BTreeMap<RequestKey, Entry>,
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
-    calls: HashMap<(HsaId, String, Uuid), Remembered>,
+    calls: HashMap<CallKey, Remembered>,
     history: Set,
     quiet_calls: Set,
 }
@@ -35,16 +37,9 @@ pub struct Records {
 /// A request as it was loaded and as it stands now.
 #[derive(Default)]
 struct Entry {
-    loaded: Option<BookingRequest>,
+    loaded: Option<Arc<BookingRequest>>,
     versions: Vec<i32>,
-    present: Option<BookingRequest>,
-}
-
-/// A call that has succeeded before, or earlier in the batch.
-#[derive(Clone)]
-struct Remembered {
-    hash: Vec<u8>,
-    request: Option<RequestKey>,
+    present: Option<Arc<BookingRequest>>,
 }
 
 impl Records {
@@ -61,7 +56,7 @@ impl Records {
 
     /// The request as the units before have left it.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
-        self.entries.get(key)?.present.as_ref()
+        self.entries.get(key)?.present.as_deref()
     }
 
     /// The request on which the call was carried out before, if it was.
@@ -93,8 +88,7 @@ impl Records {
     }
 
     fn remembered(&self, scope: &HsaId, call: &Call) -> Result<Option<&Remembered>, Error> {
-        let key = (scope.clone(), call.caller.clone(), call.id);
-        match self.calls.get(&key) {
+        match self.calls.get(&call_key(scope, call)) {
             Some(remembered) if remembered.hash != call.hash => Err(Error::RequestIdReused),
             remembered => Ok(remembered),
         }
@@ -111,8 +105,7 @@ impl Records {
             hash: call.hash.to_vec(),
             request: request.cloned(),
         };
-        let key = (scope.clone(), call.caller.clone(), call.id);
-        self.calls.insert(key, remembered);
+        self.calls.insert(call_key(scope, call), remembered);
     }
 
     /// Takes a decision over, with the call that it carries out, if one is to be remembered.
@@ -134,7 +127,7 @@ impl Records {
             (false, false) | (true, true) => {}
         }
         self.record_history(&change.record, &change.history, call);
-        self.entries.entry(key).or_default().present = Some(change.record);
+        self.entries.entry(key).or_default().present = Some(Arc::new(change.record));
         Ok(())
     }
 
@@ -176,24 +169,32 @@ impl Records {
     pub async fn load_calls(
         &mut self,
         connection: &impl ConnectionTrait,
-        calls: &[(HsaId, Call)],
+        mut calls: Vec<(HsaId, Call)>,
+        recent: &Recent,
     ) -> Result<Vec<RequestKey>, Error> {
-        if calls.is_empty() {
-            return Ok(Vec::new());
-        }
-        let repeats = call::repeats(connection, calls).await?;
-        let requests = repeats.iter().filter_map(|it| it.request.clone()).collect();
-        for Repeat {
-            place,
-            hash,
-            request,
-        } in repeats
-        {
-            if let Some((care_unit, call)) = calls.get(place) {
-                let key = (care_unit.clone(), call.caller.clone(), call.id);
-                self.calls.insert(key, Remembered { hash, request });
+        let mut found = Vec::new();
+        calls.retain(|(care_unit, call)| {
+            let key = call_key(care_unit, call);
+            let known = recent.call(&key).cloned();
+            let is_known = known.is_some();
+            found.extend(known.map(|known| (key, known)));
+            !is_known
+        });
+        if !calls.is_empty() {
+            for repeat in call::repeats(connection, &calls).await? {
+                let Repeat {
+                    place,
+                    hash,
+                    request,
+                } = repeat;
+                if let Some((care_unit, call)) = calls.get(place) {
+                    found.push((call_key(care_unit, call), Remembered { hash, request }));
+                }
             }
         }
+        let requests = found.iter().filter_map(|(_, it)| it.request.clone());
+        let requests = requests.collect();
+        self.calls.extend(found);
         Ok(requests)
     }
 
@@ -204,20 +205,24 @@ impl Records {
         connection: &impl ConnectionTrait,
         mut keys: Vec<RequestKey>,
         lock: Lock,
+        recent: &Recent,
     ) -> Result<HashSet<RequestKey>, Error> {
         keys.retain(|key| !self.entries.contains_key(key));
         keys.sort();
         keys.dedup();
+        keys.retain(|key| match recent.request(key) {
+            Some(known) => {
+                self.enter(known.clone());
+                false
+            }
+            None => true,
+        });
         if keys.is_empty() {
             return Ok(HashSet::new());
         }
         for (record, versions) in read(connection, &keys, lock).await? {
-            let entry = Entry {
-                loaded: Some(record.clone()),
-                versions,
-                present: Some(record),
-            };
-            self.entries.insert(entry.key(), entry);
+            let record = Arc::new(record);
+            self.enter(Known { record, versions });
         }
         keys.retain(|key| !self.entries.contains_key(key));
         if lock != Lock::PassOver || keys.is_empty() {
@@ -229,6 +234,15 @@ impl Records {
             .into_iter()
             .map(|(record, _)| record.key)
             .collect())
+    }
+
+    fn enter(&mut self, Known { record, versions }: Known) {
+        let entry = Entry {
+            loaded: Some(Arc::clone(&record)),
+            versions,
+            present: Some(record),
+        };
+        self.entries.insert(entry.key(), entry);
     }
 
     /// Loads which open requests are like those that the units may open: the new ones, and those
@@ -254,18 +268,28 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the differences. Says what others want to know once they are committed; `None` when
-    /// a row was not as it had been loaded.
-    pub async fn save(self, connection: &impl ConnectionTrait) -> Result<Option<Committed>, Error> {
+    /// What the batch leaves once it is written.
+    pub fn left(&self) -> Left {
+        let entries = self.entries.values();
+        Left {
+            requests: entries.clone().filter_map(Entry::left).collect(),
+            calls: self.calls.clone(),
+            moved: entries.flat_map(Entry::moved).collect(),
+        }
+    }
+
+    /// What differs from what was loaded.
+    pub fn changes(self) -> Changes {
         let mut sets = Sets::new();
         for entry in self.entries.values() {
             sets.add(entry);
         }
-        let committed = self.committed();
-        let fits = sets.write(connection).await?
-            && insert(connection, &history::TABLE, self.history).await?
-            && insert(connection, &call::TABLE, self.quiet_calls).await?;
-        Ok(fits.then_some(committed))
+        Changes {
+            committed: self.committed(),
+            sets,
+            history: self.history,
+            quiet_calls: self.quiet_calls,
+        }
     }
 
     fn committed(&self) -> Committed {
@@ -278,6 +302,30 @@ impl Records {
             }
         }
         committed
+    }
+}
+
+/// What a batch has decided, as it is to be written.
+pub struct Changes {
+    committed: Committed,
+    sets: Sets,
+    history: Set,
+    quiet_calls: Set,
+}
+
+impl Changes {
+    /// Whether there is nothing to be written.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.history.is_empty() && self.quiet_calls.is_empty()
+    }
+
+    /// Writes them. Says what others want to know once they are committed; `None` when a row was
+    /// not as it had been loaded.
+    pub async fn save(self, connection: &impl ConnectionTrait) -> Result<Option<Committed>, Error> {
+        let fits = self.sets.write(connection).await?
+            && insert(connection, &history::TABLE, self.history).await?
+            && insert(connection, &call::TABLE, self.quiet_calls).await?;
+        Ok(fits.then_some(self.committed))
     }
 }
 
@@ -294,7 +342,7 @@ impl Entry {
         &'a self,
         present: &'a BookingRequest,
     ) -> impl Iterator<Item = (Option<&'a Notification>, &'a Notification)> {
-        let before = self.loaded.as_ref().map_or(&[][..], messages);
+        let before = self.loaded.as_deref().map_or(&[][..], messages);
         messages(present)
             .iter()
             .enumerate()
@@ -319,12 +367,68 @@ impl Entry {
                 committed.leases.push((lease, fate));
             }
         }
-        let revision = |record: &BookingRequest| record.revision;
-        if self.loaded.as_ref().map(revision) != Some(present.revision) {
+        if self.is_changed(present) {
             committed
                 .requests
                 .push((present.key.clone(), present.revision));
         }
+    }
+
+    /// Whether the request itself is changed.
+    fn is_changed(&self, present: &BookingRequest) -> bool {
+        let revision = self.loaded.as_ref().map(|loaded| loaded.revision);
+        revision != Some(present.revision)
+    }
+
+    /// The messages that are to be written, each with its place and the version that it is expected
+    /// to have, if it is stored.
+    ///
+    /// Whatever waits of a changed request is written too: a claim that has read the request as it
+    /// was then finds its message changed.
+    fn written<'a>(
+        &'a self,
+        present: &'a BookingRequest,
+    ) -> impl Iterator<Item = (usize, Option<i32>, &'a Notification)> {
+        let is_changed = self.is_changed(present);
+        self.messages(present)
+            .enumerate()
+            .filter(move |(_, (before, after))| {
+                *before != Some(*after) || (is_changed && after.is_pending())
+            })
+            .map(|(ordinal, (before, after))| {
+                let version = before.and_then(|_| self.versions.get(ordinal).copied());
+                (ordinal, version, after)
+            })
+    }
+
+    /// The request as it is once it is written.
+    fn left(&self) -> Option<Known> {
+        let present = self.present.as_ref()?;
+        let mut versions = self.versions.clone();
+        for (ordinal, version, _) in self.written(present) {
+            let next = version.map_or(1, |version| version + 1);
+            match versions.get_mut(ordinal) {
+                Some(version) => *version = next,
+                None => versions.push(next),
+            }
+        }
+        Some(Known {
+            record: Arc::clone(present),
+            versions,
+        })
+    }
+
+    /// Where the messages that are changed stood in the due index.
+    fn moved(&self) -> Vec<Instant> {
+        let Some(present) = &self.present else {
+            return Vec::new();
+        };
+        let changed = self
+            .messages(present)
+            .filter(|(before, after)| *before != Some(*after));
+        changed
+            .filter_map(|(before, _)| before?.claimable_at)
+            .collect()
     }
 }
 
@@ -404,38 +508,32 @@ impl Sets {
             }
             Some(_) => {}
         }
-        // Whatever waits of a changed request is written too: a claim that has read the request as
-        // it was then finds its message changed.
-        let revision = entry.loaded.as_ref().map(|loaded| loaded.revision);
-        let changed = revision != Some(present.revision);
-        for (ordinal, (before, after)) in entry.messages(present).enumerate() {
-            if before != Some(after) || (changed && after.is_pending()) {
-                self.add_message(entry, ordinal, before, after, present);
+        for (ordinal, version, message) in entry.written(present) {
+            let mut values = notification::key_values(&present.key, ordinal);
+            match version {
+                Some(version) => {
+                    values.extend(notification::mutable_values(message, version + 1));
+                    values.push(version.into());
+                    self.changed_messages.push(values);
+                }
+                None => {
+                    values.extend(notification::mutable_values(message, 1));
+                    values.extend(notification::fixed_values(message));
+                    self.new_messages.push(values);
+                }
             }
         }
     }
 
-    fn add_message(
-        &mut self,
-        entry: &Entry,
-        ordinal: usize,
-        before: Option<&Notification>,
-        after: &Notification,
-        present: &BookingRequest,
-    ) {
-        let mut values = notification::key_values(&present.key, ordinal);
-        match (before, entry.versions.get(ordinal)) {
-            (Some(_), Some(version)) => {
-                values.extend(notification::mutable_values(after, version + 1));
-                values.push((*version).into());
-                self.changed_messages.push(values);
-            }
-            (None, _) | (Some(_), None) => {
-                values.extend(notification::mutable_values(after, 1));
-                values.extend(notification::fixed_values(after));
-                self.new_messages.push(values);
-            }
-        }
+    fn is_empty(&self) -> bool {
+        let sets = [
+            &self.new_requests,
+            &self.changed_requests,
+            &self.plainly_changed_requests,
+            &self.new_messages,
+            &self.changed_messages,
+        ];
+        sets.into_iter().all(Set::is_empty)
     }
 
     /// Requests first, so that whoever writes messages has the request's row.

@@ -2,7 +2,7 @@
 //!
 //! | | SQLite | PostgreSQL |
 //! | --- | --- | --- |
-//! | writers | one, for calls and claims | some for calls, one for claims, each over a connection |
+//! | writers | one, for calls and claims; the next batch is decided beside it | some for calls, one for claims, each over a connection |
 //! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
 //! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
 //! | log | taken into the file beside the writer | the server's own |
@@ -98,12 +98,20 @@ pub struct Connections {
     pub writers: DatabaseConnection,
     /// For claims; none where there is one writer for everything.
     pub claimers: Option<DatabaseConnection>,
-    /// How many batches of calls are under way at once.
-    pub lanes: u32,
+    /// How batches of calls are under way.
+    pub lanes: Lanes,
     /// How long is waited for it.
     pub patience: Patience,
     /// Held for as long as the database is open.
     pub lock: Option<File>,
+}
+
+/// How batches are under way.
+pub enum Lanes {
+    /// So many at once, each in a transaction of its own, since others write too.
+    Several(u32),
+    /// One after the other, the next decided over this connection meanwhile.
+    Ahead(DatabaseConnection),
 }
 
 /// One connection to a database, for work that the operator starts.
@@ -162,7 +170,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
             probe: connect_postgres(url, 1, Use::Writes).await?,
             writers: connect_postgres(url, WRITERS, Use::Writes).await?,
             claimers: Some(connect_postgres(url, 1, Use::Writes).await?),
-            lanes: WRITERS,
+            lanes: Lanes::Several(WRITERS),
             patience: AWAY,
             lock: None,
         });
@@ -175,7 +183,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         probe: connect_sqlite(url, 1, true).await?,
         writers,
         claimers: None,
-        lanes: 1,
+        lanes: Lanes::Ahead(connect_sqlite(url, 1, true).await?),
         patience: SLOW,
         lock: Some(lock),
     })

@@ -20,6 +20,7 @@ mod connection;
 mod history;
 mod others;
 mod reach;
+mod recent;
 mod row;
 mod unit;
 mod worklist;
@@ -39,7 +40,7 @@ use uuid::Uuid;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
-use connection::{Patience, connect, is_postgres};
+use connection::{Lanes, Patience, connect, is_postgres};
 use error::{Error, OpenError};
 use others::Announcer;
 use schema::Schema;
@@ -169,7 +170,7 @@ impl Store {
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = Writer::start(claimers, 1, patience, announcer);
+                let (claims, more) = Writer::start(claimers, Lanes::Several(1), patience, announcer);
                 tasks.extend(more);
                 claims
             }

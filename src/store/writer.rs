@@ -3,21 +3,27 @@
 //! A unit is all or nothing. It is handed over and whoever asked only waits, so that a call that
 //! is cut off leaves nothing half done. A batch whose rows were not as they had been loaded is
 //! taken back and repeated in halves, so that one bad unit takes none with it.
+//!
+//! Where others write too, several lanes each load, decide and write in a transaction. Where there
+//! is one writer, a batch is decided ahead: over what the batch before it will have left, while
+//! that is being written. Should it not be written as it was decided, what was decided ahead is
+//! dropped and done again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::batch::Records;
-use super::connection::{Lock, Patience, write_options};
+use super::batch::{Changes, Records};
+use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
+use super::recent::Recent;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
 use super::unit::{Found, Needs, Unit, unit};
@@ -50,31 +56,34 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Starts a writer over its own connections, with so many batches under way at once. Its tasks
-    /// end when the last handle is dropped and the queue is empty.
+    /// Starts a writer over its own connections. Its tasks end when the last handle is dropped and
+    /// the queue is empty.
     pub fn start(
         connection: DatabaseConnection,
-        lanes: u32,
+        lanes: Lanes,
         patience: Patience,
         announcer: Announcer,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, units) = mpsc::channel(QUEUE_MAX);
-        let units = Arc::new(Mutex::new(Queue {
+        let queued = Queue {
             units,
             last_count: 0,
-        }));
-        let writer = Self { queue, patience };
-        let lane = |_| {
-            let task = Task {
-                connection: connection.clone(),
-                queue: writer.queue.downgrade(),
-                announcer: announcer.clone(),
-                patience,
-            };
-            tokio::spawn(task.run(Arc::clone(&units)))
         };
-        let tasks = (0..lanes).map(lane).collect();
-        (writer, tasks)
+        let task = Task {
+            connection,
+            queue: queue.downgrade(),
+            announcer,
+            patience,
+        };
+        let tasks = match lanes {
+            Lanes::Several(count) => {
+                let queued = Arc::new(Mutex::new(queued));
+                let lane = |_| tokio::spawn(task.clone().run(Arc::clone(&queued)));
+                (0..count).map(lane).collect()
+            }
+            Lanes::Ahead(reader) => vec![tokio::spawn(task.run_ahead(queued, reader))],
+        };
+        (Self { queue, patience }, tasks)
     }
 
     /// Hands a unit in and waits for its commit.
@@ -106,6 +115,7 @@ enum Attempt {
     Stale,
 }
 
+#[derive(Clone)]
 struct Task {
     connection: DatabaseConnection,
     queue: mpsc::WeakSender<Box<dyn Unit>>,
@@ -119,6 +129,69 @@ impl Task {
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
         }
+    }
+
+    /// Decides each batch over `reader`, while the one before is being written.
+    async fn run_ahead(self, mut queue: Queue, reader: DatabaseConnection) {
+        let mut recent = Recent::default();
+        let mut under_way: Option<JoinHandle<bool>> = None;
+        while let Some(mut units) = queue.next_batch().await {
+            let ahead = self.decide_ahead(&mut units, &reader, &mut recent).await;
+            let is_sound = match under_way.take() {
+                // A write that has panicked has written nothing that is known.
+                Some(write) => write.await.unwrap_or(false),
+                None => true,
+            };
+            match ahead {
+                Ok(changes) if is_sound => {
+                    under_way = Some(tokio::spawn(self.clone().write(units, changes)));
+                }
+                Ok(_) | Err(_) => {
+                    recent = Recent::default();
+                    self.carry_out(units).await;
+                }
+            }
+        }
+        if let Some(write) = under_way {
+            // Whether it was written is known to those who waited for it.
+            let _ = write.await;
+        }
+    }
+
+    async fn decide_ahead(
+        &self,
+        units: &mut Vec<Box<dyn Unit>>,
+        reader: &DatabaseConnection,
+        recent: &mut Recent,
+    ) -> Result<Changes, Error> {
+        let postpone = |unit| self.postpone(unit);
+        let records = decide(reader, units, recent, postpone);
+        let records = tokio::time::timeout(self.patience.work, records).await;
+        let records = records.unwrap_or_else(|_| Err(Error::too_late()))?;
+        recent.learn(records.left());
+        Ok(records.changes())
+    }
+
+    /// Writes what was decided ahead and answers. Says whether it was written as it was decided: if
+    /// not, the units are carried out anew.
+    async fn write(self, units: Vec<Box<dyn Unit>>, changes: Changes) -> bool {
+        let span = tracing::debug_span!("write", units = units.len());
+        async {
+            let is_written = changes.is_empty()
+                || matches!(self.write_once(changes).await, Ok(Attempt::Committed));
+            match is_written {
+                true => answer_all(units, Ok(())),
+                false => self.carry_out(units).await,
+            }
+            is_written
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn write_once(&self, changes: Changes) -> Result<Attempt, Error> {
+        self.commit(async |transaction| changes.save(transaction).await)
+            .await
     }
 
     /// Carries units out together, or in halves where that fails.
@@ -168,7 +241,21 @@ impl Task {
     }
 
     async fn attempt_once(&self, units: &mut Vec<Box<dyn Unit>>) -> Result<Attempt, Error> {
-        let prepared = tokio::time::timeout(self.patience.work, self.prepare(units)).await;
+        let postpone = |unit| self.postpone(unit);
+        self.commit(async |transaction| {
+            let records = decide(transaction, units, &Recent::default(), postpone).await?;
+            records.changes().save(transaction).await
+        })
+        .await
+    }
+
+    /// Does `work` in a transaction, commits it and tells others; stale when a row was not as it
+    /// had been loaded.
+    async fn commit(
+        &self,
+        work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Committed>, Error>,
+    ) -> Result<Attempt, Error> {
+        let prepared = tokio::time::timeout(self.patience.work, self.prepare(work)).await;
         let Some((transaction, committed)) = prepared.unwrap_or_else(|_| Err(Error::too_late()))?
         else {
             return Ok(Attempt::Stale);
@@ -181,15 +268,14 @@ impl Task {
         Ok(Attempt::Committed)
     }
 
-    /// Everything but the commit; `None` when a row was not as it had been loaded.
+    /// Everything but the commit.
     async fn prepare(
         &self,
-        units: &mut Vec<Box<dyn Unit>>,
+        work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Committed>, Error>,
     ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
-        let postpone = |unit| self.postpone(unit);
-        match decide_and_save(&transaction, units, postpone).await {
+        match work(&transaction).await {
             Ok(Some(committed)) => {
                 self.announcer.tell_others(&transaction, &committed).await?;
                 Ok(Some((transaction, committed)))
@@ -278,16 +364,16 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
     }
 }
 
-/// Loads what the units need, lets them decide in the order of their arrival, and writes what
-/// changed. `None` when a row was not as it had been loaded. Units that need what another writer has
-/// locked are taken out and postponed.
-async fn decide_and_save(
-    transaction: &DatabaseTransaction,
+/// Loads what the units need, but for what is `recent`, and lets them decide in the order of their
+/// arrival. Units that need what another writer has locked are taken out and postponed.
+async fn decide(
+    connection: &impl ConnectionTrait,
     units: &mut Vec<Box<dyn Unit>>,
+    recent: &Recent,
     postpone: impl Fn(Box<dyn Unit>),
-) -> Result<Option<Committed>, Error> {
+) -> Result<Records, Error> {
     let mut needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
-    let mut found = find(transaction, &needs).await?;
+    let mut found = find(connection, &needs, recent).await?;
     let mut records = Records::new();
     // What is to be changed is locked before the calls are looked up, so that what another writer
     // has carried out is seen. A claim takes what it can have, and tests it when it writes.
@@ -298,7 +384,7 @@ async fn decide_and_save(
         Lock::PassOver
     };
     let locked_by_others = records
-        .load(transaction, named(&needs, &found), lock)
+        .load(connection, named(&needs, &found), lock, recent)
         .await?;
     if !locked_by_others.is_empty() {
         let mut place = 0;
@@ -320,13 +406,15 @@ async fn decide_and_save(
         .flat_map(|needs| needs.requests.clone())
         .collect();
     records
-        .load_duplicates(transaction, created.collect(), &changed)
+        .load_duplicates(connection, created.collect(), &changed)
         .await?;
     // After the duplicates: when another lane or replica has meanwhile carried out the same call,
     // whoever sees the request that it made sees the call too, and answers instead of refusing.
     let calls = calls(&needs, &found);
-    let repeated = records.load_calls(transaction, &calls).await?;
-    records.load(transaction, repeated, Lock::None).await?;
+    let repeated = records.load_calls(connection, calls, recent).await?;
+    records
+        .load(connection, repeated, Lock::None, recent)
+        .await?;
     // Claims come last, so that what a booking in the same batch ends is not handed out.
     for claims in [false, true] {
         for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {
@@ -335,14 +423,15 @@ async fn decide_and_save(
             }
         }
     }
-    records.save(transaction).await
+    Ok(records)
 }
 
 /// What each unit's needs turn up. Claims in a batch that want the same messages are asked for
 /// together, and each is offered as many as all of them could take.
 async fn find(
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     needs: &[Arc<Needs>],
+    recent: &Recent,
 ) -> Result<Vec<Found>, Error> {
     let mut due: Vec<(&Due, Vec<(RequestKey, Uuid)>)> = Vec::new();
     let mut all = Vec::with_capacity(needs.len());
@@ -353,7 +442,7 @@ async fn find(
             found.messages = match known {
                 Some((_, messages)) => messages.clone(),
                 None => {
-                    let messages = find_due(transaction, &claim.due, needs).await?;
+                    let messages = find_due(connection, &claim.due, needs, recent).await?;
                     due.push((&claim.due, messages.clone()));
                     messages
                 }
@@ -361,7 +450,7 @@ async fn find(
         }
         if let Some(scope) = &needs_of_one.patient {
             let unit = scope.care_unit.as_ref();
-            found.requests = requests_of(transaction, &scope.personal_id, unit).await?;
+            found.requests = requests_of(connection, &scope.personal_id, unit).await?;
         }
         all.push(found);
     }
@@ -370,16 +459,20 @@ async fn find(
 
 /// The messages for all claims that want these.
 async fn find_due(
-    transaction: &DatabaseTransaction,
+    connection: &impl ConnectionTrait,
     due: &Due,
     needs: &[Arc<Needs>],
+    recent: &Recent,
 ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
     let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
     let claims = claims.filter(|claim| claim.due == *due);
     let (now, limit) = claims.fold((Instant::UNIX_EPOCH, 0), |(now, limit), claim| {
         (now.max(claim.now), limit + claim.limit)
     });
-    claimable(transaction, due, now, limit).await
+    let mut found = claimable(connection, due, now, limit + recent.taken(now)).await?;
+    found.retain(|(request, id)| recent.is_due(request, *id, due, now));
+    found.truncate(limit);
+    Ok(found)
 }
 
 /// The requests that the units name or have turned up.

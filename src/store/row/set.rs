@@ -79,6 +79,11 @@ impl Set {
         debug_assert_eq!(self.values.len() % self.columns.len(), 0, "whole rows");
     }
 
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.values.len() / self.columns.len()

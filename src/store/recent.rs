@@ -1,0 +1,162 @@
+//! What the last batches have left, so that the next can be decided while they are being written.
+//!
+//! Only where nobody else writes: there what a batch has decided is what the database will hold
+//! once the batch is written. When one could not be written as it was decided, all is forgotten.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Call;
+use super::row::notification::Due;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
+
+/// How many requests, and how many calls, are kept at the least once there have been as many; at
+/// the most it is twice that and a batch. Consumers bring back what they were given a little while
+/// before.
+const KEPT: usize = 2_048;
+
+/// A request, and the versions of its messages.
+#[derive(Clone)]
+pub struct Known {
+    /// The request.
+    pub record: Arc<BookingRequest>,
+    /// The version of each of its messages.
+    pub versions: Vec<i32>,
+}
+
+/// A call that has succeeded before.
+#[derive(Clone)]
+pub struct Remembered {
+    /// The hash of its content.
+    pub hash: Vec<u8>,
+    /// The request on which it was, if it was on one.
+    pub request: Option<RequestKey>,
+}
+
+/// A call's id, with where and whose it is.
+pub type CallKey = (HsaId, String, Uuid);
+
+/// The key of a call in a care unit.
+pub fn call_key(scope: &HsaId, call: &Call) -> CallKey {
+    (scope.clone(), call.caller.clone(), call.id)
+}
+
+/// What the last batches have left.
+#[derive(Default)]
+pub struct Recent {
+    requests: Generations<RequestKey, Known>,
+    calls: Generations<CallKey, Remembered>,
+    moved: Vec<Instant>,
+}
+
+/// What one batch leaves.
+pub struct Left {
+    /// The requests that it has loaded or written, as they are then.
+    pub requests: Vec<Known>,
+    /// The calls that it has carried out or looked up.
+    pub calls: HashMap<CallKey, Remembered>,
+    /// Where the messages that it has changed stood in the due index.
+    pub moved: Vec<Instant>,
+}
+
+impl Recent {
+    /// Takes in what a batch leaves.
+    pub fn learn(&mut self, left: Left) {
+        let requests = left.requests.into_iter();
+        self.requests
+            .add(requests.map(|known| (known.record.key.clone(), known)));
+        self.calls.add(left.calls);
+        self.moved = left.moved;
+    }
+
+    /// A request as it was left.
+    pub fn request(&self, key: &RequestKey) -> Option<&Known> {
+        self.requests.get(key)
+    }
+
+    /// A call that was carried out.
+    pub fn call(&self, key: &CallKey) -> Option<&Remembered> {
+        self.calls.get(key)
+    }
+
+    /// How many of the messages that the database shows as due at `now` the last batch may have
+    /// taken.
+    pub fn taken(&self, now: Instant) -> usize {
+        self.moved.iter().filter(|at| **at <= now).count()
+    }
+
+    /// Whether a message that the database shows as due at `now` still is, as far as is known.
+    pub fn is_due(&self, request: &RequestKey, id: Uuid, due: &Due, now: Instant) -> bool {
+        let Some(known) = self.request(request) else {
+            return true;
+        };
+        known.record.notification(id).is_some_and(|message| {
+            message.claimable_at.is_some_and(|at| at <= now)
+                && due.channels.contains(&message.channel)
+        })
+    }
+}
+
+/// A map that drops what was added long ago.
+struct Generations<K, V> {
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K, V> Default for Generations<K, V> {
+    fn default() -> Self {
+        Self {
+            young: HashMap::new(),
+            old: HashMap::new(),
+        }
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V> Generations<K, V> {
+    /// Adds what belongs together: it is kept at least until something else is added twice.
+    fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>) {
+        if self.young.len() >= KEPT {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.extend(entries);
+    }
+
+    fn get(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_last_and_before_that_is_always_there() {
+        let mut generations = Generations::default();
+        let batch = |number: usize| (0..KEPT).map(move |place| ((number, place), number));
+        for number in 0..5 {
+            generations.add(batch(number));
+            for kept in number.saturating_sub(1)..=number {
+                for place in [0, KEPT - 1] {
+                    assert_eq!(generations.get(&(kept, place)), Some(&kept));
+                }
+            }
+            let kept = generations.young.len() + generations.old.len();
+            assert!(kept <= 3 * KEPT, "{kept}");
+        }
+        assert_eq!(generations.get(&(0, 0)), None);
+    }
+
+    #[test]
+    fn what_was_added_later_counts() {
+        let mut generations = Generations::default();
+        generations.add((0..KEPT).map(|place| (place, "first")));
+        generations.add([(0, "second")]);
+        assert_eq!(generations.get(&0), Some(&"second"));
+        assert_eq!(generations.get(&1), Some(&"first"));
+    }
+}

@@ -382,6 +382,9 @@ async fn connect_sqlite(
                 .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
                 .row_buffer_size(SQLITE_ROWS_AHEAD)
                 .pragma("cache_size", format!("-{cache_kib}"))
+                // What undoes a statement that fails halfway: one that writes a set goes beyond what
+                // SQLite holds in memory by itself, and would write each page to a file as well.
+                .pragma("temp_store", "MEMORY")
                 .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES.to_string())
                 .pragma("query_only", query_only)
         });

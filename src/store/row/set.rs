@@ -2,15 +2,16 @@
 //!
 //! On PostgreSQL a set travels as an array for each column, so that the text of a statement is the
 //! same however many rows there are. SQLite has no arrays: there it is a list of parameters for
-//! each row, in pieces of a few sizes, so that their statements stay prepared.
+//! each row, filled up with empty rows to one of a few sizes, so that their statements stay prepared.
 
 use std::fmt::Write;
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
-/// The most rows of a piece on SQLite; those of smaller ones are powers of two. Larger ones are no
-/// faster, and take room as long as they stay prepared.
-const PIECE_MAX: usize = 64;
+/// The most rows of a piece on SQLite; those of smaller ones are powers of two. Each piece is a
+/// change of threads and back, which costs more than empty rows do. Larger pieces take too much room
+/// as long as they stay prepared.
+const PIECE_MAX: usize = 256;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,15 +133,22 @@ impl Set {
 
     fn pieces(self, backend: DbBackend, sql: impl Fn(&str) -> String) -> Vec<Statement> {
         let Self { columns, values } = self;
-        let mut left = values.len() / columns.len();
+        let width = columns.len();
+        let mut left = values.len() / width;
         let mut values = values.into_iter();
         let mut pieces = Vec::new();
         while left > 0 {
-            let rows = (1 << left.ilog2()).min(PIECE_MAX);
-            let piece = values.by_ref().take(rows * columns.len());
+            let filled = left.min(PIECE_MAX);
+            let rows = filled.next_power_of_two();
+            let piece = values.by_ref().take(filled * width);
+            let empty = std::iter::repeat_n(EMPTY, (rows - filled) * width);
             let sql = sql(&listed(&columns, rows));
-            pieces.push(Statement::from_sql_and_values(backend, sql, piece));
-            left -= rows;
+            pieces.push(Statement::from_sql_and_values(
+                backend,
+                sql,
+                piece.chain(empty),
+            ));
+            left -= filled;
         }
         pieces
     }
@@ -173,7 +181,11 @@ impl Set {
     }
 }
 
-/// So many rows of these columns as parameters on SQLite.
+/// What a row that fills a piece up is made of.
+const EMPTY: Value = Value::BigInt(None);
+
+/// So many rows of these columns as parameters on SQLite. The first column of a row that is there is
+/// never null.
 fn listed(columns: &[Column], rows: usize) -> String {
     let names: Vec<String> = columns
         .iter()
@@ -182,7 +194,7 @@ fn listed(columns: &[Column], rows: usize) -> String {
         .collect();
     let row = format!(",({})", vec!["?"; columns.len()].join(","));
     format!(
-        "(SELECT {} FROM (VALUES {}))",
+        "(SELECT {} FROM (VALUES {}) WHERE column1 IS NOT NULL)",
         names.join(", "),
         &row.repeat(rows)[1..]
     )
@@ -315,8 +327,8 @@ mod tests {
         for (rows, sizes) in [
             (0, vec![]),
             (1, vec![1]),
-            (7, vec![4, 2, 1]),
-            (200, vec![64, 64, 64, 8]),
+            (7, vec![8]),
+            (300, vec![256, 64]),
         ] {
             let pieces = set(rows).statements(DbBackend::Sqlite, str::to_owned);
             let parameters = |it: &Statement| it.values.as_ref().map_or(0, |it| it.0.len());

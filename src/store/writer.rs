@@ -78,10 +78,10 @@ impl Writer {
         let tasks = match lanes {
             Lanes::Several(count) => {
                 let queued = Arc::new(Mutex::new(queued));
-                let lane = |_| tokio::spawn(task.clone().run(Arc::clone(&queued)));
+                let lane = |_| on_own_thread(task.clone().run(Arc::clone(&queued)));
                 (0..count).map(lane).collect()
             }
-            Lanes::Ahead(reader) => vec![tokio::spawn(task.run_ahead(queued, reader))],
+            Lanes::Ahead(reader) => vec![on_own_thread(task.run_ahead(queued, reader))],
         };
         (Self { queue, patience }, tasks)
     }
@@ -125,7 +125,7 @@ struct Task {
 
 impl Task {
     async fn run(self, queue: Arc<Mutex<Queue>>) {
-        while let Some(units) = queue.lock().await.next_batch().await {
+        while let Some(units) = queue.lock().await.next_batch(false).await {
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
         }
@@ -135,7 +135,7 @@ impl Task {
     async fn run_ahead(self, mut queue: Queue, reader: DatabaseConnection) {
         let mut recent = Recent::default();
         let mut under_way: Option<JoinHandle<bool>> = None;
-        while let Some(mut units) = queue.next_batch().await {
+        while let Some(mut units) = queue.next_batch(under_way.is_some()).await {
             let ahead = self.decide_ahead(&mut units, &reader, &mut recent).await;
             let is_sound = match under_way.take() {
                 // A write that has panicked has written nothing that is known.
@@ -144,7 +144,7 @@ impl Task {
             };
             match ahead {
                 Ok(changes) if is_sound => {
-                    under_way = Some(tokio::spawn(self.clone().write(units, changes)));
+                    under_way = Some(on_own_thread(self.clone().write(units, changes)));
                 }
                 Ok(_) | Err(_) => {
                     recent = Recent::default();
@@ -310,6 +310,15 @@ impl Task {
     }
 }
 
+/// Runs a future on a thread of its own. Among the tasks that answer calls, each answer of the
+/// database would wait for all calls that are ready to go on; and all calls wait for a batch.
+fn on_own_thread<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || runtime.block_on(future))
+}
+
 /// The pause after a unit has been spoilt so many times: random, and longer each time.
 fn jitter(tried: u32) -> Duration {
     Duration::from_micros(random() % (2_000 << tried.min(6)))
@@ -332,12 +341,14 @@ impl Queue {
     ///
     /// Callers who were answered together come back one after the other. Where the last batch was a
     /// large one the next is waited for, a little: a few large commits do more than many small ones.
-    async fn next_batch(&mut self) -> Option<Vec<Box<dyn Unit>>> {
+    /// If that one may still be under way there is time for whoever may come.
+    async fn next_batch(&mut self, has_time: bool) -> Option<Vec<Box<dyn Unit>>> {
         let first = self.units.recv().await?;
         let mut weight = first.needs().weight();
         let mut batch = vec![first];
         let expected = match self.last_count {
             0..GATHERED_MIN => 0,
+            _ if has_time => usize::MAX,
             last_count => last_count * 3 / 4,
         };
         let until = tokio::time::Instant::now() + GATHER_MAX;

@@ -8,21 +8,21 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
-use uuid::Uuid;
 
+use super::Call;
+use super::changes::Changes;
 use super::connection::Lock;
+use super::entry::Entry;
 use super::error::Error;
 use super::recent::{CallKey, Known, Left, Recent, Remembered, call_key};
 use super::row::booking_request as request;
-use super::row::call::{self, Repeat};
-use super::row::set::{Column, Set, Table};
+use super::row::call;
+use super::row::lookup::{Looked, Repeat, look_up};
+use super::row::set::Set;
 use super::row::{history, notification};
-use super::{Call, Committed, LeaseFate};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
-use crate::domain::calendar::Instant;
 use crate::domain::history::HistoryEntry;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::{LeaseRef, Notification};
 use crate::domain::{Change, Refusal};
 
 /// What a batch has loaded and decided so far.
@@ -32,14 +32,6 @@ pub struct Records {
     calls: HashMap<CallKey, Remembered>,
     history: Set,
     quiet_calls: Set,
-}
-
-/// A request as it was loaded and as it stands now.
-#[derive(Default)]
-struct Entry {
-    loaded: Option<Arc<BookingRequest>>,
-    versions: Vec<i32>,
-    present: Option<Arc<BookingRequest>>,
 }
 
 impl Records {
@@ -165,39 +157,6 @@ impl Records {
         }
     }
 
-    /// Loads what was done before under the calls' ids.
-    pub async fn load_calls(
-        &mut self,
-        connection: &impl ConnectionTrait,
-        mut calls: Vec<(HsaId, Call)>,
-        recent: &Recent,
-    ) -> Result<Vec<RequestKey>, Error> {
-        let mut found = Vec::new();
-        calls.retain(|(care_unit, call)| {
-            let key = call_key(care_unit, call);
-            let known = recent.call(&key).cloned();
-            let is_known = known.is_some();
-            found.extend(known.map(|known| (key, known)));
-            !is_known
-        });
-        if !calls.is_empty() {
-            for repeat in call::repeats(connection, &calls).await? {
-                let Repeat {
-                    place,
-                    hash,
-                    request,
-                } = repeat;
-                if let Some((care_unit, call)) = calls.get(place) {
-                    found.push((call_key(care_unit, call), Remembered { hash, request }));
-                }
-            }
-        }
-        let requests = found.iter().filter_map(|(_, it)| it.request.clone());
-        let requests = requests.collect();
-        self.calls.extend(found);
-        Ok(requests)
-    }
-
     /// Loads requests with their messages, in the order of their keys. Gives those that another
     /// writer has locked and that were therefore passed over.
     pub async fn load(
@@ -245,27 +204,49 @@ impl Records {
         self.entries.insert(entry.key(), entry);
     }
 
-    /// Loads which open requests are like those that the units may open: the new ones, and those
-    /// that calls have `named`. One that is open now may be closed and opened in the same batch.
-    pub async fn load_duplicates(
+    /// Looks up which of the calls were carried out before, and which open requests are like those
+    /// that the units may open: the `new` ones, and those that calls have `named`, since one that is
+    /// open now may be closed and opened in the same batch. Gives the requests on which calls were.
+    pub async fn look_up(
         &mut self,
         connection: &impl ConnectionTrait,
         new: Vec<DuplicateKey>,
         named: &[RequestKey],
-    ) -> Result<(), Error> {
+        mut calls: Vec<(HsaId, Call)>,
+        recent: &Recent,
+    ) -> Result<Vec<RequestKey>, Error> {
         let named = named
             .iter()
             .filter_map(|key| Some(self.get(key)?.duplicate_key()));
         let mut keys: Vec<DuplicateKey> = new.into_iter().chain(named).collect();
         keys.sort();
         keys.dedup();
-        if keys.is_empty() {
-            return Ok(());
-        }
-        for (key, other) in request::open_like(connection, &keys).await? {
+        let mut known = Vec::new();
+        calls.retain(|(care_unit, call)| {
+            let key = call_key(care_unit, call);
+            let remembered = recent.call(&key).cloned();
+            let is_known = remembered.is_some();
+            known.extend(remembered.map(|remembered| (key, remembered)));
+            !is_known
+        });
+        let Looked { alike, repeats } = look_up(connection, &keys, &calls).await?;
+        for (key, other) in alike {
             self.open.entry(key).or_default().push(other);
         }
-        Ok(())
+        for Repeat {
+            place,
+            hash,
+            request,
+        } in repeats
+        {
+            if let Some((care_unit, call)) = calls.get(place) {
+                known.push((call_key(care_unit, call), Remembered { hash, request }));
+            }
+        }
+        let requests = known.iter().filter_map(|(_, it)| it.request.clone());
+        let requests = requests.collect();
+        self.calls.extend(known);
+        Ok(requests)
     }
 
     /// What the batch leaves once it is written.
@@ -280,305 +261,8 @@ impl Records {
 
     /// What differs from what was loaded.
     pub fn changes(self) -> Changes {
-        let mut sets = Sets::new();
-        for entry in self.entries.values() {
-            sets.add(entry);
-        }
-        Changes {
-            committed: self.committed(),
-            sets,
-            history: self.history,
-            quiet_calls: self.quiet_calls,
-        }
+        Changes::of(self.entries.values(), self.history, self.quiet_calls)
     }
-
-    fn committed(&self) -> Committed {
-        let mut committed = Committed::default();
-        for entry in self.entries.values() {
-            if let Some(present) = &entry.present
-                && entry.loaded.as_ref() != Some(present)
-            {
-                entry.describe(present, &mut committed);
-            }
-        }
-        committed
-    }
-}
-
-/// What a batch has decided, as it is to be written.
-pub struct Changes {
-    committed: Committed,
-    sets: Sets,
-    history: Set,
-    quiet_calls: Set,
-}
-
-impl Changes {
-    /// Whether there is nothing to be written.
-    pub fn is_empty(&self) -> bool {
-        self.sets.is_empty() && self.history.is_empty() && self.quiet_calls.is_empty()
-    }
-
-    /// Writes them. Says what others want to know once they are committed; `None` when a row was
-    /// not as it had been loaded.
-    pub async fn save(self, connection: &impl ConnectionTrait) -> Result<Option<Committed>, Error> {
-        let fits = self.sets.write(connection).await?
-            && insert(connection, &history::TABLE, self.history).await?
-            && insert(connection, &call::TABLE, self.quiet_calls).await?;
-        Ok(fits.then_some(self.committed))
-    }
-}
-
-impl Entry {
-    fn key(&self) -> RequestKey {
-        self.present
-            .as_ref()
-            .map(|record| record.key.clone())
-            .expect("a loaded entry has its record")
-    }
-
-    /// Pairs each message with what it was when it was loaded.
-    fn messages<'a>(
-        &'a self,
-        present: &'a BookingRequest,
-    ) -> impl Iterator<Item = (Option<&'a Notification>, &'a Notification)> {
-        let before = self.loaded.as_deref().map_or(&[][..], messages);
-        messages(present)
-            .iter()
-            .enumerate()
-            .map(|(ordinal, message)| (before.get(ordinal), message))
-    }
-
-    fn describe(&self, present: &BookingRequest, committed: &mut Committed) {
-        for (before, after) in self.messages(present) {
-            if before == Some(after) {
-                continue;
-            }
-            committed.claimable_at = [committed.claimable_at, after.claimable_at]
-                .into_iter()
-                .flatten()
-                .min();
-            if let Some((lease, fate)) = before.and_then(|before| lease_fate(before, after)) {
-                let lease = LeaseRef {
-                    request: present.key.clone(),
-                    notification: after.id,
-                    token: lease,
-                };
-                committed.leases.push((lease, fate));
-            }
-        }
-        if self.is_changed(present) {
-            committed
-                .requests
-                .push((present.key.clone(), present.revision));
-        }
-    }
-
-    /// Whether the request itself is changed.
-    fn is_changed(&self, present: &BookingRequest) -> bool {
-        let revision = self.loaded.as_ref().map(|loaded| loaded.revision);
-        revision != Some(present.revision)
-    }
-
-    /// The messages that are to be written, each with its place and the version that it is expected
-    /// to have, if it is stored.
-    ///
-    /// Whatever waits of a changed request is written too: a claim that has read the request as it
-    /// was then finds its message changed.
-    fn written<'a>(
-        &'a self,
-        present: &'a BookingRequest,
-    ) -> impl Iterator<Item = (usize, Option<i32>, &'a Notification)> {
-        let is_changed = self.is_changed(present);
-        self.messages(present)
-            .enumerate()
-            .filter(move |(_, (before, after))| {
-                *before != Some(*after) || (is_changed && after.is_pending())
-            })
-            .map(|(ordinal, (before, after))| {
-                let version = before.and_then(|_| self.versions.get(ordinal).copied());
-                (ordinal, version, after)
-            })
-    }
-
-    /// The request as it is once it is written.
-    fn left(&self) -> Option<Known> {
-        let present = self.present.as_ref()?;
-        let mut versions = self.versions.clone();
-        for (ordinal, version, _) in self.written(present) {
-            let next = version.map_or(1, |version| version + 1);
-            match versions.get_mut(ordinal) {
-                Some(version) => *version = next,
-                None => versions.push(next),
-            }
-        }
-        Some(Known {
-            record: Arc::clone(present),
-            versions,
-        })
-    }
-
-    /// Where the messages that are changed stood in the due index.
-    fn moved(&self) -> Vec<Instant> {
-        let Some(present) = &self.present else {
-            return Vec::new();
-        };
-        let changed = self
-            .messages(present)
-            .filter(|(before, after)| *before != Some(*after));
-        changed
-            .filter_map(|(before, _)| before?.claimable_at)
-            .collect()
-    }
-}
-
-fn messages(record: &BookingRequest) -> &[Notification] {
-    match &record.care_invitation {
-        Some(invitation) => &invitation.notifications,
-        None => &[],
-    }
-}
-
-/// The token of the lease that `before` shows, and what has become of it in `after`.
-fn lease_fate(before: &Notification, after: &Notification) -> Option<(Uuid, LeaseFate)> {
-    let lease = before.lease.as_ref().filter(|_| before.is_out())?;
-    Some((lease.token, fate(after, lease.token, lease.expires_at)?))
-}
-
-/// What has become of a lease that was to run until `expires_at`; `None` when it stands.
-pub fn fate(message: &Notification, token: Uuid, expires_at: Instant) -> Option<LeaseFate> {
-    match message.lease.as_ref().filter(|lease| lease.token == token) {
-        None => Some(LeaseFate::Ended),
-        Some(lease) if lease.answer.is_some() => Some(LeaseFate::Ended),
-        Some(_) if !message.is_out() => Some(LeaseFate::Revoked),
-        Some(lease) => {
-            (lease.expires_at != expires_at).then_some(LeaseFate::Renewed(lease.expires_at))
-        }
-    }
-}
-
-/// The rows that differ, by what is to be done with them.
-struct Sets {
-    new_requests: Set,
-    changed_requests: Set,
-    /// Changed in [`request::PLAIN`] alone.
-    plainly_changed_requests: Set,
-    new_messages: Set,
-    changed_messages: Set,
-}
-
-impl Sets {
-    fn new() -> Self {
-        Self {
-            new_requests: request::TABLE.new_rows(),
-            changed_requests: request::TABLE.changed_rows(request::TABLE.mutable),
-            plainly_changed_requests: request::TABLE.changed_rows(request::PLAIN),
-            new_messages: notification::TABLE.new_rows(),
-            changed_messages: notification::TABLE.changed_rows(notification::TABLE.mutable),
-        }
-    }
-
-    fn add(&mut self, entry: &Entry) {
-        let Some(present) = &entry.present else {
-            return;
-        };
-        match &entry.loaded {
-            None => {
-                let values = [
-                    request::key_values(&present.key),
-                    request::mutable_values(present),
-                    request::fixed_values(present),
-                ];
-                self.new_requests.push(values.concat());
-            }
-            Some(loaded) if loaded.revision != present.revision => {
-                let mut values = request::key_values(&present.key);
-                let indexed = request::indexed_values(present);
-                let plainly = indexed == request::indexed_values(loaded);
-                let set = match plainly {
-                    true => &mut self.plainly_changed_requests,
-                    false => {
-                        values.extend(indexed);
-                        &mut self.changed_requests
-                    }
-                };
-                values.extend(request::plain_values(present));
-                values.push(loaded.revision.into());
-                set.push(values);
-            }
-            Some(_) => {}
-        }
-        for (ordinal, version, message) in entry.written(present) {
-            let mut values = notification::key_values(&present.key, ordinal);
-            match version {
-                Some(version) => {
-                    values.extend(notification::mutable_values(message, version + 1));
-                    values.push(version.into());
-                    self.changed_messages.push(values);
-                }
-                None => {
-                    values.extend(notification::mutable_values(message, 1));
-                    values.extend(notification::fixed_values(message));
-                    self.new_messages.push(values);
-                }
-            }
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        let sets = [
-            &self.new_requests,
-            &self.changed_requests,
-            &self.plainly_changed_requests,
-            &self.new_messages,
-            &self.changed_messages,
-        ];
-        sets.into_iter().all(Set::is_empty)
-    }
-
-    /// Requests first, so that whoever writes messages has the request's row.
-    async fn write(self, connection: &impl ConnectionTrait) -> Result<bool, Error> {
-        let (requests, messages) = (&request::TABLE, &notification::TABLE);
-        let by_revision = |columns| (requests, columns, "revision");
-        let changed = update(
-            connection,
-            by_revision(requests.mutable),
-            self.changed_requests,
-        );
-        let plainly = update(
-            connection,
-            by_revision(request::PLAIN),
-            self.plainly_changed_requests,
-        );
-        let by_version = (messages, messages.mutable, "version");
-        Ok(insert(connection, requests, self.new_requests).await?
-            && changed.await?
-            && plainly.await?
-            && insert(connection, messages, self.new_messages).await?
-            && update(connection, by_version, self.changed_messages).await?)
-    }
-}
-
-/// Says whether every row was new.
-async fn insert(
-    connection: &impl ConnectionTrait,
-    table: &Table,
-    rows: Set,
-) -> Result<bool, Error> {
-    let expected = rows.len() as u64;
-    let written = rows.execute(connection, |rows| table.insert_sql(rows));
-    Ok(written.await? == expected)
-}
-
-/// Says whether every row was as it had been loaded.
-async fn update(
-    connection: &impl ConnectionTrait,
-    (table, columns, version): (&Table, &[Column], &str),
-    rows: Set,
-) -> Result<bool, Error> {
-    let expected = rows.len() as u64;
-    let written = rows.execute(connection, |rows| table.update_sql(columns, version, rows));
-    Ok(written.await? == expected)
 }
 
 /// Reads requests with their messages and the messages' versions.

@@ -16,7 +16,9 @@ pub mod notification;
 
 mod batch;
 mod booking_request;
+mod changes;
 mod connection;
+mod entry;
 mod history;
 mod others;
 mod reach;
@@ -170,7 +172,8 @@ impl Store {
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = Writer::start(claimers, Lanes::Several(1), patience, announcer);
+                let (claims, more) =
+                    Writer::start(claimers, Lanes::Several(1), patience, announcer);
                 tasks.extend(more);
                 claims
             }

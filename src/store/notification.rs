@@ -7,8 +7,9 @@ use std::time::Duration;
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
-use super::batch::{self, Records};
+use super::batch::Records;
 use super::booking_request::read_by_key;
+use super::entry::fate;
 use super::error::Error;
 use super::row::notification::{self as row, Due};
 use super::unit::{Claim, Found, Needs};
@@ -267,10 +268,7 @@ impl Store {
             let message = records
                 .get(&lease.request)?
                 .notification(lease.notification)?;
-            Some((
-                lease.clone(),
-                batch::fate(message, lease.token, *expires_at)?,
-            ))
+            Some((lease.clone(), fate(message, lease.token, *expires_at)?))
         };
         Ok(known.iter().filter_map(fate).collect())
     }

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use sea_orm::DatabaseTransaction;
 use tokio::sync::broadcast;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
 use super::error::Error;
 use super::row::announcement::{self, Key};
+use super::row::write::Write;
 use super::{Committed, Store};
 
 /// How often it is asked.
@@ -123,19 +123,11 @@ impl Announcer {
         }
     }
 
-    /// Tells other replicas, by a row in the transaction.
-    pub async fn tell_others(
-        &self,
-        transaction: &DatabaseTransaction,
-        committed: &Committed,
-    ) -> Result<(), Error> {
-        match self.replica {
-            Some(replica) if !committed.is_empty() => {
-                let number = self.number.fetch_add(1, Ordering::Relaxed);
-                announcement::insert(transaction, (replica, number), committed).await
-            }
-            Some(_) | None => Ok(()),
-        }
+    /// What tells other replicas, if it is written by the commit.
+    pub fn announcement(&self, committed: &Committed) -> Option<Write> {
+        let replica = self.replica.filter(|_| !committed.is_empty())?;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        Some(announcement::write((replica, number), committed))
     }
 
     /// Tells listeners here, after the commit.

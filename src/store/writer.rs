@@ -17,9 +17,11 @@ use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Transact
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
+use tracing::instrument::WithSubscriber;
 use uuid::Uuid;
 
-use super::batch::{Changes, Records};
+use super::batch::Records;
+use super::changes::Changes;
 use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
@@ -190,8 +192,7 @@ impl Task {
     }
 
     async fn write_once(&self, changes: Changes) -> Result<Attempt, Error> {
-        self.commit(async |transaction| changes.save(transaction).await)
-            .await
+        self.commit(async |_| Ok(changes)).await
     }
 
     /// Carries units out together, or in halves where that fails.
@@ -244,18 +245,18 @@ impl Task {
         let postpone = |unit| self.postpone(unit);
         self.commit(async |transaction| {
             let records = decide(transaction, units, &Recent::default(), postpone).await?;
-            records.changes().save(transaction).await
+            Ok(records.changes())
         })
         .await
     }
 
-    /// Does `work` in a transaction, commits it and tells others; stale when a row was not as it
-    /// had been loaded.
+    /// Writes `changes`, which may be decided in the transaction, commits them and tells others;
+    /// stale when a row was not as it had been loaded.
     async fn commit(
         &self,
-        work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Committed>, Error>,
+        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Changes, Error>,
     ) -> Result<Attempt, Error> {
-        let prepared = tokio::time::timeout(self.patience.work, self.prepare(work)).await;
+        let prepared = tokio::time::timeout(self.patience.work, self.prepare(changes)).await;
         let Some((transaction, committed)) = prepared.unwrap_or_else(|_| Err(Error::too_late()))?
         else {
             return Ok(Attempt::Stale);
@@ -271,15 +272,17 @@ impl Task {
     /// Everything but the commit.
     async fn prepare(
         &self,
-        work: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Committed>, Error>,
+        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Changes, Error>,
     ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
-        match work(&transaction).await {
-            Ok(Some(committed)) => {
-                self.announcer.tell_others(&transaction, &committed).await?;
-                Ok(Some((transaction, committed)))
-            }
+        let saved = async {
+            let changes = changes(&transaction).await?;
+            let announcement = self.announcer.announcement(&changes.committed);
+            changes.save(&transaction, announcement).await
+        };
+        match saved.await {
+            Ok(Some(committed)) => Ok(Some((transaction, committed))),
             Ok(None) => {
                 transaction.rollback().await?;
                 Ok(None)
@@ -316,6 +319,7 @@ fn on_own_thread<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
     let runtime = tokio::runtime::Handle::current();
+    let future = future.with_current_subscriber();
     tokio::task::spawn_blocking(move || runtime.block_on(future))
 }
 
@@ -416,13 +420,10 @@ async fn decide(
         .filter(|needs| needs.call.is_some())
         .flat_map(|needs| needs.requests.clone())
         .collect();
-    records
-        .load_duplicates(connection, created.collect(), &changed)
-        .await?;
-    // After the duplicates: when another lane or replica has meanwhile carried out the same call,
-    // whoever sees the request that it made sees the call too, and answers instead of refusing.
     let calls = calls(&needs, &found);
-    let repeated = records.load_calls(connection, calls, recent).await?;
+    let repeated = records
+        .look_up(connection, created.collect(), &changed, calls, recent)
+        .await?;
     records
         .load(connection, repeated, Lock::None, recent)
         .await?;

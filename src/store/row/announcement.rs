@@ -6,7 +6,8 @@ use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::set::{Column, Kind, Set};
+use super::set::{Column, Kind, Set, Table};
+use super::write::Write;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::hsa_id::HsaId;
@@ -20,23 +21,20 @@ pub type Key = (Uuid, i64);
 /// The key, as a set has it.
 const KEY: [Column; 2] = [("replica", Kind::Uuid), ("number", Kind::Integer)];
 
-/// Writes an announcement down. When, the database's clock says.
-pub async fn insert(
-    connection: &impl ConnectionTrait,
-    key: Key,
-    committed: &Committed,
-) -> Result<(), Error> {
-    let statement = Statement::from_sql_and_values(
-        connection.get_database_backend(),
-        "INSERT INTO announcement (replica, number, content) VALUES ($1, $2, $3)",
-        [
-            key.0.into(),
-            key.1.into(),
-            Document::of(committed).to_text().into(),
-        ],
-    );
-    connection.execute_raw(statement).await?;
-    Ok(())
+/// The table, for writing sets of rows.
+const TABLE: Table = Table {
+    name: "announcement",
+    key: &KEY,
+    mutable: &[],
+    fixed: &[("content", Kind::Text)],
+};
+
+/// An announcement on its way into the table. When, the database's clock says.
+pub fn write((replica, number): Key, committed: &Committed) -> Write {
+    let mut rows = TABLE.new_rows();
+    let content = Document::of(committed).to_text();
+    rows.push([replica.into(), number.into(), content.into()]);
+    Write::new(&TABLE, rows)
 }
 
 /// The announcements of other replicas that were written after `since`, in microseconds by the

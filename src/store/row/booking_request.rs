@@ -221,50 +221,6 @@ pub async fn load(
         .collect()
 }
 
-/// Which open requests have one of these duplicate keys.
-pub async fn open_like(
-    connection: &impl ConnectionTrait,
-    keys: &[DuplicateKey],
-) -> Result<Vec<(DuplicateKey, RequestKey)>, Error> {
-    const COLUMNS: &[SetColumn] = &[
-        ("place", Kind::Integer),
-        ("care_unit", Kind::Text),
-        ("personal_id", Kind::Text),
-        ("digest", Kind::Bytes),
-    ];
-    let mut set = Set::new(COLUMNS.to_vec());
-    for (place, key) in (0_i64..).zip(keys) {
-        set.push([
-            place.into(),
-            key.care_unit.as_str().into(),
-            key.parts[1].clone().into(),
-            duplicate_digest(key).into(),
-        ]);
-    }
-    let sql = |keys: &str| {
-        format!(
-            "SELECT k.place AS place, r.id AS id FROM {keys} AS k CROSS JOIN booking_request AS r \
-             WHERE r.personal_id = k.personal_id AND r.care_unit = k.care_unit \
-             AND r.duplicate_digest = k.digest"
-        )
-    };
-    let rows = set.query(connection, sql).await?;
-    rows.iter()
-        .map(|row| {
-            let place: i64 = row.try_get("", "place")?;
-            let key = usize::try_from(place)
-                .ok()
-                .and_then(|place| keys.get(place));
-            let key = key.ok_or_else(|| Error::broken("a place outside the set"))?;
-            let other = RequestKey {
-                care_unit: key.care_unit.clone(),
-                id: row.try_get("", "id")?,
-            };
-            Ok((key.clone(), other))
-        })
-        .collect()
-}
-
 /// The requests of a patient, closed ones included, in the order of their keys.
 pub async fn requests_of(
     connection: &impl ConnectionTrait,

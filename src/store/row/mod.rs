@@ -5,6 +5,8 @@ pub mod booking_request;
 pub mod call;
 mod document;
 pub mod history;
+pub mod lookup;
 pub mod notification;
 pub mod set;
 pub mod worklist;
+pub mod write;

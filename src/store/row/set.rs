@@ -117,45 +117,54 @@ impl Set {
         Ok(found)
     }
 
-    fn statements(self, backend: DbBackend, sql: impl Fn(&str) -> String) -> Vec<Statement> {
-        if self.values.is_empty() {
-            return Vec::new();
+    /// The statements that carry out what `sql` says of the set.
+    pub fn statements(
+        mut self,
+        backend: DbBackend,
+        sql: impl Fn(&str) -> String,
+    ) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        while let Some((set, values)) = self.take(backend, 1) {
+            statements.push(Statement::from_sql_and_values(backend, sql(&set), values));
         }
-        match backend {
-            DbBackend::Postgres => {
-                let arrays = (0..self.columns.len()).map(|column| self.array(column));
-                let sql = sql(&self.arrays_taken_apart());
-                vec![Statement::from_sql_and_values(backend, sql, arrays)]
-            }
-            _ => self.pieces(backend, sql),
-        }
+        statements
     }
 
-    fn pieces(self, backend: DbBackend, sql: impl Fn(&str) -> String) -> Vec<Statement> {
-        let Self { columns, values } = self;
-        let width = columns.len();
-        let mut left = values.len() / width;
-        let mut values = values.into_iter();
-        let mut pieces = Vec::new();
-        while left > 0 {
-            let filled = left.min(PIECE_MAX);
-            let rows = filled.next_power_of_two();
-            let piece = values.by_ref().take(filled * width);
-            let empty = std::iter::repeat_n(EMPTY, (rows - filled) * width);
-            let sql = sql(&listed(&columns, rows));
-            pieces.push(Statement::from_sql_and_values(
-                backend,
-                sql,
-                piece.chain(empty),
-            ));
-            left -= filled;
+    /// Takes as many rows as go into a statement: how they are written there, and the parameters,
+    /// the first of which has this number. `None` when no rows are left.
+    fn take(&mut self, backend: DbBackend, first: usize) -> Option<(String, Vec<Value>)> {
+        if self.values.is_empty() {
+            return None;
         }
-        pieces
+        Some(match backend {
+            DbBackend::Postgres => self.take_arrays(first),
+            _ => self.take_piece(),
+        })
+    }
+
+    /// All rows as arrays, for PostgreSQL.
+    pub fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
+        let text = self.arrays_taken_apart(first);
+        let arrays = (0..self.columns.len()).map(|column| self.array(column));
+        let arrays = arrays.collect();
+        self.values.clear();
+        (text, arrays)
+    }
+
+    /// Some rows as a list, filled up with empty ones; of empty ones alone when no rows are left.
+    fn take_piece(&mut self) -> (String, Vec<Value>) {
+        let width = self.columns.len();
+        let filled = self.len().min(PIECE_MAX);
+        let rows = filled.next_power_of_two();
+        let left = self.values.split_off(filled * width);
+        let mut piece = std::mem::replace(&mut self.values, left);
+        piece.resize(rows * width, EMPTY);
+        (listed(&self.columns, rows), piece)
     }
 
     /// The set on PostgreSQL, its columns being parameters.
-    fn arrays_taken_apart(&self) -> String {
-        let columns = self.columns.iter().zip(1..);
+    fn arrays_taken_apart(&self, first: usize) -> String {
+        let columns = self.columns.iter().zip(first..);
         let arrays: Vec<String> = columns
             .map(|((_, kind), number)| format!("${number}::{}[]", kind.postgres_type()))
             .collect();
@@ -235,6 +244,31 @@ fn push_element(array: &mut String, value: &Value) {
         other => unreachable!("no column holds {other:?}"),
     };
     written.expect("a string takes everything");
+}
+
+/// Asks about two sets in one statement, which `sql` makes of both and in which the first stands
+/// before the second. One of them may be without rows.
+pub async fn query_both(
+    connection: &impl ConnectionTrait,
+    mut first: Set,
+    mut second: Set,
+    sql: impl Fn(&str, &str) -> String,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let backend = connection.get_database_backend();
+    let mut found = Vec::new();
+    while !first.is_empty() || !second.is_empty() {
+        let ((one, mut values), (other, more)) = match backend {
+            DbBackend::Postgres => {
+                let others = first.columns.len() + 1;
+                (first.take_arrays(1), second.take_arrays(others))
+            }
+            _ => (first.take_piece(), second.take_piece()),
+        };
+        values.extend(more);
+        let statement = Statement::from_sql_and_values(backend, sql(&one, &other), values);
+        found.append(&mut connection.query_all_raw(statement).await?);
+    }
+    Ok(found)
 }
 
 impl Table {

@@ -1,0 +1,140 @@
+//! What was there before: calls that were carried out, and open requests that are alike. Asked for
+//! in one statement, which every batch of calls waits for.
+
+use sea_orm::{ConnectionTrait, QueryResult};
+use uuid::Uuid;
+
+use super::booking_request::duplicate_digest;
+use super::call;
+use super::set::{Column, Kind, Set, query_both};
+use crate::domain::booking_request::{DuplicateKey, RequestKey};
+use crate::domain::hsa_id::HsaId;
+use crate::store::Call;
+use crate::store::error::Error;
+
+/// What was found.
+#[derive(Default)]
+pub struct Looked {
+    /// Open requests, each with the duplicate key that it has.
+    pub alike: Vec<(DuplicateKey, RequestKey)>,
+    /// Calls that were carried out.
+    pub repeats: Vec<Repeat>,
+}
+
+/// A call that was carried out before.
+pub struct Repeat {
+    /// Its place among those asked for.
+    pub place: usize,
+    /// The hash of the content then.
+    pub hash: Vec<u8>,
+    /// The request on which it was, if it was on one.
+    pub request: Option<RequestKey>,
+}
+
+const KEYS: &[Column] = &[
+    ("place", Kind::Integer),
+    ("care_unit", Kind::Text),
+    ("personal_id", Kind::Text),
+    ("digest", Kind::Bytes),
+];
+const CALLS: &[Column] = &[
+    ("place", Kind::Integer),
+    ("care_unit", Kind::Text),
+    ("actor", Kind::Text),
+    ("request_id", Kind::Uuid),
+];
+
+/// Which open requests have one of these duplicate keys, and which of these calls, each in its care
+/// unit, were carried out before.
+///
+/// From one state of the database: when another writer has meanwhile carried out the same call,
+/// whoever sees the request that it made sees the call too, and answers instead of refusing.
+pub async fn look_up(
+    connection: &impl ConnectionTrait,
+    keys: &[DuplicateKey],
+    calls: &[(HsaId, Call)],
+) -> Result<Looked, Error> {
+    let among = |table: &str| {
+        format!(
+            "SELECT c.place AS place, t.booking_request AS request, t.content_hash AS hash, \
+             TRUE AS is_call FROM c CROSS JOIN {table} AS t WHERE t.care_unit = c.care_unit \
+             AND t.actor = c.actor AND t.request_id = c.request_id"
+        )
+    };
+    let (history, quiet) = (among("history"), among(call::TABLE.name));
+    let sql = |keys: &str, calls: &str| {
+        format!(
+            "WITH k AS {keys}, c AS {calls} \
+             SELECT k.place AS place, r.id AS request, k.digest AS hash, FALSE AS is_call \
+             FROM k CROSS JOIN booking_request AS r WHERE r.personal_id = k.personal_id \
+             AND r.care_unit = k.care_unit AND r.duplicate_digest = k.digest \
+             UNION ALL {history} UNION ALL {quiet}"
+        )
+    };
+    let mut looked = Looked::default();
+    for row in query_both(connection, key_set(keys), call_set(calls), sql).await? {
+        let place: i64 = row.try_get("", "place")?;
+        let place = usize::try_from(place).map_err(Error::broken)?;
+        match row.try_get("", "is_call")? {
+            true => looked.repeats.push(repeat(&row, place, calls)?),
+            false => looked.alike.push(alike(&row, place, keys)?),
+        }
+    }
+    Ok(looked)
+}
+
+fn key_set(keys: &[DuplicateKey]) -> Set {
+    let mut set = Set::new(KEYS.to_vec());
+    for (place, key) in (0_i64..).zip(keys) {
+        set.push([
+            place.into(),
+            key.care_unit.as_str().into(),
+            key.parts[1].clone().into(),
+            duplicate_digest(key).into(),
+        ]);
+    }
+    set
+}
+
+fn call_set(calls: &[(HsaId, Call)]) -> Set {
+    let mut set = Set::new(CALLS.to_vec());
+    for (place, (care_unit, call)) in (0_i64..).zip(calls) {
+        set.push([
+            place.into(),
+            care_unit.as_str().into(),
+            call.caller.clone().into(),
+            call.id.into(),
+        ]);
+    }
+    set
+}
+
+fn alike(
+    row: &QueryResult,
+    place: usize,
+    keys: &[DuplicateKey],
+) -> Result<(DuplicateKey, RequestKey), Error> {
+    let key = keys.get(place).ok_or_else(outside)?;
+    let other = RequestKey {
+        care_unit: key.care_unit.clone(),
+        id: row.try_get("", "request")?,
+    };
+    Ok((key.clone(), other))
+}
+
+fn repeat(row: &QueryResult, place: usize, calls: &[(HsaId, Call)]) -> Result<Repeat, Error> {
+    let (care_unit, _) = calls.get(place).ok_or_else(outside)?;
+    let id: Option<Uuid> = row.try_get("", "request")?;
+    Ok(Repeat {
+        place,
+        hash: row.try_get("", "hash")?,
+        request: id.map(|id| RequestKey {
+            care_unit: care_unit.clone(),
+            id,
+        }),
+    })
+}
+
+fn outside() -> Error {
+    Error::broken("a place outside the set")
+}

@@ -1,0 +1,140 @@
+//! Sets of rows on their way into tables: in as few statements as the database takes.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+
+use super::set::{Column, Set, Table};
+
+/// How many rows may be written by statements that are sent to SQLite as one. They stay prepared
+/// as one too, for each combination of sizes that comes.
+const JOINED_MAX: usize = 8;
+
+/// Rows, and the table that they go to.
+pub struct Write {
+    table: &'static Table,
+    rows: Set,
+    change: Option<Change>,
+}
+
+/// Which columns of rows that are there are written, if the version is as expected.
+struct Change {
+    columns: &'static [Column],
+    version: &'static str,
+}
+
+impl Write {
+    /// New rows, as [`Table::new_rows`] has them. One whose key exists does not count as written.
+    pub fn new(table: &'static Table, rows: Set) -> Self {
+        Self {
+            table,
+            rows,
+            change: None,
+        }
+    }
+
+    /// Rows of which `columns` change, as [`Table::changed_rows`] has them. One whose `version` is
+    /// not as expected does not count as written.
+    pub fn change(
+        table: &'static Table,
+        columns: &'static [Column],
+        version: &'static str,
+        rows: Set,
+    ) -> Self {
+        Self {
+            table,
+            rows,
+            change: Some(Change { columns, version }),
+        }
+    }
+
+    /// Whether there are no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+/// Writes everything, in this order. Says whether every row was written: if not, none must stay.
+pub async fn write_all(
+    connection: &impl ConnectionTrait,
+    mut writes: Vec<Write>,
+) -> Result<bool, DbErr> {
+    writes.retain(|write| !write.is_empty());
+    let expected: usize = writes.iter().map(|write| write.rows.len()).sum();
+    let written = match connection.get_database_backend() {
+        _ if writes.is_empty() => 0,
+        DbBackend::Postgres => write_at_once(connection, writes).await?,
+        backend => {
+            let mut statements: Vec<Statement> = writes
+                .into_iter()
+                .flat_map(
+                    |Write {
+                         table,
+                         rows,
+                         change,
+                     }| {
+                        rows.statements(backend, |rows| sql(table, change.as_ref(), rows))
+                    },
+                )
+                .collect();
+            if expected <= JOINED_MAX {
+                statements = vec![joined(statements)];
+            }
+            let mut written = 0;
+            for statement in statements {
+                written += connection.execute_raw(statement).await?.rows_affected();
+            }
+            written
+        }
+    };
+    Ok(written == expected as u64)
+}
+
+fn sql(table: &Table, change: Option<&Change>, rows: &str) -> String {
+    match change {
+        None => table.insert_sql(rows),
+        Some(Change { columns, version }) => table.update_sql(columns, version, rows),
+    }
+}
+
+/// Statements as one, which SQLite carries out one after the other.
+fn joined(statements: Vec<Statement>) -> Statement {
+    let backend = DbBackend::Sqlite;
+    let sql: Vec<&str> = statements.iter().map(|it| it.sql.as_str()).collect();
+    let sql = sql.join("; ");
+    let values = statements.into_iter().filter_map(|it| it.values);
+    Statement::from_sql_and_values(backend, sql, values.flat_map(|it| it.0))
+}
+
+/// On PostgreSQL: one statement, of which each write is a part, counted.
+async fn write_at_once(
+    connection: &impl ConnectionTrait,
+    writes: Vec<Write>,
+) -> Result<u64, DbErr> {
+    let mut parts = Vec::new();
+    let mut counts = Vec::new();
+    let mut values = Vec::new();
+    for (
+        number,
+        Write {
+            table,
+            mut rows,
+            change,
+        },
+    ) in writes.into_iter().enumerate()
+    {
+        let (rows, arrays) = rows.take_arrays(values.len() + 1);
+        let write = sql(table, change.as_ref(), &rows);
+        parts.push(format!("w{number} AS ({write} RETURNING 1)"));
+        counts.push(format!("(SELECT count(*) FROM w{number})"));
+        values.extend(arrays);
+    }
+    let sql = format!(
+        "WITH {} SELECT {} AS written",
+        parts.join(", "),
+        counts.join(" + ")
+    );
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
+    let row = connection.query_one_raw(statement).await?;
+    let row = row.ok_or(DbErr::RecordNotFound(String::new()))?;
+    let written: i64 = row.try_get("", "written")?;
+    Ok(written.unsigned_abs())
+}

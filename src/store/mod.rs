@@ -21,6 +21,7 @@ mod connection;
 mod entry;
 mod history;
 mod others;
+mod queue;
 mod reach;
 mod recent;
 mod row;

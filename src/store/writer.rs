@@ -25,6 +25,7 @@ use super::changes::Changes;
 use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
+use super::queue::Queue;
 use super::recent::Recent;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
@@ -34,14 +35,6 @@ use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 
-/// How many units may wait before more are turned away.
-const QUEUE_MAX: usize = 16_384;
-/// How many rows a batch is meant to touch at the most; a single unit may touch more.
-const BATCH_WEIGHT_MAX: usize = 2_048;
-/// How many units a batch has at the least after which the next is waited for.
-const GATHERED_MIN: usize = 16;
-/// How long it is waited for at the most: a part of what a commit takes.
-const GATHER_MAX: Duration = Duration::from_millis(3);
 /// How often a batch is repeated that has lost the database.
 const LOST_TRIES_MAX: u32 = 4;
 /// How long a unit waits at the least whose request another writer has locked: about as long as a
@@ -66,11 +59,7 @@ impl Writer {
         patience: Patience,
         announcer: Announcer,
     ) -> (Self, Vec<JoinHandle<()>>) {
-        let (queue, units) = mpsc::channel(QUEUE_MAX);
-        let queued = Queue {
-            units,
-            last_count: 0,
-        };
+        let (queue, queued) = Queue::new();
         let task = Task {
             connection,
             queue: queue.downgrade(),
@@ -331,46 +320,6 @@ fn jitter(tried: u32) -> Duration {
 /// A number that no other process comes to.
 pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// What waits to be carried out.
-struct Queue {
-    units: mpsc::Receiver<Box<dyn Unit>>,
-    /// How many units the last batch had.
-    last_count: usize,
-}
-
-impl Queue {
-    /// What has arrived: all of it, up to the weight of a batch. `None` once nothing more will come.
-    ///
-    /// Callers who were answered together come back one after the other. Where the last batch was a
-    /// large one the next is waited for, a little: a few large commits do more than many small ones.
-    /// If that one may still be under way there is time for whoever may come.
-    async fn next_batch(&mut self, has_time: bool) -> Option<Vec<Box<dyn Unit>>> {
-        let first = self.units.recv().await?;
-        let mut weight = first.needs().weight();
-        let mut batch = vec![first];
-        let expected = match self.last_count {
-            0..GATHERED_MIN => 0,
-            _ if has_time => usize::MAX,
-            last_count => last_count * 3 / 4,
-        };
-        let until = tokio::time::Instant::now() + GATHER_MAX;
-        while weight < BATCH_WEIGHT_MAX {
-            let next = match self.units.try_recv() {
-                Ok(next) => next,
-                Err(_) if batch.len() >= expected => break,
-                Err(_) => match tokio::time::timeout_at(until, self.units.recv()).await {
-                    Ok(Some(next)) => next,
-                    Ok(None) | Err(_) => break,
-                },
-            };
-            weight += next.needs().weight();
-            batch.push(next);
-        }
-        self.last_count = batch.len();
-        Some(batch)
-    }
 }
 
 fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {

@@ -12,6 +12,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::wire::Answer;
 use crate::{Outcome, settings::Settings};
 
 /// How many connections callers share at the most. Few share one, as callers in different
@@ -47,11 +48,14 @@ impl Server {
         Self::spawn(command).await
     }
 
-    /// Starts the server that answers what `canned` holds to every create.
-    pub async fn start_wire(canned: &Path) -> Outcome<Self> {
-        // Whatever has become of the file meanwhile.
+    /// Starts the server that answers every call with `canned`.
+    pub async fn start_wire<A: Answer>(canned: &A) -> Outcome<Self> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join(A::FILE);
+        std::fs::write(&file, canned.encode_to_vec())?;
+        // Whatever has become of the program's file meanwhile.
         let mut command = Command::new("/proc/self/exe");
-        command.arg("--wire").arg(canned);
+        command.arg("--wire").arg(file);
         Self::spawn(command).await
     }
 

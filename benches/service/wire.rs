@@ -1,5 +1,5 @@
 //! The bare wire: the same call over the same transport, answered with nothing behind it. Runs in
-//! a process of its own, as the service does.
+//! a process of its own, as the service does. Creates and pages can be answered so.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -20,10 +20,39 @@ use tower::Service;
 
 use crate::Outcome;
 
-/// Serves until the process is ended: every call of the service is taken for a create, and
-/// answered with what the file holds.
+/// An answer that can be given again and again, and the call that it answers.
+pub trait Answer: Message + Default + Clone + 'static {
+    /// The call's message.
+    type Call: Message + Default + 'static;
+    /// The service that the call is one of.
+    const SERVICE: &str;
+    /// The name of a file that holds such an answer.
+    const FILE: &str;
+}
+
+impl Answer for v1::CreateBookingRequestResponse {
+    type Call = v1::CreateBookingRequestRequest;
+    const SERVICE: &str = "careinvitation.v1.BookingRequestService";
+    const FILE: &str = "create";
+}
+
+impl Answer for v1::ListWorklistResponse {
+    type Call = v1::ListWorklistRequest;
+    const SERVICE: &str = "careinvitation.v1.WorklistService";
+    const FILE: &str = "page";
+}
+
+/// Serves until the process is ended: every call of a service is answered with what the file holds.
 pub async fn serve(canned: &Path) -> Outcome<()> {
-    let canned = v1::CreateBookingRequestResponse::decode(&*std::fs::read(canned)?)?;
+    let is = |name: &str| canned.file_name().is_some_and(|it| it == name);
+    if is(v1::ListWorklistResponse::FILE) {
+        return answer::<v1::ListWorklistResponse>(canned).await;
+    }
+    answer::<v1::CreateBookingRequestResponse>(canned).await
+}
+
+async fn answer<A: Answer>(canned: &Path) -> Outcome<()> {
+    let canned = A::decode(&*std::fs::read(canned)?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     writeln!(
         std::io::stdout(),
@@ -36,22 +65,22 @@ pub async fn serve(canned: &Path) -> Outcome<()> {
 }
 
 #[derive(Clone)]
-struct Wire(v1::CreateBookingRequestResponse);
+struct Wire<A>(A);
 
-impl NamedService for Wire {
-    const NAME: &'static str = "careinvitation.v1.BookingRequestService";
+impl<A: Answer> NamedService for Wire<A> {
+    const NAME: &'static str = A::SERVICE;
 }
 
-impl UnaryService<v1::CreateBookingRequestRequest> for Wire {
-    type Response = v1::CreateBookingRequestResponse;
+impl<A: Answer> UnaryService<A::Call> for Wire<A> {
+    type Response = A;
     type Future = Ready<Result<tonic::Response<Self::Response>, tonic::Status>>;
 
-    fn call(&mut self, _: tonic::Request<v1::CreateBookingRequestRequest>) -> Self::Future {
+    fn call(&mut self, _: tonic::Request<A::Call>) -> Self::Future {
         ready(Ok(tonic::Response::new(self.0.clone())))
     }
 }
 
-impl Service<http::Request<Body>> for Wire {
+impl<A: Answer> Service<http::Request<Body>> for Wire<A> {
     type Response = http::Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Infallible>> + Send>>;

@@ -1,6 +1,7 @@
 //! One test binary: the rules as tables, the store on its databases, and the whole service through
 //! a real client on a hand-moved clock.
 
+mod ahead;
 mod backend;
 mod cluster;
 mod consumer;

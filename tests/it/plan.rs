@@ -302,7 +302,10 @@ impl Visit for Plans {
     fn record_str(&mut self, _: &Field, value: &str) {
         if let Some((_, plan)) = value.split_once("plan:\n") {
             let plan = serde_json::from_str(plan).expect("a plan as JSON");
-            self.arrived.lock().expect("no thread has panicked").push(plan);
+            self.arrived
+                .lock()
+                .expect("no thread has panicked")
+                .push(plan);
             self.arrival.notify_one();
         }
     }

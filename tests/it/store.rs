@@ -28,7 +28,7 @@ use crate::make::at;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
-fn call() -> Call {
+pub fn call() -> Call {
     Call {
         caller: "tester".into(),
         id: Uuid::new_v4(),
@@ -36,7 +36,7 @@ fn call() -> Call {
     }
 }
 
-async fn insert(store: &Store, call: Call, form: Form) -> Result<BookingRequest, Error> {
+pub async fn insert(store: &Store, call: Call, form: Form) -> Result<BookingRequest, Error> {
     insert_at(store, call, form, at(NOW), false).await
 }
 
@@ -63,7 +63,7 @@ async fn insert_at(
 }
 
 /// A form for another patient's referral, so that it is no duplicate.
-fn form(number: usize) -> Form {
+pub fn form(number: usize) -> Form {
     let mut form = make::form("2026-03-02", "2026-05-29");
     form.origin = care_invitation::domain::booking_request::Origin::Referral {
         referral_id: format!("R-{number}"),
@@ -76,7 +76,7 @@ async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> 
     book_by(store, call(), key).await
 }
 
-async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
+pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
     let command = RecordBooking {
         etag: String::new(),
         booking: Booking {
@@ -102,7 +102,7 @@ fn claim_request(count: usize) -> ClaimRequest {
     }
 }
 
-async fn claim(store: &Store, count: usize, now: Instant) -> Claimed {
+pub async fn claim(store: &Store, count: usize, now: Instant) -> Claimed {
     let claimed = store.claim(claim_request(count), make::context(now)).await;
     claimed.expect("a claim")
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
-use prost::Message;
 
 use crate::callers::Callers;
 use crate::database::{Database, Kind};
@@ -205,10 +204,7 @@ pub async fn written(bench: &Bench, kind: Kind) -> Outcome<Contents> {
 
 /// The same call answered with nothing behind it.
 async fn wire(bench: &Bench, callers: usize) -> Outcome<Sample> {
-    let folder = tempfile::tempdir()?;
-    let canned = folder.path().join("answer");
-    std::fs::write(&canned, answer(bench).await?.encode_to_vec())?;
-    let server = Server::start_wire(&canned).await?;
+    let server = Server::start_wire(&answer(bench).await?).await?;
     let create = Callers::connect(&server, callers)
         .await?
         .create(UNITS, Period::later());

@@ -27,6 +27,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         template::fill(bench, &database).await?;
         let (mut rates, mut closed, mut rate) = (Vec::new(), Vec::new(), Vec::new());
         let (mut open, mut counts) = ([Vec::new(), Vec::new()], Vec::new());
+        let mut wire = Vec::new();
         for _ in 0..bench.settings.runs {
             let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
             let channels = server.channels(CALLERS).await?;
@@ -45,10 +46,12 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
                 count(number)
             });
             counts.push(counted.await?.latencies.at(99.0));
+            wire.push(bare(&server, seconds).await?);
             server.kill().await?;
         }
         let work = format!("page of 50, {CALLERS} callers");
-        report.say(Line::new(work.as_str(), kind, "/s", rates).target("page, rate"));
+        let full = Line::new(work.as_str(), kind, "/s", rates).target("page, rate");
+        report.say(full.beside("nothing behind the wire", wire));
         report.say(Line::new(work + ", p99", kind, "ms", closed).target("page, p99"));
         let work = format!("page of 50 on schedule, {}/s", number(median(&rate)));
         let [p50, p99] = open;
@@ -59,6 +62,18 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         report.say(Line::new(work, kind, "ms", counts).target("count, p99"));
     }
     Ok(())
+}
+
+/// How many pages a second come with nothing behind the wire: the first of the unit, each time.
+async fn bare(server: &Server, seconds: f64) -> Outcome<f64> {
+    let mut client = WorklistServiceClient::new(server.channel().await?);
+    let first = make::page(make::unit_name(0), String::new());
+    let answer = client.list_worklist(first).await?.into_inner();
+    let wire = Server::start_wire(&answer).await?;
+    let page = Walk::over(wire.channels(CALLERS).await?, 1).page();
+    let rate = load::closed(CALLERS, seconds, page).await?.rate();
+    wire.kill().await?;
+    Ok(rate)
 }
 
 fn count(channels: Vec<Channel>) -> impl Fn(usize) -> Calling + Clone + Send + Sync + 'static {

@@ -60,13 +60,14 @@ impl Call {
         poll_fn(|context| {
             let _entered = self.span.enter();
             match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
-                Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
-                Ok(Poll::Ready(Err(never))) => match never {},
-                // The clock is asked beside the timer: tonic's own timer, which is set a moment
-                // later and answers in other words, may ring before this one is seen to.
-                Ok(Poll::Pending) if deadline <= Instant::now() => {
+                // The clock is asked beside the timer: it rings up to a millisecond late, when the
+                // answer may be there, and tonic's own timer, which is set a moment later and
+                // answers in other words, may ring before this one is seen to.
+                Ok(_) if deadline <= Instant::now() => {
                     Poll::Ready(status::deadline_exceeded().into_http())
                 }
+                Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
+                Ok(Poll::Ready(Err(never))) => match never {},
                 Ok(Poll::Pending) => over
                     .as_mut()
                     .poll(context)

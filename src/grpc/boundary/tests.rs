@@ -94,6 +94,16 @@ async fn a_call_ends_at_its_deadline_and_within_a_minute() {
 }
 
 #[tokio::test]
+async fn an_answer_after_the_deadline_is_none() {
+    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let fine = || async { Response::new(Body::empty()) };
+    let response = call(&layer, request(CALL, Some("0n")), fine()).await;
+    assert_eq!(reason(response.headers()), "DEADLINE_EXCEEDED");
+    let response = call(&layer, request(CALL, Some("9S")), fine()).await;
+    assert!(response.headers().get("grpc-status").is_none());
+}
+
+#[tokio::test]
 async fn what_lies_beyond_a_limit_is_refused_until_a_place_is_free() {
     let limits = Limits {
         calls_max: 1,

@@ -1,0 +1,105 @@
+//! What is decided while what came before is still being written.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use care_invitation::store::Store;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use crate::backend::Backend;
+use crate::make::at;
+use crate::store::{book_by, call, claim, form, insert};
+
+const NOW: &str = "2026-03-02T09:00:00Z";
+/// How many times something overlaps, each time a little later: a batch takes some milliseconds.
+const ROUNDS: usize = 12;
+/// How much later each time.
+const STEP: Duration = Duration::from_micros(250);
+
+/// Creates requests, each with a message that is due.
+async fn fill(store: &Store, count: usize) {
+    let mut inserts = JoinSet::new();
+    for number in 0..count {
+        let store = store.clone();
+        inserts.spawn(async move { insert(&store, call(), form(number)).await });
+    }
+    for created in inserts.join_all().await {
+        created.expect("created");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_beside_another_gets_what_comes_after() {
+    const EACH: usize = 40;
+    let backend = Backend::empty().await;
+    fill(&backend.store, 2 * ROUNDS * EACH).await;
+    let mut leased = HashSet::new();
+    for round in 0..ROUNDS {
+        let later = async {
+            tokio::time::sleep(STEP * u32::try_from(round).expect("few")).await;
+            claim(&backend.store, EACH, at(NOW)).await
+        };
+        let (one, other) = tokio::join!(claim(&backend.store, EACH, at(NOW)), later);
+        for claimed in [one, other] {
+            assert_eq!(claimed.leased.len(), EACH, "in round {round}");
+            let messages = claimed.leased.iter().map(|(_, it)| it.notification);
+            leased.extend(messages);
+        }
+    }
+    assert_eq!(leased.len(), 2 * ROUNDS * EACH);
+    let after = claim(&backend.store, EACH, at(NOW)).await;
+    assert!(after.leased.is_empty() && !after.more);
+}
+
+#[tokio::test]
+async fn a_repeat_beside_the_call_itself_is_answered_as_a_repeat() {
+    let backend = Backend::empty().await;
+    for round in 0..ROUNDS {
+        let created = insert(&backend.store, call(), form(round)).await;
+        let key = created.expect("created").key;
+        let booking = call();
+        let repeat = async {
+            tokio::time::sleep(STEP * u32::try_from(round).expect("few") / 2).await;
+            book_by(&backend.store, booking.clone(), &key).await
+        };
+        let (first, repeat) = tokio::join!(book_by(&backend.store, booking.clone(), &key), repeat);
+        let first = first.expect("booked");
+        assert_eq!(
+            repeat.expect("answered as a repeat"),
+            first,
+            "in round {round}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_booked_beside_a_claim_is_leased_before_or_never() {
+    let backend = Backend::empty().await;
+    fill(&backend.store, 1).await;
+    for round in 0..ROUNDS {
+        let created = insert(&backend.store, call(), form(100 + round)).await;
+        let key = created.expect("created").key;
+        let later = async {
+            tokio::time::sleep(STEP * u32::try_from(round).expect("few") / 2).await;
+            claim(&backend.store, 100, at(NOW)).await
+        };
+        let (booked, claimed) = tokio::join!(book_by(&backend.store, call(), &key), later);
+        let booked = booked.expect("booked");
+        let stored = backend.store.get(&key).await.expect("read");
+        assert_eq!(
+            stored, booked,
+            "nothing has changed it since, in round {round}"
+        );
+        let handed_out: Vec<Uuid> = claimed
+            .leased
+            .iter()
+            .filter(|(_, lease)| lease.request == key)
+            .map(|(_, lease)| lease.notification)
+            .collect();
+        for message in handed_out {
+            let message = booked.notification(message).expect("its message");
+            assert!(message.lease.is_some() && !message.is_out(), "{message:?}");
+        }
+    }
+}

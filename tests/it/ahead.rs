@@ -1,8 +1,10 @@
 //! What is decided while what came before is still being written.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -16,6 +18,14 @@ const NOW: &str = "2026-03-02T09:00:00Z";
 const ROUNDS: usize = 12;
 /// How much later each time.
 const STEP: Duration = Duration::from_micros(250);
+
+/// Waits for so many steps: a sleep is not as short.
+async fn later(steps: usize) {
+    let began = Instant::now();
+    while began.elapsed() < STEP * u32::try_from(steps).expect("few") {
+        tokio::task::yield_now().await;
+    }
+}
 
 /// Creates requests, each with a message that is due.
 async fn fill(store: &Store, count: usize) {
@@ -36,11 +46,11 @@ async fn a_claim_beside_another_gets_what_comes_after() {
     fill(&backend.store, 2 * ROUNDS * EACH).await;
     let mut leased = HashSet::new();
     for round in 0..ROUNDS {
-        let later = async {
-            tokio::time::sleep(STEP * u32::try_from(round).expect("few")).await;
+        let another = async {
+            later(round).await;
             claim(&backend.store, EACH, at(NOW)).await
         };
-        let (one, other) = tokio::join!(claim(&backend.store, EACH, at(NOW)), later);
+        let (one, other) = tokio::join!(claim(&backend.store, EACH, at(NOW)), another);
         for claimed in [one, other] {
             assert_eq!(claimed.leased.len(), EACH, "in round {round}");
             let messages = claimed.leased.iter().map(|(_, it)| it.notification);
@@ -58,19 +68,41 @@ async fn a_repeat_beside_the_call_itself_is_answered_as_a_repeat() {
     for round in 0..ROUNDS {
         let created = insert(&backend.store, call(), form(round)).await;
         let key = created.expect("created").key;
-        let booking = call();
-        let repeat = async {
-            tokio::time::sleep(STEP * u32::try_from(round).expect("few") / 2).await;
-            book_by(&backend.store, booking.clone(), &key).await
+        let the_call = call();
+        let call_it = async || {
+            let comment = "once".to_owned();
+            let once = move |stored: Option<&BookingRequest>| once(stored, &comment);
+            backend
+                .store
+                .update(the_call.clone(), key.clone(), once)
+                .await
         };
-        let (first, repeat) = tokio::join!(book_by(&backend.store, booking.clone(), &key), repeat);
-        let first = first.expect("booked");
+        let repeat = async {
+            later(round).await;
+            call_it().await
+        };
+        let (first, repeat) = tokio::join!(call_it(), repeat);
+        let first = first.expect("carried out");
         assert_eq!(
             repeat.expect("answered as a repeat"),
             first,
             "in round {round}"
         );
     }
+}
+
+/// A change that is refused when it has been made.
+fn once(stored: Option<&BookingRequest>, comment: &str) -> Result<Change, Refusal> {
+    let mut record = stored.cloned().ok_or(Refusal::NotFound)?;
+    if record.form.internal_comment == comment {
+        return Err(Refusal::EtagMismatch);
+    }
+    comment.clone_into(&mut record.form.internal_comment);
+    record.revision += 1;
+    Ok(Change {
+        record,
+        history: Vec::new(),
+    })
 }
 
 #[tokio::test]
@@ -80,11 +112,11 @@ async fn what_is_booked_beside_a_claim_is_leased_before_or_never() {
     for round in 0..ROUNDS {
         let created = insert(&backend.store, call(), form(100 + round)).await;
         let key = created.expect("created").key;
-        let later = async {
-            tokio::time::sleep(STEP * u32::try_from(round).expect("few") / 2).await;
+        let claim = async {
+            later(round).await;
             claim(&backend.store, 100, at(NOW)).await
         };
-        let (booked, claimed) = tokio::join!(book_by(&backend.store, call(), &key), later);
+        let (booked, claimed) = tokio::join!(book_by(&backend.store, call(), &key), claim);
         let booked = booked.expect("booked");
         let stored = backend.store.get(&key).await.expect("read");
         assert_eq!(

@@ -108,14 +108,14 @@ impl Queue {
     }
 
     fn sort_in(&mut self, unit: Box<dyn Unit>) {
-        match weight(&unit) >= SET_MIN {
+        match weight(&*unit) >= SET_MIN {
             true => self.sets.push_back(unit),
             false => self.calls.push_back(unit),
         }
     }
 }
 
-fn weight(unit: &Box<dyn Unit>) -> usize {
+fn weight(unit: &dyn Unit) -> usize {
     unit.needs().weight()
 }
 
@@ -124,7 +124,7 @@ fn take(waiting: &mut Waiting, max: usize) -> Vec<Box<dyn Unit>> {
     let mut batch = Vec::new();
     let mut rows = 0;
     while let Some(unit) = waiting.pop_front() {
-        rows += weight(&unit);
+        rows += weight(&*unit);
         batch.push(unit);
         if rows >= max {
             break;
@@ -166,7 +166,7 @@ mod tests {
         let mut batches = Vec::new();
         for _ in 0..count {
             let batch = queue.next_batch(false).await.expect("a batch");
-            batches.push(batch.iter().map(weight).collect());
+            batches.push(batch.iter().map(|unit| weight(&**unit)).collect());
         }
         batches
     }

@@ -231,7 +231,9 @@ impl Records {
         });
         let Looked { alike, repeats } = look_up(connection, &keys, &calls).await?;
         for (key, other) in alike {
-            self.open.entry(key).or_default().push(other);
+            if !recent.is_closed(&other) {
+                self.open.entry(key).or_default().push(other);
+            }
         }
         for Repeat {
             place,

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 
 use super::unit::Unit;
 
-/// How many units may wait before more are turned away.
+/// How many units may wait to be sorted in, and how many when they are, before more are turned away.
 pub const QUEUE_MAX: usize = 16_384;
 /// How many rows a unit is meant to touch from which it is a set of messages, not a single call.
 const SET_MIN: usize = 16;

@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::Call;
 use super::row::notification::Due;
+use super::unit::PatientScope;
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 
 /// How many requests, and how many calls, are kept at the least once there have been as many; at
-/// the most it is twice that and a batch. Consumers bring back what they were given a little while
+/// the most it is twice that and two batches. Consumers bring back what they were given a little while
 /// before.
 const KEPT: usize = 2_048;
 
@@ -78,6 +79,26 @@ impl Recent {
         self.requests.get(key)
     }
 
+    /// The requests of a patient that are known.
+    pub fn requests_of(&self, scope: &PatientScope) -> impl Iterator<Item = RequestKey> {
+        let known = self.requests.values();
+        let of_patient = known.filter(|known| {
+            let key = &known.record.key;
+            known.record.form.patient.personal_id == scope.personal_id
+                && scope
+                    .care_unit
+                    .as_ref()
+                    .is_none_or(|it| *it == key.care_unit)
+        });
+        of_patient.map(|known| known.record.key.clone())
+    }
+
+    /// Whether a request that the database shows as open has been closed since.
+    pub fn is_closed(&self, key: &RequestKey) -> bool {
+        self.request(key)
+            .is_some_and(|known| !known.record.is_open())
+    }
+
     /// A call that was carried out.
     pub fn call(&self, key: &CallKey) -> Option<&Remembered> {
         self.calls.get(key)
@@ -123,6 +144,11 @@ impl<K: std::hash::Hash + Eq, V> Generations<K, V> {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.extend(entries);
+    }
+
+    /// Some may come twice: as they are and as they were before.
+    fn values(&self) -> impl Iterator<Item = &V> {
+        self.young.values().chain(self.old.values())
     }
 
     fn get(&self, key: &K) -> Option<&V> {

@@ -116,7 +116,10 @@ struct Task {
 
 impl Task {
     async fn run(self, queue: Arc<Mutex<Queue>>) {
-        while let Some(units) = queue.lock().await.next_batch(false).await {
+        loop {
+            // Let go of before the batch is carried out, so that the other lanes go on.
+            let next = queue.lock().await.next_batch(false).await;
+            let Some(units) = next else { return };
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
         }
@@ -126,7 +129,7 @@ impl Task {
     async fn run_ahead(self, mut queue: Queue, reader: DatabaseConnection) {
         let mut recent = Recent::default();
         let mut under_way: Option<JoinHandle<bool>> = None;
-        while let Some(mut units) = queue.next_batch(under_way.is_some()).await {
+        while let Some(mut units) = queue.next_batch(is_running(&under_way)).await {
             let ahead = self.decide_ahead(&mut units, &reader, &mut recent).await;
             let is_sound = match under_way.take() {
                 // A write that has panicked has written nothing that is known.
@@ -137,7 +140,7 @@ impl Task {
                 Ok(changes) if is_sound => {
                     under_way = Some(on_own_thread(self.clone().write(units, changes)));
                 }
-                Ok(_) | Err(_) => {
+                _ => {
                     recent = Recent::default();
                     self.carry_out(units).await;
                 }
@@ -302,6 +305,10 @@ impl Task {
     }
 }
 
+fn is_running(task: &Option<JoinHandle<bool>>) -> bool {
+    task.as_ref().is_some_and(|task| !task.is_finished())
+}
+
 /// Runs a future on a thread of its own. Among the tasks that answer calls, each answer of the
 /// database would wait for all calls that are ready to go on; and all calls wait for a batch.
 fn on_own_thread<T: Send + 'static>(
@@ -412,6 +419,9 @@ async fn find(
         if let Some(scope) = &needs_of_one.patient {
             let unit = scope.care_unit.as_ref();
             found.requests = requests_of(connection, &scope.personal_id, unit).await?;
+            found.requests.extend(recent.requests_of(scope));
+            found.requests.sort();
+            found.requests.dedup();
         }
         all.push(found);
     }

@@ -230,21 +230,18 @@ pub async fn claimable(
     now: Instant,
     limit: usize,
 ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    let statement = claimable_statement(connection, due, now, limit);
     let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
-    for channel in &due.channels {
-        // The partial index serves each channel in order; two short walks and a merge.
-        let statement = claimable_statement(connection, due, *channel, now, limit);
-        for row in connection.query_all_raw(statement).await? {
-            let request = RequestKey {
-                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-                id: row.try_get("", "booking_request")?,
-            };
-            found.push((
-                row.try_get("", "claimable_at")?,
-                request,
-                row.try_get("", "id")?,
-            ));
-        }
+    for row in connection.query_all_raw(statement).await? {
+        let request = RequestKey {
+            care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
+            id: row.try_get("", "booking_request")?,
+        };
+        found.push((
+            row.try_get("", "claimable_at")?,
+            request,
+            row.try_get("", "id")?,
+        ));
     }
     found.sort();
     found.truncate(limit);
@@ -254,28 +251,37 @@ pub async fn claimable(
         .collect())
 }
 
+/// The partial index serves each channel in order: short walks, in one statement, so that a message
+/// that moves to another channel meanwhile is seen under one of them.
 fn claimable_statement(
     connection: &impl ConnectionTrait,
     due: &Due,
-    channel: Channel,
     now: Instant,
     limit: usize,
 ) -> sea_orm::Statement {
     let backend = connection.get_database_backend();
+    let lock = Lock::PassOver.clause(backend, "notification");
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut values: Vec<Value> = vec![channel.code().into(), micros(now).into(), limit.into()];
+    let mut values: Vec<Value> = vec![micros(now).into(), limit.into()];
+    let mut numbered = |value: Value| {
+        values.push(value);
+        format!("${}", values.len())
+    };
     let among = due.care_units.as_ref().map_or_else(String::new, |units| {
-        let first = values.len() + 1;
-        values.extend(units.iter().map(|unit| unit.as_str().into()));
-        let numbers: Vec<String> = (first..=values.len()).map(|it| format!("${it}")).collect();
-        format!("AND care_unit IN ({}) ", numbers.join(", "))
+        let units = units.iter().map(|unit| numbered(unit.as_str().into()));
+        let units: Vec<String> = units.collect();
+        format!("AND care_unit IN ({}) ", units.join(", "))
     });
-    let sql = format!(
-        "SELECT care_unit, booking_request, id, claimable_at FROM notification \
-         WHERE channel = $1 AND claimable_at <= $2 {among}ORDER BY claimable_at LIMIT $3{}",
-        Lock::PassOver.clause(backend, "notification"),
-    );
-    sea_orm::Statement::from_sql_and_values(backend, sql, values)
+    let walk = |channel: &Channel| {
+        let channel = numbered(channel.code().into());
+        format!(
+            "SELECT * FROM (SELECT care_unit, booking_request, id, claimable_at FROM notification \
+             WHERE channel = {channel} AND claimable_at <= $1 {among}ORDER BY claimable_at \
+             LIMIT $2{lock}) AS due"
+        )
+    };
+    let walks: Vec<String> = due.channels.iter().map(walk).collect();
+    sea_orm::Statement::from_sql_and_values(backend, walks.join(" UNION ALL "), values)
 }
 
 /// The first instant after `now` at which some message becomes claimable.

@@ -124,25 +124,18 @@ impl Set {
         sql: impl Fn(&str) -> String,
     ) -> Vec<Statement> {
         let mut statements = Vec::new();
-        while let Some((set, values)) = self.take(backend, 1) {
+        while !self.is_empty() {
+            let (set, values) = match backend {
+                DbBackend::Postgres => self.take_arrays(1),
+                _ => self.take_piece(),
+            };
             statements.push(Statement::from_sql_and_values(backend, sql(&set), values));
         }
         statements
     }
 
-    /// Takes as many rows as go into a statement: how they are written there, and the parameters,
-    /// the first of which has this number. `None` when no rows are left.
-    fn take(&mut self, backend: DbBackend, first: usize) -> Option<(String, Vec<Value>)> {
-        if self.values.is_empty() {
-            return None;
-        }
-        Some(match backend {
-            DbBackend::Postgres => self.take_arrays(first),
-            _ => self.take_piece(),
-        })
-    }
-
-    /// All rows as arrays, for PostgreSQL.
+    /// All rows as arrays, for PostgreSQL: how they are written in a statement, and the parameters,
+    /// the first of which has this number.
     pub fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
         let text = self.arrays_taken_apart(first);
         let arrays = (0..self.columns.len()).map(|column| self.array(column));

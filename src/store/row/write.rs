@@ -52,7 +52,7 @@ impl Write {
     }
 }
 
-/// Writes everything, in this order. Says whether every row was written: if not, none must stay.
+/// Writes everything. Says whether every row was written: if not, none must stay.
 pub async fn write_all(
     connection: &impl ConnectionTrait,
     mut writes: Vec<Write>,
@@ -104,7 +104,9 @@ fn joined(statements: Vec<Statement>) -> Statement {
     Statement::from_sql_and_values(backend, sql, values.flat_map(|it| it.0))
 }
 
-/// On PostgreSQL: one statement, of which each write is a part, counted.
+/// On PostgreSQL: one statement, of which each write is a part, counted. In which order the parts are
+/// carried out is not promised; all that depends on it is the order of locks, and what is caught in a
+/// deadlock is repeated.
 async fn write_at_once(
     connection: &impl ConnectionTrait,
     writes: Vec<Write>,

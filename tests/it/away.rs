@@ -331,6 +331,41 @@ async fn a_request_that_is_locked_keeps_those_who_call_it_waiting_and_nobody_els
     cancelled.expect("cancelled once it is free");
 }
 
+#[tokio::test]
+async fn a_batch_that_waits_keeps_no_other_lane_waiting() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let mut options = ConnectOptions::new(remote.area.url());
+    options.max_connections(1).sqlx_logging(false);
+    let other = Database::connect(options).await.expect("a database");
+    // What another has written and not committed: the same entry of the history waits for it.
+    let call = create(0);
+    let entry = format!(
+        "BEGIN; INSERT INTO history (care_unit, booking_request, ordinal, recorded_at, actor, \
+         event, request_id, document) VALUES ('{}', gen_random_uuid(), 1, 0, 'anonymous', 1, '{}', '{{}}')",
+        make::CARE_UNIT,
+        call.request_id
+    );
+    other.execute_unprepared(&entry).await.expect("written");
+
+    let (mut client, waits) = (replica.requests(), call);
+    let waiting = tokio::spawn(async move { client.create_booking_request(waits).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for number in 1..=OTHERS {
+        replica.create(create(number)).await;
+    }
+    assert!(
+        !waiting.is_finished(),
+        "it was to wait for longer than the others take"
+    );
+
+    other.execute_unprepared("ROLLBACK").await.expect("let go");
+    let said = within(waiting).await.expect("no panic");
+    said.expect("created once the other has let go");
+}
+
 async fn goes_away_and_comes_back(way: Way) {
     let Some(remote) = Remote::start().await else {
         return;

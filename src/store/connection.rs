@@ -28,8 +28,11 @@ use super::error::OpenError;
 use super::reach::{IS_READ_ONLY, reach};
 use crate::domain::calendar::from_micros;
 
-/// How many connections read at once.
-const READERS: u32 = 4;
+/// How many connections to SQLite read at once.
+const SQLITE_READERS: u32 = 4;
+/// How many to PostgreSQL: several times as many as write, since the server's processes share its
+/// cores evenly, and whoever looks at a list is not to wait until the night's messages are out.
+const POSTGRES_READERS: u32 = 10;
 /// How many batches of calls are under way at once on PostgreSQL.
 const WRITERS: u32 = 2;
 /// How long a call waits for a connection, or for the server to be there, before it fails.
@@ -166,7 +169,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
             );
         }
         return Ok(Connections {
-            readers: connect_postgres(url, READERS, Use::Reads).await?,
+            readers: connect_postgres(url, POSTGRES_READERS, Use::Reads).await?,
             probe: connect_postgres(url, 1, Use::Writes).await?,
             writers: connect_postgres(url, WRITERS, Use::Writes).await?,
             claimers: Some(connect_postgres(url, 1, Use::Writes).await?),
@@ -179,7 +182,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     let writers = connect_sqlite(url, 1, false).await?;
     check_sqlite(&writers).await?;
     Ok(Connections {
-        readers: connect_sqlite(url, READERS, true).await?,
+        readers: connect_sqlite(url, SQLITE_READERS, true).await?,
         probe: connect_sqlite(url, 1, true).await?,
         writers,
         claimers: None,

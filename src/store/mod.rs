@@ -4,8 +4,8 @@
 //! writer, which loads the records, decides, saves and commits, together with whatever else has
 //! arrived, and only then answers. Reads have connections of their own and see what is committed.
 //!
-//! What differs between the databases is said in `connection` and in `row::set`, which takes a
-//! parameter apart.
+//! What differs between the databases is said in `connection`, in `writer`, and in `row::set` and
+//! `row::write`, by which sets of rows travel.
 
 pub mod error;
 pub mod migration;

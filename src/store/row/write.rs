@@ -4,9 +4,9 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::set::{Column, Set, Table};
 
-/// How many rows may be written by statements that are sent to SQLite as one. They stay prepared
-/// as one too, for each combination of sizes that comes.
-const JOINED_MAX: usize = 8;
+/// How many rows may be written by statements that are sent to SQLite as one: those of one call.
+/// They stay prepared as one too, for each combination of sizes that comes.
+const JOINED_MAX: usize = 4;
 
 /// Rows, and the table that they go to.
 pub struct Write {

@@ -17,7 +17,7 @@ use super::error::Error;
 use super::recent::{CallKey, Known, Left, Recent, Remembered, call_key};
 use super::row::booking_request as request;
 use super::row::call;
-use super::row::lookup::{Looked, Repeat, look_up};
+use super::row::lookup::{Looked, look_up};
 use super::row::set::Set;
 use super::row::{history, notification};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
@@ -196,12 +196,13 @@ impl Records {
     }
 
     fn enter(&mut self, Known { record, versions }: Known) {
+        let key = record.key.clone();
         let entry = Entry {
             loaded: Some(Arc::clone(&record)),
             versions,
             present: Some(record),
         };
-        self.entries.insert(entry.key(), entry);
+        self.entries.insert(key, entry);
     }
 
     /// Looks up which of the calls were carried out before, and which open requests are like those
@@ -235,16 +236,7 @@ impl Records {
                 self.open.entry(key).or_default().push(other);
             }
         }
-        for Repeat {
-            place,
-            hash,
-            request,
-        } in repeats
-        {
-            if let Some((care_unit, call)) = calls.get(place) {
-                known.push((call_key(care_unit, call), Remembered { hash, request }));
-            }
-        }
+        known.extend(repeats);
         let requests = known.iter().filter_map(|(_, it)| it.request.clone());
         let requests = requests.collect();
         self.calls.extend(known);

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::recent::Known;
 use super::{Committed, LeaseFate};
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::{LeaseRef, Notification};
 
@@ -22,14 +22,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Which request it is.
-    pub fn key(&self) -> RequestKey {
-        self.present
-            .as_ref()
-            .map(|record| record.key.clone())
-            .expect("a loaded entry has its record")
-    }
-
     /// Pairs each message with what it was when it was loaded.
     fn messages<'a>(
         &'a self,
@@ -47,9 +39,6 @@ impl Entry {
         let Some(present) = &self.present else {
             return;
         };
-        if self.loaded.as_ref() == Some(present) {
-            return;
-        }
         for (before, after) in self.messages(present) {
             if before == Some(after) {
                 continue;

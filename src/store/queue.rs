@@ -12,7 +12,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::unit::Unit;
 
 /// How many units may wait to be sorted in, and how many when they are, before more are turned away.
-pub const QUEUE_MAX: usize = 16_384;
+const QUEUE_MAX: usize = 16_384;
 /// How many rows a unit is meant to touch from which it is a set of messages, not a single call.
 const SET_MIN: usize = 16;
 /// How many rows a batch is meant to touch at the most; a single unit may touch more.

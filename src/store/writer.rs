@@ -172,7 +172,10 @@ impl Task {
         let span = tracing::debug_span!("write", units = units.len());
         async {
             let is_written = changes.is_empty()
-                || matches!(self.write_once(changes).await, Ok(Attempt::Committed));
+                || matches!(
+                    self.commit(async |_| Ok(changes)).await,
+                    Ok(Attempt::Committed)
+                );
             match is_written {
                 true => answer_all(units, Ok(())),
                 false => self.carry_out(units).await,
@@ -181,10 +184,6 @@ impl Task {
         }
         .instrument(span)
         .await
-    }
-
-    async fn write_once(&self, changes: Changes) -> Result<Attempt, Error> {
-        self.commit(async |_| Ok(changes)).await
     }
 
     /// Carries units out together, or in halves where that fails.

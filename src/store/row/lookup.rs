@@ -11,6 +11,7 @@ use crate::domain::booking_request::{DuplicateKey, RequestKey};
 use crate::domain::hsa_id::HsaId;
 use crate::store::Call;
 use crate::store::error::Error;
+use crate::store::recent::{CallKey, Remembered, call_key};
 
 /// What was found.
 #[derive(Default)]
@@ -18,17 +19,7 @@ pub struct Looked {
     /// Open requests, each with the duplicate key that it has.
     pub alike: Vec<(DuplicateKey, RequestKey)>,
     /// Calls that were carried out.
-    pub repeats: Vec<Repeat>,
-}
-
-/// A call that was carried out before.
-pub struct Repeat {
-    /// Its place among those asked for.
-    pub place: usize,
-    /// The hash of the content then.
-    pub hash: Vec<u8>,
-    /// The request on which it was, if it was on one.
-    pub request: Option<RequestKey>,
+    pub repeats: Vec<(CallKey, Remembered)>,
 }
 
 const KEYS: &[Column] = &[
@@ -122,17 +113,21 @@ fn alike(
     Ok((key.clone(), other))
 }
 
-fn repeat(row: &QueryResult, place: usize, calls: &[(HsaId, Call)]) -> Result<Repeat, Error> {
-    let (care_unit, _) = calls.get(place).ok_or_else(outside)?;
+fn repeat(
+    row: &QueryResult,
+    place: usize,
+    calls: &[(HsaId, Call)],
+) -> Result<(CallKey, Remembered), Error> {
+    let (care_unit, call) = calls.get(place).ok_or_else(outside)?;
     let id: Option<Uuid> = row.try_get("", "request")?;
-    Ok(Repeat {
-        place,
+    let remembered = Remembered {
         hash: row.try_get("", "hash")?,
         request: id.map(|id| RequestKey {
             care_unit: care_unit.clone(),
             id,
         }),
-    })
+    };
+    Ok((call_key(care_unit, call), remembered))
 }
 
 fn outside() -> Error {

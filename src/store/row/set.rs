@@ -97,11 +97,8 @@ impl Set {
         connection: &impl ConnectionTrait,
         sql: impl Fn(&str) -> String,
     ) -> Result<u64, DbErr> {
-        let mut written = 0;
-        for statement in self.statements(connection.get_database_backend(), sql) {
-            written += connection.execute_raw(statement).await?.rows_affected();
-        }
-        Ok(written)
+        let statements = self.statements(connection.get_database_backend(), sql);
+        execute_all(connection, statements).await
     }
 
     /// As [`Set::execute`], of what reads: the rows that it finds.
@@ -125,18 +122,22 @@ impl Set {
     ) -> Vec<Statement> {
         let mut statements = Vec::new();
         while !self.is_empty() {
-            let (set, values) = match backend {
-                DbBackend::Postgres => self.take_arrays(1),
-                _ => self.take_piece(),
-            };
+            let (set, values) = self.take(backend, 1);
             statements.push(Statement::from_sql_and_values(backend, sql(&set), values));
         }
         statements
     }
 
-    /// All rows as arrays, for PostgreSQL: how they are written in a statement, and the parameters,
-    /// the first of which has this number.
-    pub fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
+    /// Takes as many rows as go into a statement: how they are written there, and the parameters,
+    /// the first of which has this number where they have numbers. All rows where there are arrays.
+    pub fn take(&mut self, backend: DbBackend, first: usize) -> (String, Vec<Value>) {
+        match backend {
+            DbBackend::Postgres => self.take_arrays(first),
+            _ => self.take_piece(),
+        }
+    }
+
+    fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
         let text = self.arrays_taken_apart(first);
         let arrays = (0..self.columns.len()).map(|column| self.array(column));
         let arrays = arrays.collect();
@@ -239,6 +240,18 @@ fn push_element(array: &mut String, value: &Value) {
     written.expect("a string takes everything");
 }
 
+/// Carries statements out, and counts the rows that they have written.
+pub async fn execute_all(
+    connection: &impl ConnectionTrait,
+    statements: Vec<Statement>,
+) -> Result<u64, DbErr> {
+    let mut written = 0;
+    for statement in statements {
+        written += connection.execute_raw(statement).await?.rows_affected();
+    }
+    Ok(written)
+}
+
 /// Asks about two sets in one statement, which `sql` makes of both and in which the first stands
 /// before the second. One of them may be without rows.
 pub async fn query_both(
@@ -250,13 +263,8 @@ pub async fn query_both(
     let backend = connection.get_database_backend();
     let mut found = Vec::new();
     while !first.is_empty() || !second.is_empty() {
-        let ((one, mut values), (other, more)) = match backend {
-            DbBackend::Postgres => {
-                let others = first.columns.len() + 1;
-                (first.take_arrays(1), second.take_arrays(others))
-            }
-            _ => (first.take_piece(), second.take_piece()),
-        };
+        let (one, mut values) = first.take(backend, 1);
+        let (other, more) = second.take(backend, values.len() + 1);
         values.extend(more);
         let statement = Statement::from_sql_and_values(backend, sql(&one, &other), values);
         found.append(&mut connection.query_all_raw(statement).await?);

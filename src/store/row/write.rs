@@ -2,7 +2,7 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
-use super::set::{Column, Set, Table};
+use super::set::{Column, Set, Table, execute_all};
 
 /// How many rows may be written by statements that are sent to SQLite as one: those of one call.
 /// They stay prepared as one too, for each combination of sizes that comes.
@@ -10,25 +10,26 @@ const JOINED_MAX: usize = 4;
 
 /// Rows, and the table that they go to.
 pub struct Write {
-    table: &'static Table,
     rows: Set,
-    change: Option<Change>,
+    target: Target,
 }
 
-/// Which columns of rows that are there are written, if the version is as expected.
-struct Change {
-    columns: &'static [Column],
-    version: &'static str,
+/// What becomes of rows.
+struct Target {
+    table: &'static Table,
+    /// Which columns of rows that are there are written, and the column that has their version;
+    /// none when the rows are new.
+    change: Option<(&'static [Column], &'static str)>,
 }
 
 impl Write {
     /// New rows, as [`Table::new_rows`] has them. One whose key exists does not count as written.
     pub fn new(table: &'static Table, rows: Set) -> Self {
-        Self {
+        let target = Target {
             table,
-            rows,
             change: None,
-        }
+        };
+        Self { rows, target }
     }
 
     /// Rows of which `columns` change, as [`Table::changed_rows`] has them. One whose `version` is
@@ -39,11 +40,11 @@ impl Write {
         version: &'static str,
         rows: Set,
     ) -> Self {
-        Self {
+        let target = Target {
             table,
-            rows,
-            change: Some(Change { columns, version }),
-        }
+            change: Some((columns, version)),
+        };
+        Self { rows, target }
     }
 
     /// Whether there are no rows.
@@ -63,35 +64,25 @@ pub async fn write_all(
         _ if writes.is_empty() => 0,
         DbBackend::Postgres => write_at_once(connection, writes).await?,
         backend => {
-            let mut statements: Vec<Statement> = writes
-                .into_iter()
-                .flat_map(
-                    |Write {
-                         table,
-                         rows,
-                         change,
-                     }| {
-                        rows.statements(backend, |rows| sql(table, change.as_ref(), rows))
-                    },
-                )
-                .collect();
+            let mut statements = Vec::new();
+            for Write { rows, target } in writes {
+                statements.extend(rows.statements(backend, |rows| target.sql(rows)));
+            }
             if expected <= JOINED_MAX {
                 statements = vec![joined(statements)];
             }
-            let mut written = 0;
-            for statement in statements {
-                written += connection.execute_raw(statement).await?.rows_affected();
-            }
-            written
+            execute_all(connection, statements).await?
         }
     };
     Ok(written == expected as u64)
 }
 
-fn sql(table: &Table, change: Option<&Change>, rows: &str) -> String {
-    match change {
-        None => table.insert_sql(rows),
-        Some(Change { columns, version }) => table.update_sql(columns, version, rows),
+impl Target {
+    fn sql(&self, rows: &str) -> String {
+        match self.change {
+            None => self.table.insert_sql(rows),
+            Some((columns, version)) => self.table.update_sql(columns, version, rows),
+        }
     }
 }
 
@@ -114,17 +105,9 @@ async fn write_at_once(
     let mut parts = Vec::new();
     let mut counts = Vec::new();
     let mut values = Vec::new();
-    for (
-        number,
-        Write {
-            table,
-            mut rows,
-            change,
-        },
-    ) in writes.into_iter().enumerate()
-    {
-        let (rows, arrays) = rows.take_arrays(values.len() + 1);
-        let write = sql(table, change.as_ref(), &rows);
+    for (number, mut write) in writes.into_iter().enumerate() {
+        let (rows, arrays) = write.rows.take(DbBackend::Postgres, values.len() + 1);
+        let write = write.target.sql(&rows);
         parts.push(format!("w{number} AS ({write} RETURNING 1)"));
         counts.push(format!("(SELECT count(*) FROM w{number})"));
         values.extend(arrays);

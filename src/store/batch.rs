@@ -17,9 +17,10 @@ use super::error::Error;
 use super::recent::{CallKey, Known, Left, Recent, Remembered, call_key};
 use super::row::booking_request as request;
 use super::row::call;
+use super::row::history;
 use super::row::lookup::{Looked, look_up};
+use super::row::record;
 use super::row::set::Set;
-use super::row::{history, notification};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
 use crate::domain::history::HistoryEntry;
 use crate::domain::hsa_id::HsaId;
@@ -179,20 +180,24 @@ impl Records {
         if keys.is_empty() {
             return Ok(HashSet::new());
         }
-        for (record, versions) in read(connection, &keys, lock).await? {
-            let record = Arc::new(record);
-            self.enter(Known { record, versions });
+        let is_locked = lock.is_needed(connection.get_database_backend());
+        let free = match is_locked {
+            true => request::lock(connection, &keys).await?,
+            false => keys.clone(),
+        };
+        for read in record::load(connection, &free).await? {
+            self.enter(Known {
+                record: Arc::new(read.request),
+                versions: read.versions,
+            });
         }
         keys.retain(|key| !self.entries.contains_key(key));
-        if lock != Lock::PassOver || keys.is_empty() {
+        if !is_locked || keys.is_empty() {
             return Ok(HashSet::new());
         }
         // What is there all the same is locked.
-        let passed_over = read(connection, &keys, Lock::None).await?;
-        Ok(passed_over
-            .into_iter()
-            .map(|(record, _)| record.key)
-            .collect())
+        let passed_over = record::load(connection, &keys).await?;
+        Ok(passed_over.into_iter().map(|it| it.request.key).collect())
     }
 
     fn enter(&mut self, Known { record, versions }: Known) {
@@ -257,25 +262,4 @@ impl Records {
     pub fn changes(self) -> Changes {
         Changes::of(self.entries.values(), self.history, self.quiet_calls)
     }
-}
-
-/// Reads requests with their messages and the messages' versions.
-pub async fn read(
-    connection: &impl ConnectionTrait,
-    keys: &[RequestKey],
-    lock: Lock,
-) -> Result<Vec<(BookingRequest, Vec<i32>)>, Error> {
-    let requests = request::load(connection, keys, lock).await?;
-    let mut messages: HashMap<RequestKey, Vec<notification::Model>> = HashMap::new();
-    for message in notification::load(connection, keys).await? {
-        messages.entry(message.request()).or_default().push(message);
-    }
-    requests
-        .into_iter()
-        .map(|row| {
-            let own = messages.remove(&row.key()).unwrap_or_default();
-            let versions = own.iter().map(|message| message.version).collect();
-            Ok((row.into_domain(own)?, versions))
-        })
-        .collect()
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use sea_orm::ConnectionTrait;
 use sha2::{Digest, Sha256};
 
-use super::batch::{self, Records};
-use super::connection::Lock;
+use super::batch::Records;
 use super::error::Error;
+use super::row::record::{self, Record};
 use super::unit::{Found, Needs, PatientScope};
 use super::{Call, Store};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, Form, RequestKey};
@@ -161,7 +161,7 @@ impl Store {
         keys: &[RequestKey],
     ) -> Result<HashMap<RequestKey, BookingRequest>, Error> {
         let keys = keys.to_vec();
-        self.read(move |snapshot| Box::pin(async move { read_by_key(snapshot, keys).await }))
+        self.read_at_once(move |readers| Box::pin(async move { read_by_key(readers, keys).await }))
             .await
     }
 }
@@ -210,7 +210,7 @@ pub async fn read_by_key(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let read = batch::read(connection, &keys, Lock::None).await?;
-    let keyed = |(record, _): (BookingRequest, _)| (record.key.clone(), record);
-    Ok(read.into_iter().map(keyed).collect())
+    let read = record::load(connection, &keys).await?.into_iter();
+    let keyed = |read: Record<()>| (read.request.key.clone(), read.request);
+    Ok(read.map(keyed).collect())
 }

@@ -255,13 +255,16 @@ pub enum Lock {
 }
 
 impl Lock {
+    /// Whether it takes a statement of its own.
+    pub fn is_needed(self, backend: DbBackend) -> bool {
+        backend == DbBackend::Postgres && self == Self::PassOver
+    }
+
     /// What is appended to a statement over `table`, where the database locks rows.
     pub fn clause(self, backend: DbBackend, table: &str) -> String {
-        match (backend, self) {
-            (DbBackend::Postgres, Self::PassOver) => {
-                format!(" FOR UPDATE OF {table} SKIP LOCKED")
-            }
-            _ => String::new(),
+        match self.is_needed(backend) {
+            true => format!(" FOR UPDATE OF {table} SKIP LOCKED"),
+            false => String::new(),
         }
     }
 }

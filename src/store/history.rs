@@ -3,9 +3,8 @@
 use sea_orm::DatabaseTransaction;
 
 use super::Store;
-use super::connection::Lock;
 use super::error::Error;
-use super::row::{booking_request, history as row};
+use super::row::{history as row, record};
 use crate::domain::Refusal;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::history::HistoryEntry;
@@ -34,7 +33,7 @@ async fn page(
     after: i32,
     limit: u32,
 ) -> Result<Vec<(i32, HistoryEntry)>, Error> {
-    let known = booking_request::load(snapshot, std::slice::from_ref(key), Lock::None).await?;
+    let known = record::load(snapshot, std::slice::from_ref(key)).await?;
     if known.is_empty() {
         return Err(Refusal::NotFound.into());
     }

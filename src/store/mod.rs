@@ -251,22 +251,37 @@ impl Store {
         Ok(self.queues()?.claims)
     }
 
-    /// Reads from one state of the database, whatever is committed meanwhile.
-    ///
-    /// In a task of its own: a caller that goes away must not leave a transaction open behind it.
+    /// Reads by several statements from one state of the database, whatever is committed meanwhile.
     async fn read<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.inner.readers.clone();
+        self.carry_out(async move {
+            let snapshot = readers.begin().await?;
+            let answer = read(&snapshot).await;
+            snapshot.rollback().await?;
+            answer
+        })
+        .await
+    }
+
+    /// Reads what one statement sees, without the round trips of a transaction.
+    async fn read_at_once<T: Send + 'static>(
+        &self,
+        read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let readers = self.inner.readers.clone();
+        self.carry_out(async move { read(&readers).await }).await
+    }
+
+    /// In a task of its own: a caller that goes away must not leave a transaction open behind it.
+    async fn carry_out<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         let patience = self.inner.patience;
         let task = tokio::spawn(async move {
-            let work = async {
-                let snapshot = readers.begin().await?;
-                let answer = read(&snapshot).await;
-                snapshot.rollback().await?;
-                answer
-            };
             let answer = tokio::time::timeout(patience.work, work).await;
             answer.unwrap_or_else(|_| Err(Error::too_late()))
         });

@@ -1,9 +1,6 @@
 //! Worklists: pages, counts, and what time moves.
 
-use sea_orm::DatabaseTransaction;
-
 use super::Store;
-use super::booking_request::read_by_key;
 use super::error::Error;
 use super::row::worklist as row;
 use crate::domain::booking_request::{BookingRequest, RequestKey};
@@ -21,8 +18,8 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<(Position, BookingRequest)>, Error> {
         let (query, after) = (query.clone(), after.cloned());
-        self.read(move |snapshot| {
-            Box::pin(async move { page(snapshot, &query, now, after.as_ref(), limit).await })
+        self.read_at_once(move |readers| {
+            Box::pin(async move { row::page(readers, &query, now, after.as_ref(), limit).await })
         })
         .await
     }
@@ -65,21 +62,4 @@ impl Store {
         })
         .await
     }
-}
-
-async fn page(
-    snapshot: &DatabaseTransaction,
-    query: &Query,
-    now: Instant,
-    after: Option<&Position>,
-    limit: u32,
-) -> Result<Vec<(Position, BookingRequest)>, Error> {
-    let page = row::page(snapshot, query, now, after, limit).await?;
-    let keys = page.iter().map(|position| position.key.clone()).collect();
-    let mut records = read_by_key(snapshot, keys).await?;
-    let with_record = |position: Position| {
-        let record = records.remove(&position.key)?;
-        Some((position, record))
-    };
-    Ok(page.into_iter().filter_map(with_record).collect())
 }

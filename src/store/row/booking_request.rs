@@ -1,11 +1,11 @@
 //! Booking requests as rows: columns for what queries look at, a document for the rest.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, Value};
+use sea_orm::{ConnectionTrait, QueryOrder, QueryResult, QuerySelect, Value};
 use sha2::{Digest, Sha256};
 
-use super::document::{Document, code, date, day, optional};
-use super::notification;
+use super::document::{BookingDocument, Document, code, date, day, optional};
+use super::record::Cells;
 use super::set::{Column as SetColumn, Kind, Set, Table};
 use crate::domain::booking_request::{
     BookingRequest, CancelReason, DuplicateKey, Form, Origin, Priority, RequestKey, State,
@@ -13,7 +13,6 @@ use crate::domain::booking_request::{
 };
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::Notification;
 use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
 use crate::store::connection::Lock;
 use crate::store::error::Error;
@@ -105,31 +104,24 @@ pub fn key_values(key: &RequestKey) -> Vec<Value> {
     vec![key.care_unit.as_str().into(), key.id.into()]
 }
 
-/// What a request is made of. The other columns are for queries to look at.
-#[derive(FromQueryResult)]
-pub struct Stored {
-    care_unit: String,
-    id: Uuid,
-    revision: i64,
-    state: i16,
-    start_day: Option<i32>,
-    end_day: Option<i32>,
-    priority: i16,
-    care_guarantee_day: Option<i32>,
-    referral_id: Option<String>,
-    document: String,
-    personal_id: String,
-    personal_id_type: i16,
-    visit_kind: i16,
-    visit_type_code: String,
-    allow_duplicate: bool,
-    created_at: i64,
-}
-
-/// The columns of [`Stored`].
-const STORED: &str = "r.care_unit, r.id, r.revision, r.state, r.start_day, r.end_day, r.priority, \
-     r.care_guarantee_day, r.referral_id, r.document, r.personal_id, r.personal_id_type, \
-     r.visit_kind, r.visit_type_code, r.allow_duplicate, r.created_at";
+/// What a request is made of beside its key, in the order in which [`read`] takes it. The other
+/// columns are for queries to look at.
+pub const COLUMNS: &[&str] = &[
+    "r.revision",
+    "r.state",
+    "r.start_day",
+    "r.end_day",
+    "r.priority",
+    "r.care_guarantee_day",
+    "r.referral_id",
+    "r.document",
+    "r.personal_id",
+    "r.personal_id_type",
+    "r.visit_kind",
+    "r.visit_type_code",
+    "r.allow_duplicate",
+    "r.created_at",
+];
 
 /// Keys as a set.
 pub fn key_set(keys: &[RequestKey]) -> Set {
@@ -201,24 +193,27 @@ pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
     ]
 }
 
-/// The requests with these keys that exist, without their messages, and locked where the
-/// database locks rows.
-pub async fn load(
+/// Locks the requests with these keys that exist and that nobody else has locked, and gives their
+/// keys.
+pub async fn lock(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
-    lock: Lock,
-) -> Result<Vec<Stored>, Error> {
-    let lock = lock.clause(connection.get_database_backend(), "r");
+) -> Result<Vec<RequestKey>, Error> {
+    let lock = Lock::PassOver.clause(connection.get_database_backend(), "r");
     let sql = |keys: &str| {
         format!(
-            "SELECT {STORED} FROM {keys} AS k CROSS JOIN booking_request AS r \
+            "SELECT r.care_unit, r.id FROM {keys} AS k CROSS JOIN booking_request AS r \
              WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}"
         )
     };
     let rows = key_set(keys).query(connection, sql).await?;
-    rows.iter()
-        .map(|row| Stored::from_query_result(row, "").map_err(Error::from))
-        .collect()
+    let key = |row: &QueryResult| {
+        Ok(RequestKey {
+            care_unit: HsaId::trusted(row.try_get_by_index(0)?),
+            id: row.try_get_by_index(1)?,
+        })
+    };
+    rows.iter().map(key).collect()
 }
 
 /// The requests of a patient, closed ones included, in the order of their keys.
@@ -245,75 +240,69 @@ pub async fn requests_of(
     Ok(keys.into_iter().map(key).collect())
 }
 
-impl Stored {
-    /// Which request the row is.
-    pub fn key(&self) -> RequestKey {
-        RequestKey {
-            care_unit: HsaId::trusted(self.care_unit.clone()),
-            id: self.id,
-        }
-    }
-
-    /// The record, with `messages` in the order in which they were planned.
-    pub fn into_domain(self, messages: Vec<notification::Model>) -> Result<BookingRequest, Error> {
-        let key = self.key();
-        let document: Document = serde_json::from_str(&self.document)
-            .map_err(|error| Error::broken(error.to_string()))?;
-        let notifications = messages
-            .into_iter()
-            .map(notification::Model::into_domain)
-            .collect::<Result<Vec<Notification>, Error>>()?;
-        let constraints = document.constraints(self.start_day, self.end_day)?;
-        let care_guarantee_date = self.care_guarantee_day.map(date).transpose()?;
-        Ok(BookingRequest {
-            key,
-            state: code(State::from_code, self.state)?,
-            care_invitation: document.care_invitation(notifications)?,
-            cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
-            care_guarantee_date,
-            allow_duplicate: self.allow_duplicate,
-            revision: self.revision,
-            history_count: document.history_count,
-            created_at: from_micros(self.created_at),
-            updated_at: from_micros(document.updated_at),
-            form: Form {
-                patient: Patient {
-                    personal_id: PersonalId::trusted(
-                        code(PersonalIdType::from_code, self.personal_id_type)?,
-                        self.personal_id,
-                    ),
-                    protection: optional(Protection::from_code, document.protection)?,
-                    digital_reach: optional(DigitalReach::from_code, document.digital_reach)?,
-                    language: document.language,
-                },
-                origin: match (document.visit_id, self.referral_id) {
-                    (Some(visit_id), referral_id) => Origin::PreviousVisit {
-                        visit_id,
-                        referral_id,
-                    },
-                    (None, Some(referral_id)) => Origin::Referral {
-                        referral_id,
-                        decision_date: document.decision_day.map(date).transpose()?,
-                    },
-                    (None, None) => return Err(Error::broken("a request without an origin")),
-                },
-                visit_kind: code(VisitKind::from_code, self.visit_kind)?,
-                visit_type: VisitType {
-                    code: self.visit_type_code,
-                    display_name: document.visit_type_name,
-                },
-                purpose: document.purpose,
-                patient_instructions: document.patient_instructions.into(),
-                internal_comment: document.internal_comment,
-                summons: document.summons,
-                invitation: document.invitation,
-                constraints,
-                booking: document
-                    .booking
-                    .map(super::document::BookingDocument::into_domain)
-                    .transpose()?,
-                priority: code(Priority::from_code, self.priority)?,
+/// The request that a row holds from its [`COLUMNS`] on, without its messages.
+pub fn read(key: RequestKey, cells: &mut Cells) -> Result<BookingRequest, Error> {
+    let revision = cells.take()?;
+    let state = code(State::from_code, cells.take()?)?;
+    let (start_day, end_day) = (cells.take()?, cells.take()?);
+    let priority = code(Priority::from_code, cells.take()?)?;
+    let care_guarantee_day: Option<i32> = cells.take()?;
+    let referral_id: Option<String> = cells.take()?;
+    let document: String = cells.take()?;
+    let document: Document =
+        serde_json::from_str(&document).map_err(|error| Error::broken(error.to_string()))?;
+    let number = cells.take()?;
+    let personal_id = PersonalId::trusted(code(PersonalIdType::from_code, cells.take()?)?, number);
+    let visit_kind = code(VisitKind::from_code, cells.take()?)?;
+    let visit_type_code = cells.take()?;
+    let allow_duplicate = cells.take()?;
+    let created_at = from_micros(cells.take()?);
+    let constraints = document.constraints(start_day, end_day)?;
+    Ok(BookingRequest {
+        key,
+        state,
+        care_invitation: document.care_invitation()?,
+        cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
+        care_guarantee_date: care_guarantee_day.map(date).transpose()?,
+        allow_duplicate,
+        revision,
+        history_count: document.history_count,
+        created_at,
+        updated_at: from_micros(document.updated_at),
+        form: Form {
+            patient: Patient {
+                personal_id,
+                protection: optional(Protection::from_code, document.protection)?,
+                digital_reach: optional(DigitalReach::from_code, document.digital_reach)?,
+                language: document.language,
             },
-        })
-    }
+            constraints,
+            origin: match (document.visit_id, referral_id) {
+                (Some(visit_id), referral_id) => Origin::PreviousVisit {
+                    visit_id,
+                    referral_id,
+                },
+                (None, Some(referral_id)) => Origin::Referral {
+                    referral_id,
+                    decision_date: document.decision_day.map(date).transpose()?,
+                },
+                (None, None) => return Err(Error::broken("a request without an origin")),
+            },
+            visit_kind,
+            visit_type: VisitType {
+                code: visit_type_code,
+                display_name: document.visit_type_name,
+            },
+            purpose: document.purpose,
+            patient_instructions: document.patient_instructions.into(),
+            internal_comment: document.internal_comment,
+            summons: document.summons,
+            invitation: document.invitation,
+            booking: document
+                .booking
+                .map(BookingDocument::into_domain)
+                .transpose()?,
+            priority,
+        },
+    })
 }

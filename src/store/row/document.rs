@@ -8,7 +8,7 @@ use crate::domain::booking_request::{
 };
 use crate::domain::calendar::{Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
-use crate::domain::notification::{Channel, Notification};
+use crate::domain::notification::Channel;
 use crate::store::error::Error;
 
 /// A date as it is stored: days of the common era.
@@ -119,11 +119,8 @@ impl Document {
         Ok(Some(document.to_domain(period)))
     }
 
-    /// The invitation, with its messages.
-    pub fn care_invitation(
-        &self,
-        notifications: Vec<Notification>,
-    ) -> Result<Option<CareInvitation>, Error> {
+    /// The invitation, without its messages.
+    pub fn care_invitation(&self) -> Result<Option<CareInvitation>, Error> {
         let Some(document) = &self.care_invitation else {
             return Ok(None);
         };
@@ -135,7 +132,7 @@ impl Document {
             inbox_failed: document.inbox_failed,
             withdraw_when_sent: document.withdraw_when_sent,
             no_response_at: document.no_response_at.map(from_micros),
-            notifications,
+            notifications: Vec::new(),
         }))
     }
 }

@@ -7,6 +7,7 @@ mod document;
 pub mod history;
 pub mod lookup;
 pub mod notification;
+pub mod record;
 pub mod set;
 pub mod worklist;
 pub mod write;

@@ -2,10 +2,11 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Condition, ExprTrait, Order};
-use sea_orm::{ConnectionTrait, FromQueryResult, Value};
+use sea_orm::{ConnectionTrait, DbErr, Value};
 
 use super::booking_request as request;
 use super::document::{code, optional};
+use super::record::Cells;
 use super::set::{Kind as Type, Table};
 use crate::domain::booking_request::RequestKey;
 use crate::domain::booking_request::State::Invited;
@@ -149,69 +150,105 @@ pub fn fixed_values(message: &Notification) -> Vec<Value> {
     ]
 }
 
-impl Model {
-    /// The request that the message belongs to.
-    pub fn request(&self) -> RequestKey {
-        RequestKey {
-            care_unit: HsaId::trusted(self.care_unit.clone()),
-            id: self.booking_request,
-        }
-    }
+/// What a message is made of beside its key's request, in the order in which [`read`] takes it.
+pub const COLUMNS: &[&str] = &[
+    "n.ordinal",
+    "n.version",
+    "n.state",
+    "n.channel",
+    "n.channel_reason",
+    "n.due_at",
+    "n.retry_at",
+    "n.claimable_at",
+    "n.lease_token",
+    "n.lease_expires_at",
+    "n.lease_first_at",
+    "n.lease_answer",
+    "n.attempt_count",
+    "n.lapse_count",
+    "n.retry_count",
+    "n.possible_repeat",
+    "n.stale",
+    "n.sent_at",
+    "n.cause",
+    "n.superseded",
+    "n.read_at",
+    "n.unread_at",
+    "n.returned_at",
+    "n.id",
+    "n.round",
+    "n.kind",
+    "n.channel_fixed",
+];
 
+/// A message as it is stored.
+pub struct Stored {
+    /// Its place among those of its request.
+    pub ordinal: i16,
+    /// Its version.
+    pub version: i32,
     /// The message.
-    pub fn into_domain(self) -> Result<Notification, Error> {
-        let lease = match (self.lease_token, self.lease_expires_at, self.lease_first_at) {
-            (Some(token), Some(expires_at), Some(first_at)) => Some(Lease {
-                token,
-                expires_at: from_micros(expires_at),
-                first_at: from_micros(first_at),
-                answer: optional(Outcome::from_code, self.lease_answer)?,
-            }),
-            _ => None,
-        };
-        Ok(Notification {
-            id: self.id,
-            round: self.round,
-            kind: code(Kind::from_code, self.kind)?,
-            state: code(State::from_code, self.state)?,
-            channel: code(Channel::from_code, self.channel)?,
-            channel_reason: code(ChannelReason::from_code, self.channel_reason)?,
-            channel_fixed: self.channel_fixed,
-            due_at: from_micros(self.due_at),
-            retry_at: self.retry_at.map(from_micros),
-            claimable_at: self.claimable_at.map(from_micros),
-            lease,
-            attempt_count: self.attempt_count,
-            lapse_count: self.lapse_count,
-            retry_count: self.retry_count,
-            possible_repeat: self.possible_repeat,
-            stale: self.stale,
-            sent_at: self.sent_at.map(from_micros),
-            cause: self.cause,
-            superseded: self.superseded,
-            read_at: self.read_at.map(from_micros),
-            unread_at: self.unread_at.map(from_micros),
-            returned_at: self.returned_at.map(from_micros),
-        })
-    }
+    pub message: Notification,
 }
 
-/// The messages of these requests, by request and in the order in which they were planned.
-pub async fn load(
-    connection: &impl ConnectionTrait,
-    keys: &[RequestKey],
-) -> Result<Vec<Model>, Error> {
-    let sql = |keys: &str| {
-        format!(
-            "SELECT n.* FROM {keys} AS k CROSS JOIN notification AS n \
-             WHERE n.care_unit = k.care_unit AND n.booking_request = k.id \
-             ORDER BY n.care_unit, n.booking_request, n.ordinal"
-        )
+/// The message that a row holds from its [`COLUMNS`] on; `None` where the request has none.
+pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
+    let Some(ordinal) = cells.take()? else {
+        cells.skip(COLUMNS.len() - 1);
+        return Ok(None);
     };
-    let rows = request::key_set(keys).query(connection, sql).await?;
-    rows.iter()
-        .map(|row| Model::from_query_result(row, "").map_err(Error::from))
-        .collect()
+    let version = cells.take()?;
+    let state = code(State::from_code, cells.take()?)?;
+    let channel = code(Channel::from_code, cells.take()?)?;
+    let channel_reason = code(ChannelReason::from_code, cells.take()?)?;
+    let due_at = from_micros(cells.take()?);
+    let retry_at = instant(cells)?;
+    let claimable_at = instant(cells)?;
+    let lease: (Option<Uuid>, _, _) = (cells.take()?, instant(cells)?, instant(cells)?);
+    let lease_answer = optional(Outcome::from_code, cells.take()?)?;
+    let lease = match lease {
+        (Some(token), Some(expires_at), Some(first_at)) => Some(Lease {
+            token,
+            expires_at,
+            first_at,
+            answer: lease_answer,
+        }),
+        _ => None,
+    };
+    // The fields as they follow each other in the row.
+    let message = Notification {
+        state,
+        channel,
+        channel_reason,
+        due_at,
+        retry_at,
+        claimable_at,
+        lease,
+        attempt_count: cells.take()?,
+        lapse_count: cells.take()?,
+        retry_count: cells.take()?,
+        possible_repeat: cells.take()?,
+        stale: cells.take()?,
+        sent_at: instant(cells)?,
+        cause: cells.take()?,
+        superseded: cells.take()?,
+        read_at: instant(cells)?,
+        unread_at: instant(cells)?,
+        returned_at: instant(cells)?,
+        id: cells.take()?,
+        round: cells.take()?,
+        kind: code(Kind::from_code, cells.take()?)?,
+        channel_fixed: cells.take()?,
+    };
+    Ok(Some(Stored {
+        ordinal,
+        version,
+        message,
+    }))
+}
+
+fn instant(cells: &mut Cells) -> Result<Option<Instant>, DbErr> {
+    Ok(cells.take::<Option<i64>>()?.map(from_micros))
 }
 
 /// Which messages a consumer may be given.

@@ -1,66 +1,110 @@
 //! Worklists: comparisons of columns with now, page by page.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{Condition, Expr, ExprTrait, Func, Order, SimpleExpr};
+use sea_orm::sea_query::{
+    self, Condition, Expr, ExprTrait, Func, Order, SelectStatement, SimpleExpr, UnionType,
+};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, Select,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
+    Select,
 };
 use uuid::Uuid;
 
 use super::booking_request::{Column, Entity};
 use super::document::day;
-use crate::domain::booking_request::{RequestKey, State};
+use super::record::{self, Record};
+use crate::domain::booking_request::{BookingRequest, RequestKey, State};
 use crate::domain::calendar::{Instant, civil_date, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::{OrderBy, Position, Query, Worklist, guarantee_at_risk_until};
 use crate::store::error::Error;
 
-/// The keys of one page, each with its place in the order.
+/// One page of requests with their messages, each with its place in the order.
 pub async fn page(
     connection: &impl ConnectionTrait,
     query: &Query,
     now: Instant,
     after: Option<&Position>,
     limit: u32,
-) -> Result<Vec<Position>, Error> {
-    if query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
-        return page_along_index(connection, query, now, after, limit).await;
+) -> Result<Vec<(Position, BookingRequest)>, Error> {
+    let backend = connection.get_database_backend();
+    let keys = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
+        true => keys_along_index(backend, query, now, after, limit),
+        false => sorted_keys(backend, query, now, after, limit),
+    };
+    let Some(keys) = keys else {
+        return Ok(Vec::new());
+    };
+    let mut statement = backend.build(&keys);
+    let keys = format!("({})", statement.sql);
+    statement.sql = record::sql(&keys, &["k.first_rank", "k.second_rank"]);
+    let rows = connection.query_all_raw(statement).await?;
+    let records = record::collect(&rows, |cells| Ok([cells.take()?, cells.take()?]))?;
+    let placed = records.into_iter().map(
+        |Record {
+             request, beside, ..
+         }| {
+            let position = Position {
+                rank: beside,
+                key: request.key.clone(),
+            };
+            (position, request)
+        },
+    );
+    let mut page: Vec<(Position, BookingRequest)> = placed.collect();
+    page.sort_by(|(one, _), (other, _)| (one.rank, &one.key).cmp(&(other.rank, &other.key)));
+    Ok(page)
+}
+
+/// The keys of a page, and their ranks.
+fn sorted_keys(
+    backend: DbBackend,
+    query: &Query,
+    now: Instant,
+    after: Option<&Position>,
+    limit: u32,
+) -> Option<SelectStatement> {
+    let ranks = rank(query.order_by, now);
+    let units = query.care_units.iter().map(HsaId::as_str);
+    let mut keys = keys(&ranks);
+    keys.and_where(Column::CareUnit.is_in(units))
+        .cond_where(on_list(query.worklist, now))
+        .cond_where(matching(query));
+    if let Some(after) = after {
+        let [first, second] = ranks;
+        keys.and_where(beyond(backend, first, second, after));
     }
-    let [first, second] = rank(query.order_by, now);
-    let mut select = Entity::find()
-        .select_only()
-        .column(Column::CareUnit)
-        .column(Column::Id)
+    Some(first_of(backend, keys, limit))
+}
+
+/// Keys and ranks of requests.
+fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
+    sea_query::Query::select()
+        .columns([Column::CareUnit, Column::Id])
         .expr_as(first.clone(), "first_rank")
         .expr_as(second.clone(), "second_rank")
-        .filter(Column::CareUnit.is_in(query.care_units.iter().map(HsaId::as_str)))
-        .filter(on_list(query.worklist, now))
-        .filter(matching(query));
-    if let Some(after) = after {
-        select = select.filter(beyond(&first, &second, after));
-    }
-    let statement = select
-        .order_by(first, Order::Asc)
-        .order_by(second, Order::Asc)
-        .order_by_asc(Column::CareUnit)
-        .order_by_asc(Column::Id)
+        .from(Entity)
+        .take()
+}
+
+/// The first of these keys.
+fn first_of(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
+    keys.order_by("first_rank", Order::Asc)
+        .order_by("second_rank", Order::Asc)
+        .order_by_expr(by_bytes(backend, Column::CareUnit), Order::Asc)
+        .order_by(Column::Id, Order::Asc)
         .limit(u64::from(limit))
-        .build(connection.get_database_backend());
-    let rows = connection.query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| {
-            let row = Row::from_query_result(row, "")?;
-            Ok(Position {
-                rank: [row.first_rank, row.second_rank],
-                key: RequestKey {
-                    care_unit: HsaId::trusted(row.care_unit),
-                    id: row.id,
-                },
-            })
-        })
-        .collect()
+        .take()
+}
+
+/// A column of text in the order that Rust has too, whatever that of the database is.
+fn by_bytes(backend: DbBackend, column: Column) -> SimpleExpr {
+    match backend {
+        DbBackend::Postgres => Expr::cust_with_expr("$1 COLLATE \"C\"", Expr::col(column)),
+        _ => Expr::col(column),
+    }
 }
 
 /// Whether the index on lists has the requests of this one, and no others, in the order of their
@@ -77,49 +121,43 @@ fn has_index_order(worklist: Worklist) -> bool {
     }
 }
 
-/// As [`page`], along the index: read are as many requests of each unit as the page has room for,
-/// however long the list is.
-async fn page_along_index(
-    connection: &impl ConnectionTrait,
+/// As [`sorted_keys`], along the index: read are as many of each unit as the page has room for,
+/// however long the list is. `None` when none can come any more.
+fn keys_along_index(
+    backend: DbBackend,
     query: &Query,
     now: Instant,
     after: Option<&Position>,
     limit: u32,
-) -> Result<Vec<Position>, Error> {
-    let mut page = Vec::new();
-    for unit in &query.care_units {
-        let room = page.len() + limit as usize;
-        // Those without a period come last.
-        for is_dated in [true, false] {
-            let left = (room - page.len()) as u64;
-            let Some(beyond) = beyond_in_unit(unit, is_dated, after).filter(|_| left > 0) else {
-                continue;
-            };
-            let rows: Vec<(Uuid, Option<i32>)> = Entity::find()
-                .select_only()
-                .columns([Column::Id, Column::StartDay])
-                .filter(Column::CareUnit.eq(unit.as_str()))
-                .filter(on_list(query.worklist, now))
-                .filter(matching(query))
-                .filter(beyond)
-                .order_by_asc(Column::StartDay)
-                .order_by_asc(Column::Id)
-                .limit(left)
-                .into_tuple()
-                .all(connection)
-                .await?;
-            page.extend(rows.into_iter().map(|(id, start_day)| Position {
-                rank: [start_day.map_or(i64::MAX, i64::from), 0],
-                key: RequestKey {
-                    care_unit: unit.clone(),
-                    id,
-                },
-            }));
-        }
-    }
-    page.sort_by(|one, other| (one.rank, &one.key).cmp(&(other.rank, &other.key)));
-    page.truncate(limit as usize);
-    Ok(page)
+) -> Option<SelectStatement> {
+    let ranks = rank(query.order_by, now);
+    let walk = |unit: &HsaId, is_dated| {
+        let beyond = beyond_in_unit(unit, is_dated, after)?;
+        let mut walk = keys(&ranks);
+        walk.and_where(Column::CareUnit.eq(unit.as_str()))
+            .cond_where(on_list(query.worklist, now))
+            .cond_where(matching(query))
+            .cond_where(beyond)
+            .order_by(Column::StartDay, Order::Asc)
+            .order_by(Column::Id, Order::Asc)
+            .limit(u64::from(limit));
+        // In brackets of its own, as SQLite wants what is put together to be.
+        let all = sea_query::Query::select()
+            .expr(Expr::cust("*"))
+            .from_subquery(walk, "walk")
+            .take();
+        Some(all)
+    };
+    // Those without a period come last.
+    let dated = query.care_units.iter().filter_map(|unit| walk(unit, true));
+    let undated = query.care_units.iter().filter_map(|unit| walk(unit, false));
+    let walks = dated.chain(undated);
+    let all = walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())?;
+    let all = sea_query::Query::select()
+        .expr(Expr::cust("*"))
+        .from_subquery(all, "walks")
+        .take();
+    Some(first_of(backend, all, limit))
 }
 
 /// Which requests of a unit, with or without a first day, come after a place in the order; `None`
@@ -153,14 +191,6 @@ fn beyond_in_unit(unit: &HsaId, is_dated: bool, after: Option<&Position>) -> Opt
     }
 }
 
-#[derive(FromQueryResult)]
-struct Row {
-    care_unit: String,
-    id: Uuid,
-    first_rank: i64,
-    second_rank: i64,
-}
-
 /// What the order compares, first and second; what is missing comes last.
 fn rank(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
     let big = |expr: SimpleExpr| expr.cast_as("bigint");
@@ -186,11 +216,16 @@ fn rank(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
     }
 }
 
-fn beyond(first: &SimpleExpr, second: &SimpleExpr, after: &Position) -> SimpleExpr {
+fn beyond(
+    backend: DbBackend,
+    first: SimpleExpr,
+    second: SimpleExpr,
+    after: &Position,
+) -> SimpleExpr {
     Expr::tuple([
-        first.clone(),
-        second.clone(),
-        Expr::col(Column::CareUnit),
+        first,
+        second,
+        by_bytes(backend, Column::CareUnit),
         Expr::col(Column::Id),
     ])
     .gt(Expr::tuple([
@@ -263,38 +298,36 @@ pub async fn counts(
     care_units: &[HsaId],
     now: Instant,
 ) -> Result<Vec<(Worklist, i64)>, Error> {
-    let units = || Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str));
-    let moved = Expr::case(
-        Column::FollowUpAt.lte(micros(now)),
-        Expr::val(Worklist::FollowUp.code()),
-    );
-    let list: SimpleExpr = moved.finally(Expr::col(Column::Worklist)).into();
-    let list = list.cast_as("bigint");
-    let by_list = Entity::find()
-        .select_only()
-        .expr_as(list, "list")
-        .expr_as(Column::Id.count(), "requests")
-        .filter(units())
-        .filter(Column::Worklist.is_not_null())
-        .group_by(Expr::col("list"))
+    // Everything that is counted stands in an index, in the order in which it is counted.
+    let moved = Expr::case(Column::FollowUpAt.lte(micros(now)), Expr::val(1_i64));
+    let moved: SimpleExpr = moved.finally(Option::<i64>::None).into();
+    let by_list = listed(care_units)
+        .column(Column::Worklist)
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .expr_as(Func::count(moved), "moved")
+        .group_by(Column::CareUnit)
+        .group_by(Column::Worklist)
         .build(connection.get_database_backend());
-    let mut counts = Vec::new();
+    let mut counts = BTreeMap::new();
     for row in connection.query_all_raw(by_list).await? {
-        let code: i64 = row.try_get("", "list")?;
-        let worklist = i16::try_from(code).ok().and_then(Worklist::from_code);
+        let worklist = Worklist::from_code(row.try_get("", "worklist")?);
         let worklist = worklist.ok_or_else(|| Error::broken("a stored list that means nothing"))?;
-        counts.push((worklist, row.try_get("", "requests")?));
+        let requests: i64 = row.try_get("", "requests")?;
+        let moved: i64 = row.try_get("", "moved")?;
+        *counts.entry(worklist).or_default() += requests - moved;
+        *counts.entry(Worklist::FollowUp).or_default() += moved;
     }
     let at_risk = Entity::find()
         .select_only()
-        .expr_as(Column::Id.count(), "requests")
-        .filter(units())
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .filter(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str)))
         .filter(at_risk(now))
         .build(connection.get_database_backend());
     if let Some(row) = connection.query_one_raw(at_risk).await? {
-        counts.push((Worklist::GuaranteeAtRisk, row.try_get("", "requests")?));
+        counts.insert(Worklist::GuaranteeAtRisk, row.try_get("", "requests")?);
     }
-    Ok(counts)
+    counts.retain(|_, requests| *requests != 0);
+    Ok(counts.into_iter().collect())
 }
 
 /// The requests that time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or

@@ -156,7 +156,7 @@ fn digits(text: &str, count: usize) -> Option<u32> {
 
 /// A civil date on the wire.
 pub(super) fn render_date(date: NaiveDate) -> String {
-    date.format("%Y-%m-%d").to_string()
+    date.to_string()
 }
 
 /// The period in `field`, which must be given.

@@ -71,9 +71,11 @@ const BY_KEY: [(&str, &str); 4] = [
 const SQLITE_WRITER_CACHE_KIB: u32 = 32 * 1_024;
 /// That of each that reads. What it lacks is in the system's cache.
 const SQLITE_READER_CACHE_KIB: u32 = 2 * 1_024;
-/// How many pages of 4 KiB the write-ahead log holds before they are taken into the database: pages
-/// that change often are then written there once for many commits.
-const SQLITE_CHECKPOINT_PAGES: u32 = 10_000;
+/// How many pages of 4 KiB the write-ahead log holds before the writer itself takes them into the
+/// database, as far as they are not there yet.
+const SQLITE_CHECKPOINT_PAGES: u32 = 20_000;
+/// From how many on it is long, so that the writer should find little left to do.
+const SQLITE_LONG_LOG_PAGES: i32 = 16_000;
 /// How many rows SQLite may read ahead of whoever takes them: a page and its messages.
 const SQLITE_ROWS_AHEAD: usize = 1_024;
 /// Statements that stay prepared on a SQLite connection: a set has one for each size of its pieces.
@@ -144,14 +146,14 @@ pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
 }
 
 /// Takes the write-ahead log of SQLite into the database, as far as readers and the writer allow;
-/// neither waits for it. Nothing is to be done for PostgreSQL.
-pub async fn checkpoint(connection: &DatabaseConnection) -> Result<(), DbErr> {
+/// neither waits for it. Says whether the log is long.
+pub async fn checkpoint(connection: &DatabaseConnection) -> Result<bool, DbErr> {
     let backend = connection.get_database_backend();
-    if backend == DbBackend::Sqlite {
-        let checkpoint = Statement::from_string(backend, "PRAGMA wal_checkpoint(PASSIVE)");
-        connection.query_one_raw(checkpoint).await?;
-    }
-    Ok(())
+    let checkpoint = Statement::from_string(backend, "PRAGMA wal_checkpoint(PASSIVE)");
+    let row = connection.query_one_raw(checkpoint).await?;
+    // Whether another was at it, the pages in the log, and how many of them have been taken in.
+    let pages: Option<i32> = row.map(|row| row.try_get_by_index(1)).transpose()?;
+    Ok(pages.is_some_and(|pages| pages >= SQLITE_LONG_LOG_PAGES))
 }
 
 /// Whether the address is one of PostgreSQL.

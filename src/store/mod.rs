@@ -51,8 +51,13 @@ use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
-/// The pause between two times that the log is taken into the database, while there are commits.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
+/// How many times as long as it takes to take the log into the database nothing is taken after that:
+/// meanwhile commits have the disk for themselves.
+const CHECKPOINT_PAUSE: u32 = 10;
+/// The least that the pause is. A little at a time keeps commits waiting least.
+const CHECKPOINT_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// The most: under load pages change many times and are then taken in once.
+const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// The identity of a write that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -196,16 +201,25 @@ impl Store {
 
     /// Takes the log of SQLite into the database while others write, for as long as the future is
     /// polled: left to the writer alone, every so many commits one would take very long.
+    ///
+    /// The log begins anew when all of it has been taken in. When it has grown long that is done
+    /// without pauses, so that nearly nothing is left for the writer to take in.
     pub async fn keep_log_short(&self) {
         if self.is_shared() {
             return;
         }
         let mut commits = self.commits();
         while !matches!(commits.recv().await, Err(RecvError::Closed)) {
-            if let Err(error) = connection::checkpoint(&self.inner.probe).await {
+            let begun = tokio::time::Instant::now();
+            let is_long = connection::checkpoint(&self.inner.probe).await;
+            if let Err(error) = &is_long {
                 tracing::warn!(%error, "the log could not be taken into the database");
             }
-            tokio::time::sleep(CHECKPOINT_PAUSE).await;
+            if !is_long.unwrap_or(false) {
+                let pause = begun.elapsed() * CHECKPOINT_PAUSE;
+                let pause = pause.clamp(CHECKPOINT_PAUSE_MIN, CHECKPOINT_PAUSE_MAX);
+                tokio::time::sleep(pause).await;
+            }
             commits = commits.resubscribe();
         }
     }

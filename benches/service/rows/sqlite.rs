@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> Outcome<Connection> {
     let connection = Connection::open(path)?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -32768; \
-         PRAGMA wal_autocheckpoint = 10000; \
+         PRAGMA wal_autocheckpoint = 20000; \
          PRAGMA busy_timeout = 5000;",
     )?;
     Ok(connection)

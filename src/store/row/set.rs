@@ -11,7 +11,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 /// The most rows of a piece on SQLite; those of smaller ones are powers of two. Each piece is a
 /// change of threads and back, which costs more than empty rows do. Larger pieces take too much room
 /// as long as they stay prepared.
-const PIECE_MAX: usize = 128;
+const PIECE_MAX: usize = 256;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,7 +363,7 @@ mod tests {
             (0, vec![]),
             (1, vec![1]),
             (7, vec![8]),
-            (300, vec![128, 128, 64]),
+            (600, vec![256, 256, 128]),
         ] {
             let pieces = set(rows).statements(DbBackend::Sqlite, str::to_owned);
             let parameters = |it: &Statement| it.values.as_ref().map_or(0, |it| it.0.len());

@@ -6,7 +6,7 @@ use super::set::{Column, Set, Table, execute_all};
 
 /// How many rows may be written by statements that are sent to SQLite as one: those of one call.
 /// They stay prepared as one too, for each combination of sizes that comes.
-const JOINED_MAX: usize = 4;
+const JOINED_MAX: usize = 8;
 
 /// Rows, and the table that they go to.
 pub struct Write {

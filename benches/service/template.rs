@@ -5,10 +5,10 @@ use care_invitation::contract::v1;
 
 use crate::callers::{Callers, FILLERS};
 use crate::consumer::Consumers;
-use crate::database::Database;
+use crate::database::{Database, Kind};
 use crate::make::{self, Period};
 use crate::server::{Clock, Server};
-use crate::{Bench, Outcome, load};
+use crate::{Bench, Outcome, load, sql};
 
 /// How many requests the unit has.
 pub const REQUESTS: usize = 10_000;
@@ -30,7 +30,14 @@ pub async fn fill(bench: &Bench, database: &Database) -> Outcome<()> {
     let sent = (REQUESTS / 10 * SENT) as u64;
     consumers.until(progress.acknowledged(sent)).await?;
     drop(consumers);
-    server.stop().await
+    server.stop().await?;
+    if database.kind() == Kind::Postgresql {
+        // As it does itself within a minute.
+        let connection = sql::connect(&database.url()).await?;
+        sql::run(&connection, "VACUUM ANALYZE").await?;
+        connection.close().await?;
+    }
+    Ok(())
 }
 
 async fn one(callers: Callers, number: u64) -> Outcome<()> {

@@ -37,11 +37,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// The allocator asks for huge pages, and spreads what it gives out over many: they took three times
+/// The allocator asks for huge pages, and spreads what it gives out over many: they took nearly twice
 /// the memory and made nothing faster.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
-    // A kernel that refuses has no huge pages.
+    // Where this is refused, only more memory is taken.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 

@@ -158,8 +158,8 @@ impl Records {
         }
     }
 
-    /// Loads requests with their messages, in the order of their keys. Gives those that another
-    /// writer has locked and that were therefore passed over.
+    /// Locks requests in the order of their keys, where the database locks rows, and loads them with
+    /// their messages. Gives those that another writer has locked and that were therefore passed over.
     pub async fn load(
         &mut self,
         connection: &impl ConnectionTrait,
@@ -180,24 +180,28 @@ impl Records {
         if keys.is_empty() {
             return Ok(HashSet::new());
         }
-        let is_locked = lock.is_needed(connection.get_database_backend());
-        let free = match is_locked {
-            true => request::lock(connection, &keys).await?,
-            false => keys.clone(),
+        let locks = lock.locks_rows(connection.get_database_backend());
+        let locked;
+        let free = match locks {
+            true => {
+                locked = request::existing(connection, &keys, lock).await?;
+                &locked
+            }
+            false => &keys,
         };
-        for read in record::load(connection, &free).await? {
+        for read in record::load(connection, free).await? {
             self.enter(Known {
                 record: Arc::new(read.request),
                 versions: read.versions,
             });
         }
         keys.retain(|key| !self.entries.contains_key(key));
-        if !is_locked || keys.is_empty() {
+        if !locks || keys.is_empty() {
             return Ok(HashSet::new());
         }
         // What is there all the same is locked.
-        let passed_over = record::load(connection, &keys).await?;
-        Ok(passed_over.into_iter().map(|it| it.request.key).collect())
+        let passed_over = request::existing(connection, &keys, Lock::None).await?;
+        Ok(passed_over.into_iter().collect())
     }
 
     fn enter(&mut self, Known { record, versions }: Known) {

@@ -6,7 +6,7 @@
 //! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
 //! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
 //! | log | taken into the file beside the writer | the server's own |
-//! | reads | some connections | some connections, each from one snapshot |
+//! | reads | some connections | some connections; transactions are REPEATABLE READ |
 //! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
 //! | other processes | refused, by a lock file | welcome |
 //! | schema | brought up to date at start | as the operator says |
@@ -74,11 +74,13 @@ const SQLITE_READER_CACHE_KIB: u32 = 2 * 1_024;
 /// How many pages of 4 KiB the write-ahead log holds before the writer itself takes them into the
 /// database, as far as they are not there yet.
 const SQLITE_CHECKPOINT_PAGES: u32 = 20_000;
-/// From how many on it is long, so that the writer should find little left to do.
+/// From how many on the log is taken in without pauses, so that little is left when it is the writer's
+/// turn.
 const SQLITE_LONG_LOG_PAGES: i32 = 16_000;
 /// How many rows SQLite may read ahead of whoever takes them: a page and its messages.
 const SQLITE_ROWS_AHEAD: usize = 1_024;
-/// Statements that stay prepared on a SQLite connection: a set has one for each size of its pieces.
+/// Statements that stay prepared on a SQLite connection: a set has one for each size of its pieces, a
+/// list one for each number of units.
 const SQLITE_STATEMENTS_MAX: usize = 400;
 
 /// How long is waited for the database.
@@ -257,14 +259,14 @@ pub enum Lock {
 }
 
 impl Lock {
-    /// Whether it takes a statement of its own.
-    pub fn is_needed(self, backend: DbBackend) -> bool {
+    /// Whether rows are locked: the writer of SQLite is alone.
+    pub fn locks_rows(self, backend: DbBackend) -> bool {
         backend == DbBackend::Postgres && self == Self::PassOver
     }
 
     /// What is appended to a statement over `table`, where the database locks rows.
     pub fn clause(self, backend: DbBackend, table: &str) -> String {
-        match self.is_needed(backend) {
+        match self.locks_rows(backend) {
             true => format!(" FOR UPDATE OF {table} SKIP LOCKED"),
             false => String::new(),
         }

@@ -3,8 +3,9 @@
 use sea_orm::DatabaseTransaction;
 
 use super::Store;
+use super::connection::Lock;
 use super::error::Error;
-use super::row::{history as row, record};
+use super::row::{booking_request, history as row};
 use crate::domain::Refusal;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::history::HistoryEntry;
@@ -33,7 +34,7 @@ async fn page(
     after: i32,
     limit: u32,
 ) -> Result<Vec<(i32, HistoryEntry)>, Error> {
-    let known = record::load(snapshot, std::slice::from_ref(key)).await?;
+    let known = booking_request::existing(snapshot, std::slice::from_ref(key), Lock::None).await?;
     if known.is_empty() {
         return Err(Refusal::NotFound.into());
     }

@@ -51,13 +51,14 @@ use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
-/// How many times as long as it takes to take the log into the database nothing is taken after that:
-/// meanwhile commits have the disk for themselves.
-const CHECKPOINT_PAUSE: u32 = 10;
+/// The pause after the log was taken into the database, as a multiple of how long that took: meanwhile
+/// commits have the disk for themselves.
+const CHECKPOINT_PAUSE_FACTOR: u32 = 10;
 /// The least that the pause is. A little at a time keeps commits waiting least.
 const CHECKPOINT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The most: under load pages change many times and are then taken in once.
 const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
 /// The identity of a write that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -216,7 +217,7 @@ impl Store {
                 tracing::warn!(%error, "the log could not be taken into the database");
             }
             if !is_long.unwrap_or(false) {
-                let pause = begun.elapsed() * CHECKPOINT_PAUSE;
+                let pause = begun.elapsed() * CHECKPOINT_PAUSE_FACTOR;
                 let pause = pause.clamp(CHECKPOINT_PAUSE_MIN, CHECKPOINT_PAUSE_MAX);
                 tokio::time::sleep(pause).await;
             }
@@ -280,7 +281,8 @@ impl Store {
         .await
     }
 
-    /// Reads what one statement sees, without the round trips of a transaction.
+    /// Reads by one statement, or by several that need not agree, without the round trips of a
+    /// transaction.
     async fn read_at_once<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,
@@ -289,7 +291,8 @@ impl Store {
         self.carry_out(async move { read(&readers).await }).await
     }
 
-    /// In a task of its own: a caller that goes away must not leave a transaction open behind it.
+    /// Carries a read out in a task of its own: when the caller goes away it must not leave a transaction
+    /// open behind it.
     async fn carry_out<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,

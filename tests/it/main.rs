@@ -17,6 +17,7 @@ mod booking_request;
 mod boundary;
 mod care_invitation;
 mod failover;
+mod log;
 mod migration;
 mod model;
 mod notification;

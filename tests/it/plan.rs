@@ -86,7 +86,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
                 list(store, query(worklist, order_by, care_units), now).await;
                 check(
                     &format!("list {worklist:?} by {order_by:?}"),
-                    &["booking_request"],
+                    &["booking_request", "notification"],
                 );
             }
         }

@@ -34,7 +34,7 @@ cat >/dev/null
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 11] = [
+const ONCE: [(&str, &str); 12] = [
     ("tidy::", "reads the sources"),
     ("readme::", "the story begins with a SQLite file"),
     ("program::", "starts the program on a SQLite file"),
@@ -42,6 +42,7 @@ const ONCE: [(&str, &str); 11] = [
         "store::a_second_process_on_the_same_file_is_refused",
         "PostgreSQL welcomes it",
     ),
+    ("log::", "is about SQLite"),
     ("postgres::", "is this run"),
     ("replicas::", "goes to PostgreSQL by itself"),
     ("migration::", "goes to both by itself"),

@@ -17,7 +17,7 @@ use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, 
 use crate::store::connection::Lock;
 use crate::store::error::Error;
 
-/// A row of `booking_request`.
+/// A row of `booking_request`: the key, and what queries look at.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "booking_request")]
 pub struct Model {
@@ -25,7 +25,6 @@ pub struct Model {
     pub care_unit: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub id: Uuid,
-    pub revision: i64,
     pub state: i16,
     pub worklist: Option<i16>,
     pub follow_up_at: Option<i64>,
@@ -36,13 +35,10 @@ pub struct Model {
     pub care_guarantee_day: Option<i32>,
     pub next_notification_at: Option<i64>,
     pub referral_id: Option<String>,
-    pub duplicate_digest: Option<Vec<u8>>,
-    pub document: String,
     pub personal_id: String,
     pub personal_id_type: i16,
     pub visit_kind: i16,
     pub visit_type_code: String,
-    pub allow_duplicate: bool,
     pub created_at: i64,
 }
 
@@ -193,13 +189,13 @@ pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
     ]
 }
 
-/// Locks the requests with these keys that exist and that nobody else has locked, and gives their
-/// keys.
-pub async fn lock(
+/// Which of the requests with these keys exist; locked where the database locks rows.
+pub async fn existing(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
+    lock: Lock,
 ) -> Result<Vec<RequestKey>, Error> {
-    let lock = Lock::PassOver.clause(connection.get_database_backend(), "r");
+    let lock = lock.clause(connection.get_database_backend(), "r");
     let sql = |keys: &str| {
         format!(
             "SELECT r.care_unit, r.id FROM {keys} AS k CROSS JOIN booking_request AS r \

@@ -20,7 +20,7 @@ use crate::domain::notification::{
 use crate::store::connection::Lock;
 use crate::store::error::Error;
 
-/// A row of `notification`.
+/// A row of `notification`: the key, and what queries look at.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "notification")]
 pub struct Model {
@@ -30,32 +30,10 @@ pub struct Model {
     pub booking_request: Uuid,
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i16,
-    pub version: i32,
+    pub id: Uuid,
     pub state: i16,
     pub channel: i16,
-    pub channel_reason: i16,
     pub due_at: i64,
-    pub retry_at: Option<i64>,
-    pub claimable_at: Option<i64>,
-    pub lease_token: Option<Uuid>,
-    pub lease_expires_at: Option<i64>,
-    pub lease_first_at: Option<i64>,
-    pub lease_answer: Option<i16>,
-    pub attempt_count: i32,
-    pub lapse_count: i32,
-    pub retry_count: i32,
-    pub possible_repeat: bool,
-    pub stale: bool,
-    pub sent_at: Option<i64>,
-    pub cause: Option<String>,
-    pub superseded: bool,
-    pub read_at: Option<i64>,
-    pub unread_at: Option<i64>,
-    pub returned_at: Option<i64>,
-    pub id: Uuid,
-    pub round: i32,
-    pub kind: i16,
-    pub channel_fixed: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -150,36 +128,13 @@ pub fn fixed_values(message: &Notification) -> Vec<Value> {
     ]
 }
 
-/// What a message is made of beside its key's request, in the order in which [`read`] takes it.
-pub const COLUMNS: &[&str] = &[
-    "n.ordinal",
-    "n.version",
-    "n.state",
-    "n.channel",
-    "n.channel_reason",
-    "n.due_at",
-    "n.retry_at",
-    "n.claimable_at",
-    "n.lease_token",
-    "n.lease_expires_at",
-    "n.lease_first_at",
-    "n.lease_answer",
-    "n.attempt_count",
-    "n.lapse_count",
-    "n.retry_count",
-    "n.possible_repeat",
-    "n.stale",
-    "n.sent_at",
-    "n.cause",
-    "n.superseded",
-    "n.read_at",
-    "n.unread_at",
-    "n.returned_at",
-    "n.id",
-    "n.round",
-    "n.kind",
-    "n.channel_fixed",
-];
+/// What a message is made of beside its key's request, in the order in which [`read`] takes it: its
+/// place, then the columns of [`TABLE`].
+pub fn columns() -> impl Iterator<Item = String> {
+    let columns = TABLE.mutable.iter().chain(TABLE.fixed);
+    let names = std::iter::once("ordinal").chain(columns.map(|(name, _)| *name));
+    names.map(|name| format!("n.{name}"))
+}
 
 /// A message as it is stored.
 pub struct Stored {
@@ -191,10 +146,9 @@ pub struct Stored {
     pub message: Notification,
 }
 
-/// The message that a row holds from its [`COLUMNS`] on; `None` where the request has none.
+/// The message that a row holds from its [`columns`] on; `None` where the request has none.
 pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
     let Some(ordinal) = cells.take()? else {
-        cells.skip(COLUMNS.len() - 1);
         return Ok(None);
     };
     let version = cells.take()?;

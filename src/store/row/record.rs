@@ -1,9 +1,9 @@
-//! Requests with their messages, read in one statement and so from one state of the database.
+//! Requests with their messages, each read by one statement and so from one state of the database.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use sea_orm::{ConnectionTrait, DbErr, QueryResult, TryGetable};
-use uuid::Uuid;
 
 use super::booking_request;
 use super::notification::{self, Stored};
@@ -44,17 +44,14 @@ impl Cells<'_> {
 /// What reads the requests whose keys stand in `keys`, a sub-select that the statement knows as `k`,
 /// and `beside` of each.
 pub fn sql(keys: &str, beside: &[&str]) -> String {
-    let columns = [
-        &["r.care_unit", "r.id"],
-        booking_request::COLUMNS,
-        notification::COLUMNS,
-        beside,
-    ];
+    let of_request = [&["r.care_unit", "r.id"], beside, booking_request::COLUMNS].concat();
+    let of_message: Vec<String> = notification::columns().collect();
     format!(
-        "SELECT {} FROM {keys} AS k CROSS JOIN booking_request AS r LEFT JOIN notification AS n \
+        "SELECT {}, {} FROM {keys} AS k CROSS JOIN booking_request AS r LEFT JOIN notification AS n \
          ON n.care_unit = r.care_unit AND n.booking_request = r.id \
          WHERE r.care_unit = k.care_unit AND r.id = k.id",
-        columns.concat().join(", ")
+        of_request.join(", "),
+        of_message.join(", ")
     )
 }
 
@@ -74,36 +71,30 @@ pub fn collect<T>(
     beside: impl Fn(&mut Cells) -> Result<T, DbErr>,
 ) -> Result<Vec<Record<T>>, Error> {
     let mut read: Vec<(Record<T>, Vec<Stored>)> = Vec::new();
-    let mut places: HashMap<(String, Uuid), usize> = HashMap::new();
+    let mut places: HashMap<RequestKey, usize> = HashMap::new();
     for row in rows {
         let mut cells = Cells { row, next: 0 };
-        let key: (String, Uuid) = (cells.take()?, cells.take()?);
-        let known = places.get(&key).copied();
-        let request = match known {
-            Some(_) => {
+        let key = RequestKey {
+            care_unit: HsaId::trusted(cells.take()?),
+            id: cells.take()?,
+        };
+        let beside = beside(&mut cells)?;
+        let place = match places.entry(key) {
+            Entry::Occupied(known) => {
                 cells.skip(booking_request::COLUMNS.len());
-                None
+                *known.get()
             }
-            None => {
-                let key = RequestKey {
-                    care_unit: HsaId::trusted(key.0.clone()),
-                    id: key.1,
+            Entry::Vacant(new) => {
+                let record = Record {
+                    request: booking_request::read(new.key().clone(), &mut cells)?,
+                    versions: Vec::new(),
+                    beside,
                 };
-                Some(booking_request::read(key, &mut cells)?)
+                read.push((record, Vec::new()));
+                *new.insert(read.len() - 1)
             }
         };
-        let message = notification::read(&mut cells)?;
-        let place = known.unwrap_or(read.len());
-        if let Some(request) = request {
-            let record = Record {
-                request,
-                versions: Vec::new(),
-                beside: beside(&mut cells)?,
-            };
-            read.push((record, Vec::new()));
-            places.insert(key, place);
-        }
-        read[place].1.extend(message);
+        read[place].1.extend(notification::read(&mut cells)?);
     }
     Ok(read
         .into_iter()

@@ -32,7 +32,7 @@ pub async fn page(
     let backend = connection.get_database_backend();
     let keys = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
         true => keys_along_index(backend, query, now, after, limit),
-        false => sorted_keys(backend, query, now, after, limit),
+        false => Some(sorted_keys(backend, query, now, after, limit)),
     };
     let Some(keys) = keys else {
         return Ok(Vec::new());
@@ -65,7 +65,7 @@ fn sorted_keys(
     now: Instant,
     after: Option<&Position>,
     limit: u32,
-) -> Option<SelectStatement> {
+) -> SelectStatement {
     let ranks = rank(query.order_by, now);
     let units = query.care_units.iter().map(HsaId::as_str);
     let mut keys = keys(&ranks);
@@ -76,7 +76,7 @@ fn sorted_keys(
         let [first, second] = ranks;
         keys.and_where(beyond(backend, first, second, after));
     }
-    Some(first_of(backend, keys, limit))
+    first_of(backend, keys, limit)
 }
 
 /// Keys and ranks of requests.
@@ -121,8 +121,8 @@ fn has_index_order(worklist: Worklist) -> bool {
     }
 }
 
-/// As [`sorted_keys`], along the index: read are as many of each unit as the page has room for,
-/// however long the list is. `None` when none can come any more.
+/// As [`sorted_keys`], along the index: read are as many of each unit as the page has room for, with
+/// and without a first day, however long the list is. `None` when none can come any more.
 fn keys_along_index(
     backend: DbBackend,
     query: &Query,
@@ -141,7 +141,7 @@ fn keys_along_index(
             .order_by(Column::StartDay, Order::Asc)
             .order_by(Column::Id, Order::Asc)
             .limit(u64::from(limit));
-        // In brackets of its own, as SQLite wants what is put together to be.
+        // SQLite puts together only what is not limited itself.
         let all = sea_query::Query::select()
             .expr(Expr::cust("*"))
             .from_subquery(walk, "walk")
@@ -172,14 +172,16 @@ fn beyond_in_unit(unit: &HsaId, is_dated: bool, after: Option<&Position>) -> Opt
     let same_day = unit.cmp(&after.key.care_unit);
     let after_id = || Column::Id.gt(after.key.id);
     match (is_dated, i32::try_from(after.rank[0]).ok()) {
-        (true, Some(day)) => Some(all.add(match same_day {
-            Ordering::Less => Column::StartDay.gt(day),
-            Ordering::Equal => {
-                let columns = [Column::StartDay, Column::Id].map(Expr::col);
-                Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(after.key.id)]))
-            }
-            Ordering::Greater => Column::StartDay.gte(day),
-        })),
+        (true, Some(day)) => {
+            // One condition, whatever the unit, so that the statement stays prepared.
+            let (day, id) = match same_day {
+                Ordering::Less => (day, Uuid::max()),
+                Ordering::Equal => (day, after.key.id),
+                Ordering::Greater => (day - 1, Uuid::max()),
+            };
+            let columns = [Column::StartDay, Column::Id].map(Expr::col);
+            Some(all.add(Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))))
+        }
         // All that have a day came before.
         (true, None) => None,
         (false, Some(_)) => Some(all),
@@ -299,8 +301,7 @@ pub async fn counts(
     now: Instant,
 ) -> Result<Vec<(Worklist, i64)>, Error> {
     // Everything that is counted stands in an index, in the order in which it is counted.
-    let moved = Expr::case(Column::FollowUpAt.lte(micros(now)), Expr::val(1_i64));
-    let moved: SimpleExpr = moved.finally(Option::<i64>::None).into();
+    let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
     let by_list = listed(care_units)
         .column(Column::Worklist)
         .expr_as(Expr::cust("COUNT(*)"), "requests")

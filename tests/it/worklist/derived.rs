@@ -15,15 +15,15 @@ use care_invitation::domain::booking_request::record_patient_contact::{
     self as contact, RecordPatientContact, record_patient_contact,
 };
 use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, CancelReason, Form, Origin, Priority, VisitKind,
-    VisitType,
+    Booking, BookingRequest, BookingSource, CancelReason, Form, Origin, Priority, RequestKey,
+    VisitKind, VisitType,
 };
 use care_invitation::domain::calendar::{Instant, Period, add_days, civil_date, end_of};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome as Answered;
 use care_invitation::domain::notification::acknowledge::{Answer, acknowledge};
 use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
-use care_invitation::domain::worklist::{self as domain, OrderBy, Query};
+use care_invitation::domain::worklist::{self as domain, OrderBy, Position, Query};
 use care_invitation::store::{Call, Store};
 use chrono::{Duration, NaiveDate};
 use uuid::Uuid;
@@ -771,6 +771,22 @@ async fn filled(dice: &mut Dice, count: usize) -> (Backend, Vec<BookingRequest>)
     (backend, records)
 }
 
+/// A list from page to page, each of so many requests.
+async fn walked(store: &Store, query: &Query, now: Instant, limit: usize) -> Vec<RequestKey> {
+    let mut keys = Vec::new();
+    let mut last: Option<Position> = None;
+    loop {
+        let rows = u32::try_from(limit).expect("few");
+        let page = store.list(query, now, last.as_ref(), rows).await;
+        let page = page.expect("a page");
+        keys.extend(page.iter().map(|(_, record)| record.key.clone()));
+        if page.len() < limit {
+            return keys;
+        }
+        last = page.into_iter().next_back().map(|(position, _)| position);
+    }
+}
+
 #[tokio::test]
 async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
     let mut dice = Dice(3);
@@ -790,7 +806,6 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
         let matching: BTreeSet<_> = matching.map(|record| record.key.clone()).collect();
         assert_eq!(unique, matching, "{round}: {:?} at {now}", query.worklist);
         found += matching.len();
-
         let counted = backend.store.counts(&query.care_units, now).await;
         let counted: BTreeMap<_, _> = counted.expect("counts").into_iter().collect();
         for list in domain::Worklist::ALL {
@@ -815,6 +830,38 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
         }
     }
     assert!(found > 600, "the queries find something: {found}");
+}
+
+#[tokio::test]
+async fn pages_of_several_units_together_are_the_whole_list() {
+    let mut dice = Dice(7);
+    let (backend, _) = filled(&mut dice, 120).await;
+    let mut pages = 0;
+    for round in 0..200 {
+        let (filtered, now) = (random_query(&mut dice), dice.instant());
+        let query = Query {
+            visit_kind: None,
+            visit_type_codes: vec![],
+            personal_id: None,
+            referral_id: None,
+            period: None,
+            minimum_priority: Priority::Routine,
+            // Every other time the one that goes along an index, unit by unit.
+            order_by: match round % 2 {
+                0 => OrderBy::StartDate,
+                _ => filtered.order_by,
+            },
+            ..filtered
+        };
+        let listed = backend.store.list(&query, now, None, 500).await;
+        let listed = listed.expect("a list").into_iter();
+        let listed: Vec<RequestKey> = listed.map(|(_, record)| record.key).collect();
+        let limit = usize::try_from(1 + dice.below(4)).expect("few");
+        let walked = walked(&backend.store, &query, now, limit).await;
+        assert_eq!(walked, listed, "{round}: {:?} by {limit}", query.order_by);
+        pages += walked.len() / limit;
+    }
+    assert!(pages > 200, "there is more than a page: {pages}");
 }
 
 #[tokio::test]

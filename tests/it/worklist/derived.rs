@@ -742,6 +742,21 @@ fn random_query(dice: &mut Dice) -> Query {
     }
 }
 
+/// The whole of a list.
+fn whole(worklist: domain::Worklist, care_units: Vec<HsaId>, order_by: OrderBy) -> Query {
+    Query {
+        worklist,
+        care_units,
+        visit_kind: None,
+        visit_type_codes: vec![],
+        personal_id: None,
+        referral_id: None,
+        period: None,
+        minimum_priority: Priority::Routine,
+        order_by,
+    }
+}
+
 async fn keep(store: &Store, record: &BookingRequest) {
     let call = Call {
         caller: "tester".into(),
@@ -809,16 +824,7 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
         let counted = backend.store.counts(&query.care_units, now).await;
         let counted: BTreeMap<_, _> = counted.expect("counts").into_iter().collect();
         for list in domain::Worklist::ALL {
-            let whole = Query {
-                worklist: *list,
-                visit_kind: None,
-                visit_type_codes: vec![],
-                personal_id: None,
-                referral_id: None,
-                period: None,
-                minimum_priority: Priority::Routine,
-                ..query.clone()
-            };
+            let whole = whole(*list, query.care_units.clone(), query.order_by);
             let matching = records
                 .iter()
                 .filter(|record| whole.matches(record, now))
@@ -838,21 +844,13 @@ async fn pages_of_several_units_together_are_the_whole_list() {
     let (backend, _) = filled(&mut dice, 120).await;
     let mut pages = 0;
     for round in 0..200 {
-        let (filtered, now) = (random_query(&mut dice), dice.instant());
-        let query = Query {
-            visit_kind: None,
-            visit_type_codes: vec![],
-            personal_id: None,
-            referral_id: None,
-            period: None,
-            minimum_priority: Priority::Routine,
-            // Every other time the one that goes along an index, unit by unit.
-            order_by: match round % 2 {
-                0 => OrderBy::StartDate,
-                _ => filtered.order_by,
-            },
-            ..filtered
+        let (some, now) = (random_query(&mut dice), dice.instant());
+        // Every other time the order that goes along an index, unit by unit.
+        let order_by = match round % 2 {
+            0 => OrderBy::StartDate,
+            _ => some.order_by,
         };
+        let query = whole(some.worklist, some.care_units, order_by);
         let listed = backend.store.list(&query, now, None, 500).await;
         let listed = listed.expect("a list").into_iter();
         let listed: Vec<RequestKey> = listed.map(|(_, record)| record.key).collect();
@@ -882,18 +880,8 @@ async fn the_store_knows_what_time_moves_and_when_it_moves_next() {
             (record.placement().at(now), record.shown_state(now))
         };
         let risk = |record: &BookingRequest, now: Instant| {
-            let at_risk = Query {
-                worklist: domain::Worklist::GuaranteeAtRisk,
-                care_units: units.clone(),
-                visit_kind: None,
-                visit_type_codes: vec![],
-                personal_id: None,
-                referral_id: None,
-                period: None,
-                minimum_priority: Priority::Routine,
-                order_by: OrderBy::StartDate,
-            };
-            at_risk.matches(record, now)
+            let at_risk = domain::Worklist::GuaranteeAtRisk;
+            whole(at_risk, units.clone(), OrderBy::StartDate).matches(record, now)
         };
         let moved = backend.store.moved_by_time(&units, since, now).await;
         let moved: BTreeSet<_> = moved.expect("read").into_iter().collect();

@@ -119,6 +119,14 @@ pub const COLUMNS: &[&str] = &[
     "r.created_at",
 ];
 
+/// The key that a row has in front.
+pub fn key((care_unit, id): (String, Uuid)) -> RequestKey {
+    RequestKey {
+        care_unit: HsaId::trusted(care_unit),
+        id,
+    }
+}
+
 /// Keys as a set.
 pub fn key_set(keys: &[RequestKey]) -> Set {
     let mut set = Set::new(KEY.to_vec());
@@ -203,12 +211,7 @@ pub async fn existing(
         )
     };
     let rows = key_set(keys).query(connection, sql).await?;
-    let key = |row: &QueryResult| {
-        Ok(RequestKey {
-            care_unit: HsaId::trusted(row.try_get_by_index(0)?),
-            id: row.try_get_by_index(1)?,
-        })
-    };
+    let key = |row: &QueryResult| Ok(key((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     rows.iter().map(key).collect()
 }
 
@@ -229,10 +232,6 @@ pub async fn requests_of(
         select = select.filter(Column::CareUnit.eq(care_unit.as_str()));
     }
     let keys: Vec<(String, Uuid)> = select.into_tuple().all(connection).await?;
-    let key = |(care_unit, id)| RequestKey {
-        care_unit: HsaId::trusted(care_unit),
-        id,
-    };
     Ok(keys.into_iter().map(key).collect())
 }
 

@@ -8,7 +8,6 @@ use sea_orm::{ConnectionTrait, DbErr, QueryResult, TryGetable};
 use super::booking_request;
 use super::notification::{self, Stored};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
-use crate::domain::hsa_id::HsaId;
 use crate::store::error::Error;
 
 /// A request as it is stored.
@@ -74,10 +73,7 @@ pub fn collect<T>(
     let mut places: HashMap<RequestKey, usize> = HashMap::new();
     for row in rows {
         let mut cells = Cells { row, next: 0 };
-        let key = RequestKey {
-            care_unit: HsaId::trusted(cells.take()?),
-            id: cells.take()?,
-        };
+        let key = booking_request::key((cells.take()?, cells.take()?));
         let beside = beside(&mut cells)?;
         let place = match places.entry(key) {
             Entry::Occupied(known) => {

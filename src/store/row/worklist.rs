@@ -12,7 +12,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::booking_request::{Column, Entity};
+use super::booking_request::{Column, Entity, key};
 use super::document::day;
 use super::record::{self, Record};
 use crate::domain::booking_request::{BookingRequest, RequestKey, State};
@@ -177,7 +177,7 @@ fn beyond_in_unit(unit: &HsaId, is_dated: bool, after: Option<&Position>) -> Opt
             let (day, id) = match same_day {
                 Ordering::Less => (day, Uuid::max()),
                 Ordering::Equal => (day, after.key.id),
-                Ordering::Greater => (day - 1, Uuid::max()),
+                Ordering::Greater => (day.saturating_sub(1), Uuid::max()),
             };
             let columns = [Column::StartDay, Column::Id].map(Expr::col);
             Some(all.add(Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))))
@@ -359,10 +359,6 @@ pub async fn moved_by_time(
         .into_tuple()
         .all(connection)
         .await?;
-    let key = |(care_unit, id)| RequestKey {
-        care_unit: HsaId::trusted(care_unit),
-        id,
-    };
     Ok(keys.into_iter().map(key).collect())
 }
 

@@ -809,18 +809,14 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
     let mut found = 0;
     for round in 0..600 {
         let (query, now) = (random_query(&mut dice), dice.instant());
-        let listed = backend.store.list(&query, now, None, 500).await;
-        let listed: Vec<_> = listed
-            .expect("a list")
-            .into_iter()
-            .map(|(_, it)| it.key)
-            .collect();
+        let listed = walked(&backend.store, &query, now, 500).await;
         let unique: BTreeSet<_> = listed.iter().cloned().collect();
         assert_eq!(unique.len(), listed.len(), "{round}: each once");
         let matching = records.iter().filter(|record| query.matches(record, now));
         let matching: BTreeSet<_> = matching.map(|record| record.key.clone()).collect();
         assert_eq!(unique, matching, "{round}: {:?} at {now}", query.worklist);
         found += matching.len();
+
         let counted = backend.store.counts(&query.care_units, now).await;
         let counted: BTreeMap<_, _> = counted.expect("counts").into_iter().collect();
         for list in domain::Worklist::ALL {
@@ -851,9 +847,7 @@ async fn pages_of_several_units_together_are_the_whole_list() {
             _ => some.order_by,
         };
         let query = whole(some.worklist, some.care_units, order_by);
-        let listed = backend.store.list(&query, now, None, 500).await;
-        let listed = listed.expect("a list").into_iter();
-        let listed: Vec<RequestKey> = listed.map(|(_, record)| record.key).collect();
+        let listed = walked(&backend.store, &query, now, 500).await;
         let limit = usize::try_from(1 + dice.below(4)).expect("few");
         let walked = walked(&backend.store, &query, now, limit).await;
         assert_eq!(walked, listed, "{round}: {:?} by {limit}", query.order_by);

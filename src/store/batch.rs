@@ -252,6 +252,13 @@ impl Records {
         Ok(requests)
     }
 
+    /// Whether all these requests are changed, so that it is tested whether they were as they were known:
+    /// with a request whatever waits of it is written.
+    pub fn tests(&self, recent: &Recent) -> bool {
+        let is_changed = |key| self.entries.get(key).is_some_and(Entry::is_changed);
+        recent.keys().all(is_changed)
+    }
+
     /// What the batch leaves once it is written.
     pub fn left(&self) -> Left {
         let entries = self.entries.values();

@@ -62,6 +62,8 @@ struct Sets {
     plainly_changed_requests: Set,
     new_messages: Set,
     changed_messages: Set,
+    /// Changed in [`notification::DELIVERY`] alone.
+    delivered_messages: Set,
 }
 
 impl Sets {
@@ -72,6 +74,7 @@ impl Sets {
             plainly_changed_requests: request::TABLE.changed_rows(request::PLAIN),
             new_messages: notification::TABLE.new_rows(),
             changed_messages: notification::TABLE.changed_rows(notification::TABLE.mutable),
+            delivered_messages: notification::TABLE.changed_rows(notification::DELIVERY),
         }
     }
 
@@ -105,20 +108,25 @@ impl Sets {
             }
             Some(_) => {}
         }
-        for (ordinal, version, message) in entry.written(present) {
+        for (ordinal, stored, message) in entry.written(present) {
             let mut values = notification::key_values(&present.key, ordinal);
-            match version {
-                Some(version) => {
-                    values.extend(notification::mutable_values(message, version + 1));
-                    values.push(version.into());
-                    self.changed_messages.push(values);
+            let Some((before, version)) = stored else {
+                values.extend(notification::mutable_values(message, 1));
+                values.extend(notification::fixed_values(message));
+                self.new_messages.push(values);
+                continue;
+            };
+            let lasting = notification::lasting_values(message);
+            let set = match lasting == notification::lasting_values(before) {
+                true => &mut self.delivered_messages,
+                false => {
+                    values.extend(lasting);
+                    &mut self.changed_messages
                 }
-                None => {
-                    values.extend(notification::mutable_values(message, 1));
-                    values.extend(notification::fixed_values(message));
-                    self.new_messages.push(values);
-                }
-            }
+            };
+            values.extend(notification::delivery_values(message, version + 1));
+            values.push(version.into());
+            set.push(values);
         }
     }
 
@@ -126,12 +134,14 @@ impl Sets {
     fn writes(self) -> Vec<Write> {
         let (requests, messages) = (&request::TABLE, &notification::TABLE);
         let by_revision = |columns, rows| Write::change(requests, columns, "revision", rows);
+        let by_version = |columns, rows| Write::change(messages, columns, "version", rows);
         vec![
             Write::new(requests, self.new_requests),
             by_revision(requests.mutable, self.changed_requests),
             by_revision(request::PLAIN, self.plainly_changed_requests),
             Write::new(messages, self.new_messages),
-            Write::change(messages, messages.mutable, "version", self.changed_messages),
+            by_version(messages.mutable, self.changed_messages),
+            by_version(notification::DELIVERY, self.delivered_messages),
         ]
     }
 }

@@ -56,7 +56,7 @@ impl Entry {
                 committed.leases.push((lease, fate));
             }
         }
-        if self.is_changed(present) {
+        if self.is_changed() {
             committed
                 .requests
                 .push((present.key.clone(), present.revision));
@@ -64,29 +64,29 @@ impl Entry {
     }
 
     /// Whether the request itself is changed.
-    fn is_changed(&self, present: &BookingRequest) -> bool {
-        let revision = self.loaded.as_ref().map(|loaded| loaded.revision);
-        revision != Some(present.revision)
+    pub fn is_changed(&self) -> bool {
+        let revision = |record: &Option<Arc<BookingRequest>>| record.as_ref().map(|it| it.revision);
+        revision(&self.loaded) != revision(&self.present)
     }
 
-    /// The messages that are to be written, each with its place and the version that it is expected
-    /// to have, if it is stored.
+    /// The messages that are to be written, each with its place and, if it is stored, as it was loaded
+    /// with the version that it is expected to have.
     ///
     /// Whatever waits of a changed request is written too: a claim that has read the request as it
     /// was then finds its message changed.
     pub fn written<'a>(
         &'a self,
         present: &'a BookingRequest,
-    ) -> impl Iterator<Item = (usize, Option<i32>, &'a Notification)> {
-        let is_changed = self.is_changed(present);
+    ) -> impl Iterator<Item = (usize, Option<(&'a Notification, i32)>, &'a Notification)> {
+        let is_changed = self.is_changed();
         self.messages(present)
             .enumerate()
             .filter(move |(_, (before, after))| {
                 *before != Some(*after) || (is_changed && after.is_pending())
             })
             .map(|(ordinal, (before, after))| {
-                let version = before.and_then(|_| self.versions.get(ordinal).copied());
-                (ordinal, version, after)
+                let stored = before.zip(self.versions.get(ordinal).copied());
+                (ordinal, stored, after)
             })
     }
 
@@ -94,8 +94,8 @@ impl Entry {
     pub fn left(&self) -> Option<Known> {
         let present = self.present.as_ref()?;
         let mut versions = self.versions.clone();
-        for (ordinal, version, _) in self.written(present) {
-            let next = version.map_or(1, |version| version + 1);
+        for (ordinal, stored, _) in self.written(present) {
+            let next = stored.map_or(1, |(_, version)| version + 1);
             match versions.get_mut(ordinal) {
                 Some(version) => *version = next,
                 None => versions.push(next),

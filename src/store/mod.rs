@@ -46,6 +46,7 @@ use crate::domain::notification::LeaseRef;
 use connection::{Lanes, Patience, connect, is_postgres};
 use error::{Error, OpenError};
 use others::Announcer;
+use recent::Leased;
 use schema::Schema;
 use writer::{Writer, random};
 
@@ -171,16 +172,18 @@ impl Store {
             .then(|| Uuid::from_u64_pair(random(), random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let announcer = Announcer::new(commits.clone(), replica);
+        let leased = Arc::new(Leased::default());
         let (calls, mut tasks) = Writer::start(
             connections.writers,
             connections.lanes,
             patience,
             announcer.clone(),
+            Arc::clone(&leased),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
                 let (claims, more) =
-                    Writer::start(claimers, Lanes::Several(1), patience, announcer);
+                    Writer::start(claimers, Lanes::Several(1), patience, announcer, leased);
                 tasks.extend(more);
                 claims
             }

@@ -212,6 +212,7 @@ impl Store {
                 .iter()
                 .map(|(request, ..)| request.clone())
                 .collect(),
+            answers: true,
             ..Needs::default()
         };
         let settle = move |records: &mut Records, _: &Found| {

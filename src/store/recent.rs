@@ -1,10 +1,14 @@
-//! What the last batches have left, so that the next can be decided while they are being written.
+//! What need not be read, because it is known.
 //!
-//! Only where nobody else writes: there what a batch has decided is what the database will hold
-//! once the batch is written. When one could not be written as it was decided, all is forgotten.
+//! Where nobody else writes, what the last batches have left, so that the next can be decided while
+//! they are being written: what a batch has decided is what the database will hold once the batch is
+//! written. When one could not be written as it was decided, all is forgotten.
+//!
+//! Where others write too, the requests of messages that consumers of this process have: most come
+//! back unchanged. That is not known for certain, and is tested by what is written.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
@@ -27,6 +31,12 @@ pub struct Known {
     pub record: Arc<BookingRequest>,
     /// The version of each of its messages.
     pub versions: Vec<i32>,
+}
+
+impl Known {
+    fn with_key(self) -> (RequestKey, Self) {
+        (self.record.key.clone(), self)
+    }
 }
 
 /// A call that has succeeded before.
@@ -65,13 +75,32 @@ pub struct Left {
 }
 
 impl Recent {
+    /// These requests alone.
+    fn of(requests: Vec<Known>) -> Self {
+        let mut recent = Self::default();
+        recent.know(requests);
+        recent
+    }
+
     /// Takes in what a batch leaves.
     pub fn learn(&mut self, left: Left) {
-        let requests = left.requests.into_iter();
-        self.requests
-            .add(requests.map(|known| (known.record.key.clone(), known)));
+        self.know(left.requests);
         self.calls.add(left.calls);
         self.moved = left.moved;
+    }
+
+    fn know(&mut self, requests: Vec<Known>) {
+        self.requests.add(requests.into_iter().map(Known::with_key));
+    }
+
+    /// Whether no request is known.
+    pub fn is_empty(&self) -> bool {
+        self.requests.values().next().is_none()
+    }
+
+    /// The keys of the requests that are known.
+    pub fn keys(&self) -> impl Iterator<Item = &RequestKey> {
+        self.requests.values().map(|known| &known.record.key)
     }
 
     /// A request as it was left.
@@ -122,6 +151,28 @@ impl Recent {
     }
 }
 
+/// Requests as they were when messages of them were leased, until the consumers answer.
+#[derive(Default)]
+pub struct Leased(Mutex<Generations<RequestKey, Known>>);
+
+impl Leased {
+    /// Keeps requests for the answers.
+    pub fn keep(&self, requests: Vec<Known>) {
+        self.requests()
+            .add(requests.into_iter().map(Known::with_key));
+    }
+
+    /// Takes out those of these requests that are here.
+    pub fn take<'a>(&self, keys: impl Iterator<Item = &'a RequestKey>) -> Recent {
+        let mut requests = self.requests();
+        Recent::of(keys.filter_map(|key| requests.take(key)).collect())
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Generations<RequestKey, Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A map that drops what was added long ago.
 struct Generations<K, V> {
     young: HashMap<K, V>,
@@ -153,6 +204,11 @@ impl<K: std::hash::Hash + Eq, V> Generations<K, V> {
 
     fn get(&self, key: &K) -> Option<&V> {
         self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    fn take(&mut self, key: &K) -> Option<V> {
+        let old = self.old.remove(key);
+        self.young.remove(key).or(old)
     }
 }
 

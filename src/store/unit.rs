@@ -21,6 +21,9 @@ pub struct Needs {
     pub call: Option<(HsaId, Call)>,
     /// The requests that it reads or changes.
     pub requests: Vec<RequestKey>,
+    /// Whether it answers for messages that were leased, whose requests have most likely not changed
+    /// since.
+    pub answers: bool,
     /// What would make another request a duplicate of the one that it creates.
     pub creates: Option<DuplicateKey>,
     /// The due messages that it would like to have.

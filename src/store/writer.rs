@@ -26,7 +26,7 @@ use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
 use super::queue::Queue;
-use super::recent::Recent;
+use super::recent::{Leased, Recent};
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
 use super::unit::{Found, Needs, Unit, unit};
@@ -58,6 +58,7 @@ impl Writer {
         lanes: Lanes,
         patience: Patience,
         announcer: Announcer,
+        leased: Arc<Leased>,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, queued) = Queue::new();
         let task = Task {
@@ -65,6 +66,7 @@ impl Writer {
             queue: queue.downgrade(),
             announcer,
             patience,
+            leased,
         };
         let tasks = match lanes {
             Lanes::Several(count) => {
@@ -112,6 +114,7 @@ struct Task {
     queue: mpsc::WeakSender<Box<dyn Unit>>,
     announcer: Announcer,
     patience: Patience,
+    leased: Arc<Leased>,
 }
 
 impl Task {
@@ -173,7 +176,7 @@ impl Task {
         async {
             let is_written = changes.is_empty()
                 || matches!(
-                    self.commit(async |_| Ok(changes)).await,
+                    self.commit(async |_| Ok(Some(changes))).await,
                     Ok(Attempt::Committed)
                 );
             match is_written {
@@ -222,8 +225,14 @@ impl Task {
         let mut tried = 0;
         loop {
             tried += 1;
-            match self.attempt_once(units).await {
-                Err(error) if error.is_contention() => return Ok(Attempt::Stale),
+            let leased = self.take_leased(units);
+            let attempt = match self.attempt_once(units, &leased).await {
+                Err(error) if error.is_contention() => Ok(Attempt::Stale),
+                attempt => attempt,
+            };
+            match attempt {
+                // They are taken out, and read next time.
+                Ok(Attempt::Stale) if !leased.is_empty() => {}
                 Err(Error::Unavailable(_)) if tried < LOST_TRIES_MAX => {
                     tokio::time::sleep(jitter(6)).await;
                 }
@@ -232,20 +241,39 @@ impl Task {
         }
     }
 
-    async fn attempt_once(&self, units: &mut Vec<Box<dyn Unit>>) -> Result<Attempt, Error> {
+    /// The requests that answers name, as far as they are known.
+    fn take_leased(&self, units: &[Box<dyn Unit>]) -> Recent {
+        let needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
+        let answers = needs.iter().filter(|needs| needs.answers);
+        self.leased.take(answers.flat_map(|needs| &needs.requests))
+    }
+
+    async fn attempt_once(
+        &self,
+        units: &mut Vec<Box<dyn Unit>>,
+        leased: &Recent,
+    ) -> Result<Attempt, Error> {
         let postpone = |unit| self.postpone(unit);
-        self.commit(async |transaction| {
-            let records = decide(transaction, units, &Recent::default(), postpone).await?;
-            Ok(records.changes())
-        })
-        .await
+        let mut claimed = Vec::new();
+        let attempt = self.commit(async |transaction| {
+            let records = decide(transaction, units, leased, postpone).await?;
+            if units.iter().any(|unit| unit.needs().claim.is_some()) {
+                claimed = records.left().requests;
+            }
+            Ok(records.tests(leased).then(|| records.changes()))
+        });
+        let attempt = attempt.await?;
+        if let Attempt::Committed = attempt {
+            self.leased.keep(claimed);
+        }
+        Ok(attempt)
     }
 
     /// Writes `changes`, which may be decided in the transaction, commits them and tells others;
-    /// stale when a row was not as it had been loaded.
+    /// stale when there are none to be had, or a row was not as it had been loaded.
     async fn commit(
         &self,
-        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Changes, Error>,
+        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Changes>, Error>,
     ) -> Result<Attempt, Error> {
         let prepared = tokio::time::timeout(self.patience.work, self.prepare(changes)).await;
         let Some((transaction, committed)) = prepared.unwrap_or_else(|_| Err(Error::too_late()))?
@@ -263,12 +291,14 @@ impl Task {
     /// Everything but the commit.
     async fn prepare(
         &self,
-        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Changes, Error>,
+        changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Changes>, Error>,
     ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin_with_options(options).await?;
         let saved = async {
-            let changes = changes(&transaction).await?;
+            let Some(changes) = changes(&transaction).await? else {
+                return Ok(None);
+            };
             let announcement = self.announcer.announcement(&changes.committed);
             changes.save(&transaction, announcement).await
         };

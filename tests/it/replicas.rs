@@ -268,6 +268,27 @@ async fn the_newest_token_counts_on_every_replica_and_an_old_one_on_none() {
 }
 
 #[tokio::test]
+async fn an_answer_counts_through_a_replica_that_gave_an_older_lease() {
+    let Some([a, b, c]) = three().await else {
+        return;
+    };
+    create(&a, due_now(1)).await;
+    create(&a, due_now(2)).await;
+    let old = b.lease_due().await;
+    a.advance(LATER);
+    let new = c.lease_due().await;
+    assert_eq!(old.len(), new.len());
+    let sent = (sent(&new[0]), State::Sent);
+    let retry = (retry(&new[1]), State::Scheduled);
+    for (due, (given, state)) in new.iter().zip([sent, retry]) {
+        answer(&b, given).await;
+        let shown = c.get(&due.booking_request).await.expect("a request");
+        let messages = shown.care_invitation.expect("an invitation").notifications;
+        assert_eq!(messages[0].state(), state);
+    }
+}
+
+#[tokio::test]
 async fn a_message_made_on_one_reaches_a_consumer_on_another_within_a_second_of_falling_due() {
     let Some([a, b, _]) = three().await else {
         return;

@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, DbErr, Value};
 use super::booking_request as request;
 use super::document::{code, optional};
 use super::record::Cells;
-use super::set::{Kind as Type, Table};
+use super::set::{Column as SetColumn, Kind as Type, Table};
 use crate::domain::booking_request::RequestKey;
 use crate::domain::booking_request::State::Invited;
 use crate::domain::calendar::{Instant, from_micros, micros};
@@ -50,11 +50,20 @@ pub const TABLE: Table = Table {
         ("ordinal", Type::Integer),
     ],
     mutable: &[
-        ("version", Type::Integer),
-        ("state", Type::Integer),
         ("channel", Type::Integer),
         ("channel_reason", Type::Integer),
         ("due_at", Type::Integer),
+        ("lapse_count", Type::Integer),
+        ("retry_count", Type::Integer),
+        ("possible_repeat", Type::Boolean),
+        ("stale", Type::Boolean),
+        ("cause", Type::Text),
+        ("superseded", Type::Boolean),
+        ("read_at", Type::Integer),
+        ("unread_at", Type::Integer),
+        ("returned_at", Type::Integer),
+        ("version", Type::Integer),
+        ("state", Type::Integer),
         ("retry_at", Type::Integer),
         ("claimable_at", Type::Integer),
         ("lease_token", Type::Uuid),
@@ -62,16 +71,7 @@ pub const TABLE: Table = Table {
         ("lease_first_at", Type::Integer),
         ("lease_answer", Type::Integer),
         ("attempt_count", Type::Integer),
-        ("lapse_count", Type::Integer),
-        ("retry_count", Type::Integer),
-        ("possible_repeat", Type::Boolean),
-        ("stale", Type::Boolean),
         ("sent_at", Type::Integer),
-        ("cause", Type::Text),
-        ("superseded", Type::Boolean),
-        ("read_at", Type::Integer),
-        ("unread_at", Type::Integer),
-        ("returned_at", Type::Integer),
     ],
     fixed: &[
         ("id", Type::Uuid),
@@ -80,6 +80,21 @@ pub const TABLE: Table = Table {
         ("channel_fixed", Type::Boolean),
     ],
 };
+
+/// The last of the mutable columns: those that a lease changes, and a hand-over. Most changes of
+/// messages are no other, and then they are assigned alone.
+pub const DELIVERY: &[SetColumn] = &[
+    ("version", Type::Integer),
+    ("state", Type::Integer),
+    ("retry_at", Type::Integer),
+    ("claimable_at", Type::Integer),
+    ("lease_token", Type::Uuid),
+    ("lease_expires_at", Type::Integer),
+    ("lease_first_at", Type::Integer),
+    ("lease_answer", Type::Integer),
+    ("attempt_count", Type::Integer),
+    ("sent_at", Type::Integer),
+];
 
 /// The key of the message that was planned as number `ordinal` of its request.
 pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
@@ -91,13 +106,15 @@ pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
 
 /// The values of the mutable columns, in their order.
 pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
+    [lasting_values(message), delivery_values(message, version)].concat()
+}
+
+/// The values of [`DELIVERY`], in their order.
+pub fn delivery_values(message: &Notification, version: i32) -> Vec<Value> {
     let lease = message.lease.as_ref();
     vec![
         version.into(),
         message.state.code().into(),
-        message.channel.code().into(),
-        message.channel_reason.code().into(),
-        micros(message.due_at).into(),
         message.retry_at.map(micros).into(),
         message.claimable_at.map(micros).into(),
         lease.map(|it| it.token).into(),
@@ -105,11 +122,20 @@ pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
         lease.map(|it| micros(it.first_at)).into(),
         lease.and_then(|it| it.answer).map(|it| it.code()).into(),
         message.attempt_count.into(),
+        message.sent_at.map(micros).into(),
+    ]
+}
+
+/// The values of the mutable columns before [`DELIVERY`], in their order.
+pub fn lasting_values(message: &Notification) -> Vec<Value> {
+    vec![
+        message.channel.code().into(),
+        message.channel_reason.code().into(),
+        micros(message.due_at).into(),
         message.lapse_count.into(),
         message.retry_count.into(),
         message.possible_repeat.into(),
         message.stale.into(),
-        message.sent_at.map(micros).into(),
         message.cause.clone().into(),
         message.superseded.into(),
         message.read_at.map(micros).into(),
@@ -151,13 +177,17 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
     let Some(ordinal) = cells.take()? else {
         return Ok(None);
     };
-    let version = cells.take()?;
-    let state = code(State::from_code, cells.take()?)?;
+    // As they follow each other in the row.
     let channel = code(Channel::from_code, cells.take()?)?;
     let channel_reason = code(ChannelReason::from_code, cells.take()?)?;
     let due_at = from_micros(cells.take()?);
-    let retry_at = instant(cells)?;
-    let claimable_at = instant(cells)?;
+    let (lapse_count, retry_count) = (cells.take()?, cells.take()?);
+    let (possible_repeat, stale) = (cells.take()?, cells.take()?);
+    let (cause, superseded) = (cells.take()?, cells.take()?);
+    let (read_at, unread_at, returned_at) = (instant(cells)?, instant(cells)?, instant(cells)?);
+    let version = cells.take()?;
+    let state = code(State::from_code, cells.take()?)?;
+    let (retry_at, claimable_at) = (instant(cells)?, instant(cells)?);
     let lease: (Option<Uuid>, _, _) = (cells.take()?, instant(cells)?, instant(cells)?);
     let lease_answer = optional(Outcome::from_code, cells.take()?)?;
     let lease = match lease {
@@ -169,8 +199,12 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
         }),
         _ => None,
     };
-    // The fields as they follow each other in the row.
+    let (attempt_count, sent_at) = (cells.take()?, instant(cells)?);
     let message = Notification {
+        id: cells.take()?,
+        round: cells.take()?,
+        kind: code(Kind::from_code, cells.take()?)?,
+        channel_fixed: cells.take()?,
         state,
         channel,
         channel_reason,
@@ -178,21 +212,17 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
         retry_at,
         claimable_at,
         lease,
-        attempt_count: cells.take()?,
-        lapse_count: cells.take()?,
-        retry_count: cells.take()?,
-        possible_repeat: cells.take()?,
-        stale: cells.take()?,
-        sent_at: instant(cells)?,
-        cause: cells.take()?,
-        superseded: cells.take()?,
-        read_at: instant(cells)?,
-        unread_at: instant(cells)?,
-        returned_at: instant(cells)?,
-        id: cells.take()?,
-        round: cells.take()?,
-        kind: code(Kind::from_code, cells.take()?)?,
-        channel_fixed: cells.take()?,
+        attempt_count,
+        lapse_count,
+        retry_count,
+        possible_repeat,
+        stale,
+        sent_at,
+        cause,
+        superseded,
+        read_at,
+        unread_at,
+        returned_at,
     };
     Ok(Some(Stored {
         ordinal,

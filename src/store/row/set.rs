@@ -170,18 +170,28 @@ impl Set {
         )
     }
 
-    /// A column as PostgreSQL writes an array.
+    /// A column as PostgreSQL writes an array. What is null at its end is left out: `unnest` puts it
+    /// back as far as the longest of its arrays goes, which that of a key always is.
     fn array(&self, column: usize) -> Value {
         let mut array = String::from("{");
+        let mut written = 1;
         for row in self.values.chunks_exact(self.columns.len()) {
             if array.len() > 1 {
                 array.push(',');
             }
             push_element(&mut array, &row[column]);
+            if !is_null(&row[column]) {
+                written = array.len();
+            }
         }
+        array.truncate(written);
         array.push('}');
         Value::from(array)
     }
+}
+
+fn is_null(value: &Value) -> bool {
+    *value == value.as_null()
 }
 
 /// What a row that fills a piece up is made of.
@@ -350,7 +360,7 @@ mod tests {
         let expected = [
             r#"{"a,\"\\ö","a,\"\\ö"}"#,
             r#"{"\\x07ff","\\x07ff"}"#,
-            "{NULL,NULL}",
+            "{}",
             "{true,true}",
             "{00000000000000000000000000000000,00000000000000000000000000000000}",
         ];

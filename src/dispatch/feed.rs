@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant as Moment;
 
@@ -79,11 +79,13 @@ impl Consumer {
     /// Claims until there is no room or nothing more is due; says whether it was the latter.
     async fn fill(&mut self) -> Result<bool, End> {
         self.beats.mark_unchanged();
+        self.catch_up().await?;
         while self.window.room() > 0 && !self.dispatch.shutdown.is_cancelled() {
             // Not cut short: what it leases must reach the consumer or be given back.
             let claimed = self.claim().await?;
             let more = claimed.more;
             self.hand_on(claimed).await?;
+            self.catch_up().await?;
             if !more {
                 return Ok(self.window.room() > 0);
             }
@@ -214,16 +216,36 @@ impl Consumer {
         Vec::new()
     }
 
+    /// Follows what has been committed in the meantime, so that each claim knows all the room that there
+    /// is, and a consumer that is fed without a pause learns what was taken back.
+    async fn catch_up(&mut self) -> Result<(), End> {
+        loop {
+            let commit = match self.commits.try_recv() {
+                Ok(commit) => Ok(commit),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                Err(TryRecvError::Closed) => Err(RecvError::Closed),
+            };
+            self.follow(commit).await?;
+        }
+    }
+
     async fn follow(&mut self, commit: Result<Arc<Committed>, RecvError>) -> Result<(), End> {
-        let fates: Vec<(LeaseRef, LeaseFate)> = match commit {
-            Ok(committed) if !committed.gap => committed.leases.clone(),
-            Ok(_) | Err(RecvError::Lagged(_)) => self.fates(&self.window.leases()).await,
-            Err(RecvError::Closed) => return Err(End),
-        };
+        match commit {
+            Ok(committed) if !committed.gap => self.learn(&committed.leases).await,
+            Ok(_) | Err(RecvError::Lagged(_)) => {
+                let fates = self.fates(&self.window.leases()).await;
+                self.learn(&fates).await
+            }
+            Err(RecvError::Closed) => Err(End),
+        }
+    }
+
+    async fn learn(&mut self, fates: &[(LeaseRef, LeaseFate)]) -> Result<(), End> {
         for (lease, fate) in fates {
-            if self.window.follow(&lease, fate) {
+            if self.window.follow(lease, *fate) {
                 let revoked = Event::Revoked {
-                    request: lease.request,
+                    request: lease.request.clone(),
                     notification: lease.notification,
                 };
                 self.send(Ok(revoked)).await?;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::LeaseFate;
@@ -13,13 +12,8 @@ use crate::store::LeaseFate;
 #[derive(Debug)]
 pub struct Window {
     outstanding_max: usize,
-    held: HashMap<(RequestKey, Uuid), Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    token: Uuid,
-    expires_at: Instant,
+    /// By their tokens, each with when it runs out.
+    held: HashMap<Uuid, (LeaseRef, Instant)>,
 }
 
 impl Window {
@@ -38,31 +32,22 @@ impl Window {
 
     /// Takes a lease in.
     pub fn hold(&mut self, lease: LeaseRef, expires_at: Instant) {
-        let held = Held {
-            token: lease.token,
-            expires_at,
-        };
-        self.held.insert((lease.request, lease.notification), held);
+        self.held.insert(lease.token, (lease, expires_at));
     }
 
     /// Follows what has become of a lease; says whether the consumer is to be told that its
     /// message was taken back. A lease that is not held under this token changes nothing.
     pub fn follow(&mut self, lease: &LeaseRef, fate: LeaseFate) -> bool {
-        let key = (lease.request.clone(), lease.notification);
-        let Some(held) = self
-            .held
-            .get_mut(&key)
-            .filter(|held| held.token == lease.token)
-        else {
+        let Some((_, runs_until)) = self.held.get_mut(&lease.token) else {
             return false;
         };
         match fate {
             LeaseFate::Renewed(expires_at) => {
-                held.expires_at = expires_at;
+                *runs_until = expires_at;
                 false
             }
             LeaseFate::Ended | LeaseFate::Revoked => {
-                self.held.remove(&key);
+                self.held.remove(&lease.token);
                 fate == LeaseFate::Revoked
             }
         }
@@ -70,33 +55,24 @@ impl Window {
 
     /// Lets go of leases that have run out.
     pub fn expire(&mut self, now: Instant) {
-        self.held.retain(|_, held| now < held.expires_at);
+        self.held.retain(|_, (_, expires_at)| now < *expires_at);
     }
 
     /// When the first lease runs out.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.held.values().map(|held| held.expires_at).min()
+        self.held.values().map(|(_, expires_at)| *expires_at).min()
     }
 
     /// Every lease, and until when it runs.
     pub fn leases(&self) -> Vec<(LeaseRef, Instant)> {
-        self.held
-            .iter()
-            .map(|((request, notification), held)| {
-                let lease = LeaseRef {
-                    request: request.clone(),
-                    notification: *notification,
-                    token: held.token,
-                };
-                (lease, held.expires_at)
-            })
-            .collect()
+        self.held.values().cloned().collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::booking_request::RequestKey;
     use crate::domain::calendar::from_micros;
     use crate::domain::hsa_id::HsaId;
 

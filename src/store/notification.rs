@@ -68,22 +68,15 @@ struct Decided(Mutex<Decisions>);
 
 #[derive(Default)]
 struct Decisions {
+    /// Those that were given.
     leases: HashSet<LeaseRef>,
+    /// Nobody waits for any more of them.
     unwanted: bool,
 }
 
 impl Decided {
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a lease that is about to be given; false when nobody waits for it any more.
-    fn note(&self, lease: &LeaseRef) -> bool {
-        let mut decisions = self.decisions();
-        if !decisions.unwanted {
-            decisions.leases.insert(lease.clone());
-        }
-        !decisions.unwanted
     }
 
     /// The answer has come, or is no longer waited for. Gives the leases that are not in it.
@@ -114,11 +107,12 @@ impl Store {
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
         let decided = Arc::new(Decided::default());
-        let noted = Arc::clone(&decided);
+        let deciding = Arc::clone(&decided);
         let claim = move |records: &mut Records, found: &Found| {
+            let mut decisions = deciding.decisions();
             let mut leased = Vec::new();
             for (request, id) in &found.messages {
-                let Some(token) = tokens.get(leased.len()) else {
+                let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.unwanted) else {
                     break;
                 };
                 let lease = LeaseRef {
@@ -126,10 +120,8 @@ impl Store {
                     notification: *id,
                     token: *token,
                 };
-                if !noted.note(&lease) {
-                    break;
-                }
                 if let Some(record) = lease_one(records, &lease, duration, &context)? {
+                    decisions.leases.insert(lease.clone());
                     leased.push((record, lease));
                 }
             }

@@ -23,6 +23,8 @@ use crate::domain::hsa_id::HsaId;
 /// the most it is twice that and two batches. Consumers bring back what they were given a little while
 /// before.
 const KEPT: usize = 2_048;
+/// The same of requests of leased messages, of which only those are kept that are out.
+const LEASED_KEPT: usize = 8_192;
 
 /// A request, and the versions of its messages.
 #[derive(Clone)]
@@ -85,12 +87,13 @@ impl Recent {
     /// Takes in what a batch leaves.
     pub fn learn(&mut self, left: Left) {
         self.know(left.requests);
-        self.calls.add(left.calls);
+        self.calls.add(left.calls, KEPT);
         self.moved = left.moved;
     }
 
     fn know(&mut self, requests: Vec<Known>) {
-        self.requests.add(requests.into_iter().map(Known::with_key));
+        let requests = requests.into_iter().map(Known::with_key);
+        self.requests.add(requests, KEPT);
     }
 
     /// Whether no request is known.
@@ -158,8 +161,8 @@ pub struct Leased(Mutex<Generations<RequestKey, Known>>);
 impl Leased {
     /// Keeps requests for the answers.
     pub fn keep(&self, requests: Vec<Known>) {
-        self.requests()
-            .add(requests.into_iter().map(Known::with_key));
+        let requests = requests.into_iter().map(Known::with_key);
+        self.requests().add(requests, LEASED_KEPT);
     }
 
     /// Takes out those of these requests that are here.
@@ -189,9 +192,10 @@ impl<K, V> Default for Generations<K, V> {
 }
 
 impl<K: std::hash::Hash + Eq, V> Generations<K, V> {
-    /// Adds what belongs together: it is kept at least until something else is added twice.
-    fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>) {
-        if self.young.len() >= KEPT {
+    /// Adds what belongs together: it is kept at least until something else is added twice. So many
+    /// entries are kept at the least, and twice that and what is added twice at the most.
+    fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>, kept: usize) {
+        if self.young.len() >= kept {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.extend(entries);
@@ -221,7 +225,7 @@ mod tests {
         let mut generations = Generations::default();
         let batch = |number: usize| (0..KEPT).map(move |place| ((number, place), number));
         for number in 0..5 {
-            generations.add(batch(number));
+            generations.add(batch(number), KEPT);
             for kept in number.saturating_sub(1)..=number {
                 for place in [0, KEPT - 1] {
                     assert_eq!(generations.get(&(kept, place)), Some(&kept));
@@ -236,8 +240,8 @@ mod tests {
     #[test]
     fn what_was_added_later_counts() {
         let mut generations = Generations::default();
-        generations.add((0..KEPT).map(|place| (place, "first")));
-        generations.add([(0, "second")]);
+        generations.add((0..KEPT).map(|place| (place, "first")), KEPT);
+        generations.add([(0, "second")], KEPT);
         assert_eq!(generations.get(&0), Some(&"second"));
         assert_eq!(generations.get(&1), Some(&"first"));
     }

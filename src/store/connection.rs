@@ -59,8 +59,9 @@ const LOCK_MAX: &str = "1s";
 const IDLE_MAX: &str = "10s";
 /// Statements of the service go by keys. A plan that reads whole tables is cheaper while they are
 /// small, and is kept when they no longer are.
-const BY_KEY: [(&str, &str); 4] = [
+const BY_KEY: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     // A plan that cannot do without looks too dear to be run as it is.

@@ -79,8 +79,15 @@ impl Error {
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// What it calls a right that the user does not have.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
-/// The codes of SQLSTATE that say so.
-const CONTENTION: [&str; 4] = ["40001", "40P01", LOCK_NOT_AVAILABLE, "23505"];
+/// The codes of SQLSTATE that say so, and those that SQLite has for a key that is taken.
+const CONTENTION: [&str; 6] = [
+    "40001",
+    "40P01",
+    LOCK_NOT_AVAILABLE,
+    "23505",
+    "1555",
+    "2067",
+];
 
 /// What the database says of the error.
 fn said(error: &DbErr) -> String {

@@ -20,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(CreateTables),
             Box::new(retention::AddRetention),
             Box::new(announcement::AddAnnouncement),
+            Box::new(announcement::KeepAnnouncementsPlain),
         ]
     }
 }

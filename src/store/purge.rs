@@ -358,7 +358,7 @@ async fn last_of_page(
     let value = |(name, kind): &set::Column| match kind {
         Kind::Text => row.try_get::<String>("", name).map(Value::from),
         Kind::Uuid => row.try_get::<Uuid>("", name).map(Value::from),
-        Kind::Integer | Kind::Boolean | Kind::Bytes => {
+        Kind::Integer | Kind::Boolean | Kind::Bytes | Kind::Optional(_) => {
             row.try_get::<i32>("", name).map(Value::from)
         }
     };

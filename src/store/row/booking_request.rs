@@ -62,18 +62,18 @@ pub const TABLE: Table = Table {
     key: KEY,
     mutable: &[
         ("state", Kind::Integer),
-        ("worklist", Kind::Integer),
-        ("follow_up_at", Kind::Integer),
-        ("expires_at", Kind::Integer),
-        ("start_day", Kind::Integer),
-        ("end_day", Kind::Integer),
+        ("worklist", Kind::Optional(&Kind::Integer)),
+        ("follow_up_at", Kind::Optional(&Kind::Integer)),
+        ("expires_at", Kind::Optional(&Kind::Integer)),
+        ("start_day", Kind::Optional(&Kind::Integer)),
+        ("end_day", Kind::Optional(&Kind::Integer)),
         ("priority", Kind::Integer),
-        ("care_guarantee_day", Kind::Integer),
-        ("referral_id", Kind::Text),
-        ("duplicate_digest", Kind::Bytes),
-        ("settled_at", Kind::Integer),
+        ("care_guarantee_day", Kind::Optional(&Kind::Integer)),
+        ("referral_id", Kind::Optional(&Kind::Text)),
+        ("duplicate_digest", Kind::Optional(&Kind::Bytes)),
+        ("settled_at", Kind::Optional(&Kind::Integer)),
         ("revision", Kind::Integer),
-        ("next_notification_at", Kind::Integer),
+        ("next_notification_at", Kind::Optional(&Kind::Integer)),
         ("document", Kind::Text),
     ],
     fixed: &[
@@ -91,7 +91,7 @@ pub const TABLE: Table = Table {
 /// nothing else has changed, as when a message was handed over.
 pub const PLAIN: &[SetColumn] = &[
     ("revision", Kind::Integer),
-    ("next_notification_at", Kind::Integer),
+    ("next_notification_at", Kind::Optional(&Kind::Integer)),
     ("document", Kind::Text),
 ];
 

@@ -19,7 +19,7 @@ pub const TABLE: Table = Table {
     mutable: &[],
     fixed: &[
         ("content_hash", Kind::Bytes),
-        ("booking_request", Kind::Uuid),
+        ("booking_request", Kind::Optional(&Kind::Uuid)),
     ],
 };
 

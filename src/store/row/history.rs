@@ -56,8 +56,8 @@ pub const TABLE: Table = Table {
         ("recorded_at", Kind::Integer),
         ("actor", Kind::Text),
         ("event", Kind::Integer),
-        ("request_id", Kind::Uuid),
-        ("content_hash", Kind::Bytes),
+        ("request_id", Kind::Optional(&Kind::Uuid)),
+        ("content_hash", Kind::Optional(&Kind::Bytes)),
         ("document", Kind::Text),
     ],
 };

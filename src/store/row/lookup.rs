@@ -40,6 +40,9 @@ const CALLS: &[Column] = &[
 ///
 /// From one state of the database: when another writer has meanwhile carried out the same call,
 /// whoever sees the request that it made sees the call too, and answers instead of refusing.
+///
+/// The care unit is compared in such a way that no index on it helps: while the table is empty, one of
+/// those would look as good as that on patients, and the plan would be kept.
 pub async fn look_up(
     connection: &impl ConnectionTrait,
     keys: &[DuplicateKey],
@@ -58,7 +61,7 @@ pub async fn look_up(
             "WITH k AS {keys}, c AS {calls} \
              SELECT k.place AS place, r.id AS request, k.digest AS hash, FALSE AS is_call \
              FROM k CROSS JOIN booking_request AS r WHERE r.personal_id = k.personal_id \
-             AND r.care_unit = k.care_unit AND r.duplicate_digest = k.digest \
+             AND r.care_unit || '' = k.care_unit AND r.duplicate_digest = k.digest \
              UNION ALL {history} UNION ALL {quiet}"
         )
     };

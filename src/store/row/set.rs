@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 
+use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 /// The most rows of a piece on SQLite; those of smaller ones are powers of two. Each piece is a
@@ -26,6 +27,8 @@ pub enum Kind {
     Uuid,
     /// Bytes.
     Bytes,
+    /// One of the others, or null.
+    Optional(&'static Kind),
 }
 
 impl Kind {
@@ -37,7 +40,13 @@ impl Kind {
             Self::Text => "text",
             Self::Uuid => "uuid",
             Self::Bytes => "bytea",
+            Self::Optional(kind) => kind.postgres_type(),
         }
+    }
+
+    /// Whether a column of this kind may hold the value.
+    fn has_room_for(self, value: &Value) -> bool {
+        matches!(self, Self::Optional(_)) || *value != value.as_null()
     }
 }
 
@@ -76,8 +85,12 @@ impl Set {
 
     /// Adds a row: a value for each column.
     pub fn push(&mut self, row: impl IntoIterator<Item = Value>) {
+        let begin = self.values.len();
         self.values.extend(row);
-        debug_assert_eq!(self.values.len() % self.columns.len(), 0, "whole rows");
+        let row = &self.values[begin..];
+        debug_assert_eq!(row.len(), self.columns.len(), "a whole row");
+        let mut cells = self.columns.iter().zip(row);
+        debug_assert!(cells.all(|((_, kind), value)| kind.has_room_for(value)));
     }
 
     /// Whether there are no rows.
@@ -139,10 +152,13 @@ impl Set {
 
     fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
         let text = self.arrays_taken_apart(first);
-        let arrays = (0..self.columns.len()).map(|column| self.array(column));
-        let arrays = arrays.collect();
-        self.values.clear();
-        (text, arrays)
+        let mut columns = vec![Vec::new(); self.columns.len()];
+        for (place, value) in std::mem::take(&mut self.values).into_iter().enumerate() {
+            columns[place % self.columns.len()].push(value);
+        }
+        let columns = self.columns.iter().zip(columns);
+        let arrays = columns.map(|((_, kind), values)| array(*kind, values));
+        (text, arrays.collect())
     }
 
     /// Some rows as a list, filled up with empty ones; of empty ones alone when no rows are left.
@@ -169,29 +185,48 @@ impl Set {
             names.join(", ")
         )
     }
+}
 
-    /// A column as PostgreSQL writes an array. What is null at its end is left out: `unnest` puts it
-    /// back as far as the longest of its arrays goes, which that of a key always is.
-    fn array(&self, column: usize) -> Value {
-        let mut array = String::from("{");
-        let mut written = 1;
-        for row in self.values.chunks_exact(self.columns.len()) {
-            if array.len() > 1 {
-                array.push(',');
-            }
-            push_element(&mut array, &row[column]);
-            if !is_null(&row[column]) {
-                written = array.len();
-            }
+/// A column as an array. One that may hold nulls travels as PostgreSQL writes it, since [`Value`] has
+/// no array with nulls in it. Nulls at its end are left out: `unnest` puts them back as far as the
+/// longest of its arrays goes, which that of a key always is.
+fn array(kind: Kind, mut values: Vec<Value>) -> Value {
+    let kind = match kind {
+        Kind::Integer => ArrayType::BigInt,
+        Kind::Boolean => ArrayType::Bool,
+        Kind::Text => ArrayType::String,
+        Kind::Uuid => ArrayType::Uuid,
+        Kind::Bytes => ArrayType::Bytes,
+        Kind::Optional(_) => {
+            let is_there = |value: &Value| *value != value.as_null();
+            let end = values.iter().rposition(is_there).map_or(0, |last| last + 1);
+            values.truncate(end);
+            return Value::from(written_out(&values));
         }
-        array.truncate(written);
-        array.push('}');
-        Value::from(array)
+    };
+    let values = values.into_iter().map(widened).collect();
+    Value::Array(kind, Some(Box::new(values)))
+}
+
+/// A number as the widest of its kind.
+fn widened(value: Value) -> Value {
+    match value {
+        Value::SmallInt(number) => Value::BigInt(number.map(i64::from)),
+        Value::Int(number) => Value::BigInt(number.map(i64::from)),
+        other => other,
     }
 }
 
-fn is_null(value: &Value) -> bool {
-    *value == value.as_null()
+fn written_out(values: &[Value]) -> String {
+    let mut array = String::from("{");
+    for value in values {
+        if array.len() > 1 {
+            array.push(',');
+        }
+        push_element(&mut array, value);
+    }
+    array.push('}');
+    array
 }
 
 /// What a row that fills a piece up is made of.
@@ -295,12 +330,12 @@ impl Table {
         Set::new([self.key, columns, expected].concat())
     }
 
-    /// Inserts rows; those whose key exists are left out, so that the count tells.
+    /// Inserts rows, of which no unique key may exist.
     pub fn insert_sql(&self, rows: &str) -> String {
         let columns = [self.key, self.mutable, self.fixed].concat();
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         format!(
-            "INSERT INTO {} ({}) SELECT * FROM {rows} AS r WHERE TRUE ON CONFLICT DO NOTHING",
+            "INSERT INTO {} ({}) SELECT * FROM {rows} AS r",
             self.name,
             names.join(", "),
         )
@@ -332,10 +367,10 @@ mod tests {
     use super::*;
 
     const COLUMNS: [Column; 5] = [
-        ("a", Kind::Text),
-        ("b", Kind::Bytes),
-        ("c", Kind::Integer),
-        ("d", Kind::Boolean),
+        ("a", Kind::Optional(&Kind::Text)),
+        ("b", Kind::Optional(&Kind::Bytes)),
+        ("c", Kind::Optional(&Kind::Integer)),
+        ("d", Kind::Integer),
         ("e", Kind::Uuid),
     ];
 
@@ -346,7 +381,7 @@ mod tests {
                 r#"a,"\ö"#.into(),
                 vec![7_u8, 255].into(),
                 Value::BigInt(None),
-                true.into(),
+                7_i16.into(),
                 uuid::Uuid::nil().into(),
             ]);
         }
@@ -355,16 +390,19 @@ mod tests {
 
     #[test]
     fn columns_are_arrays_on_postgresql() {
-        let set = set(2);
-        let arrays: Vec<Value> = (0..5).map(|column| set.array(column)).collect();
-        let expected = [
-            r#"{"a,\"\\ö","a,\"\\ö"}"#,
-            r#"{"\\x07ff","\\x07ff"}"#,
-            "{}",
-            "{true,true}",
-            "{00000000000000000000000000000000,00000000000000000000000000000000}",
+        let mut set = set(1);
+        let last = [None, None, Some(1)].map(Value::BigInt);
+        set.push(last.into_iter().chain([8.into(), uuid::Uuid::nil().into()]));
+        set.push(std::iter::repeat_n(EMPTY, 3).chain([9.into(), uuid::Uuid::nil().into()]));
+        let (_, arrays) = set.take(DbBackend::Postgres, 1);
+        let written_out = [r#"{"a,\"\\ö"}"#, r#"{"\\x07ff"}"#, "{NULL,1}"].map(Value::from);
+        let numbers = [7_i64, 8, 9].map(Value::from).to_vec();
+        let ids = vec![Value::from(uuid::Uuid::nil()); 3];
+        let typed = [
+            Value::Array(ArrayType::BigInt, Some(Box::new(numbers))),
+            Value::Array(ArrayType::Uuid, Some(Box::new(ids))),
         ];
-        assert_eq!(arrays, expected.map(Value::from));
+        assert_eq!(arrays, [&written_out[..], &typed[..]].concat());
     }
 
     #[test]

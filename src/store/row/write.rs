@@ -23,7 +23,7 @@ struct Target {
 }
 
 impl Write {
-    /// New rows, as [`Table::new_rows`] has them. One whose key exists does not count as written.
+    /// New rows, as [`Table::new_rows`] has them. That a key exists is an error.
     pub fn new(table: &'static Table, rows: Set) -> Self {
         let target = Target {
             table,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sea_orm::SqliteTransactionMode;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
-use sea_orm::sqlx::{self, Row};
+use sea_orm::sqlx::{self, Connection, Row};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
     TransactionOptions,
@@ -30,9 +30,10 @@ use crate::domain::calendar::from_micros;
 
 /// How many connections to SQLite read at once.
 const SQLITE_READERS: u32 = 4;
-/// How many to PostgreSQL: several times as many as write, since the server's processes share its
-/// cores evenly, and whoever looks at a list is not to wait until the night's messages are out.
-const POSTGRES_READERS: u32 = 10;
+/// How many to PostgreSQL: more than write, since the server's processes share its cores evenly, and
+/// whoever looks at a list is not to wait until the night's messages are out. More of them would keep
+/// each other waiting.
+const POSTGRES_READERS: u32 = 5;
 /// How many batches of calls are under way at once on PostgreSQL.
 const WRITERS: u32 = 2;
 /// How long a call waits for a connection, or for the server to be there, before it fails.
@@ -49,6 +50,8 @@ const SLOW: Patience = Patience {
     work: Duration::from_secs(60),
     commit: Duration::from_secs(60),
 };
+/// For how long a connection that has proved to be fit is taken to be there without asking it again.
+const TRUSTED: Duration = Duration::from_millis(500);
 /// How long a connection may take to prove that it is fit to be used again.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 /// How long a statement may take on PostgreSQL.
@@ -280,9 +283,18 @@ async fn connect_postgres(
     used_for: Use,
 ) -> Result<DatabaseConnection, OpenError> {
     let mut options = postgres_options(url, connections, STATEMENT_MAX, used_for);
-    // A batch that meets a connection which has died is repeated.
-    options.test_before_acquire(used_for == Use::Reads);
-    options.map_sqlx_postgres_pool_opts(|options| {
+    options.test_before_acquire(false);
+    options.map_sqlx_postgres_pool_opts(move |options| {
+        let options = options.before_acquire(move |connection, metadata| {
+            // A batch that meets a connection which has died is repeated.
+            let is_asked = used_for == Use::Reads && metadata.idle_for >= TRUSTED;
+            Box::pin(async move {
+                if is_asked {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
         options.after_release(|connection, _| {
             let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
             Box::pin(async { fit.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | writers | one, for calls and claims; the next batch is decided beside it | some for calls, one for claims, each over a connection |
 //! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
+//! | requests of leased messages | among the recent ones | kept until they are answered for, neither locked nor read then, but tested when written |
 //! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
 //! | log | taken into the file beside the writer | the server's own |
 //! | reads | some connections | some connections; transactions are REPEATABLE READ |

@@ -89,11 +89,10 @@ pub const TABLE: Table = Table {
 /// The last of the mutable columns: those that no index has. SQLite writes an index anew whenever
 /// one of its columns is assigned, even if nothing changes, so that they are assigned alone when
 /// nothing else has changed, as when a message was handed over.
-pub const PLAIN: &[SetColumn] = &[
-    ("revision", Kind::Integer),
-    ("next_notification_at", Kind::Optional(&Kind::Integer)),
-    ("document", Kind::Text),
-];
+pub const PLAIN: &[SetColumn] = TABLE.mutable.split_at(INDEXED).1;
+
+/// How many columns come before them.
+const INDEXED: usize = 11;
 
 /// The key as values of a set.
 pub fn key_values(key: &RequestKey) -> Vec<Value> {

@@ -83,18 +83,10 @@ pub const TABLE: Table = Table {
 
 /// The last of the mutable columns: those that a lease changes, and a hand-over. Most changes of
 /// messages are no other, and then they are assigned alone.
-pub const DELIVERY: &[SetColumn] = &[
-    ("version", Type::Integer),
-    ("state", Type::Integer),
-    ("retry_at", Type::Optional(&Type::Integer)),
-    ("claimable_at", Type::Optional(&Type::Integer)),
-    ("lease_token", Type::Optional(&Type::Uuid)),
-    ("lease_expires_at", Type::Optional(&Type::Integer)),
-    ("lease_first_at", Type::Optional(&Type::Integer)),
-    ("lease_answer", Type::Optional(&Type::Integer)),
-    ("attempt_count", Type::Integer),
-    ("sent_at", Type::Optional(&Type::Integer)),
-];
+pub const DELIVERY: &[SetColumn] = TABLE.mutable.split_at(LASTING).1;
+
+/// How many columns come before them.
+const LASTING: usize = 12;
 
 /// The key of the message that was planned as number `ordinal` of its request.
 pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {

@@ -259,13 +259,17 @@ impl Records {
         recent.keys().all(is_changed)
     }
 
+    /// The requests that the batch has loaded or written, as they are once it is written.
+    pub fn left_requests(&self) -> Vec<Known> {
+        self.entries.values().filter_map(Entry::left).collect()
+    }
+
     /// What the batch leaves once it is written.
     pub fn left(&self) -> Left {
-        let entries = self.entries.values();
         Left {
-            requests: entries.clone().filter_map(Entry::left).collect(),
+            requests: self.left_requests(),
             calls: self.calls.clone(),
-            moved: entries.flat_map(Entry::moved).collect(),
+            moved: self.entries.values().flat_map(Entry::moved).collect(),
         }
     }
 

@@ -23,7 +23,6 @@ use super::row::{call, history};
 use super::schema;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{Instant, micros};
-use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::State;
 
 /// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
@@ -313,10 +312,8 @@ async fn settled(
         .await?;
     rows.iter()
         .map(|row| {
-            Ok(RequestKey {
-                care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-                id: row.try_get("", "id")?,
-            })
+            let key = (row.try_get("", "care_unit")?, row.try_get("", "id")?);
+            Ok(request::key(key))
         })
         .collect()
 }

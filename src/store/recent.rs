@@ -61,8 +61,8 @@ pub fn call_key(scope: &HsaId, call: &Call) -> CallKey {
 /// What the last batches have left.
 #[derive(Default)]
 pub struct Recent {
-    requests: Generations<RequestKey, Known>,
-    calls: Generations<CallKey, Remembered>,
+    requests: Generations<RequestKey, Known, KEPT>,
+    calls: Generations<CallKey, Remembered, KEPT>,
     moved: Vec<Instant>,
 }
 
@@ -87,13 +87,12 @@ impl Recent {
     /// Takes in what a batch leaves.
     pub fn learn(&mut self, left: Left) {
         self.know(left.requests);
-        self.calls.add(left.calls, KEPT);
+        self.calls.add(left.calls);
         self.moved = left.moved;
     }
 
     fn know(&mut self, requests: Vec<Known>) {
-        let requests = requests.into_iter().map(Known::with_key);
-        self.requests.add(requests, KEPT);
+        self.requests.add(requests.into_iter().map(Known::with_key));
     }
 
     /// Whether no request is known.
@@ -156,13 +155,15 @@ impl Recent {
 
 /// Requests as they were when messages of them were leased, until the consumers answer.
 #[derive(Default)]
-pub struct Leased(Mutex<Generations<RequestKey, Known>>);
+pub struct Leased(Mutex<LeasedRequests>);
+
+type LeasedRequests = Generations<RequestKey, Known, LEASED_KEPT>;
 
 impl Leased {
     /// Keeps requests for the answers.
     pub fn keep(&self, requests: Vec<Known>) {
-        let requests = requests.into_iter().map(Known::with_key);
-        self.requests().add(requests, LEASED_KEPT);
+        self.requests()
+            .add(requests.into_iter().map(Known::with_key));
     }
 
     /// Takes out those of these requests that are here.
@@ -171,18 +172,19 @@ impl Leased {
         Recent::of(keys.filter_map(|key| requests.take(key)).collect())
     }
 
-    fn requests(&self) -> MutexGuard<'_, Generations<RequestKey, Known>> {
+    fn requests(&self) -> MutexGuard<'_, LeasedRequests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A map that drops what was added long ago.
-struct Generations<K, V> {
+/// A map that drops what was added long ago. `N` entries are kept at the least, and twice that and what
+/// is added twice at the most.
+struct Generations<K, V, const N: usize> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
 }
 
-impl<K, V> Default for Generations<K, V> {
+impl<K, V, const N: usize> Default for Generations<K, V, N> {
     fn default() -> Self {
         Self {
             young: HashMap::new(),
@@ -191,11 +193,10 @@ impl<K, V> Default for Generations<K, V> {
     }
 }
 
-impl<K: std::hash::Hash + Eq, V> Generations<K, V> {
-    /// Adds what belongs together: it is kept at least until something else is added twice. So many
-    /// entries are kept at the least, and twice that and what is added twice at the most.
-    fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>, kept: usize) {
-        if self.young.len() >= kept {
+impl<K: std::hash::Hash + Eq, V, const N: usize> Generations<K, V, N> {
+    /// Adds what belongs together: it is kept at least until something else is added twice.
+    fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>) {
+        if self.young.len() >= N {
             self.old = std::mem::take(&mut self.young);
         }
         self.young.extend(entries);
@@ -222,10 +223,10 @@ mod tests {
 
     #[test]
     fn what_was_added_last_and_before_that_is_always_there() {
-        let mut generations = Generations::default();
+        let mut generations = Generations::<_, _, KEPT>::default();
         let batch = |number: usize| (0..KEPT).map(move |place| ((number, place), number));
         for number in 0..5 {
-            generations.add(batch(number), KEPT);
+            generations.add(batch(number));
             for kept in number.saturating_sub(1)..=number {
                 for place in [0, KEPT - 1] {
                     assert_eq!(generations.get(&(kept, place)), Some(&kept));
@@ -239,9 +240,9 @@ mod tests {
 
     #[test]
     fn what_was_added_later_counts() {
-        let mut generations = Generations::default();
-        generations.add((0..KEPT).map(|place| (place, "first")), KEPT);
-        generations.add([(0, "second")], KEPT);
+        let mut generations = Generations::<_, _, KEPT>::default();
+        generations.add((0..KEPT).map(|place| (place, "first")));
+        generations.add([(0, "second")]);
         assert_eq!(generations.get(&0), Some(&"second"));
         assert_eq!(generations.get(&1), Some(&"first"));
     }

@@ -258,7 +258,7 @@ impl Task {
         let attempt = self.commit(async |transaction| {
             let records = decide(transaction, units, leased, postpone).await?;
             if units.iter().any(|unit| unit.needs().claim.is_some()) {
-                claimed = records.left().requests;
+                claimed = records.left_requests();
             }
             Ok(records.tests(leased).then(|| records.changes()))
         });

@@ -67,12 +67,12 @@ const UP: [&str; 4] = [
     "CREATE INDEX announcement_written ON announcement (written_at)",
 ];
 
-const PLAIN: &str = "ALTER TABLE announcement ALTER COLUMN content SET STORAGE EXTERNAL";
-const COMPRESSED: &str = "ALTER TABLE announcement ALTER COLUMN content SET STORAGE EXTENDED";
-
 const DOWN: [&str; 3] = [
     "DROP TABLE announcement",
     "ALTER TABLE booking_request ADD COLUMN touched_at bigint NOT NULL \
      DEFAULT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint",
     "CREATE INDEX booking_request_touched ON booking_request (touched_at)",
 ];
+
+const PLAIN: &str = "ALTER TABLE announcement ALTER COLUMN content SET STORAGE EXTERNAL";
+const COMPRESSED: &str = "ALTER TABLE announcement ALTER COLUMN content SET STORAGE EXTENDED";

@@ -6,11 +6,11 @@ use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::booking_request::key as request_key;
 use super::set::{Column, Kind, Set, Table};
 use super::write::Write;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{from_micros, micros};
-use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::LeaseRef;
 use crate::store::error::Error;
 use crate::store::{Committed, LeaseFate};
@@ -155,13 +155,9 @@ impl Document {
     }
 
     fn into_committed(self) -> Committed {
-        let key = |care_unit, id| RequestKey {
-            care_unit: HsaId::trusted(care_unit),
-            id,
-        };
         let lease = |(care_unit, request, notification, token, fate)| {
             let lease = LeaseRef {
-                request: key(care_unit, request),
+                request: request_key((care_unit, request)),
                 notification,
                 token,
             };
@@ -172,7 +168,7 @@ impl Document {
             };
             (lease, fate)
         };
-        let request = |(care_unit, id, revision)| (key(care_unit, id), revision);
+        let request = |(care_unit, id, revision)| (request_key((care_unit, id)), revision);
         Committed {
             claimable_at: self.claimable_at.map(from_micros),
             leases: self.leases.into_iter().map(lease).collect(),
@@ -185,6 +181,7 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::hsa_id::HsaId;
 
     #[test]
     fn what_is_read_is_what_was_written() {

@@ -246,10 +246,11 @@ pub async fn claimable(
     let statement = claimable_statement(connection, due, now, limit);
     let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
     for row in connection.query_all_raw(statement).await? {
-        let request = RequestKey {
-            care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-            id: row.try_get("", "booking_request")?,
-        };
+        let key = (
+            row.try_get("", "care_unit")?,
+            row.try_get("", "booking_request")?,
+        );
+        let request = request::key(key);
         found.push((
             row.try_get("", "claimable_at")?,
             request,
@@ -371,10 +372,10 @@ pub async fn page(
         .map(|row| {
             Ok(NotificationPosition {
                 due_at: from_micros(row.try_get("", "due_at")?),
-                request: RequestKey {
-                    care_unit: HsaId::trusted(row.try_get("", "care_unit")?),
-                    id: row.try_get("", "booking_request")?,
-                },
+                request: request::key((
+                    row.try_get("", "care_unit")?,
+                    row.try_get("", "booking_request")?,
+                )),
                 notification: row.try_get("", "id")?,
             })
         })

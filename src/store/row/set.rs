@@ -46,7 +46,7 @@ impl Kind {
 
     /// Whether a column of this kind may hold the value.
     fn has_room_for(self, value: &Value) -> bool {
-        matches!(self, Self::Optional(_)) || *value != value.as_null()
+        matches!(self, Self::Optional(_)) || !is_null(value)
     }
 }
 
@@ -198,14 +198,18 @@ fn array(kind: Kind, mut values: Vec<Value>) -> Value {
         Kind::Uuid => ArrayType::Uuid,
         Kind::Bytes => ArrayType::Bytes,
         Kind::Optional(_) => {
-            let is_there = |value: &Value| *value != value.as_null();
-            let end = values.iter().rposition(is_there).map_or(0, |last| last + 1);
+            let last = values.iter().rposition(|value| !is_null(value));
+            let end = last.map_or(0, |last| last + 1);
             values.truncate(end);
             return Value::from(written_out(&values));
         }
     };
     let values = values.into_iter().map(widened).collect();
     Value::Array(kind, Some(Box::new(values)))
+}
+
+fn is_null(value: &Value) -> bool {
+    *value == value.as_null()
 }
 
 /// A number as the widest of its kind.

@@ -334,20 +334,27 @@ impl Table {
         Set::new([self.key, columns, expected].concat())
     }
 
-    /// Inserts rows, of which no unique key may exist.
-    pub fn insert_sql(&self, rows: &str) -> String {
+    /// Inserts rows, of which no unique key may exist. What was inserted before one is met may stay.
+    pub fn insert_sql(&self, backend: DbBackend, rows: &str) -> String {
         let columns = [self.key, self.mutable, self.fixed].concat();
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
         format!(
-            "INSERT INTO {} ({}) SELECT * FROM {rows} AS r",
+            "INSERT {}INTO {} ({}) SELECT * FROM {rows} AS r",
+            unprotected(backend),
             self.name,
             names.join(", "),
         )
     }
 
     /// Updates `columns` of rows whose `version` is as expected; others are left alone, so that the
-    /// count tells.
-    pub fn update_sql(&self, columns: &[Column], version: &str, rows: &str) -> String {
+    /// count tells. When it fails, what was updated before may stay.
+    pub fn update_sql(
+        &self,
+        backend: DbBackend,
+        columns: &[Column],
+        version: &str,
+        rows: &str,
+    ) -> String {
         let assignments: Vec<String> = columns
             .iter()
             .map(|(name, _)| format!("{name} = r.{name}"))
@@ -358,11 +365,21 @@ impl Table {
             .map(|(name, _)| format!("{}.{name} = r.{name}", self.name))
             .collect();
         format!(
-            "UPDATE {table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.expected",
+            "UPDATE {}{table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.expected",
+            unprotected(backend),
             assignments.join(", "),
             matches.join(" AND "),
             table = self.name,
         )
+    }
+}
+
+/// Spares SQLite to copy each page before a statement changes it, so that the statement alone could be
+/// taken back.
+fn unprotected(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Sqlite => "OR FAIL ",
+        _ => "",
     }
 }
 

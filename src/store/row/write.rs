@@ -53,7 +53,8 @@ impl Write {
     }
 }
 
-/// Writes everything. Says whether every row was written: if not, none must stay.
+/// Writes everything, in a transaction that is rolled back when it fails. Says whether every row was
+/// written: if not, none must stay.
 pub async fn write_all(
     connection: &impl ConnectionTrait,
     mut writes: Vec<Write>,
@@ -66,7 +67,7 @@ pub async fn write_all(
         backend => {
             let mut statements = Vec::new();
             for Write { rows, target } in writes {
-                statements.extend(rows.statements(backend, |rows| target.sql(rows)));
+                statements.extend(rows.statements(backend, |rows| target.sql(backend, rows)));
             }
             if expected <= JOINED_MAX {
                 statements = vec![joined(statements)];
@@ -78,10 +79,10 @@ pub async fn write_all(
 }
 
 impl Target {
-    fn sql(&self, rows: &str) -> String {
+    fn sql(&self, backend: DbBackend, rows: &str) -> String {
         match self.change {
-            None => self.table.insert_sql(rows),
-            Some((columns, version)) => self.table.update_sql(columns, version, rows),
+            None => self.table.insert_sql(backend, rows),
+            Some((columns, version)) => self.table.update_sql(backend, columns, version, rows),
         }
     }
 }
@@ -107,7 +108,7 @@ async fn write_at_once(
     let mut values = Vec::new();
     for (number, mut write) in writes.into_iter().enumerate() {
         let (rows, arrays) = write.rows.take(DbBackend::Postgres, values.len() + 1);
-        let write = write.target.sql(&rows);
+        let write = write.target.sql(DbBackend::Postgres, &rows);
         parts.push(format!("w{number} AS ({write} RETURNING 1)"));
         counts.push(format!("(SELECT count(*) FROM w{number})"));
         values.extend(arrays);

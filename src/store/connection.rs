@@ -31,10 +31,12 @@ use crate::domain::calendar::from_micros;
 
 /// How many connections to SQLite read at once.
 const SQLITE_READERS: u32 = 4;
-/// How many to PostgreSQL: more than write, since the server's processes share its cores evenly, and
-/// whoever looks at a list is not to wait until the night's messages are out. More of them would keep
-/// each other waiting.
-const POSTGRES_READERS: u32 = 5;
+/// How many to PostgreSQL read by one statement: more than write, since the server's processes share its
+/// cores evenly, and whoever looks at a list is not to wait until the night's messages are out. More of
+/// them would keep each other waiting.
+const POSTGRES_READERS: u32 = 4;
+/// How many there read by several statements.
+const POSTGRES_SNAPSHOTS: u32 = 2;
 /// How many batches of calls are under way at once on PostgreSQL.
 const WRITERS: u32 = 2;
 /// How long a call waits for a connection, or for the server to be there, before it fails.
@@ -102,8 +104,10 @@ pub struct Patience {
 
 /// The connections to an open database.
 pub struct Connections {
-    /// For reads.
+    /// For reads by one statement, without a transaction.
     pub readers: DatabaseConnection,
+    /// For reads by several statements in a transaction.
+    pub snapshots: DatabaseConnection,
     /// For asking whether the database is there, however busy the others are.
     pub probe: DatabaseConnection,
     /// For calls.
@@ -179,6 +183,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         }
         return Ok(Connections {
             readers: connect_postgres(url, POSTGRES_READERS, Use::Reads).await?,
+            snapshots: connect_postgres(url, POSTGRES_SNAPSHOTS, Use::Snapshots).await?,
             probe: connect_postgres(url, 1, Use::Writes).await?,
             writers: connect_postgres(url, WRITERS, Use::Writes).await?,
             claimers: Some(connect_postgres(url, 1, Use::Writes).await?),
@@ -190,8 +195,10 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     let lock = lock_beside(sqlite_path(url)?)?;
     let writers = connect_sqlite(url, 1, false).await?;
     check_sqlite(&writers).await?;
+    let readers = connect_sqlite(url, SQLITE_READERS, true).await?;
     Ok(Connections {
-        readers: connect_sqlite(url, SQLITE_READERS, true).await?,
+        snapshots: readers.clone(),
+        readers,
         probe: connect_sqlite(url, 1, true).await?,
         writers,
         claimers: None,
@@ -215,8 +222,10 @@ pub fn write_options(backend: DbBackend) -> TransactionOptions {
 /// What a connection to PostgreSQL is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// Each transaction sees one state of the database.
+    /// Statements without a transaction.
     Reads,
+    /// Each transaction sees one state of the database.
+    Snapshots,
     /// Each statement sees what is committed.
     Writes,
 }
@@ -225,7 +234,7 @@ impl Use {
     /// What a transaction is without saying so, which would be a round trip more.
     fn transactions(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Reads => &[
+            Self::Reads | Self::Snapshots => &[
                 ("default_transaction_isolation", "repeatable read"),
                 ("default_transaction_read_only", "on"),
             ],
@@ -288,7 +297,7 @@ async fn connect_postgres(
     options.map_sqlx_postgres_pool_opts(move |options| {
         let options = options.before_acquire(move |connection, metadata| {
             // A batch that meets a connection which has died is repeated.
-            let is_asked = used_for == Use::Reads && metadata.idle_for >= TRUSTED;
+            let is_asked = used_for != Use::Writes && metadata.idle_for >= TRUSTED;
             Box::pin(async move {
                 if is_asked {
                     connection.ping().await?;
@@ -296,10 +305,13 @@ async fn connect_postgres(
                 Ok(true)
             })
         });
-        options.after_release(|connection, _| {
-            let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
-            Box::pin(async { fit.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })
-        })
+        match used_for {
+            Use::Reads => options,
+            Use::Snapshots | Use::Writes => options.after_release(|connection, _| {
+                let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
+                Box::pin(async { fit.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })
+            }),
+        }
     });
     Ok(Database::connect(options).await?)
 }

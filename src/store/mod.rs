@@ -125,7 +125,10 @@ pub struct Store {
 }
 
 struct Inner {
+    /// For reads by one statement.
     readers: DatabaseConnection,
+    /// For reads by several; the same where that makes no difference.
+    snapshots: DatabaseConnection,
     /// For asking whether the database is there.
     probe: DatabaseConnection,
     /// The queues of calls and of claims; none once the store is closed.
@@ -192,6 +195,7 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 readers: connections.readers,
+                snapshots: connections.snapshots,
                 probe: connections.probe,
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
                 writers: Mutex::new(tasks),
@@ -238,6 +242,7 @@ impl Store {
         }
         // A reader that cannot be closed goes with the process.
         let _ = self.inner.readers.close_by_ref().await;
+        let _ = self.inner.snapshots.close_by_ref().await;
         let _ = self.inner.probe.close_by_ref().await;
     }
 
@@ -274,9 +279,9 @@ impl Store {
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
-        let readers = self.inner.readers.clone();
+        let snapshots = self.inner.snapshots.clone();
         self.carry_out(async move {
-            let snapshot = readers.begin().await?;
+            let snapshot = snapshots.begin().await?;
             let answer = read(&snapshot).await;
             snapshot.rollback().await?;
             answer
@@ -285,7 +290,7 @@ impl Store {
     }
 
     /// Reads by one statement, or by several that need not agree, without the round trips of a
-    /// transaction.
+    /// transaction: `read` must not begin one.
     async fn read_at_once<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,

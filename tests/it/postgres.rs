@@ -52,7 +52,7 @@ const ONCE: [(&str, &str); 12] = [
     ("purge::", "goes to both by itself"),
 ];
 
-/// Tests that run at once there: a store has up to nine connections, and a replica one store.
+/// Tests that run at once there: a store has up to ten connections, and a replica one store.
 const THREADS: &str = "8";
 
 /// The address of this run's server. With none the caller passes over what needs one, and that is

@@ -10,6 +10,7 @@
 //! dropped and done again.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -365,7 +366,7 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
 }
 
 /// Loads what the units need, but for what is `recent`, and lets them decide in the order of their
-/// arrival. Units that need what another writer has locked are taken out and postponed.
+/// arrival. A decision that panics spoils the batch, which is then repeated in halves: it fails alone. Units that need what another writer has locked are taken out and postponed.
 async fn decide(
     connection: &impl ConnectionTrait,
     units: &mut Vec<Box<dyn Unit>>,
@@ -412,15 +413,20 @@ async fn decide(
     records
         .load(connection, repeated, Lock::None, recent)
         .await?;
-    // Claims come last, so that what a booking in the same batch ends is not handed out.
-    for claims in [false, true] {
-        for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {
-            if needs.claim.is_some() == claims {
-                unit.decide(&mut records, found);
+    let decided = catch_unwind(AssertUnwindSafe(|| {
+        // Claims come last, so that what a booking in the same batch ends is not handed out.
+        for claims in [false, true] {
+            for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {
+                if needs.claim.is_some() == claims {
+                    unit.decide(&mut records, found);
+                }
             }
         }
+    }));
+    match decided {
+        Ok(()) => Ok(records),
+        Err(_panic) => Err(Error::broken("a decision has panicked")),
     }
-    Ok(records)
 }
 
 /// What each unit's needs turn up. Claims in a batch that want the same messages are asked for

@@ -210,6 +210,34 @@ async fn a_failed_call_is_not_remembered() {
 }
 
 #[tokio::test]
+async fn a_decision_that_panics_fails_alone() {
+    let backend = Backend::empty().await;
+    let mut calls = JoinSet::new();
+    for number in 0..20 {
+        let store = backend.store.clone();
+        calls.spawn(async move { insert(&store, call(), form(number)).await });
+    }
+    // More often than there are writers.
+    for number in 100..105 {
+        let store = backend.store.clone();
+        let panics = || panic!("a decision with a fault");
+        let failed = async move {
+            store
+                .insert(call(), make::key(), &form(number), panics)
+                .await
+        };
+        calls.spawn(failed);
+    }
+    let answers = calls.join_all().await;
+    let (created, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!((created.len(), failed.len()), (20, 5));
+    for answer in failed {
+        assert!(matches!(answer, Err(Error::Broken(_))), "{answer:?}");
+    }
+    assert!(insert(&backend.store, call(), form(200)).await.is_ok());
+}
+
+#[tokio::test]
 async fn one_of_many_duplicates_at_once_is_created_and_the_others_name_it() {
     let backend = Backend::empty().await;
     let mut calls = JoinSet::new();

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
+use tokio::time::Instant;
 
 use super::unit::Unit;
 
@@ -19,6 +20,8 @@ const SET_MIN: usize = 16;
 const BATCH_MAX: usize = 1_024;
 /// The same for sets of messages while single calls come as well.
 const TURN_MAX: usize = 256;
+/// For how long after a batch of single calls more are taken to come.
+const CALLS_LATELY: Duration = Duration::from_millis(100);
 /// How many units a batch has at the least after which the next is waited for.
 const GATHERED_MIN: usize = 16;
 /// How long it is waited for at the most: a part of what a commit takes.
@@ -35,6 +38,8 @@ pub struct Queue {
     last_count: usize,
     /// Whether the last batch was one of single calls.
     after_calls: bool,
+    /// When there was one last.
+    last_calls_at: Option<Instant>,
 }
 
 impl Queue {
@@ -47,6 +52,7 @@ impl Queue {
             sets: Waiting::new(),
             last_count: 0,
             after_calls: false,
+            last_calls_at: None,
         };
         (sender, queue)
     }
@@ -64,7 +70,8 @@ impl Queue {
         }
         let is_turn_of_sets = self.calls.is_empty() || self.after_calls;
         if !self.sets.is_empty() && is_turn_of_sets {
-            let max = match self.after_calls {
+            let lately = |at: Instant| at.elapsed() < CALLS_LATELY;
+            let max = match self.last_calls_at.is_some_and(lately) {
                 true => TURN_MAX,
                 false => BATCH_MAX,
             };
@@ -73,6 +80,7 @@ impl Queue {
         }
         self.gather(has_time).await;
         self.after_calls = true;
+        self.last_calls_at = Some(Instant::now());
         let batch = take(&mut self.calls, BATCH_MAX);
         self.last_count = batch.len();
         Some(batch)
@@ -88,7 +96,7 @@ impl Queue {
             _ if has_time => BATCH_MAX,
             last_count => last_count * 3 / 4,
         };
-        let until = tokio::time::Instant::now() + GATHER_MAX;
+        let until = Instant::now() + GATHER_MAX;
         while self.calls.len() < expected {
             match tokio::time::timeout_at(until, self.arrivals.recv()).await {
                 Ok(Some(unit)) => self.sort_in(unit),
@@ -171,11 +179,14 @@ mod tests {
         batches
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn calls_go_before_the_sets_that_wait() {
-        let (_sender, mut queue) = filled(3, 9);
-        let expected = [vec![2; 3], vec![256], vec![256; 4], vec![256; 4]];
-        assert_eq!(batches(&mut queue, 4).await, expected);
+        let (_sender, mut queue) = filled(3, 6);
+        let expected = [vec![2; 3], vec![256], vec![256]];
+        assert_eq!(batches(&mut queue, 3).await, expected);
+        // No more calls have come for a while.
+        tokio::time::advance(CALLS_LATELY).await;
+        assert_eq!(batches(&mut queue, 1).await, [vec![256; 4]]);
     }
 
     #[tokio::test]

@@ -306,6 +306,7 @@ async fn connect_postgres(
             })
         });
         match used_for {
+            // Nothing is ever begun over them.
             Use::Reads => options,
             Use::Snapshots | Use::Writes => options.after_release(|connection, _| {
                 let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));

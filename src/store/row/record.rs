@@ -43,18 +43,12 @@ impl Cells<'_> {
 /// What reads the requests whose keys stand in `keys`, a sub-select that the statement knows as `k`,
 /// and `beside` of each.
 pub fn sql(keys: &str, beside: &[&str]) -> String {
-    let requests = format!("{keys} AS k CROSS JOIN booking_request");
-    let which = "WHERE r.care_unit = k.care_unit AND r.id = k.id";
-    format!("{} {which}", sql_of_requests(&requests, beside))
-}
-
-/// As [`sql`], of rows of requests: a sub-select that the statement knows as `r`.
-pub fn sql_of_requests(requests: &str, beside: &[&str]) -> String {
     let of_request = [&["r.care_unit", "r.id"], beside, booking_request::COLUMNS].concat();
     let of_message: Vec<String> = notification::columns().collect();
     format!(
-        "SELECT {}, {} FROM {requests} AS r LEFT JOIN notification AS n \
-         ON n.care_unit = r.care_unit AND n.booking_request = r.id",
+        "SELECT {}, {} FROM {keys} AS k CROSS JOIN booking_request AS r LEFT JOIN notification AS n \
+         ON n.care_unit = r.care_unit AND n.booking_request = r.id \
+         WHERE r.care_unit = k.care_unit AND r.id = k.id",
         of_request.join(", "),
         of_message.join(", ")
     )

@@ -8,7 +8,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
-    Select, Statement,
+    Select,
 };
 use uuid::Uuid;
 
@@ -30,20 +30,16 @@ pub async fn page(
     limit: u32,
 ) -> Result<Vec<(Position, BookingRequest)>, Error> {
     let backend = connection.get_database_backend();
-    let statement = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
-        true => {
-            let Some(requests) = along_index(backend, query, now, after, limit) else {
-                return Ok(Vec::new());
-            };
-            let ranks = ["r.first_rank", "r.second_rank"];
-            within(backend, &requests, |it| record::sql_of_requests(it, &ranks))
-        }
-        false => {
-            let keys = sorted_keys(backend, query, now, after, limit);
-            let ranks = ["k.first_rank", "k.second_rank"];
-            within(backend, &keys, |it| record::sql(it, &ranks))
-        }
+    let keys = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
+        true => keys_along_index(backend, query, now, after, limit),
+        false => Some(sorted_keys(backend, query, now, after, limit)),
     };
+    let Some(keys) = keys else {
+        return Ok(Vec::new());
+    };
+    let mut statement = backend.build(&keys);
+    let keys = format!("({})", statement.sql);
+    statement.sql = record::sql(&keys, &["k.first_rank", "k.second_rank"]);
     let rows = connection.query_all_raw(statement).await?;
     let records = record::collect(&rows, |cells| Ok([cells.take()?, cells.take()?]))?;
     let placed = records.into_iter().map(
@@ -62,13 +58,6 @@ pub async fn page(
     Ok(page)
 }
 
-/// What `sql` says of a sub-select, which it is given in brackets.
-fn within(backend: DbBackend, select: &SelectStatement, sql: impl Fn(&str) -> String) -> Statement {
-    let mut statement = backend.build(select);
-    statement.sql = sql(&format!("({})", statement.sql));
-    statement
-}
-
 /// The keys of a page, and their ranks.
 fn sorted_keys(
     backend: DbBackend,
@@ -79,9 +68,8 @@ fn sorted_keys(
 ) -> SelectStatement {
     let ranks = rank(query.order_by, now);
     let units = query.care_units.iter().map(HsaId::as_str);
-    let mut keys = ranked(&ranks);
-    keys.columns([Column::CareUnit, Column::Id])
-        .and_where(Column::CareUnit.is_in(units))
+    let mut keys = keys(&ranks);
+    keys.and_where(Column::CareUnit.is_in(units))
         .cond_where(on_list(query.worklist, now))
         .cond_where(matching(query));
     if let Some(after) = after {
@@ -91,19 +79,19 @@ fn sorted_keys(
     first_of(backend, keys, limit)
 }
 
-/// Requests by their ranks.
-fn ranked([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
+/// Keys and ranks of requests.
+fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
     sea_query::Query::select()
+        .columns([Column::CareUnit, Column::Id])
         .expr_as(first.clone(), "first_rank")
         .expr_as(second.clone(), "second_rank")
         .from(Entity)
         .take()
 }
 
-/// The first of these requests.
-fn first_of(backend: DbBackend, mut requests: SelectStatement, limit: u32) -> SelectStatement {
-    requests
-        .order_by("first_rank", Order::Asc)
+/// The first of these keys.
+fn first_of(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
+    keys.order_by("first_rank", Order::Asc)
         .order_by("second_rank", Order::Asc)
         .order_by_expr(by_bytes(backend, Column::CareUnit), Order::Asc)
         .order_by(Column::Id, Order::Asc)
@@ -133,9 +121,9 @@ fn has_index_order(worklist: Worklist) -> bool {
     }
 }
 
-/// The requests of a page with their ranks, along the index: read are as many of each unit as the page has
-/// room for, with and without a first day, however long the list is. `None` when none can come any more.
-fn along_index(
+/// As [`sorted_keys`], along the index: read are as many of each unit as the page has room for, with
+/// and without a first day, however long the list is. `None` when none can come any more.
+fn keys_along_index(
     backend: DbBackend,
     query: &Query,
     now: Instant,
@@ -145,9 +133,8 @@ fn along_index(
     let ranks = rank(query.order_by, now);
     let walk = |unit: &HsaId, is_dated| {
         let beyond = beyond_in_unit(unit, is_dated, after)?;
-        let mut walk = ranked(&ranks);
-        walk.expr(Expr::cust("*"))
-            .and_where(Column::CareUnit.eq(unit.as_str()))
+        let mut walk = keys(&ranks);
+        walk.and_where(Column::CareUnit.eq(unit.as_str()))
             .cond_where(on_list(query.worklist, now))
             .cond_where(matching(query))
             .cond_where(beyond)

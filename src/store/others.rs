@@ -86,8 +86,8 @@ impl Store {
         let announced = match fresh.is_empty() {
             true => Vec::new(),
             false => {
-                self.read(move |snapshot| {
-                    Box::pin(async move { announcement::load(snapshot, &wanted).await })
+                self.read_at_once(move |readers| {
+                    Box::pin(async move { announcement::load(readers, &wanted).await })
                 })
                 .await?
             }

@@ -44,8 +44,8 @@ impl Store {
         now: Instant,
     ) -> Result<Vec<RequestKey>, Error> {
         let units = care_units.to_vec();
-        self.read(move |snapshot| {
-            Box::pin(async move { row::moved_by_time(snapshot, &units, since, now).await })
+        self.read_at_once(move |readers| {
+            Box::pin(async move { row::moved_by_time(readers, &units, since, now).await })
         })
         .await
     }

@@ -366,7 +366,7 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
 }
 
 /// Loads what the units need, but for what is `recent`, and lets them decide in the order of their
-/// arrival. A decision that panics spoils the batch, which is then repeated in halves: it fails alone. Units that need what another writer has locked are taken out and postponed.
+/// arrival. Units that need what another writer has locked are taken out and postponed.
 async fn decide(
     connection: &impl ConnectionTrait,
     units: &mut Vec<Box<dyn Unit>>,
@@ -413,19 +413,27 @@ async fn decide(
     records
         .load(connection, repeated, Lock::None, recent)
         .await?;
-    let decided = catch_unwind(AssertUnwindSafe(|| {
-        // Claims come last, so that what a booking in the same batch ends is not handed out.
-        for claims in [false, true] {
-            for ((unit, needs), found) in units.iter_mut().zip(&needs).zip(&found) {
-                if needs.claim.is_some() == claims {
-                    unit.decide(&mut records, found);
-                }
+    // One that panics spoils the batch, which is then repeated in halves: it fails alone.
+    catch_unwind(AssertUnwindSafe(|| {
+        decide_in_order(units, &needs, &found, &mut records);
+    }))
+    .map_err(|_panic| Error::broken("a decision has panicked"))?;
+    Ok(records)
+}
+
+/// Lets units decide: claims last, so that what a booking in the same batch ends is not handed out.
+fn decide_in_order(
+    units: &mut [Box<dyn Unit>],
+    needs: &[Arc<Needs>],
+    found: &[Found],
+    records: &mut Records,
+) {
+    for claims in [false, true] {
+        for ((unit, needs), found) in units.iter_mut().zip(needs).zip(found) {
+            if needs.claim.is_some() == claims {
+                unit.decide(records, found);
             }
         }
-    }));
-    match decided {
-        Ok(()) => Ok(records),
-        Err(_panic) => Err(Error::broken("a decision has panicked")),
     }
 }
 

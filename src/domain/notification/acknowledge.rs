@@ -241,8 +241,8 @@ impl BookingRequest {
             })
     }
 
-    /// Sees to the message that follows a hand-over in the present round: plans it, or, where it is
-    /// planned already and has not left, moves it so that it counts from this hand-over too.
+    /// Sees to the message that follows a hand-over in the present round: plans it, or, where the next
+    /// or the one after it waits already, moves that so that it counts from this hand-over too.
     fn plan_after(&mut self, kind: super::Kind, sent_at: Instant, context: &Context) {
         let (Some(next), Some(invitation)) = (kind.next(), &mut self.care_invitation) else {
             return;
@@ -259,7 +259,8 @@ impl BookingRequest {
                 State::Scheduled | State::Leased | State::Parked => true,
                 State::Dispatching | State::Sent | State::Cancelled => false,
             };
-            if message.kind == next && waits && message.due_at < due_at {
+            // Letters that follow a receipt keep to no dates.
+            if waits && !message.channel_fixed && message.due_at < due_at {
                 message.take_back();
                 message.due_at = due_at;
             }

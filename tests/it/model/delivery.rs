@@ -175,17 +175,17 @@ impl Request {
         let present = self.invitation.as_ref().is_some_and(|it| it.round == round);
         if present && KINDS.contains(&kind) {
             self.plan_next();
-            self.move_next(index);
+            self.move_later(index);
             self.withdraw(now);
         }
     }
 
-    /// A message that is planned already, and has not left, counts from this hand-over too.
-    fn move_next(&mut self, index: usize) {
+    /// A later message that is planned already, and has not left, counts from this hand-over too.
+    fn move_later(&mut self, index: usize) {
         let sent = self.message(index).clone();
-        let place = KINDS.iter().position(|kind| *kind == sent.kind);
-        let next = place.and_then(|place| KINDS.get(place + 1));
-        let (Some(next), Some(sent_at)) = (next, sent.sent_at) else {
+        let later = KINDS.iter().skip_while(|kind| **kind != sent.kind).skip(1);
+        let later: Vec<_> = later.collect();
+        let (false, Some(sent_at)) = (sent.follow_up, sent.sent_at) else {
             return;
         };
         if self.state != RequestState::Invited {
@@ -195,8 +195,8 @@ impl Request {
         for other in 0..self.messages().len() {
             let message = self.message_mut(other);
             let waits = message.is_waiting() || message.state == State::Leased;
-            let planned = message.round == sent.round && message.kind == *next && waits;
-            if planned && !sent.follow_up && message.due_at < due_at {
+            let planned = message.round == sent.round && later.contains(&&message.kind) && waits;
+            if planned && !message.follow_up && message.due_at < due_at {
                 message.take_back();
                 message.due_at = due_at;
                 message.claimable_at = message.claimable_at.max(due_at);

@@ -45,8 +45,9 @@ fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
         11 => ops.push(Op::Advance(jump(rng))),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
         _ => match rng.below(10) {
-            0..3 => nobody_answers(ops),
-            3..6 => ops.extend([cancel(rng), lease(rng), acknowledge(rng)]),
+            0..2 => nobody_answers(ops),
+            2 | 3 => sent_after_all(rng, ops),
+            4..6 => ops.extend([cancel(rng), lease(rng), acknowledge(rng)]),
             _ => ops.extend([report(rng), Op::LeaseAll, acknowledge(rng)]),
         },
     }
@@ -84,6 +85,28 @@ fn nobody_answers(ops: &mut Vec<Op>) {
         ops.extend([Op::LeaseAll, Op::Advance(Jump::Lapse)]);
     }
     ops.push(Op::LeaseAll);
+}
+
+/// A message that reached nobody, by what its consumer said, turns out to have been handed over: days
+/// later, when others have followed it.
+fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
+    ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
+    ops.push(Op::AcknowledgeAll {
+        outcome: Answer::Unreachable,
+    });
+    for _ in 0..=rng.below(2) {
+        deliver(rng, ops);
+    }
+    ops.push(Op::Advance(Jump::Days(signed(rng, 0, 10))));
+    for _ in 0..3 {
+        ops.push(Op::Acknowledge {
+            which: Which::Any(index(rng)),
+            outcome: Answer::Sent,
+            seconds_ago: 0,
+            delay: None,
+        });
+    }
+    deliver(rng, ops);
 }
 
 fn single(rng: &mut Rng) -> Op {

@@ -1,7 +1,8 @@
 //! "What must always hold", watched from the service's answers alone.
 //!
-//! A consumer of the walk hands a message over when it is leased, by what it knows then; whoever
-//! reports SENT for a message that was taken back is believed, but did not ask.
+//! A consumer of the walk hands a message over when it is leased, by what it knows then. Whoever
+//! reports SENT for a message that was taken back did not ask, but is believed: what follows counts
+//! from that too.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,9 +31,9 @@ struct Story {
     round: i32,
     /// Letters that ReportDelivery said would follow.
     follow_ups: HashSet<String>,
-    /// Messages that a consumer had at the latest look.
-    out: HashSet<String>,
-    /// Those of them that it says it has handed over.
+    /// Messages that had not been handed over at the latest look.
+    not_sent: HashSet<String>,
+    /// Those of them of which a consumer says that it has.
     on_their_way: HashSet<String>,
 }
 
@@ -125,7 +126,7 @@ impl Oracle {
     /// The consumer is about to say that it has handed this message over.
     pub fn reports_sent(&mut self, message: &str) {
         for story in self.stories.values_mut() {
-            if story.out.remove(message) {
+            if story.not_sent.remove(message) {
                 story.on_their_way.insert(message.into());
             }
         }
@@ -134,12 +135,9 @@ impl Oracle {
 
 impl Story {
     fn take_stock(&mut self, invitation: &v1::CareInvitation) {
-        self.out.clear();
+        self.not_sent.clear();
         for message in &invitation.notifications {
             match message.state() {
-                MessageState::Leased | MessageState::Dispatching => {
-                    self.out.insert(message.name.clone());
-                }
                 MessageState::Sent if self.on_their_way.remove(&message.name) => {
                     let sent_at = message.send_time.as_ref().expect("sent");
                     self.handed_over.push(HandOver {
@@ -149,7 +147,10 @@ impl Story {
                         day: local_date(from_timestamp(sent_at)),
                     });
                 }
-                _ => {}
+                MessageState::Sent => {}
+                _ => {
+                    self.not_sent.insert(message.name.clone());
+                }
             }
         }
     }

@@ -1,1 +1,53 @@
-//! Walks that have failed once, the shortest found.
+//! Walks that have failed once, the shortest found: where the clock starts, and the steps.
+
+use care_invitation::contract::v1::acknowledgement::Outcome;
+use care_invitation::contract::v1::{DigitalReach, Priority, Protection};
+
+use super::op::Op::{Acknowledge, AcknowledgeAll, Advance, Create, LeaseAll};
+use super::op::{Creation, Form, From, Jump, Op, Span, Which};
+
+pub fn walks() -> Vec<(usize, Vec<Op>)> {
+    vec![the_first_message_was_sent_after_the_first_reminder()]
+}
+
+fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
+    let invitation = Creation {
+        unit: 0,
+        patient: 1,
+        matter: 2,
+        origin: From::Referral,
+        form: Form::Invitation,
+        span: Span {
+            start: 45,
+            days: 3,
+            weekdays: &[1, 2, 3, 4, 5],
+            mornings: false,
+            minutes: 0,
+        },
+        protection: Protection::Unspecified,
+        reach: DigitalReach::Unspecified,
+        priority: Priority::Routine,
+        return_visit: false,
+        allow_duplicate: false,
+    };
+    let answer = |outcome| AcknowledgeAll { outcome };
+    let steps = vec![
+        Create(invitation),
+        Advance(Jump::Next(0, 0)),
+        LeaseAll,
+        answer(Outcome::Unreachable),
+        LeaseAll,
+        answer(Outcome::Sent),
+        Advance(Jump::Next(0, 0)),
+        LeaseAll,
+        answer(Outcome::Sent),
+        Advance(Jump::Days(8)),
+        Acknowledge {
+            which: Which::Any(0),
+            outcome: Outcome::Sent,
+            seconds_ago: 0,
+            delay: None,
+        },
+    ];
+    (7, steps)
+}

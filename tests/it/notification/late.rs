@@ -259,6 +259,25 @@ async fn the_next_message_counts_from_the_later_of_two_hand_overs_of_a_kind() {
 }
 
 #[tokio::test]
+async fn the_last_reminder_counts_from_a_first_message_that_was_sent_late() {
+    let harness = Harness::start(NOW).await;
+    let request = create(&harness, due_now("R-1")).await;
+    let inbox = harness.lease_due().await.remove(0);
+    answer(&harness, unreachable(&inbox)).await;
+    harness.hand_over_due().await;
+    harness.advance("2026-03-16T08:00:00Z");
+    harness.hand_over_due().await;
+    // The consumer was wrong: the inbox took the first message after all.
+    harness.advance("2026-03-22T10:00:00Z");
+    answer(&harness, sent(&inbox)).await;
+    let shown = messages(&harness, &request).await;
+    let last = shown.last().expect("planned");
+    assert_eq!(last.kind(), NotificationKind::SecondReminder);
+    assert_eq!(last.state(), State::Scheduled);
+    assert_eq!(last.due_time, Some(make::wire_at("2026-04-05T07:00:00Z")));
+}
+
+#[tokio::test]
 async fn the_token_of_a_message_that_was_leased_anew_counts_for_nothing() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;

@@ -9,9 +9,8 @@ use tokio::time::Instant as Moment;
 
 use super::window::Window;
 use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_until};
-use crate::domain::Context;
 use crate::domain::calendar::Instant;
-use crate::domain::notification::{Channel, LeaseRef};
+use crate::domain::notification::LeaseRef;
 use crate::store::error::Error;
 use crate::store::notification::{ClaimRequest, Claimed};
 use crate::store::{Committed, LeaseFate};
@@ -21,15 +20,15 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How many messages one claim asks for at the most, so that no claim keeps the writer long.
 const CLAIM_MAX: usize = 256;
 
-/// The consumer has gone, the server drains, or the store is broken.
-struct End;
+/// Why a consumer's task is to end; `None` when the consumer has gone.
+struct End(Option<Stopped>);
 
 /// What feeds one consumer.
 pub struct Consumer {
     dispatch: Dispatch,
     filter: Filter,
     window: Window,
-    events: mpsc::Sender<Result<Event, Stopped>>,
+    events: mpsc::Sender<Event>,
     beats: watch::Receiver<()>,
     commits: broadcast::Receiver<Arc<Committed>>,
     quiet_since: Moment,
@@ -37,14 +36,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// A consumer that has been given nothing yet.
-    pub fn new(
-        dispatch: Dispatch,
-        mut filter: Filter,
-        events: mpsc::Sender<Result<Event, Stopped>>,
-    ) -> Self {
-        if filter.channels.is_empty() {
-            filter.channels = Channel::ALL.to_vec();
-        }
+    pub fn new(dispatch: Dispatch, filter: Filter, events: mpsc::Sender<Event>) -> Self {
         Self {
             window: Window::new(filter.outstanding_max),
             beats: dispatch.beats.clone(),
@@ -57,12 +49,11 @@ impl Consumer {
     }
 
     /// Feeds the consumer until it goes, the server drains or, when it asked for that, nothing is
-    /// due.
-    pub async fn run(mut self) {
-        let ended = self.feed().await;
-        if ended.is_err() && self.dispatch.shutdown.is_cancelled() {
-            // A consumer that does not read learns it from the connection's end.
-            let _ = self.events.try_send(Err(Stopped::Draining));
+    /// due. Says why it ended, where the consumer is still there to hear it.
+    pub async fn run(mut self) -> Option<Stopped> {
+        match self.feed().await {
+            Ok(()) => None,
+            Err(End(stopped)) => stopped,
         }
     }
 
@@ -104,26 +95,18 @@ impl Consumer {
                     .collect(),
                 lease_duration: self.filter.lease_duration,
             };
-            match self.dispatch.store.claim(request, self.context()).await {
+            let dispatch = self.dispatch.clone();
+            let context = move || dispatch.context();
+            match self.dispatch.store.claim(request, context).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
                     tokio::time::sleep(STORE_PAUSE).await;
                     self.heartbeat_if_quiet().await?;
                 }
                 Err(error @ (Error::Broken(_) | Error::Refused(_) | Error::RequestIdReused)) => {
-                    self.send(Err(error.into())).await?;
-                    return Err(End);
+                    return Err(End(Some(error.into())));
                 }
             }
-        }
-    }
-
-    fn context(&self) -> Context {
-        Context {
-            now: self.dispatch.clock.now(),
-            actor: String::new(),
-            rules: self.dispatch.rules,
-            fresh_id: self.dispatch.clock.fresh_id(),
         }
     }
 
@@ -147,16 +130,16 @@ impl Consumer {
                 self.window.hold(lease.clone(), expires_at);
             }
             let record = Box::new(record);
-            self.send(Ok(Event::Due { record, lease })).await?;
+            self.send(Event::Due { record, lease }).await?;
             unread.leases.pop();
         }
         Ok(())
     }
 
-    async fn send(&mut self, event: Result<Event, Stopped>) -> Result<(), End> {
+    async fn send(&mut self, event: Event) -> Result<(), End> {
         tokio::select! {
-            sent = self.events.send(event) => sent.map_err(|_| End)?,
-            () = self.dispatch.shutdown.cancelled() => return Err(End),
+            sent = self.events.send(event) => sent.map_err(|_| End(None))?,
+            () = self.dispatch.shutdown.cancelled() => return Err(End(Some(Stopped::Draining))),
         }
         self.quiet_since = Moment::now();
         Ok(())
@@ -164,7 +147,7 @@ impl Consumer {
 
     async fn heartbeat_if_quiet(&mut self) -> Result<(), End> {
         if self.quiet_since.elapsed() >= HEARTBEAT {
-            self.send(Ok(Event::Heartbeat)).await?;
+            self.send(Event::Heartbeat).await?;
         }
         Ok(())
     }
@@ -180,11 +163,13 @@ impl Consumer {
             tokio::select! {
                 // In this order: what a commit says of a lease counts before its end by the clock.
                 biased;
-                () = self.events.closed() => return Err(End),
-                () = self.dispatch.shutdown.cancelled() => return Err(End),
+                () = self.events.closed() => return Err(End(None)),
+                () = self.dispatch.shutdown.cancelled() => {
+                    return Err(End(Some(Stopped::Draining)));
+                }
                 commit = self.commits.recv() => self.follow(commit).await?,
                 beat = self.beats.changed(), if beat_matters => {
-                    return beat.map_err(|_| End);
+                    return beat.map_err(|_| End(Some(Stopped::Draining)));
                 }
                 () = sleep_until(&clock, expiry) => self.window.expire(clock.now()),
                 () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => {
@@ -237,7 +222,7 @@ impl Consumer {
                 let fates = self.fates(&self.window.leases()).await;
                 self.learn(&fates).await
             }
-            Err(RecvError::Closed) => Err(End),
+            Err(RecvError::Closed) => Err(End(Some(Stopped::Draining))),
         }
     }
 
@@ -248,7 +233,7 @@ impl Consumer {
                     request: lease.request.clone(),
                     notification: lease.notification,
                 };
-                self.send(Ok(revoked)).await?;
+                self.send(revoked).await?;
             }
         }
         Ok(())

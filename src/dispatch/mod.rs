@@ -21,18 +21,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::Rules;
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{Channel, LeaseRef};
 use crate::domain::worklist::Query;
+use crate::domain::{Context, Rules};
 use crate::store::{self, Store};
 
 /// How many events of a feed may wait for its consumer to read them.
 const UNREAD_MAX: usize = 64;
-/// How often the due index is looked at all the same, where there are other replicas: one that
-/// died has announced nothing of the messages that it let go of.
+/// How often the due index is looked at all the same. A wake may be missed, and a replica that died
+/// has announced nothing of the messages that it let go of.
 const POLL: Duration = Duration::from_secs(5);
 /// How long to wait before the store is asked again when it could not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ pub enum Stopped {
 /// What a consumer asks for.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Through these channels; none given means all.
+    /// Through these channels; at least one.
     pub channels: Vec<Channel>,
     /// Of these care units; `None` means of all.
     pub care_units: Option<Vec<HsaId>>,
@@ -125,23 +125,27 @@ impl Dispatch {
     pub fn feed(&self, filter: Filter) -> Feed {
         let (events, unread) = mpsc::channel(UNREAD_MAX);
         let consumer = feed::Consumer::new(self.clone(), filter, events);
-        tokio::spawn(consumer.run());
         Feed {
-            unread,
+            told: Told::by(consumer.run(), unread),
             store: self.store.clone(),
+        }
+    }
+
+    /// What a claim's decision may know, as of now. Nobody has called for it.
+    fn context(&self) -> Context {
+        Context {
+            now: self.clock.now(),
+            actor: String::new(),
+            rules: self.rules,
+            fresh_id: self.clock.fresh_id(),
         }
     }
 
     /// Watches a worklist: as it stands, then its changes.
     pub fn watch(&self, query: Query) -> Watch {
         let (events, unread) = mpsc::channel(watch::UNREAD_MAX);
-        let (ended, end) = oneshot::channel();
         let watcher = watch::Watcher::new(self.clone(), query, events);
-        tokio::spawn(async move {
-            // Nobody may be there to be told.
-            let _ = ended.send(watcher.run().await);
-        });
-        Watch { unread, end }
+        Told::by(watcher.run(), unread)
     }
 }
 
@@ -158,9 +162,51 @@ pub enum WatchEvent {
     Heartbeat,
 }
 
-/// The events of one consumer, as a stream.
+/// What a task tells whoever reads it, as a stream; in the end why it has ended, if it says so.
+pub struct Told<T> {
+    unread: mpsc::Receiver<T>,
+    /// Beside the events, so that it is told however many are unread.
+    end: oneshot::Receiver<Option<Stopped>>,
+}
+
+impl<T> Told<T> {
+    /// Starts a task that hands in what is then `unread`, and that gives why it ended.
+    fn by(
+        task: impl Future<Output = Option<Stopped>> + Send + 'static,
+        unread: mpsc::Receiver<T>,
+    ) -> Self {
+        let (ended, end) = oneshot::channel();
+        tokio::spawn(async move {
+            // Nobody may be there to be told.
+            let _ = ended.send(task.await);
+        });
+        Self { unread, end }
+    }
+}
+
+impl<T> Stream for Told<T> {
+    type Item = Result<T, Stopped>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Self::Item>> {
+        match task::ready!(self.unread.poll_recv(context)) {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None if self.end.is_terminated() => Poll::Ready(None),
+            None => Pin::new(&mut self.end)
+                .poll(context)
+                .map(|end| end.ok().flatten().map(Err)),
+        }
+    }
+}
+
+/// The events of one watcher.
+pub type Watch = Told<WatchEvent>;
+
+/// The events of one consumer.
 pub struct Feed {
-    unread: mpsc::Receiver<Result<Event, Stopped>>,
+    told: Told<Event>,
     store: Store,
 }
 
@@ -171,44 +217,21 @@ impl Stream for Feed {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
-        self.unread.poll_recv(context)
+        Pin::new(&mut self.told).poll_next(context)
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.unread.close();
+        let unread = &mut self.told.unread;
+        unread.close();
         let mut leases = Vec::new();
-        while let Ok(event) = self.unread.try_recv() {
-            if let Ok(Event::Due { lease, .. }) = event {
+        while let Ok(event) = unread.try_recv() {
+            if let Event::Due { lease, .. } = event {
                 leases.push(lease);
             }
         }
         give_back(&self.store, leases);
-    }
-}
-
-/// The events of one watcher, as a stream.
-pub struct Watch {
-    unread: mpsc::Receiver<WatchEvent>,
-    end: oneshot::Receiver<Option<Stopped>>,
-}
-
-impl Stream for Watch {
-    type Item = Result<WatchEvent, Stopped>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> Poll<Option<Self::Item>> {
-        match task::ready!(self.unread.poll_recv(context)) {
-            Some(event) => Poll::Ready(Some(Ok(event))),
-            None if self.end.is_terminated() => Poll::Ready(None),
-            // The watcher has ended and says why.
-            None => Pin::new(&mut self.end)
-                .poll(context)
-                .map(|end| end.ok().flatten().map(Err)),
-        }
     }
 }
 
@@ -237,30 +260,21 @@ impl Pulse {
         let mut commits = self.store.commits();
         let mut polls = tokio::time::interval(POLL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut next = self.next().await;
+        let mut next = self.next_after(self.clock.now()).await;
         loop {
             tokio::select! {
                 commit = commits.recv() => match commit {
                     Ok(committed) if !committed.gap && !self.is_due(committed.claimable_at) => {
                         next = [next, committed.claimable_at].into_iter().flatten().min();
                     }
-                    Ok(_) | Err(RecvError::Lagged(_)) => {
-                        self.beat();
-                        next = self.next().await;
-                    }
+                    Ok(_) | Err(RecvError::Lagged(_)) => next = self.beat().await,
                     Err(RecvError::Closed) => return,
                 },
-                () = sleep_until(&self.clock, next) => {
-                    self.beat();
-                    next = self.next().await;
-                }
-                _ = polls.tick(), if self.store.is_shared() => {
-                    let first = self.next_after(Instant::UNIX_EPOCH).await;
-                    if self.is_due(first) {
-                        self.beat();
-                        next = self.next().await;
-                    } else {
-                        next = first;
+                () = sleep_until(&self.clock, next) => next = self.beat().await,
+                _ = polls.tick() => {
+                    next = self.next_after(Instant::UNIX_EPOCH).await;
+                    if self.is_due(next) {
+                        next = self.beat().await;
                     }
                 }
             }
@@ -271,13 +285,12 @@ impl Pulse {
         at.is_some_and(|at| at <= self.clock.now())
     }
 
-    fn beat(&self) {
+    /// Wakes the feeds; gives the first instant after that at which something falls due.
+    async fn beat(&self) -> Option<Instant> {
+        // Read first: what falls due meanwhile is seen by the feeds, or is what comes next.
+        let now = self.clock.now();
         self.beat.send_replace(());
-    }
-
-    /// The first instant after now at which something falls due.
-    async fn next(&self) -> Option<Instant> {
-        self.next_after(self.clock.now()).await
+        self.next_after(now).await
     }
 
     /// The first instant after `since` at which something falls due; asks until the store answers.

@@ -36,9 +36,14 @@ impl Window {
     }
 
     /// Follows what has become of a lease; says whether the consumer is to be told that its
-    /// message was taken back. A lease that is not held under this token changes nothing.
+    /// message was taken back. A lease that is not held changes nothing: a claim that was repeated may
+    /// have given its tokens to other messages before.
     pub fn follow(&mut self, lease: &LeaseRef, fate: LeaseFate) -> bool {
-        let Some((_, runs_until)) = self.held.get_mut(&lease.token) else {
+        let Some((_, runs_until)) = self
+            .held
+            .get_mut(&lease.token)
+            .filter(|(held, _)| held == lease)
+        else {
             return false;
         };
         match fate {
@@ -99,10 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_token_that_is_held_frees_its_place() {
+    fn only_the_lease_that_is_held_frees_its_place() {
         let mut window = Window::new(1);
         window.hold(lease(1, 7), from_micros(10));
         assert!(!window.follow(&lease(1, 8), LeaseFate::Revoked));
+        assert!(!window.follow(&lease(2, 7), LeaseFate::Revoked));
         assert_eq!(window.room(), 0);
         assert!(window.follow(&lease(1, 7), LeaseFate::Revoked));
         assert_eq!(window.room(), 1);

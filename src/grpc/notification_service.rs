@@ -43,10 +43,9 @@ impl NotificationService for Service {
         request: Request<v1::AuthorizeDispatchRequest>,
     ) -> Result<Response<v1::AuthorizeDispatchResponse>, Status> {
         let leases = notification::parse_authorize(request.into_inner())?;
-        let given = self
-            .store
-            .authorize(leases, self.context(&Caller::anonymous()))
-            .await?;
+        let service = self.clone();
+        let context = move || service.context(&Caller::anonymous());
+        let given = self.store.authorize(leases, context).await?;
         Ok(Response::new(notification::render_authorized(
             &given.authorized,
             &given.refused,
@@ -58,11 +57,12 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
-        let context = self.context(&Caller::anonymous());
-        let answers = notification::parse_acknowledge(request.into_inner(), context.now)?;
+        let answers = notification::parse_acknowledge(request.into_inner(), self.clock.now())?;
         let answers = answers
             .into_iter()
             .map(|(key, it)| (key, it, self.clock.fresh_id()));
+        let service = self.clone();
+        let context = move || service.context(&Caller::anonymous());
         let lost = self.store.settle(answers.collect(), context).await?;
         Ok(Response::new(notification::render_lost(&lost)))
     }

@@ -91,8 +91,13 @@ impl Decided {
 }
 
 impl Store {
-    /// Leases due messages to a consumer, one for each token at the most.
-    pub async fn claim(&self, claim: ClaimRequest, context: Context) -> Result<Claimed, Error> {
+    /// Leases due messages to a consumer, one for each token at the most. `context` is asked again when
+    /// it is decided, here and below, so that what is recorded later is never dated earlier.
+    pub async fn claim(
+        &self,
+        claim: ClaimRequest,
+        context: impl Fn() -> Context + Send + 'static,
+    ) -> Result<Claimed, Error> {
         let limit = claim.tokens.len();
         let needs = Needs {
             claim: Some(Claim {
@@ -100,7 +105,7 @@ impl Store {
                     channels: claim.channels,
                     care_units: claim.care_units,
                 },
-                now: context.now,
+                now: context().now,
                 limit,
             }),
             ..Needs::default()
@@ -111,6 +116,7 @@ impl Store {
         let claim = move |records: &mut Records, found: &Found| {
             let mut decisions = deciding.decisions();
             let mut leased = Vec::new();
+            let context = context();
             for (request, id) in &found.messages {
                 let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.unwanted) else {
                     break;
@@ -159,14 +165,14 @@ impl Store {
     pub async fn authorize(
         &self,
         leases: Vec<LeaseRef>,
-        context: Context,
+        context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Authorized, Error> {
         let needs = Needs {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
             ..Needs::default()
         };
         let authorize = move |records: &mut Records, _: &Found| {
-            let now = context.now;
+            let now = context().now;
             let expiry = |lease: &LeaseRef| {
                 let record = records.get(&lease.request)?;
                 authorizable(record, lease.notification, lease.token, now)
@@ -179,7 +185,7 @@ impl Store {
             let expires_at = earliest.map(|earliest| earliest.max(now + LEAVE));
             for lease in &authorized {
                 if let (Some(record), Some(until)) = (records.get(&lease.request), expires_at) {
-                    let change = authorize(record, lease.notification, lease.token, until);
+                    let change = authorize(record, lease.notification, until);
                     records.apply(change, None)?;
                 }
             }
@@ -197,7 +203,7 @@ impl Store {
     pub async fn settle(
         &self,
         answers: Vec<(RequestKey, Answer, Uuid)>,
-        context: Context,
+        context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
         let needs = Needs {
             requests: answers
@@ -209,6 +215,7 @@ impl Store {
         };
         let settle = move |records: &mut Records, _: &Found| {
             let mut lost = Vec::new();
+            let context = context();
             for (request, answer, fresh_id) in &answers {
                 let context = Context {
                     fresh_id: *fresh_id,

@@ -168,7 +168,7 @@ async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
         tokens: (0..6).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
     };
-    let claimed = store.claim(claim, make::context(at(NOW))).await;
+    let claimed = store.claim(claim, move || make::context(at(NOW))).await;
     let leased = claimed.expect("claimed").leased;
     leased.into_iter().map(|(_, lease)| lease).collect()
 }
@@ -182,8 +182,8 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
     let known: Vec<_> = leases.iter().map(|it| (it.clone(), at(NOW))).collect();
     store.fates(&known).await.expect("read");
     check("fates", &written);
-    let context = make::context(at(NOW));
-    let authorized = store.authorize(leases, context.clone()).await;
+    let context = || make::context(at(NOW));
+    let authorized = store.authorize(leases, context).await;
     let leases = authorized.expect("given leave").authorized;
     check("authorize", &written);
     let answers = leases.iter().map(sent).collect();
@@ -450,7 +450,7 @@ async fn seed(store: &Store) {
     let leases = claim(store, None).await;
     assert_eq!(leases.len(), 2);
     let answers = leases.iter().map(sent).collect();
-    let settled = store.settle(answers, make::context(at(NOW))).await;
+    let settled = store.settle(answers, move || make::context(at(NOW))).await;
     assert!(settled.expect("settled").is_empty());
     book(store, booked.key).await;
 }

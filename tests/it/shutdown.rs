@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::grpc::boundary::Limits;
 use care_invitation::server::{CLOSE_MAX, DRAIN_MAX};
 use prost::Message;
@@ -11,7 +13,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::consumer::{Consumer, everything};
+use crate::consumer::{Consumer, at_most, everything};
 use crate::harness::{Harness, refusal, within};
 use crate::make;
 use crate::wire::{Wire, frame};
@@ -21,6 +23,20 @@ const CREATE: &str = "/careinvitation.v1.BookingRequestService/CreateBookingRequ
 
 fn stopping() -> (Code, String) {
     (Code::Unavailable, "UNAVAILABLE".to_owned())
+}
+
+/// Creates so many invitations whose messages are due and take 8 KB each.
+async fn create_long_ones(harness: &Harness, count: usize) {
+    let long = "å".repeat(2_000);
+    for number in 0..count {
+        let mut form = make::wire_form("2026-03-09", "2026-06-12");
+        form.origin = Some(make::wire_referral(&format!("R-{number}")));
+        let instructions = form.patient_instructions.get_or_insert_default();
+        instructions.visit_length.clone_from(&long);
+        instructions.supplementary.clone_from(&long);
+        let created = harness.create(make::wire_create(form)).await;
+        created.expect("created");
+    }
 }
 
 #[tokio::test]
@@ -64,20 +80,33 @@ async fn due_streams_end_with_unavailable() {
 }
 
 #[tokio::test]
+async fn a_slow_consumer_does_not_take_the_end_for_nothing_being_due() {
+    let harness = Harness::start(NOW).await;
+    create_long_ones(&harness, 450).await;
+    let wishes = v1::StreamDueNotificationsRequest {
+        until_idle: true,
+        ..at_most(1_000)
+    };
+    let mut slow = Consumer::open(&harness, wishes).await;
+    let mut taken = slow.take(1).await;
+    // Meanwhile as many wait for it as the stream holds.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    harness.shutdown.cancel();
+    let end = loop {
+        match slow.next().await {
+            Ok(Some(Event::Due(due))) => taken.push(due),
+            end => break end,
+        }
+    };
+    assert!(taken.len() < 450, "nothing was left to be read");
+    assert_eq!(refusal(&end.unwrap_err()), stopping());
+    within(harness.server).await.expect("it ends");
+}
+
+#[tokio::test]
 async fn a_consumer_that_does_not_read_does_not_hold_the_server() {
     let harness = Harness::start(NOW).await;
-    let long = "å".repeat(2_000);
-    for number in 0..100 {
-        let mut form = make::wire_form("2026-03-09", "2026-06-12");
-        form.origin = Some(make::wire_referral(&format!("R-{number}")));
-        let instructions = form.patient_instructions.get_or_insert_default();
-        instructions.visit_length.clone_from(&long);
-        instructions.supplementary.clone_from(&long);
-        harness
-            .create(make::wire_create(form))
-            .await
-            .expect("created");
-    }
+    create_long_ones(&harness, 100).await;
     let wire = Wire::connect(harness.address).await;
     let path = "/careinvitation.v1.NotificationService/StreamDueNotifications";
     let mut unread = wire.begin(path, &[]).await;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use care_invitation::clock::Clock;
 use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
 use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
@@ -9,6 +10,7 @@ use care_invitation::domain::booking_request::{
     Booking, BookingRequest, BookingSource, Form, Origin, RequestKey,
 };
 use care_invitation::domain::calendar::Instant;
+use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::acknowledge::Answer;
 use care_invitation::domain::notification::{Channel, LeaseRef, Outcome, State};
@@ -77,7 +79,13 @@ async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> 
 }
 
 pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
-    let command = RecordBooking {
+    let (command, context) = (booking(), make::context(at(NOW)));
+    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
+    store.update(call, key.clone(), decide).await
+}
+
+fn booking() -> RecordBooking {
+    RecordBooking {
         etag: String::new(),
         booking: Booking {
             booking_id: "B-1".into(),
@@ -87,10 +95,7 @@ pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<Book
             performer_id: None,
             override_reason: String::new(),
         },
-    };
-    let context = make::context(at(NOW));
-    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
-    store.update(call, key.clone(), decide).await
+    }
 }
 
 fn claim_request(count: usize) -> ClaimRequest {
@@ -103,7 +108,9 @@ fn claim_request(count: usize) -> ClaimRequest {
 }
 
 pub async fn claim(store: &Store, count: usize, now: Instant) -> Claimed {
-    let claimed = store.claim(claim_request(count), make::context(now)).await;
+    let claimed = store
+        .claim(claim_request(count), move || make::context(now))
+        .await;
     claimed.expect("a claim")
 }
 
@@ -398,7 +405,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
     };
     let claimed = backend
         .store
-        .claim(elsewhere, make::context(at(NOW)))
+        .claim(elsewhere, move || make::context(at(NOW)))
         .await
         .expect("claimed");
     assert!(claimed.leased.is_empty());
@@ -409,7 +416,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
     };
     let claimed = backend
         .store
-        .claim(letters, make::context(at(NOW)))
+        .claim(letters, move || make::context(at(NOW)))
         .await
         .expect("claimed");
     let requests: Vec<&RequestKey> = claimed.leased.iter().map(|(_, it)| &it.request).collect();
@@ -433,7 +440,7 @@ async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
 
     let lost = backend
         .store
-        .settle(vec![sent(&lease)], make::context(at(NOW)))
+        .settle(vec![sent(&lease)], move || make::context(at(NOW)))
         .await;
     assert_eq!(lost.expect("settled"), []);
     let record = backend.store.get(&created.key).await.expect("read");
@@ -461,7 +468,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
 
     let lost = backend
         .store
-        .settle(vec![sent(&old)], make::context(later))
+        .settle(vec![sent(&old)], move || make::context(later))
         .await;
     assert_eq!(
         lost.expect("settled"),
@@ -473,7 +480,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
     for _ in 0..2 {
         let lost = backend
             .store
-            .settle(vec![sent(&new)], make::context(later))
+            .settle(vec![sent(&new)], move || make::context(later))
             .await;
         assert_eq!(lost.expect("settled"), []);
     }
@@ -726,10 +733,10 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
     assert_eq!(store.fates(&[]).await.expect("read"), []);
 
     book(store, &leases[0].request).await.expect("booked");
-    let settled = store.settle(vec![sent(&leases[1])], make::context(at(NOW)));
+    let settled = store.settle(vec![sent(&leases[1])], move || make::context(at(NOW)));
     assert_eq!(settled.await.expect("settled"), []);
     let later = at(NOW) + chrono::Duration::seconds(30);
-    let given = store.authorize(vec![leases[2].clone()], make::context(later));
+    let given = store.authorize(vec![leases[2].clone()], move || make::context(later));
     assert_eq!(given.await.expect("given").authorized.len(), 1);
     store
         .give_back(vec![leases[3].clone()])
@@ -821,4 +828,47 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
     assert_eq!(found.expect("read"), []);
     let next = store.next_move_at(&elsewhere, at(NOW)).await;
     assert_eq!(next.expect("read"), None);
+}
+
+#[tokio::test]
+async fn what_has_waited_for_its_turn_is_dated_when_it_is_carried_out() {
+    let backend = Backend::empty().await;
+    let store = &backend.store;
+    let created = insert(store, call(), form(1)).await.expect("created");
+    let (_, lease) = claim(store, 1, at(NOW)).await.leased.remove(0);
+    let clock = Clock::sandbox(at(NOW));
+    let context = |clock: &Clock| make::context(clock.now());
+
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let (proceed, proceeds) = std::sync::mpsc::channel::<()>();
+    let (mut begun, booked_at) = (Some(begun), clock.clone());
+    let booking = booking();
+    let decide = move |stored: Option<&BookingRequest>| {
+        if let Some(begun) = begun.take() {
+            begun.send(()).expect("it is waited for");
+            proceeds.recv().expect("told to proceed");
+        }
+        record_booking(stored, &booking, &context(&booked_at))
+    };
+    let book = tokio::spawn({
+        let (store, key) = (store.clone(), created.key.clone());
+        async move { store.update(call(), key, decide).await }
+    });
+    within(begins).await.expect("it is being decided");
+    let settled_at = clock.clone();
+    let settle = tokio::spawn({
+        let store = store.clone();
+        let context = move || context(&settled_at);
+        async move { store.settle(vec![sent(&lease)], context).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let later = at(NOW) + chrono::Duration::minutes(1);
+    clock.advance(later).expect("moved");
+    proceed.send(()).expect("it waits");
+
+    within(book).await.expect("run").expect("booked");
+    assert_eq!(within(settle).await.expect("run").expect("settled"), []);
+    let history = store.history(&created.key, 0, 500).await.expect("history");
+    let (_, sent) = history.last().expect("entries");
+    assert_eq!((sent.event, sent.at), (Event::NotificationSent, later));
 }

@@ -30,13 +30,9 @@ pub fn authorizable(
 
 /// Gives leave until `until`, or until the lease runs out where that is later. The message counts
 /// as on its way from then on.
-pub fn authorize(record: &BookingRequest, id: Uuid, token: Uuid, until: Instant) -> Change {
+pub fn authorize(record: &BookingRequest, id: Uuid, until: Instant) -> Change {
     record.with(id, |message| {
         message.state = State::Dispatching;
-        let expires_at = message
-            .lease
-            .as_ref()
-            .map_or(until, |lease| lease.expires_at.max(until));
-        message.lease_until(expires_at, token, until);
+        message.lease_lasts_until(until);
     })
 }

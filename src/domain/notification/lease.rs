@@ -67,7 +67,14 @@ pub fn lease(
         (message.channel, message.channel_reason) = (channel, channel_reason);
         message.attempt_count += 1;
         message.stale = false;
-        message.lease_until(now + duration, token, now);
+        let first_at = message.lease.as_ref().map_or(now, |lease| lease.first_at);
+        message.lease = Some(Lease {
+            token,
+            expires_at: now,
+            first_at,
+            answer: None,
+        });
+        message.lease_lasts_until(now + duration);
     }))
 }
 
@@ -139,16 +146,14 @@ impl BookingRequest {
 }
 
 impl Notification {
-    /// Sets when the present lease runs out, and with it when the message may be claimed again.
-    pub(super) fn lease_until(&mut self, expires_at: Instant, token: Uuid, now: Instant) {
-        let first_at = self.lease.as_ref().map_or(now, |lease| lease.first_at);
-        self.lease = Some(Lease {
-            token,
-            expires_at,
-            first_at,
-            answer: None,
-        });
-        let claimable_at = expires_at + backoff(self.lapse_count + 1);
+    /// Makes the present lease last until `until` at the least, and with it sets when the message may be
+    /// claimed again.
+    pub(super) fn lease_lasts_until(&mut self, until: Instant) {
+        let Some(lease) = &mut self.lease else {
+            return;
+        };
+        lease.expires_at = lease.expires_at.max(until);
+        let claimable_at = lease.expires_at + backoff(self.lapse_count + 1);
         self.retry_at = Some(claimable_at);
         self.claimable_at = Some(claimable_at);
     }

@@ -356,10 +356,8 @@ pub async fn page(
     for column in order {
         select.order_by((Entity, column), Order::Asc);
     }
-    if !filter.channels.is_empty() {
-        let codes = filter.channels.iter().map(|it| it.code());
-        select.and_where(Expr::col((Entity, Column::Channel)).is_in(codes));
-    }
+    let codes = filter.channels.iter().map(|it| it.code());
+    select.and_where(Expr::col((Entity, Column::Channel)).is_in(codes));
     if let Some(due_before) = filter.due_before {
         select.and_where(Expr::col((Entity, Column::DueAt)).lt(micros(due_before)));
     }

@@ -271,7 +271,7 @@ pub(super) fn render_state(state: ShownState) -> v1::booking_request::State {
 }
 
 fn render_warnings(record: &BookingRequest, shown: &[ShownNotification]) -> Vec<i32> {
-    let warnings = record.warnings(record.skips_a_reminder(shown));
+    let warnings = record.warnings(shown);
     warnings.into_iter().map(enums::render::<Warning>).collect()
 }
 

@@ -18,7 +18,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::calendar::{Instant, Period, TimeWindow, Weekdays, end_of};
-use super::care_invitation::{CareInvitation, Hold};
+use super::care_invitation::{CareInvitation, Hold, ShownNotification};
 use super::coded;
 use super::history::{Event, HistoryEntry};
 use super::hsa_id::HsaId;
@@ -471,8 +471,8 @@ impl BookingRequest {
         }
     }
 
-    /// What staff should see at `now`; `reminders_skipped` comes from the plan of messages.
-    pub fn warnings(&self, reminders_skipped: bool) -> Vec<Warning> {
+    /// What staff should see, with the messages as they are `shown`.
+    pub fn warnings(&self, shown: &[ShownNotification]) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         if self.is_open()
@@ -482,7 +482,7 @@ impl BookingRequest {
         {
             warnings.push(Warning::CareGuaranteeExceeded);
         }
-        if reminders_skipped {
+        if self.skips_a_reminder(shown) {
             warnings.push(Warning::RemindersSkipped);
         }
         let unreleased = match &self.care_invitation {

@@ -420,7 +420,7 @@ impl BookingRequest {
 
     /// Whether some reminder of the present round, among the messages `shown`, falls after the
     /// period of an invitation that lives.
-    pub fn skips_a_reminder(&self, shown: &[ShownNotification]) -> bool {
+    pub(super) fn skips_a_reminder(&self, shown: &[ShownNotification]) -> bool {
         let round = self
             .care_invitation
             .as_ref()

@@ -1,16 +1,4 @@
-//! Connecting: the one place, beside taking a set apart, where the databases differ.
-//!
-//! | | SQLite | PostgreSQL |
-//! | --- | --- | --- |
-//! | writers | one, for calls and claims; the next batch is decided beside it | some for calls, one for claims, each over a connection |
-//! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
-//! | requests of leased messages | among the recent ones | kept until they are answered for, neither locked nor read then, but tested when written |
-//! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
-//! | log | taken into the file beside the writer | the server's own |
-//! | reads | some connections | some connections; transactions are REPEATABLE READ |
-//! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
-//! | other processes | refused, by a lock file | welcome |
-//! | schema | brought up to date at start | as the operator says |
+//! Connecting, and what each connection is for.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,7 +136,7 @@ pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
         });
     }
     let lock = lock_beside(sqlite_path(url)?)?;
-    let connection = connect_sqlite(url, 1, false).await?;
+    let connection = connect_sqlite(url, 1, Use::Writes).await?;
     check_sqlite(&connection).await?;
     Ok(Alone {
         connection,
@@ -193,16 +181,16 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         });
     }
     let lock = lock_beside(sqlite_path(url)?)?;
-    let writers = connect_sqlite(url, 1, false).await?;
+    let writers = connect_sqlite(url, 1, Use::Writes).await?;
     check_sqlite(&writers).await?;
-    let readers = connect_sqlite(url, SQLITE_READERS, true).await?;
+    let readers = connect_sqlite(url, SQLITE_READERS, Use::Reads).await?;
     Ok(Connections {
         snapshots: readers.clone(),
         readers,
-        probe: connect_sqlite(url, 1, true).await?,
+        probe: connect_sqlite(url, 1, Use::Reads).await?,
         writers,
         claimers: None,
-        lanes: Lanes::Ahead(connect_sqlite(url, 1, true).await?),
+        lanes: Lanes::Ahead(connect_sqlite(url, 1, Use::Reads).await?),
         patience: SLOW,
         lock: Some(lock),
     })
@@ -219,10 +207,10 @@ pub fn write_options(backend: DbBackend) -> TransactionOptions {
     }
 }
 
-/// What a connection to PostgreSQL is for.
+/// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Use {
-    /// Statements without a transaction.
+    /// Statements without a transaction; on SQLite reads in transactions as well.
     Reads,
     /// Each transaction sees one state of the database.
     Snapshots,
@@ -231,7 +219,7 @@ enum Use {
 }
 
 impl Use {
-    /// What a transaction is without saying so, which would be a round trip more.
+    /// What a transaction on PostgreSQL is without saying so, which would be a round trip more.
     fn transactions(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Reads | Self::Snapshots => &[
@@ -397,11 +385,11 @@ fn lock_beside(path: &str) -> Result<File, OpenError> {
 async fn connect_sqlite(
     url: &str,
     connections: u32,
-    read_only: bool,
+    used_for: Use,
 ) -> Result<DatabaseConnection, OpenError> {
-    let (query_only, cache_kib) = match read_only {
-        true => ("ON", SQLITE_READER_CACHE_KIB),
-        false => ("OFF", SQLITE_WRITER_CACHE_KIB),
+    let (query_only, cache_kib) = match used_for {
+        Use::Reads | Use::Snapshots => ("ON", SQLITE_READER_CACHE_KIB),
+        Use::Writes => ("OFF", SQLITE_WRITER_CACHE_KIB),
     };
     let mut options = ConnectOptions::new(url);
     options

@@ -36,6 +36,11 @@ impl MigrationName for CreateTables {
 
 #[async_trait::async_trait]
 impl MigrationTrait for CreateTables {
+    /// Wholly or not at all, on SQLite too.
+    fn use_transaction(&self) -> Option<bool> {
+        Some(true)
+    }
+
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.create_table(booking_request()).await?;
         for mut table in [notification(), history(), quiet_call()] {

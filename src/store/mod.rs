@@ -4,8 +4,22 @@
 //! writer, which loads the records, decides, saves and commits, together with whatever else has
 //! arrived, and only then answers. Reads have connections of their own and see what is committed.
 //!
-//! What differs between the databases is said in `connection`, in `writer`, and in `row::set` and
-//! `row::write`, by which sets of rows travel.
+//! What differs between the databases:
+//!
+//! | | SQLite | PostgreSQL |
+//! | --- | --- | --- |
+//! | writers | one, for calls and claims; the next batch is decided beside it | some for calls, one for claims, each over a connection |
+//! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
+//! | requests of leased messages | among the recent ones | kept until they are answered for, neither locked nor read then, but tested when written |
+//! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
+//! | log | taken into the file beside the writer | the server's own |
+//! | reads | some connections | some connections; transactions are REPEATABLE READ |
+//! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
+//! | other processes | refused, by a lock file | welcome |
+//! | schema | brought up to date at start | as the operator says |
+//!
+//! How sets of rows travel differs in `row::set` and `row::write`, how texts are put in order in `row`,
+//! how tables are made and brought up to date in `migration` and `schema`.
 
 pub mod error;
 pub mod migration;

@@ -5,7 +5,6 @@
 //! transaction of its own: whatever interrupts it, what is done is done, and it can be repeated.
 //! On PostgreSQL the service goes on beside it; on SQLite it needs the file to itself.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use sea_orm::{
@@ -21,6 +20,7 @@ use super::row::booking_request as request;
 use super::row::set::{self, Kind, Table};
 use super::row::{call, history};
 use super::schema;
+use super::writer::random;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{Instant, micros};
 use crate::domain::notification::State;
@@ -258,9 +258,8 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(
 
 /// The pause after so many tries: random, and up to twice as long each time.
 fn pause(tried: u32) -> Duration {
-    let random = RandomState::new().build_hasher().finish();
     let longest = PAUSE_MAX.as_millis() as u64 >> (TRIES_MAX - 1 - tried);
-    Duration::from_millis(longest / 2 + random % (longest / 2))
+    Duration::from_millis(longest / 2 + random() % (longest / 2))
 }
 
 async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {

@@ -29,6 +29,15 @@ const GATHER_MAX: Duration = Duration::from_millis(3);
 
 type Waiting = VecDeque<Box<dyn Unit>>;
 
+/// How it stands with the batch before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// It is being written: meanwhile there is time for whoever may come.
+    UnderWay,
+    /// It has ended, or is nobody's concern here.
+    Ended,
+}
+
 /// What waits to be carried out.
 pub struct Queue {
     arrivals: mpsc::Receiver<Box<dyn Unit>>,
@@ -58,10 +67,7 @@ impl Queue {
     }
 
     /// What is to be carried out next. `None` once nothing more will come.
-    ///
-    /// `has_time` says that the batch before may still be under way: then there is time for whoever
-    /// may come.
-    pub async fn next_batch(&mut self, has_time: bool) -> Option<Vec<Box<dyn Unit>>> {
+    pub async fn next_batch(&mut self, before: Before) -> Option<Vec<Box<dyn Unit>>> {
         self.receive();
         if self.calls.is_empty() && self.sets.is_empty() {
             let first = self.arrivals.recv().await?;
@@ -78,7 +84,7 @@ impl Queue {
             self.after_calls = false;
             return Some(take(&mut self.sets, max));
         }
-        self.gather(has_time).await;
+        self.gather(before).await;
         self.after_calls = true;
         self.last_calls_at = Some(Instant::now());
         let batch = take(&mut self.calls, BATCH_MAX);
@@ -90,11 +96,13 @@ impl Queue {
     ///
     /// Callers who were answered together come back one after the other. Where their last batch was
     /// a large one the next is waited for: a few large commits do more than many small ones.
-    async fn gather(&mut self, has_time: bool) {
+    async fn gather(&mut self, before: Before) {
         let expected = match self.last_count {
             0..GATHERED_MIN => 0,
-            _ if has_time => BATCH_MAX,
-            last_count => last_count * 3 / 4,
+            last_count => match before {
+                Before::UnderWay => BATCH_MAX,
+                Before::Ended => last_count * 3 / 4,
+            },
         };
         let until = Instant::now() + GATHER_MAX;
         while self.calls.len() < expected {
@@ -173,7 +181,7 @@ mod tests {
     async fn batches(queue: &mut Queue, count: usize) -> Vec<Vec<usize>> {
         let mut batches = Vec::new();
         for _ in 0..count {
-            let batch = queue.next_batch(false).await.expect("a batch");
+            let batch = queue.next_batch(Before::Ended).await.expect("a batch");
             batches.push(batch.iter().map(|unit| weight(&**unit)).collect());
         }
         batches
@@ -218,6 +226,6 @@ mod tests {
         drop(sender);
         assert_eq!(batches(&mut queue, 2).await, [vec![2; 2], vec![256]]);
         assert_eq!(batches(&mut queue, 1).await, [vec![256]]);
-        assert!(queue.next_batch(false).await.is_none());
+        assert!(queue.next_batch(Before::Ended).await.is_none());
     }
 }

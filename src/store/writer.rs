@@ -26,7 +26,7 @@ use super::changes::Changes;
 use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
-use super::queue::Queue;
+use super::queue::{Before, Queue};
 use super::recent::{Leased, Recent};
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
@@ -122,7 +122,7 @@ impl Task {
     async fn run(self, queue: Arc<Mutex<Queue>>) {
         loop {
             // Let go of before the batch is carried out, so that the other lanes go on.
-            let next = queue.lock().await.next_batch(false).await;
+            let next = queue.lock().await.next_batch(Before::Ended).await;
             let Some(units) = next else { return };
             let span = tracing::debug_span!("write", units = units.len());
             self.carry_out(units).instrument(span).await;
@@ -133,7 +133,7 @@ impl Task {
     async fn run_ahead(self, mut queue: Queue, reader: DatabaseConnection) {
         let mut recent = Recent::default();
         let mut under_way: Option<JoinHandle<bool>> = None;
-        while let Some(mut units) = queue.next_batch(is_running(&under_way)).await {
+        while let Some(mut units) = queue.next_batch(before(&under_way)).await {
             let ahead = self.decide_ahead(&mut units, &reader, &mut recent).await;
             let is_sound = match under_way.take() {
                 // A write that has panicked has written nothing that is known.
@@ -335,8 +335,11 @@ impl Task {
     }
 }
 
-fn is_running(task: &Option<JoinHandle<bool>>) -> bool {
-    task.as_ref().is_some_and(|task| !task.is_finished())
+fn before(write: &Option<JoinHandle<bool>>) -> Before {
+    match write {
+        Some(write) if !write.is_finished() => Before::UnderWay,
+        Some(_) | None => Before::Ended,
+    }
 }
 
 /// Runs a future on a thread of its own. Among the tasks that answer calls, each answer of the
@@ -354,7 +357,7 @@ fn jitter(tried: u32) -> Duration {
     Duration::from_micros(random() % (2_000 << tried.min(6)))
 }
 
-/// A number that no other process comes to.
+/// A random number.
 pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -13,7 +13,9 @@ use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
+use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::backend::Area;
@@ -419,8 +421,17 @@ async fn a_replica_that_drains_stays_out_whatever_its_database_does() {
     remote.proxy.turn(Way::Cut);
     remote.replica.healthy("", NotServing).await;
     let _feed = due_stream(&remote.replica).await;
+    let mut health = HealthClient::new(remote.replica.channel.clone());
+    let watched = within(health.watch(HealthCheckRequest::default())).await;
+    let mut watched = watched.expect("a stream").into_inner();
     remote.replica.shutdown.cancel();
     remote.restore();
+    loop {
+        match within(watched.message()).await {
+            Ok(said) => assert_eq!(said.expect("an answer").status(), NotServing),
+            Err(end) => break assert_eq!(end.code(), Code::Unavailable),
+        }
+    }
     within(remote.replica.server).await.expect("it ends");
 }
 

@@ -131,6 +131,21 @@ async fn the_schema_goes_up_and_down_and_comes_back_the_same() {
 }
 
 #[tokio::test]
+async fn a_first_start_that_was_cut_off_leaves_nothing_behind() {
+    for database in Empty::each().await {
+        let connection = database.connect().await;
+        let run = async |sql: &str| connection.execute_unprepared(sql).await.expect("done");
+        // It comes as far as this table.
+        run("CREATE TABLE history (in_the_way integer)").await;
+        let failed = Migrator::up(&connection, None).await;
+        assert!(failed.is_err());
+        run("DROP TABLE history").await;
+        assert!(schema(&connection).await.is_empty());
+        Migrator::up(&connection, None).await.expect("up");
+    }
+}
+
+#[tokio::test]
 async fn what_was_there_before_a_migration_is_there_after_it() {
     for database in Empty::each().await {
         let connection = database.connect().await;

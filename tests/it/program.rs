@@ -1,9 +1,12 @@
 //! The program itself, as somebody starts it: settings, log, signals, its file.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Instant;
 
+use care_invitation::contract::sandbox_v1;
+use care_invitation::contract::sandbox_v1::clock_service_client::ClockServiceClient;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
@@ -214,34 +217,54 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    let folder = TempDir::new().expect("a folder");
-    let ended = run(&mut command(folder.path(), &["--help"])).await;
-    assert!(ended.status.success());
-    let said = text(&ended.stdout);
-    for flag in [
+    const SETTINGS: [&str; 8] = [
         "listen",
         "database-url",
+        "migrate",
         "sandbox-clock",
         "send-clock",
         "guarantee-days",
         "log-format",
+        "log-level",
+    ];
+    let folder = TempDir::new().expect("a folder");
+    for (subcommand, own) in [
+        (None, &[][..]),
+        (Some("serve"), &[]),
+        (Some("migrate"), &[]),
+        (Some("purge"), &["before", "history-before"]),
     ] {
-        let variable = flag.replace('-', "_").to_uppercase();
-        assert!(said.contains(&format!("--{flag}")), "{flag} in {said}");
-        assert!(
-            said.contains(&format!("CARE_INVITATION_{variable}")),
-            "{variable} in {said}"
+        let arguments: Vec<_> = subcommand.into_iter().chain(["--help"]).collect();
+        let ended = run(&mut command(folder.path(), &arguments)).await;
+        assert!(ended.status.success());
+        let said = text(&ended.stdout);
+        for setting in SETTINGS {
+            let variable = setting.replace('-', "_").to_uppercase();
+            let variable = format!("[env: CARE_INVITATION_{variable}]");
+            assert!(said.contains(&variable), "{variable} in {said}");
+        }
+        let named: HashSet<_> = said
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("--"))
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(
+            named,
+            SETTINGS.iter().chain(own).copied().collect(),
+            "{said}"
         );
     }
+    let ended = run(&mut command(folder.path(), &["--help"])).await;
+    let said = text(&ended.stdout);
     for default in [
         "127.0.0.1:50051",
         "sqlite://care-invitation.db",
         "09:00",
         "90",
+        "serve",
     ] {
         assert!(said.contains(default), "{default} in {said}");
     }
-    assert!(said.contains("serve"), "{said}");
     assert!(
         !folder.path().join("care.db").exists(),
         "help opens nothing"
@@ -317,6 +340,58 @@ async fn what_was_acknowledged_survives_a_kill() {
     }
     assert_eq!(sent_count, 1);
     assert!(lease_due(&channel).await.is_empty(), "leases survive too");
+}
+
+#[tokio::test]
+async fn what_a_region_has_settled_is_what_messages_and_guarantees_go_by() {
+    let folder = TempDir::new().expect("a folder");
+    let arguments = [
+        ["--sandbox-clock", NOW],
+        ["--send-clock", "06:30"],
+        ["--guarantee-days", "30"],
+    ];
+    let program = Program::start(folder.path(), arguments.as_flattened()).await;
+    let channel = program.channel().await;
+    let mut form = make::wire_form("2026-04-27", "2026-06-12");
+    form.origin = Some(v1::booking_request::Origin::Referral(v1::Referral {
+        referral_id: "R-1".into(),
+        decision_date: "2026-02-20".into(),
+        ..Default::default()
+    }));
+    let created = create(&channel, make::wire_create(form)).await;
+    let created = created.expect("created");
+    assert_eq!(created.care_guarantee_date, "2026-03-22");
+    // 06:30 is 05:30Z in winter and 04:30Z from 29 March on.
+    let due = [
+        "2026-03-16T05:30:00Z",
+        "2026-03-30T04:30:00Z",
+        "2026-04-13T04:30:00Z",
+    ];
+    for at in due {
+        advance(&channel, at).await;
+        let call = v1::AcknowledgeNotificationsRequest {
+            acknowledgements: lease_due(&channel).await.iter().map(sent).collect(),
+        };
+        assert_eq!(call.acknowledgements.len(), 1, "{at}");
+        let mut client = NotificationServiceClient::new(channel.clone());
+        let answered = within(client.acknowledge_notifications(call)).await;
+        answered.expect("recorded");
+    }
+    let invitation = get(&channel, &created.name).await.expect("read");
+    let invitation = invitation.care_invitation.expect("an invitation");
+    let messages = invitation.notifications.iter();
+    let shown: Vec<_> = messages.map(|it| it.due_time).collect();
+    assert_eq!(shown, due.map(|at| Some(make::wire_at(at))));
+    let silence = Some(make::wire_at("2026-04-27T04:30:00Z"));
+    assert_eq!(invitation.no_response_time, silence);
+}
+
+async fn advance(channel: &Channel, to: &str) {
+    let call = sandbox_v1::AdvanceTimeRequest {
+        server_time: Some(make::wire_at(to)),
+    };
+    let mut client = ClockServiceClient::new(channel.clone());
+    within(client.advance_time(call)).await.expect("moved");
 }
 
 /// Leases every message that is due now.

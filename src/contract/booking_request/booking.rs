@@ -2,7 +2,9 @@
 
 use crate::contract::calendar::{parse_instant, render_instant};
 use crate::contract::enums;
-use crate::contract::text::{COMMENT_MAX, parse_identifier, parse_lines, parse_optional_hsa_id};
+use crate::contract::text::{
+    COMMENT_MAX, is_blank, parse_identifier, parse_lines, parse_optional_hsa_id,
+};
 use crate::contract::{Violations, v1};
 use crate::domain::booking_request::Booking;
 
@@ -23,12 +25,12 @@ pub(in crate::contract) fn parse(
         }
         let source = enums::parse(message.source, "source", violations);
         let performer_id = parse_optional_hsa_id(&message.performer_id, "performer_id", violations);
-        let override_reason = parse_lines(
-            &message.override_reason,
-            COMMENT_MAX,
-            "override_reason",
-            violations,
-        );
+        let reason = &message.override_reason;
+        let override_reason = match is_blank(reason) {
+            // It says nothing, so that nothing is overridden.
+            true => String::new(),
+            false => parse_lines(reason, COMMENT_MAX, "override_reason", violations),
+        };
         Some(Booking {
             booking_id: booking_id?,
             start_at: start_at?,

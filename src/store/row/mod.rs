@@ -11,3 +11,14 @@ pub mod record;
 pub mod set;
 pub mod worklist;
 pub mod write;
+
+use sea_orm::DbBackend;
+use sea_orm::sea_query::Expr;
+
+/// A text in the order that Rust has too, whatever that of the database is.
+fn by_bytes(backend: DbBackend, text: Expr) -> Expr {
+    match backend {
+        DbBackend::Postgres => Expr::cust_with_expr("$1 COLLATE \"C\"", text),
+        _ => text,
+    }
+}

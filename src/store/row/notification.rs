@@ -2,9 +2,10 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Condition, ExprTrait, Order};
-use sea_orm::{ConnectionTrait, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
 
 use super::booking_request as request;
+use super::by_bytes;
 use super::document::{code, optional};
 use super::record::Cells;
 use super::set::{Column as SetColumn, Kind as Type, Table};
@@ -347,14 +348,9 @@ pub async fn page(
         .and_where(Expr::col((Entity, Column::CareUnit)).is_in(units))
         .cond_where(shown_as(&filter.states, now))
         .limit(u64::from(limit));
-    let order = [
-        Column::DueAt,
-        Column::CareUnit,
-        Column::BookingRequest,
-        Column::Id,
-    ];
-    for column in order {
-        select.order_by((Entity, column), Order::Asc);
+    let backend = connection.get_database_backend();
+    for place in order(backend) {
+        select.order_by_expr(place, Order::Asc);
     }
     let codes = filter.channels.iter().map(|it| it.code());
     select.and_where(Expr::col((Entity, Column::Channel)).is_in(codes));
@@ -362,10 +358,9 @@ pub async fn page(
         select.and_where(Expr::col((Entity, Column::DueAt)).lt(micros(due_before)));
     }
     if let Some(after) = after {
-        select.and_where(beyond(order, after));
+        select.and_where(beyond(backend, after));
     }
-    let statement = connection.get_database_backend().build(&select);
-    let rows = connection.query_all_raw(statement).await?;
+    let rows = connection.query_all_raw(backend.build(&select)).await?;
     rows.iter()
         .map(|row| {
             Ok(NotificationPosition {
@@ -380,8 +375,19 @@ pub async fn page(
         .collect()
 }
 
-fn beyond(order: [Column; 4], after: &NotificationPosition) -> Expr {
-    Expr::tuple(order.map(|column| Expr::col((Entity, column)))).gt(Expr::tuple([
+/// By when they are due; ties by name.
+fn order(backend: DbBackend) -> [Expr; 4] {
+    let column = |column| Expr::col((Entity, column));
+    [
+        column(Column::DueAt),
+        by_bytes(backend, column(Column::CareUnit)),
+        column(Column::BookingRequest),
+        column(Column::Id),
+    ]
+}
+
+fn beyond(backend: DbBackend, after: &NotificationPosition) -> Expr {
+    Expr::tuple(order(backend)).gt(Expr::tuple([
         Expr::val(micros(after.due_at)),
         Expr::val(after.request.care_unit.as_str()),
         Expr::val(after.request.id),

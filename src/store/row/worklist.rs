@@ -13,6 +13,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::booking_request::{Column, Entity, key};
+use super::by_bytes;
 use super::document::day;
 use super::record::{self, Record};
 use crate::domain::booking_request::{BookingRequest, RequestKey, State};
@@ -93,18 +94,10 @@ fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
 fn first_of(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
     keys.order_by("first_rank", Order::Asc)
         .order_by("second_rank", Order::Asc)
-        .order_by_expr(by_bytes(backend, Column::CareUnit), Order::Asc)
+        .order_by_expr(by_bytes(backend, Expr::col(Column::CareUnit)), Order::Asc)
         .order_by(Column::Id, Order::Asc)
         .limit(u64::from(limit))
         .take()
-}
-
-/// A column of text in the order that Rust has too, whatever that of the database is.
-fn by_bytes(backend: DbBackend, column: Column) -> SimpleExpr {
-    match backend {
-        DbBackend::Postgres => Expr::cust_with_expr("$1 COLLATE \"C\"", Expr::col(column)),
-        _ => Expr::col(column),
-    }
 }
 
 /// Whether the index on lists has the requests of this one, and no others, in the order of their
@@ -131,8 +124,8 @@ fn keys_along_index(
     limit: u32,
 ) -> Option<SelectStatement> {
     let ranks = rank(query.order_by, now);
-    let walk = |unit: &HsaId, is_dated| {
-        let beyond = beyond_in_unit(unit, is_dated, after)?;
+    let walk = |unit: &HsaId, first_day| {
+        let beyond = beyond_in_unit(unit, first_day, after)?;
         let mut walk = keys(&ranks);
         walk.and_where(Column::CareUnit.eq(unit.as_str()))
             .cond_where(on_list(query.worklist, now))
@@ -149,8 +142,9 @@ fn keys_along_index(
         Some(all)
     };
     // Those without a period come last.
-    let dated = query.care_units.iter().filter_map(|unit| walk(unit, true));
-    let undated = query.care_units.iter().filter_map(|unit| walk(unit, false));
+    let (dated, undated) = (query.care_units.iter(), query.care_units.iter());
+    let dated = dated.filter_map(|unit| walk(unit, FirstDay::Given));
+    let undated = undated.filter_map(|unit| walk(unit, FirstDay::Missing));
     let walks = dated.chain(undated);
     let all = walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())?;
     let all = sea_query::Query::select()
@@ -160,19 +154,30 @@ fn keys_along_index(
     Some(first_of(backend, all, limit))
 }
 
+/// Which requests of a unit a walk goes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstDay {
+    Given,
+    Missing,
+}
+
 /// Which requests of a unit, with or without a first day, come after a place in the order; `None`
 /// when none can.
-fn beyond_in_unit(unit: &HsaId, is_dated: bool, after: Option<&Position>) -> Option<Condition> {
-    let dated = match is_dated {
-        true => Column::StartDay.is_not_null(),
-        false => Column::StartDay.is_null(),
+fn beyond_in_unit(
+    unit: &HsaId,
+    first_day: FirstDay,
+    after: Option<&Position>,
+) -> Option<Condition> {
+    let of_walk = match first_day {
+        FirstDay::Given => Column::StartDay.is_not_null(),
+        FirstDay::Missing => Column::StartDay.is_null(),
     };
-    let all = Condition::all().add(dated);
+    let all = Condition::all().add(of_walk);
     let Some(after) = after else { return Some(all) };
     let same_day = unit.cmp(&after.key.care_unit);
     let after_id = || Column::Id.gt(after.key.id);
-    match (is_dated, i32::try_from(after.rank[0]).ok()) {
-        (true, Some(day)) => {
+    match (first_day, i32::try_from(after.rank[0]).ok()) {
+        (FirstDay::Given, Some(day)) => {
             // One condition, whatever the unit, so that the statement stays prepared.
             let (day, id) = match same_day {
                 Ordering::Less => (day, Uuid::max()),
@@ -183,9 +188,9 @@ fn beyond_in_unit(unit: &HsaId, is_dated: bool, after: Option<&Position>) -> Opt
             Some(all.add(Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))))
         }
         // All that have a day came before.
-        (true, None) => None,
-        (false, Some(_)) => Some(all),
-        (false, None) => match same_day {
+        (FirstDay::Given, None) => None,
+        (FirstDay::Missing, Some(_)) => Some(all),
+        (FirstDay::Missing, None) => match same_day {
             Ordering::Less => None,
             Ordering::Equal => Some(all.add(after_id())),
             Ordering::Greater => Some(all),
@@ -227,7 +232,7 @@ fn beyond(
     Expr::tuple([
         first,
         second,
-        by_bytes(backend, Column::CareUnit),
+        by_bytes(backend, Expr::col(Column::CareUnit)),
         Expr::col(Column::Id),
     ])
     .gt(Expr::tuple([

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeMap;
 
+use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::{Channel, DigitalReach};
+use care_invitation::grpc::boundary::Limits;
+use sea_orm::{ConnectionTrait, Database};
 use tonic::{Code, Status};
 
 use super::{NOW, State, book, create, due_now, messages};
+use crate::backend::Backend;
 use crate::consumer::{answer, authorize, lease, message, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
@@ -452,6 +456,42 @@ async fn each_care_unit_has_its_own_and_several_are_listed_together() {
             assert_eq!(units, expected, "{care_units:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn ties_go_by_name_whatever_order_the_database_has() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let database = Database::connect(backend.url()).await.expect("a database");
+    for table in ["booking_request", "notification"] {
+        // In Danish AA is a letter of its own, the last.
+        let danish =
+            format!("ALTER TABLE {table} ALTER COLUMN care_unit TYPE text COLLATE \"da-x-icu\"");
+        database.execute_unprepared(&danish).await.expect("altered");
+    }
+    database.close().await.expect("closed");
+    let clock = Clock::sandbox(make::at(NOW));
+    let harness = Harness::over(backend, clock, Limits::default()).await;
+    let units = ["AA1", "B1"].map(|unit| format!("careUnits/SE2321000131-{unit}"));
+    for parent in units.iter().rev() {
+        let call = v1::CreateBookingRequestRequest {
+            parent: parent.clone(),
+            ..make::wire_create(due_now("R-1"))
+        };
+        harness.create(call).await.expect("created");
+    }
+    let call = v1::ListNotificationsRequest {
+        care_units: units.to_vec(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let listed = listed(&harness, call).await;
+    let found: Vec<_> = listed
+        .iter()
+        .map(|it| it.name.split("/bookingRequests/").next().expect("a unit"))
+        .collect();
+    assert_eq!(found, units);
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use care_invitation::contract::v1::booking_request::State;
 use tonic::{Code, Status};
 
 use super::{
-    NOW, SILENCE_ENDS, booking, created, done, history, lists_of, messages, plan, record,
-    requested, silent, state,
+    NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, plan, record, requested, silent,
+    state,
 };
 use crate::harness::{Harness, metadata, refusal};
 use crate::make;
@@ -40,7 +40,7 @@ async fn a_booking_ends_the_invitation() {
         let expected = ["SENT 03-02T09:00Z", "CANCELLED 03-16T08:00Z"];
         assert_eq!(plan(messages(&booked)), expected);
         assert_eq!(lists_of(&harness, &request.name).await, []);
-        let entries = history(&harness, &request.name).await;
+        let entries = harness.history(&request.name).await;
         let expected = [
             "CREATE_BOOKING_REQUEST",
             "NOTIFICATION_SENT",
@@ -285,7 +285,7 @@ async fn the_same_booking_again_changes_nothing() {
         .await
         .expect("the same");
     assert_eq!(again, booked);
-    assert_eq!(history(&harness, &request.name).await.len(), 3);
+    assert_eq!(harness.history(&request.name).await.len(), 3);
     // Even when its time has passed meanwhile.
     harness.advance("2026-05-19T09:00:00Z");
     let again = harness

@@ -151,7 +151,7 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
     let filter = NotificationFilter {
         care_units,
         states: states.map(ShownState::Planned).to_vec(),
-        channels: Vec::new(),
+        channels: Channel::ALL.to_vec(),
         due_before: None,
     };
     let page = store.notifications(&filter, now, None, 50).await;

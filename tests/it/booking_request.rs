@@ -140,17 +140,6 @@ fn plan(messages: &[v1::Notification]) -> Vec<String> {
     shown.collect()
 }
 
-/// What has happened to a request, all of it.
-async fn history(harness: &Harness, name: &str) -> Vec<v1::HistoryEntry> {
-    let call = v1::ListHistoryRequest {
-        name: name.into(),
-        page_size: 500,
-        page_token: String::new(),
-    };
-    let answer = harness.requests().list_history(call).await;
-    answer.expect("the history").into_inner().entries
-}
-
 fn done(entries: &[v1::HistoryEntry]) -> Vec<&str> {
     entries.iter().map(|entry| entry.action.as_str()).collect()
 }

@@ -127,6 +127,17 @@ impl Harness {
         Ok(answer.into_inner().booking_request.expect("the request"))
     }
 
+    /// What has happened to a request, its first 500 entries.
+    pub async fn history(&self, name: &str) -> Vec<v1::HistoryEntry> {
+        let call = v1::ListHistoryRequest {
+            name: name.into(),
+            page_size: 500,
+            page_token: String::new(),
+        };
+        let answer = within(self.requests().list_history(call)).await;
+        answer.expect("the history").into_inner().entries
+    }
+
     /// Leases every message that is due now.
     pub async fn lease_due(&self) -> Vec<v1::DueNotification> {
         let call = v1::StreamDueNotificationsRequest {

@@ -188,13 +188,6 @@ pub async fn try_report(
 
 /// What has happened to a request: each action with its comment.
 pub async fn history(harness: &Harness, request: &str) -> Vec<(String, String)> {
-    let call = v1::ListHistoryRequest {
-        name: request.into(),
-        page_size: 500,
-        page_token: String::new(),
-    };
-    let answer = within(harness.requests().list_history(call)).await;
-    let entries = answer.expect("the history").into_inner().entries;
-    let told = entries.into_iter().map(|it| (it.action, it.comment));
-    told.collect()
+    let entries = harness.history(request).await.into_iter();
+    entries.map(|it| (it.action, it.comment)).collect()
 }

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::{self, CancelReason};
 use tonic::Code;
 
 use super::{
-    NOW, SILENCE_ENDS, actions, booking, created, done, history, lists_of, messages, plan, record,
+    NOW, SILENCE_ENDS, actions, booking, created, done, lists_of, messages, plan, record,
     requested, silent, state,
 };
 use crate::harness::{Harness, bad_fields, metadata, refusal};
@@ -51,7 +51,7 @@ async fn a_request_is_closed_for_a_reason_some_of_which_need_a_comment() {
         );
         assert_eq!(lists_of(&harness, &request.name).await, [], "{reason:?}");
         assert_eq!(harness.lease_due().await.len(), 0, "{reason:?}");
-        let entries = history(&harness, &request.name).await;
+        let entries = harness.history(&request.name).await;
         let expected = [
             "CREATE_BOOKING_REQUEST",
             "CANCEL_BOOKING_REQUEST",
@@ -103,7 +103,7 @@ async fn a_request_is_closed_from_every_other_state() {
             .expect("closed");
         assert_eq!(state(&closed), State::Cancelled, "{expected:?}");
         // The history keeps the booking that was ended.
-        let entries = history(&harness, &request.name).await;
+        let entries = harness.history(&request.name).await;
         let cancelled = entries
             .iter()
             .find(|it| it.action == "CANCEL_BOOKING_REQUEST");

@@ -12,7 +12,7 @@ use super::calls::{
     change, changed, contact, contacted, get_leave, hand_over_one, hold, lease_one, move_to, park,
     protect, release, released, round, unreachable, updated,
 };
-use super::{NOW, created, done, history, lists_of, messages, plan, requested, state};
+use super::{NOW, created, done, lists_of, messages, plan, requested, state};
 use crate::consumer::{Consumer, answer, everything, name, sent};
 use crate::harness::Harness;
 use crate::make;
@@ -274,7 +274,7 @@ async fn after_the_first_message_a_period_that_shares_a_day_keeps_and_another_re
             "{row}"
         );
         let cancelled =
-            done(&history(&harness, &request.name).await).contains(&"NOTIFICATION_CANCELLED");
+            done(&harness.history(&request.name).await).contains(&"NOTIFICATION_CANCELLED");
         assert_eq!(cancelled, rounds == 2, "{row}");
     }
 }

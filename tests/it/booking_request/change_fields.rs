@@ -6,7 +6,7 @@ use care_invitation::contract::v1::{ChangeReason, Priority};
 use tonic::{Code, Status};
 
 use super::calls::{change, changed};
-use super::{NOW, created, done, history, requested};
+use super::{NOW, created, done, requested};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
 
@@ -252,7 +252,7 @@ async fn a_change_has_a_reason_of_which_one_needs_a_comment_and_one_is_not_for_i
             .expect("changed");
         reasons.push((reason, comment.to_owned()));
     }
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     let entries = &entries[1..];
     assert_eq!(done(entries), ["CHANGE_BOOKING_REQUEST"; 4]);
     let told = entries
@@ -265,7 +265,7 @@ async fn a_change_has_a_reason_of_which_one_needs_a_comment_and_one_is_not_for_i
     }
     let silent = change(&request.name, &["purpose"], full(false));
     changed(&harness, silent).await.expect("changed");
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     assert_eq!(entries[5].constraints, None, "they were not changed");
 }
 

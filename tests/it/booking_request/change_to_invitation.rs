@@ -6,8 +6,8 @@ use care_invitation::contract::v1::{ChangeReason, Worklist};
 use tonic::{Code, Status};
 
 use super::{
-    NOW, SILENCE_ENDS, booking, created, done, history, lists_of, messages, plan, record,
-    requested, silent, state, visit,
+    NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, plan, record, requested, silent,
+    state, visit,
 };
 use crate::harness::{Harness, bad_fields, metadata, refusal};
 use crate::make;
@@ -63,7 +63,7 @@ async fn a_request_becomes_an_invitation_as_if_it_had_been_created_as_one() {
         [Worklist::CareInvitations]
     );
 
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     assert_eq!(
         done(&entries),
         ["CREATE_BOOKING_REQUEST", "CHANGE_TO_INVITATION"]
@@ -89,7 +89,7 @@ async fn new_constraints_replace_all_the_present_ones() {
     let invited = harness.invite(call).await.expect("invited");
     assert_eq!(invited.constraints, given);
     assert_eq!(plan(messages(&invited))[0], "SCHEDULED 05-04T07:00Z");
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     assert_eq!(entries[1].constraints, given);
 }
 
@@ -152,7 +152,7 @@ async fn a_booked_visit_that_was_cancelled_goes_to_the_history() {
             .round,
         2
     );
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     let last = entries.last().expect("an entry");
     assert_eq!(
         (last.action.as_str(), &last.booking),

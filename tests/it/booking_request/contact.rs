@@ -12,7 +12,7 @@ use super::calls::{
     contact, contacted, get_leave, hand_over_one, hold, lease_one, park, planned, protect, release,
     released, unreachable, updated,
 };
-use super::{NOW, SILENCE_ENDS, created, done, history, lists_of, messages, plan, silent, state};
+use super::{NOW, SILENCE_ENDS, created, done, lists_of, messages, plan, silent, state};
 use crate::consumer::{Consumer, answer, authorize, everything, lease, name, sent};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
@@ -102,7 +102,7 @@ async fn each_outcome_ends_or_holds_the_invitation_and_has_its_list() {
                 after,
                 "{row}"
             );
-            let entries = history(&harness, &before.name).await;
+            let entries = harness.history(&before.name).await;
             let entry = entries
                 .iter()
                 .find(|it| it.action == "RECORD_PATIENT_CONTACT");
@@ -405,7 +405,7 @@ async fn a_decline_ends_the_invitation_and_what_is_on_its_way_counts_as_handed_o
         if !dispatching && !held {
             assert_eq!(consumer.revoked().await, name(&due), "{row}");
         }
-        let entries = history(&harness, &request.name).await;
+        let entries = harness.history(&request.name).await;
         let cancelled = done(&entries).contains(&"NOTIFICATION_CANCELLED");
         assert_eq!(cancelled, !dispatching, "{row}");
         // Never again, whatever becomes of the lease; and what left is recorded.

@@ -9,7 +9,7 @@ use super::calls::{
     bury, cancel, get_leave, hand_over_one, hold, lease_one, park, planned, unreachable, updated,
 };
 use super::patient::{due_now, in_every_state, read, sorted};
-use super::{NOW, created, history, lists_of, messages, state};
+use super::{NOW, created, lists_of, messages, state};
 use crate::consumer::{Consumer, answer, everything, name, retry, sent};
 use crate::harness::Harness;
 
@@ -44,7 +44,7 @@ async fn death_cancels_every_open_request_and_no_withdrawal_follows() {
                     matches!(it.state(), Message::Sent | Message::Cancelled)
                 };
                 assert!(messages(&after).iter().all(over), "{before:?}");
-                let entries = history(&harness, name).await;
+                let entries = harness.history(name).await;
                 let entry = entries.iter().find(|it| it.action == "UPDATE_PATIENT");
                 let entry = entry.expect("an entry");
                 assert_eq!(

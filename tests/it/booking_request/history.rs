@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use tonic::{Code, Status};
 
-use super::{NOBODY, NOW, booking, created, done, history, messages, record, requested};
+use super::{NOBODY, NOW, booking, created, done, messages, record, requested};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 
@@ -55,7 +55,7 @@ async fn eventful(harness: &Harness) -> v1::BookingRequest {
 async fn what_happened_is_told_in_order_with_who_when_and_the_state_after_it() {
     let harness = Harness::start(NOW).await;
     let request = eventful(&harness).await;
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     let days: Vec<_> = entries
         .iter()
         .map(|entry| {
@@ -106,7 +106,7 @@ async fn leases_and_reading_are_no_history() {
     harness.advance("2026-03-02T09:02:00Z");
     harness.lease_due().await;
     harness.get(&request.name).await.expect("read");
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     assert_eq!(done(&entries), ["CREATE_BOOKING_REQUEST"]);
 }
 
@@ -114,7 +114,7 @@ async fn leases_and_reading_are_no_history() {
 async fn pages_of_any_size_make_the_whole() {
     let harness = Harness::start(NOW).await;
     let request = eventful(&harness).await;
-    let whole = history(&harness, &request.name).await;
+    let whole = harness.history(&request.name).await;
     for page_size in [1, 2, 4, 8, 9, 10, 0, 501, i32::MAX] {
         let mut told = Vec::new();
         let mut token = String::new();

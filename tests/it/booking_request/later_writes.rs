@@ -6,7 +6,7 @@ use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use tonic::{Code, Status};
 
 use super::calls::{change, changed, contact, contacted, release, released};
-use super::{NOBODY, NOW, created, history};
+use super::{NOBODY, NOW, created};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
 
@@ -100,7 +100,7 @@ async fn a_repeat_answers_with_the_request_as_it_stands_now_and_changes_nothing(
             closed,
             "{write:?}"
         );
-        let entries = history(&harness, &request.name).await.len();
+        let entries = harness.history(&request.name).await.len();
         let status = write.clone().otherwise().call(&harness).await;
         let reused = (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned());
         assert_eq!(
@@ -108,7 +108,7 @@ async fn a_repeat_answers_with_the_request_as_it_stands_now_and_changes_nothing(
             reused,
             "{write:?}"
         );
-        assert_eq!(history(&harness, &request.name).await.len(), entries);
+        assert_eq!(harness.history(&request.name).await.len(), entries);
     }
 }
 

@@ -14,8 +14,7 @@ use super::calls::{
     protect, release, released, update, updated,
 };
 use super::{
-    NOW, SILENCE_ENDS, booking, created, done, history, lists_of, messages, record, requested,
-    silent, state,
+    NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, record, requested, silent, state,
 };
 use crate::consumer::{Consumer, answer, authorize, everything, lease, message, name, sent};
 use crate::harness::{Harness, bad_fields, refusal};
@@ -154,7 +153,7 @@ async fn every_open_request_is_changed_whatever_time_shows_and_no_other() {
                 assert_ne!(after.etag, before.etag, "{shown:?}");
                 assert_eq!(after.state(), *shown, "a language changes no state");
                 expected.push(name.clone());
-                let entries = history(&harness, name).await;
+                let entries = harness.history(name).await;
                 let last = entries.last().expect("an entry");
                 assert_eq!(
                     (last.action.as_str(), last.state()),
@@ -574,7 +573,7 @@ async fn a_closed_request_that_is_invited_again_takes_what_it_knew() {
     let call = contact(&request.name, Outcome::Declined);
     contacted(&harness, call).await.expect("declined");
     assert_eq!(updated(&harness, protect()).await.expect("taken"), [""; 0]);
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     assert!(!done(&entries).contains(&"UPDATE_PATIENT"));
     let again = harness.invite(make::wire_invite(&request.name)).await;
     let patient = again.expect("invited").patient.expect("a patient");

@@ -13,7 +13,7 @@ use super::calls::{
     contact, contacted, hand_over_one, hold, lease_one, park, planned, protect, release, released,
     reported, unreachable, updated,
 };
-use super::{NOW, created, done, history, lists_of, messages, plan, state};
+use super::{NOW, created, done, lists_of, messages, plan, state};
 use crate::consumer::{answer, message, name};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
@@ -137,7 +137,7 @@ async fn a_parked_message_goes_out_under_its_name_as_if_nothing_had_been_wrong()
     let again = hand_over_one(&harness).await;
     assert_eq!(name(&again), name(&due));
     assert_eq!(message(&again).delivery_attempt, 2);
-    let entries = history(&harness, &request.name).await;
+    let entries = harness.history(&request.name).await;
     let expected = [
         "CREATE_BOOKING_REQUEST",
         "NOTIFICATION_PARKED",

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::booking_request::State;
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
-use super::{NOW, booking, created, done, history, record, requested, state};
+use super::{NOW, booking, created, done, record, requested, state};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 
@@ -135,7 +135,7 @@ async fn a_repeat_changes_nothing_and_answers_as_the_first_did() {
             first,
             "{row}"
         );
-        let entries = history(&harness, &first.name).await;
+        let entries = harness.history(&first.name).await;
         let times = done(&entries).iter().filter(|done| **done == row).count();
         assert_eq!(times, 1, "{row}");
     }
@@ -253,7 +253,7 @@ async fn a_hundred_at_once_do_it_once() {
         let mut requests = answers.into_iter().map(|answer| answer.expect(row));
         let first = requests.next().expect("a hundred");
         assert!(requests.all(|request| request == first), "{row}");
-        let entries = history(&harness, &first.name).await;
+        let entries = harness.history(&first.name).await;
         let times = done(&entries).iter().filter(|done| **done == row).count();
         assert_eq!(times, 1, "{row}");
     }

@@ -14,8 +14,7 @@ use super::calls::{
     planned, protect, release, released, round, updated,
 };
 use super::{
-    NOW, SILENCE_ENDS, booking, created, done, history, lists_of, messages, plan, record,
-    requested, state,
+    NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, plan, record, requested, state,
 };
 use crate::consumer::{Consumer, answer, everything, name, retry, sent};
 use crate::harness::{Harness, metadata, refusal};
@@ -145,7 +144,7 @@ async fn a_round_begins_from_every_state_that_allows_it() {
         ];
         assert_eq!(plan(new), dates, "{start}");
 
-        let entries = history(&harness, &before.name).await;
+        let entries = harness.history(&before.name).await;
         let entry = entries
             .iter()
             .rfind(|it| it.action == "CHANGE_TO_INVITATION");
@@ -223,7 +222,7 @@ async fn rounds_count_up_and_the_messages_of_each_are_kept() {
             .expect("declined");
         invited(&harness, &request).await;
     }
-    let entries = history(&harness, &request).await;
+    let entries = harness.history(&request).await;
     let rounds = done(&entries)
         .iter()
         .filter(|it| **it == "CHANGE_TO_INVITATION")

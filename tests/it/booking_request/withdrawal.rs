@@ -14,9 +14,7 @@ use super::calls::{
     assert_conflict, cancel, contact, contacted, get_leave, hand_over_one, hold, invite_between,
     lease_one, park, planned, release, released, reported, unreachable, way,
 };
-use super::{
-    NOW, SILENCE_ENDS, created, done, history, lists_of, messages, plan, requested, silent, state,
-};
+use super::{NOW, SILENCE_ENDS, created, done, lists_of, messages, plan, requested, silent, state};
 use crate::consumer::{Consumer, answer, everything, message, name, retry, sent};
 use crate::harness::Harness;
 use crate::make;
@@ -91,7 +89,7 @@ async fn a_patient_who_has_had_a_message_is_told_at_once_unless_they_asked_or_ha
         // Once, and nothing after it.
         harness.advance("2026-06-30T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{reason:?}");
-        let sent = done(&history(&harness, &request).await)
+        let sent = done(&harness.history(&request).await)
             .iter()
             .filter(|it| **it == "NOTIFICATION_SENT")
             .count();

@@ -67,6 +67,14 @@ async fn a_message_waits_longer_after_each_lease_that_runs_out_and_is_parked_aft
     assert_eq!(invitation.hold_reason(), HoldReason::Parked);
     assert_eq!(invitation.notifications[0].state(), State::Parked);
     assert_eq!(invitation.notifications[0].delivery_attempt, 8);
+    let entries = harness.history(&request).await;
+    let parked = entries.last().expect("entries");
+    // Nobody has called for it.
+    assert_eq!(
+        (&*parked.action, &*parked.actor),
+        ("NOTIFICATION_PARKED", "")
+    );
+    assert_eq!(parked.comment, "LEASES_RAN_OUT");
     assert_eq!(held_in(&harness, Worklist::ManualHandling).await, [request]);
     harness.advance("2026-03-09T09:00:00Z");
     assert!(harness.lease_due().await.is_empty());

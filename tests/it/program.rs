@@ -356,7 +356,6 @@ async fn what_a_region_has_settled_is_what_messages_and_guarantees_go_by() {
     form.origin = Some(v1::booking_request::Origin::Referral(v1::Referral {
         referral_id: "R-1".into(),
         decision_date: "2026-02-20".into(),
-        ..Default::default()
     }));
     let created = create(&channel, make::wire_create(form)).await;
     let created = created.expect("created");

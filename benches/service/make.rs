@@ -147,20 +147,20 @@ pub fn book(name: String, number: u64, period: Period) -> v1::RecordBookingReque
     }
 }
 
-/// The call that asks for the page of 50 of a unit's invitations to which a token belongs.
-pub fn page(parent: String, page_token: String) -> v1::ListWorklistRequest {
+/// The call that asks for the page of 50 of these units' invitations to which a token belongs.
+pub fn page(care_units: Vec<String>, page_token: String) -> v1::ListWorklistRequest {
     v1::ListWorklistRequest {
-        query: Some(list(parent, v1::Worklist::CareInvitations)),
+        query: Some(list(care_units, v1::Worklist::CareInvitations)),
         page_size: 50,
         page_token,
     }
 }
 
-/// A worklist of a unit.
-pub fn list(parent: String, worklist: v1::Worklist) -> v1::WorklistQuery {
+/// A worklist of these units.
+pub fn list(care_units: Vec<String>, worklist: v1::Worklist) -> v1::WorklistQuery {
     v1::WorklistQuery {
         worklist: worklist.into(),
-        care_units: vec![parent],
+        care_units,
         ..Default::default()
     }
 }

@@ -10,7 +10,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use tonic::transport::Channel;
 
-use super::page::Walk;
+use super::page::{Walk, each};
 use crate::callers::{Callers, Calling, FILLERS};
 use crate::database::Kind;
 use crate::load::Schedule;
@@ -111,7 +111,7 @@ impl Load {
         let channels = server.channels(4).await?;
         Ok(Self {
             callers: Callers::connect(server, 4).await?.beginning_at(FIRST),
-            walk: Walk::over(channels.clone(), units),
+            walk: Walk::over(channels.clone(), each(units)),
             channels,
             ids: Arc::new(ids),
             units,

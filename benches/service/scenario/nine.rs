@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::CONSUMERS;
-use super::page::Walk;
+use super::page::{Walk, each};
 use crate::callers::Callers;
 use crate::consumer::Consumers;
 use crate::database::{Database, Kind};
@@ -134,7 +134,7 @@ impl Others {
             callers: Callers::connect(server, 4)
                 .await?
                 .beginning_at(first as u64),
-            walk: Walk::over(server.channels(4).await?, UNITS),
+            walk: Walk::over(server.channels(4).await?, each(UNITS)),
         })
     }
 

@@ -8,17 +8,19 @@ use tonic::transport::Channel;
 
 use super::create::MODERATE;
 use crate::callers::Calling;
-use crate::database::Database;
+use crate::database::{Database, Kind};
 use crate::load::Schedule;
 use crate::report::{Line, Report, median, number};
 use crate::server::{Clock, Server};
 use crate::template::{self, REQUESTS};
-use crate::{Bench, Outcome, load, make};
+use crate::{Bench, Outcome, fill, load, make};
 
 /// How many callers ask for pages.
 const CALLERS: usize = 16;
 /// How many counts are asked for a second.
 const COUNTS: f64 = 50.0;
+/// Over how many units a list goes where it is not over one.
+const SEVERAL: u64 = 20;
 
 /// Measures it on every database.
 pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
@@ -31,7 +33,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         for _ in 0..bench.settings.runs {
             let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
             let channels = server.channels(CALLERS).await?;
-            let page = Walk::over(channels.clone(), 1).page();
+            let page = Walk::over(channels.clone(), each(1)).page();
             let seconds = bench.settings.seconds;
             let full = load::closed(CALLERS, seconds, page.clone()).await?;
             rates.push(full.rate());
@@ -60,17 +62,37 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         let requests = number(REQUESTS as f64);
         let work = format!("counts of a unit of {requests} requests, {COUNTS}/s, p99");
         report.say(Line::new(work, kind, "ms", counts).target("count, p99"));
+        over_several(bench, report, kind).await?;
     }
+    Ok(())
+}
+
+/// Lists that go over several units, each of as many requests.
+async fn over_several(bench: &Bench, report: &mut Report, kind: Kind) -> Outcome<()> {
+    let database = fill::filled(bench, kind, SEVERAL as usize * REQUESTS).await?;
+    let (mut rates, mut latencies) = (Vec::new(), Vec::new());
+    for _ in 0..bench.settings.runs {
+        let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
+        let list = (0..SEVERAL).map(make::unit_name).collect();
+        let page = Walk::over(server.channels(CALLERS).await?, vec![list]).page();
+        let full = load::closed(CALLERS, bench.settings.seconds, page).await?;
+        rates.push(full.rate());
+        latencies.push(full.latencies.at(99.0));
+        server.kill().await?;
+    }
+    let work = format!("page of 50 over {SEVERAL} units, {CALLERS} callers");
+    report.say(Line::new(work.as_str(), kind, "/s", rates));
+    report.say(Line::new(work + ", p99", kind, "ms", latencies));
     Ok(())
 }
 
 /// How many pages a second come with nothing behind the wire: the first of the unit, each time.
 async fn bare(server: &Server, seconds: f64) -> Outcome<f64> {
     let mut client = WorklistServiceClient::new(server.channel().await?);
-    let first = make::page(make::unit_name(0), String::new());
+    let first = make::page(vec![make::unit_name(0)], String::new());
     let answer = client.list_worklist(first).await?.into_inner();
     let wire = Server::start_wire(&answer).await?;
-    let page = Walk::over(wire.channels(CALLERS).await?, 1).page();
+    let page = Walk::over(wire.channels(CALLERS).await?, each(1)).page();
     let rate = load::closed(CALLERS, seconds, page).await?.rate();
     wire.kill().await?;
     Ok(rate)
@@ -89,26 +111,32 @@ fn count(channels: Vec<Channel>) -> impl Fn(usize) -> Calling + Clone + Send + S
     }
 }
 
-/// Readers who walk through the lists of care units, page by page, again and again.
+/// The lists of so many units, each by itself.
+pub fn each(units: u64) -> Vec<Vec<String>> {
+    (0..units).map(|unit| vec![make::unit_name(unit)]).collect()
+}
+
+/// Readers who walk through lists of care units, page by page, again and again.
 #[derive(Clone)]
 pub struct Walk {
     clients: Vec<WorklistServiceClient<Channel>>,
+    /// The care units of each list.
+    lists: Arc<Vec<Vec<String>>>,
     /// Which list each reads, and the token of the next page.
-    readers: Arc<Vec<Mutex<(u64, String)>>>,
-    units: u64,
+    readers: Arc<Vec<Mutex<(usize, String)>>>,
 }
 
 impl Walk {
-    /// Through the lists of so many units.
-    pub fn over(channels: Vec<Channel>, units: u64) -> Self {
-        let reader = |number: usize| Mutex::new((number as u64 % units, String::new()));
+    /// Through these lists.
+    pub fn over(channels: Vec<Channel>, lists: Vec<Vec<String>>) -> Self {
+        let reader = |number: usize| Mutex::new((number % lists.len(), String::new()));
         Self {
             clients: channels
                 .into_iter()
                 .map(WorklistServiceClient::new)
                 .collect(),
             readers: Arc::new((0..CALLERS).map(reader).collect()),
-            units,
+            lists: Arc::new(lists),
         }
     }
 
@@ -117,18 +145,18 @@ impl Walk {
         let walk = self.clone();
         move |reader| {
             let mut client = walk.clients[reader % walk.clients.len()].clone();
-            let (readers, units) = (Arc::clone(&walk.readers), walk.units);
+            let (readers, lists) = (Arc::clone(&walk.readers), Arc::clone(&walk.lists));
             Box::pin(async move {
                 let place = &readers[reader % readers.len()];
-                let (unit, token) = place.lock().map_err(|_| "a reader panicked")?.clone();
-                let call = make::page(make::unit_name(unit), token);
+                let (list, token) = place.lock().map_err(|_| "a reader panicked")?.clone();
+                let call = make::page(lists[list].clone(), token);
                 let answer = client.list_worklist(call).await?.into_inner();
                 if answer.booking_requests.is_empty() {
                     return Err("a page is empty".into());
                 }
                 let next = match answer.next_page_token.is_empty() {
-                    true => ((unit + CALLERS as u64) % units, String::new()),
-                    false => (unit, answer.next_page_token),
+                    true => ((list + CALLERS) % lists.len(), String::new()),
+                    false => (list, answer.next_page_token),
                 };
                 *place.lock().map_err(|_| "a reader panicked")? = next;
                 Ok(())

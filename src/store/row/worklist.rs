@@ -16,7 +16,7 @@ use super::booking_request::{Column, Entity, key};
 use super::by_bytes;
 use super::document::day;
 use super::record::{self, Record};
-use crate::domain::booking_request::{BookingRequest, RequestKey, State};
+use crate::domain::booking_request::{BookingRequest, Priority, RequestKey, State};
 use crate::domain::calendar::{Instant, civil_date, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::{OrderBy, Position, Query, Worklist, guarantee_at_risk_until};
@@ -296,7 +296,11 @@ fn matching(query: &Query) -> Condition {
             .add(Column::StartDay.lte(day(period.last)))
             .add(Column::EndDay.gte(day(period.first)));
     }
-    condition.add(Column::Priority.gte(query.minimum_priority.code()))
+    // All have the lowest at least, and indexes on lists do not hold it.
+    if query.minimum_priority > Priority::Routine {
+        condition = condition.add(Column::Priority.gte(query.minimum_priority.code()));
+    }
+    condition
 }
 
 /// How many requests each list of these units holds at `now`; lists that are empty are left out.

@@ -84,7 +84,7 @@ pub async fn measure_streams(
 /// Watches a short list: one without requests.
 async fn watch(channel: Channel) -> Outcome<tonic::Streaming<v1::WatchWorklistResponse>> {
     let mut client = WorklistServiceClient::new(channel);
-    let query = make::list(make::unit_name(0), v1::Worklist::SlotIssues);
+    let query = make::list(vec![make::unit_name(0)], v1::Worklist::SlotIssues);
     let call = v1::WatchWorklistRequest { query: Some(query) };
     Ok(client.watch_worklist(call).await?.into_inner())
 }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::backend::Backend;
 use crate::make::at;
-use crate::store::{book_by, call, claim, form, insert};
+use crate::store::{book_by, claim, form, insert};
+use crate::stored::call;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// How many times something overlaps, each time a little later: a batch takes some milliseconds.

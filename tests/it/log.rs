@@ -7,7 +7,8 @@ use care_invitation::store::schema::Schema;
 use sea_orm::{ConnectionTrait, Database, DbErr, Statement};
 
 use crate::harness::within;
-use crate::store::{call, form, insert};
+use crate::store::{form, insert};
+use crate::stored::call;
 
 #[tokio::test]
 async fn what_is_committed_comes_into_the_file_beside_the_writer() {

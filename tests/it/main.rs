@@ -29,5 +29,6 @@ mod readme;
 mod replicas;
 mod shutdown;
 mod store;
+mod stored;
 mod tidy;
 mod worklist;

@@ -22,7 +22,8 @@ use crate::backend::Area;
 use crate::harness::within;
 use crate::make::at;
 use crate::postgres;
-use crate::purge::{book, call, insert, run};
+use crate::purge::{book, insert, run};
+use crate::stored::call;
 
 const NAMES: [&str; 4] = [
     "m0001_create_tables",

@@ -8,22 +8,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use care_invitation::domain::booking_request::create::{Create, create};
-use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
-use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Form, Origin, Priority, RequestKey,
-};
+use care_invitation::domain::booking_request::{BookingRequest, Form, Priority, RequestKey};
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_invitation::ShownState;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::acknowledge::Answer;
-use care_invitation::domain::notification::{
-    Channel, LeaseRef, NotificationFilter, Outcome, State,
-};
+use care_invitation::domain::notification::{Channel, LeaseRef, NotificationFilter, State};
 use care_invitation::domain::patient::{PersonalId, PersonalIdType};
 use care_invitation::domain::worklist::{OrderBy, Query, Worklist};
+use care_invitation::store::Store;
 use care_invitation::store::notification::ClaimRequest;
-use care_invitation::store::{Call, Store};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
 };
@@ -37,6 +30,8 @@ use uuid::Uuid;
 use crate::backend::Backend;
 use crate::make;
 use crate::make::at;
+use crate::stored;
+use crate::stored::{call, creation, referral, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// What the tables hold: requests, each with its creation in the history, spread over the units,
@@ -195,63 +190,20 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
     );
 }
 
-fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
-    let answer = Answer {
-        id: lease.notification,
-        token: lease.token,
-        outcome: Outcome::Sent,
-        sent_at: None,
-        retry_delay: None,
-        cause: String::new(),
-    };
-    (lease.request.clone(), answer, Uuid::now_v7())
-}
-
 async fn insert(store: &Store, form: Form) -> BookingRequest {
-    let command = Create {
-        key: make::key(),
-        form,
-        allow_duplicate: false,
-    };
-    let (key, form) = (command.key.clone(), command.form.clone());
-    let decide = move || create(&command, &make::context(at(NOW)));
-    let inserted = store.insert(call(), key, &form, decide).await;
+    let inserted = stored::insert(store, call(), creation(form), at(NOW)).await;
     inserted.expect("created")
 }
 
 async fn book(store: &Store, key: RequestKey) {
-    let command = RecordBooking {
-        etag: String::new(),
-        booking: Booking {
-            booking_id: "B-1".into(),
-            start_at: at("2026-05-18T08:00:00Z"),
-            end_at: at("2026-05-18T08:30:00Z"),
-            source: BookingSource::Staff,
-            performer_id: None,
-            override_reason: String::new(),
-        },
-    };
-    let decide = move |stored: Option<&BookingRequest>| {
-        record_booking(stored, &command, &make::context(at(NOW)))
-    };
-    store.update(call(), key, decide).await.expect("booked");
-}
-
-fn call() -> Call {
-    Call {
-        caller: "tester".into(),
-        id: Uuid::new_v4(),
-        hash: [7; 32],
-    }
+    let booked = stored::book(store, call(), key, at(NOW)).await;
+    booked.expect("booked");
 }
 
 /// A form from a referral of its own, so that it is no duplicate.
-fn form(referral: Uuid) -> Form {
+fn form(referral_id: Uuid) -> Form {
     let mut form = make::form("2026-03-02", "2026-05-29");
-    form.origin = Origin::Referral {
-        referral_id: referral.to_string(),
-        decision_date: None,
-    };
+    form.origin = referral(&referral_id.to_string());
     form
 }
 

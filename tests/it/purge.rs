@@ -6,11 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use care_invitation::domain::Refusal;
-use care_invitation::domain::booking_request::create::{Create, create};
-use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
-use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Origin, RequestKey,
-};
+use care_invitation::domain::booking_request::{BookingRequest, RequestKey};
 use care_invitation::domain::calendar::{Instant, micros};
 use care_invitation::store::error::{Error, OpenError};
 use care_invitation::store::purge::{Cutoffs, PurgeError, Purged, TooRecent, purge};
@@ -19,13 +15,14 @@ use care_invitation::store::{Call, Store};
 use sea_orm::ConnectionTrait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::harness::within;
 use crate::make;
 use crate::make::at;
 use crate::migration::{Empty, texts};
 use crate::proxy::{Proxy, Way};
+use crate::stored;
+use crate::stored::{call, creation, referral};
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
 const BETWEEN: &str = "2026-03-10T00:00:00Z";
@@ -35,46 +32,16 @@ const NOW: &str = "2100-01-01T00:00:00Z";
 /// A batch is 200.
 const MANY: usize = 401;
 
-pub fn call() -> Call {
-    Call {
-        caller: "tester".into(),
-        id: Uuid::new_v4(),
-        hash: [7; 32],
-    }
-}
-
 pub async fn insert(store: &Store, call: Call, number: usize) -> Result<RequestKey, Error> {
     let mut form = make::form("2026-05-18", "2026-06-12");
-    form.origin = Origin::Referral {
-        referral_id: format!("R-{number}"),
-        decision_date: None,
-    };
-    let command = Create {
-        key: make::key(),
-        form: form.clone(),
-        allow_duplicate: false,
-    };
-    let context = make::context(at(EARLY));
-    let key = command.key.clone();
-    let decide = move || create(&command, &context);
-    Ok(store.insert(call, key, &form, decide).await?.key)
+    form.origin = referral(&format!("R-{number}"));
+    let inserted = stored::insert(store, call, creation(form), at(EARLY)).await;
+    Ok(inserted?.key)
 }
 
 pub async fn book(store: &Store, key: RequestKey, now: &str) {
-    let command = RecordBooking {
-        etag: String::new(),
-        booking: Booking {
-            booking_id: "B-1".into(),
-            start_at: at("2026-05-18T08:00:00Z"),
-            end_at: at("2026-05-18T08:30:00Z"),
-            source: BookingSource::Staff,
-            performer_id: None,
-            override_reason: String::new(),
-        },
-    };
-    let context = make::context(at(now));
-    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
-    store.update(call(), key, decide).await.expect("booked");
+    let booked = stored::book(store, call(), key, at(now)).await;
+    booked.expect("booked");
 }
 
 /// Requests that were booked then.

@@ -3,19 +3,16 @@
 use std::collections::HashSet;
 
 use care_invitation::clock::Clock;
-use care_invitation::domain::booking_request::create::{Create, create};
-use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
+use care_invitation::domain::Refusal;
+use care_invitation::domain::booking_request::create::Create;
+use care_invitation::domain::booking_request::record_booking::record_booking;
 use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
-use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Form, Origin, RequestKey,
-};
+use care_invitation::domain::booking_request::{BookingRequest, Form, Origin, RequestKey};
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::acknowledge::Answer;
-use care_invitation::domain::notification::{Channel, LeaseRef, Outcome, State};
+use care_invitation::domain::notification::{Channel, LeaseRef, State};
 use care_invitation::domain::patient::{DigitalReach, PersonalId};
-use care_invitation::domain::{Context, Refusal};
 use care_invitation::store::error::{Error, OpenError};
 use care_invitation::store::notification::{ClaimRequest, Claimed};
 use care_invitation::store::schema::Schema;
@@ -27,50 +24,19 @@ use crate::backend::Backend;
 use crate::harness::within;
 use crate::make;
 use crate::make::at;
+use crate::stored;
+use crate::stored::{booking, call, creation, referral, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
-pub fn call() -> Call {
-    Call {
-        caller: "tester".into(),
-        id: Uuid::new_v4(),
-        hash: [7; 32],
-    }
-}
-
 pub async fn insert(store: &Store, call: Call, form: Form) -> Result<BookingRequest, Error> {
-    insert_at(store, call, form, at(NOW), false).await
-}
-
-async fn insert_at(
-    store: &Store,
-    call: Call,
-    form: Form,
-    now: Instant,
-    allow_duplicate: bool,
-) -> Result<BookingRequest, Error> {
-    let command = Create {
-        key: make::key(),
-        form,
-        allow_duplicate,
-    };
-    let (key, form) = (command.key.clone(), command.form.clone());
-    let context = Context {
-        actor: call.caller.clone(),
-        ..make::context(now)
-    };
-    store
-        .insert(call, key, &form, move || create(&command, &context))
-        .await
+    stored::insert(store, call, creation(form), at(NOW)).await
 }
 
 /// A form for another patient's referral, so that it is no duplicate.
 pub fn form(number: usize) -> Form {
     let mut form = make::form("2026-03-02", "2026-05-29");
-    form.origin = care_invitation::domain::booking_request::Origin::Referral {
-        referral_id: format!("R-{number}"),
-        decision_date: None,
-    };
+    form.origin = referral(&format!("R-{number}"));
     form
 }
 
@@ -79,23 +45,7 @@ async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> 
 }
 
 pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
-    let (command, context) = (booking(), make::context(at(NOW)));
-    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
-    store.update(call, key.clone(), decide).await
-}
-
-fn booking() -> RecordBooking {
-    RecordBooking {
-        etag: String::new(),
-        booking: Booking {
-            booking_id: "B-1".into(),
-            start_at: at("2026-05-18T08:00:00Z"),
-            end_at: at("2026-05-18T08:30:00Z"),
-            source: BookingSource::Staff,
-            performer_id: None,
-            override_reason: String::new(),
-        },
-    }
+    stored::book(store, call, key.clone(), at(NOW)).await
 }
 
 fn claim_request(count: usize) -> ClaimRequest {
@@ -112,18 +62,6 @@ pub async fn claim(store: &Store, count: usize, now: Instant) -> Claimed {
         .claim(claim_request(count), move || make::context(now))
         .await;
     claimed.expect("a claim")
-}
-
-fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
-    let answer = Answer {
-        id: lease.notification,
-        token: lease.token,
-        outcome: Outcome::Sent,
-        sent_at: None,
-        retry_delay: None,
-        cause: String::new(),
-    };
-    (lease.request.clone(), answer, Uuid::now_v7())
 }
 
 #[tokio::test]
@@ -272,7 +210,11 @@ async fn a_duplicate_that_was_allowed_still_forbids_the_next() {
     let backend = Backend::empty().await;
     let store = &backend.store;
     let first = insert(store, call(), form(1)).await.expect("first");
-    let allowed = insert_at(store, call(), form(1), at(NOW), true)
+    let creation = Create {
+        allow_duplicate: true,
+        ..creation(form(1))
+    };
+    let allowed = stored::insert(store, call(), creation, at(NOW))
         .await
         .expect("allowed");
     book(store, &first.key).await.expect("booked");

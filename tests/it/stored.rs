@@ -1,0 +1,99 @@
+//! What tests of the store do to it, without the service around it.
+
+use care_invitation::domain::Context;
+use care_invitation::domain::booking_request::create::{Create, create};
+use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
+use care_invitation::domain::booking_request::{
+    Booking, BookingRequest, BookingSource, Form, Origin, RequestKey,
+};
+use care_invitation::domain::calendar::Instant;
+use care_invitation::domain::notification::acknowledge::Answer;
+use care_invitation::domain::notification::{LeaseRef, Outcome};
+use care_invitation::store::error::Error;
+use care_invitation::store::{Call, Store};
+use uuid::Uuid;
+
+use crate::make;
+use crate::make::at;
+
+/// A call that nobody has made before.
+pub fn call() -> Call {
+    Call {
+        caller: "tester".into(),
+        id: Uuid::new_v4(),
+        hash: [7; 32],
+    }
+}
+
+/// That the request comes from this referral.
+pub fn referral(referral_id: &str) -> Origin {
+    Origin::Referral {
+        referral_id: referral_id.to_owned(),
+        decision_date: None,
+    }
+}
+
+/// What creates a request as the form says, under a fresh key.
+pub fn creation(form: Form) -> Create {
+    Create {
+        key: make::key(),
+        form,
+        allow_duplicate: false,
+    }
+}
+
+/// Creates a request.
+pub async fn insert(
+    store: &Store,
+    call: Call,
+    command: Create,
+    now: Instant,
+) -> Result<BookingRequest, Error> {
+    let (key, form) = (command.key.clone(), command.form.clone());
+    let context = Context {
+        actor: call.caller.clone(),
+        ..make::context(now)
+    };
+    let decide = move || create(&command, &context);
+    store.insert(call, key, &form, decide).await
+}
+
+/// A booking by staff.
+pub fn booking() -> RecordBooking {
+    RecordBooking {
+        etag: String::new(),
+        booking: Booking {
+            booking_id: "B-1".into(),
+            start_at: at("2026-05-18T08:00:00Z"),
+            end_at: at("2026-05-18T08:30:00Z"),
+            source: BookingSource::Staff,
+            performer_id: None,
+            override_reason: String::new(),
+        },
+    }
+}
+
+/// Records that booking.
+pub async fn book(
+    store: &Store,
+    call: Call,
+    key: RequestKey,
+    now: Instant,
+) -> Result<BookingRequest, Error> {
+    let (command, context) = (booking(), make::context(now));
+    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
+    store.update(call, key, decide).await
+}
+
+/// The answer that a message was handed over now.
+pub fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
+    let answer = Answer {
+        id: lease.notification,
+        token: lease.token,
+        outcome: Outcome::Sent,
+        sent_at: None,
+        retry_delay: None,
+        cause: String::new(),
+    };
+    (lease.request.clone(), answer, Uuid::now_v7())
+}

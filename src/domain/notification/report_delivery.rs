@@ -90,7 +90,8 @@ fn follows(
 ) -> bool {
     let wanted = match receipt {
         Receipt::Read => false,
-        Receipt::Unread => next_is_far(record, context.now),
+        // Receipts may come out of order.
+        Receipt::Unread => message.read_at.is_none() && next_is_far(record, context.now),
         Receipt::Returned => true,
     };
     let Some(invitation) = &record.care_invitation else {

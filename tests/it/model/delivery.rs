@@ -276,7 +276,8 @@ impl Request {
         let invitation = self.invitation.as_ref().expect("it has messages");
         let latest = invitation.last_hand_over() == message.sent_at;
         let fixed = self.is_channel_fixed();
-        let soon = reason == ChannelReason::Unread && self.next_is_soon(now);
+        let unread = reason == ChannelReason::Unread;
+        let needless = unread && (message.read_at.is_some() || self.next_is_soon(now));
         let wanted = self.shown(now) == RequestState::Invited
             && self.in_present_round(&message)
             && !self.is_held()
@@ -284,7 +285,7 @@ impl Request {
             && message.letter.is_none()
             && message.channel == Channel::Inbox
             && !message.is_withdrawal();
-        if !wanted || fixed || soon {
+        if !wanted || fixed || needless {
             return;
         }
         let mut letter = Message::planned(message.round, message.kind, now);

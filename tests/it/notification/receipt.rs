@@ -188,6 +188,19 @@ async fn after_an_unread_message_a_letter_follows_when_the_next_is_more_than_thr
 }
 
 #[tokio::test]
+async fn no_letter_follows_a_message_that_was_reported_unread_after_it_was_read() {
+    let harness = Harness::start(NOW).await;
+    let (request, first) = handed_over(&harness).await;
+    staff::report(&harness, &first, Receipt::Read).await;
+    assert_eq!(staff::report(&harness, &first, Receipt::Unread).await, None);
+    let recorded = ["NOTIFICATION_READ", "NOTIFICATION_UNREAD"];
+    assert_eq!(told(&harness, &request).await, recorded);
+    // It came back all the same, says the inbox.
+    let follows = staff::report(&harness, &first, Receipt::Returned).await;
+    assert_eq!(chosen(&follows.expect("a letter")), FAILED);
+}
+
+#[tokio::test]
 async fn after_a_returned_message_a_letter_follows_however_near_the_next_is() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;

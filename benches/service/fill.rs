@@ -72,7 +72,8 @@ async fn name(empty: &Database, size: usize) -> Outcome<String> {
     Ok(format!("growth_{size}_{week}_{:016x}", hash.finish()))
 }
 
-async fn copy(database: &Database, units: u64) -> Outcome<()> {
+/// Copies the requests of unit 0 to others, so that there are so many units.
+pub async fn copy(database: &Database, units: u64) -> Outcome<()> {
     let connection = sql::connect(&database.url()).await?;
     let indexes = indexes(&connection, database.kind()).await?;
     if database.kind() == Kind::Sqlite {

@@ -131,6 +131,13 @@ impl Dispatch {
         }
     }
 
+    /// Watches a worklist: as it stands, then its changes.
+    pub fn watch(&self, query: Query) -> Watch {
+        let (events, unread) = mpsc::channel(watch::UNREAD_MAX);
+        let watcher = watch::Watcher::new(self.clone(), query, events);
+        Told::by(watcher.run(), unread)
+    }
+
     /// What a claim's decision may know, as of now. Nobody has called for it.
     fn context(&self) -> Context {
         Context {
@@ -139,13 +146,6 @@ impl Dispatch {
             rules: self.rules,
             fresh_id: self.clock.fresh_id(),
         }
-    }
-
-    /// Watches a worklist: as it stands, then its changes.
-    pub fn watch(&self, query: Query) -> Watch {
-        let (events, unread) = mpsc::channel(watch::UNREAD_MAX);
-        let watcher = watch::Watcher::new(self.clone(), query, events);
-        Told::by(watcher.run(), unread)
     }
 }
 

@@ -219,21 +219,23 @@ enum Use {
 }
 
 impl Use {
-    /// What a connection to PostgreSQL begins with. What transactions are is said here, since to say it
-    /// each time would be a round trip more.
-    fn settings(self) -> &'static [(&'static str, &'static str)] {
+    /// What a transaction on PostgreSQL is without saying so, which would be a round trip more.
+    fn transactions(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Reads => &[
-                ("default_transaction_isolation", "repeatable read"),
-                ("default_transaction_read_only", "on"),
-                // A list's plan is the same whatever its values are; to make it takes as long as to run it.
-                ("plan_cache_mode", "force_generic_plan"),
-            ],
-            Self::Snapshots => &[
+            Self::Reads | Self::Snapshots => &[
                 ("default_transaction_isolation", "repeatable read"),
                 ("default_transaction_read_only", "on"),
             ],
             Self::Writes => &[("default_transaction_isolation", "read committed")],
+        }
+    }
+
+    /// How PostgreSQL plans statements.
+    fn plans(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            // A list's plan is the same whatever its values are; to make it takes as long as to run it.
+            Self::Reads => &[("plan_cache_mode", "force_generic_plan")],
+            Self::Snapshots | Self::Writes => &[],
         }
     }
 }
@@ -334,7 +336,8 @@ fn postgres_options(
             ]);
             options
                 .options(BY_KEY)
-                .options(used_for.settings().iter().copied())
+                .options(used_for.transactions().iter().copied())
+                .options(used_for.plans().iter().copied())
         });
     options
 }

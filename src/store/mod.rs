@@ -227,7 +227,8 @@ impl Store {
     /// The log begins anew when all of it has been taken in. When it has grown long that is done
     /// without pauses, so that nearly nothing is left for the writer to take in.
     pub async fn keep_log_short(&self) {
-        if self.is_shared() {
+        if self.inner.replica.is_some() {
+            // One with replicas keeps its own.
             return;
         }
         let mut commits = self.commits();

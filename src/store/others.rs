@@ -30,11 +30,6 @@ const KEPT: i64 = 180_000_000;
 const SWEEP: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Whether other processes may write to the same database.
-    pub fn is_shared(&self) -> bool {
-        self.inner.replica.is_some()
-    }
-
     /// Passes on what others commit, for as long as the future is polled. Returns at once where
     /// there are no others.
     pub async fn follow_others(&self) {

@@ -320,12 +320,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     }
     let due = lease_due(&channel).await;
     assert_eq!(due.len(), created.len());
-    let call = v1::AcknowledgeNotificationsRequest {
-        acknowledgements: due[..1].iter().map(sent).collect(),
-    };
-    let mut notifications = NotificationServiceClient::new(channel);
-    let answered = within(notifications.acknowledge_notifications(call)).await;
-    answered.expect("recorded");
+    acknowledge_sent(&channel, &due[..1]).await;
     within(program.child.kill()).await.expect("killed");
 
     let program = Program::start(folder.path(), &arguments).await;
@@ -368,13 +363,9 @@ async fn what_a_region_has_settled_is_what_messages_and_guarantees_go_by() {
     ];
     for at in due {
         advance(&channel, at).await;
-        let call = v1::AcknowledgeNotificationsRequest {
-            acknowledgements: lease_due(&channel).await.iter().map(sent).collect(),
-        };
-        assert_eq!(call.acknowledgements.len(), 1, "{at}");
-        let mut client = NotificationServiceClient::new(channel.clone());
-        let answered = within(client.acknowledge_notifications(call)).await;
-        answered.expect("recorded");
+        let leased = lease_due(&channel).await;
+        assert_eq!(leased.len(), 1, "{at}");
+        acknowledge_sent(&channel, &leased).await;
     }
     let invitation = get(&channel, &created.name).await.expect("read");
     let invitation = invitation.care_invitation.expect("an invitation");
@@ -391,6 +382,16 @@ async fn advance(channel: &Channel, to: &str) {
     };
     let mut client = ClockServiceClient::new(channel.clone());
     within(client.advance_time(call)).await.expect("moved");
+}
+
+/// Says that these messages have been handed over.
+async fn acknowledge_sent(channel: &Channel, due: &[v1::DueNotification]) {
+    let call = v1::AcknowledgeNotificationsRequest {
+        acknowledgements: due.iter().map(sent).collect(),
+    };
+    let mut client = NotificationServiceClient::new(channel.clone());
+    let answered = within(client.acknowledge_notifications(call)).await;
+    answered.expect("recorded");
 }
 
 /// Leases every message that is due now.

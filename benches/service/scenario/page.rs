@@ -8,7 +8,7 @@ use tonic::transport::Channel;
 
 use super::create::MODERATE;
 use crate::callers::Calling;
-use crate::database::{Database, Kind};
+use crate::database::Database;
 use crate::load::Schedule;
 use crate::report::{Line, Report, median, number};
 use crate::server::{Clock, Server};
@@ -62,14 +62,15 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         let requests = number(REQUESTS as f64);
         let work = format!("counts of a unit of {requests} requests, {COUNTS}/s, p99");
         report.say(Line::new(work, kind, "ms", counts).target("count, p99"));
-        over_several(bench, report, kind).await?;
+        over_several(bench, report, &database).await?;
     }
     Ok(())
 }
 
 /// Lists that go over several units, each of as many requests.
-async fn over_several(bench: &Bench, report: &mut Report, kind: Kind) -> Outcome<()> {
-    let database = fill::filled(bench, kind, SEVERAL as usize * REQUESTS).await?;
+async fn over_several(bench: &Bench, report: &mut Report, database: &Database) -> Outcome<()> {
+    fill::copy(database, SEVERAL).await?;
+    let kind = database.kind();
     let (mut rates, mut latencies) = (Vec::new(), Vec::new());
     for _ in 0..bench.settings.runs {
         let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;

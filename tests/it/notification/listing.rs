@@ -415,6 +415,12 @@ async fn a_page_token_belongs_to_its_filters() {
     }
 }
 
+/// The care unit of each message.
+fn units_of(messages: &[v1::Notification]) -> Vec<&str> {
+    let unit = |it: &v1::Notification| it.name.find("/bookingRequests/").expect("a name");
+    messages.iter().map(|it| &it.name[..unit(it)]).collect()
+}
+
 #[tokio::test]
 async fn each_care_unit_has_its_own_and_several_are_listed_together() {
     let harness = Harness::start(NOW).await;
@@ -449,11 +455,7 @@ async fn each_care_unit_has_its_own_and_several_are_listed_together() {
                 ..Default::default()
             };
             let listed = listed(&harness, call).await;
-            let units: Vec<_> = listed
-                .iter()
-                .map(|it| it.name.split("/bookingRequests/").next().expect("a unit"))
-                .collect();
-            assert_eq!(units, expected, "{care_units:?}");
+            assert_eq!(units_of(&listed), expected, "{care_units:?}");
         }
     }
 }
@@ -487,11 +489,7 @@ async fn ties_go_by_name_whatever_order_the_database_has() {
         ..Default::default()
     };
     let listed = listed(&harness, call).await;
-    let found: Vec<_> = listed
-        .iter()
-        .map(|it| it.name.split("/bookingRequests/").next().expect("a unit"))
-        .collect();
-    assert_eq!(found, units);
+    assert_eq!(units_of(&listed), units);
 }
 
 #[tokio::test]

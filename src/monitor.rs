@@ -28,7 +28,7 @@ const APART_MAX: TimeDelta = TimeDelta::seconds(2);
 pub enum Condition {
     /// Nothing.
     Ready,
-    /// The database does not answer.
+    /// The database does not answer, or is in trouble.
     Away,
     /// The database takes no writes.
     ReadOnly,
@@ -107,7 +107,7 @@ fn distance(database: Instant, before: Instant, after: Instant) -> TimeDelta {
 fn log(condition: Condition, cause: &str, apart: TimeDelta) {
     match condition {
         Condition::Ready => tracing::info!("ready: the database answers and the clocks agree"),
-        Condition::Away => tracing::warn!(cause, "not ready: the database does not answer"),
+        Condition::Away => tracing::warn!(cause, "not ready: the database is unavailable"),
         Condition::ReadOnly => tracing::warn!(
             "not ready: the database takes no writes; it is a standby, or told to be read-only"
         ),

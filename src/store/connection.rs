@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sea_orm::SqliteTransactionMode;
-use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
+};
 use sea_orm::sqlx::{self, Connection, Row};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
@@ -15,6 +17,7 @@ use sea_orm::{
 use super::Answer;
 use super::error::OpenError;
 use super::reach::{IS_READ_ONLY, reach};
+use super::transaction::{Pool, Record};
 use crate::domain::calendar::from_micros;
 
 /// How many connections to SQLite read at once.
@@ -34,12 +37,14 @@ const AWAY: Patience = Patience {
     answer: Duration::from_millis(1_800),
     work: Duration::from_secs(10),
     commit: Duration::from_secs(60),
+    attempts_max: 4,
 };
 /// How long is waited for SQLite: as long as a call may take at all.
 const SLOW: Patience = Patience {
     answer: Duration::from_secs(60),
     work: Duration::from_secs(60),
     commit: Duration::from_secs(60),
+    attempts_max: 2,
 };
 /// For how long a connection that has proved to be fit is taken to be there without asking it again.
 const TRUSTED: Duration = Duration::from_millis(500);
@@ -61,6 +66,11 @@ const BY_KEY: [(&str, &str); 5] = [
     // A plan that cannot do without looks too dear to be run as it is.
     ("jit", "off"),
 ];
+/// Time for which SQLite waits for a lock that another connection has. The only writer of this process waits for
+/// nobody, so that whoever has it is another process, which should not be there.
+const SQLITE_BUSY_MAX: Duration = Duration::from_millis(250);
+/// The same of the probe, which waits for the writer.
+const SQLITE_PROBE_BUSY_MAX: Duration = Duration::from_millis(750);
 /// Page cache of the SQLite connection that writes, in KiB; the default of 2 MB halves the insert
 /// rate once the indexes have outgrown it, and what lies beyond this is in the system's cache.
 const SQLITE_WRITER_CACHE_KIB: u32 = 32 * 1_024;
@@ -88,6 +98,8 @@ pub struct Patience {
     pub work: Duration,
     /// By a commit that was sent: it may have been carried out.
     pub commit: Duration,
+    /// Number of attempts at a batch that has lost the database; what has befallen a file is seldom over in a moment.
+    pub attempts_max: u32,
 }
 
 /// The connections to an open database.
@@ -95,13 +107,17 @@ pub struct Connections {
     /// For reads by one statement, without a transaction.
     pub readers: DatabaseConnection,
     /// For reads by several statements in a transaction.
-    pub snapshots: DatabaseConnection,
+    pub snapshots: Pool,
     /// For asking whether the database is there, however busy the others are.
     pub probe: DatabaseConnection,
+    /// For checkpoints and for deleting what is kept no longer, which may take their time.
+    pub maintenance: DatabaseConnection,
     /// For calls.
-    pub writers: DatabaseConnection,
+    pub writers: Pool,
+    /// How transactions of the writers have gone.
+    pub writes: Record,
     /// For claims; none where there is one writer for everything.
-    pub claimers: Option<DatabaseConnection>,
+    pub claimers: Option<Pool>,
     /// How batches of calls are under way.
     pub lanes: Lanes,
     /// How long is waited for it.
@@ -121,7 +137,7 @@ pub enum Lanes {
 /// One connection to a database, for work that the operator starts.
 pub struct Alone {
     /// For everything. Statements may take their time.
-    pub connection: DatabaseConnection,
+    pub connection: Pool,
     /// Held for as long as the database is open.
     pub lock: Option<File>,
 }
@@ -130,13 +146,15 @@ pub struct Alone {
 pub async fn connect_alone(url: &str) -> Result<Alone, OpenError> {
     if is_postgres(url) {
         reach(url).await?;
+        let record = Record::default();
+        let options = postgres_options(url, 1, "0", Use::Writes);
         return Ok(Alone {
-            connection: Database::connect(postgres_options(url, 1, "0", Use::Writes)).await?,
+            connection: connect_postgres_by(options, Use::Writes, record).await?,
             lock: None,
         });
     }
     let lock = lock_beside(sqlite_path(url)?)?;
-    let connection = connect_sqlite(url, 1, Use::Writes).await?;
+    let connection = connect_sqlite(url, 1, Use::Writes, Record::default()).await?;
     check_sqlite(&connection).await?;
     Ok(Alone {
         connection,
@@ -169,28 +187,42 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
                  log: set log_parameter_max_length and log_parameter_max_length_on_error to 0"
             );
         }
+        let writes = Record::default();
+        let connect = async |connections, used_for| {
+            connect_postgres(url, connections, used_for, Record::default()).await
+        };
         return Ok(Connections {
-            readers: connect_postgres(url, POSTGRES_READERS, Use::Reads).await?,
-            snapshots: connect_postgres(url, POSTGRES_SNAPSHOTS, Use::Snapshots).await?,
-            probe: connect_postgres(url, 1, Use::Writes).await?,
-            writers: connect_postgres(url, WRITERS, Use::Writes).await?,
-            claimers: Some(connect_postgres(url, 1, Use::Writes).await?),
+            readers: connect(POSTGRES_READERS, Use::Reads)
+                .await?
+                .into_connection(),
+            snapshots: connect(POSTGRES_SNAPSHOTS, Use::Snapshots).await?,
+            probe: connect(1, Use::Writes).await?.into_connection(),
+            maintenance: connect(1, Use::Writes).await?.into_connection(),
+            writers: connect_postgres(url, WRITERS, Use::Writes, writes.clone()).await?,
+            writes,
+            claimers: Some(connect(1, Use::Writes).await?),
             lanes: Lanes::Several(WRITERS),
             patience: AWAY,
             lock: None,
         });
     }
     let lock = lock_beside(sqlite_path(url)?)?;
-    let writers = connect_sqlite(url, 1, Use::Writes).await?;
+    let writes = Record::default();
+    let writers = connect_sqlite(url, 1, Use::Writes, writes.clone()).await?;
     check_sqlite(&writers).await?;
-    let readers = connect_sqlite(url, SQLITE_READERS, Use::Reads).await?;
+    let connect = async |connections, used_for| {
+        connect_sqlite(url, connections, used_for, Record::default()).await
+    };
+    let readers = connect(SQLITE_READERS, Use::Reads).await?;
     Ok(Connections {
-        snapshots: readers.clone(),
-        readers,
-        probe: connect_sqlite(url, 1, Use::Reads).await?,
+        readers: readers.clone().into_connection(),
+        snapshots: readers,
+        probe: connect(1, Use::Probe).await?.into_connection(),
+        maintenance: connect(1, Use::Reads).await?.into_connection(),
         writers,
+        writes,
         claimers: None,
-        lanes: Lanes::Ahead(connect_sqlite(url, 1, Use::Reads).await?),
+        lanes: Lanes::Ahead(connect(1, Use::Reads).await?.into_connection()),
         patience: SLOW,
         lock: Some(lock),
     })
@@ -216,6 +248,8 @@ enum Use {
     Snapshots,
     /// Each statement sees what is committed.
     Writes,
+    /// The same, of what asks whether the database is there.
+    Probe,
 }
 
 impl Use {
@@ -226,7 +260,7 @@ impl Use {
                 ("default_transaction_isolation", "repeatable read"),
                 ("default_transaction_read_only", "on"),
             ],
-            Self::Writes => &[("default_transaction_isolation", "read committed")],
+            Self::Writes | Self::Probe => &[("default_transaction_isolation", "read committed")],
         }
     }
 
@@ -235,16 +269,24 @@ impl Use {
         match self {
             // A list's plan is the same whatever its values are; to make it takes as long as to run it.
             Self::Reads => &[("plan_cache_mode", "force_generic_plan")],
-            Self::Snapshots | Self::Writes => &[],
+            Self::Snapshots | Self::Writes | Self::Probe => &[],
         }
     }
 }
 
-/// Asks the database whether it is there.
-pub async fn ask(connection: &DatabaseConnection) -> Result<Answer, DbErr> {
+/// Asks the database whether it is there. One that has no server is asked by writing, unless it `has_written` a moment
+/// ago: a page that is written as it was.
+pub async fn ask(connection: &DatabaseConnection, has_written: bool) -> Result<Answer, DbErr> {
     let backend = connection.get_database_backend();
     if backend != DbBackend::Postgres {
-        connection.ping().await?;
+        match has_written {
+            true => connection.ping().await?,
+            // Nothing else has a use for it.
+            false => connection
+                .execute_unprepared("PRAGMA user_version = 0")
+                .await
+                .map(|_| ())?,
+        }
         return Ok(Answer {
             now: None,
             read_only: false,
@@ -288,30 +330,42 @@ async fn connect_postgres(
     url: &str,
     connections: u32,
     used_for: Use,
-) -> Result<DatabaseConnection, OpenError> {
+    record: Record,
+) -> Result<Pool, OpenError> {
     let mut options = postgres_options(url, connections, STATEMENT_MAX, used_for);
     options.test_before_acquire(false);
+    connect_postgres_by(options, used_for, record).await
+}
+
+async fn connect_postgres_by(
+    mut options: ConnectOptions,
+    used_for: Use,
+    record: Record,
+) -> Result<Pool, OpenError> {
+    let asked = record.clone();
     options.map_sqlx_postgres_pool_opts(move |options| {
+        let asked = asked.clone();
         let options = options.before_acquire(move |connection, metadata| {
+            let is_trusted = asked.trusts(metadata.age);
             // A batch that meets a connection which has died is repeated.
             let is_asked = used_for != Use::Writes && metadata.idle_for >= TRUSTED;
             Box::pin(async move {
-                if is_asked {
+                if is_trusted && is_asked {
                     connection.ping().await?;
                 }
-                Ok(true)
+                Ok(is_trusted)
             })
         });
         match used_for {
             // Nothing is ever begun over them.
             Use::Reads => options,
-            Use::Snapshots | Use::Writes => options.after_release(|connection, _| {
+            Use::Snapshots | Use::Writes | Use::Probe => options.after_release(|connection, _| {
                 let fit = tokio::time::timeout(RELEASE_MAX, is_fit(connection));
                 Box::pin(async { fit.await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) })
             }),
         }
     });
-    Ok(Database::connect(options).await?)
+    Ok(Pool::new(Database::connect(options).await?, record))
 }
 
 /// How connections to a PostgreSQL that was reached are made.
@@ -396,11 +450,14 @@ async fn connect_sqlite(
     url: &str,
     connections: u32,
     used_for: Use,
-) -> Result<DatabaseConnection, OpenError> {
-    let (query_only, cache_kib) = match used_for {
-        Use::Reads | Use::Snapshots => ("ON", SQLITE_READER_CACHE_KIB),
-        Use::Writes => ("OFF", SQLITE_WRITER_CACHE_KIB),
+    record: Record,
+) -> Result<Pool, OpenError> {
+    let (query_only, cache_kib, busy_max) = match used_for {
+        Use::Reads | Use::Snapshots => ("ON", SQLITE_READER_CACHE_KIB, SQLITE_BUSY_MAX),
+        Use::Writes => ("OFF", SQLITE_WRITER_CACHE_KIB, SQLITE_BUSY_MAX),
+        Use::Probe => ("OFF", SQLITE_READER_CACHE_KIB, SQLITE_PROBE_BUSY_MAX),
     };
+    let asked = record.clone();
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -413,7 +470,7 @@ async fn connect_sqlite(
                 .create_if_missing(true)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(Duration::from_secs(5))
+                .busy_timeout(busy_max)
                 .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
                 .row_buffer_size(SQLITE_ROWS_AHEAD)
                 .pragma("cache_size", format!("-{cache_kib}"))
@@ -422,8 +479,28 @@ async fn connect_sqlite(
                 .pragma("temp_store", "MEMORY")
                 .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES.to_string())
                 .pragma("query_only", query_only)
+        })
+        .map_sqlx_sqlite_pool_opts(move |options| {
+            let asked = asked.clone();
+            options
+                .before_acquire(move |_, metadata| {
+                    let is_trusted = asked.trusts(metadata.age);
+                    Box::pin(async move { Ok(is_trusted) })
+                })
+                .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
         });
-    Ok(Database::connect(options).await?)
+    Ok(Pool::new(Database::connect(options).await?, record))
+}
+
+/// Returns whether a connection comes back without an open transaction.
+async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // Answered behind a rollback that nobody has waited for.
+    connection.ping().await?;
+    let is_open = connection.is_in_transaction();
+    if is_open {
+        note_open_transaction();
+    }
+    Ok(!is_open)
 }
 
 /// Reads back what a commit's durability rests on.
@@ -462,10 +539,17 @@ async fn is_fit(connection: &mut sqlx::PgConnection) -> Result<bool, sqlx::Error
         .await?;
     let fit: bool = row.try_get(0)?;
     if !fit {
-        let count = OPEN_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::warn!(count, "a connection came back with an open transaction");
+        note_open_transaction();
     }
     Ok(fit)
+}
+
+fn note_open_transaction() {
+    let count = OPEN_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    tracing::warn!(
+        count,
+        "a connection came back with an open transaction and is closed"
+    );
 }
 
 /// How many connections this process has thrown away for that.

@@ -57,7 +57,12 @@ impl Error {
 impl Error {
     /// The database has not answered in time. Of a write the outcome is not known.
     pub(super) fn too_late() -> Self {
-        Self::Unavailable(Cause(Arc::from(Box::from("no answer in time"))))
+        Self::unavailable("no answer in time")
+    }
+
+    /// The database is in trouble for the time being. Of a write the outcome is not known.
+    pub(super) fn unavailable(cause: &'static str) -> Self {
+        Self::Unavailable(Cause(Arc::from(Box::from(cause))))
     }
 }
 
@@ -124,24 +129,43 @@ const PASSING: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILAB
 /// The classes that say that the connection is lost, that there is no room, that an operator or a
 /// time limit has stepped in, and that the server's machine is in trouble.
 const PASSING_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
-/// How long a code of SQLSTATE is; SQLite has numbers, which are shorter.
+/// Primary result codes of SQLite that say the same: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
+/// PROTOCOL.
+const PASSING_PRIMARY_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
+/// Length of a code of SQLSTATE. SQLite has numbers, which are shorter.
 const SQLSTATE_LEN: usize = 5;
+
+/// Returns whether a code of SQLSTATE or of SQLite says that the database is in trouble for the time being.
+fn is_passing_code(code: &str) -> bool {
+    if code.len() == SQLSTATE_LEN {
+        let of_class = |class: &&str| code.starts_with(class);
+        return PASSING.contains(&code) || PASSING_CLASSES.iter().any(of_class);
+    }
+    // The low byte of an extended result code is the primary one.
+    code.parse()
+        .is_ok_and(|code: u32| PASSING_PRIMARY_CODES.contains(&(code & 0xff)))
+}
 
 /// Whether the error means no more than that the database does not answer for the time being.
 fn is_passing(error: &DbErr) -> bool {
     if let Some(code) = database_code(error) {
-        let of_class = |class: &&str| code.len() == SQLSTATE_LEN && code.starts_with(class);
-        return PASSING.contains(&code.as_str()) || PASSING_CLASSES.iter().any(of_class);
+        return is_passing_code(&code);
     }
     match error {
         DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,
         DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
             use sea_orm::sqlx::Error::{
-                Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
+                BeginFailed, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed,
             };
             matches!(
                 **error,
-                Io(_) | Tls(_) | Protocol(_) | PoolTimedOut | PoolClosed | WorkerCrashed
+                BeginFailed
+                    | Io(_)
+                    | Tls(_)
+                    | Protocol(_)
+                    | PoolTimedOut
+                    | PoolClosed
+                    | WorkerCrashed
             )
         }
         _ => false,
@@ -211,6 +235,37 @@ impl From<DbErr> for OpenError {
             Some(LOCK_NOT_AVAILABLE) => Self::InUse,
             Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(said(&error)),
             _ => Self::Database(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_says_if_the_database_is_in_trouble_for_the_time_being() {
+        for (code, passing) in [
+            ("5", true),      // SQLITE_BUSY
+            ("261", true),    // SQLITE_BUSY_RECOVERY
+            ("6", true),      // SQLITE_LOCKED
+            ("8", true),      // SQLITE_READONLY
+            ("1032", true),   // SQLITE_READONLY_DBMOVED
+            ("10", true),     // SQLITE_IOERR
+            ("778", true),    // SQLITE_IOERR_WRITE
+            ("13", true),     // SQLITE_FULL
+            ("14", true),     // SQLITE_CANTOPEN
+            ("1", false),     // SQLITE_ERROR
+            ("11", false),    // SQLITE_CORRUPT
+            ("2067", false),  // SQLITE_CONSTRAINT_UNIQUE
+            ("53100", true),  // disk_full
+            ("55P03", true),  // lock_not_available
+            ("25006", true),  // read_only_sql_transaction
+            ("23505", false), // unique_violation
+            ("22P02", false), // invalid_text_representation
+            ("00010", false),
+        ] {
+            assert_eq!(is_passing_code(code), passing, "{code}");
         }
     }
 }

@@ -39,6 +39,7 @@ mod queue;
 mod reach;
 mod recent;
 mod row;
+mod transaction;
 mod unit;
 mod worklist;
 mod writer;
@@ -48,9 +49,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{DatabaseConnection, DatabaseTransaction, TransactionOptions};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Mutex, broadcast};
+use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -62,6 +63,7 @@ use error::{Error, OpenError};
 use others::Announcer;
 use recent::Leased;
 use schema::Schema;
+use transaction::{Pool, Record};
 use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
@@ -73,6 +75,11 @@ const CHECKPOINT_PAUSE_FACTOR: u32 = 10;
 const CHECKPOINT_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// The most: under load pages change many times and are then taken in once.
 const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// Time for which a file counts as not to be written after a write of it has failed.
+const FAILURE_COUNTS: Duration = Duration::from_secs(2);
+/// Time for which a file that was written is taken to be writable without being asked.
+const WRITE_TRUSTED: Duration = Duration::from_secs(5);
 
 /// The identity of a write that may be repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,9 +149,15 @@ struct Inner {
     /// For reads by one statement.
     readers: DatabaseConnection,
     /// For reads by several; the same where that makes no difference.
-    snapshots: DatabaseConnection,
+    snapshots: Pool,
     /// For asking whether the database is there.
     probe: DatabaseConnection,
+    /// For what may take its time.
+    maintenance: DatabaseConnection,
+    /// How transactions of the writers have gone.
+    writes: Record,
+    /// Told when something was written that no commit tells of.
+    log_grown: Notify,
     /// The queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
     writers: Mutex<Vec<JoinHandle<()>>>,
@@ -211,6 +224,9 @@ impl Store {
                 readers: connections.readers,
                 snapshots: connections.snapshots,
                 probe: connections.probe,
+                maintenance: connections.maintenance,
+                writes: connections.writes,
+                log_grown: Notify::new(),
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
                 writers: Mutex::new(tasks),
                 commits,
@@ -232,9 +248,13 @@ impl Store {
             return;
         }
         let mut commits = self.commits();
-        while !matches!(commits.recv().await, Err(RecvError::Closed)) {
+        loop {
+            tokio::select! {
+                commit = commits.recv() => if matches!(commit, Err(RecvError::Closed)) { return },
+                () = self.inner.log_grown.notified() => {}
+            }
             let begun = tokio::time::Instant::now();
-            let is_long = connection::checkpoint(&self.inner.probe).await;
+            let is_long = connection::checkpoint(&self.inner.maintenance).await;
             if let Err(error) = &is_long {
                 tracing::warn!(%error, "the log could not be taken into the database");
             }
@@ -259,6 +279,7 @@ impl Store {
         let _ = self.inner.readers.close_by_ref().await;
         let _ = self.inner.snapshots.close_by_ref().await;
         let _ = self.inner.probe.close_by_ref().await;
+        let _ = self.inner.maintenance.close_by_ref().await;
     }
 
     /// What is committed here from now on.
@@ -266,9 +287,20 @@ impl Store {
         self.inner.commits.subscribe()
     }
 
-    /// Asks the database whether it is there. Busy readers do not hold that up.
+    /// Asks the database whether it is there, and a file whether it can be written. Busy readers do not hold that up.
     pub async fn ask(&self) -> Result<Answer, Error> {
-        Ok(connection::ask(&self.inner.probe).await?)
+        let writes = &self.inner.writes;
+        let has_written = writes.has_committed_within(WRITE_TRUSTED);
+        let answer = connection::ask(&self.inner.probe, has_written).await?;
+        if self.inner.replica.is_none() && writes.has_failed_within(FAILURE_COUNTS) {
+            // A page may find room where a batch finds none.
+            return Err(Error::unavailable("a write has failed a moment ago"));
+        }
+        if !has_written {
+            writes.note_committed();
+            self.inner.log_grown.notify_one();
+        }
+        Ok(answer)
     }
 
     fn queues(&self) -> Result<Queues, Error> {
@@ -296,7 +328,7 @@ impl Store {
     ) -> Result<T, Error> {
         let snapshots = self.inner.snapshots.clone();
         self.carry_out(async move {
-            let snapshot = snapshots.begin().await?;
+            let snapshot = snapshots.begin(TransactionOptions::default()).await?;
             let answer = read(&snapshot).await;
             snapshot.rollback().await?;
             answer

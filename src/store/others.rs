@@ -96,7 +96,7 @@ impl Store {
         let Some(asked_at) = asked_at else {
             return Ok(());
         };
-        announcement::delete_before(&self.inner.probe, asked_at - KEPT).await
+        announcement::delete_before(&self.inner.maintenance, asked_at - KEPT).await
     }
 }
 

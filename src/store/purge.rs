@@ -7,9 +7,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, TransactionTrait, Value,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, Value};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -20,6 +18,7 @@ use super::row::booking_request as request;
 use super::row::set::{self, Kind, Table};
 use super::row::{call, history};
 use super::schema;
+use super::transaction::Pool;
 use super::writer::random;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{Instant, micros};
@@ -143,7 +142,7 @@ pub async fn purge(
     let outcome = run.all(cutoffs).await;
     let purged = run.purged;
     // What was to be done is done; a connection that does not close goes with the process.
-    let _ = run.connection.close().await;
+    let _ = run.connection.close_by_ref().await;
     drop(alone.lock);
     match outcome {
         Ok(()) => Ok(purged),
@@ -152,7 +151,7 @@ pub async fn purge(
 }
 
 struct Run<'a> {
-    connection: DatabaseConnection,
+    connection: Pool,
     stop: &'a CancellationToken,
     progress: Progress<'a>,
     purged: Purged,
@@ -272,12 +271,9 @@ async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, 
 }
 
 /// Deletes a batch of settled requests, the oldest first, with their messages.
-async fn delete_requests(
-    connection: &DatabaseConnection,
-    before: Instant,
-) -> Result<(u64, u64), Error> {
+async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64), Error> {
     let options = write_options(connection.get_database_backend());
-    let transaction = connection.begin_with_options(options).await?;
+    let transaction = connection.begin(options).await?;
     let keys = settled(&transaction, before).await?;
     if keys.is_empty() {
         transaction.rollback().await?;

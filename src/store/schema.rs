@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    Statement, TransactionTrait,
+    Statement,
 };
 use sea_orm_migration::{MigratorTrait, seaql_migrations};
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::connection::{connect_alone, write_options};
 use super::error::OpenError;
 use super::migration::Migrator;
+use super::transaction::Pool;
 
 /// What is to be done with a PostgreSQL whose schema is older than this version needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ const TABLE_LOCK_MAX: &str = "5s";
 pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
     let alone = connect_alone(url).await?;
     let outcome = bring_up(&alone.connection).await;
-    let closed = alone.connection.close().await;
+    let closed = alone.connection.close_by_ref().await;
     let done = outcome?;
     closed?;
     Ok(done)
@@ -53,9 +54,10 @@ pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
 ///
 /// On PostgreSQL all of it is one transaction. The advisory lock is the transaction's, so that
 /// nothing is done without it: a connection that breaks takes both.
-pub async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<String>, OpenError> {
+pub async fn bring_up(connection: &Pool) -> Result<Vec<String>, OpenError> {
     let backend = connection.get_database_backend();
     if backend != DbBackend::Postgres {
+        let connection: &DatabaseConnection = connection;
         let missing = missing(connection).await?;
         if !missing.is_empty() {
             Migrator::up(connection, None).await?;
@@ -64,11 +66,11 @@ pub async fn bring_up(connection: &DatabaseConnection) -> Result<Vec<String>, Op
     }
     // Whoever has waited then sees what the other has done.
     let options = write_options(backend);
-    let transaction = connection.begin_with_options(options).await?;
+    let transaction = connection.begin(options).await?;
     lock_out_others(&transaction).await?;
-    let missing = missing(&transaction).await?;
+    let missing = missing(&*transaction).await?;
     if !missing.is_empty() {
-        Migrator::up(&transaction, None).await?;
+        Migrator::up(&*transaction, None).await?;
     }
     transaction.commit().await?;
     Ok(missing)

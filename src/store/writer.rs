@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, TransactionTrait};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
@@ -30,14 +30,13 @@ use super::queue::{Before, Queue};
 use super::recent::{Leased, Recent};
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
+use super::transaction::{Pool, Transaction};
 use super::unit::{Found, Needs, Unit, unit};
 use super::{Call, Committed};
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 
-/// How often a batch is repeated that has lost the database.
-const LOST_TRIES_MAX: u32 = 4;
 /// How long a unit waits at the least whose request another writer has locked: about as long as a
 /// batch takes.
 const POSTPONED_MIN: Duration = Duration::from_millis(5);
@@ -55,7 +54,7 @@ impl Writer {
     /// Starts a writer over its own connections. Its tasks end when the last handle is dropped and
     /// the queue is empty.
     pub fn start(
-        connection: DatabaseConnection,
+        connection: Pool,
         lanes: Lanes,
         patience: Patience,
         announcer: Announcer,
@@ -111,7 +110,7 @@ enum Attempt {
 
 #[derive(Clone)]
 struct Task {
-    connection: DatabaseConnection,
+    connection: Pool,
     queue: mpsc::WeakSender<Box<dyn Unit>>,
     announcer: Announcer,
     patience: Patience,
@@ -234,7 +233,7 @@ impl Task {
             match attempt {
                 // They are taken out, and read next time.
                 Ok(Attempt::Stale) if !leased.is_empty() => {}
-                Err(Error::Unavailable(_)) if tried < LOST_TRIES_MAX => {
+                Err(Error::Unavailable(_)) if tried < self.patience.attempts_max => {
                     tokio::time::sleep(jitter(6)).await;
                 }
                 attempt => return attempt,
@@ -293,15 +292,15 @@ impl Task {
     async fn prepare(
         &self,
         changes: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<Changes>, Error>,
-    ) -> Result<Option<(DatabaseTransaction, Committed)>, Error> {
+    ) -> Result<Option<(Transaction, Committed)>, Error> {
         let options = write_options(self.connection.get_database_backend());
-        let transaction = self.connection.begin_with_options(options).await?;
+        let transaction = self.connection.begin(options).await?;
         let saved = async {
             let Some(changes) = changes(&transaction).await? else {
                 return Ok(None);
             };
             let announcement = self.announcer.announcement(&changes.committed);
-            changes.save(&transaction, announcement).await
+            changes.save(&*transaction, announcement).await
         };
         match saved.await {
             Ok(Some(committed)) => Ok(Some((transaction, committed))),

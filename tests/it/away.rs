@@ -1,6 +1,7 @@
 //! The database away: calls fail in time, health says so, streams wait and go on, nothing is lost
 //! and nothing doubled.
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, QueryResult, Statement};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
@@ -462,4 +463,63 @@ async fn clocks_that_are_apart_make_a_replica_not_ready() {
         }
     }
     database.close().await.expect("closed");
+}
+
+/// What notes the session of every commit that stores a request, and makes it fail, as on a disk that is full, as long
+/// as `full_disk` has a row.
+const WATCHED_COMMITS: &str = "
+    CREATE TABLE full_disk (since int);
+    CREATE TABLE committer (pid int);
+    CREATE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+      IF EXISTS (SELECT 1 FROM full_disk) THEN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END IF;
+      INSERT INTO committer VALUES (pg_backend_pid());
+      RETURN NULL;
+    END $$;
+    CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON booking_request
+      DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION at_commit()";
+
+#[tokio::test]
+async fn a_commit_that_fails_is_refused_and_its_connection_is_not_used_again() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let database = Database::connect(remote.area.url()).await;
+    let database = database.expect("a database");
+    let run = async |sql: &str| {
+        let done = database.execute_unprepared(sql).await;
+        done.expect("done");
+    };
+    let committers = async || -> BTreeSet<i32> {
+        let query = "DELETE FROM committer RETURNING pid";
+        let query = Statement::from_string(database.get_database_backend(), query);
+        let rows = database.query_all_raw(query).await.expect("sessions");
+        let pid = |row: &QueryResult| row.try_get("", "pid").expect("a number");
+        rows.iter().map(pid).collect()
+    };
+    run(WATCHED_COMMITS).await;
+    for number in 0..5 {
+        remote.replica.create(create(number)).await;
+    }
+    let before = committers().await;
+    assert!(!before.is_empty());
+
+    run("INSERT INTO full_disk VALUES (1)").await;
+    let call = create(5);
+    refused(
+        remote
+            .replica
+            .requests()
+            .create_booking_request(call.clone()),
+    )
+    .await;
+    run("DELETE FROM full_disk").await;
+    for call in (6..11).map(create).chain([call]) {
+        let created = remote.replica.create(call).await;
+        let get = v1::GetBookingRequestRequest { name: created.name };
+        let read = within(remote.replica.requests().get_booking_request(get)).await;
+        read.expect("what is answered OK is stored");
+    }
+    let after = committers().await;
+    assert!(!after.is_empty());
+    assert!(after.is_disjoint(&before), "{before:?}, then {after:?}");
 }

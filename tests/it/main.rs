@@ -16,6 +16,7 @@ mod away;
 mod booking_request;
 mod boundary;
 mod care_invitation;
+mod disk;
 mod failover;
 mod log;
 mod migration;

@@ -34,7 +34,7 @@ cat >/dev/null
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 12] = [
+const ONCE: [(&str, &str); 13] = [
     ("tidy::", "reads the sources"),
     ("readme::", "the story begins with a SQLite file"),
     ("program::", "starts the program on a SQLite file"),
@@ -43,6 +43,7 @@ const ONCE: [(&str, &str); 12] = [
         "PostgreSQL welcomes it",
     ),
     ("log::", "is about SQLite"),
+    ("disk::", "is about SQLite"),
     ("postgres::", "is this run"),
     ("replicas::", "goes to PostgreSQL by itself"),
     ("migration::", "goes to both by itself"),
@@ -52,7 +53,7 @@ const ONCE: [(&str, &str); 12] = [
     ("purge::", "goes to both by itself"),
 ];
 
-/// Tests that run at once there: a store has up to ten connections, and a replica one store.
+/// Tests that run at once there: a store has up to eleven connections, and a replica one store.
 const THREADS: &str = "8";
 
 /// The address of this run's server. With none the caller passes over what needs one, and that is

@@ -24,9 +24,16 @@ use crate::make;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
+/// Path of the program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
+
 /// The program on a database in a folder of its own, with no setting from outside.
 fn command(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
+    command_by(Command::new(PROGRAM), folder, arguments)
+}
+
+/// The same by another program, which has been told to start it.
+pub fn command_by(mut command: Command, folder: &Path, arguments: &[&str]) -> Command {
     let database = format!("sqlite://{}", folder.join("care.db").display());
     command
         .env_clear()
@@ -43,13 +50,13 @@ async fn run(command: &mut Command) -> Output {
     within(command.output()).await.expect("it runs")
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
 /// The program while it serves.
-struct Program {
-    child: Child,
+pub struct Program {
+    pub child: Child,
     stdout: BufReader<ChildStdout>,
     log: PathBuf,
     address: String,
@@ -58,9 +65,12 @@ struct Program {
 impl Program {
     /// Starts it and waits until it says that calls are accepted.
     async fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let log = folder.join("log");
+        Self::run(command(folder, arguments), folder.join("log")).await
+    }
+
+    /// Runs a command that starts it, its log going to a file.
+    pub async fn run(mut command: Command, log: PathBuf) -> Self {
         let file = std::fs::File::create(&log).expect("a file for the log");
-        let mut command = command(folder, arguments);
         command.stdout(Stdio::piped()).stderr(file);
         let mut child = command.spawn().expect("it starts");
         let stdout = child.stdout.take().expect("it is piped");
@@ -77,21 +87,21 @@ impl Program {
         }
     }
 
-    async fn channel(&self) -> Channel {
+    pub async fn channel(&self) -> Channel {
         let endpoint = Endpoint::try_from(self.address.clone()).expect("an address");
         within(endpoint.connect())
             .await
             .expect("calls are accepted")
     }
 
-    async fn signal(&self, name: &str) {
+    pub async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
         let sent = Command::new("kill").args([name, &pid]).status();
         assert!(within(sent).await.expect("kill").success());
     }
 
     /// Waits for its end; gives what it wrote to standard output since the address, and its log.
-    async fn end(mut self) -> (ExitStatus, String, String) {
+    pub async fn end(mut self) -> (ExitStatus, String, String) {
         let status = within(self.child.wait()).await.expect("it ends");
         let mut written = String::new();
         let read = self.stdout.read_to_string(&mut written);
@@ -101,7 +111,7 @@ impl Program {
     }
 }
 
-async fn create(
+pub async fn create(
     channel: &Channel,
     call: v1::CreateBookingRequestRequest,
 ) -> Result<v1::BookingRequest, Status> {
@@ -110,7 +120,7 @@ async fn create(
     Ok(answer.into_inner().booking_request.expect("the request"))
 }
 
-async fn get(channel: &Channel, name: &str) -> Result<v1::BookingRequest, Status> {
+pub async fn get(channel: &Channel, name: &str) -> Result<v1::BookingRequest, Status> {
     let mut client = BookingRequestServiceClient::new(channel.clone());
     let call = v1::GetBookingRequestRequest { name: name.into() };
     let answer = within(client.get_booking_request(call)).await?;
@@ -298,7 +308,7 @@ async fn a_second_process_on_the_same_file_is_refused() {
 }
 
 /// A form for the machine's clock: in the years to come.
-fn later(form: v1::BookingRequest) -> v1::BookingRequest {
+pub fn later(form: v1::BookingRequest) -> v1::BookingRequest {
     v1::BookingRequest {
         constraints: Some(make::wire_constraints("2199-05-20", "2199-06-12")),
         ..form
@@ -385,7 +395,7 @@ async fn advance(channel: &Channel, to: &str) {
 }
 
 /// Says that these messages have been handed over.
-async fn acknowledge_sent(channel: &Channel, due: &[v1::DueNotification]) {
+pub async fn acknowledge_sent(channel: &Channel, due: &[v1::DueNotification]) {
     let call = v1::AcknowledgeNotificationsRequest {
         acknowledgements: due.iter().map(sent).collect(),
     };
@@ -395,10 +405,11 @@ async fn acknowledge_sent(channel: &Channel, due: &[v1::DueNotification]) {
 }
 
 /// Leases every message that is due now.
-async fn lease_due(channel: &Channel) -> Vec<v1::DueNotification> {
+pub async fn lease_due(channel: &Channel) -> Vec<v1::DueNotification> {
     use v1::stream_due_notifications_response::Event;
     let wishes = v1::StreamDueNotificationsRequest {
         until_idle: true,
+        max_outstanding: 1_000,
         ..Default::default()
     };
     let mut client = NotificationServiceClient::new(channel.clone());

@@ -22,7 +22,6 @@ use super::care_invitation::{CareInvitation, Hold, ShownNotification};
 use super::coded;
 use super::history::{Event, HistoryEntry};
 use super::hsa_id::HsaId;
-use super::notification;
 use super::patient::Patient;
 use super::{Change, Context, Refusal, Violation};
 
@@ -493,17 +492,6 @@ impl BookingRequest {
             warnings.push(Warning::ProtectedIdentity);
         }
         warnings
-    }
-
-    /// Whether it is closed and its withdrawal waits for staff.
-    pub fn has_parked_withdrawal(&self) -> bool {
-        self.state == State::Cancelled
-            && self.care_invitation.as_ref().is_some_and(|invitation| {
-                invitation.notifications.iter().any(|message| {
-                    message.kind == notification::Kind::Withdrawal
-                        && message.state == notification::State::Parked
-                })
-            })
     }
 
     /// Names the present revision to callers.

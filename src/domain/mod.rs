@@ -14,6 +14,7 @@
 //! | `notification` | one message: channel, lease, acknowledgement, receipts |
 //! | `history` | what is written down of it |
 //! | `slot` | whether a time may be offered |
+//! | `withdrawal` | telling a patient that an invitation is cancelled |
 //! | `worklist` | which list a request is in, and what time does to that |
 
 pub mod booking_request;
@@ -24,6 +25,7 @@ pub mod hsa_id;
 pub mod notification;
 pub mod patient;
 pub mod slot;
+pub mod withdrawal;
 pub mod worklist;
 
 use chrono::NaiveTime;

@@ -72,6 +72,21 @@ pub(super) fn parse_optional_instant(
     instant
 }
 
+/// Parses an instant at which something is said to have happened, and which may be left out. One that
+/// is to come is taken however far away it is: the domain takes it as now.
+pub(super) fn parse_past_instant(
+    timestamp: Option<&Timestamp>,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<Instant> {
+    let Timestamp { seconds, nanos } = *timestamp?;
+    let near = Timestamp {
+        seconds: seconds.min(*SECONDS.end()),
+        nanos,
+    };
+    parse_optional_instant(Some(&near), field, violations)
+}
+
 fn instant_of(timestamp: &Timestamp) -> Option<Instant> {
     let nanos = u32::try_from(timestamp.nanos).ok()?;
     if !SECONDS.contains(&timestamp.seconds) || nanos >= NANOS_IN_A_SECOND {

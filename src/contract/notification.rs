@@ -10,8 +10,8 @@ use prost_types::Duration as WireDuration;
 use uuid::Uuid;
 
 use super::booking_request::form::{render_instructions, render_visit_type};
-use super::calendar::{parse_duration, parse_optional_instant, render_instant, render_period};
-use super::text::{CAUSE_MAX, parse_lines};
+use super::calendar::{parse_duration, parse_past_instant, render_instant, render_period};
+use super::text::{CAUSE_MAX, fit_line};
 use super::v1::stream_due_notifications_response::Event;
 use super::{
     Violations, care_invitation, care_unit_name, enums, notification_name, parse_care_units,
@@ -128,14 +128,14 @@ pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<Leas
 }
 
 /// Parses AcknowledgeNotifications, in the order of the call. What an outcome has no use for is
-/// not looked at: the time with another than SENT, the delay with another than RETRY.
+/// not looked at: the time with another than SENT, the delay with another than RETRY, the cause with
+/// SENT.
 ///
 /// # Errors
 ///
-/// Every fault of shape; a message that is named twice is one, and a hand-over after `now`.
+/// Every fault of shape; a message that is named twice is one.
 pub fn parse_acknowledge(
     message: v1::AcknowledgeNotificationsRequest,
-    now: Instant,
 ) -> Result<Vec<(RequestKey, Answer)>, Violations> {
     Violations::gather(|violations| {
         let given = &message.acknowledgements;
@@ -143,7 +143,7 @@ pub fn parse_acknowledge(
         let mut leases = Leases::default();
         let parsed = given.iter().enumerate().filter_map(|(i, given)| {
             let field = format!("acknowledgements[{i}]");
-            violations.within(field, |it| parse_answer(given, &mut leases, now, it))
+            violations.within(field, |it| parse_answer(given, &mut leases, it))
         });
         Some(parsed.collect())
     })
@@ -183,7 +183,6 @@ impl Leases {
 fn parse_answer(
     given: &v1::Acknowledgement,
     leases: &mut Leases,
-    now: Instant,
     violations: &mut Violations,
 ) -> Option<(RequestKey, Answer)> {
     let lease = match &given.lease {
@@ -191,12 +190,15 @@ fn parse_answer(
         None => violations.require("lease"),
     };
     let outcome = enums::parse(given.outcome, "outcome", violations);
-    let cause = parse_lines(&given.cause, CAUSE_MAX, "cause", violations);
     let outcome = outcome?;
     let (sent_at, retry_delay) = match outcome {
-        Outcome::Sent => (parse_sent_at(given, now, violations), None),
+        Outcome::Sent => (parse_sent_at(given, violations), None),
         Outcome::Retry => (None, parse_retry_delay(given, violations)),
         Outcome::Unreachable | Outcome::Park => (None, None),
+    };
+    let cause = match outcome {
+        Outcome::Sent => String::new(),
+        Outcome::Retry | Outcome::Unreachable | Outcome::Park => fit_line(&given.cause, CAUSE_MAX),
     };
     let lease = lease?;
     let answer = Answer {
@@ -210,16 +212,8 @@ fn parse_answer(
     Some((lease.request, answer))
 }
 
-fn parse_sent_at(
-    given: &v1::Acknowledgement,
-    now: Instant,
-    violations: &mut Violations,
-) -> Option<Instant> {
-    let sent_at = parse_optional_instant(given.send_time.as_ref(), "send_time", violations)?;
-    if sent_at > now {
-        violations.add("send_time", "must not be in the future");
-    }
-    Some(sent_at)
+fn parse_sent_at(given: &v1::Acknowledgement, violations: &mut Violations) -> Option<Instant> {
+    parse_past_instant(given.send_time.as_ref(), "send_time", violations)
 }
 
 fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -> Option<Duration> {
@@ -255,6 +249,7 @@ pub fn render_due(
         visit_type: Some(render_visit_type(&form.visit_type)),
         purpose: form.purpose.clone(),
         patient_instructions: render_instructions(&form.patient_instructions),
+        released_by_staff: message.released_at.is_some(),
     };
     Some(render_event(Event::Due(due), server_time))
 }

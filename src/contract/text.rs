@@ -48,6 +48,13 @@ pub(super) fn parse_lines(
     text
 }
 
+/// Makes a text fit on one line, refusing nothing: control characters become spaces, and what goes
+/// beyond `max` is cut off.
+pub(super) fn fit_line(text: &str, max: usize) -> String {
+    let spaced = |c: char| if c.is_control() { ' ' } else { c };
+    text.nfc().map(spaced).take(max).collect()
+}
+
 /// A text on one line that must say something.
 pub(super) fn parse_required_line(
     text: &str,
@@ -179,6 +186,20 @@ mod tests {
             let faults = outcome(|v| parse_lines(text, 20, "field", v)).1;
             assert_eq!(faults.is_empty(), lines, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_made_to_fit_is_in_nfc_without_control_characters_and_cut_off() {
+        for (text, fitted) in [
+            ("en rad", "en rad"),
+            ("två\r\nrader\t\u{85}\0", "två  rader   "),
+            ("o\u{308}", "ö"),
+            (" kant ", " kant "),
+            ("", ""),
+        ] {
+            assert_eq!(fit_line(text, 20), fitted, "{text:?}");
+        }
+        assert_eq!(fit_line(&"o\u{308}".repeat(21), 20), "ö".repeat(20));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Days are added on the calendar and the clock is attached afterwards, so that 09:00 stays 09:00
 //! when summer time begins or ends. Nothing here asks what time it is.
 
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeZone, Timelike, Utc, Weekday};
+use chrono::{
+    DateTime, Datelike, Days, Duration, NaiveDate, NaiveTime, TimeZone, Timelike, Utc, Weekday,
+};
 use chrono_tz::Europe::Stockholm;
 
 /// An instant, UTC, in whole microseconds.
@@ -19,6 +21,28 @@ pub fn micros(at: Instant) -> i64 {
 /// Clamped to what chrono can hold; every instant that the service makes or accepts is inside.
 pub fn from_micros(micros: i64) -> Instant {
     DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Distance from which a time that is later than the server's clock is told of.
+const AHEAD_MAX: Duration = Duration::minutes(1);
+
+/// Times from outside that are later than the server's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Number of them.
+    pub count: usize,
+    /// Distance of the latest of them.
+    pub furthest: Duration,
+}
+
+/// Counts the times that are more than a minute later than `now`; none when there are none.
+pub fn ahead(times: impl Iterator<Item = Instant>, now: Instant) -> Option<Ahead> {
+    let distances = times.map(|time| time - now);
+    let ahead: Vec<_> = distances.filter(|it| AHEAD_MAX < *it).collect();
+    Some(Ahead {
+        count: ahead.len(),
+        furthest: ahead.into_iter().max()?,
+    })
 }
 
 /// The civil date of an instant in Stockholm.
@@ -47,7 +71,7 @@ pub fn at_clock(date: NaiveDate, clock: NaiveTime) -> Instant {
         if let Some(at) = Stockholm.from_local_datetime(&local).earliest() {
             return at.with_timezone(&Utc);
         }
-        local += chrono::Duration::minutes(1);
+        local += Duration::minutes(1);
     }
 }
 
@@ -162,6 +186,23 @@ mod tests {
         ] {
             assert_eq!(at_clock(date(day), nine), utc.parse::<Instant>().unwrap());
         }
+    }
+
+    #[test]
+    fn times_more_than_a_minute_ahead_are_counted_and_the_furthest_is_told() {
+        let now: Instant = "2026-03-02T09:00:00Z".parse().unwrap();
+        let found = |micros: &[i64]| {
+            let times = micros.iter().map(|it| now + Duration::microseconds(*it));
+            ahead(times, now).map(|it| (it.count, it.furthest))
+        };
+        let minute = 60_000_000;
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[-minute, 0, 1, minute]), None);
+        let furthest = Duration::microseconds(3 * minute);
+        assert_eq!(
+            found(&[minute + 1, 3 * minute, -1, minute]),
+            Some((2, furthest))
+        );
     }
 
     #[test]

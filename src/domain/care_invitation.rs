@@ -217,6 +217,7 @@ impl BookingRequest {
             lapse_count: 0,
             retry_count: 0,
             possible_repeat: false,
+            released_at: None,
             stale: false,
             sent_at: None,
             cause: None,
@@ -289,7 +290,7 @@ impl BookingRequest {
 
     /// Whether a pending message may be handed to a consumer, its time aside: the invitation
     /// lives, nothing holds it, and the message belongs to the present round and falls inside the
-    /// period; or it is the withdrawal of a cancelled invitation.
+    /// period; or it is the withdrawal of a cancelled invitation, and staff need not release it.
     pub fn wants(&self, message: &Notification) -> bool {
         let Some(invitation) = &self.care_invitation else {
             return false;
@@ -297,6 +298,7 @@ impl BookingRequest {
         match (self.state, message.kind) {
             (State::Cancelled, Kind::Withdrawal) => {
                 self.cancel_reason != Some(CancelReason::PatientDeceased)
+                    && !self.is_withheld(message)
             }
             (State::Invited, Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder) => {
                 invitation.hold.is_none()
@@ -328,7 +330,10 @@ impl BookingRequest {
             if waits && !message.channel_fixed {
                 (message.channel, message.channel_reason) = chosen;
             }
-            let claimable = message.is_pending() && self.wants(message);
+            // A withdrawal on its way that staff must release is parked by the claim that finds its
+            // lease run out.
+            let wanted = self.wants(message) || self.is_withheld(message);
+            let claimable = message.is_pending() && wanted;
             message.claimable_at = claimable.then(|| match message.retry_at {
                 Some(retry_at) => retry_at.max(message.due_at),
                 None => message.due_at,

@@ -138,6 +138,9 @@ pub struct Notification {
     pub retry_count: i32,
     /// True when an earlier lease ended without an answer.
     pub possible_repeat: bool,
+    /// Time of its release by staff; none again once a lease that lasted beyond that has ended without
+    /// an answer.
+    pub released_at: Option<Instant>,
     /// True when the request was changed after the newest lease was given.
     pub stale: bool,
     /// When it was handed over.
@@ -233,6 +236,29 @@ impl Notification {
             self.state = State::Scheduled;
             self.retry_at = None;
             self.possible_repeat = true;
+            self.released_at = None;
+        }
+    }
+
+    /// Writes down that its newest lease has run out without an answer.
+    pub fn end_unanswered(&mut self) {
+        let expires_at = self.lease.as_ref().map(|lease| lease.expires_at);
+        self.possible_repeat = true;
+        self.released_at = self
+            .released_at
+            .filter(|released_at| expires_at <= Some(*released_at));
+    }
+
+    /// Returns true when it waits at `now`: no consumer has it in hand, or the lease of the one that was
+    /// to hand it over has run out.
+    pub fn waits(&self, now: Instant) -> bool {
+        match self.state {
+            State::Scheduled | State::Parked => true,
+            State::Leased | State::Dispatching => {
+                let lease = self.lease.as_ref();
+                lease.is_some_and(|lease| lease.expires_at <= now)
+            }
+            State::Sent | State::Cancelled => false,
         }
     }
 

@@ -1,13 +1,22 @@
 //! The withdrawal: a patient who has had a message of an invitation is told that it is cancelled.
+//!
+//! None is sent to a patient with protected identity unless staff release it.
+
+use uuid::Uuid;
 
 use super::Context;
 use super::booking_request::{BookingRequest, CancelReason, State};
-use super::care_invitation::CareInvitation;
+use super::care_invitation::{CareInvitation, Hold};
+use super::history::{Event, HistoryEntry};
 use super::notification::{self, Kind, Notification};
 
+/// The cause of a withdrawal that waits for staff because the patient has protected identity.
+pub const WITHHELD: &str = "PROTECTED_IDENTITY";
+
 impl BookingRequest {
-    /// Plans the withdrawal of a cancelled invitation, due at once, by the channel last used.
-    pub(super) fn plan_withdrawal(&mut self, context: &Context) {
+    /// Plans the withdrawal of a cancelled invitation, due at once, by the channel last used. Returns
+    /// it if it was parked, because the patient has protected identity.
+    pub(super) fn plan_withdrawal(&mut self, context: &Context) -> Vec<Uuid> {
         let last = self
             .care_invitation
             .as_ref()
@@ -17,9 +26,44 @@ impl BookingRequest {
             (withdrawal.channel, withdrawal.channel_reason) = last;
             withdrawal.channel_fixed = true;
         }
+        match self.form.patient.protection {
+            Some(_) => self.withhold_withdrawal(),
+            None => Vec::new(),
+        }
     }
 
-    /// Whether it is closed and its withdrawal waits for staff.
+    /// Parks what waits of the withdrawal, taking it back where it is leased; one that is dispatching
+    /// runs its course, and is parked if it has not left. Returns the messages that it parked.
+    pub(super) fn withhold_withdrawal(&mut self) -> Vec<Uuid> {
+        let Some(invitation) = &mut self.care_invitation else {
+            return Vec::new();
+        };
+        let mut parked = Vec::new();
+        let withdrawals = invitation.notifications.iter_mut();
+        for message in withdrawals.filter(|message| message.kind == Kind::Withdrawal) {
+            message.take_back();
+            match message.state {
+                notification::State::Scheduled | notification::State::Leased => {
+                    message.state = notification::State::Parked;
+                    message.cause = Some(WITHHELD.to_owned());
+                    parked.push(message.id);
+                }
+                notification::State::Dispatching | notification::State::Parked => {}
+                notification::State::Sent | notification::State::Cancelled => continue,
+            }
+            invitation.hold = Some(Hold::ProtectedIdentity);
+        }
+        parked
+    }
+
+    /// Returns true for a withdrawal that staff must release before anyone gets it.
+    pub fn is_withheld(&self, message: &Notification) -> bool {
+        self.state == State::Cancelled
+            && message.kind == Kind::Withdrawal
+            && self.hold() == Some(Hold::ProtectedIdentity)
+    }
+
+    /// Returns true when it is closed and its withdrawal waits for staff.
     pub fn has_parked_withdrawal(&self) -> bool {
         self.state == State::Cancelled
             && self.care_invitation.as_ref().is_some_and(|invitation| {
@@ -29,8 +73,9 @@ impl BookingRequest {
             })
     }
 
-    /// Whether it is closed and its withdrawal has not left.
-    pub(super) fn withdrawal_can_be_stopped(&self) -> bool {
+    /// Returns true when it is closed and a withdrawal may leave yet: it waits, is on its way, or
+    /// follows if a message turns out to have been handed over.
+    pub(super) fn may_yet_withdraw(&self) -> bool {
         self.state == State::Cancelled
             && self.cancel_reason != Some(CancelReason::PatientDeceased)
             && self.care_invitation.as_ref().is_some_and(|invitation| {
@@ -49,5 +94,15 @@ impl BookingRequest {
                         .filter(withdrawals)
                         .any(waits)
             })
+    }
+
+    /// Makes history entries for withdrawals that a verb has parked.
+    pub(super) fn withheld_entries(&self, parked: &[Uuid], context: &Context) -> Vec<HistoryEntry> {
+        let entry = |id: &Uuid| HistoryEntry {
+            notification: Some(*id),
+            comment: WITHHELD.to_owned(),
+            ..self.entry(Event::NotificationParked, context)
+        };
+        parked.iter().map(entry).collect()
     }
 }

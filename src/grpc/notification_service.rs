@@ -14,6 +14,7 @@ use crate::contract::v1::notification_service_server::NotificationService;
 use crate::contract::{notification, notification_name, v1};
 use crate::dispatch::{Event, Filter};
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::calendar::{Ahead, Instant, ahead};
 use crate::domain::notification::report_delivery::report_delivery;
 
 #[tonic::async_trait]
@@ -57,7 +58,8 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
-        let answers = notification::parse_acknowledge(request.into_inner(), self.clock.now())?;
+        let answers = notification::parse_acknowledge(request.into_inner())?;
+        self.log_ahead(answers.iter().filter_map(|(_, answer)| answer.sent_at));
         let answers = answers
             .into_iter()
             .map(|(key, it)| (key, it, self.clock.fresh_id()));
@@ -71,7 +73,8 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::ReportDeliveryRequest>,
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
-        let report = parse_report(request.into_inner(), self.clock.now())?;
+        let report = parse_report(request.into_inner())?;
+        self.log_ahead(report.event_time.into_iter());
         let (id, receipt, event_time) = (report.notification, report.receipt, report.event_time);
         let (service, caller) = (self.clone(), Caller::anonymous());
         let decide = move |record: &BookingRequest| {
@@ -103,6 +106,21 @@ impl NotificationService for Service {
             notifications,
             next_page_token: next.unwrap_or_default(),
         }))
+    }
+}
+
+impl Service {
+    /// Logs times that show that a consumer's clock, or this server's, is wrong.
+    fn log_ahead(&self, times: impl Iterator<Item = Instant>) {
+        let Some(Ahead { count, furthest }) = ahead(times, self.clock.now()) else {
+            return;
+        };
+        let ahead_seconds = furthest.num_seconds();
+        tracing::warn!(
+            count,
+            ahead_seconds,
+            "times from a consumer are ahead of this server's clock and are taken as now"
+        );
     }
 }
 

@@ -6,6 +6,7 @@
 //! `document`, as JSON.
 
 mod announcement;
+mod release;
 mod retention;
 
 use sea_orm_migration::prelude::*;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(retention::AddRetention),
             Box::new(announcement::AddAnnouncement),
             Box::new(announcement::KeepAnnouncementsPlain),
+            Box::new(release::AddRelease),
         ]
     }
 }

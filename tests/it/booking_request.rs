@@ -17,6 +17,7 @@ mod identity;
 mod later_writes;
 mod order;
 mod patient;
+mod protection;
 mod record_booking;
 mod release;
 mod repeat;

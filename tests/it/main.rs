@@ -6,6 +6,7 @@ mod backend;
 mod cluster;
 mod consumer;
 mod harness;
+mod logged;
 mod make;
 mod proxy;
 mod replica;

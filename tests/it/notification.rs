@@ -9,6 +9,7 @@ mod lease;
 mod listing;
 mod planning;
 mod receipt;
+mod released;
 mod stream;
 
 use care_invitation::contract::v1;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::contract::calendar::parse_optional_instant;
+use crate::contract::calendar::parse_past_instant;
 use crate::contract::{Violations, care_invitation, enums, parse_notification_name, v1};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
@@ -17,7 +17,7 @@ pub struct Report {
     pub notification: Uuid,
     /// What was learned.
     pub receipt: Receipt,
-    /// When it was; none means now.
+    /// When it was; none, and what is to come, mean now.
     pub event_time: Option<Instant>,
 }
 
@@ -25,19 +25,13 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Every fault of shape; an event after `now` is one.
-pub fn parse_report(
-    message: v1::ReportDeliveryRequest,
-    now: Instant,
-) -> Result<Report, Violations> {
+/// Every fault of shape.
+pub fn parse_report(message: v1::ReportDeliveryRequest) -> Result<Report, Violations> {
     Violations::gather(|violations| {
         let named = parse_notification_name(&message.name, "name", violations);
         let receipt = enums::parse(message.receipt, "receipt", violations);
         let given = message.event_time.as_ref();
-        let event_time = parse_optional_instant(given, "event_time", violations);
-        if event_time.is_some_and(|event_time| event_time > now) {
-            violations.add("event_time", "must not be in the future");
-        }
+        let event_time = parse_past_instant(given, "event_time", violations);
         let (request, notification) = named?;
         Some(Report {
             request,
@@ -95,7 +89,7 @@ mod tests {
         for (message, faults) in [
             (report(Wire::Read, None), vec![]),
             (report(Wire::Unread, Some(render_instant(now()))), vec![]),
-            (report(Wire::Returned, Some(later)), vec!["event_time"]),
+            (report(Wire::Returned, Some(later)), vec![]),
             (report(Wire::Returned, Some(broken)), vec!["event_time"]),
             (report(Wire::Unspecified, None), vec!["receipt"]),
             (
@@ -107,14 +101,14 @@ mod tests {
                 vec!["name", "receipt"],
             ),
         ] {
-            let parsed = parse_report(message, now());
+            let parsed = parse_report(message);
             assert_eq!(parsed.map_or_else(fields, |_| vec![]), faults);
         }
     }
 
     #[test]
     fn a_report_is_of_one_message() {
-        let parsed = parse_report(report(Wire::Returned, None), now()).unwrap();
+        let parsed = parse_report(report(Wire::Returned, None)).unwrap();
         let expected = Report {
             request: key(),
             notification: Uuid::from_u128(9),

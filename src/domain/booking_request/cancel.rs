@@ -1,5 +1,7 @@
 //! CancelBookingRequest: closes a request without a visit.
 
+use uuid::Uuid;
+
 use crate::domain::booking_request::{Action, BookingRequest, CancelReason, ShownState, State};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
@@ -49,7 +51,7 @@ pub fn cancel(
     record.state = State::Cancelled;
     record.cancel_reason = Some(command.reason);
     let ended = record.end_messages("CANCELLED");
-    record.withdraw(shown, command.reason, context);
+    let parked = record.withdraw(shown, command.reason, context);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(command.reason),
         comment: command.comment.clone(),
@@ -57,12 +59,19 @@ pub fn cancel(
         ..record.entry(Event::CancelBookingRequest, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.withheld_entries(&parked, context));
     Ok(record.conclude(history, context))
 }
 
 impl BookingRequest {
     /// Sees to the withdrawal of an invitation that was shown as `shown` when it was cancelled.
-    fn withdraw(&mut self, shown: ShownState, reason: CancelReason, context: &Context) {
+    /// Returns it if it was parked.
+    fn withdraw(
+        &mut self,
+        shown: ShownState,
+        reason: CancelReason,
+        context: &Context,
+    ) -> Vec<Uuid> {
         let invited = match shown {
             ShownState::Invited | ShownState::NoResponse => true,
             ShownState::Requested
@@ -79,13 +88,14 @@ impl BookingRequest {
             | CancelReason::Other => true,
         };
         let Some(invitation) = &mut self.care_invitation else {
-            return;
+            return Vec::new();
         };
         let has_left = invitation.last_channel().is_some();
         let was_out = invitation.has_been_leased();
         invitation.withdraw_when_sent = invited && told && !has_left && was_out;
-        if invited && told && has_left {
-            self.plan_withdrawal(context);
+        match invited && told && has_left {
+            true => self.plan_withdrawal(context),
+            false => Vec::new(),
         }
     }
 }

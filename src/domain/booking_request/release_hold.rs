@@ -37,6 +37,9 @@ pub fn release_hold(
             invitation.staff_channel = command.channel;
         }
         for message in &mut invitation.notifications {
+            if message.waits(context.now) {
+                message.released_at = Some(context.now);
+            }
             match message.state {
                 State::Scheduled | State::Parked => {
                     message.state = State::Scheduled;

@@ -1,5 +1,7 @@
 //! UpdatePatient: what has been learned about a patient, for one of their requests.
 
+use uuid::Uuid;
+
 use crate::domain::booking_request::{BookingRequest, CancelReason, State};
 use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::care_invitation::Hold;
@@ -34,8 +36,10 @@ pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refus
 
 /// Applies it to a request of the patient; `None` when that changes nothing.
 ///
-/// Open requests take what is new. With a death they are cancelled, and a withdrawal that has not
-/// left is stopped.
+/// A request that is not cancelled takes what is new, booked and declined ones without any other
+/// change, and so does a cancelled one of which a withdrawal may leave yet. New protection holds an
+/// invitation and parks a withdrawal. With a death all of them are cancelled, and a withdrawal that
+/// has not left is stopped.
 pub fn update_patient(
     record: &BookingRequest,
     command: &UpdatePatient,
@@ -44,7 +48,7 @@ pub fn update_patient(
     if command.deceased {
         return close(record, context);
     }
-    if !record.is_open() {
+    if !record.learns() {
         return None;
     }
     let mut updated = record.clone();
@@ -62,20 +66,48 @@ pub fn update_patient(
         return None;
     }
     let protection = updated.form.patient.protection;
-    if protection.is_some() && protection != record.form.patient.protection {
-        updated.hold_messages(Hold::ProtectedIdentity);
+    let parked = match protection.is_some() && protection != record.form.patient.protection {
+        true => updated.protect(),
+        false => Vec::new(),
+    };
+    let mut history = vec![updated.entry(Event::UpdatePatient, context)];
+    history.extend(updated.withheld_entries(&parked, context));
+    Some(updated.conclude(history, context))
+}
+
+impl BookingRequest {
+    /// Returns true when what is learned about the patient still matters to it.
+    fn learns(&self) -> bool {
+        match self.state {
+            State::Requested | State::Invited | State::Booked | State::Declined => true,
+            State::Cancelled => self.may_yet_withdraw(),
+        }
     }
-    let entry = updated.entry(Event::UpdatePatient, context);
-    Some(updated.conclude(vec![entry], context))
+
+    /// Sees to it that nothing is sent to a patient who has got protection unless staff release it.
+    /// Returns the messages that it parked.
+    fn protect(&mut self) -> Vec<Uuid> {
+        match self.state {
+            State::Requested | State::Invited => {
+                self.hold_messages(Hold::ProtectedIdentity);
+                Vec::new()
+            }
+            // Nothing waits, and the next round begins held.
+            State::Booked | State::Declined => Vec::new(),
+            State::Cancelled => self.withhold_withdrawal(),
+        }
+    }
 }
 
 fn close(record: &BookingRequest, context: &Context) -> Option<Change> {
-    let mut record = record.clone();
-    match record.state {
-        State::Requested | State::Invited => {}
-        State::Cancelled if record.withdrawal_can_be_stopped() => {}
-        State::Booked | State::Declined | State::Cancelled => return None,
+    if !record.learns() {
+        return None;
     }
+    let mut record = record.clone();
+    let ended_booking = match record.state {
+        State::Booked => record.form.booking.clone(),
+        State::Requested | State::Invited | State::Declined | State::Cancelled => None,
+    };
     record.state = State::Cancelled;
     record.cancel_reason = Some(CancelReason::PatientDeceased);
     if let Some(invitation) = &mut record.care_invitation {
@@ -84,6 +116,7 @@ fn close(record: &BookingRequest, context: &Context) -> Option<Change> {
     let ended = record.end_messages("PATIENT_DECEASED");
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(CancelReason::PatientDeceased),
+        booking: ended_booking,
         ..record.entry(Event::UpdatePatient, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));

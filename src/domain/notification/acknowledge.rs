@@ -8,6 +8,7 @@ use crate::domain::booking_request::{self, BookingRequest, CancelReason};
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{Hold, following_due_at};
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
 
 /// The cause of a message that reached nobody.
@@ -28,7 +29,7 @@ pub struct Answer {
     pub token: Uuid,
     /// What became of it.
     pub outcome: Outcome,
-    /// For SENT: when it was handed over; none means now.
+    /// For SENT: when it was handed over; none, and what is to come, mean now.
     pub sent_at: Option<Instant>,
     /// For RETRY: how long to wait; none means a minute that doubles up to an hour.
     pub retry_delay: Option<Duration>,
@@ -63,6 +64,9 @@ pub fn acknowledge(
         {
             Some(ended(record, answer, context))
         }
+        (Outcome::Retry, true) if record.is_withheld(message) => {
+            Some(set_aside(record, answer, Hold::ProtectedIdentity, context))
+        }
         (Outcome::Retry, true) => Some(retry(record, answer, context)),
         (Outcome::Unreachable, true) => Some(unreachable(record, answer, context)),
         (Outcome::Park, true) => Some(set_aside(record, answer, Hold::Parked, context)),
@@ -79,9 +83,10 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     let Some(message) = record.notification_mut(answer.id) else {
         unreachable!("the caller has looked the message up");
     };
-    // A message cannot have left before anyone had it, whatever a consumer's clock says.
+    // It has left by now and not before anyone had it, whatever a consumer's clock says.
     let first_at = message.lease.as_ref().map_or(context.now, |it| it.first_at);
-    let sent_at = answer.sent_at.unwrap_or(context.now).max(first_at);
+    let sent_at = answer.sent_at.unwrap_or(context.now);
+    let sent_at = sent_at.min(context.now).max(first_at);
     let is_withdrawal = message.kind == super::Kind::Withdrawal;
     let is_follow_up = message.channel_fixed && !is_withdrawal;
     let current = live && round == Some(message.round);
@@ -95,7 +100,7 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
         lease.answer = Some(Outcome::Sent);
     }
     let (kind, of_round) = (message.kind, round == Some(message.round));
-    let mut ended = Vec::new();
+    let (mut ended, mut parked) = (Vec::new(), Vec::new());
     if current {
         ended = record.end_twins(answer.id, kind);
         // Beside a letter that follows a receipt, reminders keep their dates.
@@ -105,7 +110,7 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     } else if is_withdrawal {
         ended = record.end_twins(answer.id, kind);
     } else if of_round {
-        record.withdraw_after_all(context);
+        parked = record.withdraw_after_all(context);
     }
     let entry = HistoryEntry {
         notification: Some(answer.id),
@@ -113,6 +118,7 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     };
     let mut history = vec![entry];
     history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.withheld_entries(&parked, context));
     record.conclude(history, context)
 }
 
@@ -127,7 +133,8 @@ fn unreachable(record: &BookingRequest, answer: &Answer, context: &Context) -> C
         .as_ref()
         .is_some_and(|invitation| invitation.staff_channel.is_some());
     let protected = record.form.patient.protection.is_some();
-    if message.channel == Channel::Letter || staff_fixed || protected {
+    let withheld = record.is_withheld(message);
+    if message.channel == Channel::Letter || staff_fixed || protected || withheld {
         return set_aside(record, answer, Hold::Undeliverable, context);
     }
     let kind = message.kind;
@@ -150,7 +157,8 @@ fn set_aside(record: &BookingRequest, answer: &Answer, hold: Hold, context: &Con
     let cause = match answer.outcome {
         _ if !answer.cause.is_empty() => &answer.cause,
         Outcome::Unreachable => UNREACHABLE,
-        Outcome::Sent | Outcome::Retry | Outcome::Park => PARKED,
+        Outcome::Retry => WITHHELD,
+        Outcome::Sent | Outcome::Park => PARKED,
     };
     let mut record = record.clone();
     record.answered(answer, State::Parked, cause);
@@ -216,13 +224,12 @@ impl BookingRequest {
     }
 
     /// Plans the withdrawal of an invitation that was cancelled before any message of it was known
-    /// to have left.
-    fn withdraw_after_all(&mut self, context: &Context) {
-        let Some(invitation) = &mut self.care_invitation else {
-            return;
-        };
-        if std::mem::take(&mut invitation.withdraw_when_sent) {
-            self.plan_withdrawal(context);
+    /// to have left. Returns it if it was parked.
+    fn withdraw_after_all(&mut self, context: &Context) -> Vec<Uuid> {
+        let invitation = self.care_invitation.as_mut();
+        match invitation.is_some_and(|it| std::mem::take(&mut it.withdraw_when_sent)) {
+            true => self.plan_withdrawal(context),
+            false => Vec::new(),
         }
     }
 

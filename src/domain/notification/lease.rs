@@ -9,6 +9,7 @@ use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::Kind;
+use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
 
 /// What came of an attempt to lease a message.
@@ -24,7 +25,8 @@ pub enum Leased {
 
 /// Leases a message if it is due and still wanted at `context.now`.
 ///
-/// One whose lease has run out eight times in a row is parked instead. One whose period has passed
+/// One whose lease has run out eight times in a row is parked instead, and so is a withdrawal that
+/// staff must release. One whose period has passed
 /// leaves the due index.
 pub fn lease(
     record: &BookingRequest,
@@ -46,6 +48,9 @@ pub fn lease(
     if found.kind != Kind::Withdrawal && record.period_has_passed(now) {
         return Leased::Mended(record.with(id, |message| message.claimable_at = None));
     }
+    if record.is_withheld(found) {
+        return Leased::Mended(park_withheld(record, id, context));
+    }
     let lapsed = found.is_out();
     if lapsed && found.lapse_count + 1 >= LAPSES_MAX {
         return Leased::Mended(park_after_lapses(record, id, context));
@@ -61,8 +66,10 @@ pub fn lease(
         return Leased::Mended(record.with(id, moved));
     }
     Leased::Given(record.with(id, |message| {
-        message.lapse_count += i32::from(lapsed);
-        message.possible_repeat |= lapsed;
+        if lapsed {
+            message.lapse_count += 1;
+            message.end_unanswered();
+        }
         message.state = State::Leased;
         (message.channel, message.channel_reason) = (channel, channel_reason);
         message.attempt_count += 1;
@@ -92,6 +99,12 @@ pub fn give_back(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Chang
         message.retry_at = None;
         message.claimable_at = Some(message.due_at);
     }))
+}
+
+/// Parks a withdrawal whose lease has run out on its way, and which staff must release.
+fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
+    let lapsed = record.with(id, Notification::end_unanswered).record;
+    lapsed.park(id, Hold::ProtectedIdentity, WITHHELD, context)
 }
 
 fn park_after_lapses(record: &BookingRequest, id: Uuid, context: &Context) -> Change {

@@ -25,7 +25,7 @@ coded! {
 }
 
 /// Records a receipt for a message that was sent, and plans the letter that follows, if one does.
-/// A receipt that was reported before changes nothing.
+/// A receipt that was reported before changes nothing, and one that is to come was learned now.
 ///
 /// # Errors
 ///
@@ -54,7 +54,8 @@ pub fn report_delivery(
     }
     let follows = follows(record, message, receipt, context);
     let mut record = record.clone();
-    record.note(id, receipt, reported_at.unwrap_or(context.now));
+    let reported_at = reported_at.unwrap_or(context.now).min(context.now);
+    record.note(id, receipt, reported_at);
     if follows {
         record.plan_letter(id, receipt, context);
     }

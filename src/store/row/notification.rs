@@ -63,6 +63,7 @@ pub const TABLE: Table = Table {
         ("read_at", Type::Optional(&Type::Integer)),
         ("unread_at", Type::Optional(&Type::Integer)),
         ("returned_at", Type::Optional(&Type::Integer)),
+        ("released_at", Type::Optional(&Type::Integer)),
         ("version", Type::Integer),
         ("state", Type::Integer),
         ("retry_at", Type::Optional(&Type::Integer)),
@@ -87,7 +88,7 @@ pub const TABLE: Table = Table {
 pub const DELIVERY: &[SetColumn] = TABLE.mutable.split_at(LASTING).1;
 
 /// How many columns come before them.
-const LASTING: usize = 12;
+const LASTING: usize = 13;
 
 /// The key of the message that was planned as number `ordinal` of its request.
 pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
@@ -134,6 +135,7 @@ pub fn lasting_values(message: &Notification) -> Vec<Value> {
         message.read_at.map(micros).into(),
         message.unread_at.map(micros).into(),
         message.returned_at.map(micros).into(),
+        message.released_at.map(micros).into(),
     ]
 }
 
@@ -178,6 +180,7 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
     let (possible_repeat, stale) = (cells.take()?, cells.take()?);
     let (cause, superseded) = (cells.take()?, cells.take()?);
     let (read_at, unread_at, returned_at) = (instant(cells)?, instant(cells)?, instant(cells)?);
+    let released_at = instant(cells)?;
     let version = cells.take()?;
     let state = code(State::from_code, cells.take()?)?;
     let (retry_at, claimable_at) = (instant(cells)?, instant(cells)?);
@@ -209,6 +212,7 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
         lapse_count,
         retry_count,
         possible_repeat,
+        released_at,
         stale,
         sent_at,
         cause,

@@ -6,15 +6,17 @@ use care_invitation::contract::v1::notification::State as Message;
 use care_invitation::contract::v1::{CancelReason, HoldReason};
 
 use super::calls::{
-    bury, cancel, get_leave, hand_over_one, hold, lease_one, park, planned, unreachable, updated,
+    assert_conflict, bury, cancel, get_leave, hand_over_one, hold, lease_one, park, planned,
+    unreachable, updated,
 };
 use super::patient::{due_now, in_every_state, read, sorted};
 use super::{NOW, created, lists_of, messages, state};
 use crate::consumer::{Consumer, answer, everything, name, retry, sent};
 use crate::harness::Harness;
+use crate::make;
 
 #[tokio::test]
-async fn death_cancels_every_open_request_and_no_withdrawal_follows() {
+async fn death_cancels_every_request_booked_and_declined_ones_too_and_no_withdrawal_follows() {
     let harness = Harness::start(NOW).await;
     let requests = in_every_state(&harness).await;
     let changed = updated(&harness, bury()).await.expect("updated");
@@ -22,7 +24,6 @@ async fn death_cancels_every_open_request_and_no_withdrawal_follows() {
     for (before, name) in &requests {
         let after = read(&harness, name).await;
         match before {
-            State::Booked | State::Declined => assert_eq!(state(&after), *before),
             State::Cancelled => {
                 assert_eq!(
                     after.cancel_reason(),
@@ -52,6 +53,11 @@ async fn death_cancels_every_open_request_and_no_withdrawal_follows() {
                     CancelReason::PatientDeceased,
                     "{before:?}"
                 );
+                let of_booking = *before == State::Booked;
+                assert_eq!(entry.booking.is_some(), of_booking, "{before:?}");
+                let again = harness.invite(make::wire_invite(name)).await;
+                let row = format!("{before:?}");
+                assert_conflict(&again.expect_err(&row), State::Cancelled, "", &row);
             }
         }
     }

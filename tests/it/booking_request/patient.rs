@@ -134,7 +134,7 @@ pub async fn in_every_state(harness: &Harness) -> Vec<(State, String)> {
 }
 
 #[tokio::test]
-async fn every_open_request_is_changed_whatever_time_shows_and_no_other() {
+async fn every_request_that_is_not_cancelled_is_changed_whatever_time_shows() {
     let harness = Harness::start(NOW).await;
     let requests = in_every_state(&harness).await;
     let mut before = Vec::new();
@@ -146,7 +146,7 @@ async fn every_open_request_is_changed_whatever_time_shows_and_no_other() {
     for ((shown, name), before) in requests.iter().zip(before) {
         let after = read(&harness, name).await;
         match shown {
-            State::Booked | State::Declined | State::Cancelled => assert_eq!(after, before),
+            State::Cancelled => assert_eq!(after, before),
             _ => {
                 let patient = after.patient.as_ref().expect("a patient");
                 assert_eq!(patient.preferred_language, "fi", "{shown:?}");
@@ -566,16 +566,21 @@ async fn an_id_is_not_used_for_another_patient_or_another_kind_of_call() {
 }
 
 #[tokio::test]
-async fn a_closed_request_that_is_invited_again_takes_what_it_knew() {
-    // Only open requests learn; who reopens one sees what it says of the patient.
+async fn a_closed_request_that_is_invited_again_knows_what_was_learned_meanwhile() {
     let harness = Harness::start(NOW).await;
     let request = created(&harness, due_now("R-1")).await;
     let call = contact(&request.name, Outcome::Declined);
     contacted(&harness, call).await.expect("declined");
-    assert_eq!(updated(&harness, protect()).await.expect("taken"), [""; 0]);
+    for call in [reach(DigitalReach::None), language("fi")] {
+        let changed = updated(&harness, call).await.expect("updated");
+        assert_eq!(changed, [request.name.as_str()]);
+    }
     let entries = harness.history(&request.name).await;
-    assert!(!done(&entries).contains(&"UPDATE_PATIENT"));
+    let learned = done(&entries).into_iter().rev().take(2);
+    assert_eq!(learned.collect::<Vec<_>>(), ["UPDATE_PATIENT"; 2]);
     let again = harness.invite(make::wire_invite(&request.name)).await;
-    let patient = again.expect("invited").patient.expect("a patient");
-    assert_eq!(patient.protection(), Protection::Unspecified);
+    again.expect("invited");
+    let due = lease_one(&harness).await;
+    assert_eq!(message(&due).channel(), Channel::Letter);
+    assert_eq!(due.language, "fi");
 }

@@ -9,7 +9,9 @@ use chrono::{NaiveDate, TimeDelta};
 use uuid::Uuid;
 
 use super::calendar::{Instant, instant, local_date, timestamp};
-use super::op::{Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which};
+use super::op::{
+    Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
+};
 use super::request::Request;
 use super::world::{World, nth_of};
 
@@ -82,6 +84,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
             outcome,
             seconds_ago,
             delay,
+            words,
         } => {
             let sent = *outcome == v1::acknowledgement::Outcome::Sent;
             let retry = *outcome == v1::acknowledgement::Outcome::Retry;
@@ -89,18 +92,30 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
             acknowledge([v1::Acknowledgement {
                 lease: Some(pick(world, *which)?),
                 outcome: (*outcome).into(),
-                send_time: (sent && *seconds_ago > 0).then(|| timestamp(at)),
+                send_time: (sent && *seconds_ago != 0).then(|| timestamp(at)),
                 retry_delay: delay
                     .filter(|_| retry)
                     .map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
-                cause: if sent { "" } else { "the adapter says so" }.into(),
+                cause: match words {
+                    Words::Nothing => String::new(),
+                    Words::OneLine => "the adapter says so".into(),
+                    Words::Lines => "the adapter\r\nsays\tso\0".into(),
+                    Words::Long => "å".repeat(501),
+                },
             }])
         }
-        Op::Report { at, receipt } => Call::Report(v1::ReportDeliveryRequest {
-            name: world.message_name(*at)?,
-            receipt: (*receipt).into(),
-            event_time: None,
-        }),
+        Op::Report {
+            at,
+            receipt,
+            seconds_ago,
+        } => {
+            let event_at = world.now - TimeDelta::seconds(*seconds_ago);
+            Call::Report(v1::ReportDeliveryRequest {
+                name: world.message_name(*at)?,
+                receipt: (*receipt).into(),
+                event_time: (*seconds_ago != 0).then(|| timestamp(event_at)),
+            })
+        }
         Op::Invite { .. }
         | Op::Change { .. }
         | Op::Book { .. }
@@ -454,7 +469,7 @@ fn booking(slot: &Slot, id: u8, first: impl Into<Option<NaiveDate>>, now: Instan
 
 fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {
     // Which messages are set aside for good depends on how far the service looks.
-    let most = if world.has_worn_out() { 1_000 } else { most };
+    let most = if world.has_to_park() { 1_000 } else { most };
     // A message whose channel has changed in a consumer's hands is found under the old one first.
     let channel = match world.has_other_channel() {
         true => Channel::Unspecified,

@@ -157,7 +157,10 @@ fn due(of: &v1::DueNotification) -> Vec<String> {
             of.lease_token,
             instant(of.lease_expire_time)
         ),
-        format!("possible repeat {}", of.possible_repeat),
+        format!(
+            "possible repeat {} released {}",
+            of.possible_repeat, of.released_by_staff
+        ),
         format!("request {} unit {}", of.booking_request, of.care_unit),
         format!("patient {} {:?}", of.personal_id, of.personal_id_type()),
         format!("{:?} language {}", of.protection(), of.language),

@@ -15,6 +15,9 @@ use super::message::{KINDS, Message, back_off};
 use super::request::Request;
 use super::rules::Refusal;
 
+/// Characters of a consumer's words that are kept.
+const CAUSE_MAX: usize = 500;
+
 impl Request {
     pub fn message(&self, index: usize) -> &Message {
         &self.invitation.as_ref().expect("it has messages").messages[index]
@@ -35,15 +38,27 @@ impl Request {
     /// Whether the message is wanted now: by a live invitation, or as a withdrawal.
     pub fn wants(&self, message: &Message, now: Instant) -> bool {
         if message.is_withdrawal() {
-            return self.state == RequestState::Cancelled;
+            return self.state == RequestState::Cancelled && !self.has_died();
         }
         self.is_live(now) && self.in_present_round(message)
     }
 
     /// Its invitation has ended, or given way to a new round; its period's end aside.
     fn has_ended(&self, message: &Message) -> bool {
-        let live = self.state == RequestState::Invited && self.in_present_round(message);
-        !message.is_withdrawal() && !live
+        if message.is_withdrawal() {
+            return self.has_died();
+        }
+        self.state != RequestState::Invited || !self.in_present_round(message)
+    }
+
+    /// It is a withdrawal to a patient with protection that staff have not released.
+    fn is_withheld(&self, message: &Message) -> bool {
+        message.is_withdrawal() && self.hold() == HoldReason::ProtectedIdentity
+    }
+
+    /// It is set aside at the claim, which nobody gets.
+    pub fn parks_at_claim(&self, message: &Message) -> bool {
+        self.is_withheld(message) || message.is_worn_out()
     }
 
     /// Whether a consumer may have it now.
@@ -52,8 +67,13 @@ impl Request {
         self.wants(message, now) && !held && message.is_claimable(now)
     }
 
-    /// Sets a message aside whose leases ran out too often.
-    pub fn wear_out(&mut self, index: usize, now: Instant) {
+    /// Sets a message aside whose leases ran out too often, or that staff must release first.
+    pub fn park_at_claim(&mut self, index: usize, now: Instant) {
+        if self.is_withheld(self.message(index)) {
+            self.message_mut(index).lapse();
+            let reason = HoldReason::ProtectedIdentity;
+            return self.set_aside(index, reason, "PROTECTED_IDENTITY", now);
+        }
         self.message_mut(index).lapses += 1;
         self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
     }
@@ -63,7 +83,7 @@ impl Request {
         let message = self.message_mut(index);
         if message.is_out() {
             message.lapses += 1;
-            message.possible_repeat = true;
+            message.lapse();
         }
         message.channel = channel;
         message.channel_reason = reason;
@@ -78,7 +98,7 @@ impl Request {
     pub fn authorize(&mut self, index: usize, token: &str, now: Instant) -> Option<Instant> {
         let message = self.message(index);
         let newest = message.tokens.last().is_some_and(|it| it == token);
-        let held = self.is_held() && !message.is_withdrawal();
+        let held = self.is_withheld(message) || (self.is_held() && !message.is_withdrawal());
         let as_leased = newest && message.is_out() && !message.outdated;
         if !as_leased || !self.wants(message, now) || held {
             return None;
@@ -96,7 +116,7 @@ impl Request {
         if outcome == Outcome::Sent {
             if message.state != State::Sent {
                 let said = answer.send_time.as_ref().map_or(now, from_timestamp);
-                let sent_at = said.max(message.first_leased_at.expect("leased"));
+                let sent_at = said.min(now).max(message.first_leased_at.expect("leased"));
                 self.record_sent(index, sent_at, now);
             }
             return;
@@ -109,11 +129,16 @@ impl Request {
             self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
             return;
         }
+        let words = fitted(&answer.cause);
         match outcome {
+            Outcome::Retry if self.is_withheld(message) => {
+                let cause = said(&words, "PROTECTED_IDENTITY");
+                self.set_aside(index, HoldReason::ProtectedIdentity, cause, now);
+            }
             Outcome::Retry => self.retry(index, answer, now),
-            Outcome::Unreachable => self.unreachable(index, &answer.cause, now),
+            Outcome::Unreachable => self.unreachable(index, &words, now),
             Outcome::Park => {
-                let cause = said(&answer.cause, "PARKED");
+                let cause = said(&words, "PARKED");
                 self.set_aside(index, HoldReason::Parked, cause, now);
             }
             Outcome::Sent | Outcome::Unspecified => unreachable!("seen above"),
@@ -125,7 +150,7 @@ impl Request {
         message.retries += 1;
         message.lapses = 0;
         let said = answer.retry_delay.map(|it| TimeDelta::seconds(it.seconds));
-        message.settle(State::Scheduled, &answer.cause);
+        message.settle(State::Scheduled, &fitted(&answer.cause));
         message.claimable_at = now + said.unwrap_or_else(|| back_off(message.retries));
     }
 
@@ -138,7 +163,7 @@ impl Request {
     /// An inbox message becomes a letter; what cannot is set aside.
     fn unreachable(&mut self, index: usize, cause: &str, now: Instant) {
         let message = self.message(index).clone();
-        let fixed = self.is_channel_fixed();
+        let fixed = self.is_channel_fixed() || self.is_withheld(&message);
         if message.channel == Channel::Letter || fixed {
             let cause = said(cause, "UNREACHABLE");
             self.set_aside(index, HoldReason::Undeliverable, cause, now);
@@ -227,7 +252,8 @@ impl Request {
         if message.state != State::Sent {
             return Err(Refusal::precondition("STATE_CONFLICT"));
         }
-        let event_at = call.event_time.as_ref().map_or(now, from_timestamp);
+        let said = call.event_time.as_ref().map_or(now, from_timestamp);
+        let event_at = said.min(now).max(message.sent_at.expect("sent"));
         match call.receipt() {
             Receipt::Read if message.read_at.is_none() => {
                 self.message_mut(index).read_at = Some(event_at);
@@ -305,6 +331,12 @@ impl Request {
         let margin = instant(plus(local_date(now), 3), local_time(now));
         next.is_some_and(|it| it.due_at <= margin)
     }
+}
+
+/// What the consumer said, as it is kept.
+fn fitted(cause: &str) -> String {
+    let spaced = |it: char| if it.is_control() { ' ' } else { it };
+    cause.chars().map(spaced).take(CAUSE_MAX).collect()
 }
 
 /// What the consumer said, or what the service says for it.

@@ -9,7 +9,7 @@ use care_invitation::contract::v1::{
 };
 
 use super::op::{
-    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which,
+    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
 };
 use super::rng::Rng;
 
@@ -36,7 +36,7 @@ pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
 
 /// Steps that come together in life, among single ones that come as they like.
 fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
-    match rng.below(14) {
+    match rng.below(15) {
         0..4 => ops.push(single(rng)),
         4..7 => deliver(rng, ops),
         7 | 8 => interrupt(rng, ops),
@@ -44,6 +44,7 @@ fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
         10 => ops.extend([Op::Advance(jump(rng)), lease(rng)]),
         11 => ops.push(Op::Advance(jump(rng))),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
+        13 => learned_too_late(rng, ops),
         _ => match rng.below(10) {
             0..2 => nobody_answers(ops),
             2 | 3 => sent_after_all(rng, ops),
@@ -104,9 +105,57 @@ fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
             outcome: Answer::Sent,
             seconds_ago: 0,
             delay: None,
+            words: Words::Nothing,
         });
     }
     deliver(rng, ops);
+}
+
+/// A patient turns out to have protection, or to have died, when their request has ended: while they
+/// are being told that it is cancelled, or before they are invited again.
+fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
+    let at = Aim::Any(index(rng));
+    let etag = Etag::Unsaid;
+    let learned = |what| Op::Patient {
+        at,
+        everywhere: false,
+        what,
+    };
+    let reason = CancelReason::UnitRequest;
+    let outcome = rng.pick(&[Answer::Sent, Answer::Sent, Answer::Park]);
+    ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
+    match rng.below(4) {
+        0 => ops.push(Op::Cancel { at, reason, etag }),
+        1 => ops.extend([Op::AcknowledgeAll { outcome }, book(rng), contact(rng)]),
+        _ => ops.extend([
+            Op::AcknowledgeAll { outcome },
+            Op::Cancel { at, reason, etag },
+            Op::LeaseAll,
+        ]),
+    }
+    if rng.chance(60) {
+        ops.push(Op::AuthorizeAll);
+    }
+    ops.push(learned(rng.pick(&[
+        Learned::Protection(Protection::ConfidentialityMarked),
+        Learned::Protection(Protection::ProtectedRegistration),
+        Learned::Death,
+    ])));
+    if rng.chance(20) {
+        ops.push(learned(Learned::Protection(Protection::Unspecified)));
+    }
+    if rng.chance(70) {
+        let outcome = rng.pick(&[
+            Answer::Sent,
+            Answer::Retry,
+            Answer::Unreachable,
+            Answer::Park,
+        ]);
+        ops.push(Op::AcknowledgeAll { outcome });
+    }
+    ops.extend([invite(rng), Op::Advance(Jump::Lapse), Op::LeaseAll]);
+    let channel = Channel::Unspecified;
+    ops.extend([Op::Release { at, channel, etag }, Op::LeaseAll]);
 }
 
 fn single(rng: &mut Rng) -> Op {
@@ -367,8 +416,9 @@ fn acknowledge(rng: &mut Rng) -> Op {
     Op::Acknowledge {
         which: which(rng),
         outcome,
-        seconds_ago: rng.pick(&[0, 0, 0, 30, 86_400]),
+        seconds_ago: rng.pick(&[0, 0, 0, 30, 86_400, -1, -86_400]),
         delay: rng.chance(40).then(|| rng.pick(&[0, 5, 600, 86_400])),
+        words: rng.pick(&[Words::Nothing, Words::OneLine, Words::Lines, Words::Long]),
     }
 }
 
@@ -382,6 +432,7 @@ fn report(rng: &mut Rng) -> Op {
     Op::Report {
         at: aim(rng),
         receipt,
+        seconds_ago: rng.pick(&[0, 0, 60, -60]),
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Message {
     pub retries: u32,
     /// An earlier lease ended without an answer.
     pub possible_repeat: bool,
+    /// When staff released it; no lease that lasted beyond that has ended without an answer.
+    pub released_at: Option<Instant>,
     pub cause: String,
     pub superseded: bool,
     /// The invitation has changed since the latest lease.
@@ -70,6 +72,7 @@ impl Message {
             lapses: 0,
             retries: 0,
             possible_repeat: false,
+            released_at: None,
             cause: String::new(),
             superseded: false,
             outdated: false,
@@ -115,6 +118,22 @@ impl Message {
             self.state = State::Scheduled;
             self.claimable_at = self.due_at;
             self.possible_repeat = true;
+            self.released_at = None;
+        }
+    }
+
+    /// A lease has ended without an answer.
+    pub fn lapse(&mut self) {
+        self.possible_repeat = true;
+        let lease_ends_at = self.lease_ends_at();
+        self.released_at = self.released_at.filter(|at| lease_ends_at <= Some(*at));
+    }
+
+    /// Staff have released it, unless a consumer has it in hand.
+    pub fn release(&mut self, now: Instant) {
+        let in_hand = self.lease_ends_at().is_some_and(|at| now < at);
+        if self.is_waiting() || (self.state == State::Dispatching && !in_hand) {
+            self.released_at = Some(now);
         }
     }
 

@@ -76,8 +76,10 @@ pub enum Op {
     Acknowledge {
         which: Which,
         outcome: Answer,
+        /// Negative for a time that is ahead.
         seconds_ago: i64,
         delay: Option<i64>,
+        words: Words,
     },
     AcknowledgeAll {
         outcome: Answer,
@@ -85,6 +87,8 @@ pub enum Op {
     Report {
         at: Aim,
         receipt: Receipt,
+        /// Negative for a time that is ahead.
+        seconds_ago: i64,
     },
     /// An earlier write once more, word for word or with another comment.
     Repeat {
@@ -189,6 +193,17 @@ pub enum Learned {
     Reach(DigitalReach),
     Language(&'static str),
     Death,
+}
+
+/// What a consumer says went wrong.
+#[derive(Clone, Copy, Debug)]
+pub enum Words {
+    Nothing,
+    OneLine,
+    /// With control characters.
+    Lines,
+    /// More than is kept.
+    Long,
 }
 
 /// A message among those that are leased, or among all that ever were.

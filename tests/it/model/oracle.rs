@@ -29,6 +29,11 @@ struct Story {
     /// The patient has been in touch, and neither ReleaseHold nor a new round has come after.
     in_touch: bool,
     round: i32,
+    /// The patient has protection, and staff have released nothing since it was learned, the round
+    /// began or the withdrawal was planned.
+    unreleased: bool,
+    protection: i32,
+    is_withdrawn: bool,
     /// Letters that ReportDelivery said would follow.
     follow_ups: HashSet<String>,
     /// Messages that had not been handed over at the latest look.
@@ -53,7 +58,9 @@ impl Oracle {
 
     pub fn released(&mut self, call: &v1::ReleaseHoldRequest) {
         if self.done.insert(call.request_id.clone()) {
-            self.stories.entry(call.name.clone()).or_default().in_touch = false;
+            let story = self.stories.entry(call.name.clone()).or_default();
+            story.in_touch = false;
+            story.unreleased = false;
         }
     }
 
@@ -67,9 +74,16 @@ impl Oracle {
     /// Any answer that shows the request.
     pub fn saw(&mut self, request: &v1::BookingRequest) -> Result<(), String> {
         let story = self.stories.entry(request.name.clone()).or_default();
+        let protection = request.patient.as_ref().map_or(0, |it| it.protection);
+        story.unreleased |= protection != story.protection;
+        story.protection = protection;
         let Some(invitation) = &request.care_invitation else {
             return Ok(());
         };
+        let mut messages = invitation.notifications.iter();
+        let is_withdrawn = messages.any(|it| it.kind() == NotificationKind::Withdrawal);
+        story.unreleased |= invitation.round != story.round || is_withdrawn != story.is_withdrawn;
+        story.is_withdrawn = is_withdrawn;
         if invitation.round != story.round {
             story.round = invitation.round;
             story.in_touch = false;
@@ -103,6 +117,10 @@ impl Oracle {
         let message = due.notification.as_ref().expect("a message");
         let story = self.stories.get(&request.name).expect("seen before");
         let say = |what: &str| format!("{what}: {} of {}", message.name, request.name);
+        let protected = due.protection() != v1::Protection::Unspecified;
+        holds(!protected || !story.unreleased, || {
+            say("sent to a protected patient though not released")
+        })?;
         if message.kind() == NotificationKind::Withdrawal {
             holds(request.state() == State::Cancelled, || {
                 say("withdrawn though not cancelled")

@@ -61,6 +61,10 @@ impl Request {
         self.patient().protection() != Protection::Unspecified
     }
 
+    pub fn has_died(&self) -> bool {
+        self.cancel_reason == CancelReason::PatientDeceased
+    }
+
     /// First and last day.
     pub fn period(&self) -> Option<(NaiveDate, NaiveDate)> {
         period(self.form.constraints.as_ref()?)

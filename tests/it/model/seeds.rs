@@ -4,7 +4,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::{DigitalReach, Priority, Protection};
 
 use super::op::Op::{Acknowledge, AcknowledgeAll, Advance, Create, LeaseAll};
-use super::op::{Creation, Form, From, Jump, Op, Span, Which};
+use super::op::{Creation, Form, From, Jump, Op, Span, Which, Words};
 
 pub fn walks() -> Vec<(usize, Vec<Op>)> {
     vec![the_first_message_was_sent_after_the_first_reminder()]
@@ -47,6 +47,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
             outcome: Outcome::Sent,
             seconds_ago: 0,
             delay: None,
+            words: Words::Nothing,
         },
     ];
     (7, steps)

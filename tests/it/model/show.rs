@@ -130,5 +130,6 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         visit_type: form.visit_type.clone(),
         purpose: form.purpose.clone(),
         patient_instructions: form.patient_instructions.clone(),
+        released_by_staff: message.released_at.is_some(),
     }
 }

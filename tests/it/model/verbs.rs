@@ -305,22 +305,22 @@ impl Request {
         }
         let ended = self.close(call.reason(), "CANCELLED", now);
         self.note_ending("CANCEL_BOOKING_REQUEST", &ended, now);
+        self.withdraw(now);
         Ok(())
     }
 
-    /// Cancels the request, and withdraws the invitation from a patient who has had it.
+    /// Cancels the request, of which the patient is to be told or not.
     pub fn close(&mut self, reason: CancelReason, cause: &str, now: Instant) -> Vec<usize> {
         let silent = [CancelReason::PatientRequest, CancelReason::PatientDeceased];
         let invited = matches!(self.shown(now), State::Invited | State::NoResponse);
         self.to_withdraw = invited && !silent.contains(&reason);
         self.state = State::Cancelled;
         self.cancel_reason = reason;
-        let ended = self.end_invitation(cause);
-        self.withdraw(now);
-        ended
+        self.end_invitation(cause)
     }
 
-    /// Plans the withdrawal, once, by the channel last used.
+    /// Plans the withdrawal, once, by the channel last used; of a patient with protection it waits for
+    /// staff.
     pub fn withdraw(&mut self, now: Instant) {
         let Some(invitation) = &mut self.invitation else {
             return;
@@ -337,6 +337,29 @@ impl Request {
         message.channel = last.channel;
         message.channel_reason = last.channel_reason;
         invitation.messages.push(message);
+        if self.is_protected() {
+            self.withhold_withdrawal(now);
+        }
+    }
+
+    /// Nothing is sent of a withdrawal until staff release it.
+    fn withhold_withdrawal(&mut self, now: Instant) {
+        let mut parked = vec![];
+        let invitation = self.invitation.as_mut().expect("it was one");
+        let messages = invitation.messages.iter_mut().enumerate();
+        for (nth, message) in messages.filter(|(_, it)| it.is_withdrawal()) {
+            if message.is_waiting() || message.is_out() {
+                invitation.hold = HoldReason::ProtectedIdentity;
+            }
+            message.take_back();
+            if message.state == MessageState::Scheduled {
+                message.settle(MessageState::Parked, "PROTECTED_IDENTITY");
+                parked.push(nth);
+            }
+        }
+        for nth in parked {
+            self.note_message("NOTIFICATION_PARKED", Some(nth), now);
+        }
     }
 
     fn end_invitation(&mut self, cause: &str) -> Vec<usize> {
@@ -360,6 +383,7 @@ impl Request {
             invitation.fixed = Some(call.channel());
         }
         for message in &mut invitation.messages {
+            message.release(now);
             if message.is_waiting() {
                 message.state = MessageState::Scheduled;
                 message.claimable_at = message.due_at;
@@ -380,7 +404,7 @@ impl Request {
         if call.deceased {
             return self.stop_for_death(now);
         }
-        if !self.is_open() {
+        if self.state == State::Cancelled && !self.may_yet_withdraw() {
             return false;
         }
         let given = call.patient.as_ref().expect("given");
@@ -399,19 +423,23 @@ impl Request {
             }
         }
         let newly = patient.protection != before.protection && self.is_protected();
-        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly) {
+        let open = self.is_open();
+        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly && open) {
             invitation.hold(HoldReason::ProtectedIdentity);
         }
         let changed = *self.patient() != before;
         if changed {
             self.note("UPDATE_PATIENT", now);
         }
+        if newly && self.state == State::Cancelled && self.invitation.is_some() {
+            self.withhold_withdrawal(now);
+        }
         changed
     }
 
-    /// Cancels what is open, and stops the withdrawal of what is cancelled already.
+    /// Cancels what is not cancelled, and stops the withdrawal of what is cancelled already.
     fn stop_for_death(&mut self, now: Instant) -> bool {
-        if !self.is_open() && !self.may_yet_withdraw() {
+        if self.state == State::Cancelled && !self.may_yet_withdraw() {
             return false;
         }
         let ended = self.close(CancelReason::PatientDeceased, "PATIENT_DECEASED", now);
@@ -421,13 +449,13 @@ impl Request {
 
     /// A withdrawal waits, or would be sent if a message turned out to have left.
     fn may_yet_withdraw(&self) -> bool {
-        let waits = |it: &&Message| it.is_waiting() || it.state == MessageState::Leased;
-        let withdrawal = self.messages().iter().find(|it| it.is_withdrawal());
+        let mut withdrawals = self.messages().iter().filter(|it| it.is_withdrawal());
+        let planned = withdrawals.clone().next().is_some();
         let round = self.invitation.as_ref().map(|it| it.round);
         let leased = |it: &Message| Some(it.round) == round && !it.tokens.is_empty();
-        let to_come =
-            self.to_withdraw && withdrawal.is_none() && self.messages().iter().any(leased);
-        self.state == State::Cancelled && (to_come || withdrawal.as_ref().is_some_and(waits))
+        let to_come = self.to_withdraw && !planned && self.messages().iter().any(leased);
+        let waits = withdrawals.any(|it| it.is_waiting() || it.is_out());
+        self.state == State::Cancelled && !self.has_died() && (to_come || waits)
     }
 
     /// Something happened that gives a new etag.

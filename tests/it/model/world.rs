@@ -300,9 +300,12 @@ impl World {
     }
 
     /// Whether a lease now would set a message aside.
-    pub fn has_worn_out(&self) -> bool {
-        let worn_out = |(at, nth): &(usize, usize)| self.requests[*at].message(*nth).is_worn_out();
-        self.claimable(&[]).iter().any(worn_out)
+    pub fn has_to_park(&self) -> bool {
+        let parks = |(at, nth): &(usize, usize)| {
+            let request = &self.requests[*at];
+            request.parks_at_claim(request.message(*nth))
+        };
+        self.claimable(&[]).iter().any(parks)
     }
 
     /// Takes over what the service has leased, when it may have leased it.
@@ -312,8 +315,9 @@ impl World {
         due: &[v1::DueNotification],
     ) -> Result<(), String> {
         for (at, nth) in self.claimable(&call.channels) {
-            if self.requests[at].message(nth).is_worn_out() {
-                self.requests[at].wear_out(nth, self.now);
+            let request = &mut self.requests[at];
+            if request.parks_at_claim(request.message(nth)) {
+                request.park_at_claim(nth, self.now);
             }
         }
         let claimable = self.claimable(&call.channels);

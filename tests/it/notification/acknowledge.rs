@@ -3,14 +3,18 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome;
+use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::domain;
+use care_invitation::domain::notification::acknowledge::{Answer, acknowledge as decide};
 use chrono::Duration;
 use tonic::Code;
 
 use super::{NOW, State, book, create, due_now, messages, states};
 use crate::consumer::{Consumer, acknowledge, answer, everything, message, name, retry, sent};
 use crate::harness::{Harness, bad_fields, refusal};
-use crate::make;
+use crate::logged::Log;
 use crate::make::at;
+use crate::{make, staff};
 
 /// A request of which the first message is leased.
 async fn leased(harness: &Harness) -> (String, v1::DueNotification) {
@@ -83,23 +87,132 @@ async fn a_hand_over_before_the_first_lease_is_taken_as_the_first_lease() {
 }
 
 #[tokio::test]
-async fn a_hand_over_in_the_future_is_refused_with_the_whole_call() {
+async fn a_hand_over_ahead_of_the_clock_is_taken_as_now_and_spoils_no_other() {
+    let far = prost_types::Timestamp {
+        seconds: i64::MAX,
+        nanos: 0,
+    };
+    for ahead in [
+        make::wire_at("2026-03-02T09:00:00.000001Z"),
+        make::wire_at("2026-03-02T09:00:00.3Z"),
+        make::wire_at("2036-03-02T09:00:00Z"),
+        far,
+    ] {
+        let harness = Harness::start(NOW).await;
+        for number in 0..3 {
+            create(&harness, due_now(&format!("R-{number}"))).await;
+        }
+        let leased = harness.lease_due().await;
+        let mut answers: Vec<_> = leased.iter().map(sent).collect();
+        answers[1].send_time = Some(ahead);
+        let lost = acknowledge(&harness, answers).await;
+        assert_eq!(lost.expect("recorded"), [""; 0], "{ahead}");
+        for due in leased {
+            let shown = messages(&harness, &due.booking_request).await;
+            assert_eq!(shown[0].send_time, Some(make::wire_at(NOW)), "{ahead}");
+            let next = make::wire_at("2026-03-16T08:00:00Z");
+            assert_eq!(shown[1].due_time, Some(next), "{ahead}");
+        }
+    }
+}
+
+/// What the clock says when it is decided counts, not when the call came in.
+#[test]
+fn a_hand_over_is_never_later_than_the_instant_at_which_it_is_recorded() {
+    let record = make::invited(super::FIRST, super::LAST, at(NOW));
+    let (record, id, token) = make::leased(&record, at(NOW));
+    let ahead = Answer {
+        id,
+        token,
+        outcome: domain::notification::Outcome::Sent,
+        sent_at: Some(at("2026-03-02T09:00:05Z")),
+        retry_delay: None,
+        cause: String::new(),
+    };
+    for (decided, taken) in [
+        ("2026-03-02T09:00:04Z", "2026-03-02T09:00:04Z"),
+        ("2026-03-02T09:00:06Z", "2026-03-02T09:00:05Z"),
+    ] {
+        let decision = decide(&record, &ahead, &make::context(at(decided)));
+        let change = decision.expect("not lost").expect("recorded");
+        let message = change.record.notification(id).expect("the message");
+        assert_eq!(message.sent_at, Some(at(taken)), "{decided}");
+    }
+}
+
+#[tokio::test]
+async fn a_cause_is_made_to_fit_and_spoils_nothing() {
+    let long = "å".repeat(600);
+    for (said, kept) in [
+        ("mallen\r\när\ttrasig\0", "mallen  är trasig ".to_owned()),
+        ("to\u{308}m\u{85}", "töm ".to_owned()),
+        (long.as_str(), "å".repeat(500)),
+    ] {
+        let harness = Harness::start(NOW).await;
+        for number in 0..3 {
+            create(&harness, due_now(&format!("R-{number}"))).await;
+        }
+        let leased = harness.lease_due().await;
+        let outcomes = [Outcome::Sent, Outcome::Park, Outcome::Retry];
+        let answers = leased
+            .iter()
+            .zip(outcomes)
+            .map(|(due, outcome)| v1::Acknowledgement {
+                outcome: outcome.into(),
+                cause: said.into(),
+                ..sent(due)
+            });
+        let lost = acknowledge(&harness, answers.collect()).await;
+        assert_eq!(lost.expect("recorded"), [""; 0], "{said:?}");
+        for (due, outcome) in leased.iter().zip(outcomes) {
+            let shown = messages(&harness, &due.booking_request).await;
+            let expected = match outcome {
+                Outcome::Sent => "",
+                _ => kept.as_str(),
+            };
+            assert_eq!(shown[0].cause, expected, "{outcome:?} {said:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn times_more_than_a_minute_ahead_are_logged_once_a_call_by_count_and_distance() {
+    let log = Log::default();
+    let _guard = log.listen();
     let harness = Harness::start(NOW).await;
-    let (request, due) = leased(&harness).await;
-    let ahead = at(NOW) + Duration::microseconds(1);
-    let future = v1::Acknowledgement {
-        send_time: Some(care_invitation::contract::calendar::render_instant(ahead)),
-        ..sent(&due)
+    for number in 0..3 {
+        create(&harness, due_now(&format!("R-{number}"))).await;
+    }
+    let leased = harness.lease_due().await;
+    let times = [
+        "2026-03-02T09:01:00Z",
+        "2026-03-02T09:01:00.000001Z",
+        "2026-03-02T10:00:00Z",
+    ];
+    let answers = leased.iter().zip(times).map(|(due, time)| {
+        let send_time = Some(make::wire_at(time));
+        v1::Acknowledgement {
+            send_time,
+            ..sent(due)
+        }
+    });
+    let lost = acknowledge(&harness, answers.collect()).await;
+    assert_eq!(lost.expect("recorded"), [""; 0]);
+    let said = log.lines("ahead of this server's clock");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("count=2"), "{said:?}");
+    assert!(said[0].contains("ahead_seconds=3600"), "{said:?}");
+
+    let read = |time| {
+        let (message, at) = (name(&leased[0]), Some(make::wire_at(time)));
+        let harness = &harness;
+        async move { staff::try_report(harness, &message, Receipt::Read, at).await }
     };
-    let refused = acknowledge(&harness, vec![future]).await.unwrap_err();
-    assert_eq!(bad_fields(&refused), ["acknowledgements[0].send_time"]);
-    let on_time = v1::Acknowledgement {
-        send_time: Some(make::wire_at(NOW)),
-        ..sent(&due)
-    };
-    assert_eq!(messages(&harness, &request).await[0].state(), State::Leased);
-    answer(&harness, on_time).await;
-    assert_eq!(messages(&harness, &request).await[0].state(), State::Sent);
+    read("2026-03-02T09:02:00Z").await.expect("recorded");
+    let said = log.lines("ahead of this server's clock");
+    assert_eq!(said.len(), 2, "{said:?}");
+    assert!(said[1].contains("count=1"), "{said:?}");
+    assert!(said[1].contains("ahead_seconds=120"), "{said:?}");
 }
 
 #[tokio::test]
@@ -340,13 +453,9 @@ async fn one_malformed_answer_fails_the_whole_call() {
             v1::Acknowledgement {
                 outcome: Outcome::Retry.into(),
                 retry_delay: Some(seconds(-1)),
-                cause: "x".repeat(501),
                 ..answer_for(&strange(&name(&due)), "token")
             },
-            vec![
-                "acknowledgements[1].cause",
-                "acknowledgements[1].retry_delay",
-            ],
+            vec!["acknowledgements[1].retry_delay"],
         ),
         (good.clone(), vec!["acknowledgements[1].lease.name"]),
     ] {

@@ -631,16 +631,36 @@ async fn a_message_that_is_unknown_is_not_found() {
 }
 
 #[tokio::test]
-async fn every_bad_field_of_a_report_is_named_and_what_is_to_come_is_refused() {
+async fn what_was_learned_ahead_of_the_clock_is_taken_as_learned_now() {
+    for ahead in [
+        Duration::microseconds(1),
+        Duration::days(1),
+        Duration::days(3_650),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let (request, first) = handed_over(&harness).await;
+        let ahead = Some(render_instant(at(NOW) + ahead));
+        let reported = staff::try_report(&harness, &first, Receipt::Read, ahead).await;
+        assert_eq!(reported.expect("recorded"), None);
+        let shown = messages(&harness, &request).await;
+        assert_eq!(shown[0].read_time, Some(make::wire_at(NOW)));
+    }
+}
+
+#[tokio::test]
+async fn every_bad_field_of_a_report_is_named() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
-    let ahead = Some(render_instant(at(NOW) + Duration::microseconds(1)));
-    let refused = staff::try_report(&harness, &first, Receipt::Read, ahead).await;
-    let refused = refused.expect_err("in the future");
+    let broken = Some(prost_types::Timestamp {
+        seconds: 0,
+        nanos: -1,
+    });
+    let refused = staff::try_report(&harness, &first, Receipt::Read, broken).await;
+    let refused = refused.expect_err("no instant");
     let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
     assert_eq!(refusal(&refused), reason);
     assert_eq!(bad_fields(&refused), ["event_time"]);
-    let refused = staff::try_report(&harness, "x", Receipt::Unspecified, ahead).await;
+    let refused = staff::try_report(&harness, "x", Receipt::Unspecified, broken).await;
     let mut named = bad_fields(&refused.expect_err("refused"));
     named.sort();
     assert_eq!(named, ["event_time", "name", "receipt"]);

@@ -15,7 +15,7 @@ use crate::server::{self, Parts};
 use crate::store::Store;
 use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
-use crate::telemetry::Progress;
+use crate::telemetry::{self, Progress};
 
 /// Runs the service until a signal ends it.
 ///
@@ -38,7 +38,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
     let shutdown = server::stop_on_signals()?;
     let address = listener.local_addr()?;
-    writeln!(stdout(), "listening on http://{address}")?;
+    telemetry::say(stdout(), format!("listening on http://{address}"))?;
     let parts = Parts {
         store,
         clock,

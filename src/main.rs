@@ -15,11 +15,12 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     use_small_pages();
     let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    telemetry::start(config.log_format, config.log_level);
+    let log = telemetry::start(config.log_format, config.log_level);
     let runtime = Runtime::new().expect("the system gives threads to a new process");
     let outcome = runtime.block_on(run(config));
     // What has not ended by itself is left behind.
     runtime.shutdown_background();
+    log.end();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,7 +32,9 @@ fn main() -> ExitCode {
             let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
             // Some say what lies beneath them themselves.
             causes.dedup_by(|beneath, above| above.ends_with(beneath.as_str()));
-            eprintln!("care-invitation: {}", causes.join(": "));
+            let line = format!("care-invitation: {}", causes.join(": "));
+            // Whoever closed standard error does not want to see it.
+            let _ = telemetry::say(std::io::stderr(), line);
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Error, Server};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
@@ -36,6 +36,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(50);
 pub const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// The process ends this long after a signal told it to stop, come what may.
 const EXIT_MAX: Duration = Duration::from_secs(19);
+/// The time that the last line of the log has to be written.
+const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// Calls and streams on one connection at once; more wait on the caller's side.
 const CONCURRENT_STREAMS_MAX: u32 = 1_024;
@@ -80,7 +82,9 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
         // A thread of its own, which waits for nothing that could hang.
         std::thread::spawn(|| {
             std::thread::sleep(EXIT_MAX);
-            eprintln!("care-invitation: did not stop in time");
+            // Logging waits for nobody; a line that standard error does not take is lost.
+            error!("did not stop in time");
+            std::thread::sleep(LAST_LINE);
             std::process::exit(1);
         });
     });

@@ -1,21 +1,117 @@
 //! Logs and the progress of a command, to standard error. What is logged is ids and outcomes,
 //! never what a call carried.
+//!
+//! Standard error may be a pipe that nobody reads. Nobody who logs waits for it: lines wait in a
+//! bounded buffer for a thread of their own, and those that find no room are dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::panic;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 use crate::config::LogFormat;
 
+/// Maximum lines that wait for standard error.
+const WAITING_LINES_MAX: usize = 4_096;
+/// Longest wait of a program that ends, or that has one line to say, for whoever reads it.
+const READER_MAX: Duration = Duration::from_secs(1);
+/// Pause before a count of dropped lines is logged once more.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// The log of the process, until it ends.
+#[must_use]
+pub struct Log {
+    worker: WorkerGuard,
+    dropped: Arc<Dropped>,
+}
+
+impl Log {
+    /// Writes the lines that still wait, for as long as somebody reads them.
+    pub fn end(self) {
+        let Self { worker, dropped } = self;
+        within_reason(move || {
+            while !dropped.tell() {
+                thread::sleep(RETRY_PAUSE);
+            }
+            drop(worker);
+        });
+    }
+}
+
+/// The count of lines that found no room.
+#[derive(Default)]
+struct Dropped {
+    counter: OnceLock<ErrorCounter>,
+    told: AtomicUsize,
+}
+
+impl Dropped {
+    /// Logs how many lines were dropped since the last time. Returns false when that line found no
+    /// room either.
+    fn tell(&self) -> bool {
+        let count = || self.counter.get().map_or(0, ErrorCounter::dropped_lines);
+        let (dropped, told) = (count(), self.told.load(Ordering::Relaxed));
+        if dropped == told {
+            return true;
+        }
+        let lines = dropped - told;
+        tracing::warn!(
+            lines,
+            "log lines dropped: standard error is read too slowly"
+        );
+        let found_room = count() == dropped;
+        if found_room {
+            self.told.store(dropped, Ordering::Relaxed);
+        }
+        found_room
+    }
+}
+
+/// Standard error, as the thread that writes the log has it. Where it takes a line there is room
+/// again for the count of those that were dropped.
+struct Output(Arc<Dropped>);
+
+impl Write for Output {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = io::stderr().write(line)?;
+        self.0.tell();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Does what may block for ever on a thread of its own, and leaves it there after a second.
+fn within_reason<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || done.send(work()));
+    outcome.recv_timeout(READER_MAX).ok()
+}
+
+/// Writes a line that is not part of the log. A reader who does not take it holds nobody up.
+///
+/// # Errors
+///
+/// The output is closed.
+pub fn say(mut output: impl Write + Send + 'static, line: String) -> io::Result<()> {
+    within_reason(move || writeln!(output, "{line}")).unwrap_or(Ok(()))
+}
+
 /// Starts logging for the whole process. To be called once.
 ///
 /// `level` is for the service's own lines. Libraries are heard when they warn, and no further: at
 /// their lower levels some print statements and frames, which hold patients' data.
-pub fn start(format: LogFormat, level: LevelFilter) {
+pub fn start(format: LogFormat, level: LevelFilter) -> Log {
     let heard = Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         // Slow statements are warnings there, with their text.
@@ -23,8 +119,15 @@ pub fn start(format: LogFormat, level: LevelFilter) {
         // What is not understood of an address is a warning there, with its value.
         .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), level);
+    let dropped = Arc::new(Dropped::default());
+    let (waiting, worker) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(WAITING_LINES_MAX)
+        .thread_name("log")
+        .finish(Output(Arc::clone(&dropped)));
+    dropped.counter.get_or_init(|| waiting.error_counter());
     let lines = fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(waiting)
         .with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
@@ -45,12 +148,14 @@ pub fn start(format: LogFormat, level: LevelFilter) {
         let place = panicked.location().map(ToString::to_string);
         tracing::error!(place, "panicked");
     }));
+    Log { worker, dropped }
 }
 
 /// How many characters wide the bar is.
 const BAR_WIDTH: u64 = 30;
 
-/// How far a command is: a bar on a terminal, elsewhere a line for every tenth.
+/// How far a command is: a bar on a terminal, elsewhere a line for every tenth. The command waits for
+/// whoever reads it, as for its result: it is one that somebody runs to see that.
 #[derive(Debug, Default)]
 pub struct Progress {
     what: &'static str,

@@ -1,6 +1,7 @@
 //! The program itself, as somebody starts it: settings, log, signals, its file.
 
 use std::collections::HashSet;
+use std::io::{BufRead, PipeReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::Instant;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
@@ -433,6 +435,97 @@ async fn the_sandbox_clock_is_said_loudly_in_the_log() {
         let (_, _, log) = program.end().await;
         assert_eq!(log.contains("SANDBOX CLOCK"), said, "{log}");
     }
+}
+
+/// The program with outputs that are read as far as the line with its address.
+struct Unread {
+    child: Child,
+    channel: Channel,
+    /// Standard error; standard output too where both are one pipe.
+    log: std::io::BufReader<PipeReader>,
+}
+
+impl Unread {
+    async fn start(folder: &Path, one_pipe: bool) -> Self {
+        let (log, stderr) = std::io::pipe().expect("a pipe");
+        let (mut said, mut stdout) = std::io::pipe().expect("a pipe");
+        if one_pipe {
+            said = log.try_clone().expect("another handle");
+            stdout = stderr.try_clone().expect("another handle");
+        }
+        let mut command = command(folder, &["--log-level", "debug"]);
+        let child = command.stdout(stdout).stderr(stderr).spawn();
+        let child = child.expect("it starts");
+        // Byte by byte, so that nothing is read beyond the line.
+        let address = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            while !(text.contains("listening on ") && text.ends_with('\n')) {
+                let mut byte = [0];
+                said.read_exact(&mut byte).expect("a line");
+                text.push(char::from(byte[0]));
+            }
+            let at = text.rfind("http://").expect("an address");
+            text[at..].trim_end().to_owned()
+        });
+        let address = within(address).await.expect("read");
+        let endpoint = Endpoint::try_from(address).expect("an address");
+        Self {
+            child,
+            channel: within(endpoint.connect()).await.expect("accepted"),
+            log: std::io::BufReader::new(log),
+        }
+    }
+
+    /// Makes calls, some at once, each of which is a line in the log.
+    async fn call(&self, count: usize) {
+        const AT_ONCE: usize = 64;
+        let callers = (0..AT_ONCE).map(|_| {
+            let channel = self.channel.clone();
+            async move {
+                for _ in 0..count / AT_ONCE {
+                    let refused = get(&channel, "nobody").await.expect_err("no name");
+                    assert_eq!(refused.code(), Code::InvalidArgument);
+                }
+            }
+        });
+        callers.collect::<JoinSet<()>>().join_all().await;
+    }
+
+    async fn end_well(&mut self) {
+        let pid = self.child.id().expect("it runs").to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(within(sent).await.expect("kill").success());
+        let status = within(self.child.wait()).await.expect("it ends");
+        assert!(status.success(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_up_no_call_and_not_the_end() {
+    for one_pipe in [false, true] {
+        let folder = TempDir::new().expect("a folder");
+        let mut program = Unread::start(folder.path(), one_pipe).await;
+        program.call(6_400).await;
+        program.end_well().await;
+    }
+}
+
+#[tokio::test]
+async fn log_lines_that_found_no_room_are_counted_once_there_is_room() {
+    let folder = TempDir::new().expect("a folder");
+    let mut program = Unread::start(folder.path(), false).await;
+    program.call(6_400).await;
+    let mut log = program.log.by_ref().lines();
+    let dropped = loop {
+        let line = log.next().expect("a line").expect("text");
+        if let Some((_, count)) = line.split_once("lines=") {
+            assert!(line.contains("log lines dropped"), "{line}");
+            break count.trim_end().parse::<usize>().expect("a count");
+        }
+    };
+    assert!((1..6_400).contains(&dropped), "{dropped}");
+    drop(log);
+    program.end_well().await;
 }
 
 /// Identity numbers that callers send below; the last three are bad.

@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant as Moment;
 
 use super::{Dispatch, STORE_PAUSE, Stopped, WatchEvent, sleep_until};
-use crate::domain::booking_request::RequestKey;
+use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
 use crate::domain::worklist::{Position, Query};
 use crate::store::Committed;
@@ -112,10 +112,11 @@ impl Watcher {
             let page = self.page(now, after.as_ref()).await?;
             let more = page.len() == PAGE as usize;
             for (position, record) in page {
+                after = Some(position);
+                let Some(record) = record else { continue };
                 gone.remove(&record.key);
                 self.members.insert(record.key.clone());
                 self.send(WatchEvent::Upserted(Box::new(record))).await?;
-                after = Some(position);
             }
             if !more {
                 break;
@@ -132,7 +133,7 @@ impl Watcher {
         &self,
         now: Instant,
         after: Option<&Position>,
-    ) -> Result<Vec<(Position, crate::domain::booking_request::BookingRequest)>, End> {
+    ) -> Result<Vec<(Position, Option<BookingRequest>)>, End> {
         loop {
             let page = self
                 .dispatch

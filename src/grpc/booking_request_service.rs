@@ -128,9 +128,10 @@ impl BookingRequestService for Service {
             .store
             .history(&list.key, list.after, list.page_size + 1)
             .await?;
-        let found = found.iter();
-        let rendered =
-            found.map(|(ordinal, entry)| (*ordinal, history::render_history(&list.key, entry)));
+        let rendered = found.iter().map(|(ordinal, entry)| {
+            let render = |entry| history::render_history(&list.key, entry);
+            (*ordinal, entry.as_ref().map(render))
+        });
         let (entries, last) = fill_page(rendered, list.page_size);
         let next = last.map(|ordinal| history::next_page_token(&list.key, ordinal));
         Ok(Response::new(v1::ListHistoryResponse {

@@ -80,21 +80,24 @@ impl Service {
 }
 
 /// Fills a page with up to `size` of what was found, fewer when it would pass 3 MB, but one at
-/// least; and says where it ends when there is more.
+/// least; and says where it ends when there is more. What cannot be shown takes its place and leaves
+/// it empty.
 fn fill_page<P, M: Message>(
-    found: impl IntoIterator<Item = (P, M)>,
+    found: impl IntoIterator<Item = (P, Option<M>)>,
     size: u32,
 ) -> (Vec<M>, Option<P>) {
     let mut page = Vec::new();
     let mut last = None;
     let mut bytes = 0;
+    let mut places = size;
     for (position, message) in found {
-        bytes += message.encoded_len();
-        let room = page.len() < size as usize && bytes <= PAGE_BYTES_MAX;
+        bytes += message.as_ref().map_or(0, Message::encoded_len);
+        let room = places > 0 && bytes <= PAGE_BYTES_MAX;
         if !room && last.is_some() {
             return (page, last);
         }
-        page.push(message);
+        places = places.saturating_sub(1);
+        page.extend(message);
         last = Some(position);
     }
     (page, None)
@@ -115,9 +118,25 @@ mod tests {
             (vec![4_000_000, 9], 9, 1, Some(0)),
             (vec![4_000_000], 9, 1, None),
         ] {
-            let found = lengths.iter().map(|length| "x".repeat(*length)).enumerate();
-            let (page, end) = fill_page(found, size);
+            let found = lengths.iter().map(|length| Some("x".repeat(*length)));
+            let (page, end) = fill_page(found.enumerate(), size);
             assert_eq!((page.len(), end), (kept, last), "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_shown_takes_a_place_on_the_page() {
+        let found = |shown: &[bool]| -> Vec<(usize, Option<String>)> {
+            let found = shown.iter().map(|it| it.then(|| "x".to_owned()));
+            found.enumerate().collect()
+        };
+        for (shown, kept, last) in [
+            (&[false, false, true][..], 0, Some(1)),
+            (&[true, false, true], 1, Some(1)),
+            (&[false, true], 1, None),
+        ] {
+            let (page, end) = fill_page(found(shown), 2);
+            assert_eq!((page.len(), end), (kept, last), "{shown:?}");
         }
     }
 }

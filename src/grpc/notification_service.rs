@@ -96,9 +96,9 @@ impl NotificationService for Service {
             .store
             .notifications(&page.filter, now, after, limit)
             .await?;
-        let rendered = found.into_iter().filter_map(|(position, record)| {
-            let message = list::render(&record, position.notification, now)?;
-            Some((position, message))
+        let rendered = found.into_iter().map(|(position, record)| {
+            let message = record.and_then(|it| list::render(&it, position.notification, now));
+            (position, message)
         });
         let (notifications, last) = fill_page(rendered, page.page_size);
         let next = last.map(|position| list::next_page_token(&page.filter, &position));

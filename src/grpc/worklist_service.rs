@@ -23,7 +23,8 @@ impl WorklistService for Service {
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
         let found = self.store.list(&list.query, now, after, limit).await?;
         let rendered = found.into_iter().map(|(position, record)| {
-            (position, booking_request::render(&record, now, &self.rules))
+            let render = |record| booking_request::render(&record, now, &self.rules);
+            (position, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
         let next = last.map(|position| worklist::next_page_token(&list.query, &position));

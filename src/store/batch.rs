@@ -29,6 +29,8 @@ use crate::domain::{Change, Refusal};
 /// What a batch has loaded and decided so far.
 pub struct Records {
     entries: BTreeMap<RequestKey, Entry>,
+    /// The requests that are there and cannot be decoded.
+    undecodable: HashSet<RequestKey>,
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
     calls: HashMap<CallKey, Remembered>,
     history: Set,
@@ -40,6 +42,7 @@ impl Records {
     pub fn new() -> Self {
         Self {
             entries: BTreeMap::new(),
+            undecodable: HashSet::new(),
             open: HashMap::new(),
             calls: HashMap::new(),
             history: history::TABLE.new_rows(),
@@ -47,9 +50,26 @@ impl Records {
         }
     }
 
-    /// The request as the units before have left it.
+    /// The request as the units before have left it. One that cannot be decoded is passed over.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
         self.entries.get(key)?.present.as_deref()
+    }
+
+    /// As [`Records::get`], for a unit that is about this request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Broken`] when it cannot be decoded: it is there, and must not be taken for missing.
+    pub fn require(&self, key: &RequestKey) -> Result<Option<&BookingRequest>, Error> {
+        match self.undecodable.contains(key) {
+            true => Err(Error::undecodable()),
+            false => Ok(self.get(key)),
+        }
+    }
+
+    /// Whether a request is there and cannot be decoded.
+    pub fn is_undecodable(&self, key: &RequestKey) -> bool {
+        self.undecodable.contains(key)
     }
 
     /// The request on which the call was carried out before, if it was.
@@ -57,18 +77,26 @@ impl Records {
     /// # Errors
     ///
     /// [`Error::RequestIdReused`] when it was with other content, [`Refusal::NotFound`] when the
-    /// request is not there any more.
+    /// request is not there any more, [`Error::Broken`] when it cannot be decoded.
     pub fn repeat_of(&self, scope: &HsaId, call: &Call) -> Result<Option<&BookingRequest>, Error> {
-        let remembered = self.remembered(scope, call)?;
-        let request = remembered.and_then(|remembered| remembered.request.as_ref());
-        match request {
+        match self.repeated_on(scope, call)? {
             None => Ok(None),
             Some(request) => self
-                .get(request)
+                .require(request)?
                 .map(Some)
                 // It has been purged, and the call not forgotten yet.
                 .ok_or(Error::Refused(Refusal::NotFound)),
         }
+    }
+
+    /// The key of the request on which the call was carried out before, if it was.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] when it was with other content.
+    pub fn repeated_on(&self, scope: &HsaId, call: &Call) -> Result<Option<&RequestKey>, Error> {
+        let remembered = self.remembered(scope, call)?;
+        Ok(remembered.and_then(|remembered| remembered.request.as_ref()))
     }
 
     /// Whether the call was carried out before.
@@ -167,7 +195,7 @@ impl Records {
         lock: Lock,
         recent: &Recent,
     ) -> Result<HashSet<RequestKey>, Error> {
-        keys.retain(|key| !self.entries.contains_key(key));
+        keys.retain(|key| !self.is_loaded(key));
         keys.sort();
         keys.dedup();
         keys.retain(|key| match recent.request(key) {
@@ -189,19 +217,27 @@ impl Records {
             }
             false => &keys,
         };
-        for read in record::load(connection, free).await? {
+        for found in record::load(connection, free).await? {
+            let Some(read) = found.record else {
+                self.undecodable.insert(found.key);
+                continue;
+            };
             self.enter(Known {
                 record: Arc::new(read.request),
                 versions: read.versions,
             });
         }
-        keys.retain(|key| !self.entries.contains_key(key));
+        keys.retain(|key| !self.is_loaded(key));
         if !locks || keys.is_empty() {
             return Ok(HashSet::new());
         }
         // What is there all the same is locked.
         let passed_over = request::existing(connection, &keys, Lock::None).await?;
         Ok(passed_over.into_iter().collect())
+    }
+
+    fn is_loaded(&self, key: &RequestKey) -> bool {
+        self.entries.contains_key(key) || self.undecodable.contains(key)
     }
 
     fn enter(&mut self, Known { record, versions }: Known) {

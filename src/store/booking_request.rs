@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::batch::Records;
 use super::error::Error;
-use super::row::record::{self, Record};
+use super::row::record;
 use super::unit::{Found, Needs, PatientScope};
 use super::{Call, Store};
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, Form, RequestKey};
@@ -68,7 +68,7 @@ impl Store {
             if let Some(record) = records.repeat_of(&key.care_unit, &call)? {
                 return Ok(record.clone());
             }
-            let change = decide(records.get(&key))?;
+            let change = decide(records.require(&key)?)?;
             let record = change.record.clone();
             records.apply(change, Some(&call))?;
             Ok(record)
@@ -91,7 +91,7 @@ impl Store {
             ..Needs::default()
         };
         let report = move |records: &mut Records, _: &Found| {
-            let change = decide(records.get(&key).ok_or(Refusal::NotFound)?)?;
+            let change = decide(records.require(&key)?.ok_or(Refusal::NotFound)?)?;
             let record = change.record.clone();
             records.apply(change, None)?;
             Ok(record)
@@ -129,6 +129,14 @@ impl Store {
             }
             let mut changed: Vec<RequestKey> = Vec::new();
             for key in &found.requests {
+                if records.is_undecodable(key) {
+                    // The rest of what is known of the patient must not wait for this one.
+                    let RequestKey { care_unit, id } = key;
+                    tracing::error!(
+                        care_unit = care_unit.as_str(), %id,
+                        "request cannot be decoded: update of its patient passed over it"
+                    );
+                }
                 let Some(change) = records.get(key).and_then(&mut decide) else {
                     continue;
                 };
@@ -149,17 +157,23 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotFound`] when there is none.
+    /// [`Refusal::NotFound`] when there is none, [`Error::Broken`] when it cannot be decoded.
     pub async fn get(&self, key: &RequestKey) -> Result<BookingRequest, Error> {
-        let mut found = self.get_many(std::slice::from_ref(key)).await?;
-        Ok(found.remove(key).ok_or(Refusal::NotFound)?)
+        let mut found = self.find(std::slice::from_ref(key)).await?;
+        let found = found.remove(key).ok_or(Refusal::NotFound)?;
+        found.ok_or_else(Error::undecodable)
     }
 
-    /// The requests with these keys that exist.
+    /// The requests with these keys that exist and can be decoded.
     pub async fn get_many(
         &self,
         keys: &[RequestKey],
     ) -> Result<HashMap<RequestKey, BookingRequest>, Error> {
+        let found = self.find(keys).await?.into_iter();
+        Ok(found.filter_map(|(key, it)| Some((key, it?))).collect())
+    }
+
+    async fn find(&self, keys: &[RequestKey]) -> Result<ByKey, Error> {
         let keys = keys.to_vec();
         self.read_at_once(move |readers| Box::pin(async move { read_by_key(readers, keys).await }))
             .await
@@ -191,26 +205,29 @@ fn carried_out(
 ) -> Result<Vec<RequestKey>, Error> {
     let mut done = Vec::new();
     for request in requests {
-        let by_own_id = records.repeat_of(&request.care_unit, call)?;
-        let derived = records.repeat_of(&request.care_unit, &call.on(request))?;
-        if derived.is_some() || by_own_id.is_some_and(|record| record.key == *request) {
+        let by_own_id = records.repeated_on(&request.care_unit, call)?;
+        let derived = records.repeated_on(&request.care_unit, &call.on(request))?;
+        if derived.is_some() || by_own_id == Some(request) {
             done.push(request.clone());
         }
     }
     Ok(done)
 }
 
+/// Requests by their keys; none in place of one that cannot be decoded.
+pub type ByKey = HashMap<RequestKey, Option<BookingRequest>>;
+
 /// The requests with these keys that exist.
 pub async fn read_by_key(
     connection: &impl ConnectionTrait,
     mut keys: Vec<RequestKey>,
-) -> Result<HashMap<RequestKey, BookingRequest>, Error> {
+) -> Result<ByKey, Error> {
     keys.sort();
     keys.dedup();
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
     let read = record::load(connection, &keys).await?.into_iter();
-    let keyed = |read: Record<()>| (read.request.key.clone(), read.request);
+    let keyed = |found: record::Found<()>| (found.key, found.record.map(|it| it.request));
     Ok(read.map(keyed).collect())
 }

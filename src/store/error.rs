@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use sea_orm::sqlx::error::DatabaseError;
-use sea_orm::{DbErr, RuntimeErr};
+use sea_orm::{DbErr, RuntimeErr, SqlxPostgresError};
 
 use crate::domain::Refusal;
 
@@ -31,26 +31,89 @@ pub enum Error {
     Broken(#[source] Cause),
 }
 
-/// What lies beneath an error; shared, because a failed batch fails many calls.
-#[derive(Clone, Debug)]
+/// What lies beneath an error; shared, because a failed batch fails many calls. Of an error of the
+/// database, or of its driver, it says no more than what cannot quote a row.
+#[derive(Clone)]
 pub struct Cause(Arc<dyn StdError + Send + Sync>);
 
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        match self.0.downcast_ref::<DbErr>() {
+            Some(error) => f.write_str(&without_values(error)),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl std::fmt::Debug for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
     }
 }
 
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
+        self.0.source().filter(|_| !self.0.is::<DbErr>())
     }
+}
+
+/// The classes of SQLSTATE whose messages name connections, rights, tables and resources. Those of
+/// others, as of a value that is not of its type, quote values; so does every DETAIL.
+const SPEAKING_CLASSES: [&str; 11] = [
+    "08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58",
+];
+
+/// What an error says without the values that its own text may quote.
+fn without_values(error: &DbErr) -> String {
+    use sea_orm::sqlx::Error::{ColumnDecode, Database, Decode};
+    if let Some(error) = sqlx_error(error) {
+        return match error {
+            Database(error) => about(error.as_ref()),
+            ColumnDecode { index, .. } => format!("{index}: not of the column's type"),
+            Decode(_) => "a value that is not of its type".to_owned(),
+            error => error.to_string(),
+        };
+    }
+    match error {
+        DbErr::Type(_) | DbErr::Json(_) | DbErr::TryIntoErr { .. } => {
+            "a value that is not of its type".to_owned()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// The code of a database's error, and where it is; its message where that cannot quote a row.
+fn about(error: &dyn DatabaseError) -> String {
+    let Some(error) = error.try_downcast_ref::<SqlxPostgresError>() else {
+        // SQLite names tables and columns, and never says what stands in them.
+        let code = error.code().unwrap_or_default();
+        return format!("{} (code {code})", error.message());
+    };
+    let speaks = SPEAKING_CLASSES.contains(&error.code().get(..2).unwrap_or_default());
+    let message = speaks.then_some(("", error.message()));
+    let places = [
+        ("SQLSTATE ", Some(error.code())),
+        ("table ", error.table()),
+        ("column ", error.column()),
+        ("constraint ", error.constraint()),
+    ];
+    let places = places
+        .into_iter()
+        .filter_map(|(what, it)| Some((what, it?)));
+    let said = message.into_iter().chain(places);
+    let said: Vec<String> = said.map(|(what, it)| format!("{what}{it}")).collect();
+    said.join(", ")
 }
 
 impl Error {
     /// Something that cannot be unless there is a bug or the data was altered from outside.
     pub(super) fn broken(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Broken(Cause(Arc::from(cause.into())))
+    }
+
+    /// The row that an operation is about cannot be decoded. The log has named it.
+    pub(super) fn undecodable() -> Self {
+        Self::broken("a row that cannot be decoded")
     }
 }
 
@@ -105,10 +168,14 @@ fn database_code(error: &DbErr) -> Option<String> {
 }
 
 fn database_error(error: &DbErr) -> Option<&dyn DatabaseError> {
+    sqlx_error(error)?.as_database_error()
+}
+
+fn sqlx_error(error: &DbErr) -> Option<&sea_orm::sqlx::Error> {
     match error {
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => error.as_database_error(),
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
         _ => None,
     }
 }
@@ -226,7 +293,7 @@ pub enum OpenError {
     LockFile(String, #[source] std::io::Error),
     /// The database refused.
     #[error("the database cannot be opened")]
-    Database(#[source] DbErr),
+    Database(#[source] Cause),
 }
 
 impl From<DbErr> for OpenError {
@@ -234,7 +301,7 @@ impl From<DbErr> for OpenError {
         match database_code(&error).as_deref() {
             Some(LOCK_NOT_AVAILABLE) => Self::InUse,
             Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(said(&error)),
-            _ => Self::Database(error),
+            _ => Self::Database(Cause(Arc::new(error))),
         }
     }
 }

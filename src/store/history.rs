@@ -11,7 +11,8 @@ use crate::domain::booking_request::RequestKey;
 use crate::domain::history::HistoryEntry;
 
 impl Store {
-    /// The history of a request after entry number `after`, with the entries' numbers.
+    /// The history of a request after entry number `after`, with the entries' numbers; none in place of
+    /// an entry that cannot be decoded.
     ///
     /// # Errors
     ///
@@ -21,7 +22,7 @@ impl Store {
         key: &RequestKey,
         after: i32,
         limit: u32,
-    ) -> Result<Vec<(i32, HistoryEntry)>, Error> {
+    ) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
         let key = key.clone();
         self.read(move |snapshot| Box::pin(async move { page(snapshot, &key, after, limit).await }))
             .await
@@ -33,7 +34,7 @@ async fn page(
     key: &RequestKey,
     after: i32,
     limit: u32,
-) -> Result<Vec<(i32, HistoryEntry)>, Error> {
+) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
     let known = booking_request::existing(snapshot, std::slice::from_ref(key), Lock::None).await?;
     if known.is_empty() {
         return Err(Refusal::NotFound.into());

@@ -35,6 +35,7 @@ mod connection;
 mod entry;
 mod history;
 mod others;
+mod quarantine;
 mod queue;
 mod reach;
 mod recent;

@@ -274,14 +274,14 @@ impl Store {
     }
 
     /// Messages in the order in which they are due at `now`: what comes after `after`, `limit` at
-    /// most, each with its request.
+    /// most, each with its request; none in place of one that cannot be decoded.
     pub async fn notifications(
         &self,
         filter: &NotificationFilter,
         now: Instant,
         after: Option<&NotificationPosition>,
         limit: u32,
-    ) -> Result<Vec<(NotificationPosition, BookingRequest)>, Error> {
+    ) -> Result<Vec<(NotificationPosition, Option<BookingRequest>)>, Error> {
         let (filter, after) = (filter.clone(), after.cloned());
         self.read(move |snapshot| {
             Box::pin(async move { page(snapshot, &filter, now, after.as_ref(), limit).await })
@@ -325,7 +325,7 @@ async fn page(
     now: Instant,
     after: Option<&NotificationPosition>,
     limit: u32,
-) -> Result<Vec<(NotificationPosition, BookingRequest)>, Error> {
+) -> Result<Vec<(NotificationPosition, Option<BookingRequest>)>, Error> {
     let page = row::page(snapshot, filter, now, after, limit).await?;
     let keys = page.iter().map(|it| it.request.clone()).collect();
     let records = read_by_key(snapshot, keys).await?;

@@ -9,14 +9,15 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::{Position, Query, Worklist};
 
 impl Store {
-    /// A page of a worklist at `now`: what comes after `after`, `limit` at most.
+    /// A page of a worklist at `now`: what comes after `after`, `limit` at most; none in the place of a
+    /// request that cannot be decoded.
     pub async fn list(
         &self,
         query: &Query,
         now: Instant,
         after: Option<&Position>,
         limit: u32,
-    ) -> Result<Vec<(Position, BookingRequest)>, Error> {
+    ) -> Result<Vec<(Position, Option<BookingRequest>)>, Error> {
         let (query, after) = (query.clone(), after.cloned());
         self.read_at_once(move |readers| {
             Box::pin(async move { row::page(readers, &query, now, after.as_ref(), limit).await })

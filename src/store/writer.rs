@@ -26,6 +26,7 @@ use super::changes::Changes;
 use super::connection::{Lanes, Lock, Patience, write_options};
 use super::error::Error;
 use super::others::Announcer;
+use super::quarantine::Quarantine;
 use super::queue::{Before, Queue};
 use super::recent::{Leased, Recent};
 use super::row::booking_request::requests_of;
@@ -67,6 +68,7 @@ impl Writer {
             announcer,
             patience,
             leased,
+            quarantine: Arc::default(),
         };
         let tasks = match lanes {
             Lanes::Several(count) => {
@@ -115,6 +117,7 @@ struct Task {
     announcer: Announcer,
     patience: Patience,
     leased: Arc<Leased>,
+    quarantine: Arc<Quarantine>,
 }
 
 impl Task {
@@ -162,7 +165,7 @@ impl Task {
         recent: &mut Recent,
     ) -> Result<Changes, Error> {
         let postpone = |unit| self.postpone(unit);
-        let records = decide(reader, units, recent, postpone);
+        let records = decide(reader, units, recent, &self.quarantine, postpone);
         let records = tokio::time::timeout(self.patience.work, records).await;
         let records = records.unwrap_or_else(|_| Err(Error::too_late()))?;
         recent.learn(records.left());
@@ -256,7 +259,7 @@ impl Task {
         let postpone = |unit| self.postpone(unit);
         let mut claimed = Vec::new();
         let attempt = self.commit(async |transaction| {
-            let records = decide(transaction, units, leased, postpone).await?;
+            let records = decide(transaction, units, leased, &self.quarantine, postpone).await?;
             if units.iter().any(|unit| unit.needs().claim.is_some()) {
                 claimed = records.left_requests();
             }
@@ -373,10 +376,11 @@ async fn decide(
     connection: &impl ConnectionTrait,
     units: &mut Vec<Box<dyn Unit>>,
     recent: &Recent,
+    quarantine: &Quarantine,
     postpone: impl Fn(Box<dyn Unit>),
 ) -> Result<Records, Error> {
     let mut needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
-    let mut found = find(connection, &needs, recent).await?;
+    let mut found = find(connection, &needs, recent, quarantine).await?;
     let mut records = Records::new();
     // What is to be changed is locked before the calls are looked up, so that what another writer
     // has carried out is seen. A claim takes what it can have, and tests it when it writes.
@@ -389,6 +393,9 @@ async fn decide(
     let locked_by_others = records
         .load(connection, named(&needs, &found), lock, recent)
         .await?;
+    let due = found.iter().flat_map(|found| &found.messages);
+    let due = due.map(|(request, _)| request);
+    quarantine.add(due.filter(|key| records.is_undecodable(key)).cloned());
     if !locked_by_others.is_empty() {
         let mut place = 0;
         while let (Some(needed), Some(turned_up)) = (needs.get(place), found.get(place)) {
@@ -445,6 +452,7 @@ async fn find(
     connection: &impl ConnectionTrait,
     needs: &[Arc<Needs>],
     recent: &Recent,
+    quarantine: &Quarantine,
 ) -> Result<Vec<Found>, Error> {
     let mut due: Vec<(&Due, Vec<(RequestKey, Uuid)>)> = Vec::new();
     let mut all = Vec::with_capacity(needs.len());
@@ -455,7 +463,8 @@ async fn find(
             found.messages = match known {
                 Some((_, messages)) => messages.clone(),
                 None => {
-                    let messages = find_due(connection, &claim.due, needs, recent).await?;
+                    let messages =
+                        find_due(connection, &claim.due, needs, recent, quarantine).await?;
                     due.push((&claim.due, messages.clone()));
                     messages
                 }
@@ -479,13 +488,15 @@ async fn find_due(
     due: &Due,
     needs: &[Arc<Needs>],
     recent: &Recent,
+    quarantine: &Quarantine,
 ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
     let claims = needs.iter().filter_map(|needs| needs.claim.as_ref());
     let claims = claims.filter(|claim| claim.due == *due);
     let (now, limit) = claims.fold((Instant::UNIX_EPOCH, 0), |(now, limit), claim| {
         (now.max(claim.now), limit + claim.limit)
     });
-    let mut found = claimable(connection, due, now, limit + recent.taken(now)).await?;
+    let asked = limit + recent.taken(now);
+    let mut found = claimable(connection, due, now, asked, &quarantine.requests()).await?;
     found.retain(|(request, id)| recent.is_due(request, *id, due, now));
     found.truncate(limit);
     Ok(found)

@@ -27,6 +27,7 @@ mod plan;
 mod postgres;
 mod program;
 mod purge;
+mod quarantine;
 mod readme;
 mod replicas;
 mod shutdown;

@@ -12,6 +12,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::backend::{Backend, Kind};
 use crate::consumer::sent;
 use crate::harness::{bad_fields, refusal, within};
 use crate::make;
@@ -434,6 +436,93 @@ async fn the_sandbox_clock_is_said_loudly_in_the_log() {
         program.signal("-TERM").await;
         let (_, _, log) = program.end().await;
         assert_eq!(log.contains("SANDBOX CLOCK"), said, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_row_that_cannot_be_decoded_reaches_the_log() {
+    const NUMBER: &str = "198003012385";
+    const SPOILT: [&str; 4] = [
+        "UPDATE booking_request SET document = '{\"language\":198003012385}'",
+        "UPDATE booking_request SET document = '{\"198003012385'",
+        "UPDATE booking_request SET document = '{\"constraints\":\"198003012385\"}'",
+        "UPDATE booking_request SET document = '\"198003012385\"'",
+    ];
+    let elsewhere = match Kind::of_this_run() {
+        Kind::Sqlite => None,
+        Kind::Postgres => Backend::postgres().await,
+    };
+    let folder = TempDir::new().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("care.db").display());
+    let url = elsewhere.as_ref().map_or(url, Backend::url);
+    let arguments = ["--sandbox-clock", NOW, "--log-level", "trace"];
+    let arguments = [&arguments[..], &["--database-url", &url]].concat();
+    let first = Program::start(folder.path(), &arguments).await;
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.patient.get_or_insert_default().personal_id = NUMBER.into();
+    let created = create(&first.channel().await, make::wire_create(form)).await;
+    let name = created.expect("created").name;
+    first.signal("-TERM").await;
+    assert!(first.end().await.0.success());
+
+    for spoil in SPOILT {
+        let program = Program::start(folder.path(), &arguments).await;
+        let database = sea_orm::Database::connect(&url).await.expect("open");
+        let spoilt = database.execute_unprepared(spoil).await;
+        assert_eq!(spoilt.expect(spoil).rows_affected(), 1);
+        database.close().await.expect("closed");
+        let channel = program.channel().await;
+        for _ in 0..3 {
+            let refused = get(&channel, &name).await.unwrap_err();
+            assert_eq!(refused.code(), Code::Internal);
+            assert_silent(&refused, NUMBER);
+            assert!(lease_due(&channel).await.is_empty());
+        }
+        program.signal("-TERM").await;
+        let (status, written, log) = program.end().await;
+        assert!(status.success());
+        for said in [&written, &log] {
+            assert!(!said.contains(&NUMBER[2..]), "{spoil}: {said}");
+        }
+        let id = name.rsplit('/').next().expect("an id");
+        let named = log
+            .lines()
+            .filter(|it| it.contains("cannot be decoded and is set aside"));
+        let named: Vec<_> = named.collect();
+        assert_eq!(named.len(), 1, "once: {log}");
+        for said in ["booking_request", id, "document: "] {
+            assert!(named[0].contains(said), "{said} in {}", named[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_postgresql_quotes_in_an_error_reaches_the_log() {
+    const NUMBER: &str = "198003012385";
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let folder = TempDir::new().expect("a folder");
+    let url = backend.url();
+    let arguments = ["--database-url", &url, "--log-level", "trace"];
+    let program = Program::start(folder.path(), &arguments).await;
+    let database = sea_orm::Database::connect(&url).await.expect("open");
+    // Refused with the whole document in the message.
+    let column = "ALTER TABLE booking_request ADD COLUMN spoilt integer \
+                  GENERATED ALWAYS AS (document::integer) STORED";
+    database.execute_unprepared(column).await.expect("altered");
+    database.close().await.expect("closed");
+    let mut form = later(make::wire_form("2199-05-20", "2199-06-12"));
+    form.purpose = NUMBER.into();
+    let refused = create(&program.channel().await, make::wire_create(form)).await;
+    let refused = refused.expect_err("the database refuses");
+    assert_eq!(refused.code(), Code::Internal);
+    assert_silent(&refused, NUMBER);
+    program.signal("-TERM").await;
+    let (_, written, log) = program.end().await;
+    assert!(log.contains("SQLSTATE 22P02"), "{log}");
+    for said in [&written, &log] {
+        assert!(!said.contains(&NUMBER[2..]), "{said}");
     }
 }
 

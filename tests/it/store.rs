@@ -489,7 +489,10 @@ async fn the_history_is_numbered_and_read_in_pages() {
         .await
         .expect("history");
     let numbers: Vec<i32> = all.iter().map(|(number, _)| *number).collect();
-    let names: Vec<&str> = all.iter().map(|(_, entry)| entry.event.name()).collect();
+    let names: Vec<&str> = all
+        .iter()
+        .map(|(_, entry)| entry.as_ref().expect("decoded").event.name())
+        .collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(
         names,
@@ -826,5 +829,6 @@ async fn what_has_waited_for_its_turn_is_dated_when_it_is_carried_out() {
     assert_eq!(within(settle).await.expect("run").expect("settled"), []);
     let history = store.history(&created.key, 0, 500).await.expect("history");
     let (_, sent) = history.last().expect("entries");
+    let sent = sent.as_ref().expect("decoded");
     assert_eq!((sent.event, sent.at), (Event::NotificationSent, later));
 }

@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::booking_request::key as request_key;
+use super::document::from_json;
 use super::set::{Column, Kind, Set, Table};
 use super::write::Write;
 use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::notification::LeaseRef;
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 use crate::store::{Committed, LeaseFate};
 
 /// Which announcement: the replica that made it, and its number there.
@@ -59,7 +61,8 @@ fn key(row: &QueryResult) -> Result<Key, Error> {
     Ok((row.try_get("", "replica")?, row.try_get("", "number")?))
 }
 
-/// What these announcements say, in their order.
+/// What these announcements say, in their order. One that cannot be decoded may have said anything:
+/// it counts as a gap.
 pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[Key],
@@ -78,10 +81,17 @@ pub async fn load(
     let rows = set.query(connection, sql).await?;
     rows.iter()
         .map(|row| {
-            let content: String = row.try_get("", "content")?;
-            let document: Document =
-                serde_json::from_str(&content).map_err(|error| Error::broken(error.to_string()))?;
-            Ok((key(row)?, document.into_committed()))
+            let (replica, number) = key(row)?;
+            let content = row.try_get("", "content").map_err(Error::from);
+            let document = content.and_then(|content: String| from_json::<Document>(&content));
+            let row = RowKey {
+                table: TABLE.name,
+                care_unit: None,
+                id: replica,
+                number: Some(number),
+            };
+            let committed = row.accept(document).map(Document::into_committed);
+            Ok(((replica, number), committed.unwrap_or_else(Committed::gap)))
         })
         .collect()
 }

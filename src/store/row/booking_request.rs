@@ -4,14 +4,14 @@ use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, QueryOrder, QueryResult, QuerySelect, Value};
 use sha2::{Digest, Sha256};
 
-use super::document::{BookingDocument, Document, code, date, day, optional};
+use super::document::{BookingDocument, Document, code, date, day, from_json, instant, optional};
 use super::record::Cells;
 use super::set::{Column as SetColumn, Kind, Set, Table};
 use crate::domain::booking_request::{
     BookingRequest, CancelReason, DuplicateKey, Form, Origin, Priority, RequestKey, State,
     VisitKind, VisitType,
 };
-use crate::domain::calendar::{from_micros, micros};
+use crate::domain::calendar::micros;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
 use crate::store::connection::Lock;
@@ -241,47 +241,56 @@ pub fn read(key: RequestKey, cells: &mut Cells) -> Result<BookingRequest, Error>
     let (start_day, end_day) = (cells.take()?, cells.take()?);
     let priority = code(Priority::from_code, cells.take()?)?;
     let care_guarantee_day: Option<i32> = cells.take()?;
+    let care_guarantee_date = care_guarantee_day.map(date).transpose()?;
     let referral_id: Option<String> = cells.take()?;
     let document: String = cells.take()?;
-    let document: Document =
-        serde_json::from_str(&document).map_err(|error| Error::broken(error.to_string()))?;
+    // All of it is read before the next column is, so that an error names this one.
+    let mut document: Document = from_json(&document)?;
+    let constraints = document.constraints(start_day, end_day)?;
+    let care_invitation = document.care_invitation()?;
+    let cancel_reason = optional(CancelReason::from_code, document.cancel_reason)?;
+    let protection = optional(Protection::from_code, document.protection)?;
+    let digital_reach = optional(DigitalReach::from_code, document.digital_reach)?;
+    let updated_at = instant(document.updated_at)?;
+    let booking = document.booking.take();
+    let booking = booking.map(BookingDocument::into_domain).transpose()?;
+    let origin = match (document.visit_id.take(), referral_id) {
+        (Some(visit_id), referral_id) => Origin::PreviousVisit {
+            visit_id,
+            referral_id,
+        },
+        (None, Some(referral_id)) => Origin::Referral {
+            referral_id,
+            decision_date: document.decision_day.map(date).transpose()?,
+        },
+        (None, None) => return Err(Error::broken("a request without an origin")),
+    };
     let number = cells.take()?;
     let personal_id = PersonalId::trusted(code(PersonalIdType::from_code, cells.take()?)?, number);
     let visit_kind = code(VisitKind::from_code, cells.take()?)?;
     let visit_type_code = cells.take()?;
     let allow_duplicate = cells.take()?;
-    let created_at = from_micros(cells.take()?);
-    let constraints = document.constraints(start_day, end_day)?;
+    let created_at = instant(cells.take()?)?;
     Ok(BookingRequest {
         key,
         state,
-        care_invitation: document.care_invitation()?,
-        cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
-        care_guarantee_date: care_guarantee_day.map(date).transpose()?,
+        care_invitation,
+        cancel_reason,
+        care_guarantee_date,
         allow_duplicate,
         revision,
         history_count: document.history_count,
         created_at,
-        updated_at: from_micros(document.updated_at),
+        updated_at,
         form: Form {
             patient: Patient {
                 personal_id,
-                protection: optional(Protection::from_code, document.protection)?,
-                digital_reach: optional(DigitalReach::from_code, document.digital_reach)?,
+                protection,
+                digital_reach,
                 language: document.language,
             },
             constraints,
-            origin: match (document.visit_id, referral_id) {
-                (Some(visit_id), referral_id) => Origin::PreviousVisit {
-                    visit_id,
-                    referral_id,
-                },
-                (None, Some(referral_id)) => Origin::Referral {
-                    referral_id,
-                    decision_date: document.decision_day.map(date).transpose()?,
-                },
-                (None, None) => return Err(Error::broken("a request without an origin")),
-            },
+            origin,
             visit_kind,
             visit_type: VisitType {
                 code: visit_type_code,
@@ -292,10 +301,7 @@ pub fn read(key: RequestKey, cells: &mut Cells) -> Result<BookingRequest, Error>
             internal_comment: document.internal_comment,
             summons: document.summons,
             invitation: document.invitation,
-            booking: document
-                .booking
-                .map(BookingDocument::into_domain)
-                .transpose()?,
+            booking,
             priority,
         },
     })

@@ -1,12 +1,16 @@
 //! What no query looks at: parts of a request as JSON in one column.
 
+use std::ops::RangeInclusive;
+
 use chrono::{Datelike, NaiveDate};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
 
 use crate::domain::booking_request::{
     Booking, BookingRequest, BookingSource, Constraints, Origin, PatientInstructions,
 };
-use crate::domain::calendar::{Period, TimeWindow, Weekdays, from_micros, micros};
+use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::notification::Channel;
 use crate::store::error::Error;
@@ -29,9 +33,36 @@ pub fn optional<T>(
     stored.map(|stored| code(from_code, stored)).transpose()
 }
 
-/// The date that [`day`] gave.
+/// The date that [`day`] gave. Of the years that the wire has, so that calculating with it is safe.
 pub fn date(day: i32) -> Result<NaiveDate, Error> {
-    NaiveDate::from_num_days_from_ce_opt(day).ok_or_else(|| Error::broken("a day that is no date"))
+    let date = NaiveDate::from_num_days_from_ce_opt(day);
+    date.filter(|date| YEARS.contains(&date.year()))
+        .ok_or_else(|| Error::broken("a day that is no date"))
+}
+
+/// The instant that was stored as microseconds. Of the same years.
+pub fn instant(micros: i64) -> Result<Instant, Error> {
+    let at = from_micros(micros);
+    match YEARS.contains(&at.year()) {
+        true => Ok(at),
+        false => Err(Error::broken("an instant beyond all dates")),
+    }
+}
+
+/// The years that the wire has.
+const YEARS: RangeInclusive<i32> = 1..=9_999;
+
+/// Decodes a document. Where it cannot be decoded, only the place is said: the library would quote
+/// what stands there.
+pub fn from_json<T: DeserializeOwned>(document: &str) -> Result<T, Error> {
+    serde_json::from_str(document).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let kind = match error.classify() {
+            Category::Io | Category::Eof | Category::Syntax => "no JSON",
+            Category::Data => "not the document that it should be",
+        };
+        Error::broken(format!("{kind} at line {line} column {column}"))
+    })
 }
 
 /// What no query looks at.
@@ -116,7 +147,7 @@ impl Document {
             first: date(first)?,
             last: date(last)?,
         };
-        Ok(Some(document.to_domain(period)))
+        document.to_domain(period).map(Some)
     }
 
     /// The invitation, without its messages.
@@ -126,12 +157,12 @@ impl Document {
         };
         Ok(Some(CareInvitation {
             round: document.round,
-            invited_at: from_micros(document.invited_at),
+            invited_at: instant(document.invited_at)?,
             hold: document.hold()?,
             staff_channel: optional(Channel::from_code, document.staff_channel)?,
             inbox_failed: document.inbox_failed,
             withdraw_when_sent: document.withdraw_when_sent,
-            no_response_at: document.no_response_at.map(from_micros),
+            no_response_at: document.no_response_at.map(instant).transpose()?,
             notifications: Vec::new(),
         }))
     }
@@ -178,6 +209,9 @@ impl From<InstructionsDocument> for PatientInstructions {
     }
 }
 
+/// The minutes of a day.
+const MINUTES_OF_DAY: u32 = 24 * 60;
+
 /// Constraints less their period, which has columns of its own.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -203,9 +237,13 @@ impl ConstraintsDocument {
     }
 
     /// What was stored, with the period that stood beside it.
-    pub fn to_domain(&self, period: Period) -> Constraints {
+    pub fn to_domain(&self, period: Period) -> Result<Constraints, Error> {
         let windows = self.time_windows.iter();
-        Constraints {
+        let minutes = windows.clone().flat_map(|(start, end)| [*start, *end]);
+        if minutes.chain([self.duration_minutes]).max() > Some(MINUTES_OF_DAY) {
+            return Err(Error::broken("more minutes than a day has"));
+        }
+        Ok(Constraints {
             period,
             weekdays: Weekdays::from_bits(self.weekdays),
             time_windows: windows
@@ -216,7 +254,7 @@ impl ConstraintsDocument {
                 .collect(),
             duration_minutes: self.duration_minutes,
             performer_ids: self.performer_ids.clone(),
-        }
+        })
     }
 }
 
@@ -250,8 +288,8 @@ impl BookingDocument {
     pub fn into_domain(self) -> Result<Booking, Error> {
         Ok(Booking {
             booking_id: self.booking_id,
-            start_at: from_micros(self.start_at),
-            end_at: from_micros(self.end_at),
+            start_at: instant(self.start_at)?,
+            end_at: instant(self.end_at)?,
             source: code(BookingSource::from_code, self.source)?,
             performer_id: self.performer_id,
             override_reason: self.override_reason,

@@ -2,17 +2,20 @@
 //! content: that is how a repeat is recognised.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, QueryOrder, QuerySelect, Value};
+use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, QueryTrait, Value};
 use serde::{Deserialize, Serialize};
 
 use super::booking_request as request;
-use super::document::{BookingDocument, ConstraintsDocument, code, date, day, optional};
+use super::document::{
+    BookingDocument, ConstraintsDocument, code, date, day, from_json, instant, optional,
+};
 use super::set::{Kind, Table};
 use crate::domain::booking_request::{CancelReason, ChangeReason, RequestKey, ShownState};
-use crate::domain::calendar::{Period, from_micros, micros};
+use crate::domain::calendar::{Period, micros};
 use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::store::Call;
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 
 /// A row of `history`.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
@@ -82,32 +85,38 @@ pub fn values(
     values
 }
 
-/// The entries of a request after number `after`, in order, `limit` at most, with their numbers.
+/// The entries of a request after number `after`, in order, `limit` at most, with their numbers; none
+/// in place of one that cannot be decoded.
 pub async fn list(
     connection: &impl ConnectionTrait,
     request: &RequestKey,
     after: i32,
     limit: u32,
-) -> Result<Vec<(i32, HistoryEntry)>, Error> {
-    let rows = Entity::find()
+) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
+    let select = Entity::find()
         .filter(Column::CareUnit.eq(request.care_unit.as_str()))
         .filter(Column::BookingRequest.eq(request.id))
         .filter(Column::Ordinal.gt(after))
         .order_by_asc(Column::Ordinal)
         .limit(u64::from(limit))
-        .all(connection)
-        .await?;
-    rows.into_iter()
-        .map(|row| Ok((row.ordinal, row.into_domain()?)))
+        .build(connection.get_database_backend());
+    let rows = connection.query_all_raw(select).await?;
+    rows.iter()
+        .map(|row| {
+            let ordinal: i32 = row.try_get("", "ordinal")?;
+            let decoded = Model::from_query_result(row, "").map_err(Error::from);
+            let decoded = decoded.and_then(Model::into_domain);
+            let row = RowKey::of(TABLE.name, request, Some(ordinal.into()));
+            Ok((ordinal, row.accept(decoded)))
+        })
         .collect()
 }
 
 impl Model {
     fn into_domain(self) -> Result<HistoryEntry, Error> {
-        let document: Document = serde_json::from_str(&self.document)
-            .map_err(|error| Error::broken(error.to_string()))?;
+        let document: Document = from_json(&self.document)?;
         Ok(HistoryEntry {
-            at: from_micros(self.recorded_at),
+            at: instant(self.recorded_at)?,
             actor: self.actor,
             event: code(Event::from_code, self.event)?,
             state: shown_state(document.state)?,
@@ -116,10 +125,12 @@ impl Model {
             comment: document.comment,
             notification: document.notification,
             constraints: match (document.constraints, document.period) {
-                (Some(constraints), Some((first, last))) => Some(constraints.to_domain(Period {
-                    first: date(first)?,
-                    last: date(last)?,
-                })),
+                (Some(constraints), Some((first, last))) => {
+                    Some(constraints.to_domain(Period {
+                        first: date(first)?,
+                        last: date(last)?,
+                    })?)
+                }
                 _ => None,
             },
             booking: document

@@ -2,11 +2,11 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Condition, ExprTrait, Order};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Value};
+use sea_orm::{ConnectionTrait, DbBackend, Value};
 
 use super::booking_request as request;
 use super::by_bytes;
-use super::document::{code, optional};
+use super::document::{code, instant, optional};
 use super::record::Cells;
 use super::set::{Column as SetColumn, Kind as Type, Table};
 use crate::domain::booking_request::RequestKey;
@@ -175,16 +175,24 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
     // As they follow each other in the row.
     let channel = code(Channel::from_code, cells.take()?)?;
     let channel_reason = code(ChannelReason::from_code, cells.take()?)?;
-    let due_at = from_micros(cells.take()?);
+    let due_at = instant(cells.take()?)?;
     let (lapse_count, retry_count) = (cells.take()?, cells.take()?);
     let (possible_repeat, stale) = (cells.take()?, cells.take()?);
     let (cause, superseded) = (cells.take()?, cells.take()?);
-    let (read_at, unread_at, returned_at) = (instant(cells)?, instant(cells)?, instant(cells)?);
-    let released_at = instant(cells)?;
+    let (read_at, unread_at, returned_at) = (
+        optional_instant(cells)?,
+        optional_instant(cells)?,
+        optional_instant(cells)?,
+    );
+    let released_at = optional_instant(cells)?;
     let version = cells.take()?;
     let state = code(State::from_code, cells.take()?)?;
-    let (retry_at, claimable_at) = (instant(cells)?, instant(cells)?);
-    let lease: (Option<Uuid>, _, _) = (cells.take()?, instant(cells)?, instant(cells)?);
+    let (retry_at, claimable_at) = (optional_instant(cells)?, optional_instant(cells)?);
+    let lease: (Option<Uuid>, _, _) = (
+        cells.take()?,
+        optional_instant(cells)?,
+        optional_instant(cells)?,
+    );
     let lease_answer = optional(Outcome::from_code, cells.take()?)?;
     let lease = match lease {
         (Some(token), Some(expires_at), Some(first_at)) => Some(Lease {
@@ -195,7 +203,7 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
         }),
         _ => None,
     };
-    let (attempt_count, sent_at) = (cells.take()?, instant(cells)?);
+    let (attempt_count, sent_at) = (cells.take()?, optional_instant(cells)?);
     let message = Notification {
         id: cells.take()?,
         round: cells.take()?,
@@ -228,8 +236,8 @@ pub fn read(cells: &mut Cells) -> Result<Option<Stored>, Error> {
     }))
 }
 
-fn instant(cells: &mut Cells) -> Result<Option<Instant>, DbErr> {
-    Ok(cells.take::<Option<i64>>()?.map(from_micros))
+fn optional_instant(cells: &mut Cells) -> Result<Option<Instant>, Error> {
+    cells.take::<Option<i64>>()?.map(instant).transpose()
 }
 
 /// Which messages a consumer may be given.
@@ -241,14 +249,16 @@ pub struct Due {
     pub care_units: Option<Vec<HsaId>>,
 }
 
-/// The messages that are claimable at `now`, the earliest first, `limit` at most.
+/// The messages that are claimable at `now`, the earliest first, `limit` at most, of other requests
+/// than those.
 pub async fn claimable(
     connection: &impl ConnectionTrait,
     due: &Due,
     now: Instant,
     limit: usize,
+    but_of: &[RequestKey],
 ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
-    let statement = claimable_statement(connection, due, now, limit);
+    let statement = claimable_statement(connection, due, now, limit, but_of);
     let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
     for row in connection.query_all_raw(statement).await? {
         let key = (
@@ -277,11 +287,13 @@ fn claimable_statement(
     due: &Due,
     now: Instant,
     limit: usize,
+    but_of: &[RequestKey],
 ) -> sea_orm::Statement {
     let backend = connection.get_database_backend();
     let lock = Lock::PassOver.clause(backend, "notification");
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut values: Vec<Value> = vec![micros(now).into(), limit.into()];
+    let others = of_others(backend, but_of, &mut values);
     let mut numbered = |value: Value| {
         values.push(value);
         format!("${}", values.len())
@@ -295,12 +307,36 @@ fn claimable_statement(
         let channel = numbered(channel.code().into());
         format!(
             "SELECT * FROM (SELECT care_unit, booking_request, id, claimable_at FROM notification \
-             WHERE channel = {channel} AND claimable_at <= $1 {among}ORDER BY claimable_at \
+             WHERE channel = {channel} AND claimable_at <= $1 {among}{others}ORDER BY claimable_at \
              LIMIT $2{lock}) AS due"
         )
     };
     let walks: Vec<String> = due.channels.iter().map(walk).collect();
     sea_orm::Statement::from_sql_and_values(backend, walks.join(" UNION ALL "), values)
+}
+
+/// That a message is of none of these requests; nothing when there are none.
+fn of_others(backend: DbBackend, requests: &[RequestKey], values: &mut Vec<Value>) -> String {
+    if requests.is_empty() {
+        return String::new();
+    }
+    let first = values.len() + 1;
+    if backend == DbBackend::Postgres {
+        let (keys, arrays) = request::key_set(requests).take(backend, first);
+        values.extend(arrays);
+        return format!("AND (care_unit, booking_request) NOT IN {keys} ");
+    }
+    // A list of parameters would be a statement of its own for each number of requests.
+    let hex = |id: Uuid| id.simple().to_string().to_uppercase();
+    let keys = requests
+        .iter()
+        .map(|key| (key.care_unit.as_str(), hex(key.id)));
+    let keys = serde_json::json!(keys.collect::<Vec<_>>()).to_string();
+    values.push(keys.into());
+    format!(
+        "AND (care_unit, hex(booking_request)) NOT IN \
+         (SELECT value ->> 0, value ->> 1 FROM json_each(${first})) "
+    )
 }
 
 /// The first instant after `now` at which some message becomes claimable.
@@ -317,8 +353,9 @@ pub async fn next_claimable_at(
             [channel.code().into(), micros(now).into()],
         );
         if let Some(row) = connection.query_one_raw(statement).await? {
-            let at: i64 = row.try_get("", "claimable_at")?;
-            next = [next, Some(at)].into_iter().flatten().min();
+            // What is no instant can be due at none.
+            let at: Option<i64> = row.try_get("", "claimable_at").ok();
+            next = [next, at].into_iter().flatten().min();
         }
     }
     Ok(next.map(from_micros))

@@ -3,21 +3,30 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sea_orm::{ConnectionTrait, DbErr, QueryResult, TryGetable};
+use sea_orm::{ConnectionTrait, QueryResult, TryGetable};
 
 use super::booking_request;
 use super::notification::{self, Stored};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 
 /// A request as it is stored.
-pub struct Record<T> {
+pub struct Record {
     /// The request, its messages in the order in which they were planned.
     pub request: BookingRequest,
     /// The version of each of its messages.
     pub versions: Vec<i32>,
-    /// What was read of it beside.
+}
+
+/// A request that was found.
+pub struct Found<T> {
+    /// Its key.
+    pub key: RequestKey,
+    /// Columns that were read of it beside.
     pub beside: T,
+    /// The request; none of one that cannot be decoded.
+    pub record: Option<Record>,
 }
 
 /// The values of a row, taken one after the other: looked up by name, each would take longer.
@@ -28,10 +37,21 @@ pub struct Cells<'a> {
 
 impl Cells<'_> {
     /// The next value.
-    pub fn take<T: TryGetable>(&mut self) -> Result<T, DbErr> {
-        let value = self.row.try_get_by_index(self.next)?;
+    pub fn take<T: TryGetable>(&mut self) -> Result<T, Error> {
         self.next += 1;
-        Ok(value)
+        let value = self.row.try_get_by_index(self.next - 1);
+        value.map_err(|_| Error::broken("not of the column's type"))
+    }
+
+    /// Adds to an error in which column it was: that of the value that was taken last.
+    fn locate(&self, error: Error) -> Error {
+        let cause = match error {
+            Error::Broken(cause) => cause.to_string(),
+            error => error.to_string(),
+        };
+        let names = self.row.column_names();
+        let column = self.next.checked_sub(1).and_then(|place| names.get(place));
+        Error::broken(format!("{}: {cause}", column.map_or("", String::as_str)))
     }
 
     /// Passes over so many values.
@@ -58,18 +78,19 @@ pub fn sql(keys: &str, beside: &[&str]) -> String {
 pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
-) -> Result<Vec<Record<()>>, Error> {
+) -> Result<Vec<Found<()>>, Error> {
     let keys = booking_request::key_set(keys);
     let rows = keys.query(connection, |keys| sql(keys, &[])).await?;
     collect(&rows, |_| Ok(()))
 }
 
-/// The requests that rows of [`sql`] hold, a row for each of their messages, in any order.
+/// The requests that rows of [`sql`] hold, a row for each of their messages, in any order. One of
+/// which some row cannot be decoded is set aside, and the others are read all the same.
 pub fn collect<T>(
     rows: &[QueryResult],
-    beside: impl Fn(&mut Cells) -> Result<T, DbErr>,
-) -> Result<Vec<Record<T>>, Error> {
-    let mut read: Vec<(Record<T>, Vec<Stored>)> = Vec::new();
+    beside: impl Fn(&mut Cells) -> Result<T, Error>,
+) -> Result<Vec<Found<T>>, Error> {
+    let mut read: Vec<(Found<T>, Vec<Stored>)> = Vec::new();
     let mut places: HashMap<RequestKey, usize> = HashMap::new();
     for row in rows {
         let mut cells = Cells { row, next: 0 };
@@ -81,24 +102,48 @@ pub fn collect<T>(
                 *known.get()
             }
             Entry::Vacant(new) => {
-                let record = Record {
-                    request: booking_request::read(new.key().clone(), &mut cells)?,
+                let key = new.key().clone();
+                let request = booking_request::read(key.clone(), &mut cells);
+                let request = request.map_err(|error| cells.locate(error));
+                let row = RowKey::of(booking_request::TABLE.name, &key, None);
+                let record = row.accept(request).map(|request| Record {
+                    request,
                     versions: Vec::new(),
+                });
+                let found = Found {
+                    key,
                     beside,
+                    record,
                 };
-                read.push((record, Vec::new()));
+                read.push((found, Vec::new()));
                 *new.insert(read.len() - 1)
             }
         };
-        read[place].1.extend(notification::read(&mut cells)?);
+        let (found, messages) = &mut read[place];
+        if found.record.is_some() {
+            match read_message(&found.key, &mut cells) {
+                Some(message) => messages.extend(message),
+                None => found.record = None,
+            }
+        }
     }
-    Ok(read
-        .into_iter()
-        .map(|(record, messages)| record.with(messages))
-        .collect())
+    let whole = |(mut found, messages): (Found<T>, Vec<Stored>)| {
+        found.record = found.record.map(|record| record.with(messages));
+        found
+    };
+    Ok(read.into_iter().map(whole).collect())
 }
 
-impl<T> Record<T> {
+/// The message of a request that a row holds, if it holds one; none when it cannot be decoded.
+fn read_message(request: &RequestKey, cells: &mut Cells) -> Option<Option<Stored>> {
+    let begin = cells.next;
+    let message = notification::read(cells).map_err(|error| cells.locate(error));
+    let ordinal: Option<i16> = cells.row.try_get_by_index(begin).ok();
+    let row = RowKey::of(notification::TABLE.name, request, ordinal.map(i64::from));
+    row.accept(message)
+}
+
+impl Record {
     fn with(mut self, mut messages: Vec<Stored>) -> Self {
         messages.sort_by_key(|stored| stored.ordinal);
         self.versions = messages.iter().map(|stored| stored.version).collect();

@@ -12,24 +12,29 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::booking_request::{Column, Entity, key};
+use super::booking_request::{Column, Entity, TABLE, key};
 use super::by_bytes;
 use super::document::day;
-use super::record::{self, Record};
+use super::record;
 use crate::domain::booking_request::{BookingRequest, Priority, RequestKey, State};
 use crate::domain::calendar::{Instant, civil_date, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::{OrderBy, Position, Query, Worklist, guarantee_at_risk_until};
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 
-/// One page of requests with their messages, each with its place in the order.
+/// Maximum requests on a list that means nothing that are named at once.
+const UNLISTED_MAX: u64 = 100;
+
+/// One page of requests with their messages, each with its place in the order; none in the place of
+/// one that cannot be decoded.
 pub async fn page(
     connection: &impl ConnectionTrait,
     query: &Query,
     now: Instant,
     after: Option<&Position>,
     limit: u32,
-) -> Result<Vec<(Position, BookingRequest)>, Error> {
+) -> Result<Vec<(Position, Option<BookingRequest>)>, Error> {
     let backend = connection.get_database_backend();
     let keys = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
         true => keys_along_index(backend, query, now, after, limit),
@@ -43,18 +48,14 @@ pub async fn page(
     statement.sql = record::sql(&keys, &["k.first_rank", "k.second_rank"]);
     let rows = connection.query_all_raw(statement).await?;
     let records = record::collect(&rows, |cells| Ok([cells.take()?, cells.take()?]))?;
-    let placed = records.into_iter().map(
-        |Record {
-             request, beside, ..
-         }| {
-            let position = Position {
-                rank: beside,
-                key: request.key.clone(),
-            };
-            (position, request)
-        },
-    );
-    let mut page: Vec<(Position, BookingRequest)> = placed.collect();
+    let placed = records.into_iter().map(|found| {
+        let position = Position {
+            rank: found.beside,
+            key: found.key,
+        };
+        (position, found.record.map(|record| record.request))
+    });
+    let mut page: Vec<(Position, Option<BookingRequest>)> = placed.collect();
     page.sort_by(|(one, _), (other, _)| (one.rank, &one.key).cmp(&(other.rank, &other.key)));
     Ok(page)
 }
@@ -319,13 +320,19 @@ pub async fn counts(
         .group_by(Column::Worklist)
         .build(connection.get_database_backend());
     let mut counts = BTreeMap::new();
+    let mut all_known = true;
     for row in connection.query_all_raw(by_list).await? {
-        let worklist = Worklist::from_code(row.try_get("", "worklist")?);
-        let worklist = worklist.ok_or_else(|| Error::broken("a stored list that means nothing"))?;
         let requests: i64 = row.try_get("", "requests")?;
         let moved: i64 = row.try_get("", "moved")?;
-        *counts.entry(worklist).or_default() += requests - moved;
+        let worklist = row.try_get("", "worklist").ok();
+        match worklist.and_then(Worklist::from_code) {
+            Some(worklist) => *counts.entry(worklist).or_default() += requests - moved,
+            None => all_known = false,
+        }
         *counts.entry(Worklist::FollowUp).or_default() += moved;
+    }
+    if !all_known {
+        name_unlisted(connection, care_units).await?;
     }
     let at_risk = Entity::find()
         .select_only()
@@ -338,6 +345,26 @@ pub async fn counts(
     }
     counts.retain(|_, requests| *requests != 0);
     Ok(counts.into_iter().collect())
+}
+
+/// Names in the log, some at a time, the requests that stand on a list that means nothing.
+async fn name_unlisted(
+    connection: &impl ConnectionTrait,
+    care_units: &[HsaId],
+) -> Result<(), Error> {
+    let known = Worklist::ALL.iter().map(|it| it.code());
+    let keys: Vec<(String, Uuid)> = listed(care_units)
+        .columns([Column::CareUnit, Column::Id])
+        .filter(Column::Worklist.is_not_in(known))
+        .limit(UNLISTED_MAX)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    for key in keys.into_iter().map(key) {
+        let row = RowKey::of(TABLE.name, &key, None);
+        row.accept::<()>(Err(Error::broken("worklist: a list that means nothing")));
+    }
+    Ok(())
 }
 
 /// The requests that time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or
@@ -379,13 +406,14 @@ pub async fn next_move_at(
 ) -> Result<Option<Instant>, Error> {
     let mut next = None;
     for column in [Column::FollowUpAt, Column::ExpiresAt] {
-        let first: Option<Option<i64>> = listed(care_units)
+        let first = listed(care_units)
             .expr(column.min())
             .filter(column.gt(micros(now)))
-            .into_tuple()
-            .one(connection)
-            .await?;
-        next = [next, first.flatten()].into_iter().flatten().min();
+            .build(connection.get_database_backend());
+        let first = connection.query_one_raw(first).await?;
+        // What is no instant never comes.
+        let first: Option<i64> = first.and_then(|row| row.try_get_by_index(0).ok());
+        next = [next, first].into_iter().flatten().min();
     }
     Ok(next.map(from_micros))
 }

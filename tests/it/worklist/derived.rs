@@ -794,7 +794,7 @@ async fn walked(store: &Store, query: &Query, now: Instant, limit: usize) -> Vec
         let rows = u32::try_from(limit).expect("few");
         let page = store.list(query, now, last.as_ref(), rows).await;
         let page = page.expect("a page");
-        keys.extend(page.iter().map(|(_, record)| record.key.clone()));
+        keys.extend(page.iter().map(|(position, _)| position.key.clone()));
         if page.len() < limit {
             return keys;
         }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant as Moment;
 
+use super::backlog::{Room, Teller};
+use super::shared::bytes_of;
 use super::window::Window;
 use super::{Dispatch, Event, Filter, STORE_PAUSE, Stopped, give_back, sleep_until};
 use crate::domain::calendar::Instant;
@@ -19,6 +21,10 @@ use crate::store::{Committed, LeaseFate};
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// How many messages one claim asks for at the most, so that no claim keeps the writer long.
 const CLAIM_MAX: usize = 256;
+/// About the bytes of a request, before some are known.
+const RECORD_BYTES: usize = 2 * 1_024;
+/// About the bytes of an event without a request.
+const EVENT_BYTES: usize = 128;
 
 /// Why a consumer's task is to end; `None` when the consumer has gone.
 struct End(Option<Stopped>);
@@ -28,7 +34,9 @@ pub struct Consumer {
     dispatch: Dispatch,
     filter: Filter,
     window: Window,
-    events: mpsc::Sender<Event>,
+    events: Teller<Event>,
+    /// The bytes of the largest request of the last claim.
+    record_bytes: usize,
     beats: watch::Receiver<()>,
     commits: broadcast::Receiver<Arc<Committed>>,
     quiet_since: Moment,
@@ -36,7 +44,7 @@ pub struct Consumer {
 
 impl Consumer {
     /// A consumer that has been given nothing yet.
-    pub fn new(dispatch: Dispatch, filter: Filter, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(dispatch: Dispatch, filter: Filter, events: Teller<Event>) -> Self {
         Self {
             window: Window::new(filter.outstanding_max),
             beats: dispatch.beats.clone(),
@@ -45,16 +53,18 @@ impl Consumer {
             dispatch,
             filter,
             events,
+            record_bytes: RECORD_BYTES,
         }
     }
 
     /// Feeds the consumer until it goes, the server drains or, when it asked for that, nothing is
-    /// due. Says why it ended, where the consumer is still there to hear it.
-    pub async fn run(mut self) -> Option<Stopped> {
-        match self.feed().await {
+    /// due; in the end says why, unless nothing was due.
+    pub async fn run(mut self) {
+        let stopped = match self.feed().await {
             Ok(()) => None,
             Err(End(stopped)) => stopped,
-        }
+        };
+        self.events.end(stopped);
     }
 
     async fn feed(&mut self) -> Result<(), End> {
@@ -86,7 +96,10 @@ impl Consumer {
 
     async fn claim(&mut self) -> Result<Claimed, End> {
         loop {
-            let count = self.window.room().min(CLAIM_MAX);
+            // No more than the consumer can be handed at once.
+            let room = self.room().await?;
+            let fitting = room.events(self.record_bytes).min(CLAIM_MAX);
+            let count = self.window.room().min(fitting);
             let request = ClaimRequest {
                 channels: self.filter.channels.clone(),
                 care_units: self.filter.care_units.clone(),
@@ -121,6 +134,7 @@ impl Consumer {
                 .rev()
                 .collect(),
         };
+        self.record_bytes = 1;
         for (record, lease) in claimed.leased {
             let expires_at = record
                 .notification(lease.notification)
@@ -129,20 +143,45 @@ impl Consumer {
             if let Some(expires_at) = expires_at {
                 self.window.hold(lease.clone(), expires_at);
             }
+            let bytes = bytes_of(&record);
+            self.record_bytes = self.record_bytes.max(bytes);
             let record = Box::new(record);
-            self.send(Event::Due { record, lease }).await?;
+            self.push(Event::Due { record, lease }, bytes)?;
             unread.leases.pop();
         }
         Ok(())
     }
 
+    /// Tells an event without a request, once there is room.
     async fn send(&mut self, event: Event) -> Result<(), End> {
-        tokio::select! {
-            sent = self.events.send(event) => sent.map_err(|_| End(None))?,
-            () = self.dispatch.shutdown.cancelled() => return Err(End(Some(Stopped::Draining))),
-        }
+        let _room = self.room().await?;
+        self.push(event, EVENT_BYTES)
+    }
+
+    fn push(&mut self, event: Event, bytes: usize) -> Result<(), End> {
         self.quiet_since = Moment::now();
-        Ok(())
+        match self.events.tell(event, bytes) {
+            true => Ok(()),
+            false => Err(End(None)),
+        }
+    }
+
+    /// Waits for room. A consumer may take its time: leases that it has not read run out.
+    async fn room(&self) -> Result<Room, End> {
+        loop {
+            if self.events.is_closed() {
+                return Err(End(None));
+            }
+            if let Some(room) = self.events.room() {
+                return Ok(room);
+            }
+            tokio::select! {
+                () = self.events.taken() => {}
+                () = self.dispatch.shutdown.cancelled() => {
+                    return Err(End(Some(Stopped::Draining)));
+                }
+            }
+        }
     }
 
     async fn heartbeat_if_quiet(&mut self) -> Result<(), End> {

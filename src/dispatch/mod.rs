@@ -4,17 +4,19 @@
 //! that makes something due, here or on another replica, wakes them too. A feed that is woken
 //! claims what it has room for.
 
+mod backlog;
 mod feed;
+mod shared;
 mod watch;
 mod window;
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch as changes;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +30,9 @@ use crate::domain::notification::{Channel, LeaseRef};
 use crate::domain::worklist::Query;
 use crate::domain::{Context, Rules};
 use crate::store::{self, Store};
+use backlog::{Told, Total, backlog};
+use shared::Shared;
 
-/// How many events of a feed may wait for its consumer to read them.
-const UNREAD_MAX: usize = 64;
 /// How often the due index is looked at all the same. A wake may be missed, and a replica that died
 /// has announced nothing of the messages that it let go of.
 const POLL: Duration = Duration::from_secs(5);
@@ -94,6 +96,8 @@ pub struct Dispatch {
     clock: Clock,
     rules: Rules,
     beats: changes::Receiver<()>,
+    unread: Total,
+    shared: Shared,
     shutdown: CancellationToken,
 }
 
@@ -117,25 +121,27 @@ impl Dispatch {
             clock,
             rules,
             beats,
+            unread: Total::default(),
+            shared: Shared::default(),
             shutdown,
         }
     }
 
     /// Opens a feed. Messages that its consumer has not read are given back when it is dropped.
     pub fn feed(&self, filter: Filter) -> Feed {
-        let (events, unread) = mpsc::channel(UNREAD_MAX);
-        let consumer = feed::Consumer::new(self.clone(), filter, events);
+        let (events, told) = backlog(&self.unread);
+        tokio::spawn(feed::Consumer::new(self.clone(), filter, events).run());
         Feed {
-            told: Told::by(consumer.run(), unread),
+            told,
             store: self.store.clone(),
         }
     }
 
     /// Watches a worklist: as it stands, then its changes.
     pub fn watch(&self, query: Query) -> Watch {
-        let (events, unread) = mpsc::channel(watch::UNREAD_MAX);
-        let watcher = watch::Watcher::new(self.clone(), query, events);
-        Told::by(watcher.run(), unread)
+        let (events, told) = backlog(&self.unread);
+        tokio::spawn(watch::Watcher::new(self.clone(), query, events).run());
+        told
     }
 
     /// What a claim's decision may know, as of now. Nobody has called for it.
@@ -153,52 +159,13 @@ impl Dispatch {
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
     /// A request is on the list, or has changed while on it.
-    Upserted(Box<BookingRequest>),
+    Upserted(Arc<BookingRequest>),
     /// A request has left the list.
     Removed(RequestKey),
     /// What follows are changes.
     SnapshotComplete,
     /// A sign of life.
     Heartbeat,
-}
-
-/// What a task tells whoever reads it, as a stream; in the end why it has ended, if it says so.
-pub struct Told<T> {
-    unread: mpsc::Receiver<T>,
-    /// Beside the events, so that it is told however many are unread.
-    end: oneshot::Receiver<Option<Stopped>>,
-}
-
-impl<T> Told<T> {
-    /// Starts a task that hands in what is then `unread`, and that gives why it ended.
-    fn by(
-        task: impl Future<Output = Option<Stopped>> + Send + 'static,
-        unread: mpsc::Receiver<T>,
-    ) -> Self {
-        let (ended, end) = oneshot::channel();
-        tokio::spawn(async move {
-            // Nobody may be there to be told.
-            let _ = ended.send(task.await);
-        });
-        Self { unread, end }
-    }
-}
-
-impl<T> Stream for Told<T> {
-    type Item = Result<T, Stopped>;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut task::Context<'_>,
-    ) -> Poll<Option<Self::Item>> {
-        match task::ready!(self.unread.poll_recv(context)) {
-            Some(event) => Poll::Ready(Some(Ok(event))),
-            None if self.end.is_terminated() => Poll::Ready(None),
-            None => Pin::new(&mut self.end)
-                .poll(context)
-                .map(|end| end.ok().flatten().map(Err)),
-        }
-    }
 }
 
 /// The events of one watcher.
@@ -223,15 +190,11 @@ impl Stream for Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let unread = &mut self.told.unread;
-        unread.close();
-        let mut leases = Vec::new();
-        while let Ok(event) = unread.try_recv() {
-            if let Event::Due { lease, .. } = event {
-                leases.push(lease);
-            }
-        }
-        give_back(&self.store, leases);
+        let leases = self.told.close().filter_map(|event| match event {
+            Event::Due { lease, .. } => Some(lease),
+            Event::Revoked { .. } | Event::Heartbeat => None,
+        });
+        give_back(&self.store, leases.collect());
     }
 }
 

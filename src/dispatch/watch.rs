@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant as Moment;
 
+use super::backlog::{Room, Teller};
+use super::shared::bytes_of;
 use super::{Dispatch, STORE_PAUSE, Stopped, WatchEvent, sleep_until};
 use crate::domain::booking_request::{BookingRequest, RequestKey};
 use crate::domain::calendar::Instant;
@@ -18,14 +20,16 @@ use crate::domain::worklist::{Position, Query};
 use crate::store::Committed;
 use crate::store::error::Error;
 
-/// How many events a watcher may leave unread.
-pub const UNREAD_MAX: usize = 1_024;
-/// How long a watcher that has left that many may take to read one more, before it is cut off.
+/// How long a watcher with a full backlog may take to read one event more, before it is cut off.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
 /// How long a watcher hears nothing at the most.
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How many requests of a snapshot are read at once.
-const PAGE: u32 = 500;
+/// Maximum requests that are read at once.
+const PAGE_MAX: usize = 500;
+/// About the bytes of a request, before some are known.
+const RECORD_BYTES: usize = 8 * 1_024;
+/// About the bytes of an event without a request.
+const EVENT_BYTES: usize = 128;
 
 /// Why a watcher's task is to end; `None` when its consumer has gone.
 struct End(Option<Stopped>);
@@ -34,10 +38,12 @@ struct End(Option<Stopped>);
 pub struct Watcher {
     dispatch: Dispatch,
     query: Query,
-    events: mpsc::Sender<WatchEvent>,
+    events: Teller<WatchEvent>,
     commits: broadcast::Receiver<Arc<Committed>>,
     members: HashSet<RequestKey>,
     quiet_since: Moment,
+    /// The bytes of the largest request of the last page.
+    record_bytes: usize,
     /// Up to when what time changes has been told.
     told_until: Instant,
     /// When time will next change something.
@@ -53,7 +59,7 @@ enum Wake {
 
 impl Watcher {
     /// A watcher that has been told nothing yet.
-    pub fn new(dispatch: Dispatch, query: Query, events: mpsc::Sender<WatchEvent>) -> Self {
+    pub fn new(dispatch: Dispatch, query: Query, events: Teller<WatchEvent>) -> Self {
         Self {
             commits: dispatch.store.commits(),
             told_until: dispatch.clock.now(),
@@ -62,19 +68,20 @@ impl Watcher {
             events,
             members: HashSet::new(),
             quiet_since: Moment::now(),
+            record_bytes: RECORD_BYTES,
             next_move_at: None,
         }
     }
 
-    /// Tells the watcher until it goes, falls behind, or the server drains. Says why it ended,
-    /// where the watcher is still there to hear it.
-    pub async fn run(mut self) -> Option<Stopped> {
+    /// Tells the watcher until it goes, falls behind, or the server drains; in the end why.
+    pub async fn run(mut self) {
         let shutdown = self.dispatch.shutdown.clone();
-        match shutdown.run_until_cancelled(self.watch()).await {
+        let stopped = match shutdown.run_until_cancelled(self.watch()).await {
             Some(Err(End(stopped))) => stopped,
             Some(Ok(never)) => match never {},
             None => Some(Stopped::Draining),
-        }
+        };
+        self.events.end(stopped);
     }
 
     async fn watch(&mut self) -> Result<std::convert::Infallible, End> {
@@ -103,20 +110,23 @@ impl Watcher {
         })
     }
 
-    /// Tells the list as it stands, and what has left it since the last time.
+    /// Tells the list as it stands, and what has left it since the last time. No more of it is read
+    /// than there is room for: the watcher sets the pace.
     async fn snapshot(&mut self) -> Result<(), End> {
         let now = self.dispatch.clock.now();
         let mut gone = std::mem::take(&mut self.members);
         let mut after: Option<Position> = None;
         loop {
-            let page = self.page(now, after.as_ref()).await?;
-            let more = page.len() == PAGE as usize;
+            let room = self.room().await?;
+            let limit = room.events(self.record_bytes).min(PAGE_MAX);
+            let page = self.page(now, after.as_ref(), limit).await?;
+            let more = page.len() == limit;
+            self.record_bytes = 1;
             for (position, record) in page {
                 after = Some(position);
                 let Some(record) = record else { continue };
                 gone.remove(&record.key);
-                self.members.insert(record.key.clone());
-                self.send(WatchEvent::Upserted(Box::new(record))).await?;
+                self.upsert(record);
             }
             if !more {
                 break;
@@ -133,13 +143,12 @@ impl Watcher {
         &self,
         now: Instant,
         after: Option<&Position>,
+        limit: usize,
     ) -> Result<Vec<(Position, Option<BookingRequest>)>, End> {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         loop {
-            let page = self
-                .dispatch
-                .store
-                .list(&self.query, now, after, PAGE)
-                .await;
+            let store = &self.dispatch.store;
+            let page = store.list(&self.query, now, after, limit).await;
             if let Some(page) = patient(page).await? {
                 return Ok(page);
             }
@@ -185,27 +194,33 @@ impl Watcher {
 
     /// Holds requests against the query and tells what that gives.
     async fn tell(&mut self, mut keys: Vec<RequestKey>) -> Result<(), End> {
-        if keys.is_empty() {
-            return Ok(());
-        }
         keys.sort();
+        let mut rest = keys.as_slice();
+        while !rest.is_empty() {
+            let room = self.room().await?;
+            let limit = room.events(self.record_bytes).min(PAGE_MAX);
+            let (page, others) = rest.split_at(limit.min(rest.len()));
+            self.tell_page(page).await?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    async fn tell_page(&mut self, keys: &[RequestKey]) -> Result<(), End> {
         let mut records = loop {
-            if let Some(records) = patient(self.dispatch.store.get_many(&keys).await).await? {
+            if let Some(records) = patient(self.dispatch.store.get_many(keys).await).await? {
                 break records;
             }
         };
         let now = self.dispatch.clock.now();
         for key in keys {
-            let record = records.remove(&key);
+            let record = records.remove(key);
             let moves_at = record.as_ref().and_then(|it| it.next_move_at(now));
             self.next_move_at = [self.next_move_at, moves_at].into_iter().flatten().min();
             match record.filter(|record| self.query.matches(record, now)) {
-                Some(record) => {
-                    self.members.insert(key);
-                    self.send(WatchEvent::Upserted(Box::new(record))).await?;
-                }
-                None if self.members.remove(&key) => {
-                    self.send(WatchEvent::Removed(key)).await?;
+                Some(record) => self.upsert(record),
+                None if self.members.remove(key) => {
+                    self.push(WatchEvent::Removed(key.clone()), EVENT_BYTES);
                 }
                 None => {}
             }
@@ -227,14 +242,38 @@ impl Watcher {
         Ok(())
     }
 
+    /// Tells an event without a request, once there is room.
     async fn send(&mut self, event: WatchEvent) -> Result<(), End> {
-        match self.events.send_timeout(event, BEHIND_MAX).await {
-            Ok(()) => {
-                self.quiet_since = Moment::now();
-                Ok(())
+        let _room = self.room().await?;
+        self.push(event, EVENT_BYTES);
+        Ok(())
+    }
+
+    fn upsert(&mut self, record: BookingRequest) {
+        self.members.insert(record.key.clone());
+        let bytes = bytes_of(&record);
+        self.record_bytes = self.record_bytes.max(bytes);
+        let record = self.dispatch.shared.share(record);
+        self.push(WatchEvent::Upserted(record), bytes);
+    }
+
+    fn push(&mut self, event: WatchEvent, bytes: usize) {
+        // One that has gone is noticed where room is asked for.
+        let _ = self.events.tell(event, bytes);
+        self.quiet_since = Moment::now();
+    }
+
+    /// Waits for room, for as long as the watcher goes on reading.
+    async fn room(&self) -> Result<Room, End> {
+        loop {
+            if self.events.is_closed() {
+                return Err(End(None));
             }
-            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(End(Some(Stopped::TooSlow))),
-            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(End(None)),
+            if let Some(room) = self.events.room() {
+                return Ok(room);
+            }
+            let taken = tokio::time::timeout(BEHIND_MAX, self.events.taken()).await;
+            taken.map_err(|_| End(Some(Stopped::TooSlow)))?;
         }
     }
 }

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 use std::io::{BufRead, PipeReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use care_invitation::contract::sandbox_v1;
 use care_invitation::contract::sandbox_v1::clock_service_client::ClockServiceClient;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use prost::Message;
 use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -25,6 +27,7 @@ use crate::backend::{Backend, Kind};
 use crate::consumer::sent;
 use crate::harness::{bad_fields, refusal, within};
 use crate::make;
+use crate::wire::{Wire, frame};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -523,6 +526,83 @@ async fn nothing_that_postgresql_quotes_in_an_error_reaches_the_log() {
     assert!(log.contains("SQLSTATE 22P02"), "{log}");
     for said in [&written, &log] {
         assert!(!said.contains(&NUMBER[2..]), "{said}");
+    }
+}
+
+/// A request that takes some 17 KB.
+fn large(number: usize) -> v1::BookingRequest {
+    let mut form = make::wire_form("2026-05-18", "2026-06-12");
+    form.origin = Some(make::wire_referral(&format!("R-{number}")));
+    form.invitation = false;
+    let text = "å".repeat(2_000);
+    let instructions = form.patient_instructions.get_or_insert_default();
+    instructions.visit_length.clone_from(&text);
+    instructions.supplementary.clone_from(&text);
+    instructions.sampling_before_visit.clone_from(&text);
+    instructions.sampling_information = text;
+    form
+}
+
+/// The most memory that the program has in use for so long, in megabytes.
+async fn most_resident(program: &Program, time: Duration) -> u64 {
+    let pid = program.child.id().expect("it runs");
+    let begun = Instant::now();
+    let mut most = 0;
+    while begun.elapsed() < time {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("Linux");
+        let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let resident = resident.expect("its memory").trim().trim_end_matches(" kB");
+        most = most.max(resident.parse::<u64>().expect("a number") / 1_000);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    most
+}
+
+#[tokio::test]
+async fn streams_that_nobody_reads_take_little_memory_and_hold_nobody_back() {
+    const REQUESTS: usize = 500;
+    const STREAMS: usize = 100;
+    let folder = TempDir::new().expect("a folder");
+    let program = Program::start(folder.path(), &["--sandbox-clock", NOW]).await;
+    let channel = program.channel().await;
+    let mut creating = JoinSet::new();
+    for number in 0..REQUESTS {
+        let channel = channel.clone();
+        creating.spawn(async move {
+            let created = create(&channel, make::wire_create(large(number))).await;
+            created.expect("created");
+        });
+    }
+    creating.join_all().await;
+    let before = most_resident(&program, Duration::from_millis(200)).await;
+
+    let host = program.address.strip_prefix("http://").expect("a scheme");
+    let wire = Wire::without_window(host.parse().expect("an address")).await;
+    let query = v1::WorklistQuery {
+        worklist: v1::Worklist::BookingRequests.into(),
+        care_units: vec![make::wire_unit()],
+        ..Default::default()
+    };
+    let watch = v1::WatchWorklistRequest { query: Some(query) };
+    let mut unread = Vec::new();
+    for _ in 0..STREAMS {
+        let path = "/careinvitation.v1.WorklistService/WatchWorklist";
+        let mut stream = wire.begin(path, &[]).await;
+        stream.send_last(frame(0, &watch.encode_to_vec()));
+        unread.push(stream);
+    }
+    // Longer than a watcher may be behind.
+    let most = most_resident(&program, Duration::from_secs(7)).await;
+    println!("{before} MB, then {most} MB");
+    assert!(most < before + 150, "{before} MB, then {most} MB");
+
+    let mut worklists = WorklistServiceClient::new(channel);
+    let events = within(worklists.watch_worklist(watch)).await;
+    let mut events = events.expect("a stream").into_inner();
+    for _ in 0..REQUESTS {
+        let said = within(events.message()).await.expect("an event");
+        let event = said.expect("an event").event.expect("an event");
+        assert!(matches!(event, Event::Upserted(_)), "{event:?}");
     }
 }
 

@@ -26,8 +26,18 @@ pub struct Begun {
 
 impl Wire {
     pub async fn connect(address: SocketAddr) -> Self {
+        Self::with(address, client::Builder::new()).await
+    }
+
+    /// One whose calls take no byte of an answer.
+    pub async fn without_window(address: SocketAddr) -> Self {
+        let mut builder = client::Builder::new();
+        builder.initial_window_size(0);
+        Self::with(address, builder).await
+    }
+
+    async fn with(address: SocketAddr, builder: client::Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
-        let builder = client::Builder::new();
         let (requests, connection) = builder.handshake(stream).await.expect("HTTP/2");
         tokio::spawn(connection);
         Self { requests, address }

@@ -1,0 +1,137 @@
+//! Requests as watchers are told of them: the same one once, however many are told.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::notification::Notification;
+
+/// The requests that wait for some reader. Cloning gives another handle to the same.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<HashMap<RequestKey, Weak<BookingRequest>>>>);
+
+impl Shared {
+    /// The request, as the one that is there already if that is equal.
+    pub fn share(&self, record: BookingRequest) -> Arc<BookingRequest> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = known.get(&record.key).and_then(Weak::upgrade);
+        if let Some(same) = same.filter(|same| **same == record) {
+            return same;
+        }
+        if known.len() == known.capacity() {
+            // Before it grows.
+            known.retain(|_, it| it.strong_count() > 0);
+        }
+        let record = Arc::new(record);
+        known.insert(record.key.clone(), Arc::downgrade(&record));
+        record
+    }
+}
+
+/// About how many bytes a request takes.
+pub fn bytes_of(record: &BookingRequest) -> usize {
+    let form = &record.form;
+    let instructions = &form.patient_instructions;
+    let texts = [
+        &form.purpose,
+        &form.internal_comment,
+        &form.visit_type.display_name,
+        &instructions.visit_length,
+        &instructions.supplementary,
+        &instructions.sampling_before_visit,
+        &instructions.sampling_information,
+    ];
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    let performers = form.constraints.iter().flat_map(|it| &it.performer_ids);
+    let performers: usize = performers.map(|it| size_of::<String>() + it.len()).sum();
+    let messages = record.care_invitation.iter();
+    let messages: usize = messages.map(|it| it.notifications.len()).sum();
+    let fixed = size_of::<BookingRequest>();
+    fixed + texts + performers + messages * size_of::<Notification>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::booking_request::create::{Create, create};
+    use crate::domain::booking_request::{
+        Constraints, Form, Origin, PatientInstructions, Priority, VisitKind, VisitType,
+    };
+    use crate::domain::calendar::{Instant, Period, Weekdays};
+    use crate::domain::hsa_id::HsaId;
+    use crate::domain::patient::{Patient, PersonalId, PersonalIdType};
+    use crate::domain::{Context, Rules};
+    use uuid::Uuid;
+
+    fn sample() -> BookingRequest {
+        let now: Instant = "2026-03-02T09:00:00Z".parse().expect("a test instant");
+        let date = |text: &str| text.parse().expect("a test date");
+        let number = PersonalId::parse(PersonalIdType::Personnummer, "198003012385");
+        let form = Form {
+            patient: Patient {
+                personal_id: number.expect("a good number"),
+                protection: None,
+                digital_reach: None,
+                language: "sv".into(),
+            },
+            origin: Origin::Referral {
+                referral_id: "R-1".into(),
+                decision_date: None,
+            },
+            visit_kind: VisitKind::NewVisit,
+            visit_type: VisitType {
+                code: "ONH-NY".into(),
+                display_name: "Nybesök".into(),
+            },
+            purpose: "Öron".into(),
+            patient_instructions: PatientInstructions::default(),
+            internal_comment: String::new(),
+            summons: true,
+            invitation: true,
+            constraints: Some(Constraints {
+                period: Period {
+                    first: date("2026-05-18"),
+                    last: date("2026-06-12"),
+                },
+                weekdays: Weekdays::default(),
+                time_windows: Vec::new(),
+                duration_minutes: 30,
+                performer_ids: Vec::new(),
+            }),
+            booking: None,
+            priority: Priority::Routine,
+        };
+        let key = RequestKey {
+            care_unit: HsaId::trusted("SE2321000131-P1".into()),
+            id: Uuid::from_u128(1),
+        };
+        let command = Create {
+            key,
+            form,
+            allow_duplicate: false,
+        };
+        let context = Context {
+            now,
+            actor: String::new(),
+            rules: Rules::default(),
+            fresh_id: Uuid::from_u128(2),
+        };
+        let created = create(&command, &context);
+        created.expect("a valid form").record
+    }
+
+    #[test]
+    fn equal_requests_are_kept_once_and_only_while_they_are_needed() {
+        let shared = Shared::default();
+        let first = shared.share(sample());
+        assert!(Arc::ptr_eq(&first, &shared.share(sample())));
+        let changed = BookingRequest {
+            revision: 2,
+            ..sample()
+        };
+        assert!(!Arc::ptr_eq(&first, &shared.share(changed)));
+        drop(first);
+        let known = shared.0.lock().expect("whole");
+        assert!(known.values().all(|it| it.strong_count() == 0));
+    }
+}

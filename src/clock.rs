@@ -3,15 +3,18 @@
 //! Everything else is handed an instant. Deadlines of calls and heartbeats do not come from here:
 //! they follow the real clock whatever this one says.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+mod follow;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::watch;
-use uuid::Uuid;
+use uuid::{ContextV7, Timestamp, Uuid};
 
-use crate::domain::calendar::{Instant, from_micros, micros};
+use crate::domain::calendar::{ClockReading, Instant, from_micros, micros};
+use follow::Follower;
 
 /// The longest single sleep on the real clock. The machine's clock may be stepped meanwhile, so
 /// that what was far off is due; a waiter notices within this time.
@@ -23,16 +26,33 @@ pub struct Clock(Arc<Source>);
 
 #[derive(Debug)]
 enum Source {
-    /// The machine's clock, with the latest instant that was given out.
-    Real(AtomicI64),
+    /// Follows the machine's clock.
+    Real(Box<Machine>),
     /// Stands still between one move and the next.
     Sandbox(watch::Sender<Instant>),
 }
 
-/// What the machine's clock shows now, whatever the service goes by. For comparing it with other
-/// machines', never for what is written down.
-pub fn wall() -> Instant {
-    Utc::now()
+/// The machine's clocks, and what is made of them.
+struct Machine {
+    wall: Box<dyn Fn() -> Instant + Send + Sync>,
+    monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
+    follower: Mutex<Follower>,
+    /// Keeps ids apart that are made in the same millisecond.
+    ids: Mutex<ContextV7>,
+}
+
+impl Machine {
+    fn read(&self) -> ClockReading {
+        // Both are read under the lock, so that readings come in the order in which they were taken.
+        let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
+        follower.read(whole((self.wall)()), (self.monotonic)())
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Machine").finish_non_exhaustive()
+    }
 }
 
 /// Why a clock was not moved.
@@ -49,13 +69,27 @@ pub enum Error {
 impl Clock {
     /// The machine's clock.
     pub fn real() -> Self {
-        Self(Arc::new(Source::Real(AtomicI64::new(i64::MIN))))
+        let start = std::time::Instant::now();
+        Self::over(Utc::now, move || start.elapsed())
+    }
+
+    /// A real clock on a machine with this wall clock and this monotonic one.
+    pub fn over(
+        wall: impl Fn() -> Instant + Send + Sync + 'static,
+        monotonic: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        let follower = Follower::new(whole(wall()), monotonic());
+        Self(Arc::new(Source::Real(Box::new(Machine {
+            wall: Box::new(wall),
+            monotonic: Box::new(monotonic),
+            follower: Mutex::new(follower),
+            ids: Mutex::new(ContextV7::new()),
+        }))))
     }
 
     /// A clock that shows `start`, cut to whole microseconds, until it is moved.
     pub fn sandbox(start: Instant) -> Self {
-        let start = from_micros(micros(start));
-        Self(Arc::new(Source::Sandbox(watch::Sender::new(start))))
+        Self(Arc::new(Source::Sandbox(watch::Sender::new(whole(start)))))
     }
 
     /// Whether it stands still until it is moved.
@@ -66,16 +100,19 @@ impl Clock {
         }
     }
 
-    /// The present instant, in whole microseconds. Never before one that was given out earlier by
-    /// this clock or a clone of it.
-    pub fn now(&self) -> Instant {
+    /// Returns the present instant, and how far it may be trusted.
+    pub fn reading(&self) -> ClockReading {
         match &*self.0 {
-            Source::Real(latest) => {
-                let read = micros(Utc::now());
-                from_micros(read.max(latest.fetch_max(read, Ordering::Relaxed)))
-            }
-            Source::Sandbox(shown) => *shown.borrow(),
+            Source::Real(machine) => machine.read(),
+            Source::Sandbox(shown) => ClockReading::Sandbox(*shown.borrow()),
         }
+    }
+
+    /// Returns the present instant, in whole microseconds. It is never before one that was given
+    /// out earlier by this clock or a clone of it, unless the machine's clock was stepped back and
+    /// has stayed so.
+    pub fn now(&self) -> Instant {
+        self.reading().now()
     }
 
     /// Waits until the clock shows `at` or later. Safe to cancel.
@@ -102,7 +139,7 @@ impl Clock {
     ///
     /// [`Error::Backwards`] when it shows a later time already; [`Error::Real`].
     pub fn advance(&self, to: Instant) -> Result<Instant, Error> {
-        let to = from_micros(micros(to));
+        let to = whole(to);
         let shown = match &*self.0 {
             Source::Real(_) => return Err(Error::Real),
             Source::Sandbox(shown) => shown,
@@ -118,16 +155,29 @@ impl Clock {
         if moved { Ok(to) } else { Err(Error::Backwards) }
     }
 
-    /// An id that sorts after those made earlier by this process. Taken from the machine's clock,
-    /// because a sandbox clock that stands still would not keep them apart.
+    /// An id that sorts after those made earlier by this process. With a sandbox clock, which would
+    /// not keep them apart while it stands still, it is taken from the machine's.
     pub fn fresh_id(&self) -> Uuid {
-        Uuid::now_v7()
+        match &*self.0 {
+            Source::Real(machine) => {
+                let now = machine.read().now();
+                let seconds = u64::try_from(now.timestamp()).unwrap_or(0);
+                let nanos = now.timestamp_subsec_nanos();
+                Uuid::new_v7(Timestamp::from_unix(&machine.ids, seconds, nanos))
+            }
+            Source::Sandbox(_) => Uuid::now_v7(),
+        }
     }
 
     /// A token that nobody can guess.
     pub fn lease_token(&self) -> Uuid {
         Uuid::new_v4()
     }
+}
+
+/// Cuts an instant to whole microseconds.
+fn whole(at: Instant) -> Instant {
+    from_micros(micros(at))
 }
 
 #[cfg(test)]
@@ -139,15 +189,26 @@ mod tests {
     }
 
     #[test]
-    fn the_real_clock_gives_whole_microseconds_and_never_runs_backwards() {
-        let clock = Clock::real();
-        let ahead = micros(Utc::now()) + 3_600_000_000;
-        let Source::Real(latest) = &*clock.0 else {
-            panic!("it is real")
-        };
-        latest.store(ahead, Ordering::Relaxed);
-        assert_eq!(clock.now(), from_micros(ahead));
+    fn the_real_clock_gives_whole_microseconds_and_cannot_be_moved() {
+        let clock = Clock::over(|| at("2026-03-02T09:00:00.123456789Z"), || Duration::ZERO);
+        let shown = at("2026-03-02T09:00:00.123456Z");
+        assert_eq!(clock.reading(), ClockReading::Machine(shown));
         assert_eq!(clock.advance(clock.now()), Err(Error::Real));
+    }
+
+    #[test]
+    fn ids_go_by_the_time_that_is_shown_and_sort_as_they_are_made() {
+        let wall = Arc::new(Mutex::new(at("2026-03-02T09:00:00Z")));
+        let read = Arc::clone(&wall);
+        let clock = Clock::over(move || *read.lock().expect("no panic"), || Duration::ZERO);
+        let before = clock.fresh_id();
+        *wall.lock().expect("no panic") = at("2026-05-11T09:00:00Z");
+        let during = clock.fresh_id();
+        *wall.lock().expect("no panic") = at("2026-03-02T09:00:01Z");
+        let after = clock.fresh_id();
+        assert!(before < during && during < after);
+        let (made, _) = after.get_timestamp().expect("a time").to_unix();
+        assert_eq!(i64::try_from(made), Ok(clock.now().timestamp()));
     }
 
     #[test]

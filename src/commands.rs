@@ -73,7 +73,8 @@ pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
 ///
 /// A date is too recent, the database cannot be opened, a batch fails, or it was stopped.
 pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
-    let now = Clock::real().now();
+    let clock = Clock::real();
+    let now = clock.now();
     refuse_recent(dates, civil_date(Cutoffs::latest(now)))?;
     let start_of = |date| -> Instant { end_of(subtract_days(date, 1)) };
     let cutoffs = Cutoffs::new(
@@ -84,7 +85,8 @@ pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     let stop = server::stop_on_signals()?;
     let mut progress = Progress::default();
     let mut show = |what: &'static str, done, total| progress.show(what, done, total);
-    let outcome = purge_store(url, cutoffs, &stop, &mut show).await;
+    let by_clock = move || clock.reading();
+    let outcome = purge_store(url, cutoffs, by_clock, &stop, &mut show).await;
     progress.end();
     // What is gone is said whatever came after it.
     if let Ok(purged) | Err(PurgeError::Failed(purged, _)) = &outcome {

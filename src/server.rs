@@ -110,16 +110,19 @@ pub async fn run(
     let descriptors = Descriptors::served_with(&parts.clock);
     let boundary = BoundaryLayer::new(descriptors.methods(), parts.limits, draining.clone());
     let (health, health_service) = health_reporter();
-    let condition = monitor::watch(store.clone(), shutdown.clone()).await;
-    let first = status(*condition.borrow());
-    report(&health, &descriptors, first).await;
-    let routes = service(parts, draining.clone())
+    let clock = parts.clock.clone();
+    store.go_by(move || clock.reading());
+    let condition = monitor::watch(store.clone(), parts.clock.clone(), shutdown.clone()).await;
+    let first = *condition.borrow();
+    report(&health, &descriptors, status(first)).await;
+    let (trust, trusts_clock) = watch::channel(first.trusts_clock());
+    let routes = service(parts, trusts_clock, draining.clone())
         .routes()
         .add_service(health_service)
         .add_service(descriptors.reflection())
         .add_service(descriptors.reflection_alpha());
     let stop = async {
-        let tell = tell_health(&health, &descriptors, condition);
+        let tell = tell(&health, &descriptors, &trust, condition);
         shutdown.run_until_cancelled(tell).await;
         report(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
@@ -136,7 +139,11 @@ pub async fn run(
     outcome
 }
 
-fn service(parts: Parts, draining: CancellationToken) -> Service {
+fn service(
+    parts: Parts,
+    trusts_clock: watch::Receiver<bool>,
+    draining: CancellationToken,
+) -> Service {
     let Parts {
         store,
         clock,
@@ -144,7 +151,7 @@ fn service(parts: Parts, draining: CancellationToken) -> Service {
         limits: _,
     } = parts;
     Service {
-        dispatch: Dispatch::start(store.clone(), clock.clone(), rules, draining),
+        dispatch: Dispatch::start(store.clone(), clock.clone(), rules, trusts_clock, draining),
         store,
         clock,
         rules,
@@ -171,15 +178,17 @@ fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
     })
 }
 
-/// Keeps health as the monitor says, for ever.
-async fn tell_health(
+/// Keeps health, and whether streams trust the clock, as the monitor says, for ever.
+async fn tell(
     health: &HealthReporter,
     descriptors: &Descriptors,
+    trust: &watch::Sender<bool>,
     mut condition: watch::Receiver<Condition>,
 ) {
     loop {
         let condition_now = *condition.borrow_and_update();
         report(health, descriptors, status(condition_now)).await;
+        trust.send_replace(condition_now.trusts_clock());
         if condition.changed().await.is_err() {
             // The monitor ends when the server drains, which is told elsewhere.
             return std::future::pending().await;
@@ -190,7 +199,10 @@ async fn tell_health(
 fn status(condition: Condition) -> ServingStatus {
     match condition {
         Condition::Ready => ServingStatus::Serving,
-        Condition::Away | Condition::ReadOnly | Condition::ClocksApart => ServingStatus::NotServing,
+        Condition::Away
+        | Condition::ReadOnly
+        | Condition::ClockStepped
+        | Condition::ClocksApart => ServingStatus::NotServing,
     }
 }
 

@@ -57,8 +57,8 @@ impl Consumer {
         }
     }
 
-    /// Feeds the consumer until it goes, the server drains or, when it asked for that, nothing is
-    /// due; in the end says why, unless nothing was due.
+    /// Feeds the consumer until it goes, the server drains, the clock is no longer trusted or, when it asked for that,
+    /// nothing is due; in the end says why, unless nothing was due.
     pub async fn run(mut self) {
         let stopped = match self.feed().await {
             Ok(()) => None,
@@ -81,7 +81,7 @@ impl Consumer {
     async fn fill(&mut self) -> Result<bool, End> {
         self.beats.mark_unchanged();
         self.catch_up().await?;
-        while self.window.room() > 0 && !self.dispatch.shutdown.is_cancelled() {
+        while self.window.room() > 0 && !self.dispatch.is_over() {
             // Not cut short: what it leases must reach the consumer or be given back.
             let claimed = self.claim().await?;
             let more = claimed.more;
@@ -113,10 +113,18 @@ impl Consumer {
             match self.dispatch.store.claim(request, context).await {
                 Ok(claimed) => return Ok(claimed),
                 Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(STORE_PAUSE) => {}
+                        stopped = self.dispatch.over() => return Err(End(Some(stopped))),
+                    }
                     self.heartbeat_if_quiet().await?;
                 }
-                Err(error @ (Error::Broken(_) | Error::Refused(_) | Error::RequestIdReused)) => {
+                Err(
+                    error @ (Error::Clock(_)
+                    | Error::Broken(_)
+                    | Error::Refused(_)
+                    | Error::RequestIdReused),
+                ) => {
                     return Err(End(Some(error.into())));
                 }
             }
@@ -177,9 +185,7 @@ impl Consumer {
             }
             tokio::select! {
                 () = self.events.taken() => {}
-                () = self.dispatch.shutdown.cancelled() => {
-                    return Err(End(Some(Stopped::Draining)));
-                }
+                stopped = self.dispatch.over() => return Err(End(Some(stopped))),
             }
         }
     }
@@ -203,9 +209,7 @@ impl Consumer {
                 // In this order: what a commit says of a lease counts before its end by the clock.
                 biased;
                 () = self.events.closed() => return Err(End(None)),
-                () = self.dispatch.shutdown.cancelled() => {
-                    return Err(End(Some(Stopped::Draining)));
-                }
+                stopped = self.dispatch.over() => return Err(End(Some(stopped))),
                 commit = self.commits.recv() => self.follow(commit).await?,
                 beat = self.beats.changed(), if beat_matters => {
                     return beat.map_err(|_| End(Some(Stopped::Draining)));
@@ -227,7 +231,7 @@ impl Consumer {
         while !known.is_empty() && !self.events.is_closed() {
             match self.dispatch.store.fates(known).await {
                 Ok(fates) => return fates,
-                Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
+                Err(Error::Busy | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
                     tokio::time::sleep(STORE_PAUSE).await;
                 }
                 Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Broken(_))) => {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::domain::booking_request::{BookingRequest, RequestKey};
-use crate::domain::calendar::Instant;
+use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{Channel, LeaseRef};
 use crate::domain::worklist::Query;
@@ -66,6 +66,9 @@ pub enum Stopped {
     /// The server drains.
     #[error("the server is stopping")]
     Draining,
+    /// The clock cannot be trusted, so that nothing is leased by it.
+    #[error("this replica's clock cannot be trusted now")]
+    ClockWrong,
     /// The consumer reads too slowly.
     #[error("the stream is read too slowly")]
     TooSlow,
@@ -98,12 +101,20 @@ pub struct Dispatch {
     beats: changes::Receiver<()>,
     unread: Total,
     shared: Shared,
+    trusts_clock: changes::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
 impl Dispatch {
-    /// Starts the pulse; it and every feed end when `shutdown` is cancelled.
-    pub fn start(store: Store, clock: Clock, rules: Rules, shutdown: CancellationToken) -> Self {
+    /// Starts the pulse; it and every feed and watch end when `shutdown` is cancelled. Feeds and
+    /// watches end also when the clock is no longer trusted, and none is opened until it is.
+    pub fn start(
+        store: Store,
+        clock: Clock,
+        rules: Rules,
+        trusts_clock: changes::Receiver<bool>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let (beat, beats) = changes::channel(());
         let pulse = Pulse {
             store: store.clone(),
@@ -123,25 +134,65 @@ impl Dispatch {
             beats,
             unread: Total::default(),
             shared: Shared::default(),
+            trusts_clock,
             shutdown,
         }
     }
 
     /// Opens a feed. Messages that its consumer has not read are given back when it is dropped.
-    pub fn feed(&self, filter: Filter) -> Feed {
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::ClockWrong`].
+    pub fn feed(&self, filter: Filter) -> Result<Feed, Stopped> {
+        self.require_clock()?;
         let (events, told) = backlog(&self.unread);
         tokio::spawn(feed::Consumer::new(self.clone(), filter, events).run());
-        Feed {
+        Ok(Feed {
             told,
             store: self.store.clone(),
-        }
+        })
     }
 
     /// Watches a worklist: as it stands, then its changes.
-    pub fn watch(&self, query: Query) -> Watch {
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped::ClockWrong`].
+    pub fn watch(&self, query: Query) -> Result<Watch, Stopped> {
+        self.require_clock()?;
         let (events, told) = backlog(&self.unread);
         tokio::spawn(watch::Watcher::new(self.clone(), query, events).run());
-        told
+        Ok(told)
+    }
+
+    fn require_clock(&self) -> Result<(), Stopped> {
+        match *self.trusts_clock.borrow()
+            && !matches!(self.clock.reading(), ClockReading::InDoubt(_))
+        {
+            true => Ok(()),
+            false => Err(Stopped::ClockWrong),
+        }
+    }
+
+    /// Whether feeds and watches are to end.
+    fn is_over(&self) -> bool {
+        self.shutdown.is_cancelled() || !*self.trusts_clock.borrow()
+    }
+
+    /// Waits until feeds and watches are to end, and says why.
+    async fn over(&self) -> Stopped {
+        let mut trusts_clock = self.trusts_clock.clone();
+        let distrusted = async {
+            if trusts_clock.wait_for(|trusted| !trusted).await.is_err() {
+                // Nobody says so any more: the server has stopped.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.shutdown.cancelled() => Stopped::Draining,
+            () = distrusted => Stopped::ClockWrong,
+        }
     }
 
     /// What a claim's decision may know, as of now. Nobody has called for it.

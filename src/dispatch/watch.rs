@@ -73,13 +73,17 @@ impl Watcher {
         }
     }
 
-    /// Tells the watcher until it goes, falls behind, or the server drains; in the end why.
+    /// Tells the watcher until it goes, falls behind, the clock is no longer trusted, or the server
+    /// drains: what a wrong clock has moved would not move back. In the end says why.
     pub async fn run(mut self) {
-        let shutdown = self.dispatch.shutdown.clone();
-        let stopped = match shutdown.run_until_cancelled(self.watch()).await {
-            Some(Err(End(stopped))) => stopped,
-            Some(Ok(never)) => match never {},
-            None => Some(Stopped::Draining),
+        let dispatch = self.dispatch.clone();
+        let stopped = tokio::select! {
+            biased;
+            stopped = dispatch.over() => Some(stopped),
+            ended = self.watch() => match ended {
+                Err(End(stopped)) => stopped,
+                Ok(never) => match never {},
+            },
         };
         self.events.end(stopped);
     }
@@ -282,7 +286,7 @@ impl Watcher {
 async fn patient<T>(answer: Result<T, Error>) -> Result<Option<T>, End> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::Busy | Error::Overloaded | Error::Unavailable(_)) => {
+        Err(Error::Busy | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
             tokio::time::sleep(STORE_PAUSE).await;
             Ok(None)
         }

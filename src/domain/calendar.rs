@@ -11,6 +11,26 @@ use chrono_tz::Europe::Stockholm;
 /// An instant, UTC, in whole microseconds.
 pub type Instant = DateTime<Utc>;
 
+/// What a clock shows, and how far it may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockReading {
+    /// A sandbox clock's time, which is right whatever others show.
+    Sandbox(Instant),
+    /// The machine's time.
+    Machine(Instant),
+    /// The machine's time as it was to be; its clock was stepped and may be wrong.
+    InDoubt(Instant),
+}
+
+impl ClockReading {
+    /// Returns the time to go by.
+    pub fn now(self) -> Instant {
+        match self {
+            Self::Sandbox(now) | Self::Machine(now) | Self::InDoubt(now) => now,
+        }
+    }
+}
+
 /// Microseconds since 1970-01-01T00:00:00Z.
 pub fn micros(at: Instant) -> i64 {
     at.timestamp_micros()

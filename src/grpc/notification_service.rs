@@ -33,7 +33,7 @@ impl NotificationService for Service {
             outstanding_max: subscription.max_outstanding as usize,
             lease_duration: subscription.lease_duration,
             until_idle: subscription.until_idle,
-        });
+        })?;
         let clock = self.clock.clone();
         let events = feed.map(move |event| render(event?, &clock));
         Ok(Response::new(Box::pin(events)))

@@ -187,6 +187,7 @@ impl From<store::error::Error> for Status {
             store::error::Error::Overloaded => {
                 Failure::new(ErrorReason::Overloaded, text).retried()
             }
+            store::error::Error::Clock(_) => Failure::new(ErrorReason::Unavailable, text).retried(),
             store::error::Error::Unavailable(_) => {
                 warn!(cause = chain(&error), "the store is away");
                 Failure::new(ErrorReason::Unavailable, text).retried()
@@ -204,6 +205,9 @@ impl From<Stopped> for Status {
     fn from(stopped: Stopped) -> Self {
         match stopped {
             Stopped::Draining => stopping(),
+            Stopped::ClockWrong => Failure::new(ErrorReason::Unavailable, stopped)
+                .retried()
+                .status(),
             Stopped::TooSlow => Failure::new(ErrorReason::Overloaded, stopped)
                 .retried()
                 .status(),

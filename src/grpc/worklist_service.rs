@@ -51,7 +51,7 @@ impl WorklistService for Service {
         request: Request<v1::WatchWorklistRequest>,
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
         let query = worklist::parse_watch(request.into_inner())?;
-        let watch = self.dispatch.watch(query);
+        let watch = self.dispatch.watch(query)?;
         let (clock, rules) = (self.clock.clone(), self.rules);
         let events = watch.map(move |event| Ok(render(event?, clock.now(), &rules)));
         Ok(Response::new(Box::pin(events)))

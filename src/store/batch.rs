@@ -21,6 +21,7 @@ use super::row::history;
 use super::row::lookup::{Looked, look_up};
 use super::row::record;
 use super::row::set::Set;
+use super::skew::Date;
 use crate::domain::booking_request::{BookingRequest, DuplicateKey, RequestKey};
 use crate::domain::history::HistoryEntry;
 use crate::domain::hsa_id::HsaId;
@@ -35,6 +36,7 @@ pub struct Records {
     calls: HashMap<CallKey, Remembered>,
     history: Set,
     quiet_calls: Set,
+    date: Date,
 }
 
 impl Records {
@@ -47,7 +49,18 @@ impl Records {
             calls: HashMap::new(),
             history: history::TABLE.new_rows(),
             quiet_calls: call::TABLE.new_rows(),
+            date: Date::default(),
         }
+    }
+
+    /// By which clock it is decided.
+    pub fn date(&self) -> &Date {
+        &self.date
+    }
+
+    /// Has it decided by this clock from now on.
+    pub fn decide_by(&mut self, date: Date) {
+        self.date = date;
     }
 
     /// The request as the units before have left it. One that cannot be decoded is passed over.
@@ -311,6 +324,11 @@ impl Records {
 
     /// What differs from what was loaded.
     pub fn changes(self) -> Changes {
-        Changes::of(self.entries.values(), self.history, self.quiet_calls)
+        Changes::of(
+            self.entries.values(),
+            self.history,
+            self.quiet_calls,
+            self.date,
+        )
     }
 }

@@ -9,20 +9,24 @@ use super::row::booking_request as request;
 use super::row::set::Set;
 use super::row::write::{Write, write_all};
 use super::row::{call, history, notification};
+use super::skew::Date;
 
 /// What a batch has decided, as it is to be written.
 pub struct Changes {
     /// What it means to others once it is committed.
     pub committed: Committed,
     writes: Vec<Write>,
+    date: Date,
 }
 
 impl Changes {
-    /// What differs in these requests, with the history and the calls that are to be added.
+    /// What differs in these requests, with the history and the calls that are to be added, and by
+    /// which clock that was decided.
     pub fn of<'a>(
         entries: impl Iterator<Item = &'a Entry>,
         history: Set,
         quiet_calls: Set,
+        date: Date,
     ) -> Self {
         let mut committed = Committed::default();
         let mut sets = Sets::new();
@@ -33,7 +37,11 @@ impl Changes {
         let mut writes = sets.writes();
         writes.push(Write::new(&history::TABLE, history));
         writes.push(Write::new(&call::TABLE, quiet_calls));
-        Self { committed, writes }
+        Self {
+            committed,
+            writes,
+            date,
+        }
     }
 
     /// Whether there is nothing to be written.
@@ -43,14 +51,22 @@ impl Changes {
 
     /// Writes them, and one more thing. Says what others want to know once they are committed; `None`
     /// when a row was not as it had been loaded.
+    ///
+    /// # Errors
+    ///
+    /// What befalls the database, and [`Error::Clock`] when its clock shows that the one by which
+    /// they were decided is wrong.
     pub async fn save(
         self,
         connection: &impl ConnectionTrait,
         announcement: Option<Write>,
     ) -> Result<Option<Committed>, Error> {
         let writes = self.writes.into_iter().chain(announcement).collect();
-        let is_written = write_all(connection, writes).await?;
-        Ok(is_written.then_some(self.committed))
+        let written = write_all(connection, writes).await?;
+        if let Some(database_now) = written.database_now {
+            self.date.check(database_now)?;
+        }
+        Ok(written.is_complete.then_some(self.committed))
     }
 }
 

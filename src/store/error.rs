@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::{DbErr, RuntimeErr, SqlxPostgresError};
 
+use super::skew::ClockFault;
 use crate::domain::Refusal;
 
 /// Why an operation of the store did not succeed. Never holds personal data in its text.
@@ -23,6 +24,9 @@ pub enum Error {
     /// More work is waiting than the store takes on. Nothing was changed.
     #[error("too many writes are waiting")]
     Overloaded,
+    /// The clock by which it would be decided cannot be trusted now. Nothing was changed.
+    #[error(transparent)]
+    Clock(#[from] ClockFault),
     /// The database is away, busy or in trouble. Of a write the outcome is not known.
     #[error("the database does not answer now")]
     Unavailable(#[source] Cause),
@@ -138,7 +142,11 @@ impl Error {
                 .downcast_ref::<DbErr>()
                 .and_then(database_code)
                 .is_some_and(|code| CONTENTION.contains(&code.as_str())),
-            Self::Refused(_) | Self::RequestIdReused | Self::Busy | Self::Overloaded => false,
+            Self::Refused(_)
+            | Self::RequestIdReused
+            | Self::Busy
+            | Self::Overloaded
+            | Self::Clock(_) => false,
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod purge;
 pub mod schema;
 
 pub mod notification;
+pub mod skew;
 
 mod batch;
 mod booking_request;
@@ -57,13 +58,14 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::Instant;
+use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::notification::LeaseRef;
 use connection::{Lanes, Patience, connect, is_postgres};
 use error::{Error, OpenError};
 use others::Announcer;
 use recent::Leased;
 use schema::Schema;
+use skew::Timepiece;
 use transaction::{Pool, Record};
 use writer::{Writer, random};
 
@@ -164,6 +166,7 @@ struct Inner {
     writers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<Committed>>,
     patience: Patience,
+    timepiece: Timepiece,
     /// Which of several processes this is; none where there are no others.
     replica: Option<Uuid>,
     /// Held for as long as the store is open.
@@ -204,17 +207,25 @@ impl Store {
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let announcer = Announcer::new(commits.clone(), replica);
         let leased = Arc::new(Leased::default());
+        let timepiece = Timepiece::default();
         let (calls, mut tasks) = Writer::start(
             connections.writers,
             connections.lanes,
             patience,
             announcer.clone(),
             Arc::clone(&leased),
+            timepiece.clone(),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) =
-                    Writer::start(claimers, Lanes::Several(1), patience, announcer, leased);
+                let (claims, more) = Writer::start(
+                    claimers,
+                    Lanes::Several(1),
+                    patience,
+                    announcer,
+                    leased,
+                    timepiece.clone(),
+                );
                 tasks.extend(more);
                 claims
             }
@@ -232,10 +243,17 @@ impl Store {
                 writers: Mutex::new(tasks),
                 commits,
                 patience,
+                timepiece,
                 replica,
                 _lock: connections.lock,
             }),
         })
+    }
+
+    /// Goes by `clock` from now on: what it decides while it cannot be trusted is refused. Until
+    /// then every clock is trusted. The first clock stays.
+    pub fn go_by(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
+        self.inner.timepiece.set(clock);
     }
 
     /// Takes the log of SQLite into the database while others write, for as long as the future is

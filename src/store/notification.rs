@@ -152,7 +152,9 @@ impl Store {
         tokio::spawn(async move {
             for _ in 0..UNHEARD_TRIES_MAX {
                 match store.give_back(leases.clone()).await {
-                    Err(Error::Unavailable(_) | Error::Busy | Error::Overloaded) => {
+                    Err(
+                        Error::Unavailable(_) | Error::Busy | Error::Overloaded | Error::Clock(_),
+                    ) => {
                         tokio::time::sleep(UNHEARD_PAUSE).await;
                     }
                     Ok(()) | Err(_) => return,
@@ -199,7 +201,8 @@ impl Store {
     }
 
     /// Records what became of leased messages; each answer comes with an id for the message that
-    /// may follow. Says which leases are lost.
+    /// may follow. Says which leases are lost. That is done by a clock that is wrong too, and dated
+    /// by the database then.
     pub async fn settle(
         &self,
         answers: Vec<(RequestKey, Answer, Uuid)>,
@@ -211,11 +214,16 @@ impl Store {
                 .map(|(request, ..)| request.clone())
                 .collect(),
             answers: true,
+            at_all_times: true,
             ..Needs::default()
         };
         let settle = move |records: &mut Records, _: &Found| {
             let mut lost = Vec::new();
             let context = context();
+            let context = Context {
+                now: records.date().correct(context.now),
+                ..context
+            };
             for (request, answer, fresh_id) in &answers {
                 let context = Context {
                     fresh_id: *fresh_id,
@@ -240,6 +248,7 @@ impl Store {
     pub async fn give_back(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
         let needs = Needs {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
+            at_all_times: true,
             ..Needs::default()
         };
         let give_back = move |records: &mut Records, _: &Found| {

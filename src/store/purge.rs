@@ -14,14 +14,16 @@ use uuid::Uuid;
 
 use super::connection::{Lock, connect_alone, is_postgres, require_file, write_options};
 use super::error::{Error, OpenError};
+use super::row::announcement::database_now;
 use super::row::booking_request as request;
 use super::row::set::{self, Kind, Table};
 use super::row::{call, history};
 use super::schema;
+use super::skew::Timepiece;
 use super::transaction::Pool;
 use super::writer::random;
 use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::{Instant, micros};
+use crate::domain::calendar::{ClockReading, Instant, from_micros, micros};
 use crate::domain::notification::State;
 
 /// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
@@ -99,6 +101,9 @@ pub enum PurgeError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(OpenError),
+    /// What would be deleted is worked out by a clock that is wrong.
+    #[error("nothing was deleted")]
+    Clock(#[source] Error),
     /// A batch failed; those before it, of which this much is known, stand.
     #[error("a batch failed, those before it stand; the same command goes on from here")]
     Failed(Purged, #[source] Error),
@@ -116,7 +121,8 @@ impl From<OpenError> for PurgeError {
 /// How far a purge is: what is deleted now, how much of it, and out of how much where that is known.
 pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Send);
 
-/// Deletes what lies before the cutoffs. Stops between two batches once it is told to.
+/// Deletes what lies before the cutoffs, which were worked out by `clock`, if that agrees with the
+/// database's. Stops between two batches once it is told to.
 ///
 /// # Errors
 ///
@@ -124,6 +130,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Sen
 pub async fn purge(
     url: &str,
     cutoffs: Cutoffs,
+    clock: impl Fn() -> ClockReading + Send + Sync + 'static,
     stop: &CancellationToken,
     progress: Progress<'_>,
 ) -> Result<Purged, PurgeError> {
@@ -133,6 +140,10 @@ pub async fn purge(
         schema::bring_up(&alone.connection).await?;
     }
     schema::require(&alone.connection).await?;
+    if is_postgres(url) {
+        let checked = check_clock(&alone.connection, clock).await;
+        checked.map_err(PurgeError::Clock)?;
+    }
     let mut run = Run {
         connection: alone.connection,
         stop,
@@ -148,6 +159,17 @@ pub async fn purge(
         Ok(()) => Ok(purged),
         Err(error) => Err(PurgeError::Failed(purged, error)),
     }
+}
+
+/// Compares the clock with the database's.
+async fn check_clock(
+    connection: &DatabaseConnection,
+    clock: impl Fn() -> ClockReading + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let timepiece = Timepiece::default();
+    timepiece.set(clock);
+    let date = timepiece.date(None);
+    Ok(date.check(from_micros(database_now(connection).await?))?)
 }
 
 struct Run<'a> {

@@ -24,6 +24,9 @@ pub struct Needs {
     /// Whether it answers for messages that were leased, whose requests have most likely not changed
     /// since.
     pub answers: bool,
+    /// Whether it is carried out by a clock that cannot be trusted too: what it writes is no more
+    /// than what has come about, and is dated by the database if this replica's clock is wrong.
+    pub at_all_times: bool,
     /// What would make another request a duplicate of the one that it creates.
     pub creates: Option<DuplicateKey>,
     /// The due messages that it would like to have.
@@ -124,7 +127,10 @@ where
     }
 
     fn decide(&mut self, records: &mut Records, found: &Found) {
-        self.decided = Some((self.decide)(records, found));
+        self.decided = Some(match records.date().fault() {
+            Some(fault) if !self.needs.at_all_times => Err(fault.into()),
+            Some(_) | None => (self.decide)(records, found),
+        });
     }
 
     fn is_awaited(&self) -> bool {

@@ -29,13 +29,15 @@ use super::others::Announcer;
 use super::quarantine::Quarantine;
 use super::queue::{Before, Queue};
 use super::recent::{Leased, Recent};
+use super::row::announcement::database_now;
 use super::row::booking_request::requests_of;
 use super::row::notification::{Due, claimable};
+use super::skew::{ClockFault, Date, Shown, Timepiece};
 use super::transaction::{Pool, Transaction};
 use super::unit::{Found, Needs, Unit, unit};
 use super::{Call, Committed};
 use crate::domain::booking_request::RequestKey;
-use crate::domain::calendar::Instant;
+use crate::domain::calendar::{Instant, from_micros};
 use crate::domain::hsa_id::HsaId;
 
 /// How long a unit waits at the least whose request another writer has locked: about as long as a
@@ -60,6 +62,7 @@ impl Writer {
         patience: Patience,
         announcer: Announcer,
         leased: Arc<Leased>,
+        timepiece: Timepiece,
     ) -> (Self, Vec<JoinHandle<()>>) {
         let (queue, queued) = Queue::new();
         let task = Task {
@@ -69,6 +72,7 @@ impl Writer {
             patience,
             leased,
             quarantine: Arc::default(),
+            timepiece,
         };
         let tasks = match lanes {
             Lanes::Several(count) => {
@@ -118,6 +122,7 @@ struct Task {
     patience: Patience,
     leased: Arc<Leased>,
     quarantine: Arc<Quarantine>,
+    timepiece: Timepiece,
 }
 
 impl Task {
@@ -165,7 +170,8 @@ impl Task {
         recent: &mut Recent,
     ) -> Result<Changes, Error> {
         let postpone = |unit| self.postpone(unit);
-        let records = decide(reader, units, recent, &self.quarantine, postpone);
+        let date = || self.timepiece.date(None);
+        let records = decide(reader, units, recent, &self.quarantine, postpone, date);
         let records = tokio::time::timeout(self.patience.work, records).await;
         let records = records.unwrap_or_else(|_| Err(Error::too_late()))?;
         recent.learn(records.left());
@@ -198,7 +204,9 @@ impl Task {
         while let Some(mut units) = waiting.pop() {
             match self.attempt(&mut units).await {
                 Ok(Attempt::Committed) => answer_all(units, Ok(())),
-                Err(error @ Error::Unavailable(_)) => answer_all(units, Err(error)),
+                Err(error @ (Error::Unavailable(_) | Error::Clock(_))) => {
+                    answer_all(units, Err(error));
+                }
                 Ok(Attempt::Stale) | Err(_) if units.len() > 1 => {
                     let rest = units.split_off(units.len() / 2);
                     waiting.push(rest);
@@ -223,13 +231,16 @@ impl Task {
 
     /// An attempt at a batch, repeated when the database was lost in it: units can be, since what
     /// they did is recognised. What another writer's being there has spoilt may be tried again.
-    /// Units whose requests another writer has just locked are taken out and come back later.
+    /// Units whose requests another writer has just locked are taken out and come back later. When the
+    /// clock by which it was decided proves to be wrong it is decided anew by the database's: what
+    /// needs a clock is refused then, and the rest is carried out.
     async fn attempt(&self, units: &mut Vec<Box<dyn Unit>>) -> Result<Attempt, Error> {
         let mut tried = 0;
+        let mut apart = None;
         loop {
             tried += 1;
             let leased = self.take_leased(units);
-            let attempt = match self.attempt_once(units, &leased).await {
+            let attempt = match self.attempt_once(units, &leased, apart).await {
                 Err(error) if error.is_contention() => Ok(Attempt::Stale),
                 attempt => attempt,
             };
@@ -238,6 +249,11 @@ impl Task {
                 Ok(Attempt::Stale) if !leased.is_empty() => {}
                 Err(Error::Unavailable(_)) if tried < self.patience.attempts_max => {
                     tokio::time::sleep(jitter(6)).await;
+                }
+                Err(Error::Clock(ClockFault::Apart { database }))
+                    if tried < self.patience.attempts_max =>
+                {
+                    apart = Some(Shown::at_present(database));
                 }
                 attempt => return attempt,
             }
@@ -255,15 +271,25 @@ impl Task {
         &self,
         units: &mut Vec<Box<dyn Unit>>,
         leased: &Recent,
+        apart: Option<Shown>,
     ) -> Result<Attempt, Error> {
         let postpone = |unit| self.postpone(unit);
+        let date = || self.timepiece.date(apart);
         let mut claimed = Vec::new();
         let attempt = self.commit(async |transaction| {
-            let records = decide(transaction, units, leased, &self.quarantine, postpone).await?;
+            let records =
+                decide(transaction, units, leased, &self.quarantine, postpone, date).await?;
             if units.iter().any(|unit| unit.needs().claim.is_some()) {
                 claimed = records.left_requests();
             }
-            Ok(records.tests(leased).then(|| records.changes()))
+            let is_tested = records.tests(leased);
+            let date = *records.date();
+            let changes = records.changes();
+            if changes.is_empty() && relies_on_time(units) && date.is_to_be_proved() {
+                // Nothing will be written that the clocks could be compared in.
+                date.check(from_micros(database_now(transaction).await?))?;
+            }
+            Ok(is_tested.then_some(changes))
         });
         let attempt = attempt.await?;
         if let Attempt::Committed = attempt {
@@ -370,14 +396,25 @@ fn answer_all(units: Vec<Box<dyn Unit>>, committed: Result<(), Error>) {
     }
 }
 
+/// Whether some unit answers by the clock though it changes nothing. A claim that finds nothing gives
+/// nothing.
+fn relies_on_time(units: &[Box<dyn Unit>]) -> bool {
+    units.iter().any(|unit| {
+        let needs = unit.needs();
+        !needs.at_all_times && needs.claim.is_none()
+    })
+}
+
 /// Loads what the units need, but for what is `recent`, and lets them decide in the order of their
-/// arrival. Units that need what another writer has locked are taken out and postponed.
+/// arrival, by what the clock shows then. Units that need what another writer has locked are taken
+/// out and postponed.
 async fn decide(
     connection: &impl ConnectionTrait,
     units: &mut Vec<Box<dyn Unit>>,
     recent: &Recent,
     quarantine: &Quarantine,
     postpone: impl Fn(Box<dyn Unit>),
+    date: impl Fn() -> Date,
 ) -> Result<Records, Error> {
     let mut needs: Vec<Arc<Needs>> = units.iter().map(|unit| unit.needs()).collect();
     let mut found = find(connection, &needs, recent, quarantine).await?;
@@ -422,6 +459,7 @@ async fn decide(
     records
         .load(connection, repeated, Lock::None, recent)
         .await?;
+    records.decide_by(date());
     // One that panics spoils the batch, which is then repeated in halves: it fails alone.
     catch_unwind(AssertUnwindSafe(|| {
         decide_in_order(units, &needs, &found, &mut records);

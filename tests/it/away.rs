@@ -49,11 +49,11 @@ struct Remote {
 impl Remote {
     /// None where there is no PostgreSQL, which is said aloud.
     async fn start() -> Option<Self> {
-        Self::prepared("SELECT 1", "").await
+        Self::prepared("SELECT 1", "", Clock::sandbox(at(NOW))).await
     }
 
-    /// On a database in which something has been done first, reached with options.
-    async fn prepared(sql: &str, options: &str) -> Option<Self> {
+    /// On a database in which something has been done first, reached with options, by `clock`.
+    async fn prepared(sql: &str, options: &str, clock: Clock) -> Option<Self> {
         let area = Area::create(postgres::server()?).await;
         let url = area.url();
         let database = Database::connect(&url).await.expect("a database");
@@ -65,7 +65,7 @@ impl Remote {
         let server = servers.next().expect("an address");
         let proxy = Proxy::start(server).await;
         let url = url.replacen(host, &proxy.address.to_string(), 1) + options;
-        let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+        let replica = Replica::start(&url, clock).await;
         Some(Self {
             area,
             server,
@@ -443,7 +443,7 @@ async fn clocks_that_are_apart_make_a_replica_not_ready() {
          CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS \
          $$ SELECT pg_catalog.clock_timestamp() + by FROM public.shift $$";
     let options = "?options[search_path]=public,pg_catalog";
-    let Some(remote) = Remote::prepared(clock, options).await else {
+    let Some(remote) = Remote::prepared(clock, options, Clock::real()).await else {
         return;
     };
     let replica = &remote.replica;

@@ -47,12 +47,15 @@ impl Backend {
     /// An empty database of the kind that this run is about.
     pub async fn empty() -> Self {
         match Kind::of_this_run() {
-            Kind::Sqlite => {
-                let folder = tempfile::tempdir().expect("a folder for the test's database");
-                Self::on(Arc::new(Place::File(folder))).await
-            }
+            Kind::Sqlite => Self::sqlite().await,
             Kind::Postgres => Self::postgres().await.expect("this run has a server"),
         }
+    }
+
+    /// An empty SQLite file, whatever the run is about.
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a folder for the test's database");
+        Self::on(Arc::new(Place::File(folder))).await
     }
 
     /// An empty database on PostgreSQL, whatever the run is about; none where there is no server.

@@ -17,6 +17,7 @@ mod away;
 mod booking_request;
 mod boundary;
 mod care_invitation;
+mod clock;
 mod disk;
 mod failover;
 mod log;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use care_invitation::domain::Refusal;
 use care_invitation::domain::booking_request::{BookingRequest, RequestKey};
-use care_invitation::domain::calendar::{Instant, micros};
+use care_invitation::domain::calendar::{ClockReading, Instant, micros};
 use care_invitation::store::error::{Error, OpenError};
 use care_invitation::store::purge::{Cutoffs, PurgeError, Purged, TooRecent, purge};
 use care_invitation::store::schema::Schema;
 use care_invitation::store::{Call, Store};
+use chrono::{TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +62,11 @@ fn cutoffs(history: Option<&str>) -> Cutoffs {
     Cutoffs::new(at(NOW), at(BETWEEN), history.map(at)).expect("long ago")
 }
 
+/// A clock that is compared with nothing.
+fn right() -> ClockReading {
+    ClockReading::Sandbox(at(NOW))
+}
+
 /// Purges, and gives what was shown of the requests.
 pub async fn run(url: &str, history: Option<&str>) -> (Result<Purged, PurgeError>, Vec<u64>) {
     let mut shown = Vec::new();
@@ -71,7 +77,7 @@ pub async fn run(url: &str, history: Option<&str>) -> (Result<Purged, PurgeError
         }
     };
     let stop = CancellationToken::new();
-    let purged = purge(url, cutoffs(history), &stop, &mut show).await;
+    let purged = purge(url, cutoffs(history), right, &stop, &mut show).await;
     (purged, shown)
 }
 
@@ -233,6 +239,30 @@ async fn calls_are_remembered_for_thirty_days() {
 }
 
 #[tokio::test]
+async fn a_purge_by_a_clock_that_is_apart_from_the_databases_deletes_nothing() {
+    let Some(database) = Empty::postgres().await else {
+        return;
+    };
+    let store = Store::open(&database.url, Schema::Migrate)
+        .await
+        .expect("a database");
+    booked(&store, 0..3, EARLY).await;
+    let stop = CancellationToken::new();
+    let mut show = |_: &'static str, _, _: Option<u64>| {};
+    for (days, deleted) in [(20, false), (-20, false), (0, true)] {
+        let clock = move || ClockReading::Machine(Utc::now() + TimeDelta::days(days));
+        let purged = purge(&database.url, cutoffs(None), clock, &stop, &mut show).await;
+        match purged {
+            Ok(purged) => assert!(deleted && purged.requests == 3, "{days} days ahead"),
+            Err(PurgeError::Clock(Error::Clock(_))) => assert!(!deleted, "{days} days ahead"),
+            Err(other) => panic!("{days} days ahead: {other}"),
+        }
+        let left = count(&database, "booking_request").await;
+        assert_eq!(left, if deleted { 0 } else { 3 }, "{days} days ahead");
+    }
+}
+
+#[tokio::test]
 async fn it_stops_between_two_batches_and_says_so() {
     for database in Empty::each().await {
         let store = Store::open(&database.url, Schema::Migrate)
@@ -247,7 +277,7 @@ async fn it_stops_between_two_batches_and_says_so() {
                 told.cancel();
             }
         };
-        let purged = purge(&database.url, cutoffs(None), &stop, &mut show).await;
+        let purged = purge(&database.url, cutoffs(None), right, &stop, &mut show).await;
         let purged = purged.expect("stopped well");
         assert_eq!((purged.requests, purged.stopped), (400, true));
         assert_eq!(count(&database, "booking_request").await, 1);
@@ -340,7 +370,7 @@ async fn a_purge_waits_for_a_database_that_goes_away() {
         }
     };
     let stop = CancellationToken::new();
-    let purged = within(purge(&url, cutoffs(None), &stop, &mut show)).await;
+    let purged = within(purge(&url, cutoffs(None), right, &stop, &mut show)).await;
     assert_eq!(purged.expect("in the end").requests, MANY as u64);
     assert_eq!(count(&database, "booking_request").await, 0);
 }

@@ -104,22 +104,27 @@ impl Replica {
 
     /// Waits until health says so of a service; the empty name is the whole.
     pub async fn healthy(&self, service: &str, wanted: ServingStatus) {
-        let watch = HealthCheckRequest {
-            service: service.to_owned(),
-        };
-        let mut client = HealthClient::new(self.channel.clone());
-        let watched = within(client.watch(watch)).await.expect("a stream");
-        let mut watched = watched.into_inner();
-        let turned = async {
-            loop {
-                let said = watched.message().await.expect("an answer");
-                if said.expect("no end").status() == wanted {
-                    return;
-                }
-            }
-        };
-        within(turned).await;
+        healthy(&self.channel, service, wanted).await;
     }
+}
+
+/// Waits until health says so of a service; the empty name is the whole.
+pub async fn healthy(channel: &Channel, service: &str, wanted: ServingStatus) {
+    let watch = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let mut client = HealthClient::new(channel.clone());
+    let watched = within(client.watch(watch)).await.expect("a stream");
+    let mut watched = watched.into_inner();
+    let turned = async {
+        loop {
+            let said = watched.message().await.expect("an answer");
+            if said.expect("no end").status() == wanted {
+                return;
+            }
+        }
+    };
+    within(turned).await;
 }
 
 /// The answer; none, after a pause, when the call may be repeated.

@@ -48,7 +48,7 @@ pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<Book
     stored::book(store, call, key.clone(), at(NOW)).await
 }
 
-fn claim_request(count: usize) -> ClaimRequest {
+pub fn claim_request(count: usize) -> ClaimRequest {
     ClaimRequest {
         channels: Channel::ALL.to_vec(),
         care_units: None,
@@ -568,7 +568,9 @@ async fn the_same_update_of_a_patient_many_times_at_once_is_carried_out_once() {
         let learned = (record.revision, &*record.form.patient.language);
         assert_eq!(learned, (revision, "fi"));
         let history = backend.store.history(key, 0, 500).await.expect("history");
-        let updates = history.iter().map(|(_, entry)| entry.event);
+        let updates = history
+            .iter()
+            .map(|(_, entry)| entry.as_ref().expect("it can be decoded").event);
         let updates = updates.filter(|it| *it == Event::UpdatePatient);
         assert_eq!(updates.count(), 1);
     }

@@ -178,6 +178,18 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             true,
         ),
         (
+            Stopped::ClockWrong.into(),
+            Code::Unavailable,
+            "UNAVAILABLE",
+            true,
+        ),
+        (
+            Error::Clock(store::skew::ClockFault::Stepped).into(),
+            Code::Unavailable,
+            "UNAVAILABLE",
+            true,
+        ),
+        (
             Stopped::TooSlow.into(),
             Code::ResourceExhausted,
             "OVERLOADED",

@@ -107,12 +107,13 @@ pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Re
     Ok(())
 }
 
+/// What PostgreSQL's clock shows while a statement runs, in microseconds since 1970.
+pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// What the database's clock shows, in microseconds since 1970.
 pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
-    let statement = Statement::from_string(
-        DbBackend::Postgres,
-        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now",
-    );
+    let statement =
+        Statement::from_string(DbBackend::Postgres, format!("SELECT {DATABASE_NOW} AS now"));
     let row = connection.query_one_raw(statement).await?;
     let row = row.ok_or_else(|| Error::broken("a clock that shows nothing"))?;
     Ok(row.try_get("", "now")?)

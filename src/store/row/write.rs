@@ -2,7 +2,9 @@
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
+use super::announcement::DATABASE_NOW;
 use super::set::{Column, Set, Table, execute_all};
+use crate::domain::calendar::{Instant, from_micros};
 
 /// How many rows may be written by statements that are sent to SQLite as one: those of one call.
 /// They stay prepared as one too, for each combination of sizes that comes.
@@ -53,17 +55,28 @@ impl Write {
     }
 }
 
-/// Writes everything, in a transaction that is rolled back when it fails. Says whether every row was
-/// written: if not, none must stay.
+/// What has become of rows.
+pub struct Written {
+    /// Whether every row was written: if not, none must stay.
+    pub is_complete: bool,
+    /// What the database's clock showed; none of one that goes by the machine's, and none where there
+    /// was nothing to write.
+    pub database_now: Option<Instant>,
+}
+
+/// Writes everything, in a transaction that is rolled back when it fails.
 pub async fn write_all(
     connection: &impl ConnectionTrait,
     mut writes: Vec<Write>,
-) -> Result<bool, DbErr> {
+) -> Result<Written, DbErr> {
     writes.retain(|write| !write.is_empty());
     let expected: usize = writes.iter().map(|write| write.rows.len()).sum();
-    let written = match connection.get_database_backend() {
-        _ if writes.is_empty() => 0,
-        DbBackend::Postgres => write_at_once(connection, writes).await?,
+    let (written, database_now) = match connection.get_database_backend() {
+        _ if writes.is_empty() => (0, None),
+        DbBackend::Postgres => {
+            let (written, database_now) = write_at_once(connection, writes).await?;
+            (written, Some(database_now))
+        }
         backend => {
             let mut statements = Vec::new();
             for Write { rows, target } in writes {
@@ -72,10 +85,13 @@ pub async fn write_all(
             if expected <= JOINED_MAX {
                 statements = vec![joined(statements)];
             }
-            execute_all(connection, statements).await?
+            (execute_all(connection, statements).await?, None)
         }
     };
-    Ok(written == expected as u64)
+    Ok(Written {
+        is_complete: written == expected as u64,
+        database_now,
+    })
 }
 
 impl Target {
@@ -96,13 +112,14 @@ fn joined(statements: Vec<Statement>) -> Statement {
     Statement::from_sql_and_values(backend, sql, values.flat_map(|it| it.0))
 }
 
-/// On PostgreSQL: one statement, of which each write is a part, counted. In which order the parts are
+/// On PostgreSQL: one statement, of which each write is a part, counted; it also says what the
+/// database's clock shows. In which order the parts are
 /// carried out is not promised; all that depends on it is the order of locks, and what is caught in a
 /// deadlock is repeated.
 async fn write_at_once(
     connection: &impl ConnectionTrait,
     writes: Vec<Write>,
-) -> Result<u64, DbErr> {
+) -> Result<(u64, Instant), DbErr> {
     let mut parts = Vec::new();
     let mut counts = Vec::new();
     let mut values = Vec::new();
@@ -114,7 +131,7 @@ async fn write_at_once(
         values.extend(arrays);
     }
     let sql = format!(
-        "WITH {} SELECT {} AS written",
+        "WITH {} SELECT {DATABASE_NOW} AS now, {} AS written",
         parts.join(", "),
         counts.join(" + ")
     );
@@ -122,5 +139,6 @@ async fn write_at_once(
     let row = connection.query_one_raw(statement).await?;
     let row = row.ok_or(DbErr::RecordNotFound(String::new()))?;
     let written: i64 = row.try_get("", "written")?;
-    Ok(written.unsigned_abs())
+    let now: i64 = row.try_get("", "now")?;
+    Ok((written.unsigned_abs(), from_micros(now)))
 }

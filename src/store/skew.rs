@@ -1,0 +1,205 @@
+//! Whether the clock that decisions go by may be trusted: it is read when a batch is decided, and
+//! compared with the database's in the statement by which the batch is written.
+//!
+//! A machine's clock that was stepped, or that is apart from the database's, decides nothing but
+//! what is carried out at all times, such as that a message was handed over; that is dated by the
+//! database then. A sandbox clock is right whatever others show.
+
+use std::sync::{Arc, OnceLock};
+
+use chrono::TimeDelta;
+use tokio::time::Instant as Moment;
+
+use crate::domain::calendar::{ClockReading, Instant};
+
+/// How far the machine's clock and the database's may be apart.
+pub const APART_MAX: TimeDelta = TimeDelta::seconds(2);
+
+/// What is wrong with the clock that decisions go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClockFault {
+    /// It was stepped, and has not settled yet.
+    #[error("this replica's clock was stepped and is in doubt")]
+    Stepped,
+    /// It is too far from the database's.
+    #[error("this replica's clock and the database's are apart")]
+    Apart {
+        /// What the database's showed.
+        database: Instant,
+    },
+}
+
+/// Returns how far the database's clock was from another at the least, when it was read between two
+/// readings of the other.
+pub fn distance(database: Instant, before: Instant, after: Instant) -> TimeDelta {
+    let behind = before - database;
+    let ahead = database - after;
+    behind.max(ahead).max(TimeDelta::zero())
+}
+
+/// The clock that decisions go by. Until one is set there is none to doubt.
+#[derive(Clone, Default)]
+pub struct Timepiece(Arc<OnceLock<Box<dyn Fn() -> ClockReading + Send + Sync>>>);
+
+impl Timepiece {
+    /// Sets the clock. The first that is set stays.
+    pub fn set(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(clock));
+    }
+
+    /// Reads the clock for a batch that is decided now; by the database's, if the two were found to
+    /// be `apart`.
+    pub fn date(&self, apart: Option<Shown>) -> Date {
+        if let Some(database) = apart {
+            let fault = ClockFault::Apart {
+                database: database.now,
+            };
+            return Date {
+                shown: Some(database),
+                fault: Some(fault),
+            };
+        }
+        let (now, fault) = match self.0.get().map(|clock| clock()) {
+            None | Some(ClockReading::Sandbox(_)) => return Date::default(),
+            Some(ClockReading::Machine(now)) => (now, None),
+            Some(ClockReading::InDoubt(now)) => (now, Some(ClockFault::Stepped)),
+        };
+        Date {
+            shown: Some(Shown::at_present(now)),
+            fault,
+        }
+    }
+}
+
+/// What a clock showed, and when that was.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown {
+    now: Instant,
+    at: Moment,
+}
+
+impl Shown {
+    /// What a clock shows at present.
+    pub fn at_present(now: Instant) -> Self {
+        let at = Moment::now();
+        Self { now, at }
+    }
+
+    /// Returns what it would show by now.
+    fn present(&self) -> Instant {
+        let passed = TimeDelta::from_std(self.at.elapsed());
+        self.now + passed.expect("a batch does not last for ages")
+    }
+}
+
+/// By which clock the decisions of a batch are dated.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Date {
+    /// What it showed; none of a sandbox clock.
+    shown: Option<Shown>,
+    /// What is wrong with this replica's.
+    fault: Option<ClockFault>,
+}
+
+impl Date {
+    /// Returns what is wrong with the clock by which this replica would decide.
+    pub fn fault(&self) -> Option<ClockFault> {
+        self.fault
+    }
+
+    /// Whether there is a clock that the database's may prove to be wrong.
+    pub fn is_to_be_proved(&self) -> bool {
+        self.shown.is_some() && self.fault.is_none()
+    }
+
+    /// Returns the time to decide by where this replica's clock shows `now`: the database's, if the
+    /// two are apart.
+    pub fn correct(&self, now: Instant) -> Instant {
+        match (self.fault, self.shown) {
+            (Some(ClockFault::Apart { .. }), Some(database)) => database.present(),
+            (Some(ClockFault::Apart { .. } | ClockFault::Stepped) | None, _) => now,
+        }
+    }
+
+    /// Compares the clock with what the database's shows at present.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockFault::Apart`].
+    pub fn check(&self, database: Instant) -> Result<(), ClockFault> {
+        match self.shown {
+            Some(shown) if APART_MAX < distance(database, shown.now, shown.present()) => {
+                Err(ClockFault::Apart { database })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Instant {
+        text.parse().expect("a test instant")
+    }
+
+    #[test]
+    fn clocks_are_as_far_apart_as_the_readings_prove() {
+        let before = at("2026-03-02T09:00:00Z");
+        let after = at("2026-03-02T09:00:00.800Z");
+        for (database, millis) in [
+            ("2026-03-02T09:00:00Z", 0),
+            ("2026-03-02T09:00:00.500Z", 0),
+            ("2026-03-02T09:00:00.800Z", 0),
+            ("2026-03-02T09:00:03.300Z", 2_500),
+            ("2026-03-02T08:59:57.500Z", 2_500),
+        ] {
+            let apart = distance(at(database), before, after);
+            assert_eq!(apart, TimeDelta::milliseconds(millis), "{database}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_takes_long_is_not_taken_for_a_wrong_clock() {
+        let now = at("2026-03-02T09:00:00Z");
+        let timepiece = Timepiece::default();
+        timepiece.set(move || ClockReading::Machine(now));
+        let date = timepiece.date(None);
+        tokio::time::advance(std::time::Duration::from_secs(9)).await;
+        for (database, fits) in [
+            ("2026-03-02T08:59:58Z", true),
+            ("2026-03-02T09:00:11Z", true),
+            ("2026-03-02T08:59:57.999Z", false),
+            ("2026-03-02T09:00:11.001Z", false),
+        ] {
+            assert_eq!(date.check(at(database)).is_ok(), fits, "{database}");
+        }
+        assert_eq!(date.correct(now), now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_the_clocks_are_apart_the_database_says_what_time_it_is() {
+        let timepiece = Timepiece::default();
+        timepiece.set(|| ClockReading::Machine(at("2026-03-22T09:00:00Z")));
+        let database = at("2026-03-02T09:00:00Z");
+        let fault = timepiece.date(None).check(database).expect_err("apart");
+        assert_eq!(fault, ClockFault::Apart { database });
+        let date = timepiece.date(Some(Shown::at_present(database)));
+        assert_eq!(date.fault(), Some(fault));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let corrected = date.correct(at("2026-03-22T09:00:01Z"));
+        assert_eq!(corrected, at("2026-03-02T09:00:01Z"));
+    }
+
+    #[test]
+    fn a_sandbox_clock_is_compared_with_nothing() {
+        let timepiece = Timepiece::default();
+        timepiece.set(|| ClockReading::Sandbox(at("2099-03-22T09:00:00Z")));
+        for date in [timepiece.date(None), Timepiece::default().date(None)] {
+            assert!(!date.is_to_be_proved());
+            assert_eq!(date.check(at("2026-03-02T09:00:00Z")), Ok(()));
+            assert_eq!(date.fault(), None);
+        }
+    }
+}

@@ -60,6 +60,11 @@ impl Room {
     pub fn events(&self, bytes: usize) -> usize {
         (self.bytes / bytes.max(1)).max(1)
     }
+
+    /// Whether so many bytes are all that may be told.
+    pub fn is_used_up(&self, told: usize) -> bool {
+        told > 0 && self.bytes <= told
+    }
 }
 
 impl Drop for Room {

@@ -35,7 +35,7 @@ pub struct Consumer {
     filter: Filter,
     window: Window,
     events: Teller<Event>,
-    /// The bytes of the largest request of the last claim.
+    /// The bytes of the largest request that was claimed.
     record_bytes: usize,
     beats: watch::Receiver<()>,
     commits: broadcast::Receiver<Arc<Committed>>,
@@ -142,7 +142,6 @@ impl Consumer {
                 .rev()
                 .collect(),
         };
-        self.record_bytes = 1;
         for (record, lease) in claimed.leased {
             let expires_at = record
                 .notification(lease.notification)

@@ -42,12 +42,26 @@ pub struct Watcher {
     commits: broadcast::Receiver<Arc<Committed>>,
     members: HashSet<RequestKey>,
     quiet_since: Moment,
-    /// The bytes of the largest request of the last page.
+    /// The bytes of the largest request of the last page of a snapshot.
     record_bytes: usize,
     /// Up to when what time changes has been told.
     told_until: Instant,
     /// When time will next change something.
     next_move_at: Option<Instant>,
+}
+
+/// The sizes of requests that were told.
+#[derive(Default)]
+struct Sizes {
+    sum: usize,
+    largest: Option<usize>,
+}
+
+impl Sizes {
+    fn add(&mut self, bytes: usize) {
+        self.sum += bytes;
+        self.largest = self.largest.max(Some(bytes));
+    }
 }
 
 /// What a watcher is woken by.
@@ -124,14 +138,20 @@ impl Watcher {
             let room = self.room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
             let page = self.page(now, after.as_ref(), limit).await?;
-            let more = page.len() == limit;
-            self.record_bytes = 1;
+            let mut more = page.len() == limit;
+            let mut told = Sizes::default();
             for (position, record) in page {
+                if room.is_used_up(told.sum) {
+                    // The rest is read again.
+                    more = true;
+                    break;
+                }
                 after = Some(position);
                 let Some(record) = record else { continue };
                 gone.remove(&record.key);
-                self.upsert(record);
+                told.add(self.upsert(record));
             }
+            self.record_bytes = told.largest.unwrap_or(self.record_bytes);
             if !more {
                 break;
             }
@@ -203,33 +223,39 @@ impl Watcher {
         while !rest.is_empty() {
             let room = self.room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
-            let (page, others) = rest.split_at(limit.min(rest.len()));
-            self.tell_page(page).await?;
-            rest = others;
+            let told = self
+                .tell_some(&rest[..limit.min(rest.len())], &room)
+                .await?;
+            rest = &rest[told..];
         }
         Ok(())
     }
 
-    async fn tell_page(&mut self, keys: &[RequestKey]) -> Result<(), End> {
+    /// Tells of these as far as there is room; says of how many.
+    async fn tell_some(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, End> {
         let mut records = loop {
             if let Some(records) = patient(self.dispatch.store.get_many(keys).await).await? {
                 break records;
             }
         };
         let now = self.dispatch.clock.now();
-        for key in keys {
+        let mut told = Sizes::default();
+        for (place, key) in keys.iter().enumerate() {
+            if room.is_used_up(told.sum) {
+                return Ok(place);
+            }
             let record = records.remove(key);
             let moves_at = record.as_ref().and_then(|it| it.next_move_at(now));
             self.next_move_at = [self.next_move_at, moves_at].into_iter().flatten().min();
             match record.filter(|record| self.query.matches(record, now)) {
-                Some(record) => self.upsert(record),
+                Some(record) => told.add(self.upsert(record)),
                 None if self.members.remove(key) => {
                     self.push(WatchEvent::Removed(key.clone()), EVENT_BYTES);
                 }
                 None => {}
             }
         }
-        Ok(())
+        Ok(keys.len())
     }
 
     /// Finds out when time will next change something.
@@ -253,12 +279,13 @@ impl Watcher {
         Ok(())
     }
 
-    fn upsert(&mut self, record: BookingRequest) {
+    /// Tells a request that is on the list; says of how many bytes it is.
+    fn upsert(&mut self, record: BookingRequest) -> usize {
         self.members.insert(record.key.clone());
         let bytes = bytes_of(&record);
-        self.record_bytes = self.record_bytes.max(bytes);
         let record = self.dispatch.shared.share(record);
         self.push(WatchEvent::Upserted(record), bytes);
+        bytes
     }
 
     fn push(&mut self, event: WatchEvent, bytes: usize) {

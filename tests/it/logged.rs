@@ -3,20 +3,32 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 /// The log of everything on the test's own thread. Clones share it.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
+/// Listens until it is dropped.
+///
+/// The second dispatcher takes nothing. While there is one alone, what logs for the first time on
+/// another thread, which has none, is taken for something that nobody listens to, everywhere.
+pub struct Listening {
+    _guard: DefaultGuard,
+    _second: Dispatch,
+}
+
 impl Log {
-    /// Listens until the guard is dropped.
-    pub fn listen(&self) -> DefaultGuard {
+    pub fn listen(&self) -> Listening {
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(move || log.clone());
-        tracing::subscriber::set_default(subscriber.finish())
+        Listening {
+            _guard: tracing::subscriber::set_default(subscriber.finish()),
+            _second: Dispatch::new(NoSubscriber::default()),
+        }
     }
 
     /// The lines that say this.

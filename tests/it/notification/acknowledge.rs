@@ -178,7 +178,7 @@ async fn a_cause_is_made_to_fit_and_spoils_nothing() {
 #[tokio::test]
 async fn times_more_than_a_minute_ahead_are_logged_once_a_call_by_count_and_distance() {
     let log = Log::default();
-    let _guard = log.listen();
+    let _listening = log.listen();
     let harness = Harness::start(NOW).await;
     for number in 0..3 {
         create(&harness, due_now(&format!("R-{number}"))).await;

@@ -48,7 +48,8 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         },
         limits: Limits::default(),
     };
-    Ok(server::run(listener, parts, shutdown).await?)
+    server::run(listener, parts, shutdown).await;
+    Ok(())
 }
 
 /// Brings the database's schema up to date and says what was done.

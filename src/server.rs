@@ -1,17 +1,16 @@
 //! The server: the services behind the boundary, with health and reflection, on a listener that
 //! is handed in. Stops when it is told to, in an order that callers can follow.
 
+mod connection;
+
 use std::io;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
-use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Error, Server};
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use tracing::{error, info, warn};
@@ -27,28 +26,12 @@ use crate::store::Store;
 
 /// How long calls in flight may take to finish once the server is told to stop.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
-/// How long connections stay for after the last call on them, while their peers read the end of
-/// it. One that has never spoken would stay for ever.
-const LINGER: Duration = Duration::from_secs(3);
-/// How often a server that drains looks whether a call is left.
-const DRAIN_LOOK: Duration = Duration::from_millis(50);
 /// How long the store may take to close after that.
 pub const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// The process ends this long after a signal told it to stop, come what may.
 const EXIT_MAX: Duration = Duration::from_secs(19);
 /// The time that the last line of the log has to be written.
 const LAST_LINE: Duration = Duration::from_millis(100);
-
-/// Calls and streams on one connection at once; more wait on the caller's side.
-const CONCURRENT_STREAMS_MAX: u32 = 1_024;
-/// The headers of one call, in bytes: a token fits.
-const HEADER_BYTES_MAX: u32 = 16 * 1_024;
-/// After this long in silence a peer is asked whether it is there.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it has to answer.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// The pause after a connection could not be accepted, as when there are no file handles left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the server is made of.
 pub struct Parts {
@@ -96,19 +79,12 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
 /// Then health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is taken, calls
 /// in flight finish, and the store is closed; all of it within [`DRAIN_MAX`] and [`CLOSE_MAX`],
 /// whatever is left by then.
-///
-/// # Errors
-///
-/// The transport cannot be set up.
-pub async fn run(
-    listener: TcpListener,
-    parts: Parts,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
     let store = parts.store.clone();
     let draining = CancellationToken::new();
     let descriptors = Descriptors::served_with(&parts.clock);
-    let boundary = BoundaryLayer::new(descriptors.methods(), parts.limits, draining.clone());
+    let limits = connection::within_handles(parts.limits);
+    let boundary = BoundaryLayer::new(descriptors.methods(), limits, draining.clone());
     let (health, health_service) = health_reporter();
     let clock = parts.clock.clone();
     store.go_by(move || clock.reading());
@@ -127,16 +103,13 @@ pub async fn run(
         report(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
-    let serving = transport()
-        .layer(boundary.clone())
-        .serve_with_incoming_shutdown(routes.prepare(), accept(listener), stop);
-    let outcome = tokio::select! {
-        outcome = serving => outcome,
-        () = drained(&shutdown, &boundary) => Ok(()),
-    };
+    let serving = connection::serve(listener, boundary, limits, routes.prepare(), stop);
+    tokio::select! {
+        () = serving => {}
+        () = overdue(&shutdown) => warn!("calls were still under way and are cut"),
+    }
     close(&store).await;
     info!("stopped");
-    outcome
 }
 
 fn service(
@@ -156,26 +129,6 @@ fn service(
         clock,
         rules,
     }
-}
-
-fn transport() -> Server {
-    Server::builder()
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-}
-
-/// The connections. After one that failed there is a pause, since the next will fail too.
-fn accept(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    incoming.then(async |accepted| {
-        if let Err(error) = &accepted {
-            warn!(%error, "a connection could not be accepted");
-            sleep(ACCEPT_PAUSE).await;
-        }
-        accepted
-    })
 }
 
 /// Keeps health, and whether streams trust the clock, as the monitor says, for ever.
@@ -215,17 +168,9 @@ async fn report(health: &HealthReporter, descriptors: &Descriptors, status: Serv
 }
 
 /// Waits until the server was told to stop and has had its time for it.
-async fn drained(shutdown: &CancellationToken, boundary: &BoundaryLayer) {
+async fn overdue(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
-    let silence = async {
-        while !boundary.is_idle() {
-            sleep(DRAIN_LOOK).await;
-        }
-        sleep(LINGER).await;
-    };
-    if timeout(DRAIN_MAX, silence).await.is_err() {
-        warn!("calls were still under way and are cut");
-    }
+    sleep(DRAIN_MAX).await;
 }
 
 async fn close(store: &Store) {

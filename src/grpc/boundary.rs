@@ -3,51 +3,119 @@
 //! It keeps the caller's deadline, the limits on what is done at once, a span and a line in the
 //! log for each call, and the contract's words for failures that never reach a handler. It never
 //! looks into a message.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `load` | counts what is under way, by connection, by caller and in all |
+//! | `call` | one call, from its first byte to its last |
+//! | `request` | the body of a request while it comes in |
+//! | `answer` | the body of an answer while it is sent |
+//! | `reset` | cuts off a stream whose peer does not read |
+//! | `method` | what is known of a method before its call is read |
 
+mod answer;
 mod call;
+pub mod load;
 pub mod method;
+mod request;
+pub mod reset;
 
 use std::convert::Infallible;
-use std::future::{Future, ready};
+use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
-use tower::{Layer, Service};
+use tower::Service;
 
 use super::status;
-use call::{Call, Cut};
+use answer::{Cut, Sending};
+use call::{Call, Times};
+use load::{Bounds, Connection, Everybody, Full, Held, Kind};
 use method::{Method, Methods};
+use request::Incoming;
 
-/// How long a call may take, or a stream to begin, when its caller would wait longer.
+/// How long a call may take, its request and its answer included, or a stream to begin, when its
+/// caller would wait longer.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How much is done at once, by all connections together. What comes beyond is refused.
+/// How much is done at once, and how long a peer may take. What comes beyond is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Calls that are answered at once.
-    pub calls_max: usize,
+    pub calls: Bounds,
     /// Streams that are open at once; they are mostly silent.
-    pub streams_max: usize,
+    pub streams: Bounds,
+    /// Health checks, beside the calls: an overloaded server is not a dead one.
+    pub checks: Bounds,
+    /// Bytes of requests that have not come in whole, and of answers that have not been read.
+    pub bytes: Bounds,
+    /// Connections; what a connection has of them is not looked at.
+    pub connections: Bounds,
+    /// How long a request may take to come in.
+    pub receive_time_max: Duration,
+    /// How long a connection may take to say that it speaks HTTP/2.
+    pub preface_time_max: Duration,
+    /// How long a connection may be without a call.
+    pub idle_time_max: Duration,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            calls_max: 2_048,
-            streams_max: 2_048,
+impl Limits {
+    fn bounds(&self, kind: Kind) -> Bounds {
+        match kind {
+            Kind::Call => self.calls,
+            Kind::Stream => self.streams,
+            Kind::Check => self.checks,
+            Kind::Byte => self.bytes,
+            Kind::Connection => self.connections,
         }
     }
 }
 
-/// Puts a [`Boundary`] around the services.
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1_024 * 1_024;
+        Self {
+            calls: Bounds {
+                all: 2_048,
+                caller: 1_024,
+                connection: 512,
+            },
+            streams: Bounds {
+                all: 2_048,
+                caller: 1_536,
+                connection: 1_024,
+            },
+            checks: Bounds {
+                all: 256,
+                caller: 128,
+                connection: 64,
+            },
+            bytes: Bounds {
+                all: 256 * MIB,
+                caller: 128 * MIB,
+                connection: 32 * MIB,
+            },
+            connections: Bounds {
+                all: 4_096,
+                caller: 3_072,
+                connection: 1,
+            },
+            receive_time_max: Duration::from_secs(10),
+            preface_time_max: Duration::from_secs(10),
+            idle_time_max: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What holds for every call of all connections. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]
 pub struct BoundaryLayer(Arc<Shared>);
 
@@ -55,8 +123,7 @@ pub struct BoundaryLayer(Arc<Shared>);
 struct Shared {
     methods: Methods,
     limits: Limits,
-    calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    everybody: Arc<Everybody>,
     draining: CancellationToken,
 }
 
@@ -67,41 +134,31 @@ impl BoundaryLayer {
         Self(Arc::new(Shared {
             methods,
             limits,
-            calls: Arc::new(Semaphore::new(limits.calls_max)),
-            streams: Arc::new(Semaphore::new(limits.streams_max)),
+            everybody: Everybody::within(limits),
             draining,
         }))
     }
 
-    /// Whether no call and no stream is under way, health checks aside.
-    pub fn is_idle(&self) -> bool {
-        let Shared {
-            limits,
-            calls,
-            streams,
-            ..
-        } = &*self.0;
-        calls.available_permits() == limits.calls_max
-            && streams.available_permits() == limits.streams_max
-    }
-}
-
-impl<S> Layer<S> for BoundaryLayer {
-    type Service = Boundary<S>;
-
-    fn layer(&self, services: S) -> Boundary<S> {
-        Boundary {
+    /// Puts a boundary around the services for a connection from this address.
+    ///
+    /// # Errors
+    ///
+    /// It is one too many.
+    pub fn connect<S>(&self, address: IpAddr, services: S) -> Result<Boundary<S>, Full> {
+        Ok(Boundary {
             services,
             shared: self.0.clone(),
-        }
+            connection: self.0.everybody.connect(address)?,
+        })
     }
 }
 
-/// The services, seen from outside.
+/// The services, seen from one connection.
 #[derive(Clone, Debug)]
 pub struct Boundary<S> {
     services: S,
     shared: Arc<Shared>,
+    connection: Arc<Connection>,
 }
 
 impl<S> Service<Request<Body>> for Boundary<S>
@@ -119,45 +176,57 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = self.shared.methods.find(request.uri().path());
-        let Ok(place) = self.shared.place(&method) else {
-            let call = Call::begin(method, None);
-            let refused = status::overloaded().into_http();
-            return Box::pin(ready(Ok(call.answer(refused, None))));
+        let began = Instant::now();
+        let asked = timeout(request.headers()).and_then(|timeout| began.checked_add(timeout));
+        let latest = began + CALL_TIME_MAX;
+        let times = Times {
+            received_by: began + self.shared.limits.receive_time_max,
+            deadline: asked.map_or(latest, |asked| asked.min(latest)),
         };
-        let asked =
-            timeout(request.headers()).and_then(|timeout| Instant::now().checked_add(timeout));
-        let latest = Instant::now() + CALL_TIME_MAX;
-        let deadline = asked.map_or(latest, |asked| asked.min(latest));
-        let draining = (!method.is_ours).then(|| self.shared.draining.clone());
-        let cut = method
-            .streams
-            .then(|| Box::pin(cut(asked, draining)) as Cut);
-        let call = Call::begin(method, place);
-        let handler = self.services.call(request);
+        let sending = match method.streams {
+            true => {
+                let draining = (!method.is_ours).then(|| self.shared.draining.clone());
+                let cut: Cut = Box::pin(cut(asked, draining));
+                Sending::Stream(cut, asked)
+            }
+            false => Sending::Whole(self.connection.clone(), times.deadline),
+        };
+        let place = match self.place(&method) {
+            Ok(place) => place,
+            Err(refused) => {
+                let call = Call::begin(method, None);
+                let refused = refused.into_http();
+                return Box::pin(async { Ok(call.answer(refused, sending).await) });
+            }
+        };
+        let call = Call::begin(method, Some(place));
+        let (head, body) = request.into_parts();
+        let body = Incoming::new(body, &self.connection);
+        let received = body.received();
+        let handler = self
+            .services
+            .call(Request::from_parts(head, Body::new(body)));
         Box::pin(async move {
-            let response = call.run(handler, deadline).await;
-            Ok(call.answer(response, cut))
+            let response = call.run(handler, &received, times).await;
+            Ok(call.answer(response, sending).await)
         })
     }
 }
 
-/// There is no place left under a limit.
-struct Full;
-
-impl Shared {
-    /// A place for a call of this method. A health check is let through: an overloaded server is
-    /// not a dead one.
-    fn place(&self, method: &Method) -> Result<Option<OwnedSemaphorePermit>, Full> {
-        let limit = match (method.streams, method.is_ours) {
-            (true, _) => &self.streams,
-            (false, true) => &self.calls,
-            (false, false) => return Ok(None),
+impl<S> Boundary<S> {
+    /// A place for a call of this method, or how it is refused.
+    fn place(&self, method: &Method) -> Result<Held, Status> {
+        let kind = match (method.streams, method.is_ours) {
+            (true, _) => Kind::Stream,
+            (false, true) => Kind::Call,
+            (false, false) => Kind::Check,
         };
-        limit
-            .clone()
-            .try_acquire_owned()
-            .map(Some)
-            .map_err(|_| Full)
+        // Before anything is done for it: what has been written cannot be refused any more.
+        if kind == Kind::Call && self.connection.is_full(Kind::Byte) {
+            return Err(status::too_much_in_memory());
+        }
+        let place = self.connection.take(kind, 1);
+        place.map_err(|Full| status::overloaded())
     }
 }
 

@@ -238,6 +238,20 @@ pub fn deadline_exceeded() -> Status {
     Failure::new(ErrorReason::DeadlineExceeded, text).status()
 }
 
+/// The request has not come in whole in the time for that; nothing was done.
+pub fn not_received() -> Status {
+    let text = "the request did not come in time; nothing was done";
+    Failure::new(ErrorReason::DeadlineExceeded, text).status()
+}
+
+/// More bytes wait to be read, or for the rest of their requests, than the service keeps.
+pub fn too_much_in_memory() -> Status {
+    let text = "too much waits to be read or for the rest of its request";
+    Failure::new(ErrorReason::Overloaded, text)
+        .retried()
+        .status()
+}
+
 /// More is being done at once than the service takes on.
 pub fn overloaded() -> Status {
     let text = "too many calls at once";

@@ -8,6 +8,7 @@ use care_invitation::contract::sandbox_v1;
 use care_invitation::contract::sandbox_v1::clock_service_client::ClockServiceClient;
 use care_invitation::contract::v1;
 use care_invitation::grpc::boundary::Limits;
+use care_invitation::grpc::boundary::load::Bounds;
 use prost::Message;
 use prost_types::FileDescriptorProto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -181,8 +182,9 @@ async fn a_deadline_that_is_not_understood_counts_as_none() {
 #[tokio::test]
 async fn too_many_calls_at_once_are_refused_until_a_place_is_free() {
     let limits = Limits {
-        calls_max: 1,
-        streams_max: 1,
+        calls: Bounds::shared(1),
+        streams: Bounds::shared(1),
+        ..Limits::default()
     };
     let harness = Harness::with_limits(NOW, limits).await;
     let wire = Wire::connect(harness.address).await;
@@ -220,8 +222,9 @@ async fn too_many_calls_at_once_are_refused_until_a_place_is_free() {
 #[tokio::test]
 async fn too_many_streams_at_once_are_refused_until_a_place_is_free() {
     let limits = Limits {
-        calls_max: 1,
-        streams_max: 1,
+        calls: Bounds::shared(1),
+        streams: Bounds::shared(1),
+        ..Limits::default()
     };
     let harness = Harness::with_limits(NOW, limits).await;
     let open = Consumer::open(&harness, everything()).await;

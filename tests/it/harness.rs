@@ -67,8 +67,7 @@ impl Harness {
             rules: Rules::default(),
             limits,
         };
-        let served = server::run(listener, parts, shutdown.clone());
-        let server = tokio::spawn(async move { served.await.expect("served") });
+        let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
         Self {
             backend,

@@ -24,6 +24,7 @@ mod log;
 mod migration;
 mod model;
 mod notification;
+mod overload;
 mod plan;
 mod postgres;
 mod program;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{BufRead, PipeReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use care_invitation::contract::v1::notification_service_client::NotificationServ
 use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use prost::Message;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use sea_orm::ConnectionTrait;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -27,7 +29,7 @@ use crate::backend::{Backend, Kind};
 use crate::consumer::sent;
 use crate::harness::{bad_fields, refusal, within};
 use crate::make;
-use crate::wire::{Wire, frame};
+use crate::wire::{Wire, frame, strange};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -101,6 +103,16 @@ impl Program {
             .expect("calls are accepted")
     }
 
+    fn socket(&self) -> SocketAddr {
+        let host = self.address.strip_prefix("http://").expect("a scheme");
+        host.parse().expect("an address")
+    }
+
+    /// What it has written to its log by now.
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("text")
+    }
+
     pub async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs").to_string();
         let sent = Command::new("kill").args([name, &pid]).status();
@@ -155,8 +167,7 @@ async fn it_says_where_it_listens_and_a_signal_ends_it_well() {
 async fn a_connection_that_never_spoke_does_not_hold_it_beyond_twenty_seconds() {
     let folder = TempDir::new().expect("a folder");
     let program = Program::start(folder.path(), &[]).await;
-    let host = program.address.strip_prefix("http://").expect("a scheme");
-    let silent = TcpStream::connect(host).await.expect("open");
+    let silent = TcpStream::connect(program.socket()).await.expect("open");
     let signalled = Instant::now();
     program.signal("-TERM").await;
     // As long as a test may wait is as long as it may take.
@@ -167,6 +178,70 @@ async fn a_connection_that_never_spoke_does_not_hold_it_beyond_twenty_seconds() 
         signalled.elapsed()
     );
     drop(silent);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_file_handles() {
+    let folder = TempDir::new().expect("a folder");
+    let plain = command(folder.path(), &[]);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 256; exec \"$0\""])
+        .arg(plain.as_std().get_program())
+        .envs(
+            plain
+                .as_std()
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .kill_on_drop(true);
+    let program = Program::run(limited, folder.path().join("log")).await;
+    let address = program.socket();
+    let mut silent = Vec::new();
+    for _ in 0..300 {
+        silent.push(strange(address).await);
+    }
+    let nobody = format!("{}/bookingRequests/{}", make::wire_unit(), make::key().id);
+    let refused = get(&program.channel().await, &nobody).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    program.signal("-TERM").await;
+    let (_, _, log) = program.end().await;
+    assert!(log.contains("too many connections"), "{log}");
+    drop(silent);
+}
+
+#[tokio::test]
+async fn accepting_waits_for_file_handles_and_goes_on_when_there_are_some() {
+    let folder = TempDir::new().expect("a folder");
+    let program = Program::start(folder.path(), &[]).await;
+    let pid = program.child.id().expect("it runs");
+    let open = || {
+        std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .expect("it runs")
+            .count()
+    };
+    let process = Pid::from_raw(i32::try_from(pid).expect("a process id"));
+    let limit = |current| {
+        let old = getrlimit(Resource::Nofile);
+        let new = Rlimit { current, ..old };
+        prlimit(process, Resource::Nofile, new).expect("limited")
+    };
+    let before = limit(Some(open() as u64));
+    let waiting = TcpStream::connect(program.socket()).await.expect("queued");
+    within(async {
+        while !program.log().contains("connections cannot be accepted") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    limit(before.current);
+    let nobody = format!("{}/bookingRequests/{}", make::wire_unit(), make::key().id);
+    let refused = get(&program.channel().await, &nobody).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    let log = program.log();
+    assert_eq!(log.matches("cannot be accepted").count(), 1, "{log}");
+    assert!(log.contains("connections are accepted again"), "{log}");
+    drop(waiting);
 }
 
 #[tokio::test]

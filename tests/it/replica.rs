@@ -50,8 +50,7 @@ impl Replica {
             rules: Rules::default(),
             limits: Limits::default(),
         };
-        let served = server::run(listener, parts, shutdown.clone());
-        let server = tokio::spawn(async move { served.await.expect("served") });
+        let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
         Self {
             channel: endpoint.connect().await.expect("connected"),

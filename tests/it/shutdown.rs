@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::grpc::boundary::Limits;
+use care_invitation::grpc::boundary::load::Bounds;
 use care_invitation::server::{CLOSE_MAX, DRAIN_MAX};
 use prost::Message;
 use tokio::net::TcpStream;
@@ -120,7 +121,7 @@ async fn a_consumer_that_does_not_read_does_not_hold_the_server() {
 #[tokio::test]
 async fn a_call_in_flight_finishes_and_what_it_wrote_is_kept() {
     let limits = Limits {
-        calls_max: 1,
+        calls: Bounds::shared(1),
         ..Limits::default()
     };
     let harness = Harness::with_limits(NOW, limits).await;

@@ -315,7 +315,11 @@ fn each_library_has_its_folder() {
             &["grpc/", "server.rs"],
             &["tonic_types", "tonic_health", "tonic_reflection"],
         ),
-        (&["grpc/", "server.rs", "contract/mod.rs"], &["tonic::"]),
+        (
+            &["grpc/", "server.rs", "server/", "contract/mod.rs"],
+            &["tonic::"],
+        ),
+        (&["server/"], &["hyper::", "hyper_util::"]),
         (&["config.rs", "main.rs"], &["std::env", "env::var", "clap"]),
         (&["config.rs", "main.rs", "server.rs"], &["process::exit"]),
     ] {

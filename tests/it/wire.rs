@@ -1,14 +1,19 @@
 //! Calls as bytes, for what no client library would send.
 
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use h2::client::{self, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tonic::Status;
 
 use crate::harness::within;
+
+/// Another address of this machine, and any port.
+const STRANGER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)), 0);
 
 /// A connection that speaks HTTP/2 and knows nothing of gRPC.
 pub struct Wire {
@@ -22,6 +27,11 @@ type Bytes = std::io::Cursor<Vec<u8>>;
 pub struct Begun {
     answer: client::ResponseFuture,
     rest: SendStream<Bytes>,
+}
+
+/// An answer that has begun and is not read; given up when dropped.
+pub struct Unread {
+    _body: RecvStream,
 }
 
 impl Wire {
@@ -38,6 +48,19 @@ impl Wire {
 
     async fn with(address: SocketAddr, builder: client::Builder) -> Self {
         let stream = TcpStream::connect(address).await.expect("a connection");
+        Self::over(stream, address, &builder).await
+    }
+
+    /// A connection from the stranger's address that lets `window` bytes of each answer through.
+    pub async fn stalled(address: SocketAddr, window: u32) -> Self {
+        let mut builder = client::Builder::new();
+        builder
+            .initial_window_size(window)
+            .initial_max_send_streams(1_024);
+        Self::over(strange(address).await.expect("open"), address, &builder).await
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr, builder: &client::Builder) -> Self {
         let (requests, connection) = builder.handshake(stream).await.expect("HTTP/2");
         tokio::spawn(connection);
         Self { requests, address }
@@ -83,6 +106,24 @@ impl Begun {
         self.end().await
     }
 
+    /// Waits for the beginning of the answer and reads nothing of it; how the call ended if it has.
+    pub async fn answered(mut self) -> Result<Unread, Status> {
+        let (head, body) = within(&mut self.answer)
+            .await
+            .expect("an answer")
+            .into_parts();
+        match Status::from_header_map(&head.headers) {
+            Some(said) => Err(said),
+            None => Ok(Unread { _body: body }),
+        }
+    }
+
+    /// Waits until the server has cut the call off.
+    pub async fn reset(mut self) {
+        let cut = within(poll_fn(|context| self.rest.poll_reset(context))).await;
+        cut.expect("the connection stays");
+    }
+
     /// How the call ends.
     pub async fn end(self) -> Status {
         let (head, body) = within(self.answer).await.expect("an answer").into_parts();
@@ -100,6 +141,13 @@ async fn last_headers(mut body: RecvStream) -> Option<HeaderMap> {
         let _ = body.flow_control().release_capacity(length);
     }
     within(body.trailers()).await.ok()?
+}
+
+/// Opens a connection from an address that is not the one of other callers in the test.
+pub async fn strange(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(STRANGER)?;
+    socket.connect(address).await
 }
 
 /// A message as gRPC frames it: whether it is compressed, how long it is, and its bytes.

@@ -7,6 +7,7 @@ use tower::{ServiceExt, service_fn};
 use super::*;
 use crate::contract::DESCRIPTOR_SET;
 
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const CALL: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -30,6 +31,21 @@ impl HttpBody for Silent {
         }
         self.frames -= 1;
         Poll::Ready(Some(Ok(Frame::data("frame".into()))))
+    }
+}
+
+/// A body of one frame.
+struct Once(Option<Vec<u8>>);
+
+impl HttpBody for Once {
+    type Data = <Body as HttpBody>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes.into()))))
     }
 }
 
@@ -57,7 +73,8 @@ where
         let handle = handle.take().expect("a call is made once");
         async { Ok::<_, Infallible>(handle.await) }
     });
-    let Ok(response) = layer.layer(handler).oneshot(request).await;
+    let connected = layer.connect(HERE, handler).expect("room");
+    let Ok(response) = connected.oneshot(request).await;
     response
 }
 
@@ -106,8 +123,9 @@ async fn an_answer_after_the_deadline_is_none() {
 #[tokio::test]
 async fn what_lies_beyond_a_limit_is_refused_until_a_place_is_free() {
     let limits = Limits {
-        calls_max: 1,
-        streams_max: 1,
+        calls: Bounds::shared(1),
+        streams: Bounds::shared(1),
+        ..Limits::default()
     };
     let layer = boundary(limits, &CancellationToken::new());
     let fine = || async { Response::new(Body::empty()) };
@@ -179,6 +197,67 @@ async fn a_stream_ends_at_its_deadline_and_not_before() {
     assert_eq!(reason(trailers), "DEADLINE_EXCEEDED");
     assert_eq!(began.elapsed(), Duration::from_secs(3_600));
     assert!(body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_takes_is_cut_off() {
+    let five_minutes = Duration::from_secs(300);
+    for (path, timeout, waited) in [
+        (CALL, Some("2S"), Duration::from_secs(2)),
+        (CALL, None, CALL_TIME_MAX),
+        (HEALTH_CHECK, None, CALL_TIME_MAX),
+        (STREAM, None, five_minutes),
+        (STREAM, Some("1H"), five_minutes),
+        (STREAM, Some("2S"), Duration::from_secs(2)),
+    ] {
+        let began = Instant::now();
+        reset::run(async {
+            let layer = boundary(Limits::default(), &CancellationToken::new());
+            let silent = async { Response::new(Body::new(Silent { frames: 2 })) };
+            let mut body = call(&layer, request(path, timeout), silent)
+                .await
+                .into_body();
+            assert!(next_frame(&mut body).await.is_data());
+            // The transport waits for its peer before it asks for more.
+            pending().await
+        })
+        .await;
+        assert_eq!(began.elapsed(), waited, "{path} {timeout:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_read_is_not_cut_off() {
+    let day = Duration::from_secs(86_400);
+    reset::run(async {
+        let layer = boundary(Limits::default(), &CancellationToken::new());
+        let silent = async { Response::new(Body::new(Silent { frames: 1 })) };
+        let mut body = call(&layer, request(STREAM, None), silent)
+            .await
+            .into_body();
+        assert!(next_frame(&mut body).await.is_data());
+        let more = tokio::time::timeout(day, next_frame(&mut body)).await;
+        assert!(more.is_err(), "there is no more");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_goes_in_parts_and_ends_when_they_have_left() {
+    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let large = async { Response::new(Body::new(Once(Some(vec![7; 40_000])))) };
+    let mut body = call(&layer, request(CALL, None), large).await.into_body();
+    let mut parts = Vec::new();
+    for length in [16_384, 16_384, 7_232] {
+        let part = next_frame(&mut body).await.into_data().expect("data");
+        assert_eq!(part.len(), length);
+        parts.push(part);
+    }
+    let mut next = async || poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+    let early = tokio::time::timeout(CALL_TIME_MAX, next()).await;
+    assert!(early.is_err(), "nothing has left");
+    parts.clear();
+    assert!(next().await.is_none());
 }
 
 #[tokio::test]

@@ -1,0 +1,89 @@
+//! Cuts an HTTP/2 stream off whose peer does not read.
+//!
+//! What has been handed to the transport waits there for the peer's window, and nothing of ours is
+//! asked meanwhile. So the task of the stream is watched from outside: when it is dropped, the
+//! transport forgets what is unsent and tells the peer with RST_STREAM.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use tokio::time::{Instant, sleep_until};
+
+tokio::task_local! {
+    static CUT_OFF: CutOff;
+}
+
+/// When a stream is to be cut off, if at all. Set and read by the stream's task alone.
+#[derive(Clone, Debug, Default)]
+pub struct CutOff(Arc<Mutex<Option<Instant>>>);
+
+impl CutOff {
+    /// That of the stream whose task this is; one without effect outside of any.
+    pub fn of_this_stream() -> Self {
+        CUT_OFF.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// Cuts the stream off at `at` unless its task has ended by then; never when there is none.
+    pub fn set(&self, at: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs the task of one stream to its end, or until it is cut off.
+pub async fn run(stream: impl Future<Output = ()>) {
+    let cut_off = CutOff::default();
+    let mut stream = pin!(CUT_OFF.scope(cut_off.clone(), stream));
+    // Made for the few that have to wait.
+    let mut timer = None;
+    poll_fn(|context| {
+        if stream.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(at) = cut_off.get() else {
+            return Poll::Pending;
+        };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(context)
+    })
+    .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_cut_off_at_the_instant_that_was_set_last() {
+        let began = Instant::now();
+        let second = Duration::from_secs(1);
+        run(async {
+            let cut_off = CutOff::of_this_stream();
+            cut_off.set(Some(began + second));
+            tokio::time::sleep(second / 2).await;
+            cut_off.set(None);
+            tokio::time::sleep(second).await;
+            cut_off.set(Some(began + 3 * second));
+            pending().await
+        })
+        .await;
+        assert_eq!(began.elapsed(), 3 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_ends_by_itself_is_not() {
+        run(async { CutOff::of_this_stream().set(Some(Instant::now())) }).await;
+        CutOff::of_this_stream().set(Some(Instant::now()));
+    }
+}

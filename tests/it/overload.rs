@@ -10,6 +10,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{Code, Status};
 
+use crate::consumer::{Consumer, at_most};
 use crate::harness::{Harness, refusal, within};
 use crate::make;
 use crate::wire::{Unread, Wire, frame, strange};
@@ -17,6 +18,7 @@ use crate::wire::{Unread, Wire, frame, strange};
 const NOW: &str = "2026-03-02T09:00:00Z";
 const COUNT: &str = "/careinvitation.v1.WorklistService/CountWorklists";
 const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
+const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 /// What a connection begins with, and settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -276,4 +278,20 @@ async fn a_connection_on_which_nothing_is_asked_is_closed_and_one_with_a_call_is
     // A client whose connection was closed meanwhile opens another.
     let said = harness.get("nobody").await.unwrap_err();
     assert_eq!(said.code(), Code::InvalidArgument, "{}", said.message());
+}
+
+#[tokio::test]
+async fn a_consumer_that_does_not_read_keeps_few_large_messages_from_others() {
+    const COUNT: usize = 300;
+    let harness = Harness::start(NOW).await;
+    create_large(&harness, COUNT, "2026-03-09").await;
+    let wire = Wire::stalled(harness.address, 0).await;
+    let mut unread = wire.begin(STREAM, &[]).await;
+    let wishes = at_most(1_000);
+    unread.send_last(frame(0, &wishes.encode_to_vec()));
+    let _unread = unread.answered().await.expect("a stream");
+    // It has leased what it can get once nothing more is leased of what others could have.
+    let mut reader = Consumer::open(&harness, at_most(1_000)).await;
+    let taken = reader.take(200).await;
+    assert_eq!(taken.len(), 200, "of {COUNT}; 13 kB each");
 }

@@ -138,6 +138,12 @@ impl<T> Teller<T> {
         is_enough.then_some(room)
     }
 
+    /// Returns whether an event of about so many bytes stays within what a reader may have. The first always does.
+    pub fn has_room_for(&self, bytes: usize) -> bool {
+        let state = self.0.state();
+        state.unread.is_empty() || state.bytes + bytes <= READER_BYTES_MAX
+    }
+
     /// Tells an event of about so many bytes. Returns false when the reader has gone.
     pub fn tell(&self, event: T, bytes: usize) -> bool {
         let mut state = self.0.state();

@@ -85,7 +85,7 @@ impl Consumer {
             // Not cut short: what it leases must reach the consumer or be given back.
             let claimed = self.claim().await?;
             let more = claimed.more;
-            self.hand_on(claimed).await?;
+            let more = !self.hand_on(claimed)? || more;
             self.catch_up().await?;
             if !more {
                 return Ok(self.window.room() > 0);
@@ -131,8 +131,9 @@ impl Consumer {
         }
     }
 
-    /// Hands leased messages on. Those that cannot be handed on are given back.
-    async fn hand_on(&mut self, claimed: Claimed) -> Result<(), End> {
+    /// Hands leased messages on, as far as there is room: larger ones may have come than was expected. The others
+    /// are given back. Returns whether all were handed on.
+    fn hand_on(&mut self, claimed: Claimed) -> Result<bool, End> {
         let mut unread = Unread {
             dispatch: self.dispatch.clone(),
             leases: claimed
@@ -143,6 +144,11 @@ impl Consumer {
                 .collect(),
         };
         for (record, lease) in claimed.leased {
+            let bytes = bytes_of(&record);
+            self.record_bytes = self.record_bytes.max(bytes);
+            if !self.events.has_room_for(bytes) {
+                return Ok(false);
+            }
             let expires_at = record
                 .notification(lease.notification)
                 .and_then(|message| message.lease.as_ref())
@@ -150,13 +156,11 @@ impl Consumer {
             if let Some(expires_at) = expires_at {
                 self.window.hold(lease.clone(), expires_at);
             }
-            let bytes = bytes_of(&record);
-            self.record_bytes = self.record_bytes.max(bytes);
             let record = Box::new(record);
             self.push(Event::Due { record, lease }, bytes)?;
             unread.leases.pop();
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Tells an event without a request, once there is room.

@@ -18,7 +18,7 @@ use follow::Follower;
 
 /// The longest single sleep on the real clock. The machine's clock may be stepped meanwhile, so
 /// that what was far off is due; a waiter notices within this time.
-const NAP_MAX: Duration = Duration::from_secs(30);
+const SLEEP_CHUNK_MAX: Duration = Duration::from_secs(30);
 
 /// The clock that the service goes by. Clones show the same time.
 #[derive(Clone, Debug)]
@@ -67,13 +67,13 @@ pub enum Error {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn real() -> Self {
         let start = std::time::Instant::now();
         Self::over(Utc::now, move || start.elapsed())
     }
 
-    /// A real clock on a machine with this wall clock and this monotonic one.
+    /// Returns a real clock on a machine with this wall clock and this monotonic one.
     pub fn over(
         wall: impl Fn() -> Instant + Send + Sync + 'static,
         monotonic: impl Fn() -> Duration + Send + Sync + 'static,
@@ -87,12 +87,12 @@ impl Clock {
         }))))
     }
 
-    /// A clock that shows `start`, cut to whole microseconds, until it is moved.
+    /// Returns a clock that shows `start`, cut to whole microseconds, until it is moved.
     pub fn sandbox(start: Instant) -> Self {
         Self(Arc::new(Source::Sandbox(watch::Sender::new(whole(start)))))
     }
 
-    /// Whether it stands still until it is moved.
+    /// Returns whether it stands still until it is moved.
     pub fn is_sandbox(&self) -> bool {
         match &*self.0 {
             Source::Real(_) => false,
@@ -100,7 +100,7 @@ impl Clock {
         }
     }
 
-    /// Returns the present instant, and how far it may be trusted.
+    /// Returns the present instant, and how far it may be from_stored.
     pub fn reading(&self) -> ClockReading {
         match &*self.0 {
             Source::Real(machine) => machine.read(),
@@ -122,7 +122,7 @@ impl Clock {
                 while let Ok(left) = (at - self.now()).to_std()
                     && !left.is_zero()
                 {
-                    tokio::time::sleep(left.min(NAP_MAX)).await;
+                    tokio::time::sleep(left.min(SLEEP_CHUNK_MAX)).await;
                 }
             }
             Source::Sandbox(shown) => {
@@ -155,9 +155,9 @@ impl Clock {
         if moved { Ok(to) } else { Err(Error::Backwards) }
     }
 
-    /// An id that sorts after those made earlier by this process. With a sandbox clock, which would
+    /// Returns an id that sorts after those made earlier by this process. With a sandbox clock, which would
     /// not keep them apart while it stands still, it is taken from the machine's.
-    pub fn fresh_id(&self) -> Uuid {
+    pub fn new_id(&self) -> Uuid {
         match &*self.0 {
             Source::Real(machine) => {
                 let now = machine.read().now();
@@ -169,7 +169,7 @@ impl Clock {
         }
     }
 
-    /// A token that nobody can guess.
+    /// Returns a token that nobody can guess.
     pub fn lease_token(&self) -> Uuid {
         Uuid::new_v4()
     }
@@ -201,11 +201,11 @@ mod tests {
         let wall = Arc::new(Mutex::new(at("2026-03-02T09:00:00Z")));
         let read = Arc::clone(&wall);
         let clock = Clock::over(move || *read.lock().expect("no panic"), || Duration::ZERO);
-        let before = clock.fresh_id();
+        let before = clock.new_id();
         *wall.lock().expect("no panic") = at("2026-05-11T09:00:00Z");
-        let during = clock.fresh_id();
+        let during = clock.new_id();
         *wall.lock().expect("no panic") = at("2026-03-02T09:00:01Z");
-        let after = clock.fresh_id();
+        let after = clock.new_id();
         assert!(before < during && during < after);
         let (made, _) = after.get_timestamp().expect("a time").to_unix();
         assert_eq!(i64::try_from(made), Ok(clock.now().timestamp()));

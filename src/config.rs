@@ -70,8 +70,8 @@ pub struct Purge {
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// The address, secrets included.
-    pub fn reveal(&self) -> &str {
+    /// Returns the address, secrets included.
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -126,7 +126,7 @@ pub struct BadSetting {
     pub why: String,
 }
 
-/// The variable of a flag, in brackets. The dates of a purge have none: what is deleted is said
+/// Returns the variable of a flag, in brackets. The dates of a purge have none: what is deleted is said
 /// each time.
 fn variable(flag: &str) -> String {
     match flag {
@@ -147,13 +147,13 @@ fn variable(flag: &str) -> String {
 #[command(name = "care-invitation", version, verbatim_doc_comment)]
 struct Line {
     #[command(subcommand)]
-    command: Option<Verb>,
+    command: Option<CommandArgs>,
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum CommandArgs {
     /// Runs the service; so does leaving the command out.
     Serve,
     /// Brings the database's schema up to date and says what was done.
@@ -281,9 +281,9 @@ impl Config {
         let log_format = take(&mut bad, "log-format", log_format(&settings.log_format));
         let log_level = take(&mut bad, "log-level", log_level(&settings.log_level));
         let command = match command {
-            None | Some(Verb::Serve) => settings.serve(&mut bad).map(Command::Serve),
-            Some(Verb::Migrate) => Some(Command::Migrate),
-            Some(Verb::Purge(dates)) => dates.judge(&mut bad).map(Command::Purge),
+            None | Some(CommandArgs::Serve) => settings.serve(&mut bad).map(Command::Serve),
+            Some(CommandArgs::Migrate) => Some(Command::Migrate),
+            Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
         };
         let judged = || {
             Some(Self {
@@ -298,7 +298,7 @@ impl Config {
 }
 
 impl Settings {
-    /// How to serve; the other commands have no use for these.
+    /// Returns how to serve; the other commands have no use for these.
     fn serve(&self, bad: &mut Vec<BadSetting>) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
         let sandbox_clock = self.sandbox_clock.as_deref().map(sandbox_clock).transpose();
@@ -317,7 +317,7 @@ impl Settings {
 }
 
 impl PurgeDates {
-    fn judge(&self, bad: &mut Vec<BadSetting>) -> Option<Purge> {
+    fn validate(&self, bad: &mut Vec<BadSetting>) -> Option<Purge> {
         let before = take(bad, "before", civil_date(&self.before));
         let history_before = self.history_before.as_deref().map(civil_date).transpose();
         let history_before = take(bad, "history-before", history_before);
@@ -328,7 +328,7 @@ impl PurgeDates {
     }
 }
 
-/// The value, or a line among the bad ones.
+/// Returns the value, or a line among the bad ones.
 fn take<T>(bad: &mut Vec<BadSetting>, flag: &'static str, judged: Result<T, String>) -> Option<T> {
     judged
         .map_err(|why| bad.push(BadSetting { flag, why }))

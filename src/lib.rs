@@ -1,14 +1,14 @@
 //! Care invitations (vårdinbjudan) for Swedish specialised outpatient care.
 #![warn(missing_docs)]
 
+pub mod cli;
 pub mod clock;
-pub mod commands;
 pub mod config;
 pub mod contract;
 pub mod dispatch;
 pub mod domain;
 pub mod grpc;
-pub mod monitor;
+pub mod readiness;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use care_invitation::commands;
+use care_invitation::cli;
 use care_invitation::config::{self, Command, Config};
 use care_invitation::telemetry;
 use mimalloc::MiMalloc;
@@ -30,17 +30,17 @@ fn main() -> ExitCode {
             };
             let causes = std::iter::successors(Some(&*error as &dyn Error), |&it| it.source());
             let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
-            // Some say what lies beneath them themselves.
+            // Some report what lies beneath them themselves.
             causes.dedup_by(|beneath, above| above.ends_with(beneath.as_str()));
             let line = format!("care-invitation: {}", causes.join(": "));
             // Whoever closed standard error does not want to see it.
-            let _ = telemetry::say(std::io::stderr(), line);
+            let _ = telemetry::report(std::io::stderr(), line);
             ExitCode::FAILURE
         }
     }
 }
 
-/// The allocator asks for huge pages, and spreads what it gives out over many: they took nearly twice
+/// Returns the allocator asks for huge pages, and spreads what it gives out over many: they took nearly twice
 /// the memory and made nothing faster.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
@@ -49,10 +49,10 @@ fn use_small_pages() {
 }
 
 async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    let url = config.database_url.reveal();
+    let url = config.database_url.expose();
     match config.command {
-        Command::Serve(serve) => commands::serve(url, serve).await,
-        Command::Migrate => commands::migrate(url).await,
-        Command::Purge(purge) => commands::purge(url, purge).await,
+        Command::Serve(serve) => cli::serve(url, serve).await,
+        Command::Migrate => cli::migrate(url).await,
+        Command::Purge(purge) => cli::purge(url, purge).await,
     }
 }

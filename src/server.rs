@@ -1,4 +1,4 @@
-//! The server: the services behind the boundary, with health and reflection, on a listener that
+//! The server: the services behind the middleware, with health and reflection, on a listener that
 //! is handed in. Stops when it is told to, in an order that callers can follow.
 
 mod connection;
@@ -17,11 +17,11 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
-use crate::domain::Rules;
+use crate::domain::RegionPolicy;
 use crate::grpc::Service;
-use crate::grpc::boundary::{BoundaryLayer, Limits};
 use crate::grpc::descriptors::Descriptors;
-use crate::monitor::{self, Condition};
+use crate::grpc::middleware::{Limits, MiddlewareLayer};
+use crate::readiness::{self, Readiness};
 use crate::store::Store;
 
 /// How long calls in flight may take to finish once the server is told to stop.
@@ -34,18 +34,18 @@ const EXIT_MAX: Duration = Duration::from_secs(19);
 const LAST_LINE: Duration = Duration::from_millis(100);
 
 /// What the server is made of.
-pub struct Parts {
+pub struct Dependencies {
     /// Where requests are kept. Closed when the server has stopped.
     pub store: Store,
     /// What time it is; a sandbox clock is served.
     pub clock: Clock,
     /// What the region has settled.
-    pub rules: Rules,
+    pub policy: RegionPolicy,
     /// How much is done at once.
     pub limits: Limits,
 }
 
-/// A token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end.
+/// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end.
 ///
 /// # Errors
 ///
@@ -79,16 +79,16 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
 /// Then health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is taken, calls
 /// in flight finish, and the store is closed; all of it within [`DRAIN_MAX`] and [`CLOSE_MAX`],
 /// whatever is left by then.
-pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToken) {
+pub async fn run(listener: TcpListener, parts: Dependencies, shutdown: CancellationToken) {
     let store = parts.store.clone();
     let draining = CancellationToken::new();
     let descriptors = Descriptors::served_with(&parts.clock);
     let limits = connection::within_handles(parts.limits);
-    let boundary = BoundaryLayer::new(descriptors.methods(), limits, draining.clone());
+    let middleware = MiddlewareLayer::new(descriptors.methods(), limits, draining.clone());
     let (health, health_service) = health_reporter();
     let clock = parts.clock.clone();
     store.go_by(move || clock.reading());
-    let condition = monitor::watch(store.clone(), parts.clock.clone(), shutdown.clone()).await;
+    let condition = readiness::watch(store.clone(), parts.clock.clone(), shutdown.clone()).await;
     let first = *condition.borrow();
     report(&health, &descriptors, status(first)).await;
     let (trust, trusts_clock) = watch::channel(first.trusts_clock());
@@ -103,7 +103,7 @@ pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToke
         report(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
-    let serving = connection::serve(listener, boundary, limits, routes.prepare(), stop);
+    let serving = connection::serve(listener, middleware, limits, routes.prepare(), stop);
     tokio::select! {
         () = serving => {}
         () = overdue(&shutdown) => warn!("calls were still under way and are cut"),
@@ -113,49 +113,49 @@ pub async fn run(listener: TcpListener, parts: Parts, shutdown: CancellationToke
 }
 
 fn service(
-    parts: Parts,
+    parts: Dependencies,
     trusts_clock: watch::Receiver<bool>,
     draining: CancellationToken,
 ) -> Service {
-    let Parts {
+    let Dependencies {
         store,
         clock,
-        rules,
+        policy,
         limits: _,
     } = parts;
     Service {
-        dispatch: Dispatch::start(store.clone(), clock.clone(), rules, trusts_clock, draining),
+        dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),
         store,
         clock,
-        rules,
+        policy,
     }
 }
 
-/// Keeps health, and whether streams trust the clock, as the monitor says, for ever.
+/// Keeps health, and whether streams trust the clock, as the readiness says, for ever.
 async fn tell(
     health: &HealthReporter,
     descriptors: &Descriptors,
     trust: &watch::Sender<bool>,
-    mut condition: watch::Receiver<Condition>,
+    mut condition: watch::Receiver<Readiness>,
 ) {
     loop {
         let condition_now = *condition.borrow_and_update();
         report(health, descriptors, status(condition_now)).await;
         trust.send_replace(condition_now.trusts_clock());
         if condition.changed().await.is_err() {
-            // The monitor ends when the server drains, which is told elsewhere.
+            // The readiness ends when the server drains, which is told elsewhere.
             return std::future::pending().await;
         }
     }
 }
 
-fn status(condition: Condition) -> ServingStatus {
+fn status(condition: Readiness) -> ServingStatus {
     match condition {
-        Condition::Ready => ServingStatus::Serving,
-        Condition::Away
-        | Condition::ReadOnly
-        | Condition::ClockStepped
-        | Condition::ClocksApart => ServingStatus::NotServing,
+        Readiness::Ready => ServingStatus::Serving,
+        Readiness::DatabaseUnavailable
+        | Readiness::ReadOnly
+        | Readiness::ClockStepped
+        | Readiness::ClockSkew => ServingStatus::NotServing,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::config::LogFormat;
 
 /// Maximum lines that wait for standard error.
 const WAITING_LINES_MAX: usize = 4_096;
-/// Longest wait of a program that ends, or that has one line to say, for whoever reads it.
+/// Longest wait of a program that ends, or that has one line to report, for whoever reads it.
 const READER_MAX: Duration = Duration::from_secs(1);
 /// Pause before a count of dropped lines is logged once more.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -103,7 +103,7 @@ fn within_reason<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 /// # Errors
 ///
 /// The output is closed.
-pub fn say(mut output: impl Write + Send + 'static, line: String) -> io::Result<()> {
+pub fn report(mut output: impl Write + Send + 'static, line: String) -> io::Result<()> {
     within_reason(move || writeln!(output, "{line}")).unwrap_or(Ok(()))
 }
 

@@ -6,7 +6,7 @@ fn read(line: &[&str]) -> Result<Config, Error> {
     Config::read([&["care-invitation"], line].concat())
 }
 
-/// How the program serves after this line.
+/// Returns how the program serves after this line.
 fn serve(line: &[&str]) -> Serve {
     match read(line).expect("a good line").command {
         Command::Serve(serve) => serve,
@@ -31,7 +31,7 @@ fn the_command_line_is_sound_and_every_flag_is_a_variable_of_its_name() {
 #[test]
 fn without_a_word_it_serves_on_the_defaults() {
     let config = read(&[]).expect("the defaults");
-    assert_eq!(config.database_url.reveal(), "sqlite://care-invitation.db");
+    assert_eq!(config.database_url.expose(), "sqlite://care-invitation.db");
     let serve = serve(&[]);
     assert_eq!(serve.listen.to_string(), "127.0.0.1:50051");
     assert!(!serve.migrate);
@@ -113,7 +113,7 @@ fn migrating_and_purging_are_commands_of_their_own() {
     assert!(serve(&["serve", "--migrate"]).migrate);
     let migrate = read(&["migrate", "--database-url", "postgres://db/care"]).expect("good");
     assert_eq!(migrate.command, Command::Migrate);
-    assert_eq!(migrate.database_url.reveal(), "postgres://db/care");
+    assert_eq!(migrate.database_url.expose(), "postgres://db/care");
     let date = |text: &str| text.parse::<NaiveDate>().expect("a date");
     for (line, history_before) in [
         (&["purge", "--before", "2025-01-31"][..], None),

@@ -10,7 +10,7 @@ use super::{DatabaseUrl, LogFormat};
 /// The longest care guarantee that can be set, in days: ten years.
 const GUARANTEE_DAYS_MAX: u32 = 3_650;
 
-/// An address and a port.
+/// Returns an address and a port.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("must be an IP address and a port, such as 127.0.0.1:50051; it is {text:?}")
@@ -40,7 +40,7 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-/// The address of a database. The value stays out of the answer, for it may hold a password.
+/// Returns the address of a database. The value stays out of the answer, for it may hold a password.
 pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     let schemes = ["sqlite:", "postgres://", "postgresql://"];
     if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
@@ -70,7 +70,7 @@ fn known_parameters(query: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is said of it. An address with an @ behind the question mark has its question mark in the
+/// Returns what is said of it. An address with an @ behind the question mark has its question mark in the
 /// password, of which nothing is repeated.
 fn unknown_parameter(name: &str, query: &str) -> String {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_.[]".contains(it);
@@ -85,14 +85,14 @@ fn unknown_parameter(name: &str, query: &str) -> String {
     )
 }
 
-/// A date.
+/// Returns a date.
 pub fn civil_date(text: &str) -> Result<NaiveDate, String> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
     date.filter(|_| text.len() == "YYYY-MM-DD".len())
         .ok_or_else(|| format!("must be a date such as 2025-01-31; it is {text:?}"))
 }
 
-/// An instant, not before 1970.
+/// Returns an instant, not before 1970.
 pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
         format!("must be an instant of RFC 3339, such as 2026-03-02T09:00:00Z; it is {text:?}")
@@ -103,7 +103,7 @@ pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
     Ok(at.to_utc())
 }
 
-/// A time of day, from 06:00 to 22:00.
+/// Returns a time of day, from 06:00 to 22:00.
 pub fn send_clock(text: &str) -> Result<NaiveTime, String> {
     let clock = NaiveTime::parse_from_str(text, "%H:%M").ok();
     clock
@@ -117,14 +117,14 @@ fn is_by_day(clock: NaiveTime) -> bool {
     (first..=last).contains(&clock)
 }
 
-/// A number of days.
+/// Returns a number of days.
 pub fn guarantee_days(text: &str) -> Result<u32, String> {
     let days = text.parse().ok();
     days.filter(|days| (1..=GUARANTEE_DAYS_MAX).contains(days))
         .ok_or_else(|| format!("must be a number from 1 to {GUARANTEE_DAYS_MAX}; it is {text:?}"))
 }
 
-/// How log lines are written.
+/// Returns how log lines are written.
 pub fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -133,7 +133,7 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// The least important lines to log.
+/// Returns the least important lines to log.
 pub fn log_level(text: &str) -> Result<LevelFilter, String> {
     match text {
         "off" => Ok(LevelFilter::OFF),

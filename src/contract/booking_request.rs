@@ -11,19 +11,22 @@ pub mod update_patient;
 use super::calendar::{render_date, render_instant};
 use super::text::{COMMENT_MAX, is_blank, parse_lines, parse_optional_identifier};
 use super::{
-    Violations, Write, care_invitation, care_unit_name, enums, parse_care_unit_name,
+    IdempotentCommand, Violations, care_invitation, care_unit_name, enums, parse_care_unit_name,
     parse_request_id, parse_request_name, request_name, v1,
 };
-use crate::domain::Rules;
+use crate::domain::RegionPolicy;
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::Cancel;
 use crate::domain::booking_request::change_to_invitation::ChangeToInvitation;
+use crate::domain::booking_request::form::Form;
 use crate::domain::booking_request::record_booking::RecordBooking;
-use crate::domain::booking_request::{
-    BookingRequest, CancelReason, Form, RequestKey, ShownState, Warning,
-};
+use crate::domain::booking_request::state::CancelReason;
+use crate::domain::booking_request::state::EffectiveState;
+use crate::domain::booking_request::state::Warning;
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::ShownNotification;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::DisplayedNotification;
+use crate::domain::request_key::RequestKey;
 
 /// A request that is to be created, before it has an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +46,8 @@ pub struct NewRequest {
 /// Every fault of shape.
 pub fn parse_create(
     message: v1::CreateBookingRequestRequest,
-) -> Result<Write<NewRequest>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<NewRequest>, Violations> {
+    Violations::collect(|violations| {
         let care_unit = parse_care_unit_name(&message.parent, "parent", violations);
         let form = form::parse(message.booking_request.as_ref(), violations);
         let request_id = parse_request_id(&message.request_id, violations);
@@ -59,7 +62,7 @@ pub fn parse_create(
             request_id: String::new(),
             allow_duplicate: command.allow_duplicate,
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "CreateBookingRequest",
             &content,
@@ -74,7 +77,7 @@ pub fn parse_create(
 ///
 /// The name is not that of a booking request.
 pub fn parse_get(message: v1::GetBookingRequestRequest) -> Result<RequestKey, Violations> {
-    Violations::gather(|violations| parse_request_name(&message.name, "name", violations))
+    Violations::collect(|violations| parse_request_name(&message.name, "name", violations))
 }
 
 /// Parses ChangeToInvitation.
@@ -84,8 +87,8 @@ pub fn parse_get(message: v1::GetBookingRequestRequest) -> Result<RequestKey, Vi
 /// Every fault of shape.
 pub fn parse_change_to_invitation(
     message: v1::ChangeToInvitationRequest,
-) -> Result<Write<(RequestKey, ChangeToInvitation)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, ChangeToInvitation)>, Violations> {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let constraints = message
@@ -110,7 +113,7 @@ pub fn parse_change_to_invitation(
             referral_id: command.referral_id.clone().unwrap_or_default(),
             comment: command.comment.clone(),
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "ChangeToInvitation",
             &content,
@@ -126,8 +129,8 @@ pub fn parse_change_to_invitation(
 /// Every fault of shape.
 pub fn parse_record_booking(
     message: v1::RecordBookingRequest,
-) -> Result<Write<(RequestKey, RecordBooking)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, RecordBooking)>, Violations> {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let booking = match &message.booking {
@@ -145,7 +148,7 @@ pub fn parse_record_booking(
             etag: command.etag.clone(),
             booking: Some(booking::render(&command.booking)),
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "RecordBooking",
             &content,
@@ -161,8 +164,8 @@ pub fn parse_record_booking(
 /// Every fault of shape; among them that a reason which needs a comment comes without one.
 pub fn parse_cancel(
     message: v1::CancelBookingRequestRequest,
-) -> Result<Write<(RequestKey, Cancel)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, Cancel)>, Violations> {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let reason = enums::parse(message.reason, "reason", violations);
@@ -183,7 +186,7 @@ pub fn parse_cancel(
             reason: enums::render(command.reason),
             comment: command.comment.clone(),
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "CancelBookingRequest",
             &content,
@@ -210,20 +213,20 @@ fn needs_comment(reason: CancelReason) -> bool {
 pub fn parse_preview(
     message: v1::PreviewNotificationsRequest,
 ) -> Result<(HsaId, Form), Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         let care_unit = parse_care_unit_name(&message.parent, "parent", violations);
         let form = form::parse(message.booking_request.as_ref(), violations);
         care_unit.zip(form)
     })
 }
 
-/// The messages and warnings of a request that has not been created; its messages have no names.
+/// Returns the messages and warnings of a request that has not been created; its messages have no names.
 pub fn render_preview(
     record: &BookingRequest,
     now: Instant,
-    rules: &Rules,
+    policy: &RegionPolicy,
 ) -> v1::PreviewNotificationsResponse {
-    let shown = record.shown_notifications(now, rules);
+    let shown = record.displayed_notifications(now, policy);
     let nameless = |message| v1::Notification {
         name: String::new(),
         ..care_invitation::render_notification(&record.key, message)
@@ -234,13 +237,13 @@ pub fn render_preview(
     }
 }
 
-/// A request as it is to be seen at `now`.
-pub fn render(record: &BookingRequest, now: Instant, rules: &Rules) -> v1::BookingRequest {
-    let shown = record.shown_notifications(now, rules);
+/// Returns a request as it is to be seen at `now`.
+pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v1::BookingRequest {
+    let shown = record.displayed_notifications(now, policy);
     let actions = record.allowed_actions(now);
     v1::BookingRequest {
         name: request_name(&record.key),
-        state: render_state(record.shown_state(now)).into(),
+        state: render_state(record.effective_state(now)).into(),
         care_invitation: care_invitation::render(record, &shown),
         allowed_actions: actions.into_iter().map(enums::render).collect(),
         warnings: render_warnings(record, &shown),
@@ -256,21 +259,21 @@ pub fn render(record: &BookingRequest, now: Instant, rules: &Rules) -> v1::Booki
     }
 }
 
-/// A shown state on the wire.
-pub(super) fn render_state(state: ShownState) -> v1::booking_request::State {
+/// Returns a shown state on the wire.
+pub(super) fn render_state(state: EffectiveState) -> v1::booking_request::State {
     use v1::booking_request::State;
     match state {
-        ShownState::Requested => State::Requested,
-        ShownState::Invited => State::Invited,
-        ShownState::Booked => State::Booked,
-        ShownState::Declined => State::Declined,
-        ShownState::NoResponse => State::NoResponse,
-        ShownState::Expired => State::Expired,
-        ShownState::Cancelled => State::Cancelled,
+        EffectiveState::Requested => State::Requested,
+        EffectiveState::Invited => State::Invited,
+        EffectiveState::Booked => State::Booked,
+        EffectiveState::Declined => State::Declined,
+        EffectiveState::NoResponse => State::NoResponse,
+        EffectiveState::Expired => State::Expired,
+        EffectiveState::Cancelled => State::Cancelled,
     }
 }
 
-fn render_warnings(record: &BookingRequest, shown: &[ShownNotification]) -> Vec<i32> {
+fn render_warnings(record: &BookingRequest, shown: &[DisplayedNotification]) -> Vec<i32> {
     let warnings = record.warnings(shown);
     warnings.into_iter().map(enums::render::<Warning>).collect()
 }

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Datelike, NaiveDate, Utc, Weekday};
 use prost_types::{Duration, Timestamp};
 
-use super::enums::{self, OnWire};
+use super::enums::{self, WireEnum};
 use super::{Violations, v1};
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 
@@ -18,7 +18,7 @@ const YEARS: std::ops::RangeInclusive<i32> = 1900..=2200;
 /// Days from the first day of a period to its last.
 const PERIOD_DAYS_MAX: i64 = 366;
 
-impl OnWire for Weekday {
+impl WireEnum for Weekday {
     type Wire = v1::DayOfWeek;
 
     fn from_wire(wire: v1::DayOfWeek) -> Option<Self> {
@@ -47,7 +47,7 @@ impl OnWire for Weekday {
     }
 }
 
-/// An instant that must be given.
+/// Returns an instant that must be given.
 pub(super) fn parse_instant(
     timestamp: Option<&Timestamp>,
     field: &str,
@@ -59,7 +59,7 @@ pub(super) fn parse_instant(
     parse_optional_instant(timestamp, field, violations)
 }
 
-/// An instant that may be left out.
+/// Returns an instant that may be left out.
 pub(super) fn parse_optional_instant(
     timestamp: Option<&Timestamp>,
     field: &str,
@@ -95,7 +95,7 @@ fn instant_of(timestamp: &Timestamp) -> Option<Instant> {
     DateTime::<Utc>::from_timestamp(timestamp.seconds, nanos / 1_000 * 1_000)
 }
 
-/// An instant on the wire.
+/// Returns an instant on the wire.
 pub fn render_instant(at: Instant) -> Timestamp {
     let nanos = at.timestamp_subsec_micros() * 1_000;
     Timestamp {
@@ -104,7 +104,7 @@ pub fn render_instant(at: Instant) -> Timestamp {
     }
 }
 
-/// A span of time, cut down to `max`; whole microseconds.
+/// Returns a span of time, cut down to `max`; whole microseconds.
 pub(super) fn parse_duration(
     duration: &Duration,
     max: chrono::Duration,
@@ -124,7 +124,7 @@ pub(super) fn parse_duration(
     Some(chrono::Duration::new(seconds, nanos / 1_000 * 1_000)?.min(max))
 }
 
-/// A civil date that must be given.
+/// Returns a civil date that must be given.
 pub(super) fn parse_date(
     text: &str,
     field: &str,
@@ -143,7 +143,7 @@ pub(super) fn parse_date(
     date
 }
 
-/// A civil date that may be left out.
+/// Returns a civil date that may be left out.
 pub(super) fn parse_optional_date(
     text: &str,
     field: &str,
@@ -163,18 +163,18 @@ fn date_of(text: &str) -> Option<NaiveDate> {
     YEARS.contains(&date.year()).then_some(date)
 }
 
-/// The number that exactly `count` digits make.
+/// Returns the number that exactly `count` digits make.
 fn digits(text: &str, count: usize) -> Option<u32> {
     let shaped = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     if shaped { text.parse().ok() } else { None }
 }
 
-/// A civil date on the wire.
+/// Returns a civil date on the wire.
 pub(super) fn render_date(date: NaiveDate) -> String {
     date.to_string()
 }
 
-/// The period in `field`, which must be given.
+/// Returns the period in `field`, which must be given.
 pub(super) fn parse_period(
     interval: Option<&v1::DateInterval>,
     field: &str,
@@ -196,7 +196,7 @@ pub(super) fn parse_period(
     })
 }
 
-/// A period on the wire.
+/// Returns a period on the wire.
 pub(super) fn render_period(period: Period) -> v1::DateInterval {
     v1::DateInterval {
         start_date: render_date(period.first),
@@ -204,7 +204,7 @@ pub(super) fn render_period(period: Period) -> v1::DateInterval {
     }
 }
 
-/// The field `weekdays`.
+/// Returns the field `weekdays`.
 pub(super) fn parse_weekdays(numbers: &[i32], violations: &mut Violations) -> Weekdays {
     Weekdays::of(numbers.iter().enumerate().filter_map(|(i, number)| {
         enums::parse::<Weekday>(*number, &format!("weekdays[{i}]"), violations)
@@ -216,7 +216,7 @@ pub(super) fn render_weekdays(weekdays: Weekdays) -> Vec<i32> {
     weekdays.named().map(enums::render).collect()
 }
 
-/// A span of the day.
+/// Returns a span of the day.
 pub(super) fn parse_window(
     window: &v1::TimeWindow,
     violations: &mut Violations,
@@ -240,7 +240,7 @@ pub(super) fn parse_window(
     })
 }
 
-/// The minute of the day that `HH:MM` names, 0 to 1440.
+/// Returns the minute of the day that `HH:MM` names, 0 to 1440.
 fn minute_of(clock: &str) -> Option<u32> {
     let (hours, minutes) = clock.split_once(':')?;
     let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
@@ -248,7 +248,7 @@ fn minute_of(clock: &str) -> Option<u32> {
     (minutes < 60 && minute <= 24 * 60).then_some(minute)
 }
 
-/// A span of the day on the wire.
+/// Returns a span of the day on the wire.
 pub(super) fn render_window(window: TimeWindow) -> v1::TimeWindow {
     let clock = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
     v1::TimeWindow {

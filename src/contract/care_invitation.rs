@@ -1,16 +1,19 @@
 //! The invitation and its messages as callers see them.
 
 use super::calendar::{render_date, render_instant};
-use super::enums::{self, OnWire};
+use super::enums::{self, WireEnum};
 use super::{notification_name, v1};
-use crate::domain::booking_request::{BookingRequest, RequestKey};
-use crate::domain::care_invitation::{Hold, ShownNotification, ShownState};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::care_invitation::Hold;
 use crate::domain::notification;
+use crate::domain::notification::DisplayState;
+use crate::domain::notification::DisplayedNotification;
+use crate::domain::request_key::RequestKey;
 
-/// The invitation of a request, if there has been one; `shown` is what it shows of its messages.
+/// Returns the invitation of a request, if there has been one; `shown` is what it shows of its messages.
 pub(super) fn render(
     record: &BookingRequest,
-    shown: &[ShownNotification],
+    shown: &[DisplayedNotification],
 ) -> Option<v1::CareInvitation> {
     let invitation = record.care_invitation.as_ref()?;
     let (hold_reason, wait_until_date) = render_hold(invitation.hold);
@@ -28,7 +31,7 @@ pub(super) fn render(
     })
 }
 
-/// Why nothing is sent, and the day until which the patient is waited for.
+/// Returns why nothing is sent, and the day until which the patient is waited for.
 fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
     let reason = match hold {
         None => v1::HoldReason::Unspecified,
@@ -42,8 +45,8 @@ fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
     (reason, String::new())
 }
 
-/// A message of the request `key`; one that is only projected has no name.
-pub fn render_notification(key: &RequestKey, shown: &ShownNotification) -> v1::Notification {
+/// Returns a message of the request `key`; one that is only projected has no name.
+pub fn render_notification(key: &RequestKey, shown: &DisplayedNotification) -> v1::Notification {
     let message = shown.message.as_ref();
     v1::Notification {
         name: message
@@ -63,7 +66,7 @@ pub fn render_notification(key: &RequestKey, shown: &ShownNotification) -> v1::N
     }
 }
 
-impl OnWire for ShownState {
+impl WireEnum for DisplayState {
     type Wire = v1::notification::State;
 
     fn from_wire(wire: v1::notification::State) -> Option<Self> {

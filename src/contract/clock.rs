@@ -10,7 +10,7 @@ use crate::domain::calendar::Instant;
 ///
 /// The time is missing or out of range.
 pub fn parse_advance(message: sandbox_v1::AdvanceTimeRequest) -> Result<Instant, Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         parse_instant(message.server_time.as_ref(), "server_time", violations)
     })
 }

@@ -5,9 +5,13 @@
 
 use super::{Violations, v1};
 use crate::domain::booking_request::change::OnChange;
-use crate::domain::booking_request::{
-    Action, BookingSource, CancelReason, ChangeReason, Priority, VisitKind, Warning,
-};
+use crate::domain::booking_request::form::BookingSource;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::CancelReason;
+use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::booking_request::state::Warning;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
 use crate::domain::notification::{Channel, ChannelReason, Kind, Outcome};
@@ -16,21 +20,21 @@ use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
 
 /// An enum of the domain that has a counterpart on the wire.
-pub(super) trait OnWire: Copy {
+pub(super) trait WireEnum: Copy {
     /// The counterpart.
     type Wire: TryFrom<i32> + Into<i32>;
 
-    /// The value, if one is set.
+    /// Returns the value, if one is set.
     fn from_wire(wire: Self::Wire) -> Option<Self>;
 
-    /// The counterpart of the value.
+    /// Returns the counterpart of the value.
     fn to_wire(self) -> Self::Wire;
 }
 
 /// Pairs an enum of the domain with its counterpart, whose values have the same names.
 macro_rules! on_wire {
     ($domain:ty = $wire:ty { $($value:ident)+ }) => {
-        impl OnWire for $domain {
+        impl WireEnum for $domain {
             type Wire = $wire;
 
             fn from_wire(wire: $wire) -> Option<Self> {
@@ -84,16 +88,20 @@ on_wire!(OrderBy = v1::worklist_query::OrderBy {
     StartDate CreateTime NextNotification Priority CareGuarantee
 });
 
-/// A value that must be set.
-pub(super) fn parse<E: OnWire>(number: i32, field: &str, violations: &mut Violations) -> Option<E> {
+/// Returns a value that must be set.
+pub(super) fn parse<E: WireEnum>(
+    number: i32,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<E> {
     if number == 0 {
         return violations.require(field);
     }
     parse_optional(number, field, violations)
 }
 
-/// A value that may be left out.
-pub(super) fn parse_optional<E: OnWire>(
+/// Returns a value that may be left out.
+pub(super) fn parse_optional<E: WireEnum>(
     number: i32,
     field: &str,
     violations: &mut Violations,
@@ -107,13 +115,13 @@ pub(super) fn parse_optional<E: OnWire>(
     }
 }
 
-/// The number of a value.
-pub(super) fn render<E: OnWire>(value: E) -> i32 {
+/// Returns the number of a value.
+pub(super) fn render<E: WireEnum>(value: E) -> i32 {
     value.to_wire().into()
 }
 
-/// The number of a value, zero for none.
-pub(super) fn render_optional<E: OnWire>(value: Option<E>) -> i32 {
+/// Returns the number of a value, zero for none.
+pub(super) fn render_optional<E: WireEnum>(value: Option<E>) -> i32 {
     value.map_or(0, render)
 }
 
@@ -135,12 +143,12 @@ mod tests {
             (3, Err("is not a known value"), Err("is not a known value")),
             (-1, Err("is not a known value"), Err("is not a known value")),
         ] {
-            let parsed = Violations::gather(|v| parse(number, "visit_kind", v));
+            let parsed = Violations::collect(|v| parse(number, "visit_kind", v));
             assert_eq!(
                 parsed.map_err(first_description),
                 required.map_err(str::to_owned)
             );
-            let parsed = Violations::gather(|v| Some(parse_optional(number, "visit_kind", v)));
+            let parsed = Violations::collect(|v| Some(parse_optional(number, "visit_kind", v)));
             assert_eq!(
                 parsed.map_err(first_description),
                 optional.map_err(str::to_owned)
@@ -154,7 +162,7 @@ mod tests {
 
     #[test]
     fn every_value_survives_the_wire() {
-        fn survives<E: OnWire + PartialEq + std::fmt::Debug>(values: &[E]) {
+        fn survives<E: WireEnum + PartialEq + std::fmt::Debug>(values: &[E]) {
             for value in values {
                 let (parsed, faults) = outcome(|v| parse(render(*value), "field", v));
                 assert_eq!((parsed, faults.len()), (Some(*value), 0));

@@ -6,8 +6,8 @@ use super::{
     Fault, Violations, enums, notification_name, page_token, parse_page_size, parse_request_name,
     request_name, v1,
 };
-use crate::domain::booking_request::RequestKey;
 use crate::domain::history::HistoryEntry;
+use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListHistory";
 
@@ -28,7 +28,7 @@ pub struct ListHistory {
 ///
 /// Every fault of shape; then [`Fault::PageToken`].
 pub fn parse_list_history(message: v1::ListHistoryRequest) -> Result<ListHistory, Fault> {
-    let (key, page_size) = Violations::gather(|violations| {
+    let (key, page_size) = Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let page_size = parse_page_size(message.page_size, violations);
         Some((key?, page_size))
@@ -41,12 +41,12 @@ pub fn parse_list_history(message: v1::ListHistoryRequest) -> Result<ListHistory
     })
 }
 
-/// The token of the page that begins after the entry with this ordinal.
+/// Returns the token of the page that begins after the entry with this ordinal.
 pub fn next_page_token(key: &RequestKey, ordinal: i32) -> String {
     page_token::render(LIST, &query(key), &ordinal.to_be_bytes())
 }
 
-/// What a token is bound to.
+/// Returns what a token is bound to.
 fn query(key: &RequestKey) -> v1::ListHistoryRequest {
     v1::ListHistoryRequest {
         name: request_name(key),
@@ -54,7 +54,7 @@ fn query(key: &RequestKey) -> v1::ListHistoryRequest {
     }
 }
 
-/// An entry in the history of the request `key`.
+/// Returns an entry in the history of the request `key`.
 pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntry {
     let notification = entry.notification.map(|id| notification_name(key, id));
     v1::HistoryEntry {
@@ -76,7 +76,8 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
 mod tests {
     use super::super::tests::fields;
     use super::*;
-    use crate::domain::booking_request::{ChangeReason, ShownState};
+    use crate::domain::booking_request::state::ChangeReason;
+    use crate::domain::booking_request::state::EffectiveState;
     use crate::domain::history::Event;
     use crate::domain::hsa_id::HsaId;
     use uuid::Uuid;
@@ -126,7 +127,7 @@ mod tests {
             at: "2026-03-02T09:00:00Z".parse().unwrap(),
             actor: "SE2321000131-P7".into(),
             event: Event::ChangeToInvitation,
-            state: ShownState::NoResponse,
+            state: EffectiveState::NoResponse,
             change_reason: Some(ChangeReason::ToCareInvitation),
             cancel_reason: None,
             comment: "Ny omgång".into(),

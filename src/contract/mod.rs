@@ -38,8 +38,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::Violation;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::request_key::RequestKey;
 
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
@@ -96,7 +96,7 @@ pub struct Violations {
 }
 
 impl Violations {
-    /// The faults; never empty.
+    /// Returns the faults; never empty.
     pub fn into_vec(self) -> Vec<Violation> {
         self.found
     }
@@ -104,7 +104,7 @@ impl Violations {
     /// Runs a parser over a whole call. What it gives counts only when it found no fault, so it
     /// may put anything in the place of a bad field and read on. When it gives nothing it must
     /// have said why.
-    fn gather<T>(parse: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Self> {
+    fn collect<T>(parse: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Self> {
         let mut violations = Self::default();
         match parse(&mut violations) {
             Some(parsed) if violations.found.is_empty() => Ok(parsed),
@@ -141,7 +141,7 @@ impl Violations {
 
 /// A call that changes something, by which a repeat of it is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write<C> {
+pub struct IdempotentCommand<C> {
     /// Made by the caller; the same in a repeat.
     pub request_id: Uuid,
     /// SHA-256 of the call's name and of its content as it was understood: the same however the
@@ -151,7 +151,7 @@ pub struct Write<C> {
     pub command: C,
 }
 
-impl<C> Write<C> {
+impl<C> IdempotentCommand<C> {
     /// `content` is the call with `command` rendered back into it and without its request id.
     ///
     /// The hash is kept for 30 days, so a new field in the contract must leave the encoding of
@@ -233,7 +233,7 @@ fn parse_notification_name(
     named(parsed, name, form, field, violations)
 }
 
-/// The segments of a name; the last of seven holds whatever is left, and no name has so many.
+/// Returns the segments of a name; the last of seven holds whatever is left, and no name has so many.
 fn segments(name: &str) -> Vec<&str> {
     name.splitn(7, '/').collect()
 }
@@ -245,7 +245,7 @@ fn request_key(care_unit: &str, id: &str) -> Option<RequestKey> {
     })
 }
 
-/// A UUID with its hyphens, in any case. Of the forms that the crate reads, it alone has 36 bytes.
+/// Returns a UUID with its hyphens, in any case. Of the forms that the crate reads, it alone has 36 bytes.
 fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
 }
@@ -266,7 +266,7 @@ fn named<T>(
     parsed
 }
 
-/// The field `care_units`: at most `max` names, in order and each once.
+/// Returns the field `care_units`: at most `max` names, in order and each once.
 fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -> Vec<HsaId> {
     if names.len() > max {
         violations.add("care_units", format!("must be at most {max}"));
@@ -280,7 +280,7 @@ fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -
     parsed.into_iter().collect()
 }
 
-/// The field `care_units` of a list: 1 to 50 names, in order and each once.
+/// Returns the field `care_units` of a list: 1 to 50 names, in order and each once.
 fn parse_listed_units(names: &[String], violations: &mut Violations) -> Vec<HsaId> {
     if names.is_empty() {
         violations.add("care_units", format!("must be 1 to {LISTED_UNITS_MAX}"));
@@ -315,14 +315,14 @@ mod tests {
 
     const ID: &str = "018f3a5e-7a1b-7c3d-8e9f-0123456789ab";
 
-    /// What a parser of one field gives, and which fields it names.
+    /// Returns what a parser of one field gives, and which fields it names.
     pub(super) fn outcome<T>(parse: impl FnOnce(&mut Violations) -> T) -> (T, Vec<String>) {
         let mut violations = Violations::default();
         let parsed = parse(&mut violations);
         (parsed, fields(violations))
     }
 
-    /// The fields that faults name, in order.
+    /// Returns the fields that faults name, in order.
     pub(super) fn fields(violations: Violations) -> Vec<String> {
         let found = violations.into_vec().into_iter();
         found.map(|violation| violation.field).collect()
@@ -375,7 +375,8 @@ mod tests {
     #[test]
     fn a_repeat_is_of_the_same_call_with_the_same_content() {
         let content = |name: &str| v1::GetBookingRequestRequest { name: name.into() };
-        let hash = |rpc, name| Write::new(Uuid::nil(), rpc, &content(name), ()).content_hash;
+        let hash =
+            |rpc, name| IdempotentCommand::new(Uuid::nil(), rpc, &content(name), ()).content_hash;
         assert_eq!(hash("Cancel", "a"), hash("Cancel", "a"));
         assert_ne!(hash("Cancel", "a"), hash("Change", "a"));
         assert_ne!(hash("Cancel", "a"), hash("Cancel", "b"));

@@ -17,11 +17,12 @@ use super::{
     Violations, care_invitation, care_unit_name, enums, notification_name, parse_care_units,
     parse_notification_name, request_name, uuid, v1,
 };
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::acknowledge::Answer;
+use crate::domain::notification::acknowledge::Acknowledgement;
 use crate::domain::notification::{Channel, LeaseRef, Notification, Outcome};
+use crate::domain::request_key::RequestKey;
 
 /// Care units that a stream may be narrowed to.
 const CARE_UNITS_MAX: usize = 1_000;
@@ -57,7 +58,7 @@ pub struct Subscription {
 pub fn parse_stream(
     message: v1::StreamDueNotificationsRequest,
 ) -> Result<Subscription, Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         let channels = parse_channels(&message.channels, violations);
         let care_units = parse_care_units(&message.care_units, CARE_UNITS_MAX, violations);
         let max_outstanding = parse_outstanding(message.max_outstanding, violations);
@@ -72,7 +73,7 @@ pub fn parse_stream(
     })
 }
 
-/// The field `channels`: each once, all when none is named.
+/// Returns the field `channels`: each once, all when none is named.
 fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<Channel> {
     let mut named: Vec<Channel> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
@@ -117,7 +118,7 @@ fn parse_lease_duration(
 ///
 /// Every fault of shape; a message that is named twice is one.
 pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<LeaseRef>, Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         check_count(message.leases.len(), "leases", violations)?;
         let mut leases = Leases::default();
         let parsed = message.leases.iter().enumerate().filter_map(|(i, lease)| {
@@ -136,8 +137,8 @@ pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<Leas
 /// Every fault of shape; a message that is named twice is one.
 pub fn parse_acknowledge(
     message: v1::AcknowledgeNotificationsRequest,
-) -> Result<Vec<(RequestKey, Answer)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<Vec<(RequestKey, Acknowledgement)>, Violations> {
+    Violations::collect(|violations| {
         let given = &message.acknowledgements;
         check_count(given.len(), "acknowledgements", violations)?;
         let mut leases = Leases::default();
@@ -162,7 +163,7 @@ fn check_count(count: usize, field: &str, violations: &mut Violations) -> Option
 struct Leases(HashSet<(RequestKey, Uuid)>);
 
 impl Leases {
-    /// A token that is no UUID cannot be one of ours: it is unknown, not malformed.
+    /// Returns a token that is no UUID cannot be one of ours: it is unknown, not malformed.
     fn parse(&mut self, lease: &v1::Lease, violations: &mut Violations) -> Option<LeaseRef> {
         let named = parse_notification_name(&lease.name, "name", violations);
         if lease.lease_token.is_empty() {
@@ -184,7 +185,7 @@ fn parse_answer(
     given: &v1::Acknowledgement,
     leases: &mut Leases,
     violations: &mut Violations,
-) -> Option<(RequestKey, Answer)> {
+) -> Option<(RequestKey, Acknowledgement)> {
     let lease = match &given.lease {
         Some(lease) => violations.within("lease", |violations| leases.parse(lease, violations)),
         None => violations.require("lease"),
@@ -201,7 +202,7 @@ fn parse_answer(
         Outcome::Retry | Outcome::Unreachable | Outcome::Park => fit_line(&given.cause, CAUSE_MAX),
     };
     let lease = lease?;
-    let answer = Answer {
+    let answer = Acknowledgement {
         id: lease.notification,
         token: lease.token,
         outcome,
@@ -221,7 +222,7 @@ fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -
     parse_duration(delay, RETRY_DELAY_MAX, "retry_delay", violations)
 }
 
-/// A message of `record` for the consumer that has just leased it; none when the record has no
+/// Returns a message of `record` for the consumer that has just leased it; none when the record has no
 /// such message or it was never leased.
 pub fn render_due(
     record: &BookingRequest,
@@ -254,7 +255,7 @@ pub fn render_due(
     Some(render_event(Event::Due(due), server_time))
 }
 
-/// When the message before this one in its round was handed over.
+/// Returns when the message before this one in its round was handed over.
 fn previous_sent_at(record: &BookingRequest, message: &Notification) -> Option<Instant> {
     let invitation = record.care_invitation.as_ref()?;
     let messages = invitation.notifications.iter();
@@ -264,12 +265,12 @@ fn previous_sent_at(record: &BookingRequest, message: &Notification) -> Option<I
         .max()
 }
 
-/// The message of this name is taken back.
+/// Returns the message of this name is taken back.
 pub fn render_revoked(name: String, now: Instant) -> v1::StreamDueNotificationsResponse {
     render_event(Event::Revoked(name), now)
 }
 
-/// A sign of life.
+/// Returns a sign of life.
 pub fn render_heartbeat(now: Instant) -> v1::StreamDueNotificationsResponse {
     render_event(Event::Heartbeat(v1::Heartbeat {}), now)
 }

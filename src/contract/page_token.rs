@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Fault;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::request_key::RequestKey;
 
 /// Bytes of a request in a payload: its id, and its care unit filled up with zeros to the longest
 /// HSA-id, which is `SE`, 10 digits, `-` and 18 more.
@@ -25,13 +25,13 @@ const CHECK_BYTES: usize = 16;
 /// Characters in a token; ours have fewer.
 const TOKEN_MAX: usize = 128;
 
-/// The token of a place in the `list` of `query`, which must be in its normalised form.
+/// Returns the token of a place in the `list` of `query`, which must be in its normalised form.
 pub(super) fn render(list: &str, query: &impl Message, payload: &[u8]) -> String {
     let check = check(list, query, payload);
     URL_SAFE_NO_PAD.encode([&[VERSION], payload, &check[..]].concat())
 }
 
-/// The payload of a token; none when it is empty, as it is for the first page.
+/// Returns the payload of a token; none when it is empty, as it is for the first page.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ fn check(list: &str, query: &impl Message, payload: &[u8]) -> [u8; CHECK_BYTES] 
     *digest.first_chunk().expect("SHA-256 has 32 bytes")
 }
 
-/// A request in a payload.
+/// Returns a request in a payload.
 pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
     let care_unit = key.care_unit.as_str().as_bytes();
     let mut bytes = [0; KEY_BYTES];
@@ -80,7 +80,7 @@ pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
     bytes
 }
 
-/// The request that [`key_bytes`] was given.
+/// Returns the request that [`key_bytes`] was given.
 pub(super) fn key_of(bytes: &[u8; KEY_BYTES]) -> Option<RequestKey> {
     let (id, care_unit) = bytes.split_first_chunk()?;
     let care_unit = std::str::from_utf8(care_unit).ok()?;

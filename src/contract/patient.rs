@@ -9,7 +9,7 @@ const LANGUAGE_DEFAULT: &str = "sv";
 /// Characters in a language tag.
 const LANGUAGE_MAX: usize = 35;
 
-/// The field `patient`, which must be given.
+/// Returns the field `patient`, which must be given.
 pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) -> Option<Patient> {
     let Some(message) = message else {
         return violations.require("patient");
@@ -29,7 +29,7 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
     })
 }
 
-/// The fields `personal_id` and `personal_id_type`, which must be given.
+/// Returns the fields `personal_id` and `personal_id_type`, which must be given.
 pub(super) fn parse_personal_id(
     message: &v1::Patient,
     violations: &mut Violations,
@@ -50,7 +50,7 @@ pub(super) fn parse_personal_id(
     }
 }
 
-/// A language tag has the shape of BCP 47, a language of 2 to 8 letters first; whether it is
+/// Returns a language tag has the shape of BCP 47, a language of 2 to 8 letters first; whether it is
 /// registered is not looked up.
 pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
     if tag.is_empty() {
@@ -74,7 +74,7 @@ pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
     tag.to_owned()
 }
 
-/// The patient on the wire.
+/// Returns the patient on the wire.
 pub(super) fn render(patient: &Patient) -> v1::Patient {
     v1::Patient {
         personal_id: patient.personal_id.number().to_owned(),
@@ -134,7 +134,7 @@ mod tests {
             ),
         ] {
             let message = patient(kind, number);
-            let parsed = Violations::gather(|v| parse(Some(&message), v));
+            let parsed = Violations::collect(|v| parse(Some(&message), v));
             let found = parsed.unwrap_err().into_vec();
             let fields: Vec<_> = found.iter().map(|it| it.field.as_str()).collect();
             assert_eq!(fields, faults, "{kind:?}");

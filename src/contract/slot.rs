@@ -3,7 +3,7 @@
 use super::calendar::parse_instant;
 use super::text::{IDENTIFIER_MAX, parse_line, parse_optional_hsa_id};
 use super::{Violations, enums, parse_request_name, v1};
-use crate::domain::booking_request::RequestKey;
+use crate::domain::request_key::RequestKey;
 use crate::domain::slot::{Slot, Verdict};
 
 /// Slots in one call.
@@ -17,7 +17,7 @@ const SLOTS_MAX: usize = 1_000;
 pub fn parse_slots(
     message: v1::EvaluateSlotsRequest,
 ) -> Result<(RequestKey, Vec<Slot>), Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         if !(1..=SLOTS_MAX).contains(&message.slots.len()) {
             violations.add("slots", format!("must be 1 to {SLOTS_MAX}"));
@@ -31,7 +31,7 @@ pub fn parse_slots(
     })
 }
 
-/// The identifier is the caller's own and goes no further.
+/// Returns the identifier is the caller's own and goes no further.
 fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
     parse_line(&message.slot_id, IDENTIFIER_MAX, "slot_id", violations);
     let start_at = parse_instant(message.start_time.as_ref(), "start_time", violations);

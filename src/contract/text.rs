@@ -14,7 +14,7 @@ pub(super) const CAUSE_MAX: usize = 500;
 /// Code points in instructions and comments.
 pub(super) const COMMENT_MAX: usize = 2_000;
 
-/// A text on one line: no control characters.
+/// Returns a text on one line: no control characters.
 pub(super) fn parse_line(
     text: &str,
     max: usize,
@@ -30,7 +30,7 @@ pub(super) fn parse_line(
     text
 }
 
-/// A longer text: no control characters but line feed and tab.
+/// Returns a longer text: no control characters but line feed and tab.
 pub(super) fn parse_lines(
     text: &str,
     max: usize,
@@ -55,7 +55,7 @@ pub(super) fn fit_line(text: &str, max: usize) -> String {
     text.nfc().map(spaced).take(max).collect()
 }
 
-/// A text on one line that must say something.
+/// Returns a text on one line that must say something.
 pub(super) fn parse_required_line(
     text: &str,
     max: usize,
@@ -68,7 +68,7 @@ pub(super) fn parse_required_line(
     Some(parse_line(text, max, field, violations))
 }
 
-/// A longer text that must say something.
+/// Returns a longer text that must say something.
 pub(super) fn parse_required_lines(
     text: &str,
     max: usize,
@@ -81,7 +81,7 @@ pub(super) fn parse_required_lines(
     Some(parse_lines(text, max, field, violations))
 }
 
-/// Whether a text says nothing: it is empty or holds only white space.
+/// Returns whether a text says nothing: it is empty or holds only white space.
 pub(super) fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
@@ -92,7 +92,7 @@ fn check_length(text: &str, max: usize, field: &str, violations: &mut Violations
     }
 }
 
-/// An identifier of another system: 1 to 64 printable characters. Spaces may stand inside it.
+/// Returns an identifier of another system: 1 to 64 printable characters. Spaces may stand inside it.
 pub(super) fn parse_identifier(
     text: &str,
     field: &str,
@@ -114,7 +114,7 @@ pub(super) fn parse_identifier(
     Some(text)
 }
 
-/// An identifier that may be left out.
+/// Returns an identifier that may be left out.
 pub(super) fn parse_optional_identifier(
     text: &str,
     field: &str,
@@ -126,7 +126,7 @@ pub(super) fn parse_optional_identifier(
     parse_identifier(text, field, violations)
 }
 
-/// An HSA-id of a person that may be left out, in capitals.
+/// Returns an HSA-id of a person that may be left out, in capitals.
 pub(super) fn parse_optional_hsa_id(
     text: &str,
     field: &str,
@@ -138,7 +138,7 @@ pub(super) fn parse_optional_hsa_id(
     parse_hsa_id(text, field, violations)
 }
 
-/// An HSA-id of a person, in capitals.
+/// Returns an HSA-id of a person, in capitals.
 pub(super) fn parse_hsa_id(text: &str, field: &str, violations: &mut Violations) -> Option<String> {
     let parsed = HsaId::parse(text);
     if parsed.is_none() {

@@ -8,11 +8,13 @@ use super::{
     Fault, Violations, booking_request, care_unit_name, enums, parse_listed_units, parse_page_size,
     request_name, v1,
 };
-use crate::domain::Rules;
-use crate::domain::booking_request::{BookingRequest, Priority, RequestKey};
+use crate::domain::RegionPolicy;
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Priority;
 use crate::domain::calendar::{Instant, Period};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::{OrderBy, Position, Query, Worklist};
+use crate::domain::request_key::RequestKey;
+use crate::domain::worklist::{Cursor, OrderBy, Query, Worklist};
 
 const LIST: &str = "ListWorklist";
 const VISIT_TYPE_CODES_MAX: usize = 50;
@@ -27,7 +29,7 @@ pub struct ListWorklist {
     /// At most this many.
     pub page_size: u32,
     /// Only requests after this place; none for the first page.
-    pub after: Option<Position>,
+    pub after: Option<Cursor>,
 }
 
 /// Parses ListWorklist.
@@ -36,7 +38,7 @@ pub struct ListWorklist {
 ///
 /// Every fault of shape; then [`Fault::PageToken`].
 pub fn parse_list(message: v1::ListWorklistRequest) -> Result<ListWorklist, Fault> {
-    let (query, page_size) = Violations::gather(|violations| {
+    let (query, page_size) = Violations::collect(|violations| {
         let query = parse_query(message.query.as_ref(), violations);
         let page_size = parse_page_size(message.page_size, violations);
         Some((query?, page_size))
@@ -56,7 +58,7 @@ pub fn parse_list(message: v1::ListWorklistRequest) -> Result<ListWorklist, Faul
 ///
 /// Every fault of shape.
 pub fn parse_watch(message: v1::WatchWorklistRequest) -> Result<Query, Violations> {
-    Violations::gather(|violations| parse_query(message.query.as_ref(), violations))
+    Violations::collect(|violations| parse_query(message.query.as_ref(), violations))
 }
 
 /// Parses CountWorklists: 1 to 50 care units, in order and each once.
@@ -65,7 +67,7 @@ pub fn parse_watch(message: v1::WatchWorklistRequest) -> Result<Query, Violation
 ///
 /// Every fault of shape.
 pub fn parse_count(message: v1::CountWorklistsRequest) -> Result<Vec<HsaId>, Violations> {
-    Violations::gather(|violations| Some(parse_listed_units(&message.care_units, violations)))
+    Violations::collect(|violations| Some(parse_listed_units(&message.care_units, violations)))
 }
 
 fn parse_query(message: Option<&v1::WorklistQuery>, violations: &mut Violations) -> Option<Query> {
@@ -105,7 +107,7 @@ fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Op
     })
 }
 
-/// The codes of visit types, in order and each once.
+/// Returns the codes of visit types, in order and each once.
 fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
     if codes.len() > VISIT_TYPE_CODES_MAX {
         let description = format!("must be at most {VISIT_TYPE_CODES_MAX}");
@@ -123,7 +125,7 @@ fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
     parsed
 }
 
-/// The kind of number is not known here, so only the shape that all kinds share is checked.
+/// Returns the kind of number is not known here, so only the shape that all kinds share is checked.
 fn parse_personal_id(number: &str, violations: &mut Violations) -> Option<String> {
     if number.is_empty() {
         return None;
@@ -146,7 +148,7 @@ fn parse_filter_period(
     parse_period(interval, "requested_period", violations)
 }
 
-/// The query in its one form, to which page tokens are bound.
+/// Returns the query in its one form, to which page tokens are bound.
 fn render_query(query: &Query) -> v1::WorklistQuery {
     v1::WorklistQuery {
         worklist: enums::render(query.worklist),
@@ -161,13 +163,13 @@ fn render_query(query: &Query) -> v1::WorklistQuery {
     }
 }
 
-/// The token of the page that begins after `position`.
-pub fn next_page_token(query: &Query, position: &Position) -> String {
+/// Returns the token of the page that begins after `position`.
+pub fn next_page_token(query: &Query, position: &Cursor) -> String {
     page_token::render(LIST, &render_query(query), &position_bytes(position))
 }
 
-fn position_bytes(position: &Position) -> [u8; POSITION_BYTES] {
-    let [first, second] = position.rank.map(i64::to_be_bytes);
+fn position_bytes(position: &Cursor) -> [u8; POSITION_BYTES] {
+    let [first, second] = position.sort_key.map(i64::to_be_bytes);
     let mut bytes = [0; POSITION_BYTES];
     bytes[..8].copy_from_slice(&first);
     bytes[8..16].copy_from_slice(&second);
@@ -175,35 +177,37 @@ fn position_bytes(position: &Position) -> [u8; POSITION_BYTES] {
     bytes
 }
 
-fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Position> {
+fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Cursor> {
     let (first, rest) = bytes.split_first_chunk()?;
     let (second, key) = rest.split_first_chunk()?;
-    Some(Position {
-        rank: [i64::from_be_bytes(*first), i64::from_be_bytes(*second)],
+    Some(Cursor {
+        sort_key: [i64::from_be_bytes(*first), i64::from_be_bytes(*second)],
         key: key_of(key.first_chunk()?)?,
     })
 }
 
-/// A request that is on the list at `now`, or has changed while on it.
+/// Returns a request that is on the list at `now`, or has changed while on it.
 pub fn render_upserted(
     record: &BookingRequest,
     now: Instant,
-    rules: &Rules,
+    policy: &RegionPolicy,
 ) -> v1::WatchWorklistResponse {
-    render_event(Event::Upserted(booking_request::render(record, now, rules)))
+    render_event(Event::Upserted(booking_request::render(
+        record, now, policy,
+    )))
 }
 
-/// A request that has left the list.
+/// Returns a request that has left the list.
 pub fn render_removed(key: &RequestKey) -> v1::WatchWorklistResponse {
     render_event(Event::Removed(request_name(key)))
 }
 
-/// The end of the snapshot.
+/// Returns the end of the snapshot.
 pub fn render_snapshot_complete() -> v1::WatchWorklistResponse {
     render_event(Event::SnapshotComplete(SnapshotComplete {}))
 }
 
-/// A sign of life.
+/// Returns a sign of life.
 pub fn render_heartbeat() -> v1::WatchWorklistResponse {
     render_event(Event::Heartbeat(Heartbeat {}))
 }
@@ -212,7 +216,7 @@ fn render_event(event: Event) -> v1::WatchWorklistResponse {
     v1::WatchWorklistResponse { event: Some(event) }
 }
 
-/// How many requests each list holds, zeros included. WORKLIST_ALL is not counted.
+/// Returns how many requests each list holds, zeros included. WORKLIST_ALL is not counted.
 pub fn render_counts(counts: &[(Worklist, i64)]) -> v1::CountWorklistsResponse {
     let lists = Worklist::ALL.iter().filter(|list| **list != Worklist::All);
     let count_of = |list: Worklist| {

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::Notify;
 use tokio_stream::Stream;
 
-use super::Stopped;
+use super::StreamEnd;
 
 /// Maximum bytes that wait for one reader; a single event may be larger.
 const READER_BYTES_MAX: usize = 256 * 1_024;
@@ -56,12 +56,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// How many events of this size may be told: one at the least.
+    /// Returns how many events of this size may be told: one at the least.
     pub fn events(&self, bytes: usize) -> usize {
         (self.bytes / bytes.max(1)).max(1)
     }
 
-    /// Whether so many bytes are all that may be told.
+    /// Returns whether so many bytes are all that may be told.
     pub fn is_used_up(&self, told: usize) -> bool {
         told > 0 && self.bytes <= told
     }
@@ -74,10 +74,10 @@ impl Drop for Room {
 }
 
 /// The end of a backlog at which a task tells.
-pub struct Teller<T>(Arc<Shared<T>>);
+pub struct EventSender<T>(Arc<Shared<T>>);
 
 /// The events of a task as a stream; in the end why it has ended, if it says so.
-pub struct Told<T>(Arc<Shared<T>>);
+pub struct EventStream<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     state: Mutex<State<T>>,
@@ -93,11 +93,11 @@ struct State<T> {
     reader_has_gone: bool,
     ended: bool,
     /// The reason, until it is told.
-    stopped: Option<Stopped>,
+    stopped: Option<StreamEnd>,
 }
 
-/// A backlog with nothing in it, as part of the total.
-pub fn backlog<T>(total: &Total) -> (Teller<T>, Told<T>) {
+/// Returns a backlog with nothing in it, as part of the total.
+pub fn backlog<T>(total: &Total) -> (EventSender<T>, EventStream<T>) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             unread: VecDeque::new(),
@@ -110,7 +110,7 @@ pub fn backlog<T>(total: &Total) -> (Teller<T>, Told<T>) {
         total: total.clone(),
         taken: Notify::new(),
     });
-    (Teller(Arc::clone(&shared)), Told(shared))
+    (EventSender(Arc::clone(&shared)), EventStream(shared))
 }
 
 impl<T> Shared<T> {
@@ -126,8 +126,8 @@ impl<T> Shared<T> {
     }
 }
 
-impl<T> Teller<T> {
-    /// The room that there is; none while it is less than half of what a reader may have. A reader
+impl<T> EventSender<T> {
+    /// Returns the room that there is; none while it is less than half of what a reader may have. A reader
     /// that has taken everything may be told one event in any case.
     pub fn room(&self) -> Option<Room> {
         let state = self.0.state();
@@ -162,7 +162,7 @@ impl<T> Teller<T> {
         self.0.taken.notified().await;
     }
 
-    /// Whether the reader has gone.
+    /// Returns whether the reader has gone.
     pub fn is_closed(&self) -> bool {
         self.0.state().reader_has_gone
     }
@@ -176,9 +176,9 @@ impl<T> Teller<T> {
 
     /// Ends the stream, after what is unread. A reader that is too slow is told so at once, and what
     /// it has not read is dropped.
-    pub fn end(self, stopped: Option<Stopped>) {
+    pub fn end(self, stopped: Option<StreamEnd>) {
         let mut state = self.0.state();
-        let is_slow = matches!(stopped, Some(Stopped::TooSlow));
+        let is_slow = matches!(stopped, Some(StreamEnd::TooSlow));
         state.stopped = stopped;
         let dropped = is_slow.then(|| self.0.clear(&mut state));
         drop(state);
@@ -186,7 +186,7 @@ impl<T> Teller<T> {
     }
 }
 
-impl<T> Drop for Teller<T> {
+impl<T> Drop for EventSender<T> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.ended = true;
@@ -202,7 +202,7 @@ fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
     }
 }
 
-impl<T> Told<T> {
+impl<T> EventStream<T> {
     /// Takes what is unread, for there will be no more reading.
     pub fn close(&self) -> impl Iterator<Item = T> + use<T> {
         let mut state = self.0.state();
@@ -214,14 +214,14 @@ impl<T> Told<T> {
     }
 }
 
-impl<T> Drop for Told<T> {
+impl<T> Drop for EventStream<T> {
     fn drop(&mut self) {
         self.close().for_each(drop);
     }
 }
 
-impl<T> Stream for Told<T> {
-    type Item = Result<T, Stopped>;
+impl<T> Stream for EventStream<T> {
+    type Item = Result<T, StreamEnd>;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut state = self.0.state();
@@ -249,37 +249,37 @@ mod tests {
         ALL_BYTES_MAX - total.0.load(Ordering::Relaxed)
     }
 
-    fn room<T>(teller: &Teller<T>) -> Option<usize> {
-        teller.room().map(|room| room.bytes)
+    fn room<T>(sender: &EventSender<T>) -> Option<usize> {
+        sender.room().map(|room| room.bytes)
     }
 
     #[tokio::test]
     async fn there_is_room_up_to_a_bound_and_for_one_event_in_any_case() {
         let total = Total::default();
-        let (teller, mut told) = backlog(&total);
-        assert_eq!(room(&teller), Some(READER_BYTES_MAX));
-        assert!(teller.tell("large", 2 * READER_BYTES_MAX));
-        assert_eq!(room(&teller), None);
+        let (sender, mut told) = backlog(&total);
+        assert_eq!(room(&sender), Some(READER_BYTES_MAX));
+        assert!(sender.tell("large", 2 * READER_BYTES_MAX));
+        assert_eq!(room(&sender), None);
         assert!(matches!(told.next().await, Some(Ok("large"))));
-        assert_eq!(room(&teller), Some(READER_BYTES_MAX));
+        assert_eq!(room(&sender), Some(READER_BYTES_MAX));
 
         // Others have filled what there is for all.
         let (others, unread) = backlog(&total);
         assert!(others.tell("much", ALL_BYTES_MAX));
-        assert_eq!(teller.room().expect("for one").events(100), 1);
-        assert!(teller.tell("one", 1));
-        assert_eq!(room(&teller), None);
+        assert_eq!(sender.room().expect("for one").events(100), 1);
+        assert!(sender.tell("one", 1));
+        assert_eq!(room(&sender), None);
         assert!(matches!(told.next().await, Some(Ok("one"))));
-        assert_eq!(teller.room().expect("for one").events(100), 1);
+        assert_eq!(sender.room().expect("for one").events(100), 1);
         drop(unread);
-        assert_eq!(room(&teller), Some(READER_BYTES_MAX));
+        assert_eq!(room(&sender), Some(READER_BYTES_MAX));
     }
 
     #[tokio::test]
     async fn what_is_reserved_is_not_to_be_had_by_others() {
         let total = Total::default();
-        let (teller, _told) = backlog::<()>(&total);
-        let room = teller.room().expect("room");
+        let (sender, _told) = backlog::<()>(&total);
+        let room = sender.room().expect("room");
         assert_eq!(room.events(1_024), READER_BYTES_MAX / 1_024);
         assert_eq!(left(&total), ALL_BYTES_MAX - READER_BYTES_MAX);
         drop(room);
@@ -289,34 +289,34 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_so_before_what_it_has_not_read() {
         let total = Total::default();
-        let (teller, mut told) = backlog(&total);
-        teller.tell("unread", 100);
-        teller.end(Some(Stopped::TooSlow));
+        let (sender, mut told) = backlog(&total);
+        sender.tell("unread", 100);
+        sender.end(Some(StreamEnd::TooSlow));
         // Though nobody has polled it.
         assert_eq!(left(&total), ALL_BYTES_MAX);
         let end = told.next().await.expect("an end");
-        assert!(matches!(end, Err(Stopped::TooSlow)));
+        assert!(matches!(end, Err(StreamEnd::TooSlow)));
         assert!(told.next().await.is_none());
     }
 
     #[tokio::test]
     async fn other_ends_come_after_what_is_unread() {
-        let (teller, mut told) = backlog(&Total::default());
-        teller.tell("unread", 100);
-        teller.end(Some(Stopped::Draining));
+        let (sender, mut told) = backlog(&Total::default());
+        sender.tell("unread", 100);
+        sender.end(Some(StreamEnd::Draining));
         assert!(matches!(told.next().await, Some(Ok("unread"))));
-        assert!(matches!(told.next().await, Some(Err(Stopped::Draining))));
+        assert!(matches!(told.next().await, Some(Err(StreamEnd::Draining))));
         assert!(told.next().await.is_none());
     }
 
     #[tokio::test]
     async fn a_reader_that_goes_leaves_nothing_behind() {
         let total = Total::default();
-        let (teller, told) = backlog(&total);
-        teller.tell("unread", 100);
+        let (sender, told) = backlog(&total);
+        sender.tell("unread", 100);
         drop(told);
-        teller.closed().await;
-        assert!(!teller.tell("late", 100));
+        sender.closed().await;
+        assert!(!sender.tell("late", 100));
         assert_eq!(left(&total), ALL_BYTES_MAX);
     }
 }

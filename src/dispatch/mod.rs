@@ -1,14 +1,14 @@
 //! Waiting: due messages find their consumers, one feed a consumer.
 //!
-//! One pulse a process knows when the next message falls due and wakes all feeds then; a commit
+//! One timer a process knows when the next message falls due and wakes all feeds then; a commit
 //! that makes something due, here or on another replica, wakes them too. A feed that is woken
 //! claims what it has room for.
 
 mod backlog;
-mod feed;
+mod flow_control;
 mod shared;
+mod subscription;
 mod watch;
-mod window;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,14 +23,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{Channel, LeaseRef};
+use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Query;
-use crate::domain::{Context, Rules};
+use crate::domain::{Context, RegionPolicy};
 use crate::store::{self, Store};
-use backlog::{Told, Total, backlog};
+use backlog::{EventStream, Total, backlog};
 use shared::Shared;
 
 /// How often the due index is looked at all the same. A wake may be missed, and a replica that died
@@ -62,12 +63,12 @@ pub enum Event {
 
 /// Why a feed ended.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Stopped {
+pub enum StreamEnd {
     /// The server drains.
     #[error("the server is stopping")]
     Draining,
-    /// The clock cannot be trusted, so that nothing is leased by it.
-    #[error("this replica's clock cannot be trusted now")]
+    /// The clock cannot be from_stored, so that nothing is leased by it.
+    #[error("this replica's clock cannot be from_stored now")]
     ClockWrong,
     /// The consumer reads too slowly.
     #[error("the stream is read too slowly")]
@@ -97,8 +98,8 @@ pub struct Filter {
 pub struct Dispatch {
     store: Store,
     clock: Clock,
-    rules: Rules,
-    beats: changes::Receiver<()>,
+    policy: RegionPolicy,
+    wakeups: changes::Receiver<()>,
     unread: Total,
     shared: Shared,
     trusts_clock: changes::Receiver<bool>,
@@ -106,32 +107,32 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Starts the pulse; it and every feed and watch end when `shutdown` is cancelled. Feeds and
-    /// watches end also when the clock is no longer trusted, and none is opened until it is.
+    /// Starts the timer; it and every feed and watch end when `shutdown` is cancelled. Feeds and
+    /// watches end also when the clock is no longer from_stored, and none is opened until it is.
     pub fn start(
         store: Store,
         clock: Clock,
-        rules: Rules,
+        policy: RegionPolicy,
         trusts_clock: changes::Receiver<bool>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (beat, beats) = changes::channel(());
-        let pulse = Pulse {
+        let (wake_all, wakeups) = changes::channel(());
+        let timer = DueTimer {
             store: store.clone(),
             clock: clock.clone(),
-            beat,
+            wake_all,
         };
         let (stop, others) = (shutdown.clone(), store.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(pulse.run()).await });
+        tokio::spawn(async move { stop.run_until_cancelled(timer.run()).await });
         let stop = shutdown.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(others.follow_others()).await });
+        tokio::spawn(async move { stop.run_until_cancelled(others.poll_change_feed()).await });
         let (stop, log) = (shutdown.clone(), store.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(log.keep_log_short()).await });
+        tokio::spawn(async move { stop.run_until_cancelled(log.run_wal_checkpointer()).await });
         Self {
             store,
             clock,
-            rules,
-            beats,
+            policy,
+            wakeups,
             unread: Total::default(),
             shared: Shared::default(),
             trusts_clock,
@@ -143,13 +144,13 @@ impl Dispatch {
     ///
     /// # Errors
     ///
-    /// [`Stopped::ClockWrong`].
-    pub fn feed(&self, filter: Filter) -> Result<Feed, Stopped> {
+    /// [`StreamEnd::ClockWrong`].
+    pub fn subscribe(&self, filter: Filter) -> Result<Subscription, StreamEnd> {
         self.require_clock()?;
         let (events, told) = backlog(&self.unread);
-        tokio::spawn(feed::Consumer::new(self.clone(), filter, events).run());
-        Ok(Feed {
-            told,
+        tokio::spawn(subscription::SubscriptionTask::new(self.clone(), filter, events).run());
+        Ok(Subscription {
+            events: told,
             store: self.store.clone(),
         })
     }
@@ -158,50 +159,54 @@ impl Dispatch {
     ///
     /// # Errors
     ///
-    /// [`Stopped::ClockWrong`].
-    pub fn watch(&self, query: Query) -> Result<Watch, Stopped> {
+    /// [`StreamEnd::ClockWrong`].
+    pub fn watch(&self, query: Query) -> Result<Watch, StreamEnd> {
         self.require_clock()?;
         let (events, told) = backlog(&self.unread);
         tokio::spawn(watch::Watcher::new(self.clone(), query, events).run());
         Ok(told)
     }
 
-    fn require_clock(&self) -> Result<(), Stopped> {
+    fn require_clock(&self) -> Result<(), StreamEnd> {
         match *self.trusts_clock.borrow()
             && !matches!(self.clock.reading(), ClockReading::InDoubt(_))
         {
             true => Ok(()),
-            false => Err(Stopped::ClockWrong),
+            false => Err(StreamEnd::ClockWrong),
         }
     }
 
-    /// Whether feeds and watches are to end.
+    /// Returns whether feeds and watches are to end.
     fn is_over(&self) -> bool {
         self.shutdown.is_cancelled() || !*self.trusts_clock.borrow()
     }
 
     /// Waits until feeds and watches are to end, and says why.
-    async fn over(&self) -> Stopped {
+    async fn over(&self) -> StreamEnd {
         let mut trusts_clock = self.trusts_clock.clone();
         let distrusted = async {
-            if trusts_clock.wait_for(|trusted| !trusted).await.is_err() {
+            if trusts_clock
+                .wait_for(|from_stored| !from_stored)
+                .await
+                .is_err()
+            {
                 // Nobody says so any more: the server has stopped.
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            () = self.shutdown.cancelled() => Stopped::Draining,
-            () = distrusted => Stopped::ClockWrong,
+            () = self.shutdown.cancelled() => StreamEnd::Draining,
+            () = distrusted => StreamEnd::ClockWrong,
         }
     }
 
-    /// What a claim's decision may know, as of now. Nobody has called for it.
+    /// Returns what a claim's decision may know, as of now. Nobody has called for it.
     fn context(&self) -> Context {
         Context {
             now: self.clock.now(),
             actor: String::new(),
-            rules: self.rules,
-            fresh_id: self.clock.fresh_id(),
+            policy: self.policy,
+            new_id: self.clock.new_id(),
         }
     }
 }
@@ -220,28 +225,28 @@ pub enum WatchEvent {
 }
 
 /// The events of one watcher.
-pub type Watch = Told<WatchEvent>;
+pub type Watch = EventStream<WatchEvent>;
 
 /// The events of one consumer.
-pub struct Feed {
-    told: Told<Event>,
+pub struct Subscription {
+    events: EventStream<Event>,
     store: Store,
 }
 
-impl Stream for Feed {
-    type Item = Result<Event, Stopped>;
+impl Stream for Subscription {
+    type Item = Result<Event, StreamEnd>;
 
     fn poll_next(
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.told).poll_next(context)
+        Pin::new(&mut self.events).poll_next(context)
     }
 }
 
-impl Drop for Feed {
+impl Drop for Subscription {
     fn drop(&mut self) {
-        let leases = self.told.close().filter_map(|event| match event {
+        let leases = self.events.close().filter_map(|event| match event {
             Event::Due { lease, .. } => Some(lease),
             Event::Revoked { .. } | Event::Heartbeat => None,
         });
@@ -256,20 +261,20 @@ fn give_back(store: &Store, leases: Vec<LeaseRef>) {
     }
     let store = store.clone();
     tokio::spawn(async move {
-        if let Err(error) = store.give_back(leases).await {
+        if let Err(error) = store.release_leases(leases).await {
             tracing::warn!(%error, "unread messages could not be given back");
         }
     });
 }
 
 /// Knows when the next message falls due.
-struct Pulse {
+struct DueTimer {
     store: Store,
     clock: Clock,
-    beat: changes::Sender<()>,
+    wake_all: changes::Sender<()>,
 }
 
-impl Pulse {
+impl DueTimer {
     async fn run(self) {
         let mut commits = self.store.commits();
         let mut polls = tokio::time::interval(POLL);
@@ -278,17 +283,17 @@ impl Pulse {
         loop {
             tokio::select! {
                 commit = commits.recv() => match commit {
-                    Ok(committed) if !committed.gap && !self.is_due(committed.claimable_at) => {
+                    Ok(committed) if !committed.resync && !self.is_due(committed.claimable_at) => {
                         next = [next, committed.claimable_at].into_iter().flatten().min();
                     }
-                    Ok(_) | Err(RecvError::Lagged(_)) => next = self.beat().await,
+                    Ok(_) | Err(RecvError::Lagged(_)) => next = self.wake_all().await,
                     Err(RecvError::Closed) => return,
                 },
-                () = sleep_until(&self.clock, next) => next = self.beat().await,
+                () = sleep_until(&self.clock, next) => next = self.wake_all().await,
                 _ = polls.tick() => {
                     next = self.next_after(Instant::UNIX_EPOCH).await;
                     if self.is_due(next) {
-                        next = self.beat().await;
+                        next = self.wake_all().await;
                     }
                 }
             }
@@ -300,14 +305,14 @@ impl Pulse {
     }
 
     /// Wakes the feeds; gives the first instant after that at which something falls due.
-    async fn beat(&self) -> Option<Instant> {
+    async fn wake_all(&self) -> Option<Instant> {
         // Read first: what falls due meanwhile is seen by the feeds, or is what comes next.
         let now = self.clock.now();
-        self.beat.send_replace(());
+        self.wake_all.send_replace(());
         self.next_after(now).await
     }
 
-    /// The first instant after `since` at which something falls due; asks until the store answers.
+    /// Returns the first instant after `since` at which something falls due; asks until the store answers.
     async fn next_after(&self, since: Instant) -> Option<Instant> {
         loop {
             match self.store.next_claimable_at(since).await {

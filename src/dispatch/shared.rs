@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::notification::Notification;
+use crate::domain::request_key::RequestKey;
 
 /// The requests that wait for some reader. Cloning gives another handle to the same.
 #[derive(Clone, Default)]
 pub struct Shared(Arc<Mutex<HashMap<RequestKey, Weak<BookingRequest>>>>);
 
 impl Shared {
-    /// The request, as the one that is there already if that is equal.
+    /// Returns the request, as the one that is there already if that is equal.
     pub fn share(&self, record: BookingRequest) -> Arc<BookingRequest> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = known.get(&record.key).and_then(Weak::upgrade);
@@ -54,13 +55,17 @@ pub fn bytes_of(record: &BookingRequest) -> usize {
 mod tests {
     use super::*;
     use crate::domain::booking_request::create::{Create, create};
-    use crate::domain::booking_request::{
-        Constraints, Form, Origin, PatientInstructions, Priority, VisitKind, VisitType,
-    };
+    use crate::domain::booking_request::form::Constraints;
+    use crate::domain::booking_request::form::Form;
+    use crate::domain::booking_request::form::Origin;
+    use crate::domain::booking_request::form::PatientInstructions;
+    use crate::domain::booking_request::form::Priority;
+    use crate::domain::booking_request::form::VisitKind;
+    use crate::domain::booking_request::form::VisitType;
     use crate::domain::calendar::{Instant, Period, Weekdays};
     use crate::domain::hsa_id::HsaId;
     use crate::domain::patient::{Patient, PersonalId, PersonalIdType};
-    use crate::domain::{Context, Rules};
+    use crate::domain::{Context, RegionPolicy};
     use uuid::Uuid;
 
     fn sample() -> BookingRequest {
@@ -102,7 +107,7 @@ mod tests {
             priority: Priority::Routine,
         };
         let key = RequestKey {
-            care_unit: HsaId::trusted("SE2321000131-P1".into()),
+            care_unit: HsaId::from_stored("SE2321000131-P1".into()),
             id: Uuid::from_u128(1),
         };
         let command = Create {
@@ -113,8 +118,8 @@ mod tests {
         let context = Context {
             now,
             actor: String::new(),
-            rules: Rules::default(),
-            fresh_id: Uuid::from_u128(2),
+            policy: RegionPolicy::default(),
+            new_id: Uuid::from_u128(2),
         };
         let created = create(&command, &context);
         created.expect("a valid form").record

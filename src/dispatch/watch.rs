@@ -11,13 +11,14 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant as Moment;
 
-use super::backlog::{Room, Teller};
+use super::backlog::{EventSender, Room};
 use super::shared::bytes_of;
-use super::{Dispatch, STORE_PAUSE, Stopped, WatchEvent, sleep_until};
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use super::{Dispatch, STORE_PAUSE, StreamEnd, WatchEvent, sleep_until};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
-use crate::domain::worklist::{Position, Query};
-use crate::store::Committed;
+use crate::domain::request_key::RequestKey;
+use crate::domain::worklist::{Cursor, Query};
+use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 
 /// How long a watcher with a full backlog may take to read one event more, before it is cut off.
@@ -32,14 +33,14 @@ const RECORD_BYTES: usize = 8 * 1_024;
 const EVENT_BYTES: usize = 128;
 
 /// Why a watcher's task is to end; `None` when its consumer has gone.
-struct End(Option<Stopped>);
+struct TaskEnd(Option<StreamEnd>);
 
 /// What tells one watcher.
 pub struct Watcher {
     dispatch: Dispatch,
     query: Query,
-    events: Teller<WatchEvent>,
-    commits: broadcast::Receiver<Arc<Committed>>,
+    events: EventSender<WatchEvent>,
+    commits: broadcast::Receiver<Arc<ChangeEvent>>,
     members: HashSet<RequestKey>,
     quiet_since: Moment,
     /// The bytes of the largest request of the last page of a snapshot.
@@ -47,7 +48,7 @@ pub struct Watcher {
     /// Up to when what time changes has been told.
     told_until: Instant,
     /// When time will next change something.
-    next_move_at: Option<Instant>,
+    next_transition_at: Option<Instant>,
 }
 
 /// The sizes of requests that were told.
@@ -66,14 +67,14 @@ impl Sizes {
 
 /// What a watcher is woken by.
 enum Wake {
-    Commit(Result<Arc<Committed>, RecvError>),
+    Commit(Result<Arc<ChangeEvent>, RecvError>),
     Time,
     Quiet,
 }
 
 impl Watcher {
-    /// A watcher that has been told nothing yet.
-    pub fn new(dispatch: Dispatch, query: Query, events: Teller<WatchEvent>) -> Self {
+    /// Returns a watcher that has been told nothing yet.
+    pub fn new(dispatch: Dispatch, query: Query, events: EventSender<WatchEvent>) -> Self {
         Self {
             commits: dispatch.store.commits(),
             told_until: dispatch.clock.now(),
@@ -83,11 +84,11 @@ impl Watcher {
             members: HashSet::new(),
             quiet_since: Moment::now(),
             record_bytes: RECORD_BYTES,
-            next_move_at: None,
+            next_transition_at: None,
         }
     }
 
-    /// Tells the watcher until it goes, falls behind, the clock is no longer trusted, or the server
+    /// Tells the watcher until it goes, falls behind, the clock is no longer from_stored, or the server
     /// drains: what a wrong clock has moved would not move back. In the end says why.
     pub async fn run(mut self) {
         let dispatch = self.dispatch.clone();
@@ -95,45 +96,47 @@ impl Watcher {
             biased;
             stopped = dispatch.over() => Some(stopped),
             ended = self.watch() => match ended {
-                Err(End(stopped)) => stopped,
+                Err(TaskEnd(stopped)) => stopped,
                 Ok(never) => match never {},
             },
         };
         self.events.end(stopped);
     }
 
-    async fn watch(&mut self) -> Result<std::convert::Infallible, End> {
+    async fn watch(&mut self) -> Result<std::convert::Infallible, TaskEnd> {
         self.snapshot().await?;
         self.send(WatchEvent::SnapshotComplete).await?;
         loop {
             match self.wake().await? {
-                Wake::Commit(Ok(committed)) if !committed.gap => {
+                Wake::Commit(Ok(committed)) if !committed.resync => {
                     self.follow_commits(&committed).await?;
                 }
                 Wake::Commit(Ok(_) | Err(RecvError::Lagged(_))) => self.snapshot().await?,
-                Wake::Commit(Err(RecvError::Closed)) => return Err(End(Some(Stopped::Draining))),
+                Wake::Commit(Err(RecvError::Closed)) => {
+                    return Err(TaskEnd(Some(StreamEnd::Draining)));
+                }
                 Wake::Time => self.follow_time().await?,
                 Wake::Quiet => self.send(WatchEvent::Heartbeat).await?,
             }
         }
     }
 
-    async fn wake(&mut self) -> Result<Wake, End> {
+    async fn wake(&mut self) -> Result<Wake, TaskEnd> {
         let clock = &self.dispatch.clock;
         Ok(tokio::select! {
-            () = self.events.closed() => return Err(End(None)),
+            () = self.events.closed() => return Err(TaskEnd(None)),
             commit = self.commits.recv() => Wake::Commit(commit),
-            () = sleep_until(clock, self.next_move_at) => Wake::Time,
+            () = sleep_until(clock, self.next_transition_at) => Wake::Time,
             () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => Wake::Quiet,
         })
     }
 
     /// Tells the list as it stands, and what has left it since the last time. No more of it is read
     /// than there is room for: the watcher sets the pace.
-    async fn snapshot(&mut self) -> Result<(), End> {
+    async fn snapshot(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
         let mut gone = std::mem::take(&mut self.members);
-        let mut after: Option<Position> = None;
+        let mut after: Option<Cursor> = None;
         loop {
             let room = self.room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
@@ -160,32 +163,32 @@ impl Watcher {
             self.send(WatchEvent::Removed(key)).await?;
         }
         self.told_until = now;
-        self.look_ahead().await
+        self.schedule_next_transition().await
     }
 
     async fn page(
         &self,
         now: Instant,
-        after: Option<&Position>,
+        after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Vec<(Position, Option<BookingRequest>)>, End> {
+    ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, TaskEnd> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         loop {
             let store = &self.dispatch.store;
-            let page = store.list(&self.query, now, after, limit).await;
-            if let Some(page) = patient(page).await? {
+            let page = store.list_worklist(&self.query, now, after, limit).await;
+            if let Some(page) = retry_if_unavailable(page).await? {
                 return Ok(page);
             }
         }
     }
 
     /// Tells what a commit, and those that have come meanwhile, changed in the list.
-    async fn follow_commits(&mut self, first: &Committed) -> Result<(), End> {
+    async fn follow_commits(&mut self, first: &ChangeEvent) -> Result<(), TaskEnd> {
         let mut keys = HashSet::new();
         self.keep_own(first, &mut keys);
         loop {
             match self.commits.try_recv() {
-                Ok(committed) if !committed.gap => self.keep_own(&committed, &mut keys),
+                Ok(committed) if !committed.resync => self.keep_own(&committed, &mut keys),
                 Ok(_) => return self.snapshot().await,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 Err(TryRecvError::Lagged(_)) => return self.snapshot().await,
@@ -194,30 +197,30 @@ impl Watcher {
         self.tell(keys.into_iter().collect()).await
     }
 
-    fn keep_own(&self, committed: &Committed, keys: &mut HashSet<RequestKey>) {
+    fn keep_own(&self, committed: &ChangeEvent, keys: &mut HashSet<RequestKey>) {
         let requests = committed.requests.iter().map(|(key, _)| key);
         let own = |key: &&RequestKey| self.query.care_units.contains(&key.care_unit);
         keys.extend(requests.filter(own).cloned());
     }
 
     /// Tells what time has changed in the list.
-    async fn follow_time(&mut self) -> Result<(), End> {
+    async fn follow_time(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
         let units = &self.query.care_units;
         let moved = loop {
             let store = &self.dispatch.store;
-            let moved = store.moved_by_time(units, self.told_until, now).await;
-            if let Some(moved) = patient(moved).await? {
+            let moved = store.timed_transitions(units, self.told_until, now).await;
+            if let Some(moved) = retry_if_unavailable(moved).await? {
                 break moved;
             }
         };
         self.tell(moved).await?;
         self.told_until = now;
-        self.look_ahead().await
+        self.schedule_next_transition().await
     }
 
     /// Holds requests against the query and tells what that gives.
-    async fn tell(&mut self, mut keys: Vec<RequestKey>) -> Result<(), End> {
+    async fn tell(&mut self, mut keys: Vec<RequestKey>) -> Result<(), TaskEnd> {
         keys.sort();
         let mut rest = keys.as_slice();
         while !rest.is_empty() {
@@ -232,9 +235,11 @@ impl Watcher {
     }
 
     /// Tells of these as far as there is room; says of how many.
-    async fn tell_some(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, End> {
+    async fn tell_some(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, TaskEnd> {
         let mut records = loop {
-            if let Some(records) = patient(self.dispatch.store.get_many(keys).await).await? {
+            if let Some(records) =
+                retry_if_unavailable(self.dispatch.store.get_many(keys).await).await?
+            {
                 break records;
             }
         };
@@ -245,8 +250,11 @@ impl Watcher {
                 return Ok(place);
             }
             let record = records.remove(key);
-            let moves_at = record.as_ref().and_then(|it| it.next_move_at(now));
-            self.next_move_at = [self.next_move_at, moves_at].into_iter().flatten().min();
+            let moves_at = record.as_ref().and_then(|it| it.next_transition_at(now));
+            self.next_transition_at = [self.next_transition_at, moves_at]
+                .into_iter()
+                .flatten()
+                .min();
             match record.filter(|record| self.query.matches(record, now)) {
                 Some(record) => told.add(self.upsert(record)),
                 None if self.members.remove(key) => {
@@ -259,21 +267,21 @@ impl Watcher {
     }
 
     /// Finds out when time will next change something.
-    async fn look_ahead(&mut self) -> Result<(), End> {
+    async fn schedule_next_transition(&mut self) -> Result<(), TaskEnd> {
         let (units, since) = (&self.query.care_units, self.told_until);
         let next = loop {
-            let next = self.dispatch.store.next_move_at(units, since).await;
-            if let Some(next) = patient(next).await? {
+            let next = self.dispatch.store.next_transition_at(units, since).await;
+            if let Some(next) = retry_if_unavailable(next).await? {
                 break next;
             }
         };
         let next_day_at = self.query.next_day_at(since);
-        self.next_move_at = [next, next_day_at].into_iter().flatten().min();
+        self.next_transition_at = [next, next_day_at].into_iter().flatten().min();
         Ok(())
     }
 
     /// Tells an event without a request, once there is room.
-    async fn send(&mut self, event: WatchEvent) -> Result<(), End> {
+    async fn send(&mut self, event: WatchEvent) -> Result<(), TaskEnd> {
         let _room = self.room().await?;
         self.push(event, EVENT_BYTES);
         Ok(())
@@ -295,30 +303,30 @@ impl Watcher {
     }
 
     /// Waits for room, for as long as the watcher goes on reading.
-    async fn room(&self) -> Result<Room, End> {
+    async fn room(&self) -> Result<Room, TaskEnd> {
         loop {
             if self.events.is_closed() {
-                return Err(End(None));
+                return Err(TaskEnd(None));
             }
             if let Some(room) = self.events.room() {
                 return Ok(room);
             }
             let taken = tokio::time::timeout(BEHIND_MAX, self.events.taken()).await;
-            taken.map_err(|_| End(Some(Stopped::TooSlow)))?;
+            taken.map_err(|_| TaskEnd(Some(StreamEnd::TooSlow)))?;
         }
     }
 }
 
-/// The store's answer; `None`, after a pause, when it may answer the next time.
-async fn patient<T>(answer: Result<T, Error>) -> Result<Option<T>, End> {
+/// Returns the store's answer; `None`, after a pause, when it may answer the next time.
+async fn retry_if_unavailable<T>(answer: Result<T, Error>) -> Result<Option<T>, TaskEnd> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Error::Busy | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
+        Err(Error::Contention | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
             tokio::time::sleep(STORE_PAUSE).await;
             Ok(None)
         }
-        Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Broken(_))) => {
-            Err(End(Some(Stopped::Store(error))))
+        Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Internal(_))) => {
+            Err(TaskEnd(Some(StreamEnd::Store(error))))
         }
     }
 }

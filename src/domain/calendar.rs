@@ -11,7 +11,7 @@ use chrono_tz::Europe::Stockholm;
 /// An instant, UTC, in whole microseconds.
 pub type Instant = DateTime<Utc>;
 
-/// What a clock shows, and how far it may be trusted.
+/// What a clock shows, and how far it may be from_stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockReading {
     /// A sandbox clock's time, which is right whatever others show.
@@ -36,7 +36,7 @@ pub fn micros(at: Instant) -> i64 {
     at.timestamp_micros()
 }
 
-/// The instant that [`micros`] gave.
+/// Returns the instant that [`micros`] gave.
 ///
 /// Clamped to what chrono can hold; every instant that the service makes or accepts is inside.
 pub fn from_micros(micros: i64) -> Instant {
@@ -65,23 +65,23 @@ pub fn ahead(times: impl Iterator<Item = Instant>, now: Instant) -> Option<Ahead
     })
 }
 
-/// The civil date of an instant in Stockholm.
+/// Returns the civil date of an instant in Stockholm.
 pub fn civil_date(at: Instant) -> NaiveDate {
     at.with_timezone(&Stockholm).date_naive()
 }
 
-/// The minute of the day of an instant in Stockholm, 0 to 1439; seconds are dropped.
+/// Returns the minute of the day of an instant in Stockholm, 0 to 1439; seconds are dropped.
 pub fn minute_of_day(at: Instant) -> u32 {
     let local = at.with_timezone(&Stockholm);
     local.hour() * 60 + local.minute()
 }
 
-/// The time of day of an instant in Stockholm.
+/// Returns the time of day of an instant in Stockholm.
 pub fn local_clock(at: Instant) -> NaiveTime {
     at.with_timezone(&Stockholm).time()
 }
 
-/// The instant at which the clock in Stockholm shows `clock` on `date`.
+/// Returns the instant at which the clock in Stockholm shows `clock` on `date`.
 ///
 /// Of an hour that occurs twice the first is meant; an hour that is skipped gives the instant at
 /// which the clocks move. Neither occurs between 06:00 and 22:00, nor at midnight.
@@ -122,12 +122,12 @@ pub struct Period {
 }
 
 impl Period {
-    /// Whether `date` lies in the period.
+    /// Returns whether `date` lies in the period.
     pub fn contains(self, date: NaiveDate) -> bool {
         self.first <= date && date <= self.last
     }
 
-    /// Whether the two share a day.
+    /// Returns whether the two share a day.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -138,7 +138,7 @@ impl Period {
 pub struct Weekdays(u8);
 
 impl Weekdays {
-    /// The set of the given days.
+    /// Returns the set of the given days.
     pub fn of(days: impl IntoIterator<Item = Weekday>) -> Self {
         Self(
             days.into_iter()
@@ -146,7 +146,7 @@ impl Weekdays {
         )
     }
 
-    /// The set that [`Weekdays::bits`] gave; bits above Sunday are dropped.
+    /// Returns the set that [`Weekdays::bits`] gave; bits above Sunday are dropped.
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & 0x7f)
     }
@@ -156,19 +156,19 @@ impl Weekdays {
         self.0
     }
 
-    /// The days that were named, Monday first.
+    /// Returns the days that were named, Monday first.
     pub fn named(self) -> impl Iterator<Item = Weekday> {
         (0..7u8)
             .filter(move |day| self.0 & (1 << day) != 0)
             .map(|day| Weekday::try_from(day).expect("0 to 6 are days of the week"))
     }
 
-    /// Whether a visit on `date` is acceptable.
+    /// Returns whether a visit on `date` is acceptable.
     pub fn accepts(self, date: NaiveDate) -> bool {
         self.0 == 0 || self.0 & (1 << date.weekday().num_days_from_monday()) != 0
     }
 
-    /// Whether some acceptable day lies in `period` on or after `today`.
+    /// Returns whether some acceptable day lies in `period` on or after `today`.
     pub fn occur_in(self, period: Period, today: NaiveDate) -> bool {
         let first = period.first.max(today);
         first

@@ -2,11 +2,15 @@
 
 use uuid::Uuid;
 
-use super::booking_request::{Booking, CancelReason, ChangeReason, Constraints, ShownState};
+use super::booking_request::form::Booking;
+use super::booking_request::form::Constraints;
+use super::booking_request::state::CancelReason;
+use super::booking_request::state::ChangeReason;
+use super::booking_request::state::EffectiveState;
 use super::calendar::Instant;
-use super::coded;
+use super::stored_enum;
 
-coded! {
+stored_enum! {
     /// What was done.
     pub enum Event {
         /// Created.
@@ -43,7 +47,7 @@ coded! {
 }
 
 impl Event {
-    /// The name in the contract.
+    /// Returns the name in the contract.
     pub fn name(self) -> &'static str {
         match self {
             Self::CreateBookingRequest => "CREATE_BOOKING_REQUEST",
@@ -65,7 +69,7 @@ impl Event {
     }
 }
 
-coded! {
+stored_enum! {
     /// What came of a contact with the patient.
     pub enum Contact {
         /// The patient will book.
@@ -74,7 +78,7 @@ coded! {
         Declined = 2,
         /// No offered time suits.
         NoSuitableTime = 3,
-        /// The patient wants to be called.
+        /// The patient is_deliverable to be called.
         CallBack = 4,
     }
 }
@@ -89,7 +93,7 @@ pub struct HistoryEntry {
     /// What.
     pub event: Event,
     /// The state shown after it.
-    pub state: ShownState,
+    pub state: EffectiveState,
     /// Why it was changed, for a change.
     pub change_reason: Option<ChangeReason>,
     /// Why it was closed, for a cancellation.

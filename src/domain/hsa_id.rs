@@ -17,12 +17,12 @@ impl HsaId {
         shaped.then(|| Self(text.to_ascii_uppercase()))
     }
 
-    /// An HSA-id that [`HsaId::parse`] has accepted before.
-    pub fn trusted(text: String) -> Self {
+    /// Returns an HSA-id that [`HsaId::parse`] has accepted before.
+    pub fn from_stored(text: String) -> Self {
         Self(text)
     }
 
-    /// The identifier, in capitals.
+    /// Returns the identifier, in capitals.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The rules of booking requests and care invitations, pure.
+//! The policy of booking requests and care invitations, pure.
 //!
 //! A verb is a plain function from the record, a command and a [`Context`] to a [`Change`] or a
 //! [`Refusal`]. Nothing here reads a clock, waits, logs or draws a random number: `now` and fresh
@@ -24,6 +24,7 @@ pub mod history;
 pub mod hsa_id;
 pub mod notification;
 pub mod patient;
+pub mod request_key;
 pub mod slot;
 pub mod withdrawal;
 pub mod worklist;
@@ -31,13 +32,16 @@ pub mod worklist;
 use chrono::NaiveTime;
 use uuid::Uuid;
 
-use booking_request::{Action, BookingRequest, RequestKey, ShownState};
+use booking_request::BookingRequest;
+use booking_request::state::Action;
+use booking_request::state::EffectiveState;
 use calendar::Instant;
 use history::HistoryEntry;
+use request_key::RequestKey;
 use slot::Verdict;
 
 /// Declares an enum whose values have stored numbers, which must never be reused or renumbered.
-macro_rules! coded {
+macro_rules! stored_enum {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $code:literal,)+ }) => {
         $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,33 +52,33 @@ macro_rules! coded {
             /// Every value, in the order of their numbers.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The number under which the value is stored.
+            /// Returns the number under which the value is stored.
             pub fn code(self) -> i16 {
                 self as i16
             }
 
-            /// The value that is stored under `code`, if there is one.
+            /// Returns the value that is stored under `code`, if there is one.
             pub fn from_code(code: i16) -> Option<Self> {
                 Self::ALL.iter().copied().find(|value| value.code() == code)
             }
         }
     };
 }
-pub(crate) use coded;
+pub(crate) use stored_enum;
 
 /// What a region may settle for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
+pub struct RegionPolicy {
     /// The local time of day at which planned messages fall due, 06:00 to 22:00.
-    pub send_clock: NaiveTime,
+    pub send_time: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee.
     pub guarantee_days: u32,
 }
 
-impl Default for Rules {
+impl Default for RegionPolicy {
     fn default() -> Self {
         Self {
-            send_clock: NaiveTime::from_hms_opt(9, 0, 0).expect("09:00 is a time of day"),
+            send_time: NaiveTime::from_hms_opt(9, 0, 0).expect("09:00 is a time of day"),
             guarantee_days: 90,
         }
     }
@@ -88,9 +92,9 @@ pub struct Context {
     /// Who acts: the caller's subject, for the history.
     pub actor: String,
     /// What the region has settled.
-    pub rules: Rules,
+    pub policy: RegionPolicy,
     /// An id for the message that the verb may have to plan. No verb plans more than one.
-    pub fresh_id: Uuid,
+    pub new_id: Uuid,
 }
 
 /// What a verb decided: the record as it shall be, and what is written into its history.
@@ -146,7 +150,7 @@ pub enum Refusal {
     #[error("not possible in the state {}", state.name())]
     StateConflict {
         /// The state shown.
-        state: ShownState,
+        state: EffectiveState,
         /// What may be done instead.
         allowed: Vec<Action>,
     },

@@ -6,9 +6,9 @@ use std::fmt;
 
 use chrono::NaiveDate;
 
-use super::{Violation, coded};
+use super::{Violation, stored_enum};
 
-coded! {
+stored_enum! {
     /// Kinds of patient identity number.
     pub enum PersonalIdType {
         /// Personal identity number: 12 digits, a real date, Luhn.
@@ -20,7 +20,7 @@ coded! {
     }
 }
 
-coded! {
+stored_enum! {
     /// Degrees of protected identity (skyddade personuppgifter).
     pub enum Protection {
         /// Confidentiality marking (sekretessmarkering).
@@ -30,7 +30,7 @@ coded! {
     }
 }
 
-coded! {
+stored_enum! {
     /// What is known of the patient's use of 1177.
     pub enum DigitalReach {
         /// The patient uses it.
@@ -74,31 +74,31 @@ impl PersonalId {
                 }
             }
         }
-        Ok(Self::trusted(kind, number.to_owned()))
+        Ok(Self::from_stored(kind, number.to_owned()))
     }
 
-    /// A number that [`PersonalId::parse`] has accepted before.
-    pub fn trusted(kind: PersonalIdType, number: String) -> Self {
+    /// Returns a number that [`PersonalId::parse`] has accepted before.
+    pub fn from_stored(kind: PersonalIdType, number: String) -> Self {
         Self { kind, number }
     }
 
-    /// Which kind of number it is.
+    /// Returns which kind of number it is.
     pub fn kind(&self) -> PersonalIdType {
         self.kind
     }
 
-    /// The number itself. Never to be logged.
+    /// Returns the number itself. Never to be logged.
     pub fn number(&self) -> &str {
         &self.number
     }
 
-    /// What is wrong with it on `today`, with `field` as its path: nobody is born in the future.
+    /// Returns what is wrong with it on `today`, with `field` as its path: nobody is born in the future.
     pub fn violation(&self, field: &str, today: NaiveDate) -> Option<Violation> {
         let is_unborn = self.birth_date().is_some_and(|birth| birth > today);
         is_unborn.then(|| Violation::new(field, "holds a date in the future"))
     }
 
-    /// The date of birth that the number holds; none in a reserve number.
+    /// Returns the date of birth that the number holds; none in a reserve number.
     pub fn birth_date(&self) -> Option<NaiveDate> {
         date_in(self.kind, &self.number)
     }
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_date_of_birth_is_read_from_the_number() {
-        let birth = |kind, number: &str| PersonalId::trusted(kind, number.into()).birth_date();
+        let birth = |kind, number: &str| PersonalId::from_stored(kind, number.into()).birth_date();
         let march = NaiveDate::from_ymd_opt(1980, 3, 1);
         let february = NaiveDate::from_ymd_opt(1973, 2, 28);
         assert_eq!(birth(Personnummer, "198003012385"), march);
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn nobody_is_born_in_the_future() {
         let on = |kind, number: &str, today: &str| {
-            let personal_id = PersonalId::trusted(kind, number.into());
+            let personal_id = PersonalId::from_stored(kind, number.into());
             let violation = personal_id.violation("field", today.parse().unwrap());
             violation.map(|it| it.field)
         };
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_patient_prints_no_identity_number() {
         let patient = Patient {
-            personal_id: PersonalId::trusted(Personnummer, "198003012385".into()),
+            personal_id: PersonalId::from_stored(Personnummer, "198003012385".into()),
             protection: None,
             digital_reach: None,
             language: "sv".into(),

@@ -2,11 +2,13 @@
 
 use chrono::Duration;
 
-use super::booking_request::{BookingRequest, Constraints, ShownState};
+use super::booking_request::BookingRequest;
+use super::booking_request::form::Constraints;
+use super::booking_request::state::EffectiveState;
 use super::calendar::{Instant, civil_date, minute_of_day};
-use super::coded;
+use super::stored_enum;
 
-coded! {
+stored_enum! {
     /// Whether a slot is offered, and if not, the first reason in this order.
     pub enum Verdict {
         /// The patient may be offered it.
@@ -29,7 +31,7 @@ coded! {
 }
 
 impl Verdict {
-    /// The name in the contract, without its prefix.
+    /// Returns the name in the contract, without its prefix.
     pub fn name(self) -> &'static str {
         match self {
             Self::Offered => "OFFERED",
@@ -55,17 +57,23 @@ pub struct Slot {
     pub performer_id: Option<String>,
 }
 
-/// Whether the patient of this request may be offered `slot`.
+/// Returns whether the patient of this request may be offered `slot`.
 pub fn evaluate_for(record: &BookingRequest, slot: &Slot, now: Instant) -> Verdict {
-    match (record.shown_state(now), &record.form.constraints) {
+    match (record.effective_state(now), &record.form.constraints) {
         (
-            ShownState::Requested | ShownState::Invited | ShownState::NoResponse,
+            EffectiveState::Requested | EffectiveState::Invited | EffectiveState::NoResponse,
             Some(constraints),
         ) => evaluate(slot, constraints, now),
         // A request has constraints for as long as it is open.
-        (ShownState::Requested | ShownState::Invited | ShownState::NoResponse, None)
+        (
+            EffectiveState::Requested | EffectiveState::Invited | EffectiveState::NoResponse,
+            None,
+        )
         | (
-            ShownState::Booked | ShownState::Declined | ShownState::Expired | ShownState::Cancelled,
+            EffectiveState::Booked
+            | EffectiveState::Declined
+            | EffectiveState::Expired
+            | EffectiveState::Cancelled,
             _,
         ) => Verdict::RequestClosed,
     }
@@ -113,12 +121,17 @@ fn performer_is_acceptable(slot: &Slot, constraints: &Constraints) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::booking_request::{
-        Form, Origin, PatientInstructions, Priority, RequestKey, State, VisitKind, VisitType,
-    };
+    use super::super::booking_request::form::Form;
+    use super::super::booking_request::form::Origin;
+    use super::super::booking_request::form::PatientInstructions;
+    use super::super::booking_request::form::Priority;
+    use super::super::booking_request::form::VisitKind;
+    use super::super::booking_request::form::VisitType;
+    use super::super::booking_request::state::State;
     use super::super::calendar::{Period, TimeWindow, Weekdays};
     use super::super::hsa_id::HsaId;
     use super::super::patient::{Patient, PersonalId, PersonalIdType};
+    use super::super::request_key::RequestKey;
     use super::*;
     use chrono::Weekday;
     use uuid::Uuid;
@@ -222,12 +235,12 @@ mod tests {
         }
     }
 
-    /// A request of these constraints, which last until midnight after 12 June.
+    /// Returns a request of these constraints, which last until midnight after 12 June.
     fn requested() -> BookingRequest {
         let now = "2026-03-02T09:00:00Z".parse().unwrap();
         let form = Form {
             patient: Patient {
-                personal_id: PersonalId::trusted(
+                personal_id: PersonalId::from_stored(
                     PersonalIdType::Reservnummer,
                     "19A8003012BX".into(),
                 ),
@@ -255,7 +268,7 @@ mod tests {
         };
         BookingRequest {
             key: RequestKey {
-                care_unit: HsaId::trusted("SE2321000131-P1".into()),
+                care_unit: HsaId::from_stored("SE2321000131-P1".into()),
                 id: Uuid::from_u128(1),
             },
             form,

@@ -5,7 +5,9 @@
 use uuid::Uuid;
 
 use super::Context;
-use super::booking_request::{BookingRequest, CancelReason, State};
+use super::booking_request::BookingRequest;
+use super::booking_request::state::CancelReason;
+use super::booking_request::state::State;
 use super::care_invitation::{CareInvitation, Hold};
 use super::history::{Event, HistoryEntry};
 use super::notification::{self, Kind, Notification};
@@ -21,8 +23,8 @@ impl BookingRequest {
             .care_invitation
             .as_ref()
             .and_then(CareInvitation::last_channel);
-        self.plan(Kind::Withdrawal, context.now, context.fresh_id);
-        if let (Some(last), Some(withdrawal)) = (last, self.notification_mut(context.fresh_id)) {
+        self.plan(Kind::Withdrawal, context.now, context.new_id);
+        if let (Some(last), Some(withdrawal)) = (last, self.notification_mut(context.new_id)) {
             (withdrawal.channel, withdrawal.channel_reason) = last;
             withdrawal.channel_fixed = true;
         }
@@ -41,7 +43,7 @@ impl BookingRequest {
         let mut parked = Vec::new();
         let withdrawals = invitation.notifications.iter_mut();
         for message in withdrawals.filter(|message| message.kind == Kind::Withdrawal) {
-            message.take_back();
+            message.revoke();
             match message.state {
                 notification::State::Scheduled | notification::State::Leased => {
                     message.state = notification::State::Parked;
@@ -101,7 +103,7 @@ impl BookingRequest {
         let entry = |id: &Uuid| HistoryEntry {
             notification: Some(*id),
             comment: WITHHELD.to_owned(),
-            ..self.entry(Event::NotificationParked, context)
+            ..self.history_entry(Event::NotificationParked, context)
         };
         parked.iter().map(entry).collect()
     }

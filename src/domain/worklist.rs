@@ -5,16 +5,19 @@
 
 use chrono::NaiveDate;
 
-use super::booking_request::{BookingRequest, Priority, State, VisitKind};
+use super::booking_request::BookingRequest;
+use super::booking_request::form::Priority;
+use super::booking_request::form::VisitKind;
+use super::booking_request::state::State;
 use super::calendar::{Instant, Period, civil_date, end_of};
 use super::care_invitation::Hold;
-use super::coded;
 use super::hsa_id::HsaId;
+use super::stored_enum;
 
 /// A request whose guarantee ends within this many days is at risk.
 pub const GUARANTEE_WARNING_DAYS: u32 = 14;
 
-coded! {
+stored_enum! {
     /// A named list of work.
     pub enum Worklist {
         /// Requests that wait for staff.
@@ -46,7 +49,7 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// The list at `now`.
+    /// Returns the list at `now`.
     pub fn at(self, now: Instant) -> Option<Worklist> {
         match self.follow_up_at {
             Some(follow_up_at) if follow_up_at <= now => Some(Worklist::FollowUp),
@@ -56,7 +59,7 @@ impl Placement {
 }
 
 impl BookingRequest {
-    /// The list that it is in, and when time will move it.
+    /// Returns the list that it is in, and when time will move it.
     pub fn placement(&self) -> Placement {
         let expires_at = self.expires_at();
         let (worklist, follow_up_at) = match self.state {
@@ -79,8 +82,8 @@ impl BookingRequest {
         }
     }
 
-    /// When time alone next changes its list or the state that is shown, after `now`.
-    pub fn next_move_at(&self, now: Instant) -> Option<Instant> {
+    /// Returns when time alone next changes its list or the state that is shown, after `now`.
+    pub fn next_transition_at(&self, now: Instant) -> Option<Instant> {
         let expires_at = self.expires_at().filter(|_| self.is_open());
         [self.placement().follow_up_at, expires_at]
             .into_iter()
@@ -105,7 +108,7 @@ impl BookingRequest {
         }
     }
 
-    /// When its next message is due, if one is to go out.
+    /// Returns when its next message is due, if one is to go out.
     pub fn next_notification_at(&self) -> Option<Instant> {
         self.care_invitation
             .as_ref()?
@@ -117,7 +120,7 @@ impl BookingRequest {
     }
 }
 
-coded! {
+stored_enum! {
     /// The order of a worklist.
     pub enum OrderBy {
         /// Earliest requested start first.
@@ -163,12 +166,12 @@ impl std::fmt::Debug for Query {
 }
 
 impl Query {
-    /// Whether a request is on the list at `now`: what the store finds by its columns, for one
+    /// Returns whether a request is on the list at `now`: what the store finds by its columns, for one
     /// record in hand.
     pub fn matches(&self, record: &BookingRequest, now: Instant) -> bool {
         let form = &record.form;
         let period = form.constraints.as_ref().map(|it| it.period);
-        let on_list = match self.worklist {
+        let in_worklist = match self.worklist {
             Worklist::BookingRequests
             | Worklist::CareInvitations
             | Worklist::FollowUp
@@ -180,7 +183,7 @@ impl Query {
         };
         let code = &form.visit_type.code;
         let number = form.patient.personal_id.number();
-        on_list
+        in_worklist
             && self.care_units.contains(&record.key.care_unit)
             && self.visit_kind.is_none_or(|kind| kind == form.visit_kind)
             && (self.visit_type_codes.is_empty() || self.visit_type_codes.contains(code))
@@ -193,30 +196,30 @@ impl Query {
             && self.minimum_priority <= form.priority
     }
 
-    /// When the next day begins, after `now`, if that alone may change the list.
+    /// Returns when the next day begins, after `now`, if that alone may change the list.
     pub fn next_day_at(&self, now: Instant) -> Option<Instant> {
         (self.worklist == Worklist::GuaranteeAtRisk).then(|| end_of(civil_date(now)))
     }
 }
 
 impl BookingRequest {
-    /// Whether it is open and its guarantee ends soon, or has ended, on `today`.
+    /// Returns whether it is open and its guarantee ends soon, or has ended, on `today`.
     fn guarantee_is_at_risk(&self, today: NaiveDate) -> bool {
         let ends = self.care_guarantee_date;
         self.is_open() && ends.is_some_and(|ends| ends <= guarantee_at_risk_until(today))
     }
 }
 
-/// The last guarantee date that is at risk on `today`.
+/// Returns the last guarantee date that is at risk on `today`.
 pub fn guarantee_at_risk_until(today: NaiveDate) -> NaiveDate {
     super::calendar::add_days(today, GUARANTEE_WARNING_DAYS)
 }
 
 /// A place in the order of a list: what a page token holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub struct Cursor {
     /// What the order compares first, and second where it compares two things, else zero.
-    pub rank: [i64; 2],
+    pub sort_key: [i64; 2],
     /// The request, which breaks ties.
-    pub key: super::booking_request::RequestKey,
+    pub key: super::request_key::RequestKey,
 }

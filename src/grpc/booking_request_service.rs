@@ -11,7 +11,8 @@ use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
 };
 use crate::contract::v1::booking_request_service_server::BookingRequestService;
-use crate::contract::{Write, booking_request, history, slot, v1};
+use crate::contract::{IdempotentCommand, booking_request, history, slot, v1};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
 use crate::domain::booking_request::change::change_booking_request;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
@@ -20,7 +21,7 @@ use crate::domain::booking_request::record_booking::record_booking;
 use crate::domain::booking_request::record_patient_contact::record_patient_contact;
 use crate::domain::booking_request::release_hold::release_hold;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
 use crate::domain::{Change, Context, Refusal};
 use crate::store;
@@ -38,7 +39,7 @@ impl BookingRequestService for Service {
         let command = Create {
             key: RequestKey {
                 care_unit: new.care_unit,
-                id: self.clock.fresh_id(),
+                id: self.clock.new_id(),
             },
             form: new.form,
             allow_duplicate: new.allow_duplicate,
@@ -46,7 +47,7 @@ impl BookingRequestService for Service {
         let (key, form) = (command.key.clone(), command.form.clone());
         let service = self.clone();
         let decide = move || create(&command, &service.context(&caller));
-        let record = self.store.insert(call, key, &form, decide).await?;
+        let record = self.store.create(call, key, &form, decide).await?;
         Ok(Response::new(v1::CreateBookingRequestResponse {
             booking_request: Some(self.render(&record)),
         }))
@@ -109,13 +110,13 @@ impl BookingRequestService for Service {
         let command = Create {
             key: RequestKey {
                 care_unit,
-                id: context.fresh_id,
+                id: context.new_id,
             },
             form,
             allow_duplicate: true,
         };
         let record = create(&command, &context)?.record;
-        let preview = booking_request::render_preview(&record, context.now, &context.rules);
+        let preview = booking_request::render_preview(&record, context.now, &context.policy);
         Ok(Response::new(preview))
     }
 
@@ -224,7 +225,7 @@ impl Service {
     async fn change<C: Send + 'static>(
         &self,
         caller: Caller,
-        write: Write<(RequestKey, C)>,
+        write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
     ) -> Result<BookingRequest, Status> {
         let call = store_call(&caller, &write);
@@ -236,14 +237,14 @@ impl Service {
         Ok(self.store.update(call, key, decide).await?)
     }
 
-    /// A request as it is to be seen now.
+    /// Returns a request as it is to be seen now.
     fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
-        booking_request::render(record, self.clock.now(), &self.rules)
+        booking_request::render(record, self.clock.now(), &self.policy)
     }
 }
 
-fn store_call<C>(caller: &Caller, write: &Write<C>) -> store::Call {
-    store::Call {
+fn store_call<C>(caller: &Caller, write: &IdempotentCommand<C>) -> store::idempotency::Call {
+    store::idempotency::Call {
         caller: caller.subject.clone(),
         id: write.request_id,
         hash: write.content_hash,

@@ -9,7 +9,7 @@ use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_ALPHA;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DETAILS;
 
-use super::boundary::method::Methods;
+use super::middleware::method::Methods;
 use crate::clock::Clock;
 use crate::contract::DESCRIPTOR_SET;
 
@@ -28,7 +28,7 @@ struct Files {
 }
 
 impl Descriptors {
-    /// What a server with this clock serves.
+    /// Returns what a server with this clock serves.
     pub fn served_with(clock: &Clock) -> Self {
         let mut files = Files::decode(DESCRIPTOR_SET).expect("build.rs wrote a descriptor set");
         files.file.retain(|file| {
@@ -38,7 +38,7 @@ impl Descriptors {
         Self(files.encode_to_vec())
     }
 
-    /// The full names of our services.
+    /// Returns the full names of our services.
     pub fn services(&self) -> Vec<String> {
         let set = FileDescriptorSet::decode(&*self.0).expect("it was encoded here");
         let named = set.file.iter().flat_map(|file| {
@@ -48,7 +48,7 @@ impl Descriptors {
         named.collect()
     }
 
-    /// Every method, those of health and reflection included.
+    /// Returns every method, those of health and reflection included.
     pub fn methods(&self) -> Methods {
         let sets = [&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA];
         Methods::of(sets).expect("they are descriptor sets")

@@ -11,9 +11,9 @@
 
 pub mod auth;
 mod booking_request_service;
-pub mod boundary;
 mod clock_service;
 pub mod descriptors;
+pub mod middleware;
 mod notification_service;
 pub mod status;
 mod worklist_service;
@@ -29,7 +29,7 @@ use crate::contract::v1::booking_request_service_server::BookingRequestServiceSe
 use crate::contract::v1::notification_service_server::NotificationServiceServer;
 use crate::contract::v1::worklist_service_server::WorklistServiceServer;
 use crate::dispatch::Dispatch;
-use crate::domain::{Context, Rules};
+use crate::domain::{Context, RegionPolicy};
 use crate::store::Store;
 use auth::Caller;
 
@@ -46,13 +46,13 @@ pub struct Service {
     /// What time it is.
     pub clock: Clock,
     /// What the region has settled.
-    pub rules: Rules,
+    pub policy: RegionPolicy,
     /// Where due messages come from.
     pub dispatch: Dispatch,
 }
 
 impl Service {
-    /// The services, each under its name; the clock's only when it can be moved.
+    /// Returns the services, each under its name; the clock's only when it can be moved.
     pub fn routes(&self) -> Routes {
         let service = Arc::new(self.clone());
         let requests = BookingRequestServiceServer::from_arc(service.clone());
@@ -68,13 +68,13 @@ impl Service {
         routes.add_service(clock.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// What a decision of this caller may know, as of now.
+    /// Returns what a decision of this caller may know, as of now.
     fn context(&self, caller: &Caller) -> Context {
         Context {
             now: self.clock.now(),
             actor: caller.subject.clone(),
-            rules: self.rules,
-            fresh_id: self.clock.fresh_id(),
+            policy: self.policy,
+            new_id: self.clock.new_id(),
         }
     }
 }

@@ -27,7 +27,7 @@ impl NotificationService for Service {
         request: Request<v1::StreamDueNotificationsRequest>,
     ) -> Result<Response<Self::StreamDueNotificationsStream>, Status> {
         let subscription = notification::parse_stream(request.into_inner())?;
-        let feed = self.dispatch.feed(Filter {
+        let feed = self.dispatch.subscribe(Filter {
             channels: subscription.channels,
             care_units: subscription.care_units,
             outstanding_max: subscription.max_outstanding as usize,
@@ -62,10 +62,10 @@ impl NotificationService for Service {
         self.log_ahead(answers.iter().filter_map(|(_, answer)| answer.sent_at));
         let answers = answers
             .into_iter()
-            .map(|(key, it)| (key, it, self.clock.fresh_id()));
+            .map(|(key, it)| (key, it, self.clock.new_id()));
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
-        let lost = self.store.settle(answers.collect(), context).await?;
+        let lost = self.store.acknowledge(answers.collect(), context).await?;
         Ok(Response::new(notification::render_lost(&lost)))
     }
 
@@ -80,7 +80,7 @@ impl NotificationService for Service {
         let decide = move |record: &BookingRequest| {
             report_delivery(record, id, receipt, event_time, &service.context(&caller))
         };
-        let record = self.store.report(report.request, decide).await?;
+        let record = self.store.update_unkeyed(report.request, decide).await?;
         let now = self.clock.now();
         Ok(Response::new(render_reported(&record, id, receipt, now)))
     }
@@ -94,7 +94,7 @@ impl NotificationService for Service {
         let (after, limit) = (page.after.as_ref(), page.page_size + 1);
         let found = self
             .store
-            .notifications(&page.filter, now, after, limit)
+            .list_notifications(&page.filter, now, after, limit)
             .await?;
         let rendered = found.into_iter().map(|(position, record)| {
             let message = record.and_then(|it| list::render(&it, position.notification, now));

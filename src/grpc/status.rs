@@ -14,8 +14,9 @@ use tracing::{error, warn};
 use crate::clock;
 use crate::contract::v1::ErrorReason;
 use crate::contract::{Fault, Violations, request_name};
-use crate::dispatch::Stopped;
-use crate::domain::booking_request::{Action, ShownState};
+use crate::dispatch::StreamEnd;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::{Refusal, Violation};
 use crate::store;
 
@@ -25,7 +26,7 @@ const DOMAIN: &str = "careinvitation";
 /// After how long a caller should try again when there was too much at once, or the store was away.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The code that goes with a reason.
+/// Returns the code that goes with a reason.
 fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::FieldInvalid
@@ -50,14 +51,14 @@ fn code(reason: ErrorReason) -> Code {
     }
 }
 
-/// The reason's name in `google.rpc.ErrorInfo`.
+/// Returns the reason's name in `google.rpc.ErrorInfo`.
 fn name(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
 /// A failure that is being put together.
-struct Failure {
+struct ErrorStatus {
     reason: ErrorReason,
     text: String,
     metadata: Vec<(&'static str, String)>,
@@ -65,7 +66,7 @@ struct Failure {
     retry_delay: Option<Duration>,
 }
 
-impl Failure {
+impl ErrorStatus {
     fn new(reason: ErrorReason, text: impl ToString) -> Self {
         Self {
             reason,
@@ -99,7 +100,7 @@ impl Failure {
         }
     }
 
-    fn retried(mut self) -> Self {
+    fn with_retry_info(mut self) -> Self {
         self.retry_delay = Some(RETRY_DELAY);
         self
     }
@@ -133,8 +134,8 @@ impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let text = fault.to_string();
         match fault {
-            Fault::Invalid(violations) => Failure::invalid(violations.into_vec()),
-            Fault::PageToken => Failure::new(ErrorReason::PageTokenInvalid, text),
+            Fault::Invalid(violations) => ErrorStatus::invalid(violations.into_vec()),
+            Fault::PageToken => ErrorStatus::new(ErrorReason::PageTokenInvalid, text),
         }
         .status()
     }
@@ -144,32 +145,32 @@ impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::Invalid(violations) => Failure::invalid(violations),
-            Refusal::NotFound => Failure::new(ErrorReason::ResourceNotFound, text),
-            Refusal::EtagMismatch => Failure::new(ErrorReason::EtagMismatch, text),
-            Refusal::AlreadyInvitation => Failure::new(ErrorReason::AlreadyInvitation, text),
-            Refusal::ReferralRequired => Failure::new(ErrorReason::ReferralRequired, text),
-            Refusal::PeriodPassed => Failure::new(ErrorReason::PeriodPassed, text),
+            Refusal::Invalid(violations) => ErrorStatus::invalid(violations),
+            Refusal::NotFound => ErrorStatus::new(ErrorReason::ResourceNotFound, text),
+            Refusal::EtagMismatch => ErrorStatus::new(ErrorReason::EtagMismatch, text),
+            Refusal::AlreadyInvitation => ErrorStatus::new(ErrorReason::AlreadyInvitation, text),
+            Refusal::ReferralRequired => ErrorStatus::new(ErrorReason::ReferralRequired, text),
+            Refusal::PeriodPassed => ErrorStatus::new(ErrorReason::PeriodPassed, text),
             Refusal::StateConflict { state, allowed } => state_conflict(text, state, &allowed),
-            Refusal::NotSent => Failure::new(ErrorReason::StateConflict, text),
+            Refusal::NotSent => ErrorStatus::new(ErrorReason::StateConflict, text),
             Refusal::OutsideConstraints(verdict) => {
-                Failure::new(ErrorReason::OutsideConstraints, text).with("verdict", verdict.name())
+                ErrorStatus::new(ErrorReason::OutsideConstraints, text)
+                    .with("verdict", verdict.name())
             }
             Refusal::AlreadyBooked { booking_id } => {
-                Failure::new(ErrorReason::AlreadyBooked, text).with("booking_id", booking_id)
+                ErrorStatus::new(ErrorReason::AlreadyBooked, text).with("booking_id", booking_id)
             }
-            Refusal::Duplicate(other) => {
-                Failure::new(ErrorReason::DuplicateRequest, text).with("name", request_name(&other))
-            }
+            Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
+                .with("name", request_name(&other)),
         }
         .status()
     }
 }
 
-fn state_conflict(text: String, state: ShownState, allowed: &[Action]) -> Failure {
+fn state_conflict(text: String, state: EffectiveState, allowed: &[Action]) -> ErrorStatus {
     let allowed: BTreeSet<_> = allowed.iter().map(|action| action.name()).collect();
     let allowed: Vec<_> = allowed.into_iter().collect();
-    Failure::new(ErrorReason::StateConflict, text)
+    ErrorStatus::new(ErrorReason::StateConflict, text)
         .with("state", state.name())
         .with("allowed_actions", allowed.join(","))
 }
@@ -181,19 +182,21 @@ impl From<store::error::Error> for Status {
         match &error {
             store::error::Error::Refused(refusal) => return refusal.clone().into(),
             store::error::Error::RequestIdReused => {
-                Failure::new(ErrorReason::RequestIdReused, text)
+                ErrorStatus::new(ErrorReason::RequestIdReused, text)
             }
-            store::error::Error::Busy => Failure::new(ErrorReason::Contention, text),
+            store::error::Error::Contention => ErrorStatus::new(ErrorReason::Contention, text),
             store::error::Error::Overloaded => {
-                Failure::new(ErrorReason::Overloaded, text).retried()
+                ErrorStatus::new(ErrorReason::Overloaded, text).with_retry_info()
             }
-            store::error::Error::Clock(_) => Failure::new(ErrorReason::Unavailable, text).retried(),
+            store::error::Error::Clock(_) => {
+                ErrorStatus::new(ErrorReason::Unavailable, text).with_retry_info()
+            }
             store::error::Error::Unavailable(_) => {
-                warn!(cause = chain(&error), "the store is away");
-                Failure::new(ErrorReason::Unavailable, text).retried()
+                warn!(cause = error_chain(&error), "the store is away");
+                ErrorStatus::new(ErrorReason::Unavailable, text).with_retry_info()
             }
-            store::error::Error::Broken(_) => {
-                error!(cause = chain(&error), "the store failed");
+            store::error::Error::Internal(_) => {
+                error!(cause = error_chain(&error), "the store failed");
                 return internal();
             }
         }
@@ -201,17 +204,17 @@ impl From<store::error::Error> for Status {
     }
 }
 
-impl From<Stopped> for Status {
-    fn from(stopped: Stopped) -> Self {
+impl From<StreamEnd> for Status {
+    fn from(stopped: StreamEnd) -> Self {
         match stopped {
-            Stopped::Draining => stopping(),
-            Stopped::ClockWrong => Failure::new(ErrorReason::Unavailable, stopped)
-                .retried()
+            StreamEnd::Draining => stopping(),
+            StreamEnd::ClockWrong => ErrorStatus::new(ErrorReason::Unavailable, stopped)
+                .with_retry_info()
                 .status(),
-            Stopped::TooSlow => Failure::new(ErrorReason::Overloaded, stopped)
-                .retried()
+            StreamEnd::TooSlow => ErrorStatus::new(ErrorReason::Overloaded, stopped)
+                .with_retry_info()
                 .status(),
-            Stopped::Store(error) => error.into(),
+            StreamEnd::Store(error) => error.into(),
         }
     }
 }
@@ -229,48 +232,48 @@ impl From<clock::Error> for Status {
 
 /// There is no such method.
 pub fn unimplemented() -> Status {
-    Failure::new(ErrorReason::Unimplemented, "not served by this version").status()
+    ErrorStatus::new(ErrorReason::Unimplemented, "not served by this version").status()
 }
 
-/// The time that the caller gave the call, or the service gives any call, is over.
+/// Returns the time that the caller gave the call, or the service gives any call, is over.
 pub fn deadline_exceeded() -> Status {
     let text = "the time for the call is over; its outcome is not known";
-    Failure::new(ErrorReason::DeadlineExceeded, text).status()
+    ErrorStatus::new(ErrorReason::DeadlineExceeded, text).status()
 }
 
-/// The request has not come in whole in the time for that; nothing was done.
+/// Returns the request has not come in whole in the time for that; nothing was done.
 pub fn not_received() -> Status {
     let text = "the request did not come in time; nothing was done";
-    Failure::new(ErrorReason::DeadlineExceeded, text).status()
+    ErrorStatus::new(ErrorReason::DeadlineExceeded, text).status()
 }
 
 /// More bytes wait to be read, or for the rest of their requests, than the service keeps.
 pub fn too_much_in_memory() -> Status {
     let text = "too much waits to be read or for the rest of its request";
-    Failure::new(ErrorReason::Overloaded, text)
-        .retried()
+    ErrorStatus::new(ErrorReason::Overloaded, text)
+        .with_retry_info()
         .status()
 }
 
 /// More is being done at once than the service takes on.
 pub fn overloaded() -> Status {
     let text = "too many calls at once";
-    Failure::new(ErrorReason::Overloaded, text)
-        .retried()
+    ErrorStatus::new(ErrorReason::Overloaded, text)
+        .with_retry_info()
         .status()
 }
 
-/// The server is stopping; another one, or this one started again, will answer.
+/// Returns the server is stopping; another one, or this one started again, will answer.
 pub fn stopping() -> Status {
     let text = "the server is stopping";
-    Failure::new(ErrorReason::Unavailable, text)
-        .retried()
+    ErrorStatus::new(ErrorReason::Unavailable, text)
+        .with_retry_info()
         .status()
 }
 
-/// A fault of ours, of which the log knows more.
+/// Returns a fault of ours, of which the log knows more.
 pub fn internal() -> Status {
-    Failure::new(ErrorReason::Internal, "a fault of the service").status()
+    ErrorStatus::new(ErrorReason::Internal, "a fault of the service").status()
 }
 
 /// Puts into the contract's words what the transport below it said of a call that never reached a
@@ -281,7 +284,7 @@ pub fn internal() -> Status {
 /// compression flag; OUT_OF_RANGE for too many; RESOURCE_EXHAUSTED for too many once unpacked;
 /// UNIMPLEMENTED for an unknown method and, then with `grpc-accept-encoding`, for a compression
 /// that is not supported. The rest are what became of a connection that broke meanwhile.
-pub fn reworded(said: &Status) -> Option<Status> {
+pub fn normalize_transport_status(said: &Status) -> Option<Status> {
     if !said.details().is_empty() {
         return None;
     }
@@ -309,11 +312,11 @@ pub fn reworded(said: &Status) -> Option<Status> {
         | Code::Unauthenticated
         | Code::FailedPrecondition => return Some(internal()),
     };
-    Some(Failure::new(reason, text).status())
+    Some(ErrorStatus::new(reason, text).status())
 }
 
-/// An error and all that lies beneath it, on one line.
-fn chain(error: &dyn StdError) -> String {
+/// Returns an error and all that lies beneath it, on one line.
+fn error_chain(error: &dyn StdError) -> String {
     let mut line = error.to_string();
     let mut beneath = error.source();
     while let Some(cause) = beneath {

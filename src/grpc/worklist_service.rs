@@ -9,7 +9,7 @@ use super::{Service, fill_page};
 use crate::contract::v1::worklist_service_server::WorklistService;
 use crate::contract::{booking_request, v1, worklist};
 use crate::dispatch::WatchEvent;
-use crate::domain::Rules;
+use crate::domain::RegionPolicy;
 use crate::domain::calendar::Instant;
 
 #[tonic::async_trait]
@@ -21,9 +21,12 @@ impl WorklistService for Service {
         let list = worklist::parse_list(request.into_inner())?;
         let now = self.clock.now();
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
-        let found = self.store.list(&list.query, now, after, limit).await?;
+        let found = self
+            .store
+            .list_worklist(&list.query, now, after, limit)
+            .await?;
         let rendered = found.into_iter().map(|(position, record)| {
-            let render = |record| booking_request::render(&record, now, &self.rules);
+            let render = |record| booking_request::render(&record, now, &self.policy);
             (position, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
@@ -52,15 +55,15 @@ impl WorklistService for Service {
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
         let query = worklist::parse_watch(request.into_inner())?;
         let watch = self.dispatch.watch(query)?;
-        let (clock, rules) = (self.clock.clone(), self.rules);
-        let events = watch.map(move |event| Ok(render(event?, clock.now(), &rules)));
+        let (clock, policy) = (self.clock.clone(), self.policy);
+        let events = watch.map(move |event| Ok(render(event?, clock.now(), &policy)));
         Ok(Response::new(Box::pin(events)))
     }
 }
 
-fn render(event: WatchEvent, now: Instant, rules: &Rules) -> v1::WatchWorklistResponse {
+fn render(event: WatchEvent, now: Instant, policy: &RegionPolicy) -> v1::WatchWorklistResponse {
     match event {
-        WatchEvent::Upserted(record) => worklist::render_upserted(&record, now, rules),
+        WatchEvent::Upserted(record) => worklist::render_upserted(&record, now, policy),
         WatchEvent::Removed(key) => worklist::render_removed(&key),
         WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),
         WatchEvent::Heartbeat => worklist::render_heartbeat(),

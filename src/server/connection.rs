@@ -24,8 +24,8 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
-use crate::grpc::boundary::load::{Bounds, Full};
-use crate::grpc::boundary::{Boundary, BoundaryLayer, Limits, reset};
+use crate::grpc::middleware::load::{Bounds, LimitReached};
+use crate::grpc::middleware::{Limits, Middleware, MiddlewareLayer, reset};
 
 /// The first bytes of every connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -54,7 +54,7 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 /// File handles that are kept for the database, the log and the listener.
 const HANDLES_KEPT: usize = 128;
 
-/// The limits, with no more connections than the process may have file handles for.
+/// Returns the limits, with no more connections than the process may have file handles for.
 pub fn within_handles(limits: Limits) -> Limits {
     let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let handles = usize::try_from(handles).unwrap_or(usize::MAX);
@@ -79,7 +79,7 @@ pub fn within_handles(limits: Limits) -> Limits {
     }
 }
 
-/// How many connections there is room for beside the rest.
+/// Returns how many connections there is room for beside the rest.
 fn room_within(handles: usize) -> usize {
     handles.saturating_sub(HANDLES_KEPT).max(handles / 4)
 }
@@ -88,7 +88,7 @@ fn room_within(handles: usize) -> usize {
 /// way finish, and those that are open end. Cut off when dropped.
 pub async fn serve(
     listener: TcpListener,
-    boundary: BoundaryLayer,
+    boundary: MiddlewareLayer,
     limits: Limits,
     services: Routes,
     stop: impl Future<Output = ()>,
@@ -102,7 +102,7 @@ pub async fn serve(
             let (stream, address) = accept(&listener).await;
             // The connection is closed at once: a caller may try another server then.
             match boundary.connect(address.ip(), services.clone()) {
-                Err(Full) => complaint.refused(),
+                Err(LimitReached) => complaint.refused(),
                 Ok(services) => {
                     let talk = converse(stream, services, limits, closing.clone());
                     let cut = cut.clone();
@@ -121,7 +121,7 @@ pub async fn serve(
     open.wait().await;
 }
 
-/// The next connection. While there is none to be had, as without a file handle, it is tried again.
+/// Returns the next connection. While there is none to be had, as without a file handle, it is tried again.
 async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     let mut failed = false;
     loop {
@@ -170,7 +170,7 @@ impl Complaint {
 /// Serves one connection until its peer goes, nothing has been asked for long, or `closing`.
 async fn converse(
     stream: TcpStream,
-    services: Boundary<Routes>,
+    services: Middleware<Routes>,
     limits: Limits,
     closing: CancellationToken,
 ) {

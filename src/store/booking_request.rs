@@ -3,17 +3,22 @@
 use std::collections::HashMap;
 
 use sea_orm::ConnectionTrait;
-use sha2::{Digest, Sha256};
 
-use super::batch::Records;
-use super::error::Error;
-use super::row::record;
-use super::unit::{Found, Needs, PatientScope};
-use super::{Call, Store};
-use crate::domain::booking_request::{BookingRequest, DuplicateKey, Form, RequestKey};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::DuplicateKey;
+use crate::domain::booking_request::form::Form;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
+use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
+use crate::store::Store;
+use crate::store::commit::read_set::PatientScope;
+use crate::store::commit::read_set::ReadSet;
+use crate::store::commit::read_set::Resolved;
+use crate::store::commit::unit_of_work::UnitOfWork;
+use crate::store::error::Error;
+use crate::store::idempotency::Call;
+use crate::store::query::aggregate;
 
 impl Store {
     /// Stores the request that `decide` creates under `key`. A repeat of `call` answers with the
@@ -23,31 +28,31 @@ impl Store {
     ///
     /// What `decide` refuses, [`Refusal::Duplicate`], [`Error::RequestIdReused`], and what befalls
     /// the database.
-    pub async fn insert(
+    pub async fn create(
         &self,
         call: Call,
         key: RequestKey,
         form: &Form,
         mut decide: impl FnMut() -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<BookingRequest, Error> {
-        let needs = Needs {
+        let read_set = ReadSet {
             call: Some((key.care_unit.clone(), call.clone())),
             creates: Some(DuplicateKey::of(&key.care_unit, form)),
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let insert = move |records: &mut Records, _: &Found| {
-            if let Some(record) = records.repeat_of(&key.care_unit, &call)? {
+        let insert = move |work: &mut UnitOfWork, _: &Resolved| {
+            if let Some(record) = work.replayed_request(&key.care_unit, &call)? {
                 return Ok(record.clone());
             }
             let change = decide()?;
             let record = change.record.clone();
-            records.apply(change, Some(&call))?;
+            work.apply(change, Some(&call))?;
             Ok(record)
         };
-        self.writer()?.submit(needs, insert).await
+        self.writer()?.submit(read_set, insert).await
     }
 
-    /// Changes a request as `decide` says, which also says what it means that there is none. A repeat of `call` answers with the request as it
+    /// WriteSet a request as `decide` says, which also says what it means that there is none. A repeat of `call` answers with the request as it
     /// stands.
     ///
     /// # Errors
@@ -59,47 +64,47 @@ impl Store {
         key: RequestKey,
         mut decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<BookingRequest, Error> {
-        let needs = Needs {
+        let read_set = ReadSet {
             call: Some((key.care_unit.clone(), call.clone())),
             requests: vec![key.clone()],
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let update = move |records: &mut Records, _: &Found| {
-            if let Some(record) = records.repeat_of(&key.care_unit, &call)? {
+        let update = move |work: &mut UnitOfWork, _: &Resolved| {
+            if let Some(record) = work.replayed_request(&key.care_unit, &call)? {
                 return Ok(record.clone());
             }
-            let change = decide(records.require(&key)?)?;
+            let change = decide(work.require(&key)?)?;
             let record = change.record.clone();
-            records.apply(change, Some(&call))?;
+            work.apply(change, Some(&call))?;
             Ok(record)
         };
-        self.writer()?.submit(needs, update).await
+        self.writer()?.submit(read_set, update).await
     }
 
-    /// Changes a request as `decide` says, where a repeat is harmless by itself.
+    /// WriteSet a request as `decide` says, where a repeat is harmless by itself.
     ///
     /// # Errors
     ///
     /// What `decide` refuses, [`Refusal::NotFound`], and what befalls the database.
-    pub async fn report(
+    pub async fn update_unkeyed(
         &self,
         key: RequestKey,
         mut decide: impl FnMut(&BookingRequest) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<BookingRequest, Error> {
-        let needs = Needs {
+        let read_set = ReadSet {
             requests: vec![key.clone()],
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let report = move |records: &mut Records, _: &Found| {
-            let change = decide(records.require(&key)?.ok_or(Refusal::NotFound)?)?;
+        let report = move |work: &mut UnitOfWork, _: &Resolved| {
+            let change = decide(work.require(&key)?.ok_or(Refusal::NotFound)?)?;
             let record = change.record.clone();
-            records.apply(change, None)?;
+            work.apply(change, None)?;
             Ok(record)
         };
-        self.writer()?.submit(needs, report).await
+        self.writer()?.submit(read_set, report).await
     }
 
-    /// Changes the requests of a patient, in one care unit or in all, as `decide` says, and names
+    /// WriteSet the requests of a patient, in one care unit or in all, as `decide` says, and names
     /// those that were changed. A repeat of `call` names them again.
     ///
     /// # Errors
@@ -117,19 +122,19 @@ impl Store {
             care_unit,
             call: call.clone(),
         };
-        let named = scope.named();
-        let needs = Needs {
+        let named = scope.idempotency_scope();
+        let read_set = ReadSet {
             patient: Some(scope),
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let update = move |records: &mut Records, found: &Found| {
-            let done = carried_out(records, &call, &found.requests)?;
-            if !done.is_empty() || records.is_repeat(&named, &call)? {
+        let update = move |work: &mut UnitOfWork, found: &Resolved| {
+            let done = carried_out(work, &call, &found.requests)?;
+            if !done.is_empty() || work.is_replay(&named, &call)? {
                 return Ok(done);
             }
             let mut changed: Vec<RequestKey> = Vec::new();
             for key in &found.requests {
-                if records.is_undecodable(key) {
+                if work.is_undecodable(key) {
                     // The rest of what is known of the patient must not wait for this one.
                     let RequestKey { care_unit, id } = key;
                     tracing::error!(
@@ -137,34 +142,34 @@ impl Store {
                         "request cannot be decoded: update of its patient passed over it"
                     );
                 }
-                let Some(change) = records.get(key).and_then(&mut decide) else {
+                let Some(change) = work.get(key).and_then(&mut decide) else {
                     continue;
                 };
                 let first = changed.iter().all(|other| other.care_unit != key.care_unit);
                 let carried = if first { call.clone() } else { call.on(key) };
-                records.apply(change, Some(&carried))?;
+                work.apply(change, Some(&carried))?;
                 changed.push(key.clone());
             }
             if changed.is_empty() {
-                records.remember(&named, &call, None);
+                work.record_key_without_history(&named, &call, None);
             }
             Ok(changed)
         };
-        self.writer()?.submit(needs, update).await
+        self.writer()?.submit(read_set, update).await
     }
 
-    /// A request with its messages.
+    /// Returns a request with its messages.
     ///
     /// # Errors
     ///
-    /// [`Refusal::NotFound`] when there is none, [`Error::Broken`] when it cannot be decoded.
+    /// [`Refusal::NotFound`] when there is none, [`Error::Internal`] when it cannot be decoded.
     pub async fn get(&self, key: &RequestKey) -> Result<BookingRequest, Error> {
         let mut found = self.find(std::slice::from_ref(key)).await?;
         let found = found.remove(key).ok_or(Refusal::NotFound)?;
         found.ok_or_else(Error::undecodable)
     }
 
-    /// The requests with these keys that exist and can be decoded.
+    /// Returns the requests with these keys that exist and can be decoded.
     pub async fn get_many(
         &self,
         keys: &[RequestKey],
@@ -175,38 +180,23 @@ impl Store {
 
     async fn find(&self, keys: &[RequestKey]) -> Result<ByKey, Error> {
         let keys = keys.to_vec();
-        self.read_at_once(move |readers| Box::pin(async move { read_by_key(readers, keys).await }))
-            .await
+        self.read_statement(move |readers| {
+            Box::pin(async move { read_by_key(readers, keys).await })
+        })
+        .await
     }
 }
 
-impl Call {
-    /// The same call on one of several requests. The first that it changes in a care unit carries
-    /// the caller's own id, the others one that follows from it, so that ids stay unique there.
-    pub(super) fn on(&self, request: &RequestKey) -> Self {
-        let mut digest = Sha256::new();
-        digest.update(self.id.as_bytes());
-        digest.update(request.id.as_bytes());
-        let digest = digest.finalize();
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
-        Self {
-            id: uuid::Builder::from_custom_bytes(id).into_uuid(),
-            ..self.clone()
-        }
-    }
-}
-
-/// The requests on which a call was carried out before.
+/// Returns the requests on which a call was carried out before.
 fn carried_out(
-    records: &Records,
+    work: &UnitOfWork,
     call: &Call,
     requests: &[RequestKey],
 ) -> Result<Vec<RequestKey>, Error> {
     let mut done = Vec::new();
     for request in requests {
-        let by_own_id = records.repeated_on(&request.care_unit, call)?;
-        let derived = records.repeated_on(&request.care_unit, &call.on(request))?;
+        let by_own_id = work.repeated_on(&request.care_unit, call)?;
+        let derived = work.repeated_on(&request.care_unit, &call.on(request))?;
         if derived.is_some() || by_own_id == Some(request) {
             done.push(request.clone());
         }
@@ -217,7 +207,7 @@ fn carried_out(
 /// Requests by their keys; none in place of one that cannot be decoded.
 pub type ByKey = HashMap<RequestKey, Option<BookingRequest>>;
 
-/// The requests with these keys that exist.
+/// Returns the requests with these keys that exist.
 pub async fn read_by_key(
     connection: &impl ConnectionTrait,
     mut keys: Vec<RequestKey>,
@@ -227,7 +217,7 @@ pub async fn read_by_key(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let read = record::load(connection, &keys).await?.into_iter();
-    let keyed = |found: record::Found<()>| (found.key, found.record.map(|it| it.request));
+    let read = aggregate::load(connection, &keys).await?.into_iter();
+    let keyed = |found: aggregate::FoundRequest<()>| (found.key, found.record.map(|it| it.request));
     Ok(read.map(keyed).collect())
 }

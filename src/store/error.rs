@@ -6,13 +6,13 @@ use std::sync::Arc;
 use sea_orm::sqlx::error::DatabaseError;
 use sea_orm::{DbErr, RuntimeErr, SqlxPostgresError};
 
-use super::skew::ClockFault;
 use crate::domain::Refusal;
+use crate::store::skew::ClockFault;
 
 /// Why an operation of the store did not succeed. Never holds personal data in its text.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The rules say no.
+    /// The policy say no.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The caller used the request id before, with other content.
@@ -20,11 +20,11 @@ pub enum Error {
     RequestIdReused,
     /// Other writers were faster, again and again. Nothing was changed.
     #[error("too many writers at once")]
-    Busy,
+    Contention,
     /// More work is waiting than the store takes on. Nothing was changed.
     #[error("too many writes are waiting")]
     Overloaded,
-    /// The clock by which it would be decided cannot be trusted now. Nothing was changed.
+    /// The clock by which it would be decided cannot be from_stored now. Nothing was changed.
     #[error(transparent)]
     Clock(#[from] ClockFault),
     /// The database is away, busy or in trouble. Of a write the outcome is not known.
@@ -32,7 +32,7 @@ pub enum Error {
     Unavailable(#[source] Cause),
     /// A bug, or a database that is not ours.
     #[error("the store is broken")]
-    Broken(#[source] Cause),
+    Internal(#[source] Cause),
 }
 
 /// What lies beneath an error; shared, because a failed batch fails many calls. Of an error of the
@@ -67,7 +67,7 @@ const SPEAKING_CLASSES: [&str; 11] = [
     "08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58",
 ];
 
-/// What an error says without the values that its own text may quote.
+/// Returns what an error says without the values that its own text may quote.
 fn without_values(error: &DbErr) -> String {
     use sea_orm::sqlx::Error::{ColumnDecode, Database, Decode};
     if let Some(error) = sqlx_error(error) {
@@ -86,7 +86,7 @@ fn without_values(error: &DbErr) -> String {
     }
 }
 
-/// The code of a database's error, and where it is; its message where that cannot quote a row.
+/// Returns the code of a database's error, and where it is; its message where that cannot quote a row.
 fn about(error: &dyn DatabaseError) -> String {
     let Some(error) = error.try_downcast_ref::<SqlxPostgresError>() else {
         // SQLite names tables and columns, and never says what stands in them.
@@ -104,47 +104,49 @@ fn about(error: &dyn DatabaseError) -> String {
     let places = places
         .into_iter()
         .filter_map(|(what, it)| Some((what, it?)));
-    let said = message.into_iter().chain(places);
-    let said: Vec<String> = said.map(|(what, it)| format!("{what}{it}")).collect();
-    said.join(", ")
+    let database_message = message.into_iter().chain(places);
+    let database_message: Vec<String> = database_message
+        .map(|(what, it)| format!("{what}{it}"))
+        .collect();
+    database_message.join(", ")
 }
 
 impl Error {
     /// Something that cannot be unless there is a bug or the data was altered from outside.
-    pub(super) fn broken(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self::Broken(Cause(Arc::from(cause.into())))
+    pub(super) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Internal(Cause(Arc::from(cause.into())))
     }
 
-    /// The row that an operation is about cannot be decoded. The log has named it.
+    /// Returns the row that an operation is about cannot be decoded. The log has named it.
     pub(super) fn undecodable() -> Self {
-        Self::broken("a row that cannot be decoded")
+        Self::internal("a row that cannot be decoded")
     }
 }
 
 impl Error {
-    /// The database has not answered in time. Of a write the outcome is not known.
-    pub(super) fn too_late() -> Self {
+    /// Returns the database has not answered in time. Of a write the outcome is not known.
+    pub(super) fn timed_out() -> Self {
         Self::unavailable("no answer in time")
     }
 
-    /// The database is in trouble for the time being. Of a write the outcome is not known.
+    /// Returns the database is in trouble for the time being. Of a write the outcome is not known.
     pub(super) fn unavailable(cause: &'static str) -> Self {
         Self::Unavailable(Cause(Arc::from(Box::from(cause))))
     }
 }
 
 impl Error {
-    /// Whether another writer's being there is all that was wrong: a serialization failure, a
+    /// Returns whether another writer's being there is all that was wrong: a serialization failure, a
     /// deadlock, a lock that was not to be had, or a key that another has just taken.
     pub(super) fn is_contention(&self) -> bool {
         match self {
-            Self::Unavailable(Cause(cause)) | Self::Broken(Cause(cause)) => cause
+            Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
                 .downcast_ref::<DbErr>()
                 .and_then(database_code)
                 .is_some_and(|code| CONTENTION.contains(&code.as_str())),
             Self::Refused(_)
             | Self::RequestIdReused
-            | Self::Busy
+            | Self::Contention
             | Self::Overloaded
             | Self::Clock(_) => false,
         }
@@ -165,12 +167,12 @@ const CONTENTION: [&str; 6] = [
     "2067",
 ];
 
-/// What the database says of the error.
-fn said(error: &DbErr) -> String {
+/// Returns what the database says of the error.
+fn database_message(error: &DbErr) -> String {
     database_error(error).map_or_else(|| error.to_string(), |it| it.message().to_owned())
 }
 
-/// What the database calls the error, if it comes from the database.
+/// Returns what the database calls the error, if it comes from the database.
 fn database_code(error: &DbErr) -> Option<String> {
     Some(database_error(error)?.code()?.into_owned())
 }
@@ -190,41 +192,42 @@ fn sqlx_error(error: &DbErr) -> Option<&sea_orm::sqlx::Error> {
 
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
-        if is_passing(&error) {
+        if is_transient(&error) {
             Self::Unavailable(Cause(Arc::new(error)))
         } else {
-            Self::Broken(Cause(Arc::new(error)))
+            Self::Internal(Cause(Arc::new(error)))
         }
     }
 }
 
 /// The codes of SQLSTATE that say that the server is a standby, has ended a transaction that stood
 /// idle, or that others were in the way.
-const PASSING: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILABLE];
+const TRANSIENT_SQLSTATES: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILABLE];
 /// The classes that say that the connection is lost, that there is no room, that an operator or a
 /// time limit has stepped in, and that the server's machine is in trouble.
-const PASSING_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+const TRANSIENT_SQLSTATE_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
 /// Primary result codes of SQLite that say the same: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
 /// PROTOCOL.
-const PASSING_PRIMARY_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
+const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
 /// Length of a code of SQLSTATE. SQLite has numbers, which are shorter.
 const SQLSTATE_LEN: usize = 5;
 
 /// Returns whether a code of SQLSTATE or of SQLite says that the database is in trouble for the time being.
-fn is_passing_code(code: &str) -> bool {
+fn is_transient_code(code: &str) -> bool {
     if code.len() == SQLSTATE_LEN {
         let of_class = |class: &&str| code.starts_with(class);
-        return PASSING.contains(&code) || PASSING_CLASSES.iter().any(of_class);
+        return TRANSIENT_SQLSTATES.contains(&code)
+            || TRANSIENT_SQLSTATE_CLASSES.iter().any(of_class);
     }
     // The low byte of an extended result code is the primary one.
     code.parse()
-        .is_ok_and(|code: u32| PASSING_PRIMARY_CODES.contains(&(code & 0xff)))
+        .is_ok_and(|code: u32| TRANSIENT_SQLITE_CODES.contains(&(code & 0xff)))
 }
 
-/// Whether the error means no more than that the database does not answer for the time being.
-fn is_passing(error: &DbErr) -> bool {
+/// Returns whether the error means no more than that the database does not answer for the time being.
+fn is_transient(error: &DbErr) -> bool {
     if let Some(code) = database_code(error) {
-        return is_passing_code(&code);
+        return is_transient_code(&code);
     }
     match error {
         DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => true,
@@ -256,7 +259,7 @@ pub enum OpenError {
     /// The server was not to be reached, or did not let us in.
     #[error("the database cannot be reached: {0}")]
     Unreached(String),
-    /// The server has said nothing for so many seconds.
+    /// The server has database_message nothing for so many seconds.
     #[error("the database cannot be reached: no answer within {0} seconds")]
     Silent(u64),
     /// The server is a standby, or told to take no writes.
@@ -286,7 +289,7 @@ pub enum OpenError {
     },
     /// The database has not had these migrations.
     #[error(
-        "the database's schema is older than this version needs, it lacks {0}: run \
+        "the database's schema is older than this version read_set, it lacks {0}: run \
          `care-invitation migrate` with the same --database-url, or start with --migrate"
     )]
     SchemaOlder(String),
@@ -308,7 +311,7 @@ impl From<DbErr> for OpenError {
     fn from(error: DbErr) -> Self {
         match database_code(&error).as_deref() {
             Some(LOCK_NOT_AVAILABLE) => Self::InUse,
-            Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(said(&error)),
+            Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(database_message(&error)),
             _ => Self::Database(Cause(Arc::new(error))),
         }
     }
@@ -340,7 +343,7 @@ mod tests {
             ("22P02", false), // invalid_text_representation
             ("00010", false),
         ] {
-            assert_eq!(is_passing_code(code), passing, "{code}");
+            assert_eq!(is_transient_code(code), passing, "{code}");
         }
     }
 }

@@ -2,16 +2,16 @@
 
 use sea_orm::DatabaseTransaction;
 
-use super::Store;
-use super::connection::Lock;
-use super::error::Error;
-use super::row::{booking_request, history as row};
 use crate::domain::Refusal;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::history::HistoryEntry;
+use crate::domain::request_key::RequestKey;
+use crate::store::Store;
+use crate::store::database::connection::RowLock;
+use crate::store::entity::{booking_request, history as row};
+use crate::store::error::Error;
 
 impl Store {
-    /// The history of a request after entry number `after`, with the entries' numbers; none in place of
+    /// Returns the history of a request after entry number `after`, with the entries' numbers; none in place of
     /// an entry that cannot be decoded.
     ///
     /// # Errors
@@ -35,7 +35,8 @@ async fn page(
     after: i32,
     limit: u32,
 ) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
-    let known = booking_request::existing(snapshot, std::slice::from_ref(key), Lock::None).await?;
+    let known =
+        booking_request::lock_existing(snapshot, std::slice::from_ref(key), RowLock::None).await?;
     if known.is_empty() {
         return Err(Refusal::NotFound.into());
     }

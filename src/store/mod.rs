@@ -21,30 +21,25 @@
 //! How sets of rows travel differs in `row::set` and `row::write`, how texts are put in order in `row`,
 //! how tables are made and brought up to date in `migration` and `schema`.
 
+pub mod change_event;
 pub mod error;
-pub mod migration;
+pub mod idempotency;
 pub mod purge;
 pub mod schema;
 
 pub mod notification;
 pub mod skew;
 
-mod batch;
 mod booking_request;
-mod changes;
-mod connection;
-mod entry;
+mod bulk;
+mod change_feed;
+mod commit;
+mod database;
+mod entity;
 mod history;
-mod others;
 mod quarantine;
-mod queue;
-mod reach;
-mod recent;
-mod row;
-mod transaction;
-mod unit;
+mod query;
 mod worklist;
-mod writer;
 
 use std::fs::File;
 use std::pin::Pin;
@@ -57,85 +52,35 @@ use tokio::sync::{Mutex, Notify, broadcast};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{ClockReading, Instant};
-use crate::domain::notification::LeaseRef;
-use connection::{Lanes, Patience, connect, is_postgres};
-use error::{Error, OpenError};
-use others::Announcer;
-use recent::Leased;
-use schema::Schema;
+use crate::store::change_event::ChangeEvent;
+use crate::store::change_feed::ChangePublisher;
+use crate::store::commit::committer::{CommitQueue, random};
+use crate::store::commit::overlay::Leased;
+use crate::store::database::connection::{Timeouts, Workers, connect, is_postgres};
+use crate::store::database::transaction::{Pool, Record};
+use crate::store::error::{Error, OpenError};
+use crate::store::schema::Schema;
 use skew::Timepiece;
-use transaction::{Pool, Record};
-use writer::{Writer, random};
 
 /// How many commits a listener may lag behind before it has to look for itself.
 const COMMITS_KEPT: usize = 1_024;
 /// The pause after the log was taken into the database, as a multiple of how long that took: meanwhile
 /// commits have the disk for themselves.
-const CHECKPOINT_PAUSE_FACTOR: u32 = 10;
+const CHECKPOINT_INTERVAL_FACTOR: u32 = 10;
 /// The least that the pause is. A little at a time keeps commits waiting least.
-const CHECKPOINT_PAUSE_MIN: Duration = Duration::from_millis(20);
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// The most: under load pages change many times and are then taken in once.
-const CHECKPOINT_PAUSE_MAX: Duration = Duration::from_millis(500);
+const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 /// Time for which a file counts as not to be written after a write of it has failed.
 const FAILURE_COUNTS: Duration = Duration::from_secs(2);
 /// Time for which a file that was written is taken to be writable without being asked.
 const WRITE_TRUSTED: Duration = Duration::from_secs(5);
 
-/// The identity of a write that may be repeated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The caller's subject.
-    pub caller: String,
-    /// The id that the caller made.
-    pub id: Uuid,
-    /// A hash of the parsed content.
-    pub hash: [u8; 32],
-}
-
-/// What a commit means to those who wait for messages or watch lists.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Committed {
-    /// The first instant at which a message that was planned or freed may be claimed.
-    pub claimable_at: Option<Instant>,
-    /// What became of leases that consumers had.
-    pub leases: Vec<(LeaseRef, LeaseFate)>,
-    /// Requests that were created or changed, each with its revision since.
-    pub requests: Vec<(RequestKey, i64)>,
-    /// True when commits of other processes may have been missed: listeners look for themselves.
-    pub gap: bool,
-}
-
-impl Committed {
-    fn gap() -> Self {
-        Self {
-            gap: true,
-            ..Self::default()
-        }
-    }
-
-    /// Whether it means nothing to anyone.
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// What became of a lease.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaseFate {
-    /// The consumer has answered, or the message was leased anew.
-    Ended,
-    /// The message was taken back.
-    Revoked,
-    /// It now runs until then.
-    Renewed(Instant),
-}
-
 /// What a database that is there says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct DatabaseStatus {
     /// What its clock shows; none of one that goes by the machine's.
     pub now: Option<Instant>,
     /// Whether it takes no writes, as a standby that is not promoted.
@@ -164,8 +109,8 @@ struct Inner {
     /// The queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
     writers: Mutex<Vec<JoinHandle<()>>>,
-    commits: broadcast::Sender<Arc<Committed>>,
-    patience: Patience,
+    commits: broadcast::Sender<Arc<ChangeEvent>>,
+    timeouts: Timeouts,
     timepiece: Timepiece,
     /// Which of several processes this is; none where there are no others.
     replica: Option<Uuid>,
@@ -175,8 +120,8 @@ struct Inner {
 
 #[derive(Clone)]
 struct Queues {
-    calls: Writer,
-    claims: Writer,
+    calls: CommitQueue,
+    claims: CommitQueue,
 }
 
 impl Store {
@@ -189,40 +134,40 @@ impl Store {
     pub async fn open(url: &str, schema: Schema) -> Result<Self, OpenError> {
         let mut applied = Vec::new();
         if is_postgres(url) && schema == Schema::Migrate {
-            applied = schema::migrate(url).await?;
+            applied = crate::store::schema::migrate(url).await?;
         }
         let connections = connect(url).await?;
         if !is_postgres(url) {
-            applied = schema::bring_up(&connections.writers).await?;
+            applied = crate::store::schema::migrate_connection(&connections.writers).await?;
         }
         for migration in applied {
             tracing::info!(migration, "the schema was brought up to date");
         }
-        schema::require(&connections.writers).await?;
-        let patience = connections.patience;
+        crate::store::schema::require_current(&connections.writers).await?;
+        let timeouts = connections.timeouts;
         let replica = connections
             .lock
             .is_none()
             .then(|| Uuid::from_u64_pair(random(), random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
-        let announcer = Announcer::new(commits.clone(), replica);
+        let publisher = ChangePublisher::new(commits.clone(), replica);
         let leased = Arc::new(Leased::default());
         let timepiece = Timepiece::default();
-        let (calls, mut tasks) = Writer::start(
+        let (calls, mut tasks) = CommitQueue::start(
             connections.writers,
-            connections.lanes,
-            patience,
-            announcer.clone(),
+            connections.workers,
+            timeouts,
+            publisher.clone(),
             Arc::clone(&leased),
             timepiece.clone(),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = Writer::start(
+                let (claims, more) = CommitQueue::start(
                     claimers,
-                    Lanes::Several(1),
-                    patience,
-                    announcer,
+                    Workers::Concurrent(1),
+                    timeouts,
+                    publisher,
                     leased,
                     timepiece.clone(),
                 );
@@ -242,7 +187,7 @@ impl Store {
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
                 writers: Mutex::new(tasks),
                 commits,
-                patience,
+                timeouts,
                 timepiece,
                 replica,
                 _lock: connections.lock,
@@ -250,8 +195,8 @@ impl Store {
         })
     }
 
-    /// Goes by `clock` from now on: what it decides while it cannot be trusted is refused. Until
-    /// then every clock is trusted. The first clock stays.
+    /// Goes by `clock` from now on: what it decides while it cannot be from_stored is refused. Until
+    /// then every clock is from_stored. The first clock stays.
     pub fn go_by(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
         self.inner.timepiece.set(clock);
     }
@@ -261,7 +206,7 @@ impl Store {
     ///
     /// The log begins anew when all of it has been taken in. When it has grown long that is done
     /// without pauses, so that nearly nothing is left for the writer to take in.
-    pub async fn keep_log_short(&self) {
+    pub async fn run_wal_checkpointer(&self) {
         if self.inner.replica.is_some() {
             // One with replicas keeps its own.
             return;
@@ -273,13 +218,14 @@ impl Store {
                 () = self.inner.log_grown.notified() => {}
             }
             let begun = tokio::time::Instant::now();
-            let is_long = connection::checkpoint(&self.inner.maintenance).await;
+            let is_long =
+                crate::store::database::connection::checkpoint(&self.inner.maintenance).await;
             if let Err(error) = &is_long {
                 tracing::warn!(%error, "the log could not be taken into the database");
             }
             if !is_long.unwrap_or(false) {
-                let pause = begun.elapsed() * CHECKPOINT_PAUSE_FACTOR;
-                let pause = pause.clamp(CHECKPOINT_PAUSE_MIN, CHECKPOINT_PAUSE_MAX);
+                let pause = begun.elapsed() * CHECKPOINT_INTERVAL_FACTOR;
+                let pause = pause.clamp(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX);
                 tokio::time::sleep(pause).await;
             }
             commits = commits.resubscribe();
@@ -301,16 +247,17 @@ impl Store {
         let _ = self.inner.maintenance.close_by_ref().await;
     }
 
-    /// What is committed here from now on.
-    pub fn commits(&self) -> broadcast::Receiver<Arc<Committed>> {
+    /// Returns what is committed here from now on.
+    pub fn commits(&self) -> broadcast::Receiver<Arc<ChangeEvent>> {
         self.inner.commits.subscribe()
     }
 
     /// Asks the database whether it is there, and a file whether it can be written. Busy readers do not hold that up.
-    pub async fn ask(&self) -> Result<Answer, Error> {
+    pub async fn probe(&self) -> Result<DatabaseStatus, Error> {
         let writes = &self.inner.writes;
         let has_written = writes.has_committed_within(WRITE_TRUSTED);
-        let answer = connection::ask(&self.inner.probe, has_written).await?;
+        let answer =
+            crate::store::database::connection::probe_pool(&self.inner.probe, has_written).await?;
         if self.inner.replica.is_none() && writes.has_failed_within(FAILURE_COUNTS) {
             // A page may find room where a batch finds none.
             return Err(Error::unavailable("a write has failed a moment ago"));
@@ -327,16 +274,16 @@ impl Store {
         let queues = queues.unwrap_or_else(|lock| lock.into_inner());
         queues
             .clone()
-            .ok_or_else(|| Error::broken("the store is closed"))
+            .ok_or_else(|| Error::internal("the store is closed"))
     }
 
-    /// Where calls are handed in.
-    fn writer(&self) -> Result<Writer, Error> {
+    /// Returns where calls are handed in.
+    fn writer(&self) -> Result<CommitQueue, Error> {
         Ok(self.queues()?.calls)
     }
 
-    /// Where claims are handed in, which hold nothing that calls may wait for.
-    fn claimer(&self) -> Result<Writer, Error> {
+    /// Returns where claims are handed in, which hold nothing that calls may wait for.
+    fn claimer(&self) -> Result<CommitQueue, Error> {
         Ok(self.queues()?.claims)
     }
 
@@ -346,7 +293,7 @@ impl Store {
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let snapshots = self.inner.snapshots.clone();
-        self.carry_out(async move {
+        self.run_detached(async move {
             let snapshot = snapshots.begin(TransactionOptions::default()).await?;
             let answer = read(&snapshot).await;
             snapshot.rollback().await?;
@@ -357,29 +304,29 @@ impl Store {
 
     /// Reads by one statement, or by several that need not agree, without the round trips of a
     /// transaction: `read` must not begin one.
-    async fn read_at_once<T: Send + 'static>(
+    async fn read_statement<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.inner.readers.clone();
-        self.carry_out(async move { read(&readers).await }).await
+        self.run_detached(async move { read(&readers).await }).await
     }
 
     /// Carries a read out in a task of its own: when the caller goes away it must not leave a transaction
     /// open behind it.
-    async fn carry_out<T: Send + 'static>(
+    async fn run_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
-        let patience = self.inner.patience;
+        let timeouts = self.inner.timeouts;
         let task = tokio::spawn(async move {
-            let answer = tokio::time::timeout(patience.work, work).await;
-            answer.unwrap_or_else(|_| Err(Error::too_late()))
+            let answer = tokio::time::timeout(timeouts.work, work).await;
+            answer.unwrap_or_else(|_| Err(Error::timed_out()))
         });
-        match tokio::time::timeout(patience.answer, task).await {
+        match tokio::time::timeout(timeouts.caller, task).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Error::broken("a read has panicked")),
-            Err(_) => Err(Error::too_late()),
+            Ok(Err(_)) => Err(Error::internal("a read has panicked")),
+            Err(_) => Err(Error::timed_out()),
         }
     }
 }

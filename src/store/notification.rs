@@ -7,26 +7,33 @@ use std::time::Duration;
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
-use super::batch::Records;
-use super::booking_request::read_by_key;
-use super::entry::fate;
-use super::error::Error;
-use super::row::notification::{self as row, Due};
-use super::unit::{Claim, Found, Needs};
-use super::{LeaseFate, Store};
 use crate::domain::Context;
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::acknowledge::{Answer, Lost, acknowledge};
-use crate::domain::notification::authorize::{LEAVE, authorizable, authorize};
-use crate::domain::notification::lease::{Leased, give_back, lease};
-use crate::domain::notification::{Channel, LeaseRef, NotificationFilter, NotificationPosition};
+use crate::domain::notification::Channel;
+use crate::domain::notification::LeaseRef;
+use crate::domain::notification::acknowledge::{Acknowledgement, StaleToken, acknowledge};
+use crate::domain::notification::authorize::{AUTHORIZATION_MIN, authorizable, authorize};
+use crate::domain::notification::lease::{LeaseOutcome, lease, release};
+use crate::domain::notification::list::NotificationCursor;
+use crate::domain::notification::list::NotificationFilter;
+use crate::domain::request_key::RequestKey;
+use crate::store::Store;
+use crate::store::booking_request::read_by_key;
+use crate::store::change_event::LeaseChange;
+use crate::store::commit::read_set::Claim;
+use crate::store::commit::read_set::ReadSet;
+use crate::store::commit::read_set::Resolved;
+use crate::store::commit::tracked::lease_change;
+use crate::store::commit::unit_of_work::UnitOfWork;
+use crate::store::entity::notification::{self as row, Due};
+use crate::store::error::Error;
 
 /// How long to wait before leases are given back once more.
-const UNHEARD_PAUSE: Duration = Duration::from_secs(1);
+const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
 /// How often that is tried: for about as long as a lease lasts.
-const UNHEARD_TRIES_MAX: u32 = 60;
+const LOST_CLAIM_ATTEMPTS_MAX: u32 = 60;
 
 /// What a consumer asks for when it claims due messages.
 #[derive(Clone, Debug)]
@@ -64,7 +71,7 @@ pub struct Authorized {
 /// What a claim has decided, in all of its attempts: each may have been committed without the
 /// answer having come.
 #[derive(Default)]
-struct Decided(Mutex<Decisions>);
+struct ClaimLedger(Mutex<Decisions>);
 
 #[derive(Default)]
 struct Decisions {
@@ -74,12 +81,12 @@ struct Decisions {
     unwanted: bool,
 }
 
-impl Decided {
+impl ClaimLedger {
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The answer has come, or is no longer waited for. Gives the leases that are not in it.
+    /// Returns the answer has come, or is no longer waited for. Gives the leases that are not in it.
     fn end(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
         let mut decisions = self.decisions();
         decisions.unwanted = true;
@@ -99,7 +106,7 @@ impl Store {
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Claimed, Error> {
         let limit = claim.tokens.len();
-        let needs = Needs {
+        let read_set = ReadSet {
             claim: Some(Claim {
                 due: Due {
                     channels: claim.channels,
@@ -108,12 +115,12 @@ impl Store {
                 now: context().now,
                 limit,
             }),
-            ..Needs::default()
+            ..ReadSet::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
-        let decided = Arc::new(Decided::default());
+        let decided = Arc::new(ClaimLedger::default());
         let deciding = Arc::clone(&decided);
-        let claim = move |records: &mut Records, found: &Found| {
+        let claim = move |records: &mut UnitOfWork, found: &Resolved| {
             let mut decisions = deciding.decisions();
             let mut leased = Vec::new();
             let context = context();
@@ -137,25 +144,28 @@ impl Store {
                 leased,
             })
         };
-        let claimed = self.claimer()?.submit(needs, claim).await;
-        self.give_back_unheard(decided.end(claimed.as_ref().ok()));
+        let claimed = self.claimer()?.submit(read_set, claim).await;
+        self.release_lost_claims(decided.end(claimed.as_ref().ok()));
         claimed
     }
 
     /// Gives back leases that the database may have, though its answer was lost. If that fails for
     /// too long they run out by themselves.
-    fn give_back_unheard(&self, leases: Vec<LeaseRef>) {
+    fn release_lost_claims(&self, leases: Vec<LeaseRef>) {
         if leases.is_empty() {
             return;
         }
         let store = self.clone();
         tokio::spawn(async move {
-            for _ in 0..UNHEARD_TRIES_MAX {
-                match store.give_back(leases.clone()).await {
+            for _ in 0..LOST_CLAIM_ATTEMPTS_MAX {
+                match store.release_leases(leases.clone()).await {
                     Err(
-                        Error::Unavailable(_) | Error::Busy | Error::Overloaded | Error::Clock(_),
+                        Error::Unavailable(_)
+                        | Error::Contention
+                        | Error::Overloaded
+                        | Error::Clock(_),
                     ) => {
-                        tokio::time::sleep(UNHEARD_PAUSE).await;
+                        tokio::time::sleep(LOST_CLAIM_PAUSE).await;
                     }
                     Ok(()) | Err(_) => return,
                 }
@@ -169,11 +179,11 @@ impl Store {
         leases: Vec<LeaseRef>,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Authorized, Error> {
-        let needs = Needs {
+        let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let authorize = move |records: &mut Records, _: &Found| {
+        let authorize = move |records: &mut UnitOfWork, _: &Resolved| {
             let now = context().now;
             let expiry = |lease: &LeaseRef| {
                 let record = records.get(&lease.request)?;
@@ -184,7 +194,7 @@ impl Store {
                 .cloned()
                 .partition(|lease| expiry(lease).is_some());
             let earliest = authorized.iter().filter_map(expiry).min();
-            let expires_at = earliest.map(|earliest| earliest.max(now + LEAVE));
+            let expires_at = earliest.map(|earliest| earliest.max(now + AUTHORIZATION_MIN));
             for lease in &authorized {
                 if let (Some(record), Some(until)) = (records.get(&lease.request), expires_at) {
                     let change = authorize(record, lease.notification, until);
@@ -197,100 +207,103 @@ impl Store {
                 expires_at,
             })
         };
-        self.writer()?.submit(needs, authorize).await
+        self.writer()?.submit(read_set, authorize).await
     }
 
-    /// Records what became of leased messages; each answer comes with an id for the message that
+    /// UnitOfWork what became of leased messages; each answer comes with an id for the message that
     /// may follow. Says which leases are lost. That is done by a clock that is wrong too, and dated
     /// by the database then.
-    pub async fn settle(
+    pub async fn acknowledge(
         &self,
-        answers: Vec<(RequestKey, Answer, Uuid)>,
+        answers: Vec<(RequestKey, Acknowledgement, Uuid)>,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
-        let needs = Needs {
+        let read_set = ReadSet {
             requests: answers
                 .iter()
                 .map(|(request, ..)| request.clone())
                 .collect(),
             answers: true,
             at_all_times: true,
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let settle = move |records: &mut Records, _: &Found| {
+        let settle = move |records: &mut UnitOfWork, _: &Resolved| {
             let mut lost = Vec::new();
             let context = context();
             let context = Context {
                 now: records.date().correct(context.now),
                 ..context
             };
-            for (request, answer, fresh_id) in &answers {
+            for (request, answer, new_id) in &answers {
                 let context = Context {
-                    fresh_id: *fresh_id,
+                    new_id: *new_id,
                     ..context.clone()
                 };
                 let acknowledged = match records.get(request) {
                     Some(record) => acknowledge(record, answer, &context),
-                    None => Err(Lost),
+                    None => Err(StaleToken),
                 };
                 match acknowledged {
                     Ok(Some(change)) => records.apply(change, None)?,
                     Ok(None) => {}
-                    Err(Lost) => lost.push((request.clone(), answer.id)),
+                    Err(StaleToken) => lost.push((request.clone(), answer.id)),
                 }
             }
             Ok(lost)
         };
-        self.writer()?.submit(needs, settle).await
+        self.writer()?.submit(read_set, settle).await
     }
 
     /// Gives back leases that never reached their consumer.
-    pub async fn give_back(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
-        let needs = Needs {
+    pub async fn release_leases(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
+        let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
             at_all_times: true,
-            ..Needs::default()
+            ..ReadSet::default()
         };
-        let give_back = move |records: &mut Records, _: &Found| {
+        let give_back = move |records: &mut UnitOfWork, _: &Resolved| {
             for lease in &leases {
                 let record = records.get(&lease.request);
                 let change =
-                    record.and_then(|record| give_back(record, lease.notification, lease.token));
+                    record.and_then(|record| release(record, lease.notification, lease.token));
                 if let Some(change) = change {
                     records.apply(change, None)?;
                 }
             }
             Ok(())
         };
-        self.writer()?.submit(needs, give_back).await
+        self.writer()?.submit(read_set, give_back).await
     }
 
-    /// What has become of leases, for those who may have missed it. Leases that stand as they were
+    /// Returns what has become of leases, for those who may have missed it. Leases that stand as they were
     /// `known` are left out.
-    pub async fn fates(
+    pub async fn lease_changes(
         &self,
         known: &[(LeaseRef, Instant)],
-    ) -> Result<Vec<(LeaseRef, LeaseFate)>, Error> {
+    ) -> Result<Vec<(LeaseRef, LeaseChange)>, Error> {
         let keys: Vec<RequestKey> = known.iter().map(|(it, _)| it.request.clone()).collect();
         let records = self.get_many(&keys).await?;
-        let fate = |(lease, expires_at): &(LeaseRef, Instant)| {
+        let lease_change = |(lease, expires_at): &(LeaseRef, Instant)| {
             let message = records
                 .get(&lease.request)?
                 .notification(lease.notification)?;
-            Some((lease.clone(), fate(message, lease.token, *expires_at)?))
+            Some((
+                lease.clone(),
+                lease_change(message, lease.token, *expires_at)?,
+            ))
         };
-        Ok(known.iter().filter_map(fate).collect())
+        Ok(known.iter().filter_map(lease_change).collect())
     }
 
     /// Messages in the order in which they are due at `now`: what comes after `after`, `limit` at
     /// most, each with its request; none in place of one that cannot be decoded.
-    pub async fn notifications(
+    pub async fn list_notifications(
         &self,
         filter: &NotificationFilter,
         now: Instant,
-        after: Option<&NotificationPosition>,
+        after: Option<&NotificationCursor>,
         limit: u32,
-    ) -> Result<Vec<(NotificationPosition, Option<BookingRequest>)>, Error> {
+    ) -> Result<Vec<(NotificationCursor, Option<BookingRequest>)>, Error> {
         let (filter, after) = (filter.clone(), after.cloned());
         self.read(move |snapshot| {
             Box::pin(async move { page(snapshot, &filter, now, after.as_ref(), limit).await })
@@ -298,7 +311,7 @@ impl Store {
         .await
     }
 
-    /// The first instant after `now` at which some message becomes claimable.
+    /// Returns the first instant after `now` at which some message becomes claimable.
     pub async fn next_claimable_at(&self, now: Instant) -> Result<Option<Instant>, Error> {
         self.read(move |snapshot| Box::pin(row::next_claimable_at(snapshot, now)))
             .await
@@ -306,7 +319,7 @@ impl Store {
 }
 
 fn lease_one(
-    records: &mut Records,
+    records: &mut UnitOfWork,
     given: &LeaseRef,
     duration: chrono::Duration,
     context: &Context,
@@ -315,16 +328,16 @@ fn lease_one(
         return Ok(None);
     };
     match lease(record, given.notification, given.token, duration, context) {
-        Leased::Given(change) => {
+        LeaseOutcome::Leased(change) => {
             let record = change.record.clone();
             records.apply(change, None)?;
             Ok(Some(record))
         }
-        Leased::Mended(change) => {
+        LeaseOutcome::Repaired(change) => {
             records.apply(change, None)?;
             Ok(None)
         }
-        Leased::No => Ok(None),
+        LeaseOutcome::NotAvailable => Ok(None),
     }
 }
 
@@ -332,13 +345,13 @@ async fn page(
     snapshot: &DatabaseTransaction,
     filter: &NotificationFilter,
     now: Instant,
-    after: Option<&NotificationPosition>,
+    after: Option<&NotificationCursor>,
     limit: u32,
-) -> Result<Vec<(NotificationPosition, Option<BookingRequest>)>, Error> {
+) -> Result<Vec<(NotificationCursor, Option<BookingRequest>)>, Error> {
     let page = row::page(snapshot, filter, now, after, limit).await?;
     let keys = page.iter().map(|it| it.request.clone()).collect();
     let records = read_by_key(snapshot, keys).await?;
-    let with_record = |position: NotificationPosition| {
+    let with_record = |position: NotificationCursor| {
         let record = records.get(&position.request)?.clone();
         Some((position, record))
     };

@@ -3,7 +3,7 @@
 //!
 //! Nothing is deleted unless somebody asks for it. It goes in small batches, each a short
 //! transaction of its own: whatever interrupts it, what is done is done, and it can be repeated.
-//! On PostgreSQL the service goes on beside it; on SQLite it needs the file to itself.
+//! On PostgreSQL the service goes on beside it; on SQLite it read_set the file to itself.
 
 use std::time::Duration;
 
@@ -12,19 +12,21 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::connection::{Lock, connect_alone, is_postgres, require_file, write_options};
-use super::error::{Error, OpenError};
-use super::row::announcement::database_now;
-use super::row::booking_request as request;
-use super::row::set::{self, Kind, Table};
-use super::row::{call, history};
-use super::schema;
-use super::skew::Timepiece;
-use super::transaction::Pool;
-use super::writer::random;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::calendar::{ClockReading, Instant, from_micros, micros};
 use crate::domain::notification::State;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::rows::{self, Kind, Table};
+use crate::store::commit::committer::random;
+use crate::store::database::connection::{
+    RowLock, connect_admin, is_postgres, require_existing_file, write_options,
+};
+use crate::store::database::transaction::Pool;
+use crate::store::entity::booking_request as request;
+use crate::store::entity::change_event::database_now;
+use crate::store::entity::{history, idempotency_key};
+use crate::store::error::{Error, OpenError};
+use crate::store::schema;
+use crate::store::skew::Timepiece;
 
 /// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
 /// them cannot be purged before.
@@ -52,7 +54,7 @@ pub struct Cutoffs {
 pub struct TooRecent;
 
 impl Cutoffs {
-    /// The latest instant that a cutoff may be.
+    /// Returns the latest instant that a cutoff may be.
     pub fn latest(now: Instant) -> Instant {
         now - chrono::Duration::days(REMEMBERED_DAYS)
     }
@@ -96,7 +98,7 @@ pub struct Purged {
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
     /// It is SQLite, and another process has the file.
-    #[error("the database file {0} is in use: SQLite is purged alone, so stop the service first")]
+    #[error("the database file {0} is in use: SQLite is purged admin, so stop the service first")]
     InUse(String),
     /// The database cannot be opened.
     #[error(transparent)]
@@ -134,18 +136,18 @@ pub async fn purge(
     stop: &CancellationToken,
     progress: Progress<'_>,
 ) -> Result<Purged, PurgeError> {
-    require_file(url)?;
-    let alone = connect_alone(url).await?;
+    require_existing_file(url)?;
+    let admin = connect_admin(url).await?;
     if !is_postgres(url) {
-        schema::bring_up(&alone.connection).await?;
+        schema::migrate_connection(&admin.connection).await?;
     }
-    schema::require(&alone.connection).await?;
+    schema::require_current(&admin.connection).await?;
     if is_postgres(url) {
-        let checked = check_clock(&alone.connection, clock).await;
+        let checked = check_clock(&admin.connection, clock).await;
         checked.map_err(PurgeError::Clock)?;
     }
-    let mut run = Run {
-        connection: alone.connection,
+    let mut run = Purge {
+        connection: admin.connection,
         stop,
         progress,
         purged: Purged::default(),
@@ -154,7 +156,7 @@ pub async fn purge(
     let purged = run.purged;
     // What was to be done is done; a connection that does not close goes with the process.
     let _ = run.connection.close_by_ref().await;
-    drop(alone.lock);
+    drop(admin.lock);
     match outcome {
         Ok(()) => Ok(purged),
         Err(error) => Err(PurgeError::Failed(purged, error)),
@@ -172,31 +174,31 @@ async fn check_clock(
     Ok(date.check(from_micros(database_now(connection).await?))?)
 }
 
-struct Run<'a> {
+struct Purge<'a> {
     connection: Pool,
     stop: &'a CancellationToken,
     progress: Progress<'a>,
     purged: Purged,
 }
 
-impl Run<'_> {
+impl Purge<'_> {
     async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
         self.requests(cutoffs.settled).await?;
         if let Some(before) = cutoffs.history {
-            self.walk(&HISTORY, before).await?;
+            self.sweep(&HISTORY, before).await?;
         }
-        self.walk(&CALLS, cutoffs.calls).await?;
+        self.sweep(&CALLS, cutoffs.calls).await?;
         self.purged.stopped = self.stop.is_cancelled();
         Ok(())
     }
 
     async fn requests(&mut self, before: Instant) -> Result<(), Error> {
         let connection = &self.connection;
-        let total = patiently(self.stop, || count(connection, before)).await?;
+        let total = with_retry(self.stop, || count(connection, before)).await?;
         while !self.stop.is_cancelled() {
             (self.progress)("requests", self.purged.requests, Some(total));
             let (requests, notifications) =
-                patiently(self.stop, || delete_requests(connection, before)).await?;
+                with_retry(self.stop, || delete_requests(connection, before)).await?;
             if requests == 0 {
                 break;
             }
@@ -206,22 +208,22 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Goes through a table in the order of its key and deletes what the walk says.
-    async fn walk(&mut self, walk: &Walk, before: Instant) -> Result<(), Error> {
+    /// Goes through a table in the order of its key and deletes what the sweep says.
+    async fn sweep(&mut self, sweep: &TableSweep, before: Instant) -> Result<(), Error> {
         let connection = &self.connection;
-        let deleted = (walk.count)(&mut self.purged);
+        let deleted = (sweep.count)(&mut self.purged);
         let mut after: Option<Vec<Value>> = None;
         while !self.stop.is_cancelled() {
-            (self.progress)(walk.what, *deleted, None);
+            (self.progress)(sweep.what, *deleted, None);
             let start = after.as_deref();
-            let page = || last_of_page(connection, &walk.table, start);
-            let last = patiently(self.stop, page).await?;
+            let page = || page_end(connection, &sweep.table, start);
+            let last = with_retry(self.stop, page).await?;
             let range = Range {
                 after: start,
                 last: last.as_deref(),
             };
-            let statement = range.delete(connection, walk, before);
-            *deleted += patiently(self.stop, || async {
+            let statement = range.delete(connection, sweep, before);
+            *deleted += with_retry(self.stop, || async {
                 let deleted = connection.execute_raw(statement.clone()).await?;
                 Ok(deleted.rows_affected())
             })
@@ -231,13 +233,13 @@ impl Run<'_> {
                 None => break,
             }
         }
-        (self.progress)(walk.what, *deleted, None);
+        (self.progress)(sweep.what, *deleted, None);
         Ok(())
     }
 }
 
 /// What is deleted of a table that is gone through from end to end.
-struct Walk {
+struct TableSweep {
     what: &'static str,
     table: Table,
     /// Which rows, where `$1` is the cutoff.
@@ -246,7 +248,7 @@ struct Walk {
     count: fn(&mut Purged) -> &mut u64,
 }
 
-const HISTORY: Walk = Walk {
+const HISTORY: TableSweep = TableSweep {
     what: "history",
     table: history::TABLE,
     which: "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
@@ -254,15 +256,15 @@ const HISTORY: Walk = Walk {
     count: |purged| &mut purged.history,
 };
 
-const CALLS: Walk = Walk {
+const CALLS: TableSweep = TableSweep {
     what: "calls",
-    table: call::TABLE,
+    table: idempotency_key::TABLE,
     which: "recorded_at < $1",
     count: |purged| &mut purged.quiet_calls,
 };
 
 /// Repeats what other writers have spoilt, or a database that was away, after a pause each time.
-async fn patiently<T, F: Future<Output = Result<T, Error>>>(
+async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
     stop: &CancellationToken,
     mut work: impl FnMut() -> F,
 ) -> Result<T, Error> {
@@ -277,7 +279,7 @@ async fn patiently<T, F: Future<Output = Result<T, Error>>>(
     work().await
 }
 
-/// The pause after so many tries: random, and up to twice as long each time.
+/// Returns the pause after so many tries: random, and up to twice as long each time.
 fn pause(tried: u32) -> Duration {
     let longest = PAUSE_MAX.as_millis() as u64 >> (TRIES_MAX - 1 - tried);
     Duration::from_millis(longest / 2 + random() % (longest / 2))
@@ -307,7 +309,7 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
     Ok((requests, notifications))
 }
 
-/// The keys of the batch, locked. Requests of which a message may still go out or waits for staff
+/// Returns the keys of the batch, locked. Requests of which a message may still go out or waits for staff
 /// stay, and so do those that somebody changes now.
 async fn settled(
     transaction: &DatabaseTransaction,
@@ -321,7 +323,7 @@ async fn settled(
          AND (SELECT count(*) FROM notification AS n WHERE n.care_unit = r.care_unit \
          AND n.booking_request = r.id AND (n.claimable_at IS NOT NULL OR n.state = $2)) = 0 \
          ORDER BY r.settled_at LIMIT {REQUESTS_MAX}{}",
-        Lock::PassOver.clause(backend, "r"),
+        RowLock::SkipLocked.clause(backend, "r"),
     );
     let values = [micros(before).into(), State::Parked.code().into()];
     let rows = transaction
@@ -350,8 +352,8 @@ async fn delete(
     Ok(request::key_set(keys).execute(transaction, sql).await?)
 }
 
-/// The key of the last row of the page after `after`; none when the page is the last.
-async fn last_of_page(
+/// Returns the key of the last row of the page after `after`; none when the page is the last.
+async fn page_end(
     connection: &DatabaseConnection,
     table: &Table,
     after: Option<&[Value]>,
@@ -369,7 +371,7 @@ async fn last_of_page(
         .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
         .await?;
     let Some(row) = row else { return Ok(None) };
-    let value = |(name, kind): &set::Column| match kind {
+    let value = |(name, kind): &rows::Column| match kind {
         Kind::Text => row.try_get::<String>("", name).map(Value::from),
         Kind::Uuid => row.try_get::<Uuid>("", name).map(Value::from),
         Kind::Integer | Kind::Boolean | Kind::Bytes | Kind::Optional(_) => {
@@ -380,7 +382,7 @@ async fn last_of_page(
     Ok(Some(last?))
 }
 
-/// The three columns of a key.
+/// Returns the three columns of a key.
 fn key_of(table: &Table) -> String {
     let names: Vec<&str> = table.key.iter().map(|(name, _)| *name).collect();
     names.join(", ")
@@ -393,9 +395,14 @@ struct Range<'a> {
 }
 
 impl Range<'_> {
-    fn delete(&self, connection: &DatabaseConnection, walk: &Walk, before: Instant) -> Statement {
-        let key = key_of(&walk.table);
-        let mut sql = format!("DELETE FROM {} WHERE {}", walk.table.name, walk.which);
+    fn delete(
+        &self,
+        connection: &DatabaseConnection,
+        sweep: &TableSweep,
+        before: Instant,
+    ) -> Statement {
+        let key = key_of(&sweep.table);
+        let mut sql = format!("DELETE FROM {} WHERE {}", sweep.table.name, sweep.which);
         let mut values = vec![Value::from(micros(before))];
         for (bound, compared) in [(self.after, ">"), (self.last, "<=")] {
             if let Some(bound) = bound {

@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
-use super::error::Error;
-use crate::domain::booking_request::RequestKey;
+use crate::domain::request_key::RequestKey;
+use crate::store::error::Error;
 
 /// Maximum rows that the log names.
 const NAMED_MAX: usize = 10_000;
@@ -38,7 +38,7 @@ pub struct RowKey<'a> {
 }
 
 impl<'a> RowKey<'a> {
-    /// The key of a row that belongs to a request, or is one.
+    /// Returns the key of a row that belongs to a request, or is one.
     pub fn of(table: &'static str, request: &'a RequestKey, number: Option<i64>) -> Self {
         Self {
             table,
@@ -98,7 +98,7 @@ impl Quarantine {
         }
     }
 
-    /// The requests whose time is not over.
+    /// Returns the requests whose time is not over.
     pub fn requests(&self) -> Vec<RequestKey> {
         let now = Moment::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,7 +116,7 @@ mod tests {
     async fn a_request_is_passed_over_for_a_while_and_only_so_many_are() {
         let quarantine = Quarantine::default();
         let request = |id| RequestKey {
-            care_unit: HsaId::trusted("SE2321000131-P1".into()),
+            care_unit: HsaId::from_stored("SE2321000131-P1".into()),
             id: Uuid::from_u128(id),
         };
         quarantine.add((0..PASSED_OVER_MAX as u128 + 1).map(request));

@@ -1,4 +1,4 @@
-//! Whether the clock that decisions go by may be trusted: it is read when a batch is decided, and
+//! Whether the clock that decisions go by may be from_stored: it is read when a batch is decided, and
 //! compared with the database's in the statement by which the batch is written.
 //!
 //! A machine's clock that was stepped, or that is apart from the database's, decides nothing but
@@ -13,7 +13,7 @@ use tokio::time::Instant as Moment;
 use crate::domain::calendar::{ClockReading, Instant};
 
 /// How far the machine's clock and the database's may be apart.
-pub const APART_MAX: TimeDelta = TimeDelta::seconds(2);
+pub const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
 
 /// What is wrong with the clock that decisions go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// What a clock shows at present.
+    /// Returns what a clock shows at present.
     pub fn at_present(now: Instant) -> Self {
         let at = Moment::now();
         Self { now, at }
@@ -107,7 +107,7 @@ impl Date {
         self.fault
     }
 
-    /// Whether there is a clock that the database's may prove to be wrong.
+    /// Returns whether there is a clock that the database's may prove to be wrong.
     pub fn is_to_be_proved(&self) -> bool {
         self.shown.is_some() && self.fault.is_none()
     }
@@ -128,7 +128,7 @@ impl Date {
     /// [`ClockFault::Apart`].
     pub fn check(&self, database: Instant) -> Result<(), ClockFault> {
         match self.shown {
-            Some(shown) if APART_MAX < distance(database, shown.now, shown.present()) => {
+            Some(shown) if CLOCK_SKEW_MAX < distance(database, shown.now, shown.present()) => {
                 Err(ClockFault::Apart { database })
             }
             Some(_) | None => Ok(()),

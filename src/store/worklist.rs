@@ -1,31 +1,32 @@
 //! Worklists: pages, counts, and what time moves.
 
-use super::Store;
-use super::error::Error;
-use super::row::worklist as row;
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::{Position, Query, Worklist};
+use crate::domain::request_key::RequestKey;
+use crate::domain::worklist::{Cursor, Query, Worklist};
+use crate::store::Store;
+use crate::store::error::Error;
+use crate::store::query::worklist as row;
 
 impl Store {
-    /// A page of a worklist at `now`: what comes after `after`, `limit` at most; none in the place of a
+    /// Returns a page of a worklist at `now`: what comes after `after`, `limit` at most; none in the place of a
     /// request that cannot be decoded.
-    pub async fn list(
+    pub async fn list_worklist(
         &self,
         query: &Query,
         now: Instant,
-        after: Option<&Position>,
+        after: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Vec<(Position, Option<BookingRequest>)>, Error> {
+    ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
         let (query, after) = (query.clone(), after.cloned());
-        self.read_at_once(move |readers| {
+        self.read_statement(move |readers| {
             Box::pin(async move { row::page(readers, &query, now, after.as_ref(), limit).await })
         })
         .await
     }
 
-    /// How many requests each list of these units holds at `now`; empty lists are left out.
+    /// Returns how many requests each list of these units holds at `now`; empty lists are left out.
     pub async fn counts(
         &self,
         care_units: &[HsaId],
@@ -36,30 +37,30 @@ impl Store {
             .await
     }
 
-    /// The requests of these units that time has moved to another list, or over the edge of
+    /// Returns the requests of these units that time has moved to another list, or over the edge of
     /// [`Worklist::GuaranteeAtRisk`], after `since` and until `now`.
-    pub async fn moved_by_time(
+    pub async fn timed_transitions(
         &self,
         care_units: &[HsaId],
         since: Instant,
         now: Instant,
     ) -> Result<Vec<RequestKey>, Error> {
         let units = care_units.to_vec();
-        self.read_at_once(move |readers| {
-            Box::pin(async move { row::moved_by_time(readers, &units, since, now).await })
+        self.read_statement(move |readers| {
+            Box::pin(async move { row::timed_transitions(readers, &units, since, now).await })
         })
         .await
     }
 
-    /// When time next moves a request of these units to another list, after `now`.
-    pub async fn next_move_at(
+    /// Returns when time next moves a request of these units to another list, after `now`.
+    pub async fn next_transition_at(
         &self,
         care_units: &[HsaId],
         now: Instant,
     ) -> Result<Option<Instant>, Error> {
         let units = care_units.to_vec();
         self.read(move |snapshot| {
-            Box::pin(async move { row::next_move_at(snapshot, &units, now).await })
+            Box::pin(async move { row::next_transition_at(snapshot, &units, now).await })
         })
         .await
     }

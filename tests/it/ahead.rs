@@ -132,7 +132,10 @@ async fn what_is_booked_beside_a_claim_is_leased_before_or_never() {
             .collect();
         for message in handed_out {
             let message = booked.notification(message).expect("its message");
-            assert!(message.lease.is_some() && !message.is_out(), "{message:?}");
+            assert!(
+                message.lease.is_some() && !message.is_leased(),
+                "{message:?}"
+            );
         }
     }
 }

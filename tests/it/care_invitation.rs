@@ -1,11 +1,14 @@
 //! When messages are due, projected and skipped: every worked date, both changes of clocks, and
 //! late hand-overs.
 
-use care_invitation::domain::booking_request::{BookingRequest, ShownState};
+use care_invitation::domain::RegionPolicy;
+use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::state::EffectiveState;
+use care_invitation::domain::booking_request::state::Warning;
 use care_invitation::domain::calendar::Instant;
-use care_invitation::domain::care_invitation::{AFTER_PERIOD, ShownState as MessageState};
+use care_invitation::domain::care_invitation::AFTER_PERIOD;
+use care_invitation::domain::notification::DisplayState;
 use care_invitation::domain::notification::State;
-use care_invitation::domain::{Rules, booking_request::Warning};
 
 use crate::make;
 use crate::make::at;
@@ -15,15 +18,15 @@ const NOW: &str = "2026-03-02T09:00:00Z";
 /// Due times with the states S(cheduled), (se)N(t), P(rojected), K (skipped).
 fn plan(record: &BookingRequest, now: Instant) -> Vec<String> {
     record
-        .shown_notifications(now, &Rules::default())
+        .displayed_notifications(now, &RegionPolicy::default())
         .iter()
         .map(|message| {
             let state = match message.state {
-                MessageState::Planned(State::Scheduled) => "S",
-                MessageState::Planned(State::Sent) => "N",
-                MessageState::Planned(_) => "?",
-                MessageState::Projected => "P",
-                MessageState::Skipped => "K",
+                DisplayState::Planned(State::Scheduled) => "S",
+                DisplayState::Planned(State::Sent) => "N",
+                DisplayState::Planned(_) => "?",
+                DisplayState::Projected => "P",
+                DisplayState::Skipped => "K",
             };
             format!("{state} {}", message.due_at.format("%m-%dT%H:%MZ"))
         })
@@ -99,12 +102,12 @@ fn a_short_period_expires_at_its_last_midnight_and_warns_of_skipped_reminders() 
     let record = make::handed_over(&record, at(NOW));
     assert_eq!(record.expires_at(), Some(at("2026-03-13T23:00:00Z")));
     let before = at("2026-03-13T22:59:59.999999Z");
-    assert_eq!(record.shown_state(before), ShownState::Invited);
+    assert_eq!(record.effective_state(before), EffectiveState::Invited);
     assert_eq!(
-        record.shown_state(at("2026-03-13T23:00:00Z")),
-        ShownState::Expired
+        record.effective_state(at("2026-03-13T23:00:00Z")),
+        EffectiveState::Expired
     );
-    let shown = record.shown_notifications(at(NOW), &Rules::default());
+    let shown = record.displayed_notifications(at(NOW), &RegionPolicy::default());
     let skipped = &shown[1];
     assert_eq!(skipped.cause.as_deref(), Some(AFTER_PERIOD));
     assert_eq!(make::claimable(&record), None);
@@ -134,24 +137,27 @@ fn silence_turns_to_no_response_14_days_after_the_last_message() {
     let invitation = record.care_invitation.as_ref().expect("invited");
     assert_eq!(invitation.no_response_at, Some(turns));
     let second = chrono::Duration::seconds(1);
-    assert_eq!(record.shown_state(turns - second), ShownState::Invited);
-    assert_eq!(record.shown_state(turns), ShownState::NoResponse);
+    assert_eq!(
+        record.effective_state(turns - second),
+        EffectiveState::Invited
+    );
+    assert_eq!(record.effective_state(turns), EffectiveState::NoResponse);
     let expires_at = record.expires_at().expect("a period");
     assert_eq!(
-        record.shown_state(expires_at - second),
-        ShownState::NoResponse
+        record.effective_state(expires_at - second),
+        EffectiveState::NoResponse
     );
-    assert_eq!(record.shown_state(expires_at), ShownState::Expired);
+    assert_eq!(record.effective_state(expires_at), EffectiveState::Expired);
 }
 
 #[test]
 fn what_is_pending_when_the_period_ends_is_shown_as_skipped() {
     let record = make::invited("2026-05-18", "2026-06-12", at(NOW));
     let expires_at = record.expires_at().expect("a period");
-    let states: Vec<MessageState> = record
-        .shown_notifications(expires_at, &Rules::default())
+    let states: Vec<DisplayState> = record
+        .displayed_notifications(expires_at, &RegionPolicy::default())
         .iter()
         .map(|message| message.state)
         .collect();
-    assert_eq!(states, [MessageState::Skipped; 3]);
+    assert_eq!(states, [DisplayState::Skipped; 3]);
 }

@@ -8,11 +8,11 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::domain::Context;
-use care_invitation::domain::booking_request::RequestKey;
 use care_invitation::domain::booking_request::create::create as domain_create;
 use care_invitation::domain::calendar::{ClockReading, Instant};
 use care_invitation::domain::notification::LeaseRef;
-use care_invitation::grpc::boundary::Limits;
+use care_invitation::domain::request_key::RequestKey;
+use care_invitation::grpc::middleware::Limits;
 use care_invitation::store::Store;
 use care_invitation::store::error::Error;
 use care_invitation::store::skew::ClockFault;
@@ -290,7 +290,7 @@ impl Skew {
         let (key, form) = (command.key.clone(), command.form.clone());
         let context = self.context();
         let decide = move || domain_create(&command, &context());
-        let created = store.insert(call(), key, &form, decide).await?;
+        let created = store.create(call(), key, &form, decide).await?;
         Ok(created.key)
     }
 
@@ -329,7 +329,7 @@ async fn what_is_decided_is_compared_with_the_database_where_it_is_written() {
         let handed_over = Utc::now();
         let mut sent = stored::sent(&leases[0]);
         sent.1.sent_at = Some(handed_over);
-        let settle = store.settle(vec![sent], skew.context());
+        let settle = store.acknowledge(vec![sent], skew.context());
         let (settled, created) = tokio::join!(settle, skew.insert(store, 10 * number + 2));
         assert_eq!(is_apart(&created), !is_right, "{seconds}");
         assert_eq!(settled.expect("recorded at all times"), [], "{seconds}");
@@ -348,7 +348,10 @@ async fn what_is_decided_is_compared_with_the_database_where_it_is_written() {
         assert_eq!(is_apart(&claimed), 1 < seconds, "{seconds}");
         for lease in skew.claim(store).await.expect("a claim") {
             let sent = vec![stored::sent(&lease)];
-            store.settle(sent, skew.context()).await.expect("recorded");
+            store
+                .acknowledge(sent, skew.context())
+                .await
+                .expect("recorded");
         }
     }
 }

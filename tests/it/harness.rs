@@ -9,9 +9,9 @@ use care_invitation::contract::v1::booking_request_service_client::BookingReques
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
-use care_invitation::domain::Rules;
-use care_invitation::grpc::boundary::Limits;
-use care_invitation::server::{self, Parts};
+use care_invitation::domain::RegionPolicy;
+use care_invitation::grpc::middleware::Limits;
+use care_invitation::server::{self, Dependencies};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -61,10 +61,10 @@ impl Harness {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
-        let parts = Parts {
+        let parts = Dependencies {
             store: backend.store.clone(),
             clock: clock.clone(),
-            rules: Rules::default(),
+            policy: RegionPolicy::default(),
             limits,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));

@@ -17,7 +17,7 @@ async fn what_is_committed_comes_into_the_file_beside_the_writer() {
     let url = format!("sqlite://{}", file.display());
     let store = Store::open(&url, Schema::Migrate).await.expect("opened");
     let log = store.clone();
-    let keeping = tokio::spawn(async move { log.keep_log_short().await });
+    let keeping = tokio::spawn(async move { log.run_wal_checkpointer().await });
 
     let arrived = async {
         for number in 0.. {

@@ -2,18 +2,23 @@
 
 use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::v1;
+use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::create::{Create, create};
-use care_invitation::domain::booking_request::{
-    BookingRequest, Constraints, Form, Origin, PatientInstructions, Priority, RequestKey,
-    VisitKind, VisitType,
-};
+use care_invitation::domain::booking_request::form::Constraints;
+use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::form::Origin;
+use care_invitation::domain::booking_request::form::PatientInstructions;
+use care_invitation::domain::booking_request::form::Priority;
+use care_invitation::domain::booking_request::form::VisitKind;
+use care_invitation::domain::booking_request::form::VisitType;
 use care_invitation::domain::calendar::{Instant, Period, Weekdays};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome;
-use care_invitation::domain::notification::acknowledge::{Answer, acknowledge};
-use care_invitation::domain::notification::lease::{Leased, lease};
+use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
+use care_invitation::domain::notification::lease::{LeaseOutcome, lease};
 use care_invitation::domain::patient::{Patient, PersonalId, PersonalIdType};
-use care_invitation::domain::{Context, Rules};
+use care_invitation::domain::request_key::RequestKey;
+use care_invitation::domain::{Context, RegionPolicy};
 use chrono::NaiveDate;
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -41,8 +46,8 @@ pub fn context(now: Instant) -> Context {
     Context {
         now,
         actor: "tester".into(),
-        rules: Rules::default(),
-        fresh_id: Uuid::now_v7(),
+        policy: RegionPolicy::default(),
+        new_id: Uuid::now_v7(),
     }
 }
 
@@ -125,7 +130,7 @@ pub fn leased(record: &BookingRequest, now: Instant) -> (BookingRequest, Uuid, U
         chrono::Duration::seconds(60),
         &context(now),
     ) {
-        Leased::Given(change) => (change.record, id, token),
+        LeaseOutcome::Leased(change) => (change.record, id, token),
         other => panic!("not leased: {other:?}"),
     }
 }
@@ -133,7 +138,7 @@ pub fn leased(record: &BookingRequest, now: Instant) -> (BookingRequest, Uuid, U
 /// The record after its next message has been leased and handed over at `now`.
 pub fn handed_over(record: &BookingRequest, now: Instant) -> BookingRequest {
     let (record, id, token) = leased(record, now);
-    let answer = Answer {
+    let answer = Acknowledgement {
         id,
         token,
         outcome: Outcome::Sent,

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use care_invitation::store::Store;
 use care_invitation::store::error::OpenError;
-use care_invitation::store::migration::Migrator;
+use care_invitation::store::schema::first::Migrator;
 use care_invitation::store::schema::{Schema, migrate};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use care_invitation::contract::v1;
-use care_invitation::grpc::boundary::Limits;
-use care_invitation::grpc::boundary::load::Bounds;
+use care_invitation::grpc::middleware::Limits;
+use care_invitation::grpc::middleware::load::Bounds;
 use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{Code, Status};

@@ -8,12 +8,18 @@
 
 use std::sync::{Arc, Mutex};
 
-use care_invitation::domain::booking_request::{BookingRequest, Form, Priority, RequestKey};
+use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::form::Priority;
 use care_invitation::domain::calendar::Instant;
-use care_invitation::domain::care_invitation::ShownState;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::{Channel, LeaseRef, NotificationFilter, State};
+use care_invitation::domain::notification::Channel;
+use care_invitation::domain::notification::DisplayState;
+use care_invitation::domain::notification::LeaseRef;
+use care_invitation::domain::notification::State;
+use care_invitation::domain::notification::list::NotificationFilter;
 use care_invitation::domain::patient::{PersonalId, PersonalIdType};
+use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::{OrderBy, Query, Worklist};
 use care_invitation::store::Store;
 use care_invitation::store::notification::ClaimRequest;
@@ -92,9 +98,12 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     assert!(!counts.is_empty());
     check("count", &["booking_request"]);
     let since = now - chrono::Duration::seconds(2);
-    store.moved_by_time(&units, since, now).await.expect("read");
+    store
+        .timed_transitions(&units, since, now)
+        .await
+        .expect("read");
     check("moved by time", &["booking_request"]);
-    store.next_move_at(&units, now).await.expect("read");
+    store.next_transition_at(&units, now).await.expect("read");
     check("next move", &["booking_request"]);
 
     store.history(&key, 0, 50).await.expect("read");
@@ -121,17 +130,20 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     check("update patient", &["booking_request", "history"]);
 
     tokio::select! {
-        () = store.follow_others() => {}
+        () = store.poll_change_feed() => {}
         () = plans.arrive_over("announcement") => check("follow others", &[]),
     }
 }
 
 /// Two pages of a list.
 async fn list(store: &Store, query: Query, now: Instant) {
-    let page = store.list(&query, now, None, 50).await.expect("listed");
+    let page = store
+        .list_worklist(&query, now, None, 50)
+        .await
+        .expect("in_any_worklist");
     if let Some((last, _)) = page.last() {
-        let next = store.list(&query, now, Some(last), 50).await;
-        next.expect("listed");
+        let next = store.list_worklist(&query, now, Some(last), 50).await;
+        next.expect("in_any_worklist");
     }
 }
 
@@ -145,15 +157,15 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
     ];
     let filter = NotificationFilter {
         care_units,
-        states: states.map(ShownState::Planned).to_vec(),
+        states: states.map(DisplayState::Planned).to_vec(),
         channels: Channel::ALL.to_vec(),
         due_before: None,
     };
-    let page = store.notifications(&filter, now, None, 50).await;
-    let page = page.expect("listed");
+    let page = store.list_notifications(&filter, now, None, 50).await;
+    let page = page.expect("in_any_worklist");
     let (last, _) = page.last().expect("some wait");
-    let next = store.notifications(&filter, now, Some(last), 50).await;
-    next.expect("listed");
+    let next = store.list_notifications(&filter, now, Some(last), 50).await;
+    next.expect("in_any_worklist");
 }
 
 async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
@@ -172,17 +184,17 @@ async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
 async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&str, &[&str])) {
     let written = ["booking_request", "notification"];
     let unseen = leases.pop().into_iter().collect();
-    store.give_back(unseen).await.expect("given back");
+    store.release_leases(unseen).await.expect("given back");
     check("give back", &written);
     let known: Vec<_> = leases.iter().map(|it| (it.clone(), at(NOW))).collect();
-    store.fates(&known).await.expect("read");
-    check("fates", &written);
+    store.lease_changes(&known).await.expect("read");
+    check("lease_changes", &written);
     let context = || make::context(at(NOW));
     let authorized = store.authorize(leases, context).await;
     let leases = authorized.expect("given leave").authorized;
     check("authorize", &written);
     let answers = leases.iter().map(sent).collect();
-    let lost = store.settle(answers, context).await.expect("settled");
+    let lost = store.acknowledge(answers, context).await.expect("settled");
     assert!(lost.is_empty());
     check(
         "acknowledge",
@@ -402,7 +414,9 @@ async fn seed(store: &Store) {
     let leases = claim(store, None).await;
     assert_eq!(leases.len(), 2);
     let answers = leases.iter().map(sent).collect();
-    let settled = store.settle(answers, move || make::context(at(NOW))).await;
+    let settled = store
+        .acknowledge(answers, move || make::context(at(NOW)))
+        .await;
     assert!(settled.expect("settled").is_empty());
     book(store, booked.key).await;
 }

@@ -700,7 +700,7 @@ impl Unread {
         let mut command = command(folder, &["--log-level", "debug"]);
         let child = command.stdout(stdout).stderr(stderr).spawn();
         let child = child.expect("it starts");
-        // Byte by byte, so that nothing is read beyond the line.
+        // Byte by byte, so that nothing is read after_cursor the line.
         let address = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
             while !(text.contains("listening on ") && text.ends_with('\n')) {
@@ -856,7 +856,7 @@ async fn drive(channel: &Channel, number: &str) {
         ..Default::default()
     };
     match within(worklists.list_worklist(list)).await {
-        Ok(listed) => assert_eq!(listed.into_inner().booking_requests.len(), 1),
+        Ok(in_any_worklist) => assert_eq!(in_any_worklist.into_inner().booking_requests.len(), 1),
         Err(refused) => assert_silent(&refused, number),
     }
     let due = lease_due(channel).await;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use care_invitation::domain::Refusal;
-use care_invitation::domain::booking_request::{BookingRequest, RequestKey};
+use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::calendar::{ClockReading, Instant, micros};
+use care_invitation::domain::request_key::RequestKey;
+use care_invitation::store::Store;
 use care_invitation::store::error::{Error, OpenError};
+use care_invitation::store::idempotency::Call;
 use care_invitation::store::purge::{Cutoffs, PurgeError, Purged, TooRecent, purge};
 use care_invitation::store::schema::Schema;
-use care_invitation::store::{Call, Store};
 use chrono::{TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 use tokio::task::JoinSet;

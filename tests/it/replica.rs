@@ -7,9 +7,9 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
-use care_invitation::domain::Rules;
-use care_invitation::grpc::boundary::Limits;
-use care_invitation::server::{self, Parts};
+use care_invitation::domain::RegionPolicy;
+use care_invitation::grpc::middleware::Limits;
+use care_invitation::server::{self, Dependencies};
 use care_invitation::store::Store;
 use care_invitation::store::schema::Schema;
 use tokio::net::TcpListener;
@@ -44,10 +44,10 @@ impl Replica {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
-        let parts = Parts {
+        let parts = Dependencies {
             store,
             clock,
-            rules: Rules::default(),
+            policy: RegionPolicy::default(),
             limits: Limits::default(),
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));

@@ -11,7 +11,7 @@ use care_invitation::contract::v1::booking_request_service_client::BookingReques
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::watch_worklist_response::Event;
-use care_invitation::grpc::boundary::Limits;
+use care_invitation::grpc::middleware::Limits;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;

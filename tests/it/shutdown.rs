@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
-use care_invitation::grpc::boundary::Limits;
-use care_invitation::grpc::boundary::load::Bounds;
+use care_invitation::grpc::middleware::Limits;
+use care_invitation::grpc::middleware::load::Bounds;
 use care_invitation::server::{CLOSE_MAX, DRAIN_MAX};
 use prost::Message;
 use tokio::net::TcpStream;

@@ -3,20 +3,26 @@
 use std::collections::HashSet;
 
 use care_invitation::clock::Clock;
+use care_invitation::domain::booking_request;
+use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::create::Create;
+use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::form::Origin;
 use care_invitation::domain::booking_request::record_booking::record_booking;
 use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
-use care_invitation::domain::booking_request::{self, BookingRequest, Form, Origin, RequestKey};
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::{Channel, LeaseRef, State};
 use care_invitation::domain::patient::{DigitalReach, PersonalId};
+use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::{Change, Refusal};
+use care_invitation::store::Store;
+use care_invitation::store::change_event::LeaseChange;
 use care_invitation::store::error::{Error, OpenError};
+use care_invitation::store::idempotency::Call;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
 use care_invitation::store::schema::Schema;
-use care_invitation::store::{Call, LeaseFate, Store};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -155,7 +161,7 @@ async fn a_failed_call_is_not_remembered() {
     let (key, form_of) = (command.key.clone(), command.form.clone());
     let refused = backend
         .store
-        .insert(call.clone(), key, &form_of, || {
+        .create(call.clone(), key, &form_of, || {
             Err(Refusal::ReferralRequired)
         })
         .await;
@@ -184,7 +190,7 @@ async fn a_decision_that_panics_fails_alone() {
         let panics = || panic!("a decision with a fault");
         let failed = async move {
             store
-                .insert(call(), make::key(), &form(number), panics)
+                .create(call(), make::key(), &form(number), panics)
                 .await
         };
         calls.spawn(failed);
@@ -193,7 +199,7 @@ async fn a_decision_that_panics_fails_alone() {
     let (created, failed): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((created.len(), failed.len()), (20, 5));
     for answer in failed {
-        assert!(matches!(answer, Err(Error::Broken(_))), "{answer:?}");
+        assert!(matches!(answer, Err(Error::Internal(_))), "{answer:?}");
     }
     assert!(insert(&backend.store, call(), form(200)).await.is_ok());
 }
@@ -398,7 +404,7 @@ async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
 
     let lost = backend
         .store
-        .settle(vec![sent(&lease)], move || make::context(at(NOW)))
+        .acknowledge(vec![sent(&lease)], move || make::context(at(NOW)))
         .await;
     assert_eq!(lost.expect("settled"), []);
     let record = backend.store.get(&created.key).await.expect("read");
@@ -426,7 +432,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
 
     let lost = backend
         .store
-        .settle(vec![sent(&old)], move || make::context(later))
+        .acknowledge(vec![sent(&old)], move || make::context(later))
         .await;
     assert_eq!(
         lost.expect("settled"),
@@ -438,7 +444,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
     for _ in 0..2 {
         let lost = backend
             .store
-            .settle(vec![sent(&new)], move || make::context(later))
+            .acknowledge(vec![sent(&new)], move || make::context(later))
             .await;
         assert_eq!(lost.expect("settled"), []);
     }
@@ -458,7 +464,7 @@ async fn a_lease_that_is_given_back_leaves_no_trace() {
     let (_, lease) = claim(&backend.store, 1, at(NOW)).await.leased.remove(0);
     backend
         .store
-        .give_back(vec![lease.clone()])
+        .release_leases(vec![lease.clone()])
         .await
         .expect("given back");
     let record = backend.store.get(&created.key).await.expect("read");
@@ -613,7 +619,7 @@ async fn updates_of_a_patient_race_with_creation_and_booking_and_leave_nothing_h
     assert_eq!(named.len(), 20, "ten at first, and ten that came meanwhile");
     for key in &first {
         let record = backend.store.get(key).await.expect("read");
-        assert_eq!(record.state, booking_request::State::Booked);
+        assert_eq!(record.state, booking_request::state::State::Booked);
     }
     for key in &named {
         let record = backend.store.get(key).await.expect("read");
@@ -690,17 +696,20 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
     let known = |leases: &[LeaseRef]| -> Vec<(LeaseRef, Instant)> {
         leases.iter().map(|it| (it.clone(), expires_at)).collect()
     };
-    assert_eq!(store.fates(&known(&leases)).await.expect("read"), []);
-    assert_eq!(store.fates(&[]).await.expect("read"), []);
+    assert_eq!(
+        store.lease_changes(&known(&leases)).await.expect("read"),
+        []
+    );
+    assert_eq!(store.lease_changes(&[]).await.expect("read"), []);
 
     book(store, &leases[0].request).await.expect("booked");
-    let settled = store.settle(vec![sent(&leases[1])], move || make::context(at(NOW)));
+    let settled = store.acknowledge(vec![sent(&leases[1])], move || make::context(at(NOW)));
     assert_eq!(settled.await.expect("settled"), []);
     let later = at(NOW) + chrono::Duration::seconds(30);
     let given = store.authorize(vec![leases[2].clone()], move || make::context(later));
     assert_eq!(given.await.expect("given").authorized.len(), 1);
     store
-        .give_back(vec![leases[3].clone()])
+        .release_leases(vec![leases[3].clone()])
         .await
         .expect("back");
     let unknown = LeaseRef {
@@ -710,22 +719,28 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
     leases.push(unknown);
     let renewed = later + chrono::Duration::seconds(60);
     let expected = [
-        (leases[0].clone(), LeaseFate::Revoked),
-        (leases[1].clone(), LeaseFate::Ended),
-        (leases[2].clone(), LeaseFate::Renewed(renewed)),
-        (leases[3].clone(), LeaseFate::Revoked),
+        (leases[0].clone(), LeaseChange::Revoked),
+        (leases[1].clone(), LeaseChange::Ended),
+        (leases[2].clone(), LeaseChange::Renewed(renewed)),
+        (leases[3].clone(), LeaseChange::Revoked),
     ];
-    assert_eq!(store.fates(&known(&leases)).await.expect("read"), expected);
+    assert_eq!(
+        store.lease_changes(&known(&leases)).await.expect("read"),
+        expected
+    );
 
     // What was leased anew is somebody else's.
     let again = claim(store, 10, expires_at).await.leased;
     assert_eq!(again.len(), 3);
-    let fates = store.fates(&known(&leases[3..])).await.expect("read");
+    let lease_changes = store
+        .lease_changes(&known(&leases[3..]))
+        .await
+        .expect("read");
     let ended = leases[3..6]
         .iter()
         .cloned()
-        .map(|it| (it, LeaseFate::Ended));
-    assert_eq!(fates, ended.collect::<Vec<_>>());
+        .map(|it| (it, LeaseChange::Ended));
+    assert_eq!(lease_changes, ended.collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -734,7 +749,10 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
     let store = &backend.store;
     let unit = vec![make::key().care_unit];
     assert_eq!(
-        store.next_move_at(&unit, at(NOW)).await.expect("read"),
+        store
+            .next_transition_at(&unit, at(NOW))
+            .await
+            .expect("read"),
         None
     );
     let mut keys = Vec::new();
@@ -766,7 +784,7 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
         (summer, "2026-05-29T21:59:59Z", &[]),
         (summer, "2026-05-29T22:00:00Z", &keys[2..]),
     ] {
-        let found = store.moved_by_time(&unit, at(since), at(now)).await;
+        let found = store.timed_transitions(&unit, at(since), at(now)).await;
         let mut found = found.expect("read");
         found.sort();
         let mut moved = moved.to_vec();
@@ -780,14 +798,17 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
         (summer, Some("2026-05-29T22:00:00Z")),
         ("2026-05-29T22:00:00Z", None),
     ] {
-        let foreseen = store.next_move_at(&unit, at(now)).await.expect("read");
+        let foreseen = store
+            .next_transition_at(&unit, at(now))
+            .await
+            .expect("read");
         assert_eq!(foreseen, next.map(at), "{now}");
     }
     let elsewhere = vec![HsaId::parse("SE2321000131-P2").expect("a unit")];
     let far = at("2027-01-01T00:00:00Z");
-    let found = store.moved_by_time(&elsewhere, at(NOW), far).await;
+    let found = store.timed_transitions(&elsewhere, at(NOW), far).await;
     assert_eq!(found.expect("read"), []);
-    let next = store.next_move_at(&elsewhere, at(NOW)).await;
+    let next = store.next_transition_at(&elsewhere, at(NOW)).await;
     assert_eq!(next.expect("read"), None);
 }
 
@@ -820,7 +841,7 @@ async fn what_has_waited_for_its_turn_is_dated_when_it_is_carried_out() {
     let settle = tokio::spawn({
         let store = store.clone();
         let context = move || context(&settled_at);
-        async move { store.settle(vec![sent(&lease)], context).await }
+        async move { store.acknowledge(vec![sent(&lease)], context).await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let later = at(NOW) + chrono::Duration::minutes(1);

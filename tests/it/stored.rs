@@ -1,16 +1,20 @@
 //! What tests of the store do to it, without the service around it.
 
 use care_invitation::domain::Context;
+use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::create::{Create, create};
+use care_invitation::domain::booking_request::form::Booking;
+use care_invitation::domain::booking_request::form::BookingSource;
+use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::form::Origin;
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
-use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Form, Origin, RequestKey,
-};
 use care_invitation::domain::calendar::Instant;
-use care_invitation::domain::notification::acknowledge::Answer;
+use care_invitation::domain::notification::acknowledge::Acknowledgement;
 use care_invitation::domain::notification::{LeaseRef, Outcome};
+use care_invitation::domain::request_key::RequestKey;
+use care_invitation::store::Store;
 use care_invitation::store::error::Error;
-use care_invitation::store::{Call, Store};
+use care_invitation::store::idempotency::Call;
 use uuid::Uuid;
 
 use crate::make;
@@ -55,7 +59,7 @@ pub async fn insert(
         ..make::context(now)
     };
     let decide = move || create(&command, &context);
-    store.insert(call, key, &form, decide).await
+    store.create(call, key, &form, decide).await
 }
 
 /// A booking by staff.
@@ -86,8 +90,8 @@ pub async fn book(
 }
 
 /// The answer that a message was handed over now.
-pub fn sent(lease: &LeaseRef) -> (RequestKey, Answer, Uuid) {
-    let answer = Answer {
+pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement, Uuid) {
+    let answer = Acknowledgement {
         id: lease.notification,
         token: lease.token,
         outcome: Outcome::Sent,

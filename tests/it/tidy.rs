@@ -11,7 +11,7 @@ const LINES_MAX: usize = 600;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     (
-        "commands",
+        "cli",
         &[
             "clock",
             "config",
@@ -30,10 +30,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "grpc",
         &["clock", "contract", "dispatch", "domain", "store"],
     ),
-    ("monitor", &["clock", "domain", "store"]),
+    ("readiness", &["clock", "domain", "store"]),
     (
         "server",
-        &["clock", "dispatch", "domain", "grpc", "monitor", "store"],
+        &["clock", "dispatch", "domain", "grpc", "readiness", "store"],
     ),
     ("store", &["domain"]),
     ("telemetry", &["config"]),
@@ -205,7 +205,7 @@ fn an_import_is_seen_however_it_is_written() {
         ("grpc/auth.rs", "use crate::store::Store;", vec!["store"]),
         (
             "grpc/auth.rs",
-            "use crate::{domain::{Rules, clock}, store};",
+            "use crate::{domain::{RegionPolicy, clock}, store};",
             vec!["domain", "store"],
         ),
         (
@@ -225,7 +225,7 @@ fn an_import_is_seen_however_it_is_written() {
             "use super::super::super::store;",
             vec!["store"],
         ),
-        ("domain/a/b.rs", "use crate::domain::Rules;", vec![]),
+        ("domain/a/b.rs", "use crate::domain::RegionPolicy;", vec![]),
         ("config.rs", "use crate::{\n    domain,\n};", vec!["domain"]),
         ("config.rs", "// use crate::domain;", vec![]),
     ] {
@@ -257,7 +257,7 @@ fn the_machine_is_asked_for_time_and_ids_in_one_file() {
     // The program decides which clock it is.
     let found: Vec<_> = found
         .iter()
-        .filter(|it| !it.starts_with("commands.rs"))
+        .filter(|it| !it.starts_with("cli.rs"))
         .collect();
     assert!(found.is_empty(), "{found:#?}");
 }

@@ -6,7 +6,7 @@ use crate::contract::text::{
     COMMENT_MAX, is_blank, parse_identifier, parse_lines, parse_optional_hsa_id,
 };
 use crate::contract::{Violations, v1};
-use crate::domain::booking_request::Booking;
+use crate::domain::booking_request::form::Booking;
 
 /// The fields of a booking that is given.
 pub(in crate::contract) fn parse(

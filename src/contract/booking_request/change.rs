@@ -9,10 +9,13 @@ use crate::contract::calendar::{
 };
 use crate::contract::text::{COMMENT_MAX, TITLE_MAX, is_blank, parse_lines, parse_required_line};
 use crate::contract::{
-    Violations, Write, enums, parse_request_id, parse_request_name, request_name, v1,
+    IdempotentCommand, Violations, enums, parse_request_id, parse_request_name, request_name, v1,
 };
 use crate::domain::booking_request::change::{ChangeBookingRequest, ConstraintsEdit};
-use crate::domain::booking_request::{ChangeReason, PatientInstructions, Priority, RequestKey};
+use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::request_key::RequestKey;
 
 /// A field that can be changed by itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,8 +53,8 @@ const PATHS: [(&str, Field); 9] = [
 /// Every fault of shape; among them that a field which a request must have is named and not set.
 pub fn parse_change(
     message: v1::ChangeBookingRequestRequest,
-) -> Result<Write<(RequestKey, ChangeBookingRequest)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, ChangeBookingRequest)>, Violations> {
+    Violations::collect(|violations| {
         let mask = Mask::of(message.update_mask.as_ref());
         let parsed = match &message.booking_request {
             Some(given) => violations.within("booking_request", |violations| {
@@ -84,7 +87,7 @@ pub fn parse_change(
             on_change,
         };
         let content = render(&key, &command);
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "ChangeBookingRequest",
             &content,
@@ -169,7 +172,7 @@ fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violatio
     }
 }
 
-/// The fields of constraints that are named; none when none is.
+/// Returns the fields of constraints that are named; none when none is.
 fn parse_constraints(
     given: Option<&v1::BookingConstraints>,
     mask: &Mask,
@@ -218,7 +221,7 @@ fn parse_reason(number: i32, violations: &mut Violations) -> Option<ChangeReason
     Some(reason)
 }
 
-/// The call in its one form, without its request id.
+/// Returns the call in its one form, without its request id.
 fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBookingRequestRequest {
     let edit = command.constraints.clone().unwrap_or_default();
     let is_set = |field| match field {

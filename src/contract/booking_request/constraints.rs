@@ -5,7 +5,7 @@ use crate::contract::calendar::{
 };
 use crate::contract::text::parse_hsa_id;
 use crate::contract::{Violations, v1};
-use crate::domain::booking_request::Constraints;
+use crate::domain::booking_request::form::Constraints;
 use crate::domain::calendar::TimeWindow;
 
 const TIME_WINDOWS_MAX: usize = 14;
@@ -38,7 +38,7 @@ pub(in crate::contract) fn parse(
     })
 }
 
-/// The field `time_windows`.
+/// Returns the field `time_windows`.
 pub(super) fn parse_windows(
     windows: &[v1::TimeWindow],
     violations: &mut Violations,
@@ -67,7 +67,7 @@ fn overlap(one: TimeWindow, other: TimeWindow) -> bool {
     one.start_minute < other.end_minute && other.start_minute < one.end_minute
 }
 
-/// The field `duration_minutes`. A length above the maximum is taken as the maximum, as the
+/// Returns the field `duration_minutes`. A length above the maximum is taken as the maximum, as the
 /// contract says of every number.
 pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
     match u32::try_from(minutes) {
@@ -79,7 +79,7 @@ pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) 
     }
 }
 
-/// The field `performer_ids`.
+/// Returns the field `performer_ids`.
 pub(super) fn parse_performers(ids: &[String], violations: &mut Violations) -> Vec<String> {
     if ids.len() > PERFORMERS_MAX {
         violations.add("performer_ids", format!("must be at most {PERFORMERS_MAX}"));

@@ -8,11 +8,14 @@ use crate::contract::text::{
 };
 use crate::contract::v1::booking_request::Origin as WireOrigin;
 use crate::contract::{Violations, enums, patient, v1};
-use crate::domain::booking_request::{
-    Constraints, Form, Origin, PatientInstructions, Priority, VisitType,
-};
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::form::Form;
+use crate::domain::booking_request::form::Origin;
+use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::form::VisitType;
 
-/// The field `booking_request`, which must be given. Fields that are output only are not read.
+/// Returns the field `booking_request`, which must be given. Fields that are output only are not read.
 pub(super) fn parse(
     message: Option<&v1::BookingRequest>,
     violations: &mut Violations,
@@ -105,7 +108,7 @@ fn parse_visit_type(
     })
 }
 
-/// The field `patient_instructions`, which may be left out.
+/// Returns the field `patient_instructions`, which may be left out.
 pub(super) fn parse_instructions(
     message: Option<&v1::PatientInstructions>,
     violations: &mut Violations,
@@ -143,7 +146,7 @@ fn parse_constraints(
     }
 }
 
-/// The form on the wire; what is output only is left unset.
+/// Returns the form on the wire; what is output only is left unset.
 pub(super) fn render(form: &Form) -> v1::BookingRequest {
     v1::BookingRequest {
         patient: Some(patient::render(&form.patient)),

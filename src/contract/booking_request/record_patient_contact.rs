@@ -3,14 +3,16 @@
 use chrono::NaiveDate;
 
 use crate::contract::calendar::{parse_optional_date, render_date};
-use crate::contract::enums::{self, OnWire};
+use crate::contract::enums::{self, WireEnum};
 use crate::contract::text::{COMMENT_MAX, parse_lines};
-use crate::contract::{Violations, Write, parse_request_id, parse_request_name, request_name, v1};
-use crate::domain::booking_request::RequestKey;
+use crate::contract::{
+    IdempotentCommand, Violations, parse_request_id, parse_request_name, request_name, v1,
+};
 use crate::domain::booking_request::record_patient_contact::{Outcome, RecordPatientContact};
+use crate::domain::request_key::RequestKey;
 
 /// The day until which a patient is waited for is a field of its own.
-impl OnWire for Outcome {
+impl WireEnum for Outcome {
     type Wire = v1::record_patient_contact_request::Outcome;
 
     fn from_wire(wire: Self::Wire) -> Option<Self> {
@@ -42,8 +44,8 @@ impl OnWire for Outcome {
 /// Every fault of shape; among them a day to wait until with another outcome than WILL_BOOK.
 pub fn parse_contact(
     message: v1::RecordPatientContactRequest,
-) -> Result<Write<(RequestKey, RecordPatientContact)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, RecordPatientContact)>, Violations> {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let outcome = enums::parse(message.outcome, "outcome", violations);
@@ -65,7 +67,7 @@ pub fn parse_contact(
                 .unwrap_or_default(),
             comment: command.comment.clone(),
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "RecordPatientContact",
             &content,
@@ -74,7 +76,7 @@ pub fn parse_contact(
     })
 }
 
-/// The outcome with the day until which the patient is waited for, where it has a use for one.
+/// Returns the outcome with the day until which the patient is waited for, where it has a use for one.
 fn parse_wait(
     outcome: Option<Outcome>,
     wait_until_date: &str,

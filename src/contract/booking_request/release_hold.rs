@@ -2,10 +2,10 @@
 
 use crate::contract::text::{COMMENT_MAX, parse_required_lines};
 use crate::contract::{
-    Violations, Write, enums, parse_request_id, parse_request_name, request_name, v1,
+    IdempotentCommand, Violations, enums, parse_request_id, parse_request_name, request_name, v1,
 };
-use crate::domain::booking_request::RequestKey;
 use crate::domain::booking_request::release_hold::ReleaseHold;
+use crate::domain::request_key::RequestKey;
 
 /// Parses ReleaseHold.
 ///
@@ -14,8 +14,8 @@ use crate::domain::booking_request::release_hold::ReleaseHold;
 /// Every fault of shape; among them that no comment says why.
 pub fn parse_release(
     message: v1::ReleaseHoldRequest,
-) -> Result<Write<(RequestKey, ReleaseHold)>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<(RequestKey, ReleaseHold)>, Violations> {
+    Violations::collect(|violations| {
         let key = parse_request_name(&message.name, "name", violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let channel = enums::parse_optional(message.channel, "channel", violations);
@@ -33,7 +33,7 @@ pub fn parse_release(
             channel: enums::render_optional(command.channel),
             comment: command.comment.clone(),
         };
-        Some(Write::new(
+        Some(IdempotentCommand::new(
             request_id?,
             "ReleaseHold",
             &content,

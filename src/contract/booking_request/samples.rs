@@ -9,17 +9,24 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::contract::{care_unit_name, v1};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::create::{Create, create};
-use crate::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, Constraints, Form, Origin, PatientInstructions,
-    Priority, RequestKey, VisitKind, VisitType,
-};
+use crate::domain::booking_request::form::Booking;
+use crate::domain::booking_request::form::BookingSource;
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::form::Form;
+use crate::domain::booking_request::form::Origin;
+use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::form::VisitType;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
-use crate::domain::{Context, Rules};
+use crate::domain::request_key::RequestKey;
+use crate::domain::{Context, RegionPolicy};
 
-/// The smallest valid invitation, as a caller writes it.
+/// Returns the smallest valid invitation, as a caller writes it.
 pub fn wire_form() -> v1::BookingRequest {
     v1::BookingRequest {
         patient: Some(v1::Patient {
@@ -50,7 +57,7 @@ pub fn wire_form() -> v1::BookingRequest {
     }
 }
 
-/// The call that creates it.
+/// Returns the call that creates it.
 pub fn wire_create() -> v1::CreateBookingRequestRequest {
     v1::CreateBookingRequestRequest {
         parent: care_unit_name(&key().care_unit),
@@ -60,7 +67,7 @@ pub fn wire_create() -> v1::CreateBookingRequestRequest {
     }
 }
 
-/// Which request the samples are.
+/// Returns which request the samples are.
 pub fn key() -> RequestKey {
     RequestKey {
         care_unit: HsaId::parse("SE2321000131-P1").unwrap(),
@@ -68,12 +75,12 @@ pub fn key() -> RequestKey {
     }
 }
 
-/// When the samples are made.
+/// Returns when the samples are made.
 pub fn now() -> Instant {
     "2026-03-02T09:00:00Z".parse().unwrap()
 }
 
-/// A request made from this form.
+/// Returns a request made from this form.
 pub fn created(form: Form) -> BookingRequest {
     let command = Create {
         key: key(),
@@ -83,19 +90,19 @@ pub fn created(form: Form) -> BookingRequest {
     let context = Context {
         now: now(),
         actor: "SE2321000131-P7".into(),
-        rules: Rules::default(),
-        fresh_id: Uuid::from_u128(100),
+        policy: RegionPolicy::default(),
+        new_id: Uuid::from_u128(100),
     };
     create(&command, &context).unwrap().record
 }
 
-/// The smallest invitation.
+/// Returns the smallest invitation.
 pub fn invited() -> BookingRequest {
     let message = super::parse_create(wire_create()).unwrap();
     created(message.command.form)
 }
 
-/// The smallest request that is no invitation.
+/// Returns the smallest request that is no invitation.
 pub fn record() -> BookingRequest {
     let message = super::parse_create(wire_create()).unwrap();
     created(Form {
@@ -104,7 +111,7 @@ pub fn record() -> BookingRequest {
     })
 }
 
-/// Any form that the contract accepts.
+/// Returns any form that the contract accepts.
 pub fn forms() -> impl Strategy<Value = Form> {
     let what = (
         patients(),
@@ -137,7 +144,7 @@ pub fn forms() -> impl Strategy<Value = Form> {
 
 type Timing = (bool, bool, Option<Constraints>, Option<Booking>);
 
-/// What depends on each other: the two answers of the form, constraints and booking.
+/// Returns what depends on each other: the two answers of the form, constraints and booking.
 fn timings() -> impl Strategy<Value = Timing> {
     prop_oneof![
         (any::<bool>(), constraints()).prop_map(|(summons, it)| (summons, false, Some(it), None)),
@@ -196,7 +203,7 @@ fn personal_ids() -> impl Strategy<Value = PersonalId> {
     prop_oneof![reserve, national]
 }
 
-/// The number with the one check digit that fits.
+/// Returns the number with the one check digit that fits.
 fn national_id(birth: NaiveDate, serial: u32, coordination: bool) -> PersonalId {
     use chrono::Datelike;
     let (kind, added) = match coordination {

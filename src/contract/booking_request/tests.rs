@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::super::tests::fields;
 use super::samples::{invited, key, now, record, wire_create, wire_form};
 use super::*;
-use crate::domain::booking_request::State;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::end_of;
 
 fn created(booking_request: v1::BookingRequest) -> Result<Form, Vec<String>> {
@@ -25,7 +25,7 @@ proptest! {
     }
 }
 
-/// A request in which nothing is right.
+/// Returns a request in which nothing is right.
 fn all_wrong() -> v1::CreateBookingRequestRequest {
     let window = |start: &str, end: &str| v1::TimeWindow {
         start_clock: start.into(),
@@ -300,8 +300,8 @@ fn each_fault_of_a_change_names_its_field() {
 
 #[test]
 fn an_invitation_is_shown_with_its_messages_and_its_end() {
-    let rules = Rules::default();
-    let shown = render(&invited(), now(), &rules);
+    let policy = RegionPolicy::default();
+    let shown = render(&invited(), now(), &policy);
     assert_eq!(shown.name, request_name(&key()));
     assert_eq!(shown.state(), v1::booking_request::State::Invited);
     assert_eq!(shown.etag, "r1");
@@ -322,7 +322,7 @@ fn an_invitation_is_shown_with_its_messages_and_its_end() {
     assert_eq!(named, [true, false, false]);
     let last = "2026-06-12".parse().unwrap();
     assert_eq!(invitation.expire_time, Some(render_instant(end_of(last))));
-    assert_eq!(render(&record(), now(), &rules).care_invitation, None);
+    assert_eq!(render(&record(), now(), &policy).care_invitation, None);
 }
 
 #[test]
@@ -330,19 +330,19 @@ fn a_reminder_that_falls_after_the_period_is_warned_of() {
     let mut record = invited();
     let period = &mut record.form.constraints.as_mut().unwrap().period;
     period.last = period.first;
-    let rules = Rules::default();
+    let policy = RegionPolicy::default();
     // Due 6 and 20 April and 4 May: all before 18 May.
-    assert!(render(&record, now(), &rules).warnings.is_empty());
+    assert!(render(&record, now(), &policy).warnings.is_empty());
     record.form.constraints.as_mut().unwrap().period.last = "2026-05-03".parse().unwrap();
     let skipped = i32::from(v1::Warning::RemindersSkipped);
-    assert_eq!(render(&record, now(), &rules).warnings, [skipped]);
+    assert_eq!(render(&record, now(), &policy).warnings, [skipped]);
     record.state = State::Declined;
-    assert!(render(&record, now(), &rules).warnings.is_empty());
+    assert!(render(&record, now(), &policy).warnings.is_empty());
 }
 
 #[test]
 fn a_preview_names_no_message() {
-    let preview = render_preview(&invited(), now(), &Rules::default());
+    let preview = render_preview(&invited(), now(), &RegionPolicy::default());
     assert_eq!(preview.notifications.len(), 3);
     assert!(
         preview

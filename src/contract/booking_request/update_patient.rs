@@ -4,13 +4,13 @@ use prost_types::FieldMask;
 
 use crate::contract::patient::{parse_language, parse_personal_id};
 use crate::contract::{
-    Violations, Write, care_unit_name, enums, parse_care_unit_name, parse_request_id, request_name,
-    v1,
+    IdempotentCommand, Violations, care_unit_name, enums, parse_care_unit_name, parse_request_id,
+    request_name, v1,
 };
-use crate::domain::booking_request::RequestKey;
 use crate::domain::booking_request::update_patient::UpdatePatient;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
+use crate::domain::request_key::RequestKey;
 
 /// Stands for every care unit.
 const EVERY_CARE_UNIT: &str = "careUnits/-";
@@ -34,8 +34,8 @@ pub struct PatientUpdate {
 /// Every fault of shape; among them a mask that names nothing.
 pub fn parse_update_patient(
     message: v1::UpdatePatientRequest,
-) -> Result<Write<PatientUpdate>, Violations> {
-    Violations::gather(|violations| {
+) -> Result<IdempotentCommand<PatientUpdate>, Violations> {
+    Violations::collect(|violations| {
         let care_unit = parse_parent(&message.parent, violations);
         let mask = match message.deceased {
             true => Mask::default(),
@@ -64,11 +64,16 @@ pub fn parse_update_patient(
             },
         };
         let content = render(&command);
-        Some(Write::new(request_id?, "UpdatePatient", &content, command))
+        Some(IdempotentCommand::new(
+            request_id?,
+            "UpdatePatient",
+            &content,
+            command,
+        ))
     })
 }
 
-/// The care unit, none for every one; nothing when the name is none of both.
+/// Returns the care unit, none for every one; nothing when the name is none of both.
 fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaId>> {
     if parent == EVERY_CARE_UNIT {
         return Some(None);
@@ -119,7 +124,7 @@ fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> 
     }
 }
 
-/// The call in its one form, without its request id.
+/// Returns the call in its one form, without its request id.
 fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
     let update = &command.update;
     let named = [

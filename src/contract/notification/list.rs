@@ -11,18 +11,20 @@ use crate::contract::{
 };
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{Instant, from_micros, micros};
-use crate::domain::care_invitation::ShownState;
-use crate::domain::notification::{NotificationFilter, NotificationPosition, State};
+use crate::domain::notification::DisplayState;
+use crate::domain::notification::State;
+use crate::domain::notification::list::NotificationCursor;
+use crate::domain::notification::list::NotificationFilter;
 
 const LIST: &str = "ListNotifications";
 /// The due time, the request and the message.
 const POSITION_BYTES: usize = 8 + KEY_BYTES + 16;
 /// What is listed when no states are named: what may still go out, or waits for staff.
-const STATES_DEFAULT: [ShownState; 4] = [
-    ShownState::Planned(State::Scheduled),
-    ShownState::Planned(State::Leased),
-    ShownState::Planned(State::Dispatching),
-    ShownState::Planned(State::Parked),
+const STATES_DEFAULT: [DisplayState; 4] = [
+    DisplayState::Planned(State::Scheduled),
+    DisplayState::Planned(State::Leased),
+    DisplayState::Planned(State::Dispatching),
+    DisplayState::Planned(State::Parked),
 ];
 
 /// A page of messages that is asked for.
@@ -33,7 +35,7 @@ pub struct ListNotifications {
     /// At most this many.
     pub page_size: u32,
     /// Only messages after this place; none for the first page.
-    pub after: Option<NotificationPosition>,
+    pub after: Option<NotificationCursor>,
 }
 
 /// Parses ListNotifications.
@@ -42,7 +44,7 @@ pub struct ListNotifications {
 ///
 /// Every fault of shape; then [`Fault::PageToken`].
 pub fn parse_list(message: v1::ListNotificationsRequest) -> Result<ListNotifications, Fault> {
-    let (filter, page_size) = Violations::gather(|violations| {
+    let (filter, page_size) = Violations::collect(|violations| {
         let care_units = parse_listed_units(&message.care_units, violations);
         let states = parse_states(&message.states, violations);
         let mut channels = parse_channels(&message.channels, violations);
@@ -67,13 +69,13 @@ pub fn parse_list(message: v1::ListNotificationsRequest) -> Result<ListNotificat
     })
 }
 
-/// The states in the order of their numbers, each once.
-fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<ShownState> {
-    let mut named: Vec<ShownState> = Vec::new();
+/// Returns the states in the order of their numbers, each once.
+fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<DisplayState> {
+    let mut named: Vec<DisplayState> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
         let field = format!("states[{i}]");
         let state = enums::parse(*number, &field, violations);
-        if state == Some(ShownState::Projected) {
+        if state == Some(DisplayState::Projected) {
             violations.add(
                 field,
                 "must not be projected: such a message is not planned",
@@ -89,7 +91,7 @@ fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<ShownState>
     }
 }
 
-/// The filter in its one form, to which page tokens are bound.
+/// Returns the filter in its one form, to which page tokens are bound.
 fn render_filter(filter: &NotificationFilter) -> v1::ListNotificationsRequest {
     let (states, channels) = (filter.states.iter(), filter.channels.iter());
     v1::ListNotificationsRequest {
@@ -102,12 +104,12 @@ fn render_filter(filter: &NotificationFilter) -> v1::ListNotificationsRequest {
     }
 }
 
-/// The token of the page that begins after `position`.
-pub fn next_page_token(filter: &NotificationFilter, position: &NotificationPosition) -> String {
+/// Returns the token of the page that begins after `position`.
+pub fn next_page_token(filter: &NotificationFilter, position: &NotificationCursor) -> String {
     page_token::render(LIST, &render_filter(filter), &position_bytes(position))
 }
 
-fn position_bytes(position: &NotificationPosition) -> [u8; POSITION_BYTES] {
+fn position_bytes(position: &NotificationCursor) -> [u8; POSITION_BYTES] {
     let mut bytes = [0; POSITION_BYTES];
     bytes[..8].copy_from_slice(&micros(position.due_at).to_be_bytes());
     bytes[8..8 + KEY_BYTES].copy_from_slice(&key_bytes(&position.request));
@@ -115,17 +117,17 @@ fn position_bytes(position: &NotificationPosition) -> [u8; POSITION_BYTES] {
     bytes
 }
 
-fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<NotificationPosition> {
+fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<NotificationCursor> {
     let (due_at, rest) = bytes.split_first_chunk()?;
     let (request, notification) = rest.split_first_chunk()?;
-    Some(NotificationPosition {
+    Some(NotificationCursor {
         due_at: from_micros(i64::from_be_bytes(*due_at)),
         request: key_of(request)?,
         notification: Uuid::from_bytes(*notification.first_chunk()?),
     })
 }
 
-/// A message of `record` as it is to be seen at `now`; none when the record has no such message.
+/// Returns a message of `record` as it is to be seen at `now`; none when the record has no such message.
 pub fn render(record: &BookingRequest, id: Uuid, now: Instant) -> Option<v1::Notification> {
     let shown = record.show(record.notification(id)?, now);
     Some(care_invitation::render_notification(&record.key, &shown))
@@ -136,9 +138,9 @@ mod tests {
     use super::*;
     use crate::contract::booking_request::samples::{invited, now};
     use crate::contract::tests::fields;
-    use crate::domain::booking_request::RequestKey;
     use crate::domain::hsa_id::HsaId;
     use crate::domain::notification::Channel;
+    use crate::domain::request_key::RequestKey;
     use prost_types::Timestamp;
     use v1::notification::State as Wire;
 
@@ -156,8 +158,8 @@ mod tests {
         })
     }
 
-    fn position() -> NotificationPosition {
-        NotificationPosition {
+    fn position() -> NotificationCursor {
+        NotificationCursor {
             due_at: now(),
             request: RequestKey {
                 care_unit: HsaId::parse("SE2321000131-123456789012345678").unwrap(),

@@ -4,9 +4,10 @@ use uuid::Uuid;
 
 use crate::contract::calendar::parse_past_instant;
 use crate::contract::{Violations, care_invitation, enums, parse_notification_name, v1};
-use crate::domain::booking_request::{BookingRequest, RequestKey};
+use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::report_delivery::{Receipt, follow_up};
+use crate::domain::request_key::RequestKey;
 
 /// What was learned about one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Report {
 ///
 /// Every fault of shape.
 pub fn parse_report(message: v1::ReportDeliveryRequest) -> Result<Report, Violations> {
-    Violations::gather(|violations| {
+    Violations::collect(|violations| {
         let named = parse_notification_name(&message.name, "name", violations);
         let receipt = enums::parse(message.receipt, "receipt", violations);
         let given = message.event_time.as_ref();

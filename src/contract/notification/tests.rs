@@ -157,7 +157,7 @@ fn acknowledgement(outcome: v1::acknowledgement::Outcome) -> v1::Acknowledgement
     }
 }
 
-fn answer(given: v1::Acknowledgement) -> Result<Answer, Vec<String>> {
+fn answer(given: v1::Acknowledgement) -> Result<Acknowledgement, Vec<String>> {
     let acknowledgements = vec![given];
     let message = v1::AcknowledgeNotificationsRequest { acknowledgements };
     let mut parsed = parse_acknowledge(message).map_err(fields)?;

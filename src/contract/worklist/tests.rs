@@ -26,9 +26,9 @@ fn list(query: v1::WorklistQuery, page_token: &str) -> Result<ListWorklist, Faul
     })
 }
 
-fn position() -> Position {
-    Position {
-        rank: [i64::MIN, 20_591],
+fn position() -> Cursor {
+    Cursor {
+        sort_key: [i64::MIN, 20_591],
         key: RequestKey {
             care_unit: HsaId::parse("SE2321000131-123456789012345678").unwrap(),
             id: Uuid::from_u128(42),
@@ -215,9 +215,9 @@ fn care_units_are_counted_once_each() {
 
 #[test]
 fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they_go() {
-    let rules = Rules::default();
-    let upserted = render_upserted(&record(), now(), &rules);
-    let shown = booking_request::render(&record(), now(), &rules);
+    let policy = RegionPolicy::default();
+    let upserted = render_upserted(&record(), now(), &policy);
+    let shown = booking_request::render(&record(), now(), &policy);
     assert!(upserted.event == Some(Event::Upserted(shown)));
     let removed = render_removed(&key());
     assert!(removed.event == Some(Event::Removed(request_name(&key()))));

@@ -2,7 +2,11 @@
 
 use uuid::Uuid;
 
-use crate::domain::booking_request::{Action, BookingRequest, CancelReason, ShownState, State};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::CancelReason;
+use crate::domain::booking_request::state::EffectiveState;
+use crate::domain::booking_request::state::State;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
 
@@ -31,36 +35,36 @@ pub fn cancel(
 ) -> Result<Change, Refusal> {
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
-    let shown = record.shown_state(context.now);
+    let shown = record.effective_state(context.now);
     let stops_withdrawal =
-        shown == ShownState::Cancelled && command.reason == CancelReason::PatientDeceased;
+        shown == EffectiveState::Cancelled && command.reason == CancelReason::PatientDeceased;
     if !stops_withdrawal {
         record.check_allowed(Action::Cancel, context.now)?;
     }
 
     let mut record = record.clone();
     let ended_booking = match shown {
-        ShownState::Booked => record.form.booking.clone(),
-        ShownState::Requested
-        | ShownState::Invited
-        | ShownState::Declined
-        | ShownState::NoResponse
-        | ShownState::Expired
-        | ShownState::Cancelled => None,
+        EffectiveState::Booked => record.form.booking.clone(),
+        EffectiveState::Requested
+        | EffectiveState::Invited
+        | EffectiveState::Declined
+        | EffectiveState::NoResponse
+        | EffectiveState::Expired
+        | EffectiveState::Cancelled => None,
     };
     record.state = State::Cancelled;
     record.cancel_reason = Some(command.reason);
-    let ended = record.end_messages("CANCELLED");
+    let ended = record.cancel_pending("CANCELLED");
     let parked = record.withdraw(shown, command.reason, context);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(command.reason),
         comment: command.comment.clone(),
         booking: ended_booking,
-        ..record.entry(Event::CancelBookingRequest, context)
+        ..record.history_entry(Event::CancelBookingRequest, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
     history.extend(record.withheld_entries(&parked, context));
-    Ok(record.conclude(history, context))
+    Ok(record.finish_change(history, context))
 }
 
 impl BookingRequest {
@@ -68,17 +72,17 @@ impl BookingRequest {
     /// Returns it if it was parked.
     fn withdraw(
         &mut self,
-        shown: ShownState,
+        shown: EffectiveState,
         reason: CancelReason,
         context: &Context,
     ) -> Vec<Uuid> {
         let invited = match shown {
-            ShownState::Invited | ShownState::NoResponse => true,
-            ShownState::Requested
-            | ShownState::Booked
-            | ShownState::Declined
-            | ShownState::Expired
-            | ShownState::Cancelled => false,
+            EffectiveState::Invited | EffectiveState::NoResponse => true,
+            EffectiveState::Requested
+            | EffectiveState::Booked
+            | EffectiveState::Declined
+            | EffectiveState::Expired
+            | EffectiveState::Cancelled => false,
         };
         let told = match reason {
             CancelReason::PatientRequest | CancelReason::PatientDeceased => false,

@@ -1,15 +1,19 @@
 //! ChangeBookingRequest: what a request says, and what that means for its messages.
 
-use crate::domain::booking_request::{
-    Action, BookingRequest, ChangeReason, Constraints, PatientInstructions, Priority, State,
-};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Period, TimeWindow, Weekdays, civil_date};
 use crate::domain::care_invitation::first_due_at;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{self, Kind};
-use crate::domain::{Change, Context, Refusal, Violation, coded};
+use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
 
-coded! {
+stored_enum! {
     /// What a new period means for an invitation whose first message is out.
     pub enum OnChange {
         /// Reminders keep their dates.
@@ -41,7 +45,7 @@ pub struct ChangeBookingRequest {
     pub etag: String,
     /// New constraints.
     pub constraints: Option<ConstraintsEdit>,
-    /// Why the unit wants to see the patient.
+    /// Why the unit is_deliverable to see the patient.
     pub purpose: Option<String>,
     /// Texts for the patient.
     pub patient_instructions: Option<PatientInstructions>,
@@ -98,13 +102,13 @@ pub fn change_booking_request(
         change_reason: Some(command.reason),
         comment: command.comment.clone(),
         constraints: edited,
-        ..record.entry(Event::ChangeBookingRequest, context)
+        ..record.history_entry(Event::ChangeBookingRequest, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
-    Ok(record.conclude(history, context))
+    Ok(record.finish_change(history, context))
 }
 
-/// The constraints as they would be; none when they are not changed, or when there are none to
+/// Returns the constraints as they would be; none when they are not changed, or when there are none to
 /// change and not all of them are given.
 fn edited_constraints(
     present: Option<&Constraints>,
@@ -168,12 +172,12 @@ impl BookingRequest {
         context: &Context,
     ) -> Vec<uuid::Uuid> {
         let first_is_out = self.first_is_out();
-        self.take_back_messages();
+        self.revoke_leased();
         if old == new {
             return Vec::new();
         }
         if !first_is_out {
-            let due_at = first_due_at(new.first, context.now, &context.rules);
+            let due_at = first_due_at(new.first, context.now, &context.policy);
             self.reschedule_first(due_at);
             return Vec::new();
         }
@@ -188,7 +192,7 @@ impl BookingRequest {
         }
     }
 
-    /// Whether the first message of the present round has been handed over or is on its way.
+    /// Returns whether the first message of the present round has been handed over or is on its way.
     fn first_is_out(&self) -> bool {
         self.care_invitation.as_ref().is_some_and(|invitation| {
             invitation.notifications.iter().any(|message| {
@@ -204,11 +208,11 @@ impl BookingRequest {
         })
     }
 
-    fn take_back_messages(&mut self) {
+    fn revoke_leased(&mut self) {
         if let Some(invitation) = &mut self.care_invitation {
             for message in &mut invitation.notifications {
-                message.stale |= message.lease.is_some();
-                message.take_back();
+                message.changed_since_lease |= message.lease.is_some();
+                message.revoke();
             }
         }
     }

@@ -1,8 +1,11 @@
 //! ChangeToInvitation: "Ändra begäran – vårdinbjudan", a first round or a new one.
 
-use crate::domain::booking_request::{
-    Action, BookingRequest, ChangeReason, Constraints, Origin, ShownState,
-};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::form::Origin;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::calendar::civil_date;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Violation};
@@ -66,10 +69,10 @@ pub fn change_to_invitation(
         comment: command.comment.clone(),
         constraints: command.constraints.clone(),
         booking: ended_booking,
-        ..record.entry(Event::ChangeToInvitation, context)
+        ..record.history_entry(Event::ChangeToInvitation, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
-    Ok(record.conclude(history, context))
+    Ok(record.finish_change(history, context))
 }
 
 fn violations(
@@ -105,7 +108,7 @@ fn violations(
 
 fn check_state(record: &BookingRequest, context: &Context) -> Result<(), Refusal> {
     match record.check_allowed(Action::ChangeToInvitation, context.now) {
-        Err(_) if record.shown_state(context.now) == ShownState::Invited => {
+        Err(_) if record.effective_state(context.now) == EffectiveState::Invited => {
             Err(Refusal::AlreadyInvitation)
         }
         checked => checked,

@@ -2,10 +2,15 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::booking_request::{BookingRequest, Form, Origin, RequestKey, State, VisitKind};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Form;
+use crate::domain::booking_request::form::Origin;
+use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{add_days, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::{Change, Context, Refusal, Rules, Violation};
+use crate::domain::request_key::RequestKey;
+use crate::domain::{Change, Context, Refusal, RegionPolicy, Violation};
 
 /// What is to be created. Whether the fields have the right shape has been settled.
 #[derive(Clone, Debug)]
@@ -48,7 +53,7 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         },
         care_invitation: None,
         cancel_reason: None,
-        care_guarantee_date: care_guarantee_date(form, &context.rules),
+        care_guarantee_date: care_guarantee_date(form, &context.policy),
         allow_duplicate: command.allow_duplicate,
         revision: 0,
         history_count: 0,
@@ -61,9 +66,9 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let created = HistoryEntry {
         constraints: form.constraints.clone(),
         booking: form.booking.clone(),
-        ..record.entry(Event::CreateBookingRequest, context)
+        ..record.history_entry(Event::CreateBookingRequest, context)
     };
-    Ok(record.conclude(vec![created], context))
+    Ok(record.finish_change(vec![created], context))
 }
 
 fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
@@ -76,10 +81,10 @@ fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
     violations
 }
 
-fn care_guarantee_date(form: &Form, rules: &Rules) -> Option<NaiveDate> {
+fn care_guarantee_date(form: &Form, policy: &RegionPolicy) -> Option<NaiveDate> {
     match (&form.origin, form.visit_kind) {
         (Origin::Referral { decision_date, .. }, VisitKind::NewVisit) => {
-            Some(add_days((*decision_date)?, rules.guarantee_days))
+            Some(add_days((*decision_date)?, policy.guarantee_days))
         }
         (Origin::Referral { .. }, VisitKind::ReturnVisit) | (Origin::PreviousVisit { .. }, _) => {
             None

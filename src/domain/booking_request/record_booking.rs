@@ -1,8 +1,12 @@
 //! RecordBooking: a visit is booked, or the booked visit has moved.
 
-use crate::domain::booking_request::{
-    Action, Booking, BookingRequest, BookingSource, Constraints, ShownState, State,
-};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Booking;
+use crate::domain::booking_request::form::BookingSource;
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::EffectiveState;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::slot::{self, Slot, Verdict};
@@ -18,7 +22,7 @@ pub struct RecordBooking {
 }
 
 impl Booking {
-    /// The time that is booked.
+    /// Returns the time that is booked.
     pub fn slot(&self) -> Slot {
         Slot {
             start_at: self.start_at,
@@ -76,13 +80,13 @@ pub fn record_booking(
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
     record.state = State::Booked;
-    let ended = record.end_messages("BOOKED");
+    let ended = record.cancel_pending("BOOKED");
     let mut history = vec![HistoryEntry {
         booking: Some(booking.clone()),
-        ..record.entry(Event::RecordBooking, context)
+        ..record.history_entry(Event::RecordBooking, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
-    Ok(record.conclude(history, context))
+    Ok(record.finish_change(history, context))
 }
 
 fn check_state(
@@ -91,18 +95,18 @@ fn check_state(
     context: &Context,
 ) -> Result<(), Refusal> {
     record.check_allowed(Action::RecordBooking, context.now)?;
-    match (source, record.shown_state(context.now)) {
+    match (source, record.effective_state(context.now)) {
         (BookingSource::Staff, _)
         | (
             BookingSource::Patient,
-            ShownState::Invited | ShownState::NoResponse | ShownState::Booked,
+            EffectiveState::Invited | EffectiveState::NoResponse | EffectiveState::Booked,
         ) => Ok(()),
         (
             BookingSource::Patient,
-            ShownState::Requested
-            | ShownState::Declined
-            | ShownState::Expired
-            | ShownState::Cancelled,
+            EffectiveState::Requested
+            | EffectiveState::Declined
+            | EffectiveState::Expired
+            | EffectiveState::Cancelled,
         ) => Err(record.conflict(context.now)),
     }
 }

@@ -2,7 +2,9 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::booking_request::{Action, BookingRequest, State};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state::Action;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{add_days, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Contact, Event, HistoryEntry};
@@ -20,12 +22,12 @@ pub enum Outcome {
     Declined,
     /// No offered time suits.
     NoSuitableTime,
-    /// The patient wants to be called.
+    /// The patient is_deliverable to be called.
     CallBack,
 }
 
 impl Outcome {
-    /// What it is, without the day.
+    /// Returns what it is, without the day.
     fn kind(self) -> Contact {
         match self {
             Self::WillBook(_) => Contact::WillBook,
@@ -80,19 +82,19 @@ pub fn record_patient_contact(
     };
     let ended = match hold {
         Some(hold) => {
-            record.hold_messages(hold);
+            record.place_on_hold(hold);
             Vec::new()
         }
         None => {
             record.state = State::Declined;
-            record.end_messages("DECLINED")
+            record.cancel_pending("DECLINED")
         }
     };
     let mut history = vec![HistoryEntry {
         contact: Some(command.outcome.kind()),
         comment: command.comment.clone(),
-        ..record.entry(Event::RecordPatientContact, context)
+        ..record.history_entry(Event::RecordPatientContact, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
-    Ok(record.conclude(history, context))
+    Ok(record.finish_change(history, context))
 }

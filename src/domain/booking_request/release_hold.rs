@@ -1,6 +1,7 @@
 //! ReleaseHold: staff decide that what waits may go out.
 
-use crate::domain::booking_request::{Action, BookingRequest};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state::Action;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{Channel, ChannelReason, State};
 use crate::domain::{Change, Context, Refusal};
@@ -57,7 +58,7 @@ pub fn release_hold(
     }
     let released = HistoryEntry {
         comment: command.comment.clone(),
-        ..record.entry(Event::ReleaseHold, context)
+        ..record.history_entry(Event::ReleaseHold, context)
     };
-    Ok(record.conclude(vec![released], context))
+    Ok(record.finish_change(vec![released], context))
 }

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::domain::booking_request::{BookingRequest, CancelReason, State};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state::CancelReason;
+use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
@@ -70,9 +72,9 @@ pub fn update_patient(
         true => updated.protect(),
         false => Vec::new(),
     };
-    let mut history = vec![updated.entry(Event::UpdatePatient, context)];
+    let mut history = vec![updated.history_entry(Event::UpdatePatient, context)];
     history.extend(updated.withheld_entries(&parked, context));
-    Some(updated.conclude(history, context))
+    Some(updated.finish_change(history, context))
 }
 
 impl BookingRequest {
@@ -89,7 +91,7 @@ impl BookingRequest {
     fn protect(&mut self) -> Vec<Uuid> {
         match self.state {
             State::Requested | State::Invited => {
-                self.hold_messages(Hold::ProtectedIdentity);
+                self.place_on_hold(Hold::ProtectedIdentity);
                 Vec::new()
             }
             // Nothing waits, and the next round begins held.
@@ -113,12 +115,12 @@ fn close(record: &BookingRequest, context: &Context) -> Option<Change> {
     if let Some(invitation) = &mut record.care_invitation {
         invitation.withdraw_when_sent = false;
     }
-    let ended = record.end_messages("PATIENT_DECEASED");
+    let ended = record.cancel_pending("PATIENT_DECEASED");
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(CancelReason::PatientDeceased),
         booking: ended_booking,
-        ..record.entry(Event::UpdatePatient, context)
+        ..record.history_entry(Event::UpdatePatient, context)
     }];
     history.extend(record.cancelled_entries(&ended, context));
-    Some(record.conclude(history, context))
+    Some(record.finish_change(history, context))
 }

@@ -4,7 +4,9 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::{Channel, Outcome, State, backoff};
-use crate::domain::booking_request::{self, BookingRequest, CancelReason};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state;
+use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{Hold, following_due_at};
 use crate::domain::history::{Event, HistoryEntry};
@@ -22,7 +24,7 @@ const HANDED_OVER: &str = "HANDED_OVER";
 
 /// A consumer's answer for one message.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct Acknowledgement {
     /// The message.
     pub id: Uuid,
     /// The lease under which it was handled.
@@ -39,24 +41,24 @@ pub struct Answer {
 
 /// The message is unknown or has been leased anew: the answer counts for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
+pub struct StaleToken;
 
-/// Takes a consumer's answer. `context.fresh_id` is for the message that may follow. `None` when
+/// Takes a consumer's answer. `context.new_id` is for the message that may follow. `None` when
 /// the answer is recorded already, or the message is no longer out and only SENT would count.
 ///
 /// # Errors
 ///
-/// [`Lost`].
+/// [`StaleToken`].
 pub fn acknowledge(
     record: &BookingRequest,
-    answer: &Answer,
+    answer: &Acknowledgement,
     context: &Context,
-) -> Result<Option<Change>, Lost> {
-    let message = record.notification(answer.id).ok_or(Lost)?;
+) -> Result<Option<Change>, StaleToken> {
+    let message = record.notification(answer.id).ok_or(StaleToken)?;
     if !message.has_lease(answer.token) {
-        return Err(Lost);
+        return Err(StaleToken);
     }
-    Ok(match (answer.outcome, message.is_out()) {
+    Ok(match (answer.outcome, message.is_leased()) {
         (Outcome::Sent, _) if message.state != State::Sent => Some(sent(record, answer, context)),
         (Outcome::Sent, _) | (Outcome::Retry | Outcome::Unreachable | Outcome::Park, false) => None,
         (Outcome::Retry | Outcome::Unreachable | Outcome::Park, true)
@@ -64,20 +66,23 @@ pub fn acknowledge(
         {
             Some(ended(record, answer, context))
         }
-        (Outcome::Retry, true) if record.is_withheld(message) => {
-            Some(set_aside(record, answer, Hold::ProtectedIdentity, context))
-        }
+        (Outcome::Retry, true) if record.is_withheld(message) => Some(park_and_hold(
+            record,
+            answer,
+            Hold::ProtectedIdentity,
+            context,
+        )),
         (Outcome::Retry, true) => Some(retry(record, answer, context)),
         (Outcome::Unreachable, true) => Some(unreachable(record, answer, context)),
-        (Outcome::Park, true) => Some(set_aside(record, answer, Hold::Parked, context)),
+        (Outcome::Park, true) => Some(park_and_hold(record, answer, Hold::Parked, context)),
     })
 }
 
-/// The message has left the house: that is recorded whatever has happened meanwhile, and the next
+/// Returns the message has left the house: that is recorded whatever has happened meanwhile, and the next
 /// message of its round counts from it.
-fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+fn sent(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
     let mut record = record.clone();
-    let live = record.state == booking_request::State::Invited;
+    let live = record.state == state::State::Invited;
     let round = record.care_invitation.as_ref().map(|it| it.round);
     let expires_at = record.expires_at();
     let Some(message) = record.notification_mut(answer.id) else {
@@ -95,36 +100,36 @@ fn sent(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
     message.sent_at = Some(sent_at);
     message.claimable_at = None;
     message.cause = None;
-    message.superseded = !is_withdrawal && (ended_meanwhile || message.stale);
+    message.superseded = !is_withdrawal && (ended_meanwhile || message.changed_since_lease);
     if let Some(lease) = &mut message.lease {
         lease.answer = Some(Outcome::Sent);
     }
-    let (kind, of_round) = (message.kind, round == Some(message.round));
+    let (kind, current_round) = (message.kind, round == Some(message.round));
     let (mut ended, mut parked) = (Vec::new(), Vec::new());
     if current {
-        ended = record.end_twins(answer.id, kind);
+        ended = record.cancel_siblings(answer.id, kind);
         // Beside a letter that follows a receipt, reminders keep their dates.
         if !is_follow_up {
             record.plan_after(kind, sent_at, context);
         }
     } else if is_withdrawal {
-        ended = record.end_twins(answer.id, kind);
-    } else if of_round {
-        parked = record.withdraw_after_all(context);
+        ended = record.cancel_siblings(answer.id, kind);
+    } else if current_round {
+        parked = record.plan_deferred_withdrawal(context);
     }
     let entry = HistoryEntry {
         notification: Some(answer.id),
-        ..record.entry(Event::NotificationSent, context)
+        ..record.history_entry(Event::NotificationSent, context)
     };
     let mut history = vec![entry];
     history.extend(record.cancelled_entries(&ended, context));
     history.extend(record.withheld_entries(&parked, context));
-    record.conclude(history, context)
+    record.finish_change(history, context)
 }
 
-/// The channel does not reach the patient. An inbox message is followed by a letter; what can
+/// Returns the channel does not reach the patient. An inbox message is followed by a letter; what can
 /// follow no further is set aside.
-fn unreachable(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+fn unreachable(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
     let Some(message) = record.notification(answer.id) else {
         unreachable!("the caller has looked the message up");
     };
@@ -135,7 +140,7 @@ fn unreachable(record: &BookingRequest, answer: &Answer, context: &Context) -> C
     let protected = record.form.patient.protection.is_some();
     let withheld = record.is_withheld(message);
     if message.channel == Channel::Letter || staff_fixed || protected || withheld {
-        return set_aside(record, answer, Hold::Undeliverable, context);
+        return park_and_hold(record, answer, Hold::Undeliverable, context);
     }
     let kind = message.kind;
     let mut record = record.clone();
@@ -143,17 +148,22 @@ fn unreachable(record: &BookingRequest, answer: &Answer, context: &Context) -> C
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
-    record.plan(kind, context.now, context.fresh_id);
+    record.plan(kind, context.now, context.new_id);
     let entry = HistoryEntry {
         notification: Some(answer.id),
         comment: answer.cause.clone(),
-        ..record.entry(Event::NotificationUnreachable, context)
+        ..record.history_entry(Event::NotificationUnreachable, context)
     };
-    record.conclude(vec![entry], context)
+    record.finish_change(vec![entry], context)
 }
 
-/// The message is parked and the invitation held until staff decide.
-fn set_aside(record: &BookingRequest, answer: &Answer, hold: Hold, context: &Context) -> Change {
+/// Returns the message is parked and the invitation held until staff decide.
+fn park_and_hold(
+    record: &BookingRequest,
+    answer: &Acknowledgement,
+    hold: Hold,
+    context: &Context,
+) -> Change {
     let cause = match answer.outcome {
         _ if !answer.cause.is_empty() => &answer.cause,
         Outcome::Unreachable => UNREACHABLE,
@@ -165,8 +175,8 @@ fn set_aside(record: &BookingRequest, answer: &Answer, hold: Hold, context: &Con
     record.park(answer.id, hold, cause, context)
 }
 
-/// The message waits and is tried again; the count of lapsed leases starts anew.
-fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+/// Returns the message waits and is tried again; the count of lapsed leases starts anew.
+fn retry(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
     let mut change = record.with(answer.id, |message| {
         message.retry_count += 1;
         let delay = answer
@@ -180,25 +190,25 @@ fn retry(record: &BookingRequest, answer: &Answer, context: &Context) -> Change 
             lease.answer = Some(Outcome::Retry);
         }
     });
-    change.record.refresh(&context.rules);
+    change.record.recompute_derived(&context.policy);
     change
 }
 
-/// A message that was on its way when the invitation ended has not left after all.
-fn ended(record: &BookingRequest, answer: &Answer, context: &Context) -> Change {
+/// Returns a message that was on its way when the invitation ended has not left after all.
+fn ended(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
     let mut record = record.clone();
     record.answered(answer, State::Cancelled, NOT_SENT);
     let entry = HistoryEntry {
         notification: Some(answer.id),
         comment: answer.cause.clone(),
-        ..record.entry(Event::NotificationCancelled, context)
+        ..record.history_entry(Event::NotificationCancelled, context)
     };
-    record.conclude(vec![entry], context)
+    record.finish_change(vec![entry], context)
 }
 
 impl BookingRequest {
     /// Writes down what a consumer answered, where the message did not leave.
-    fn answered(&mut self, answer: &Answer, state: State, cause: &str) {
+    fn answered(&mut self, answer: &Acknowledgement, state: State, cause: &str) {
         if let Some(message) = self.notification_mut(answer.id) {
             message.state = state;
             message.cause = Some(cause.to_owned());
@@ -210,7 +220,7 @@ impl BookingRequest {
 
     /// Ends other messages of the same kind and round that have not left: the kind has been handed
     /// over. Says which.
-    fn end_twins(&mut self, id: Uuid, kind: super::Kind) -> Vec<Uuid> {
+    fn cancel_siblings(&mut self, id: Uuid, kind: super::Kind) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
         };
@@ -225,7 +235,7 @@ impl BookingRequest {
 
     /// Plans the withdrawal of an invitation that was cancelled before any message of it was known
     /// to have left. Returns it if it was parked.
-    fn withdraw_after_all(&mut self, context: &Context) -> Vec<Uuid> {
+    fn plan_deferred_withdrawal(&mut self, context: &Context) -> Vec<Uuid> {
         let invitation = self.care_invitation.as_mut();
         match invitation.is_some_and(|it| std::mem::take(&mut it.withdraw_when_sent)) {
             true => self.plan_withdrawal(context),
@@ -233,9 +243,9 @@ impl BookingRequest {
         }
     }
 
-    /// Whether the invitation that a message belongs to has ended or given way to a new round.
+    /// Returns whether the invitation that a message belongs to has ended or given way to a new round.
     fn has_ended(&self, id: Uuid) -> bool {
-        let live = self.state == booking_request::State::Invited;
+        let live = self.state == state::State::Invited;
         let round = self.care_invitation.as_ref().map(|it| it.round);
         self.notification(id)
             .is_some_and(|message| match message.kind {
@@ -254,7 +264,7 @@ impl BookingRequest {
         let (Some(next), Some(invitation)) = (kind.next(), &mut self.care_invitation) else {
             return;
         };
-        let due_at = following_due_at(sent_at, &context.rules);
+        let due_at = following_due_at(sent_at, &context.policy);
         let round = invitation.round;
         let mut planned = false;
         for message in &mut invitation.notifications {
@@ -268,12 +278,12 @@ impl BookingRequest {
             };
             // Letters that follow a receipt keep to no dates.
             if waits && !message.channel_fixed && message.due_at < due_at {
-                message.take_back();
+                message.revoke();
                 message.due_at = due_at;
             }
         }
         if !planned {
-            self.plan(next, due_at, context.fresh_id);
+            self.plan(next, due_at, context.new_id);
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::domain::calendar::Instant;
 use crate::domain::notification::Kind;
 
 /// How long a leave lasts at the least.
-pub const LEAVE: Duration = Duration::seconds(60);
+pub const AUTHORIZATION_MIN: Duration = Duration::seconds(60);
 
-/// When the lease that `token` names runs out, if the message may be handed over under it at
+/// Returns when the lease that `token` names runs out, if the message may be handed over under it at
 /// `now`; `None` when it is no longer wanted as it was leased, or the lease is not the newest.
 pub fn authorizable(
     record: &BookingRequest,
@@ -22,8 +22,8 @@ pub fn authorizable(
 ) -> Option<Instant> {
     let message = record.notification(id)?;
     let in_time = message.kind == Kind::Withdrawal || !record.period_has_passed(now);
-    let as_leased = message.is_out() && message.has_lease(token) && !message.stale;
-    let wanted = as_leased && record.wants(message) && in_time;
+    let as_leased = message.is_leased() && message.has_lease(token) && !message.changed_since_lease;
+    let wanted = as_leased && record.is_deliverable(message) && in_time;
     let lease = message.lease.as_ref()?;
     wanted.then_some(lease.expires_at)
 }

@@ -14,13 +14,13 @@ use crate::domain::{Change, Context};
 
 /// What came of an attempt to lease a message.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Leased {
+pub enum LeaseOutcome {
     /// The consumer has it.
-    Given(Change),
+    Leased(Change),
     /// It was not to be had, but something was put right: it left the due index or was parked.
-    Mended(Change),
+    Repaired(Change),
     /// It is not to be had.
-    No,
+    NotAvailable,
 }
 
 /// Leases a message if it is due and still wanted at `context.now`.
@@ -34,26 +34,26 @@ pub fn lease(
     token: Uuid,
     duration: Duration,
     context: &Context,
-) -> Leased {
+) -> LeaseOutcome {
     let now = context.now;
     let Some(found) = record.notification(id) else {
-        return Leased::No;
+        return LeaseOutcome::NotAvailable;
     };
     if found
         .claimable_at
         .is_none_or(|claimable_at| now < claimable_at)
     {
-        return Leased::No;
+        return LeaseOutcome::NotAvailable;
     }
     if found.kind != Kind::Withdrawal && record.period_has_passed(now) {
-        return Leased::Mended(record.with(id, |message| message.claimable_at = None));
+        return LeaseOutcome::Repaired(record.with(id, |message| message.claimable_at = None));
     }
     if record.is_withheld(found) {
-        return Leased::Mended(park_withheld(record, id, context));
+        return LeaseOutcome::Repaired(park_withheld(record, id, context));
     }
-    let lapsed = found.is_out();
+    let lapsed = found.is_leased();
     if lapsed && found.lapse_count + 1 >= LAPSES_MAX {
-        return Leased::Mended(park_after_lapses(record, id, context));
+        return LeaseOutcome::Repaired(park_after_lapses(record, id, context));
     }
     let (channel, channel_reason) = match found.channel_fixed {
         true => (found.channel, found.channel_reason),
@@ -63,9 +63,9 @@ pub fn lease(
         // It is for the consumers of the other channel, who find it under that.
         let channel = (channel, channel_reason);
         let moved = |it: &mut Notification| (it.channel, it.channel_reason) = channel;
-        return Leased::Mended(record.with(id, moved));
+        return LeaseOutcome::Repaired(record.with(id, moved));
     }
-    Leased::Given(record.with(id, |message| {
+    LeaseOutcome::Leased(record.with(id, |message| {
         if lapsed {
             message.lapse_count += 1;
             message.end_unanswered();
@@ -73,7 +73,7 @@ pub fn lease(
         message.state = State::Leased;
         (message.channel, message.channel_reason) = (channel, channel_reason);
         message.attempt_count += 1;
-        message.stale = false;
+        message.changed_since_lease = false;
         let first_at = message.lease.as_ref().map_or(now, |lease| lease.first_at);
         message.lease = Some(Lease {
             token,
@@ -88,7 +88,7 @@ pub fn lease(
 /// Gives back a lease that never reached its consumer, as if it had not been given.
 ///
 /// Nothing happens when the message has been leased anew or is no longer leased.
-pub fn give_back(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change> {
+pub fn release(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change> {
     let found = record.notification(id)?;
     if found.state != State::Leased || !found.has_lease(token) {
         return None;
@@ -112,7 +112,7 @@ fn park_after_lapses(record: &BookingRequest, id: Uuid, context: &Context) -> Ch
 }
 
 impl BookingRequest {
-    /// One of its messages.
+    /// Returns one of its messages.
     pub fn notification(&self, id: Uuid) -> Option<&Notification> {
         self.care_invitation
             .as_ref()?
@@ -121,7 +121,7 @@ impl BookingRequest {
             .find(|message| message.id == id)
     }
 
-    /// The record with one message altered and nothing else: not a change that callers see.
+    /// Returns the record with one message altered and nothing else: not a change that callers see.
     pub(super) fn with(&self, id: Uuid, alter: impl FnOnce(&mut Notification)) -> Change {
         let mut record = self.clone();
         if let Some(message) = record.notification_mut(id) {
@@ -148,13 +148,13 @@ impl BookingRequest {
             message.state = State::Parked;
             message.cause = Some(cause.to_owned());
         }
-        record.hold_messages(hold);
+        record.place_on_hold(hold);
         let parked = HistoryEntry {
             notification: Some(id),
             comment: cause.to_owned(),
-            ..record.entry(Event::NotificationParked, context)
+            ..record.history_entry(Event::NotificationParked, context)
         };
-        record.conclude(vec![parked], context)
+        record.finish_change(vec![parked], context)
     }
 }
 

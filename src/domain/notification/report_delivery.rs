@@ -3,16 +3,16 @@
 use uuid::Uuid;
 
 use super::{Channel, ChannelReason, Kind, Notification, State};
-use crate::domain::booking_request::{self, BookingRequest};
+use crate::domain::booking_request::{BookingRequest, state};
 use crate::domain::calendar::{Instant, add_days, at_clock, civil_date, local_clock};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::{Change, Context, Refusal, coded};
+use crate::domain::{Change, Context, Refusal, stored_enum};
 
 /// A letter follows an unread message only when the next one is more than this many days away.
 const UNREAD_MARGIN_DAYS: u32 = 3;
 
-coded! {
+stored_enum! {
     /// What was learned.
     pub enum Receipt {
         /// The patient has read it.
@@ -66,12 +66,12 @@ pub fn report_delivery(
     };
     let entry = HistoryEntry {
         notification: Some(id),
-        ..record.entry(event, context)
+        ..record.history_entry(event, context)
     };
-    Ok(record.conclude(vec![entry], context))
+    Ok(record.finish_change(vec![entry], context))
 }
 
-/// The letter that follows a message of which a receipt was reported, if one was planned.
+/// Returns the letter that follows a message of which a receipt was reported, if one was planned.
 pub fn follow_up(record: &BookingRequest, id: Uuid) -> Option<&Notification> {
     let messages = &record.care_invitation.as_ref()?.notifications;
     let place = messages.iter().position(|message| message.id == id)?;
@@ -82,7 +82,7 @@ pub fn follow_up(record: &BookingRequest, id: Uuid) -> Option<&Notification> {
     })
 }
 
-/// Whether the same kind follows as a letter.
+/// Returns whether the same kind follows as a letter.
 fn follows(
     record: &BookingRequest,
     message: &Notification,
@@ -99,7 +99,7 @@ fn follows(
         return false;
     };
     let free = invitation.staff_channel.is_none() && record.form.patient.protection.is_none();
-    let invited = record.shown_state(context.now) == booking_request::ShownState::Invited;
+    let invited = record.effective_state(context.now) == state::EffectiveState::Invited;
     wanted
         && free
         && invited
@@ -110,7 +110,7 @@ fn follows(
         && follow_up(record, message.id).is_none()
 }
 
-/// Whether the next message is more than three days away, or none is to come.
+/// Returns whether the next message is more than three days away, or none is to come.
 fn next_is_far(record: &BookingRequest, now: Instant) -> bool {
     let margin = at_clock(
         add_days(civil_date(now), UNREAD_MARGIN_DAYS),
@@ -124,7 +124,7 @@ fn next_is_far(record: &BookingRequest, now: Instant) -> bool {
 impl BookingRequest {
     /// Writes a receipt down. A message that came back also says something about its channel.
     fn note(&mut self, id: Uuid, receipt: Receipt, reported_at: Instant) {
-        let live = self.state == booking_request::State::Invited;
+        let live = self.state == state::State::Invited;
         let Some(message) = self.notification_mut(id) else {
             return;
         };
@@ -155,7 +155,7 @@ impl BookingRequest {
                 }
             }
             Channel::Letter => {
-                self.hold_messages(Hold::Undeliverable);
+                self.place_on_hold(Hold::Undeliverable);
             }
         }
     }
@@ -165,12 +165,12 @@ impl BookingRequest {
         let Some(kind) = self.notification(id).map(|message| message.kind) else {
             return;
         };
-        self.plan(kind, context.now, context.fresh_id);
+        self.plan(kind, context.now, context.new_id);
         let reason = match receipt {
             Receipt::Returned => ChannelReason::DigitalFailed,
             Receipt::Read | Receipt::Unread => ChannelReason::Unread,
         };
-        if let Some(letter) = self.notification_mut(context.fresh_id) {
+        if let Some(letter) = self.notification_mut(context.new_id) {
             letter.channel = Channel::Letter;
             letter.channel_reason = reason;
             letter.channel_fixed = true;

@@ -1,8 +1,8 @@
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::booking_request::RequestKey;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::request_key::RequestKey;
 use crate::domain::slot::Verdict;
 
 /// Code, reason and metadata (`key=value`, sorted) of a status.
@@ -34,11 +34,11 @@ fn every_reason_has_a_name_without_its_prefix() {
 #[test]
 fn every_refusal_has_its_code_reason_and_metadata() {
     let key = RequestKey {
-        care_unit: HsaId::trusted("SE2321000131-P1".into()),
+        care_unit: HsaId::from_stored("SE2321000131-P1".into()),
         id: Uuid::nil(),
     };
     let conflict = Refusal::StateConflict {
-        state: ShownState::Booked,
+        state: EffectiveState::Booked,
         allowed: vec![
             Action::RecordBooking,
             Action::ChangeToInvitation,
@@ -158,7 +158,12 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             "REQUEST_ID_REUSED",
             false,
         ),
-        (Error::Busy.into(), Code::Unavailable, "CONTENTION", false),
+        (
+            Error::Contention.into(),
+            Code::Unavailable,
+            "CONTENTION",
+            false,
+        ),
         (
             Error::Overloaded.into(),
             Code::ResourceExhausted,
@@ -172,13 +177,13 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             false,
         ),
         (
-            Stopped::Draining.into(),
+            StreamEnd::Draining.into(),
             Code::Unavailable,
             "UNAVAILABLE",
             true,
         ),
         (
-            Stopped::ClockWrong.into(),
+            StreamEnd::ClockWrong.into(),
             Code::Unavailable,
             "UNAVAILABLE",
             true,
@@ -190,7 +195,7 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             true,
         ),
         (
-            Stopped::TooSlow.into(),
+            StreamEnd::TooSlow.into(),
             Code::ResourceExhausted,
             "OVERLOADED",
             true,
@@ -255,9 +260,13 @@ fn what_the_transport_says_is_put_into_the_contracts_words() {
             "UNAVAILABLE",
         ),
     ] {
-        let reworded = reworded(&said).expect("it is not one of ours");
-        assert_eq!(read(&reworded), (code, reason.to_owned(), vec![]));
+        let normalize_transport_status =
+            normalize_transport_status(&said).expect("it is not one of ours");
+        assert_eq!(
+            read(&normalize_transport_status),
+            (code, reason.to_owned(), vec![])
+        );
     }
-    assert!(reworded(&Status::ok("")).is_none());
-    assert!(reworded(&internal()).is_none());
+    assert!(normalize_transport_status(&Status::ok("")).is_none());
+    assert!(normalize_transport_status(&internal()).is_none());
 }

@@ -49,7 +49,7 @@ pub fn units() -> Vec<String> {
     UNITS.map(Into::into).to_vec()
 }
 
-fn fresh_id() -> String {
+fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
 
@@ -159,7 +159,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             let named = request.referral_id();
             Call::Invite(v1::ChangeToInvitationRequest {
                 name,
-                request_id: fresh_id(),
+                request_id: new_id(),
                 etag,
                 constraints: span.map(|it| constraints(&it, world.now)),
                 referral_id: match referral {
@@ -182,7 +182,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             Call::Change(v1::ChangeBookingRequestRequest {
                 booking_request: Some(v1::BookingRequest { name, ..form }),
                 update_mask: Some(prost_types::FieldMask { paths }),
-                request_id: fresh_id(),
+                request_id: new_id(),
                 etag,
                 reason: ChangeReason::UnitRequest.into(),
                 comment: "change".into(),
@@ -204,7 +204,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             booking.override_reason = if *reason && staff { "by phone" } else { "" }.into();
             Call::Book(v1::RecordBookingRequest {
                 name,
-                request_id: fresh_id(),
+                request_id: new_id(),
                 etag,
                 booking: Some(booking),
             })
@@ -219,7 +219,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             let wait = wait.map(|days| day(world.now, days).to_string());
             Call::Contact(v1::RecordPatientContactRequest {
                 name,
-                request_id: fresh_id(),
+                request_id: new_id(),
                 etag,
                 outcome: (*outcome).into(),
                 wait_until_date: wait.unwrap_or_default(),
@@ -234,7 +234,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             let etag = seen(request, *etag)?;
             Call::Release(v1::ReleaseHoldRequest {
                 name,
-                request_id: fresh_id(),
+                request_id: new_id(),
                 etag,
                 channel: (*channel).into(),
                 comment: "release".into(),
@@ -250,7 +250,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
 fn cancel(name: String, etag: String, reason: CancelReason) -> Call {
     Call::Cancel(v1::CancelBookingRequestRequest {
         name,
-        request_id: fresh_id(),
+        request_id: new_id(),
         etag,
         reason: reason.into(),
         comment: "cancel".into(),
@@ -289,7 +289,7 @@ fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
             paths: vec![it.into()],
         }),
         deceased: path.is_none(),
-        request_id: fresh_id(),
+        request_id: new_id(),
     })
 }
 
@@ -351,7 +351,7 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
     v1::CreateBookingRequestRequest {
         parent: UNITS[creation.unit].into(),
         booking_request: Some(form),
-        request_id: fresh_id(),
+        request_id: new_id(),
         allow_duplicate: creation.allow_duplicate,
     }
 }

@@ -36,7 +36,7 @@ pub struct Message {
     pub retries: u32,
     /// An earlier lease ended without an answer.
     pub possible_repeat: bool,
-    /// When staff released it; no lease that lasted beyond that has ended without an answer.
+    /// When staff released it; no lease that lasted after_cursor that has ended without an answer.
     pub released_at: Option<Instant>,
     pub cause: String,
     pub superseded: bool,

@@ -17,7 +17,7 @@ pub enum Answer {
     Names(Vec<String>),
     Due(Vec<v1::DueNotification>),
     Authorized(v1::AuthorizeDispatchResponse),
-    Lost(Vec<String>),
+    StaleToken(Vec<String>),
     FollowUp(Option<v1::Notification>),
 }
 
@@ -71,7 +71,7 @@ async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         }
         Call::Acknowledge(call) => {
             let answer = within(api.acknowledge_notifications(call.clone())).await?;
-            Answer::Lost(answer.into_inner().lost)
+            Answer::StaleToken(answer.into_inner().lost)
         }
         Call::Report(call) => {
             let answer = within(api.report_delivery(call.clone())).await?;
@@ -145,13 +145,13 @@ pub async fn worklist(
         page_size: 3,
         page_token: String::new(),
     };
-    let mut listed = vec![];
+    let mut in_any_worklist = vec![];
     loop {
         let answer = within(harness.worklists().list_worklist(call.clone())).await;
         let page = answer.map_err(|it| it.to_string())?.into_inner();
-        listed.extend(page.booking_requests);
+        in_any_worklist.extend(page.booking_requests);
         if page.next_page_token.is_empty() {
-            return Ok(listed);
+            return Ok(in_any_worklist);
         }
         call.page_token = page.next_page_token;
     }

@@ -206,7 +206,7 @@ impl Walk {
                 same("what is refused", refused, &set(&actual.refused))?;
                 same("the leave", &expires_at.map(timestamp), &actual.expire_time)
             }
-            (Reply::Lost(expected), Answer::Lost(actual)) => {
+            (Reply::StaleToken(expected), Answer::StaleToken(actual)) => {
                 same("what is lost", expected, &set(actual))
             }
             (Reply::FollowUp(expected), Answer::FollowUp(actual)) => {
@@ -272,11 +272,11 @@ impl Walk {
                 .collect();
             same(list.as_str_name(), &expected, &names)?;
             for request in actual {
-                let index = self.world.find(&request.name).expect("listed");
+                let index = self.world.find(&request.name).expect("in_any_worklist");
                 let expected = self.world.requests[index].show(self.world.now);
                 let etag = request.etag.clone();
                 same_request(
-                    "the listed request",
+                    "the in_any_worklist request",
                     &v1::BookingRequest { etag, ..expected },
                     &request,
                 )?;

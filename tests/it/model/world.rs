@@ -40,7 +40,7 @@ pub enum Reply {
         refused: BTreeSet<String>,
         expires_at: Option<Instant>,
     },
-    Lost(BTreeSet<String>),
+    StaleToken(BTreeSet<String>),
     FollowUp(Option<(usize, usize)>),
 }
 
@@ -386,7 +386,7 @@ impl World {
                 }
             }
         }
-        Reply::Lost(lost)
+        Reply::StaleToken(lost)
     }
 
     fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Result<Reply, Refusal> {
@@ -420,16 +420,16 @@ impl World {
             other => it.list(self.now) == Some(other),
         };
         let requests = self.requests.iter().enumerate();
-        let listed = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
-        let mut listed: Vec<_> = listed
+        let in_any_worklist = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
+        let mut in_any_worklist: Vec<_> = in_any_worklist
             .map(|(at, it)| (it.period(), it.form.name.clone(), at))
             .collect();
-        listed.sort_by(|one, other| {
+        in_any_worklist.sort_by(|one, other| {
             let key =
                 |it: &(Option<(_, _)>, String, usize)| (it.0.map(|(first, _)| first), it.1.clone());
             key(one).cmp(&key(other))
         });
-        listed.into_iter().map(|(_, _, at)| at).collect()
+        in_any_worklist.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// Messages that wait or are out, as ListNotifications shows them.

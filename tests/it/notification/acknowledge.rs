@@ -5,7 +5,7 @@ use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::domain;
-use care_invitation::domain::notification::acknowledge::{Answer, acknowledge as decide};
+use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge as decide};
 use chrono::Duration;
 use tonic::Code;
 
@@ -121,7 +121,7 @@ async fn a_hand_over_ahead_of_the_clock_is_taken_as_now_and_spoils_no_other() {
 fn a_hand_over_is_never_later_than_the_instant_at_which_it_is_recorded() {
     let record = make::invited(super::FIRST, super::LAST, at(NOW));
     let (record, id, token) = make::leased(&record, at(NOW));
-    let ahead = Answer {
+    let ahead = Acknowledgement {
         id,
         token,
         outcome: domain::notification::Outcome::Sent,

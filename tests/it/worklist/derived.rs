@@ -9,22 +9,29 @@ use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::{HoldReason, Worklist};
 use care_invitation::domain::Change;
+use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::cancel::{Cancel, cancel};
+use care_invitation::domain::booking_request::form::Booking;
+use care_invitation::domain::booking_request::form::BookingSource;
+use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::form::Origin;
+use care_invitation::domain::booking_request::form::Priority;
+use care_invitation::domain::booking_request::form::VisitKind;
+use care_invitation::domain::booking_request::form::VisitType;
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
 use care_invitation::domain::booking_request::record_patient_contact::{
     self as contact, RecordPatientContact, record_patient_contact,
 };
-use care_invitation::domain::booking_request::{
-    Booking, BookingRequest, BookingSource, CancelReason, Form, Origin, Priority, RequestKey,
-    VisitKind, VisitType,
-};
+use care_invitation::domain::booking_request::state::CancelReason;
 use care_invitation::domain::calendar::{Instant, Period, add_days, civil_date, end_of};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome as Answered;
-use care_invitation::domain::notification::acknowledge::{Answer, acknowledge};
+use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
-use care_invitation::domain::worklist::{self as domain, OrderBy, Position, Query};
-use care_invitation::store::{Call, Store};
+use care_invitation::domain::request_key::RequestKey;
+use care_invitation::domain::worklist::{self as domain, Cursor, OrderBy, Query};
+use care_invitation::store::Store;
+use care_invitation::store::idempotency::Call;
 use chrono::{Duration, NaiveDate};
 use uuid::Uuid;
 
@@ -698,7 +705,7 @@ fn stepped(dice: &mut Dice, record: BookingRequest, now: Instant) -> BookingRequ
 /// The record after its next message has been leased and set aside.
 fn parked(record: &BookingRequest, now: Instant) -> BookingRequest {
     let (record, id, token) = make::leased(record, now);
-    let answer = Answer {
+    let answer = Acknowledgement {
         id,
         token,
         outcome: Answered::Park,
@@ -769,7 +776,7 @@ async fn keep(store: &Store, record: &BookingRequest) {
     };
     let (key, form) = (record.key.clone(), record.form.clone());
     let kept = store
-        .insert(call, key, &form, move || Ok(change.clone()))
+        .create(call, key, &form, move || Ok(change.clone()))
         .await;
     assert_eq!(kept.expect("kept"), *record);
 }
@@ -789,10 +796,10 @@ async fn filled(dice: &mut Dice, count: usize) -> (Backend, Vec<BookingRequest>)
 /// A list from page to page, each of so many requests.
 async fn walked(store: &Store, query: &Query, now: Instant, limit: usize) -> Vec<RequestKey> {
     let mut keys = Vec::new();
-    let mut last: Option<Position> = None;
+    let mut last: Option<Cursor> = None;
     loop {
         let rows = u32::try_from(limit).expect("few");
-        let page = store.list(query, now, last.as_ref(), rows).await;
+        let page = store.list_worklist(query, now, last.as_ref(), rows).await;
         let page = page.expect("a page");
         keys.extend(page.iter().map(|(position, _)| position.key.clone()));
         if page.len() < limit {
@@ -809,25 +816,25 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
     let mut found = 0;
     for round in 0..600 {
         let (query, now) = (random_query(&mut dice), dice.instant());
-        let listed = walked(&backend.store, &query, now, 500).await;
-        let unique: BTreeSet<_> = listed.iter().cloned().collect();
-        assert_eq!(unique.len(), listed.len(), "{round}: each once");
-        let matching = records.iter().filter(|record| query.matches(record, now));
-        let matching: BTreeSet<_> = matching.map(|record| record.key.clone()).collect();
-        assert_eq!(unique, matching, "{round}: {:?} at {now}", query.worklist);
-        found += matching.len();
+        let in_any_worklist = walked(&backend.store, &query, now, 500).await;
+        let unique: BTreeSet<_> = in_any_worklist.iter().cloned().collect();
+        assert_eq!(unique.len(), in_any_worklist.len(), "{round}: each once");
+        let filters = records.iter().filter(|record| query.matches(record, now));
+        let filters: BTreeSet<_> = filters.map(|record| record.key.clone()).collect();
+        assert_eq!(unique, filters, "{round}: {:?} at {now}", query.worklist);
+        found += filters.len();
 
         let counted = backend.store.counts(&query.care_units, now).await;
         let counted: BTreeMap<_, _> = counted.expect("counts").into_iter().collect();
         for list in domain::Worklist::ALL {
             let whole = whole(*list, query.care_units.clone(), query.order_by);
-            let matching = records
+            let filters = records
                 .iter()
                 .filter(|record| whole.matches(record, now))
                 .count();
             let count = counted.get(list).copied().unwrap_or_default();
             if *list != domain::Worklist::All {
-                assert_eq!(usize::try_from(count), Ok(matching), "{round}: {list:?}");
+                assert_eq!(usize::try_from(count), Ok(filters), "{round}: {list:?}");
             }
         }
     }
@@ -847,10 +854,14 @@ async fn pages_of_several_units_together_are_the_whole_list() {
             _ => some.order_by,
         };
         let query = whole(some.worklist, some.care_units, order_by);
-        let listed = walked(&backend.store, &query, now, 500).await;
+        let in_any_worklist = walked(&backend.store, &query, now, 500).await;
         let limit = usize::try_from(1 + dice.below(4)).expect("few");
         let walked = walked(&backend.store, &query, now, limit).await;
-        assert_eq!(walked, listed, "{round}: {:?} by {limit}", query.order_by);
+        assert_eq!(
+            walked, in_any_worklist,
+            "{round}: {:?} by {limit}",
+            query.order_by
+        );
         pages += walked.len() / limit;
     }
     assert!(pages > 200, "there is more than a page: {pages}");
@@ -871,13 +882,13 @@ async fn the_store_knows_what_time_moves_and_when_it_moves_next() {
                 .filter(|it| units.contains(&it.key.care_unit))
         };
         let shown = |record: &BookingRequest, now: Instant| {
-            (record.placement().at(now), record.shown_state(now))
+            (record.placement().at(now), record.effective_state(now))
         };
         let risk = |record: &BookingRequest, now: Instant| {
             let at_risk = domain::Worklist::GuaranteeAtRisk;
             whole(at_risk, units.clone(), OrderBy::StartDate).matches(record, now)
         };
-        let moved = backend.store.moved_by_time(&units, since, now).await;
+        let moved = backend.store.timed_transitions(&units, since, now).await;
         let moved: BTreeSet<_> = moved.expect("read").into_iter().collect();
         for record in own() {
             let turned = shown(record, since) != shown(record, now);
@@ -889,9 +900,11 @@ async fn the_store_knows_what_time_moves_and_when_it_moves_next() {
         }
         assert!(moved.iter().all(|key| units.contains(&key.care_unit)));
 
-        let next = backend.store.next_move_at(&units, since).await;
+        let next = backend.store.next_transition_at(&units, since).await;
         let next = next.expect("read");
-        let expected = own().filter_map(|record| record.next_move_at(since)).min();
+        let expected = own()
+            .filter_map(|record| record.next_transition_at(since))
+            .min();
         // It may be early for a request that is settled, never late.
         let in_time = |moves: Instant| next.is_some_and(|next| next <= moves);
         assert!(expected.is_none_or(in_time), "{round}: {since}");

@@ -9,7 +9,7 @@ use crate::domain::booking_request::change::OnChange;
 use crate::domain::calendar::{Period, TimeWindow, Weekdays};
 use chrono::Weekday;
 
-/// A change of the fields that are named, all of which are set.
+/// Returns a change of the fields that are named, all of which are set.
 fn change(paths: &[&str]) -> v1::ChangeBookingRequestRequest {
     v1::ChangeBookingRequestRequest {
         booking_request: Some(v1::BookingRequest {
@@ -46,7 +46,7 @@ fn mask(paths: &[&str]) -> FieldMask {
     }
 }
 
-/// The same with nothing set but the name.
+/// Returns the same with nothing set but the name.
 fn clear(paths: &[&str]) -> v1::ChangeBookingRequestRequest {
     v1::ChangeBookingRequestRequest {
         booking_request: Some(v1::BookingRequest {
@@ -223,7 +223,7 @@ fn only_fields_that_can_be_changed_may_be_named() {
     assert_eq!(faults(unmasked), ["update_mask"]);
 }
 
-/// A change in which nothing is right.
+/// Returns a change in which nothing is right.
 fn all_wrong(paths: &[&str]) -> v1::ChangeBookingRequestRequest {
     v1::ChangeBookingRequestRequest {
         booking_request: Some(v1::BookingRequest {

@@ -1,0 +1,136 @@
+//! What the program does: serve, migrate, purge. Where settings meet the parts that they are for.
+
+use std::error::Error;
+use std::io::{self, Write, stdout};
+
+use chrono::NaiveDate;
+use tokio::net::TcpListener;
+
+use crate::clock::Clock;
+use crate::config::{self, BadSetting, Purge, Serve};
+use crate::domain::RegionPolicy;
+use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
+use crate::grpc::middleware::Limits;
+use crate::server::{self, Dependencies};
+use crate::store::Store;
+use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
+use crate::store::schema::{self, Schema};
+use crate::telemetry::{self, Progress};
+
+/// Runs the service until a signal ends it.
+///
+/// # Errors
+///
+/// The database cannot be opened, or nobody can be listened to.
+pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
+    let schema = match config.migrate {
+        true => Schema::Migrate,
+        false => Schema::Require,
+    };
+    let store = Store::open(url, schema).await?;
+    let clock = config
+        .sandbox_clock
+        .map_or_else(Clock::real, Clock::sandbox);
+    if clock.is_sandbox() {
+        tracing::warn!(now = %clock.now(), "SANDBOX CLOCK: time stands still; never for patients");
+    }
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
+    let shutdown = server::stop_on_signals()?;
+    let address = listener.local_addr()?;
+    telemetry::report(stdout(), format!("listening on http://{address}"))?;
+    let parts = Dependencies {
+        store,
+        clock,
+        policy: RegionPolicy {
+            send_time: config.send_clock,
+            guarantee_days: config.guarantee_days,
+        },
+        limits: Limits::default(),
+    };
+    server::run(listener, parts, shutdown).await;
+    Ok(())
+}
+
+/// Brings the database's schema up to date and says what was done.
+///
+/// # Errors
+///
+/// The database cannot be opened, or cannot be changed now.
+pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
+    let done = schema::migrate(url).await?;
+    for name in &done {
+        writeln!(stdout(), "applied {name}")?;
+    }
+    if done.is_empty() {
+        writeln!(stdout(), "nothing to do: the schema is up to date")?;
+    }
+    Ok(())
+}
+
+/// Deletes what is kept no longer and says how much it was. A signal stops it between two batches.
+///
+/// # Errors
+///
+/// A date is too recent, the database cannot be opened, a batch fails, or it was stopped.
+pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
+    let clock = Clock::real();
+    let now = clock.now();
+    validate_cutoffs(dates, civil_date(Cutoffs::latest(now)))?;
+    let start_of = |date| -> Instant { end_of(subtract_days(date, 1)) };
+    let cutoffs = Cutoffs::new(
+        now,
+        start_of(dates.before),
+        dates.history_before.map(start_of),
+    )?;
+    let stop = server::stop_on_signals()?;
+    let mut progress = Progress::default();
+    let mut show = |what: &'static str, done, total| progress.show(what, done, total);
+    let by_clock = move || clock.reading();
+    let outcome = purge_store(url, cutoffs, by_clock, &stop, &mut show).await;
+    progress.end();
+    // What is gone is said whatever came after it.
+    if let Ok(purged) | Err(PurgeError::Failed(purged, _)) = &outcome {
+        report(purged)?;
+    }
+    if outcome?.stopped {
+        return Err("stopped before the end; the same command goes on from here".into());
+    }
+    Ok(())
+}
+
+/// Names every date of a purge that lies after the latest one allowed.
+fn validate_cutoffs(dates: Purge, latest: NaiveDate) -> Result<(), config::Error> {
+    let dates = [
+        ("before", Some(dates.before)),
+        ("history-before", dates.history_before),
+    ];
+    let bad = |(flag, date): (&'static str, Option<NaiveDate>)| {
+        let date = date.filter(|date| latest < *date)?;
+        let why = format!(
+            "must be {latest} or earlier, for what is younger answers repeated calls; it is {date}"
+        );
+        Some(BadSetting { flag, why })
+    };
+    let bad: Vec<_> = dates.into_iter().filter_map(bad).collect();
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(config::Error::Settings(bad)),
+    }
+}
+
+/// Says how much was deleted.
+fn report(purged: &Purged) -> io::Result<()> {
+    let Purged {
+        requests,
+        notifications,
+        history,
+        quiet_calls,
+        stopped: _,
+    } = purged;
+    writeln!(
+        stdout(),
+        "deleted {requests} requests, {notifications} messages, {history} history entries, \
+         {quiet_calls} remembered calls"
+    )
+}

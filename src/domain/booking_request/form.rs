@@ -1,0 +1,230 @@
+//! The form: the fields that were registered, and what makes two of them duplicates.
+
+use std::fmt;
+
+use chrono::NaiveDate;
+
+use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::Patient;
+use crate::domain::{Violation, stored_enum};
+
+stored_enum! {
+    /// New or return visit.
+    pub enum VisitKind {
+        /// Nybesök.
+        NewVisit = 1,
+        /// Återbesök.
+        ReturnVisit = 2,
+    }
+}
+
+stored_enum! {
+    /// Medical priority, the lowest first.
+    pub enum Priority {
+        /// Routine.
+        Routine = 1,
+        /// Before routine.
+        Urgent = 2,
+        /// Before everything else.
+        Emergency = 3,
+    }
+}
+
+stored_enum! {
+    /// Who made a booking.
+    pub enum BookingSource {
+        /// The patient, in 1177.
+        Patient = 1,
+        /// Staff.
+        Staff = 2,
+    }
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A referral (remiss).
+    Referral {
+        /// Its identifier in the system that holds it.
+        referral_id: String,
+        /// Day of the decision on it; starts the care guarantee.
+        decision_date: Option<NaiveDate>,
+    },
+    /// An earlier visit.
+    PreviousVisit {
+        /// Its identifier in the system that holds it.
+        visit_id: String,
+        /// The referral that it was made under.
+        referral_id: Option<String>,
+    },
+}
+
+impl Origin {
+    /// Returns the referral that the request rests on, if it names one.
+    pub fn referral_id(&self) -> Option<&str> {
+        match self {
+            Self::Referral { referral_id, .. } => Some(referral_id),
+            Self::PreviousVisit { referral_id, .. } => referral_id.as_deref(),
+        }
+    }
+}
+
+/// A bookable visit type of the unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VisitType {
+    /// The unit's code.
+    pub code: String,
+    /// What people call it; may be empty.
+    pub display_name: String,
+}
+
+/// Texts that the patient may read; each may be empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PatientInstructions {
+    /// How long the visit takes.
+    pub visit_length: String,
+    /// Supplementary information.
+    pub supplementary: String,
+    /// Samples to be taken before the visit.
+    pub sampling_before_visit: String,
+    /// Information on the sampling.
+    pub sampling_information: String,
+}
+
+/// When the visit may take place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constraints {
+    /// Dates between which the visit takes place.
+    pub period: Period,
+    /// Acceptable weekdays.
+    pub weekdays: Weekdays,
+    /// Acceptable times of day; none means all day.
+    pub time_windows: Vec<TimeWindow>,
+    /// Length of the visit in minutes; zero means the slot's own.
+    pub duration_minutes: u32,
+    /// Acceptable performers by HSA-id; none means anyone.
+    pub performer_ids: Vec<String>,
+}
+
+impl Constraints {
+    /// Says what of these constraints today's date forbids, with field paths below `path`.
+    ///
+    /// The start is today or later, or `kept_start`, which the request had before; and some
+    /// acceptable weekday occurs from today on.
+    pub fn violations(
+        &self,
+        path: &str,
+        today: NaiveDate,
+        kept_start: Option<NaiveDate>,
+    ) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        if self.period.first < today && kept_start != Some(self.period.first) {
+            violations.push(Violation::new(
+                format!("{path}.requested_period.start_date"),
+                "must be today or later",
+            ));
+        }
+        if self.period.last < today {
+            violations.push(Violation::new(
+                format!("{path}.requested_period.end_date"),
+                "must be today or later",
+            ));
+        } else if !self.weekdays.occur_in(self.period, today) {
+            violations.push(Violation::new(
+                format!("{path}.weekdays"),
+                "none of them occurs in the requested period from today on",
+            ));
+        }
+        violations
+    }
+}
+
+/// A booked visit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Booking {
+    /// The visit's identifier in the booking system.
+    pub booking_id: String,
+    /// Start, included.
+    pub start_at: Instant,
+    /// End, not included.
+    pub end_at: Instant,
+    /// Who booked.
+    pub source: BookingSource,
+    /// HSA-id of the performer.
+    pub performer_id: Option<String>,
+    /// Why staff booked outside the constraints; may be empty.
+    pub override_reason: String,
+}
+
+/// What was registered: the fields of the form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Form {
+    /// Who the visit is for.
+    pub patient: Patient,
+    /// Where the request comes from.
+    pub origin: Origin,
+    /// New or return visit.
+    pub visit_kind: VisitKind,
+    /// The unit's bookable visit type.
+    pub visit_type: VisitType,
+    /// Why the unit is_deliverable to see the patient.
+    pub purpose: String,
+    /// Texts for the patient.
+    pub patient_instructions: PatientInstructions,
+    /// Note among staff.
+    pub internal_comment: String,
+    /// "Kallelse".
+    pub summons: bool,
+    /// "Vårdinbjudan".
+    pub invitation: bool,
+    /// When the visit may take place; only a booked visit may lack it.
+    pub constraints: Option<Constraints>,
+    /// The booked visit.
+    pub booking: Option<Booking>,
+    /// Medical priority.
+    pub priority: Priority,
+}
+
+impl fmt::Debug for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Form")
+    }
+}
+
+/// What makes two open requests in a care unit duplicates of each other.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DuplicateKey {
+    /// The care unit.
+    pub care_unit: HsaId,
+    /// Kind and number of the patient's identity, kind and identifier of the origin, and the
+    /// code of the visit type.
+    pub parts: [String; 5],
+}
+
+impl fmt::Debug for DuplicateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DuplicateKey")
+    }
+}
+
+impl DuplicateKey {
+    /// Returns the key of a request in `care_unit` with this form.
+    pub fn of(care_unit: &HsaId, form: &Form) -> Self {
+        let patient = &form.patient.personal_id;
+        let (origin, identifier) = match &form.origin {
+            Origin::Referral { referral_id, .. } => ("referral", referral_id),
+            Origin::PreviousVisit { visit_id, .. } => ("visit", visit_id),
+        };
+        Self {
+            care_unit: care_unit.clone(),
+            parts: [
+                patient.kind().code().to_string(),
+                patient.number().to_owned(),
+                origin.to_owned(),
+                identifier.clone(),
+                form.visit_type.code.clone(),
+            ],
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The booking request: what was registered, where it stands, and what may be done with it.
+//!
+//! States move only by the verbs in the folder beside, one a file. What time alone changes is
+//! worked out when read, in [`BookingRequest::effective_state`].
+
+pub mod cancel;
+pub mod change;
+pub mod change_to_invitation;
+pub mod create;
+pub mod form;
+pub mod notifications;
+pub mod record_booking;
+pub mod record_patient_contact;
+pub mod release_hold;
+pub mod state;
+pub mod update_patient;
+
+use chrono::NaiveDate;
+
+use super::calendar::{Instant, end_of};
+use super::care_invitation::{CareInvitation, Hold};
+use super::history::{Event, HistoryEntry};
+use super::notification::DisplayedNotification;
+use super::request_key::RequestKey;
+use super::{Change, Context, Refusal};
+use form::{DuplicateKey, Form};
+use state::{Action, CancelReason, EffectiveState, State, Warning};
+
+/// A booking request with all that belongs to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BookingRequest {
+    /// Which it is.
+    pub key: RequestKey,
+    /// What was registered.
+    pub form: Form,
+    /// The stored state.
+    pub state: State,
+    /// Present once the patient has been invited, and kept from then on.
+    pub care_invitation: Option<CareInvitation>,
+    /// Why it was closed.
+    pub cancel_reason: Option<CancelReason>,
+    /// Last day of the care guarantee.
+    pub care_guarantee_date: Option<NaiveDate>,
+    /// Created in the knowledge that there was another like it.
+    pub allow_duplicate: bool,
+    /// One more at every change that a caller could want to know of.
+    pub revision: i64,
+    /// How many history entries have been written.
+    pub history_count: i32,
+    /// When it was created.
+    pub created_at: Instant,
+    /// When it last changed.
+    pub updated_at: Instant,
+}
+
+impl BookingRequest {
+    /// Midnight after the last day of the period; none when there is no period.
+    pub fn expires_at(&self) -> Option<Instant> {
+        let constraints = self.form.constraints.as_ref()?;
+        Some(end_of(constraints.period.last))
+    }
+
+    /// Returns whether the period has passed at `now`.
+    pub fn period_has_passed(&self, now: Instant) -> bool {
+        self.expires_at()
+            .is_some_and(|expires_at| expires_at <= now)
+    }
+
+    /// Returns the state as it is to be shown at `now`.
+    pub fn effective_state(&self, now: Instant) -> EffectiveState {
+        match self.state {
+            State::Requested | State::Invited if self.period_has_passed(now) => {
+                EffectiveState::Expired
+            }
+            State::Requested => EffectiveState::Requested,
+            State::Invited if self.is_unanswered(now) => EffectiveState::NoResponse,
+            State::Invited => EffectiveState::Invited,
+            State::Booked => EffectiveState::Booked,
+            State::Declined => EffectiveState::Declined,
+            State::Cancelled => EffectiveState::Cancelled,
+        }
+    }
+
+    fn is_unanswered(&self, now: Instant) -> bool {
+        self.care_invitation
+            .as_ref()
+            .and_then(|invitation| invitation.no_response_at)
+            .is_some_and(|no_response_at| no_response_at <= now)
+    }
+
+    /// Returns whether it is open: not booked, declined or cancelled, whatever time shows.
+    pub fn is_open(&self) -> bool {
+        match self.state {
+            State::Requested | State::Invited => true,
+            State::Booked | State::Declined | State::Cancelled => false,
+        }
+    }
+
+    /// Returns the hold that stands, if any.
+    pub fn hold(&self) -> Option<Hold> {
+        self.care_invitation.as_ref()?.hold
+    }
+
+    /// Returns what may be done with it at `now`.
+    pub fn allowed_actions(&self, now: Instant) -> Vec<Action> {
+        use Action::{
+            Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
+        };
+        match self.effective_state(now) {
+            EffectiveState::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
+            EffectiveState::Expired if self.care_invitation.is_none() => {
+                vec![Change, ChangeToInvitation, RecordBooking, Cancel]
+            }
+            EffectiveState::Invited => {
+                let mut actions = vec![Change, RecordBooking, RecordPatientContact, Cancel];
+                if let Some(hold) = self.hold() {
+                    actions.push(ReleaseHold);
+                    if hold.is_patient_initiated() {
+                        actions.insert(1, ChangeToInvitation);
+                    }
+                }
+                actions
+            }
+            EffectiveState::NoResponse | EffectiveState::Expired => {
+                vec![
+                    ChangeToInvitation,
+                    RecordBooking,
+                    RecordPatientContact,
+                    Cancel,
+                ]
+            }
+            EffectiveState::Booked | EffectiveState::Declined => {
+                vec![ChangeToInvitation, RecordBooking, Cancel]
+            }
+            EffectiveState::Cancelled if self.has_parked_withdrawal() => vec![ReleaseHold],
+            EffectiveState::Cancelled => vec![],
+        }
+    }
+
+    /// Returns what staff should see, with the messages as they are `shown`.
+    pub fn warnings(&self, shown: &[DisplayedNotification]) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let start = self.form.constraints.as_ref().map(|it| it.period.first);
+        if self.is_open()
+            && start
+                .zip(self.care_guarantee_date)
+                .is_some_and(|(s, g)| s > g)
+        {
+            warnings.push(Warning::CareGuaranteeExceeded);
+        }
+        if self.skips_a_reminder(shown) {
+            warnings.push(Warning::RemindersSkipped);
+        }
+        let unreleased = match &self.care_invitation {
+            None => true,
+            Some(invitation) => invitation.hold == Some(Hold::ProtectedIdentity),
+        };
+        if self.is_open() && self.form.patient.protection.is_some() && unreleased {
+            warnings.push(Warning::ProtectedIdentity);
+        }
+        warnings
+    }
+
+    /// Names the present revision to callers.
+    pub fn etag(&self) -> String {
+        format!("r{}", self.revision)
+    }
+
+    /// Returns what makes another open request a duplicate of this one.
+    pub fn duplicate_key(&self) -> DuplicateKey {
+        DuplicateKey::of(&self.key.care_unit, &self.form)
+    }
+
+    fn check_etag(&self, etag: &str) -> Result<(), Refusal> {
+        if etag.is_empty() || etag == self.etag() {
+            Ok(())
+        } else {
+            Err(Refusal::EtagMismatch)
+        }
+    }
+
+    fn check_allowed(&self, action: Action, now: Instant) -> Result<(), Refusal> {
+        let allowed = self.allowed_actions(now);
+        if allowed.contains(&action) {
+            Ok(())
+        } else {
+            Err(self.conflict(now))
+        }
+    }
+
+    /// Returns the refusal of a verb that the state at `now` does not allow.
+    fn conflict(&self, now: Instant) -> Refusal {
+        Refusal::StateConflict {
+            state: self.effective_state(now),
+            allowed: self.allowed_actions(now),
+        }
+    }
+
+    /// Returns an entry for the history, with the state that the record is shown in now.
+    pub(in crate::domain) fn history_entry(&self, event: Event, context: &Context) -> HistoryEntry {
+        HistoryEntry {
+            at: context.now,
+            actor: context.actor.clone(),
+            event,
+            state: self.effective_state(context.now),
+            change_reason: None,
+            cancel_reason: None,
+            comment: String::new(),
+            notification: None,
+            constraints: None,
+            booking: None,
+            contact: None,
+        }
+    }
+
+    /// Ends a verb that changed something: counts the revision, brings what is derived up to
+    /// date, and fills the shown state into the history.
+    pub(in crate::domain) fn finish_change(
+        mut self,
+        mut history: Vec<HistoryEntry>,
+        context: &Context,
+    ) -> Change {
+        self.revision += 1;
+        self.updated_at = context.now;
+        self.recompute_derived(&context.policy);
+        let state = self.effective_state(context.now);
+        for entry in &mut history {
+            entry.state = state;
+        }
+        self.history_count += i32::try_from(history.len()).expect("a verb writes a few entries");
+        Change {
+            record: self,
+            history,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! States of a request, stored and effective, and the actions, warnings and reasons that go with them.
+
+use crate::domain::stored_enum;
+
+stored_enum! {
+    /// The stored state of a request.
+    pub enum State {
+        /// Waits for staff to book or invite.
+        Requested = 1,
+        /// The patient is invited.
+        Invited = 2,
+        /// The visit is booked.
+        Booked = 3,
+        /// The patient has declined the visit.
+        Declined = 4,
+        /// Closed without a visit.
+        Cancelled = 5,
+    }
+}
+
+/// The state with what follows from the passing of time counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EffectiveState {
+    /// Waits for staff to book or invite.
+    Requested,
+    /// The patient is invited.
+    Invited,
+    /// The visit is booked.
+    Booked,
+    /// The patient has declined the visit.
+    Declined,
+    /// Invited; the last message is 14 days old and the patient has not answered.
+    NoResponse,
+    /// Requested or invited, and the period has passed.
+    Expired,
+    /// Closed without a visit.
+    Cancelled,
+}
+
+impl EffectiveState {
+    /// Returns the name in the contract, without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Requested => "REQUESTED",
+            Self::Invited => "INVITED",
+            Self::Booked => "BOOKED",
+            Self::Declined => "DECLINED",
+            Self::NoResponse => "NO_RESPONSE",
+            Self::Expired => "EXPIRED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+stored_enum! {
+    /// What a caller may do with a request.
+    pub enum Action {
+        /// ChangeBookingRequest.
+        Change = 1,
+        /// ChangeToInvitation.
+        ChangeToInvitation = 2,
+        /// RecordBooking.
+        RecordBooking = 3,
+        /// RecordPatientContact.
+        RecordPatientContact = 4,
+        /// CancelBookingRequest.
+        Cancel = 5,
+        /// ReleaseHold.
+        ReleaseHold = 6,
+    }
+}
+
+impl Action {
+    /// Returns the name in the contract, without its prefix.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Change => "CHANGE",
+            Self::ChangeToInvitation => "CHANGE_TO_INVITATION",
+            Self::RecordBooking => "RECORD_BOOKING",
+            Self::RecordPatientContact => "RECORD_PATIENT_CONTACT",
+            Self::Cancel => "CANCEL",
+            Self::ReleaseHold => "RELEASE_HOLD",
+        }
+    }
+}
+
+stored_enum! {
+    /// Something that staff should see, and that stops nothing.
+    pub enum Warning {
+        /// The period starts after the last day of the care guarantee.
+        CareGuaranteeExceeded = 1,
+        /// At least one reminder would fall after the period.
+        RemindersSkipped = 2,
+        /// Nothing is sent until staff release it.
+        ProtectedIdentity = 3,
+    }
+}
+
+stored_enum! {
+    /// Why a request was changed (ändringsorsak).
+    pub enum ChangeReason {
+        /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation alone.
+        ToCareInvitation = 1,
+        /// The patient asked for it.
+        PatientRequest = 2,
+        /// The unit needs it.
+        UnitRequest = 3,
+        /// For medical reasons.
+        Medical = 4,
+        /// Something else.
+        Other = 5,
+    }
+}
+
+stored_enum! {
+    /// Why a request was closed without a visit.
+    pub enum CancelReason {
+        /// The referral was withdrawn or returned.
+        ReferralWithdrawn = 1,
+        /// The patient no longer is_deliverable or needs the visit.
+        PatientRequest = 2,
+        /// The unit no longer offers the visit.
+        UnitRequest = 3,
+        /// The patient has died.
+        PatientDeceased = 4,
+        /// Registered by mistake.
+        EnteredInError = 5,
+        /// Something else.
+        Other = 6,
+    }
+}

@@ -1,0 +1,113 @@
+//! What is known of a method before anything of the call has been read, from the descriptors that
+//! reflection serves: a new method is known here without being named here.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::{DecodeError, Message};
+use prost_types::FileDescriptorSet;
+
+/// The package of our services begins so.
+const OURS: &str = "careinvitation.";
+
+/// A method, as far as the boundary cares.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Method {
+    /// Its path, as in `/careinvitation.v1.WorklistService/ListWorklist`; for logs.
+    pub path: String,
+    /// False for health and reflection, which have words of their own for what goes wrong.
+    pub is_ours: bool,
+    /// Whether its answer is a stream.
+    pub streams: bool,
+}
+
+/// The methods that are served.
+#[derive(Debug)]
+pub struct Methods {
+    by_path: HashMap<String, Arc<Method>>,
+    unknown: Arc<Method>,
+}
+
+impl Methods {
+    /// Returns those of all services in encoded `FileDescriptorSet`s.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are something else.
+    pub fn of<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, DecodeError> {
+        let mut by_path = HashMap::new();
+        for set in sets {
+            for file in FileDescriptorSet::decode(set)?.file {
+                let package = file.package();
+                for service in &file.service {
+                    for method in &service.method {
+                        let path = format!("/{package}.{}/{}", service.name(), method.name());
+                        let method = Method {
+                            path: path.clone(),
+                            is_ours: package.starts_with(OURS),
+                            streams: method.server_streaming(),
+                        };
+                        by_path.insert(path, Arc::new(method));
+                    }
+                }
+            }
+        }
+        // The path that was asked for is the caller's own text, and is kept out of the log.
+        let unknown = Arc::new(Method {
+            path: "unknown".to_owned(),
+            is_ours: true,
+            streams: false,
+        });
+        Ok(Self { by_path, unknown })
+    }
+
+    /// Returns the method at `path`; one that stands for all others when there is none.
+    pub fn find(&self, path: &str) -> Arc<Method> {
+        self.by_path.get(path).unwrap_or(&self.unknown).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::DESCRIPTOR_SET;
+
+    #[test]
+    fn methods_are_known_by_their_descriptors() {
+        let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
+        let methods = Methods::of([DESCRIPTOR_SET, health]).expect("descriptors");
+        for (path, is_ours, streams) in [
+            (
+                "/careinvitation.v1.BookingRequestService/GetBookingRequest",
+                true,
+                false,
+            ),
+            (
+                "/careinvitation.v1.NotificationService/StreamDueNotifications",
+                true,
+                true,
+            ),
+            (
+                "/careinvitation.v1.WorklistService/WatchWorklist",
+                true,
+                true,
+            ),
+            (
+                "/careinvitation.sandbox.v1.ClockService/GetTime",
+                true,
+                false,
+            ),
+            ("/grpc.health.v1.Health/Check", false, false),
+            ("/grpc.health.v1.Health/Watch", false, true),
+        ] {
+            let expected = Method {
+                path: path.to_owned(),
+                is_ours,
+                streams,
+            };
+            assert_eq!(*methods.find(path), expected);
+        }
+        assert_eq!(methods.find("/198003012385/X").path, "unknown");
+        assert!(Methods::of([&[0xff][..]]).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! What commits mean to other replicas, as rows: one a commit, deleted after some minutes.
+//!
+//! Written by the commit itself, so that nothing is announced that is not so, and nothing left out.
+
+use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::calendar::{from_micros, micros};
+use crate::domain::notification::LeaseRef;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::rows::{Column, Kind, Rows, Table};
+use crate::store::bulk::write::Write;
+use crate::store::change_event::ChangeEvent;
+use crate::store::change_event::LeaseChange;
+use crate::store::entity::booking_request::key as request_key;
+use crate::store::entity::document::from_json;
+use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
+
+/// Which announcement: the replica that made it, and its number there.
+pub type Key = (Uuid, i64);
+
+/// The key, as a set has it.
+const KEY: [Column; 2] = [("replica", Kind::Uuid), ("number", Kind::Integer)];
+
+/// The table, for writing sets of rows.
+const TABLE: Table = Table {
+    name: "announcement",
+    key: &KEY,
+    mutable: &[],
+    fixed: &[("content", Kind::Text)],
+};
+
+/// Returns an announcement on its way into the table. When, the database's clock says.
+pub fn write((replica, number): Key, committed: &ChangeEvent) -> Write {
+    let mut rows = TABLE.new_rows();
+    let content = Document::of(committed).to_text();
+    rows.push([replica.into(), number.into(), content.into()]);
+    Write::new(&TABLE, rows)
+}
+
+/// Returns the announcements of other replicas that were written after `since`, in microseconds by the
+/// database's clock. Of those whose writers have not committed nothing is known yet: ask again from
+/// some time before.
+pub async fn keys_since(
+    connection: &impl ConnectionTrait,
+    replica: Uuid,
+    since: i64,
+) -> Result<Vec<Key>, Error> {
+    let statement = Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        "SELECT replica, number FROM announcement WHERE written_at > $1 AND replica <> $2 \
+         ORDER BY written_at, replica, number",
+        [since.into(), replica.into()],
+    );
+    let rows = connection.query_all_raw(statement).await?;
+    rows.iter().map(key).collect()
+}
+
+fn key(row: &QueryResult) -> Result<Key, Error> {
+    Ok((row.try_get("", "replica")?, row.try_get("", "number")?))
+}
+
+/// Returns what these announcements say, in their order. One that cannot be decoded may have database_message anything:
+/// it counts as a resync.
+pub async fn load(
+    connection: &impl ConnectionTrait,
+    keys: &[Key],
+) -> Result<Vec<(Key, ChangeEvent)>, Error> {
+    let mut set = Rows::new(KEY.to_vec());
+    for (replica, number) in keys {
+        set.push([(*replica).into(), (*number).into()]);
+    }
+    let sql = |keys: &str| {
+        format!(
+            "SELECT a.replica, a.number, a.content FROM {keys} AS k CROSS JOIN announcement AS a \
+             WHERE a.replica = k.replica AND a.number = k.number \
+             ORDER BY a.written_at, a.replica, a.number"
+        )
+    };
+    let rows = set.query(connection, sql).await?;
+    rows.iter()
+        .map(|row| {
+            let (replica, number) = key(row)?;
+            let content = row.try_get("", "content").map_err(Error::from);
+            let document = content.and_then(|content: String| from_json::<Document>(&content));
+            let row = RowKey {
+                table: TABLE.name,
+                care_unit: None,
+                id: replica,
+                number: Some(number),
+            };
+            let committed = row.accept(document).map(Document::into_committed);
+            Ok((
+                (replica, number),
+                committed.unwrap_or_else(ChangeEvent::resync),
+            ))
+        })
+        .collect()
+}
+
+/// Deletes what was written before then, in microseconds by the database's clock.
+pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Result<(), Error> {
+    let statement = Statement::from_sql_and_values(
+        connection.get_database_backend(),
+        "DELETE FROM announcement WHERE written_at < $1",
+        [before.into()],
+    );
+    connection.execute_raw(statement).await?;
+    Ok(())
+}
+
+/// What PostgreSQL's clock shows while a statement runs, in microseconds since 1970.
+pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+/// Returns what the database's clock shows, in microseconds since 1970.
+pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
+    let statement =
+        Statement::from_string(DbBackend::Postgres, format!("SELECT {DATABASE_NOW} AS now"));
+    let row = connection.query_one_raw(statement).await?;
+    let row = row.ok_or_else(|| Error::internal("a clock that shows nothing"))?;
+    Ok(row.try_get("", "now")?)
+}
+
+/// [`ChangeEvent`] as it is stored.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claimable_at: Option<i64>,
+    /// Care unit, request, message, token.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    leases: Vec<(String, Uuid, Uuid, Uuid, Fate)>,
+    /// Care unit, request, revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    requests: Vec<(String, Uuid, i64)>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Fate {
+    Ended,
+    Revoked,
+    Renewed(i64),
+}
+
+impl Document {
+    fn of(committed: &ChangeEvent) -> Self {
+        let lease = |(lease, fate): &(LeaseRef, LeaseChange)| {
+            let RequestKey { care_unit, id } = &lease.request;
+            let fate = match fate {
+                LeaseChange::Ended => Fate::Ended,
+                LeaseChange::Revoked => Fate::Revoked,
+                LeaseChange::Renewed(until) => Fate::Renewed(micros(*until)),
+            };
+            let care_unit = care_unit.as_str().to_owned();
+            (care_unit, *id, lease.notification, lease.token, fate)
+        };
+        let request = |(key, revision): &(RequestKey, i64)| {
+            (key.care_unit.as_str().to_owned(), key.id, *revision)
+        };
+        Self {
+            claimable_at: committed.claimable_at.map(micros),
+            leases: committed.leases.iter().map(lease).collect(),
+            requests: committed.requests.iter().map(request).collect(),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("a document of text and numbers is JSON")
+    }
+
+    fn into_committed(self) -> ChangeEvent {
+        let lease = |(care_unit, request, notification, token, fate)| {
+            let lease = LeaseRef {
+                request: request_key((care_unit, request)),
+                notification,
+                token,
+            };
+            let fate = match fate {
+                Fate::Ended => LeaseChange::Ended,
+                Fate::Revoked => LeaseChange::Revoked,
+                Fate::Renewed(until) => LeaseChange::Renewed(from_micros(until)),
+            };
+            (lease, fate)
+        };
+        let request = |(care_unit, id, revision)| (request_key((care_unit, id)), revision);
+        ChangeEvent {
+            claimable_at: self.claimable_at.map(from_micros),
+            leases: self.leases.into_iter().map(lease).collect(),
+            requests: self.requests.into_iter().map(request).collect(),
+            resync: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::hsa_id::HsaId;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let request = RequestKey {
+            care_unit: HsaId::from_stored("SE2321000131-P1".into()),
+            id: Uuid::from_u128(1),
+        };
+        let lease = |token| LeaseRef {
+            request: request.clone(),
+            notification: Uuid::from_u128(2),
+            token: Uuid::from_u128(token),
+        };
+        let committed = ChangeEvent {
+            claimable_at: Some(from_micros(7)),
+            leases: vec![
+                (lease(3), LeaseChange::Ended),
+                (lease(4), LeaseChange::Revoked),
+                (lease(5), LeaseChange::Renewed(from_micros(8))),
+            ],
+            requests: vec![(request, 9)],
+            resync: false,
+        };
+        for committed in [committed, ChangeEvent::default()] {
+            let text = Document::of(&committed).to_text();
+            let read: Document = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(read.into_committed(), committed);
+        }
+    }
+}

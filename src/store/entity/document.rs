@@ -1,0 +1,358 @@
+//! What no query looks at: parts of a request as JSON in one column.
+
+use std::ops::RangeInclusive;
+
+use chrono::{Datelike, NaiveDate};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Booking;
+use crate::domain::booking_request::form::BookingSource;
+use crate::domain::booking_request::form::Constraints;
+use crate::domain::booking_request::form::Origin;
+use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
+use crate::domain::care_invitation::{CareInvitation, Hold};
+use crate::domain::notification::Channel;
+use crate::store::error::Error;
+
+/// Returns a date as it is stored: days of the common era.
+pub fn day(date: NaiveDate) -> i32 {
+    date.num_days_from_ce()
+}
+
+/// Returns the value that a stored number stands for.
+pub fn code<T>(from_code: fn(i16) -> Option<T>, stored: i16) -> Result<T, Error> {
+    from_code(stored).ok_or_else(|| Error::internal("a stored number that means nothing"))
+}
+
+/// Returns the same where there may be none.
+pub fn optional<T>(
+    from_code: fn(i16) -> Option<T>,
+    stored: Option<i16>,
+) -> Result<Option<T>, Error> {
+    stored.map(|stored| code(from_code, stored)).transpose()
+}
+
+/// Returns the date that [`day`] gave. Of the years that the wire has, so that calculating with it is safe.
+pub fn date(day: i32) -> Result<NaiveDate, Error> {
+    let date = NaiveDate::from_num_days_from_ce_opt(day);
+    date.filter(|date| YEARS.contains(&date.year()))
+        .ok_or_else(|| Error::internal("a day that is no date"))
+}
+
+/// Returns the instant that was stored as microseconds. Of the same years.
+pub fn instant(micros: i64) -> Result<Instant, Error> {
+    let at = from_micros(micros);
+    match YEARS.contains(&at.year()) {
+        true => Ok(at),
+        false => Err(Error::internal("an instant beyond all dates")),
+    }
+}
+
+/// The years that the wire has.
+const YEARS: RangeInclusive<i32> = 1..=9_999;
+
+/// Decodes a document. Where it cannot be decoded, only the place is database_message: the library would quote
+/// what stands there.
+pub fn from_json<T: DeserializeOwned>(document: &str) -> Result<T, Error> {
+    serde_json::from_str(document).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let kind = match error.classify() {
+            Category::Io | Category::Eof | Category::Syntax => "no JSON",
+            Category::Data => "not the document that it should be",
+        };
+        Error::internal(format!("{kind} at line {line} column {column}"))
+    })
+}
+
+/// What no query looks at.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Document {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) protection: Option<i16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) digital_reach: Option<i16>,
+    pub(super) language: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) visit_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) decision_day: Option<i32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) visit_type_name: String,
+    pub(super) purpose: String,
+    #[serde(skip_serializing_if = "InstructionsDocument::is_empty")]
+    pub(super) patient_instructions: InstructionsDocument,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(super) internal_comment: String,
+    pub(super) summons: bool,
+    pub(super) invitation: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) constraints: Option<ConstraintsDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) booking: Option<BookingDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cancel_reason: Option<i16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) care_invitation: Option<InvitationDocument>,
+    pub(super) history_count: i32,
+    pub(super) updated_at: i64,
+}
+
+impl Document {
+    /// Returns what is to be stored of a request.
+    pub fn of(record: &BookingRequest) -> Self {
+        let form = &record.form;
+        let (visit_id, decision_date) = match &form.origin {
+            Origin::Referral { decision_date, .. } => (None, *decision_date),
+            Origin::PreviousVisit { visit_id, .. } => (Some(visit_id.clone()), None),
+        };
+        Self {
+            protection: form.patient.protection.map(|it| it.code()),
+            digital_reach: form.patient.digital_reach.map(|it| it.code()),
+            language: form.patient.language.clone(),
+            visit_id,
+            decision_day: decision_date.map(day),
+            visit_type_name: form.visit_type.display_name.clone(),
+            purpose: form.purpose.clone(),
+            patient_instructions: (&form.patient_instructions).into(),
+            internal_comment: form.internal_comment.clone(),
+            summons: form.summons,
+            invitation: form.invitation,
+            constraints: form.constraints.as_ref().map(ConstraintsDocument::of),
+            booking: form.booking.as_ref().map(BookingDocument::of),
+            cancel_reason: record.cancel_reason.map(|it| it.code()),
+            care_invitation: record.care_invitation.as_ref().map(InvitationDocument::of),
+            history_count: record.history_count,
+            updated_at: micros(record.updated_at),
+        }
+    }
+
+    /// Returns the document as it is stored.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(self).expect("a document of text and numbers is JSON")
+    }
+
+    /// Returns the constraints, with the days that have columns of their own.
+    pub fn constraints(
+        &self,
+        start_day: Option<i32>,
+        end_day: Option<i32>,
+    ) -> Result<Option<Constraints>, Error> {
+        let (Some(document), Some(first), Some(last)) = (&self.constraints, start_day, end_day)
+        else {
+            return Ok(None);
+        };
+        let period = Period {
+            first: date(first)?,
+            last: date(last)?,
+        };
+        document.to_domain(period).map(Some)
+    }
+
+    /// Returns the invitation, without its messages.
+    pub fn care_invitation(&self) -> Result<Option<CareInvitation>, Error> {
+        let Some(document) = &self.care_invitation else {
+            return Ok(None);
+        };
+        Ok(Some(CareInvitation {
+            round: document.round,
+            invited_at: instant(document.invited_at)?,
+            hold: document.hold()?,
+            staff_channel: optional(Channel::from_code, document.staff_channel)?,
+            inbox_failed: document.inbox_failed,
+            withdraw_when_sent: document.withdraw_when_sent,
+            no_response_at: document.no_response_at.map(instant).transpose()?,
+            notifications: Vec::new(),
+        }))
+    }
+}
+
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InstructionsDocument {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    visit_length: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    supplementary: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    sampling_before_visit: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    sampling_information: String,
+}
+
+impl InstructionsDocument {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<&PatientInstructions> for InstructionsDocument {
+    fn from(instructions: &PatientInstructions) -> Self {
+        Self {
+            visit_length: instructions.visit_length.clone(),
+            supplementary: instructions.supplementary.clone(),
+            sampling_before_visit: instructions.sampling_before_visit.clone(),
+            sampling_information: instructions.sampling_information.clone(),
+        }
+    }
+}
+
+impl From<InstructionsDocument> for PatientInstructions {
+    fn from(document: InstructionsDocument) -> Self {
+        Self {
+            visit_length: document.visit_length,
+            supplementary: document.supplementary,
+            sampling_before_visit: document.sampling_before_visit,
+            sampling_information: document.sampling_information,
+        }
+    }
+}
+
+/// The minutes of a day.
+const MINUTES_OF_DAY: u32 = 24 * 60;
+
+/// Constraints less their period, which has columns of its own.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConstraintsDocument {
+    weekdays: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    time_windows: Vec<(u32, u32)>,
+    duration_minutes: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    performer_ids: Vec<String>,
+}
+
+impl ConstraintsDocument {
+    /// Returns what is to be stored.
+    pub fn of(constraints: &Constraints) -> Self {
+        let windows = constraints.time_windows.iter();
+        Self {
+            weekdays: constraints.weekdays.bits(),
+            time_windows: windows.map(|it| (it.start_minute, it.end_minute)).collect(),
+            duration_minutes: constraints.duration_minutes,
+            performer_ids: constraints.performer_ids.clone(),
+        }
+    }
+
+    /// Returns what was stored, with the period that stood beside it.
+    pub fn to_domain(&self, period: Period) -> Result<Constraints, Error> {
+        let windows = self.time_windows.iter();
+        let minutes = windows.clone().flat_map(|(start, end)| [*start, *end]);
+        if minutes.chain([self.duration_minutes]).max() > Some(MINUTES_OF_DAY) {
+            return Err(Error::internal("more minutes than a day has"));
+        }
+        Ok(Constraints {
+            period,
+            weekdays: Weekdays::from_bits(self.weekdays),
+            time_windows: windows
+                .map(|&(start_minute, end_minute)| TimeWindow {
+                    start_minute,
+                    end_minute,
+                })
+                .collect(),
+            duration_minutes: self.duration_minutes,
+            performer_ids: self.performer_ids.clone(),
+        })
+    }
+}
+
+/// A booking, here and in the history.
+#[derive(Serialize, Deserialize)]
+pub struct BookingDocument {
+    booking_id: String,
+    start_at: i64,
+    end_at: i64,
+    source: i16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    performer_id: Option<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    override_reason: String,
+}
+
+impl BookingDocument {
+    /// Returns what is to be stored.
+    pub fn of(booking: &Booking) -> Self {
+        Self {
+            booking_id: booking.booking_id.clone(),
+            start_at: micros(booking.start_at),
+            end_at: micros(booking.end_at),
+            source: booking.source.code(),
+            performer_id: booking.performer_id.clone(),
+            override_reason: booking.override_reason.clone(),
+        }
+    }
+
+    /// Returns what was stored.
+    pub fn into_domain(self) -> Result<Booking, Error> {
+        Ok(Booking {
+            booking_id: self.booking_id,
+            start_at: instant(self.start_at)?,
+            end_at: instant(self.end_at)?,
+            source: code(BookingSource::from_code, self.source)?,
+            performer_id: self.performer_id,
+            override_reason: self.override_reason,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub struct InvitationDocument {
+    round: i32,
+    invited_at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hold: Option<i16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wait_until_day: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    staff_channel: Option<i16>,
+    #[serde(default)]
+    inbox_failed: bool,
+    #[serde(default)]
+    withdraw_when_sent: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    no_response_at: Option<i64>,
+}
+
+impl InvitationDocument {
+    fn of(invitation: &CareInvitation) -> Self {
+        let (hold, wait_until) = match invitation.hold {
+            None => (None, None),
+            Some(Hold::ProtectedIdentity) => (Some(1), None),
+            Some(Hold::Undeliverable) => (Some(2), None),
+            Some(Hold::Parked) => (Some(3), None),
+            Some(Hold::NoSuitableTime) => (Some(4), None),
+            Some(Hold::CallBack) => (Some(5), None),
+            Some(Hold::WillBook { until }) => (Some(6), Some(day(until))),
+        };
+        Self {
+            round: invitation.round,
+            invited_at: micros(invitation.invited_at),
+            hold,
+            wait_until_day: wait_until,
+            staff_channel: invitation.staff_channel.map(|it| it.code()),
+            inbox_failed: invitation.inbox_failed,
+            withdraw_when_sent: invitation.withdraw_when_sent,
+            no_response_at: invitation.no_response_at.map(micros),
+        }
+    }
+
+    fn hold(&self) -> Result<Option<Hold>, Error> {
+        Ok(match (self.hold, self.wait_until_day) {
+            (None, _) => None,
+            (Some(1), _) => Some(Hold::ProtectedIdentity),
+            (Some(2), _) => Some(Hold::Undeliverable),
+            (Some(3), _) => Some(Hold::Parked),
+            (Some(4), _) => Some(Hold::NoSuitableTime),
+            (Some(5), _) => Some(Hold::CallBack),
+            (Some(6), Some(until)) => Some(Hold::WillBook {
+                until: date(until)?,
+            }),
+            (Some(_), _) => return Err(Error::internal("a stored hold that means nothing")),
+        })
+    }
+}

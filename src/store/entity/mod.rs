@@ -1,0 +1,9 @@
+//! Entities: every table with its columns, and how records become rows and rows records.
+
+pub mod booking_request;
+pub mod change_event;
+pub mod document;
+pub mod history;
+pub mod idempotency_key;
+pub mod notification;
+pub mod row_reader;

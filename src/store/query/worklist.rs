@@ -1,0 +1,433 @@
+//! Worklists: comparisons of columns with now, page by page.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::{
+    self, Condition, Expr, ExprTrait, Func, Order, SelectStatement, SimpleExpr, UnionType,
+};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
+    Select,
+};
+use uuid::Uuid;
+
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::booking_request::state::State;
+use crate::domain::calendar::{Instant, civil_date, from_micros, micros};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::request_key::RequestKey;
+use crate::domain::worklist::{Cursor, OrderBy, Query, Worklist, guarantee_at_risk_until};
+use crate::store::entity::booking_request::{Column, Entity, TABLE, key};
+use crate::store::entity::document::day;
+use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
+use crate::store::query::aggregate;
+use crate::store::query::in_byte_order;
+
+/// Maximum requests on a list that means nothing that are named at once.
+const UNLISTED_MAX: u64 = 100;
+
+/// Returns one page of requests with their messages, each with its place in the order; none in the place of
+/// one that cannot be decoded.
+pub async fn page(
+    connection: &impl ConnectionTrait,
+    query: &Query,
+    now: Instant,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
+    let backend = connection.get_database_backend();
+    let keys = match query.order_by == OrderBy::StartDate && has_index_order(query.worklist) {
+        true => page_by_index_walk(backend, query, now, after, limit),
+        false => Some(page_by_sort(backend, query, now, after, limit)),
+    };
+    let Some(keys) = keys else {
+        return Ok(Vec::new());
+    };
+    let mut statement = backend.build(&keys);
+    let keys = format!("({})", statement.sql);
+    statement.sql = aggregate::select_sql(&keys, &["k.first_rank", "k.second_rank"]);
+    let rows = connection.query_all_raw(statement).await?;
+    let records = aggregate::collect(&rows, |row_reader| {
+        Ok([row_reader.take()?, row_reader.take()?])
+    })?;
+    let placed = records.into_iter().map(|found| {
+        let position = Cursor {
+            sort_key: found.extra_columns,
+            key: found.key,
+        };
+        (position, found.record.map(|record| record.request))
+    });
+    let mut page: Vec<(Cursor, Option<BookingRequest>)> = placed.collect();
+    page.sort_by(|(one, _), (other, _)| {
+        (one.sort_key, &one.key).cmp(&(other.sort_key, &other.key))
+    });
+    Ok(page)
+}
+
+/// Returns the keys of a page, and their ranks.
+fn page_by_sort(
+    backend: DbBackend,
+    query: &Query,
+    now: Instant,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> SelectStatement {
+    let ranks = sort_key(query.order_by, now);
+    let units = query.care_units.iter().map(HsaId::as_str);
+    let mut keys = keys(&ranks);
+    keys.and_where(Column::CareUnit.is_in(units))
+        .cond_where(in_worklist(query.worklist, now))
+        .cond_where(filters(query));
+    if let Some(after) = after {
+        let [first, second] = ranks;
+        keys.and_where(after_cursor(backend, first, second, after));
+    }
+    limit_sorted(backend, keys, limit)
+}
+
+/// Keys and ranks of requests.
+fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
+    sea_query::Query::select()
+        .columns([Column::CareUnit, Column::Id])
+        .expr_as(first.clone(), "first_rank")
+        .expr_as(second.clone(), "second_rank")
+        .from(Entity)
+        .take()
+}
+
+/// Returns the first of these keys.
+fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
+    keys.order_by("first_rank", Order::Asc)
+        .order_by("second_rank", Order::Asc)
+        .order_by_expr(
+            in_byte_order(backend, Expr::col(Column::CareUnit)),
+            Order::Asc,
+        )
+        .order_by(Column::Id, Order::Asc)
+        .limit(u64::from(limit))
+        .take()
+}
+
+/// Returns whether the index on lists has the requests of this one, and no others, in the order of their
+/// first days.
+fn has_index_order(worklist: Worklist) -> bool {
+    match worklist {
+        Worklist::BookingRequests
+        | Worklist::CareInvitations
+        | Worklist::ManualHandling
+        | Worklist::SlotIssues
+        | Worklist::Declined => true,
+        // Some of them stand in the index under the list from which time has moved them.
+        Worklist::FollowUp | Worklist::GuaranteeAtRisk | Worklist::All => false,
+    }
+}
+
+/// As [`page_by_sort`], along the index: read are as many of each unit as the page has room for, with
+/// and without a first day, however long the list is. `None` when none can come any more.
+fn page_by_index_walk(
+    backend: DbBackend,
+    query: &Query,
+    now: Instant,
+    after: Option<&Cursor>,
+    limit: u32,
+) -> Option<SelectStatement> {
+    let ranks = sort_key(query.order_by, now);
+    let walk = |unit: &HsaId, first_day| {
+        let after_cursor = beyond_in_unit(unit, first_day, after)?;
+        let mut walk = keys(&ranks);
+        walk.and_where(Column::CareUnit.eq(unit.as_str()))
+            .cond_where(in_worklist(query.worklist, now))
+            .cond_where(filters(query))
+            .cond_where(after_cursor)
+            .order_by(Column::StartDay, Order::Asc)
+            .order_by(Column::Id, Order::Asc)
+            .limit(u64::from(limit));
+        // SQLite puts together only what is not limited itself.
+        let all = sea_query::Query::select()
+            .expr(Expr::cust("*"))
+            .from_subquery(walk, "walk")
+            .take();
+        Some(all)
+    };
+    // Those without a period come last.
+    let (dated, undated) = (query.care_units.iter(), query.care_units.iter());
+    let dated = dated.filter_map(|unit| walk(unit, FirstDay::Given));
+    let undated = undated.filter_map(|unit| walk(unit, FirstDay::Missing));
+    let walks = dated.chain(undated);
+    let all = walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())?;
+    let all = sea_query::Query::select()
+        .expr(Expr::cust("*"))
+        .from_subquery(all, "walks")
+        .take();
+    Some(limit_sorted(backend, all, limit))
+}
+
+/// Which requests of a unit a walk goes along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FirstDay {
+    Given,
+    Missing,
+}
+
+/// Returns which requests of a unit, with or without a first day, come after a place in the order; `None`
+/// when none can.
+fn beyond_in_unit(unit: &HsaId, first_day: FirstDay, after: Option<&Cursor>) -> Option<Condition> {
+    let of_walk = match first_day {
+        FirstDay::Given => Column::StartDay.is_not_null(),
+        FirstDay::Missing => Column::StartDay.is_null(),
+    };
+    let all = Condition::all().add(of_walk);
+    let Some(after) = after else { return Some(all) };
+    let same_day = unit.cmp(&after.key.care_unit);
+    let after_id = || Column::Id.gt(after.key.id);
+    match (first_day, i32::try_from(after.sort_key[0]).ok()) {
+        (FirstDay::Given, Some(day)) => {
+            // One condition, whatever the unit, so that the statement stays prepared.
+            let (day, id) = match same_day {
+                Ordering::Less => (day, Uuid::max()),
+                Ordering::Equal => (day, after.key.id),
+                Ordering::Greater => (day.saturating_sub(1), Uuid::max()),
+            };
+            let columns = [Column::StartDay, Column::Id].map(Expr::col);
+            Some(all.add(Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))))
+        }
+        // All that have a day came before.
+        (FirstDay::Given, None) => None,
+        (FirstDay::Missing, Some(_)) => Some(all),
+        (FirstDay::Missing, None) => match same_day {
+            Ordering::Less => None,
+            Ordering::Equal => Some(all.add(after_id())),
+            Ordering::Greater => Some(all),
+        },
+    }
+}
+
+/// Returns what the order compares, first and second; what is missing comes last.
+fn sort_key(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
+    let big = |expr: SimpleExpr| expr.cast_as("bigint");
+    let zero = || big(Expr::val(0_i64));
+    let or_last = |column: Column| -> SimpleExpr {
+        let value = Expr::col(column).cast_as("bigint");
+        Func::coalesce([value, Expr::val(i64::MAX)]).into()
+    };
+    match order_by {
+        OrderBy::StartDate => [or_last(Column::StartDay), zero()],
+        OrderBy::CreateTime => [big(Expr::col(Column::CreatedAt)), zero()],
+        OrderBy::NextNotification => {
+            // From the end of the period on nothing is to come, whatever is planned.
+            let live = Expr::col(Column::ExpiresAt).gt(micros(now));
+            let next = Expr::case(live, or_last(Column::NextNotificationAt));
+            [next.finally(Expr::val(i64::MAX)).into(), zero()]
+        }
+        OrderBy::Priority => [
+            big(Expr::val(0_i64).sub(Expr::col(Column::Priority))),
+            big(Expr::col(Column::CreatedAt)),
+        ],
+        OrderBy::CareGuarantee => [or_last(Column::CareGuaranteeDay), zero()],
+    }
+}
+
+fn after_cursor(
+    backend: DbBackend,
+    first: SimpleExpr,
+    second: SimpleExpr,
+    after: &Cursor,
+) -> SimpleExpr {
+    Expr::tuple([
+        first,
+        second,
+        in_byte_order(backend, Expr::col(Column::CareUnit)),
+        Expr::col(Column::Id),
+    ])
+    .gt(Expr::tuple([
+        Expr::val(after.sort_key[0]),
+        Expr::val(after.sort_key[1]),
+        Expr::val(after.key.care_unit.as_str()),
+        Expr::val(after.key.id),
+    ]))
+}
+
+/// Returns whether a request is on a list at `now`. The domain has written down its list and the instant
+/// at which time moves it to FOLLOW_UP.
+fn in_worklist(worklist: Worklist, now: Instant) -> Condition {
+    let moved = || Column::FollowUpAt.lte(micros(now));
+    match worklist {
+        Worklist::BookingRequests
+        | Worklist::CareInvitations
+        | Worklist::ManualHandling
+        | Worklist::SlotIssues
+        | Worklist::Declined => Condition::all()
+            .add(Column::Worklist.eq(worklist.code()))
+            .add(
+                Condition::any()
+                    .add(Column::FollowUpAt.is_null())
+                    .add(Column::FollowUpAt.gt(micros(now))),
+            ),
+        Worklist::FollowUp => Condition::all().add(Column::Worklist.is_not_null()).add(
+            Condition::any()
+                .add(Column::Worklist.eq(worklist.code()))
+                .add(moved()),
+        ),
+        Worklist::GuaranteeAtRisk => at_risk(now),
+        Worklist::All => Condition::all(),
+    }
+}
+
+fn at_risk(now: Instant) -> Condition {
+    let until = guarantee_at_risk_until(civil_date(now));
+    let open = [State::Requested.code(), State::Invited.code()];
+    Condition::all()
+        .add(Column::CareGuaranteeDay.lte(day(until)))
+        .add(Column::State.is_in(open))
+}
+
+fn filters(query: &Query) -> Condition {
+    let mut condition = Condition::all();
+    if let Some(kind) = query.visit_kind {
+        condition = condition.add(Column::VisitKind.eq(kind.code()));
+    }
+    if !query.visit_type_codes.is_empty() {
+        condition = condition.add(Column::VisitTypeCode.is_in(&query.visit_type_codes));
+    }
+    if let Some(personal_id) = &query.personal_id {
+        condition = condition.add(Column::PersonalId.eq(personal_id));
+    }
+    if let Some(referral_id) = &query.referral_id {
+        condition = condition.add(Column::ReferralId.eq(referral_id));
+    }
+    if let Some(period) = query.period {
+        condition = condition
+            .add(Column::StartDay.lte(day(period.last)))
+            .add(Column::EndDay.gte(day(period.first)));
+    }
+    // All have the lowest at least, and indexes on lists do not hold it.
+    if query.minimum_priority > Priority::Routine {
+        condition = condition.add(Column::Priority.gte(query.minimum_priority.code()));
+    }
+    condition
+}
+
+/// Returns how many requests each list of these units holds at `now`; lists that are empty are left out.
+pub async fn counts(
+    connection: &impl ConnectionTrait,
+    care_units: &[HsaId],
+    now: Instant,
+) -> Result<Vec<(Worklist, i64)>, Error> {
+    // Everything that is counted stands in an index, in the order in which it is counted.
+    let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
+    let by_list = in_any_worklist(care_units)
+        .column(Column::Worklist)
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .expr_as(Func::count(moved), "moved")
+        .group_by(Column::CareUnit)
+        .group_by(Column::Worklist)
+        .build(connection.get_database_backend());
+    let mut counts = BTreeMap::new();
+    let mut all_known = true;
+    for row in connection.query_all_raw(by_list).await? {
+        let requests: i64 = row.try_get("", "requests")?;
+        let moved: i64 = row.try_get("", "moved")?;
+        let worklist = row.try_get("", "worklist").ok();
+        match worklist.and_then(Worklist::from_code) {
+            Some(worklist) => *counts.entry(worklist).or_default() += requests - moved,
+            None => all_known = false,
+        }
+        *counts.entry(Worklist::FollowUp).or_default() += moved;
+    }
+    if !all_known {
+        name_unlisted(connection, care_units).await?;
+    }
+    let at_risk = Entity::find()
+        .select_only()
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .filter(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str)))
+        .filter(at_risk(now))
+        .build(connection.get_database_backend());
+    if let Some(row) = connection.query_one_raw(at_risk).await? {
+        counts.insert(Worklist::GuaranteeAtRisk, row.try_get("", "requests")?);
+    }
+    counts.retain(|_, requests| *requests != 0);
+    Ok(counts.into_iter().collect())
+}
+
+/// Names in the log, some at a time, the requests that stand on a list that means nothing.
+async fn name_unlisted(
+    connection: &impl ConnectionTrait,
+    care_units: &[HsaId],
+) -> Result<(), Error> {
+    let known = Worklist::ALL.iter().map(|it| it.code());
+    let keys: Vec<(String, Uuid)> = in_any_worklist(care_units)
+        .columns([Column::CareUnit, Column::Id])
+        .filter(Column::Worklist.is_not_in(known))
+        .limit(UNLISTED_MAX)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    for key in keys.into_iter().map(key) {
+        let row = RowKey::of(TABLE.name, &key, None);
+        row.accept::<()>(Err(Error::internal("worklist: a list that means nothing")));
+    }
+    Ok(())
+}
+
+/// Returns the requests that time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or
+/// brought to the edge at which their guarantee is at risk.
+pub async fn timed_transitions(
+    connection: &impl ConnectionTrait,
+    care_units: &[HsaId],
+    since: Instant,
+    now: Instant,
+) -> Result<Vec<RequestKey>, Error> {
+    let edge = |at| day(guarantee_at_risk_until(civil_date(at)));
+    let passed = |column: Column| {
+        Condition::all()
+            .add(column.gt(micros(since)))
+            .add(column.lte(micros(now)))
+    };
+    let at_risk = Condition::all()
+        .add(Column::CareGuaranteeDay.gt(edge(since)))
+        .add(Column::CareGuaranteeDay.lte(edge(now)));
+    let keys: Vec<(String, Uuid)> = in_any_worklist(care_units)
+        .columns([Column::CareUnit, Column::Id])
+        .filter(
+            Condition::any()
+                .add(passed(Column::FollowUpAt))
+                .add(passed(Column::ExpiresAt))
+                .add(at_risk),
+        )
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(keys.into_iter().map(key).collect())
+}
+
+/// Returns when time next changes a request of these units, after `now`.
+pub async fn next_transition_at(
+    connection: &impl ConnectionTrait,
+    care_units: &[HsaId],
+    now: Instant,
+) -> Result<Option<Instant>, Error> {
+    let mut next = None;
+    for column in [Column::FollowUpAt, Column::ExpiresAt] {
+        let first = in_any_worklist(care_units)
+            .expr(column.min())
+            .filter(column.gt(micros(now)))
+            .build(connection.get_database_backend());
+        let first = connection.query_one_raw(first).await?;
+        // What is no instant never comes.
+        let first: Option<i64> = first.and_then(|row| row.try_get_by_index(0).ok());
+        next = [next, first].into_iter().flatten().min();
+    }
+    Ok(next.map(from_micros))
+}
+
+/// Returns what is on some list of these units.
+fn in_any_worklist(care_units: &[HsaId]) -> Select<Entity> {
+    Entity::find()
+        .select_only()
+        .filter(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str)))
+        .filter(Column::Worklist.is_not_null())
+}

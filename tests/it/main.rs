@@ -20,6 +20,7 @@ mod care_invitation;
 mod clock;
 mod disk;
 mod failover;
+mod links;
 mod log;
 mod migration;
 mod model;

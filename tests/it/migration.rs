@@ -282,7 +282,7 @@ async fn a_newer_schema_is_refused_whatever_is_asked_for() {
     }
 }
 
-/// What the README says of a user who may not create tables is all that one needs.
+/// What the operations page says of a user who may not create tables is all that one needs.
 #[tokio::test]
 async fn a_user_who_may_not_create_tables_serves_and_purges_and_one_without_rights_is_told() {
     let Some(database) = Empty::postgres().await else {
@@ -327,9 +327,9 @@ async fn a_user_who_may_not_create_tables_serves_and_purges_and_one_without_righ
     execute(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
-/// The statements that the README gives such a user his rights with.
+/// The statements that the operations page gives such a user his rights with.
 fn grants() -> impl Iterator<Item = &'static str> {
-    let lines = include_str!("../../README.md").lines();
+    let lines = include_str!("../../docs/operations.md").lines();
     lines.filter(|line| line.starts_with("GRANT "))
 }
 

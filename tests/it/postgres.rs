@@ -34,9 +34,13 @@ cat >/dev/null
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 13] = [
+const ONCE: [(&str, &str); 14] = [
     ("tidy::", "reads the sources"),
-    ("readme::", "the story begins with a SQLite file"),
+    ("links::", "reads the documents"),
+    (
+        "readme::",
+        "what the documents run begins with a SQLite file",
+    ),
     ("program::", "starts the program on a SQLite file"),
     (
         "store::a_second_process_on_the_same_file_is_refused",

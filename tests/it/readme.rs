@@ -1,5 +1,6 @@
-//! The README keeps its word. Its story is run as a reader would run it, block by block in one
-//! shell, with the real grpcurl against the real program; its settings are those of `--help`.
+//! The documents keep their word. The README's first steps and the tutorial are run as a reader would
+//! run them, block by block in one shell, with the real grpcurl against the real program; the settings
+//! are those of `--help`.
 //!
 //! Ids and tokens are made anew in each run, so they are compared by their order: the first one
 //! seen stands for the first one shown, wherever either appears again.
@@ -17,16 +18,20 @@ use uuid::Uuid;
 use crate::harness::PATIENCE;
 
 const README: &str = include_str!("../../README.md");
+const TUTORIAL: &str = include_str!("../../docs/tutorial.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 
-/// Where the README's service listens. In the test it listens elsewhere, and that is put here.
+/// The most lines of the README: what is longer belongs into a page for its reader.
+const README_LINES_MAX: usize = 180;
+/// Where the documents' service listens. In the test it listens elsewhere, and that is put here.
 const ADDRESS: &str = "127.0.0.1:50051";
 /// The length of a written UUID.
 const ID_LEN: usize = 36;
 /// Printed after the output of each block.
 const END_OF_BLOCK: &str = "\n=== end of block ===\n";
 
-/// Stands in for cargo in the README's first command: starts the program that is under test, on a
+/// Stands in for cargo in the first command of a document: starts the program that is under test, on a
 /// free port, in place of the shell.
 const CARGO: &str = r#"
 cargo() {
@@ -37,17 +42,27 @@ cargo() {
 "#;
 
 #[test]
-fn the_story_in_the_readme_goes_as_it_is_told() {
+fn the_first_steps_in_the_readme_go_as_they_are_told() {
+    run_document("the README", README);
+}
+
+#[test]
+fn the_tutorial_goes_as_it_is_told() {
+    run_document("the tutorial", TUTORIAL);
+}
+
+/// Runs what a document shows between its marks, and compares.
+fn run_document(name: &str, text: &'static str) {
     if !has_grpcurl() {
-        let missing = "the README's story was not run, for there is no grpcurl";
+        let missing = format!("what {name} shows was not run, for there is no grpcurl");
         assert!(env::var_os("CI").is_none(), "{missing}");
         // Past the test's captured output, which nobody sees when the test passes.
         writeln!(io::stderr(), "SKIPPED: {missing}").expect("standard error");
         return;
     }
-    let folder = tempfile::tempdir().expect("a folder for the story");
-    let steps = steps(between("<!-- story: from", "<!-- story: end -->"));
-    let (start, steps) = steps.split_first().expect("the story has steps");
+    let folder = tempfile::tempdir().expect("a folder for the run");
+    let steps = steps(between(text, "<!-- run: from", "<!-- run: end -->"));
+    let (start, steps) = steps.split_first().expect("the document has steps");
 
     let service = Service::start(&start.command, folder.path());
     let listening = service.listening.replace(&service.address, ADDRESS);
@@ -61,7 +76,7 @@ fn the_story_in_the_readme_goes_as_it_is_told() {
     for ((step, shown), seen) in steps.iter().zip(shown).zip(seen) {
         assert!(
             shown == seen,
-            "the README shows something else than its command gives\n\n{}\n{}",
+            "{name} shows something else than its command gives\n\n{}\n{}",
             step.command,
             difference(shown, seen)
         );
@@ -69,16 +84,32 @@ fn the_story_in_the_readme_goes_as_it_is_told() {
 }
 
 #[test]
+fn the_readme_is_short() {
+    let length = README.lines().count();
+    assert!(length <= README_LINES_MAX, "{length} lines");
+}
+
+#[test]
 fn the_settings_in_the_readme_are_those_that_help_prints() {
-    let help = Command::new(PROGRAM).arg("--help").output();
-    let help = String::from_utf8(help.expect("the program runs").stdout).expect("text");
+    let help = help(&[]);
     let printed = settings(&help);
     let rows = README.lines().filter(|line| line.starts_with("| `--"));
     let rows: Vec<_> = rows.map(row).collect();
     assert!(!printed.is_empty(), "{help}");
     assert_eq!(rows, printed);
-    for flag in help.split_whitespace().filter(|it| it.starts_with("--")) {
+    for flag in flags(&help) {
         assert!(README.contains(flag), "the README does not name {flag}");
+    }
+}
+
+#[test]
+fn the_commands_flags_are_told_to_operators() {
+    for subcommand in ["serve", "migrate", "purge"] {
+        let help = help(&[subcommand]);
+        for flag in flags(&help) {
+            let is_told = README.contains(flag) || OPERATIONS.contains(flag);
+            assert!(is_told, "no document names {flag} of {subcommand}");
+        }
     }
 }
 
@@ -92,21 +123,21 @@ fn ids_are_compared_by_their_order() {
     assert_ne!(with_ids_of(&shown, format!("ö/{x} {x} {x}")), shown);
 }
 
-/// A block of commands, and what the README shows as its output: nothing when no block follows.
+/// A block of commands, and what the document shows as its output: nothing when no block follows.
 struct Step {
     command: String,
     shown: String,
 }
 
-fn between(start: &str, end: &str) -> &'static str {
-    let (_, rest) = README.split_once(start).expect("the story begins");
-    let (story, _) = rest.split_once(end).expect("the story ends");
-    story
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(start).expect("what is run begins");
+    let (marked, _) = rest.split_once(end).expect("what is run ends");
+    marked
 }
 
-fn steps(story: &str) -> Vec<Step> {
+fn steps(marked: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::new();
-    let mut lines = story.lines();
+    let mut lines = marked.lines();
     while let Some(line) = lines.next() {
         let Some(language) = line.strip_prefix("```") else {
             continue;
@@ -127,7 +158,7 @@ fn steps(story: &str) -> Vec<Step> {
     steps
 }
 
-/// The program as the README starts it; killed when dropped.
+/// The program as the document starts it; killed when dropped.
 struct Service {
     process: Child,
     listening: String,
@@ -209,7 +240,7 @@ fn run(steps: &[Step], address: &str, folder: &Path) -> String {
     let in_time = end.recv_timeout(PATIENCE).is_ok();
     let seen = fs::read_to_string(&transcript).expect("a transcript");
     // The service ends with the test, and with it a command that hangs.
-    assert!(in_time, "the story did not end; it got so far:\n{seen}");
+    assert!(in_time, "the steps did not end; they got so far:\n{seen}");
     seen
 }
 
@@ -235,7 +266,7 @@ fn ids(text: &str) -> Vec<&str> {
     ids
 }
 
-/// The lines that differ, with three around them: `-` is what the README shows, `+` what was seen.
+/// The lines that differ, with three around them: `-` is what the document shows, `+` what was seen.
 fn difference(shown: &str, seen: &str) -> String {
     let shown: Vec<_> = shown.lines().collect();
     let seen: Vec<_> = seen.lines().collect();
@@ -255,6 +286,19 @@ fn difference(shown: &str, seen: &str) -> String {
         mark(" ", &shown[shown.len() - after..][..after.min(3)]),
     ]
     .concat()
+}
+
+/// Returns what a command prints of itself.
+fn help(command: &[&str]) -> String {
+    let help = Command::new(PROGRAM).args(command).arg("--help").output();
+    String::from_utf8(help.expect("the program runs").stdout).expect("text")
+}
+
+/// Returns the flags that a help text names.
+fn flags(help: &str) -> impl Iterator<Item = &str> {
+    let words = help.split_whitespace();
+    let words = words.map(|it| it.trim_matches(|it: char| !it.is_alphanumeric() && it != '-'));
+    words.filter(|it| it.starts_with("--"))
 }
 
 /// A flag, its variable and its default.

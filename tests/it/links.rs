@@ -1,0 +1,154 @@
+//! Every relative link in every Markdown file leads to a file that is there, and every `#anchor` to
+//! a heading. Links to other sites are not followed: no test needs the network.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = markdown(root);
+    assert!(files.len() > 10, "the documents are found: {files:?}");
+    let pages = files.iter().map(|file| {
+        let text = fs::read_to_string(file).expect("text");
+        (file.clone(), Page::read(&text))
+    });
+    let broken = broken(&pages.collect());
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_found() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let read = |name: &str, text: &str| {
+        fs::write(file(name), text).expect("written");
+        (file(name), Page::read(text))
+    };
+    for (link, is_broken) in [
+        ("b.md", false),
+        ("./b.md#state-and-holds", false),
+        ("#state-and-holds-1", false),
+        ("b.md#vad-är-en-vårdinbjudan-1177", false),
+        ("https://example.com/nothing#there", false),
+        ("mailto:nobody@example.com", false),
+        ("c.md", true),
+        ("b.md#hold", true),
+        ("#state-and-holds-2", true),
+        ("../", false),
+        ("b.md/", true),
+    ] {
+        let headings = "# State and `holds`\n\n## State and holds\n\n";
+        let first = read(
+            "a.md",
+            &format!("{headings}| a |\n| - |\n| [b]({link}) |\n"),
+        );
+        let second = read(
+            "b.md",
+            &format!("{headings}# Vad är en *vårdinbjudan*, 1177?\n"),
+        );
+        let found = broken(&HashMap::from([first, second]));
+        assert_eq!(!found.is_empty(), is_broken, "{link}: {found:?}");
+    }
+}
+
+/// A Markdown file: where it leads, and where it can be led to.
+struct Page {
+    links: Vec<String>,
+    anchors: Vec<String>,
+}
+
+impl Page {
+    fn read(text: &str) -> Self {
+        let mut page = Self {
+            links: Vec::new(),
+            anchors: Vec::new(),
+        };
+        let mut heading = None;
+        for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    page.links.push(dest_url.into_string());
+                }
+                Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+                Event::Text(text) | Event::Code(text) => {
+                    heading.iter_mut().for_each(|it| it.push_str(&text));
+                }
+                Event::End(TagEnd::Heading(_)) => {
+                    let anchor = anchor(&heading.take().unwrap_or_default());
+                    page.add_anchor(anchor);
+                }
+                _ => {}
+            }
+        }
+        page
+    }
+
+    /// Adds the anchor of a heading, numbered when there are others like it.
+    fn add_anchor(&mut self, anchor: String) {
+        let numbered = (1..).map(|number| format!("{anchor}-{number}"));
+        let mut free = std::iter::once(anchor.clone())
+            .chain(numbered)
+            .filter(|it| !self.anchors.contains(it));
+        let free = free.next().expect("numbers do not end");
+        self.anchors.push(free);
+    }
+}
+
+/// Returns the anchor that GitHub gives to a heading.
+fn anchor(heading: &str) -> String {
+    let kept = |it: &char| it.is_alphanumeric() || matches!(it, ' ' | '-' | '_');
+    let lower = heading.to_lowercase();
+    let kept = lower.chars().filter(kept);
+    kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+}
+
+/// Returns the links that lead nowhere, each with the file that it stands in.
+fn broken(pages: &HashMap<PathBuf, Page>) -> Vec<String> {
+    let mut broken = Vec::new();
+    for (file, page) in pages {
+        let links = page.links.iter();
+        let relative = links.filter(|it| !it.contains("://") && !it.starts_with("mailto:"));
+        for link in relative.filter(|link| !leads_somewhere(file, link, pages)) {
+            broken.push(format!("{}: {link}", file.display()));
+        }
+    }
+    broken.sort();
+    broken
+}
+
+fn leads_somewhere(file: &Path, link: &str, pages: &HashMap<PathBuf, Page>) -> bool {
+    let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let folder = file.parent().expect("a file is in a folder");
+    let target = match path {
+        "" => file.to_owned(),
+        _ => folder.join(path),
+    };
+    let Ok(target) = target.canonicalize() else {
+        return false;
+    };
+    let mut others = pages.iter();
+    let page = others.find(|(file, _)| file.canonicalize().is_ok_and(|it| it == target));
+    anchor.is_empty() || page.is_some_and(|(_, page)| page.anchors.iter().any(|it| it == anchor))
+}
+
+/// Returns the Markdown files under a folder, but for what is built and what is hidden.
+fn markdown(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        if name.starts_with('.') || name == "target" {
+            continue;
+        }
+        if path.is_dir() {
+            found.extend(markdown(&path));
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found
+}

@@ -125,12 +125,12 @@ fn report(purged: &Purged) -> io::Result<()> {
         requests,
         notifications,
         history,
-        quiet_calls,
+        idempotency_keys,
         stopped: _,
     } = purged;
     writeln!(
         stdout(),
         "deleted {requests} requests, {notifications} messages, {history} history entries, \
-         {quiet_calls} remembered calls"
+         {idempotency_keys} remembered calls"
     )
 }

@@ -89,7 +89,7 @@ pub struct Purged {
     /// Entries of the history.
     pub history: u64,
     /// Calls that changed nothing.
-    pub quiet_calls: u64,
+    pub idempotency_keys: u64,
     /// Whether it was told to stop before the end.
     pub stopped: bool,
 }
@@ -260,7 +260,7 @@ const CALLS: TableSweep = TableSweep {
     what: "calls",
     table: idempotency_key::TABLE,
     which: "recorded_at < $1",
-    count: |purged| &mut purged.quiet_calls,
+    count: |purged| &mut purged.idempotency_keys,
 };
 
 /// Repeats what other writers have spoilt, or a database that was away, after a pause each time.

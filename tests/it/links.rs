@@ -1,5 +1,6 @@
-//! Every relative link in every Markdown file leads to a file that is there, and every `#anchor` to
-//! a heading. Links to other sites are not followed: no test needs the network.
+//! Every relative link in every Markdown file leads to a file that is there, every `#anchor` to a
+//! heading, and every path of the source that a document names is there. Links to other sites are not
+//! followed: no test needs the network.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,17 +8,39 @@ use std::path::{Path, PathBuf};
 
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
+/// The folders of the source, as paths in the documents begin.
+const FOLDERS: [&str; 4] = ["benches/", "proto/", "src/", "tests/"];
+
 #[test]
 fn every_link_in_the_documents_leads_somewhere() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let files = markdown(root);
-    assert!(files.len() > 10, "the documents are found: {files:?}");
-    let pages = files.iter().map(|file| {
-        let text = fs::read_to_string(file).expect("text");
-        (file.clone(), Page::read(&text))
-    });
-    let broken = broken(&pages.collect());
+    let broken = broken(&documents());
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_path_that_the_documents_name_is_there() {
+    let mut missing = Vec::new();
+    for (file, page) in documents() {
+        let paths = page.paths.iter();
+        let gone = paths.filter(|path| !root().join(path).exists());
+        missing.extend(gone.map(|path| format!("{}: {path}", file.display())));
+    }
+    missing.sort();
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn documents() -> HashMap<PathBuf, Page> {
+    let files = markdown(root());
+    assert!(files.len() > 10, "the documents are found: {files:?}");
+    let read = files.into_iter().map(|file| {
+        let text = fs::read_to_string(&file).expect("text");
+        (file, Page::read(&text))
+    });
+    read.collect()
 }
 
 #[test]
@@ -55,9 +78,11 @@ fn a_link_that_leads_nowhere_is_found() {
     }
 }
 
-/// A Markdown file: where it leads, and where it can be led to.
+/// A Markdown file: where it leads, what of the source it names, and where it can be led to.
 struct Page {
     links: Vec<String>,
+    /// Paths in the source, without those that stand for several, as `src/<noun>.rs`.
+    paths: Vec<String>,
     anchors: Vec<String>,
 }
 
@@ -65,10 +90,15 @@ impl Page {
     fn read(text: &str) -> Self {
         let mut page = Self {
             links: Vec::new(),
+            paths: Vec::new(),
             anchors: Vec::new(),
         };
         let mut heading = None;
         for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
+            if let Event::Code(code) = &event {
+                let is_path = FOLDERS.iter().any(|it| code.starts_with(it)) && !code.contains('<');
+                page.paths.extend(is_path.then(|| code.to_string()));
+            }
             match event {
                 Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
                     page.links.push(dest_url.into_string());

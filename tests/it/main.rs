@@ -1,5 +1,13 @@
 //! One test binary: the policy as tables, the store on its databases, and the whole service through
 //! a real client on a hand-moved clock.
+//!
+//! | helper | is |
+//! | --- | --- |
+//! | `harness` | the whole service on a port of its own, with clients and a clock to move |
+//! | `backend`, `replica` | a database of a test's own; one replica of several over one |
+//! | `postgres`, `cluster`, `proxy` | the run's server; one with a standby; what stands between service and database |
+//! | `make`, `store_fixtures` | the smallest valid call; what tests do to a store without the service |
+//! | `consumer`, `worklist_user`, `wire` | an adapter; what staff do; calls as bytes |
 
 mod ahead;
 mod backend;

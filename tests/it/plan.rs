@@ -73,7 +73,12 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     let (now, unit) = (at(NOW), unit(number));
 
     let created = insert(store, form(Uuid::new_v4())).await;
-    let written = ["booking_request", "history", "notification", "quiet_call"];
+    let written = [
+        "booking_request",
+        "history",
+        "notification",
+        "idempotency_key",
+    ];
     check("create", &written);
 
     let key = invited(number);
@@ -131,7 +136,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
 
     tokio::select! {
         () = store.poll_change_feed() => {}
-        () = plans.arrive_over("announcement") => check("follow others", &[]),
+        () = plans.arrive_over("change_event") => check("follow others", &[]),
     }
 }
 
@@ -369,7 +374,7 @@ async fn filled() -> Option<(Backend, DatabaseConnection)> {
     for (table, on, altered) in FILLED {
         fill(&database, table, on, altered).await;
     }
-    run(&database, QUIET_CALLS).await;
+    run(&database, IDEMPOTENCY_KEYS).await;
     for index in &indexes {
         run(&database, index).await;
     }
@@ -440,7 +445,7 @@ const INDEXES: &str = "SELECT pg_get_indexdef(indexrelid) AS text FROM pg_index 
      ('booking_request'::regclass, 'notification'::regclass, 'history'::regclass)";
 
 /// Calls that changed nothing.
-const QUIET_CALLS: &str = "INSERT INTO quiet_call (care_unit, actor, request_id, content_hash) \
+const IDEMPOTENCY_KEYS: &str = "INSERT INTO idempotency_key (care_unit, actor, request_id, content_hash) \
      SELECT care_unit, 'tester', md5('quiet ' || i)::uuid, '' FROM copy WHERE i % 10 = 0";
 
 /// Columns of a copy that are not as the seed's.

@@ -221,8 +221,8 @@ async fn calls_are_remembered_for_thirty_days() {
         let _beside = beside(&database, store).await;
         let month_ago = micros(at(NOW) - chrono::Duration::days(30));
         let young = format!(
-            "UPDATE quiet_call SET recorded_at = {month_ago} \
-             WHERE request_id = (SELECT max(request_id::text)::uuid FROM quiet_call)"
+            "UPDATE idempotency_key SET recorded_at = {month_ago} \
+             WHERE request_id = (SELECT max(request_id::text)::uuid FROM idempotency_key)"
         );
         let young = match database.url.starts_with("sqlite:") {
             true => young.replace("::text)::uuid", ")"),
@@ -230,8 +230,8 @@ async fn calls_are_remembered_for_thirty_days() {
         };
         execute(&database, &young).await;
         let (purged, _) = run(&database.url, None).await;
-        assert_eq!(purged.expect("purged").quiet_calls, 2);
-        assert_eq!(count(&database, "quiet_call").await, 1);
+        assert_eq!(purged.expect("purged").idempotency_keys, 2);
+        assert_eq!(count(&database, "idempotency_key").await, 1);
     }
     let now: Instant = at(NOW);
     let day = |days| now - chrono::Duration::days(days);

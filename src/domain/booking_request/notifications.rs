@@ -63,7 +63,7 @@ impl BookingRequest {
             claimable_at: None,
             lease: None,
             attempt_count: 0,
-            lapse_count: 0,
+            expired_lease_count: 0,
             retry_count: 0,
             possible_repeat: false,
             released_at: None,

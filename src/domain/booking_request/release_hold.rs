@@ -46,7 +46,7 @@ pub fn release_hold(
                     message.state = State::Scheduled;
                     message.retry_at = None;
                     message.cause = None;
-                    message.lapse_count = 0;
+                    message.expired_lease_count = 0;
                     if let (true, Some(channel)) = (message.channel_fixed, command.channel) {
                         message.channel = channel;
                         message.channel_reason = ChannelReason::Staff;

@@ -183,7 +183,7 @@ fn retry(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -
             .retry_delay
             .unwrap_or_else(|| backoff(message.retry_count + 1));
         message.state = State::Scheduled;
-        message.lapse_count = 0;
+        message.expired_lease_count = 0;
         message.retry_at = Some(context.now + delay);
         message.cause = (!answer.cause.is_empty()).then(|| answer.cause.clone());
         if let Some(lease) = &mut message.lease {

@@ -52,7 +52,7 @@ pub fn lease(
         return LeaseOutcome::Repaired(park_withheld(record, id, context));
     }
     let lapsed = found.is_leased();
-    if lapsed && found.lapse_count + 1 >= LAPSES_MAX {
+    if lapsed && found.expired_lease_count + 1 >= LAPSES_MAX {
         return LeaseOutcome::Repaired(park_after_lapses(record, id, context));
     }
     let (channel, channel_reason) = match found.channel_fixed {
@@ -67,7 +67,7 @@ pub fn lease(
     }
     LeaseOutcome::Leased(record.with(id, |message| {
         if lapsed {
-            message.lapse_count += 1;
+            message.expired_lease_count += 1;
             message.end_unanswered();
         }
         message.state = State::Leased;
@@ -166,7 +166,7 @@ impl Notification {
             return;
         };
         lease.expires_at = lease.expires_at.max(until);
-        let claimable_at = lease.expires_at + backoff(self.lapse_count + 1);
+        let claimable_at = lease.expires_at + backoff(self.expired_lease_count + 1);
         self.retry_at = Some(claimable_at);
         self.claimable_at = Some(claimable_at);
     }

@@ -132,7 +132,7 @@ pub struct Notification {
     /// How many times it has been leased.
     pub attempt_count: i32,
     /// How many leases in a row have run out.
-    pub lapse_count: i32,
+    pub expired_lease_count: i32,
     /// How many times a consumer has answered RETRY.
     pub retry_count: i32,
     /// True when an earlier lease ended without an answer.

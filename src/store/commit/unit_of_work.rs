@@ -42,7 +42,7 @@ pub struct UnitOfWork {
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
     calls: HashMap<IdempotencyKey, IdempotencyRecord>,
     history: Rows,
-    quiet_calls: Rows,
+    idempotency_keys: Rows,
     date: Date,
 }
 
@@ -55,7 +55,7 @@ impl UnitOfWork {
             open: HashMap::new(),
             calls: HashMap::new(),
             history: history::TABLE.new_rows(),
-            quiet_calls: idempotency_key::TABLE.new_rows(),
+            idempotency_keys: idempotency_key::TABLE.new_rows(),
             date: Date::default(),
         }
     }
@@ -152,7 +152,7 @@ impl UnitOfWork {
         call: &Call,
         request: Option<&RequestKey>,
     ) {
-        self.quiet_calls
+        self.idempotency_keys
             .push(idempotency_key::values(scope, call, request));
         self.record_key(scope, call, request);
     }
@@ -369,7 +369,7 @@ impl UnitOfWork {
         WriteSet::of(
             self.entries.values(),
             self.history,
-            self.quiet_calls,
+            self.idempotency_keys,
             self.date,
         )
     }

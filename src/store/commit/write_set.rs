@@ -25,7 +25,7 @@ impl WriteSet {
     pub fn of<'a>(
         entries: impl Iterator<Item = &'a TrackedRequest>,
         history: Rows,
-        quiet_calls: Rows,
+        idempotency_keys: Rows,
         date: Date,
     ) -> Self {
         let mut committed = ChangeEvent::default();
@@ -36,7 +36,7 @@ impl WriteSet {
         }
         let mut writes = sets.writes();
         writes.push(Write::new(&history::TABLE, history));
-        writes.push(Write::new(&idempotency_key::TABLE, quiet_calls));
+        writes.push(Write::new(&idempotency_key::TABLE, idempotency_keys));
         Self {
             committed,
             writes,

@@ -26,7 +26,7 @@ const KEY: [Column; 2] = [("replica", Kind::Uuid), ("number", Kind::Integer)];
 
 /// The table, for writing sets of rows.
 const TABLE: Table = Table {
-    name: "announcement",
+    name: "change_event",
     key: &KEY,
     mutable: &[],
     fixed: &[("content", Kind::Text)],
@@ -50,7 +50,7 @@ pub async fn keys_since(
 ) -> Result<Vec<Key>, Error> {
     let statement = Statement::from_sql_and_values(
         connection.get_database_backend(),
-        "SELECT replica, number FROM announcement WHERE written_at > $1 AND replica <> $2 \
+        "SELECT replica, number FROM change_event WHERE written_at > $1 AND replica <> $2 \
          ORDER BY written_at, replica, number",
         [since.into(), replica.into()],
     );
@@ -74,7 +74,7 @@ pub async fn load(
     }
     let sql = |keys: &str| {
         format!(
-            "SELECT a.replica, a.number, a.content FROM {keys} AS k CROSS JOIN announcement AS a \
+            "SELECT a.replica, a.number, a.content FROM {keys} AS k CROSS JOIN change_event AS a \
              WHERE a.replica = k.replica AND a.number = k.number \
              ORDER BY a.written_at, a.replica, a.number"
         )
@@ -104,7 +104,7 @@ pub async fn load(
 pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Result<(), Error> {
     let statement = Statement::from_sql_and_values(
         connection.get_database_backend(),
-        "DELETE FROM announcement WHERE written_at < $1",
+        "DELETE FROM change_event WHERE written_at < $1",
         [before.into()],
     );
     connection.execute_raw(statement).await?;

@@ -10,7 +10,7 @@ use crate::store::idempotency::Call;
 
 /// The table of calls that changed nothing, for writing sets of rows.
 pub const TABLE: Table = Table {
-    name: "quiet_call",
+    name: "idempotency_key",
     key: &[
         ("care_unit", Kind::Text),
         ("actor", Kind::Text),

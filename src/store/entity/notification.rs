@@ -59,7 +59,7 @@ pub const TABLE: Table = Table {
         ("channel", Type::Integer),
         ("channel_reason", Type::Integer),
         ("due_at", Type::Integer),
-        ("lapse_count", Type::Integer),
+        ("expired_lease_count", Type::Integer),
         ("retry_count", Type::Integer),
         ("possible_repeat", Type::Boolean),
         ("changed_since_lease", Type::Boolean),
@@ -131,7 +131,7 @@ pub fn lasting_values(message: &Notification) -> Vec<Value> {
         message.channel.code().into(),
         message.channel_reason.code().into(),
         micros(message.due_at).into(),
-        message.lapse_count.into(),
+        message.expired_lease_count.into(),
         message.retry_count.into(),
         message.possible_repeat.into(),
         message.changed_since_lease.into(),
@@ -181,7 +181,7 @@ pub fn read(row_reader: &mut RowReader) -> Result<Option<StoredNotification>, Er
     let channel = code(Channel::from_code, row_reader.take()?)?;
     let channel_reason = code(ChannelReason::from_code, row_reader.take()?)?;
     let due_at = instant(row_reader.take()?)?;
-    let (lapse_count, retry_count) = (row_reader.take()?, row_reader.take()?);
+    let (expired_lease_count, retry_count) = (row_reader.take()?, row_reader.take()?);
     let (possible_repeat, changed_since_lease) = (row_reader.take()?, row_reader.take()?);
     let (cause, superseded) = (row_reader.take()?, row_reader.take()?);
     let (read_at, unread_at, returned_at) = (
@@ -222,7 +222,7 @@ pub fn read(row_reader: &mut RowReader) -> Result<Option<StoredNotification>, Er
         claimable_at,
         lease,
         attempt_count,
-        lapse_count,
+        expired_lease_count,
         retry_count,
         possible_repeat,
         released_at,

@@ -3,11 +3,7 @@
 //! SQLite is brought up to date whenever it is opened: nobody else has the file. PostgreSQL is
 //! when the operator says so, by one process at a time.
 
-pub mod first;
-
-mod announcement;
-mod release;
-mod retention;
+mod m0001_first_schema;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -17,15 +13,23 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     Statement,
 };
-use sea_orm_migration::{MigratorTrait, seaql_migrations};
+use sea_orm_migration::{MigrationTrait, MigratorTrait, seaql_migrations};
 use tokio::time::timeout;
 
 use crate::store::database::connection::{connect_admin, write_options};
 use crate::store::database::transaction::Pool;
 use crate::store::error::OpenError;
-use crate::store::schema::first::Migrator;
 
-/// What is to be done with a PostgreSQL whose schema is older than this version read_set.
+/// Every migration, in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_first_schema::FirstSchema)]
+    }
+}
+
+/// Policy for a PostgreSQL whose schema is older than this version needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
     /// Bring it up to date.

@@ -1,48 +1,33 @@
-//! The schema, and how it came to be.
+//! The first schema.
 //!
-//! The care unit is the first column of every primary and unique key, so that a distributed
-//! database can place rows by it. Instants are microseconds since 1970 in UTC, civil dates days of
-//! the common era, enums the numbers that the domain gives them. What no query looks at stands in
-//! `document`, as JSON.
+//! The care unit is the first column of every primary and unique key, so that a distributed database can place rows by
+//! it. Instants are microseconds since 1970 in UTC, civil dates days of the common era, enums the numbers that the
+//! domain gives them. Columns that no query compares stand in `document`, as JSON.
 
+use sea_orm::DbBackend;
 use sea_orm_migration::prelude::*;
 
-/// Every migration, in order.
-pub struct Migrator;
+/// Creates every table and index.
+pub struct FirstSchema;
 
-#[async_trait::async_trait]
-impl MigratorTrait for Migrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(CreateTables),
-            Box::new(crate::store::schema::retention::AddRetention),
-            Box::new(crate::store::schema::announcement::AddAnnouncement),
-            Box::new(crate::store::schema::announcement::KeepAnnouncementsPlain),
-            Box::new(crate::store::schema::release::AddRelease),
-        ]
-    }
-}
-
-/// The first schema.
-struct CreateTables;
-
-impl MigrationName for CreateTables {
+impl MigrationName for FirstSchema {
     fn name(&self) -> &str {
-        "m0001_create_tables"
+        "m0001_first_schema"
     }
 }
 
 #[async_trait::async_trait]
-impl MigrationTrait for CreateTables {
-    /// Wholly or not at all, on SQLite too.
+impl MigrationTrait for FirstSchema {
+    /// Applies it as a whole or not at all, on SQLite too.
     fn use_transaction(&self) -> Option<bool> {
         Some(true)
     }
 
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let backend = manager.get_database_backend();
         manager.create_table(booking_request()).await?;
-        for mut table in [notification(), history(), quiet_call()] {
-            if manager.get_database_backend() == sea_orm::DbBackend::Sqlite {
+        for mut table in [notification(), history(), idempotency_key(backend)] {
+            if backend == DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
                 table.extra("WITHOUT ROWID");
             }
@@ -51,18 +36,29 @@ impl MigrationTrait for CreateTables {
         for index in indexes() {
             manager.create_index(index).await?;
         }
-        if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
-            let connection = manager.get_connection();
-            connection.execute_unprepared(TOUCHED).await?;
+        // SQLite has no replicas to publish to.
+        if backend == DbBackend::Postgres {
+            manager.create_table(change_event()).await?;
+            manager.create_index(change_event_index()).await?;
             for text in TUNING {
-                connection.execute_unprepared(text).await?;
+                manager.get_connection().execute_unprepared(text).await?;
             }
         }
         Ok(())
     }
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for name in ["quiet_call", "history", "notification", "booking_request"] {
+        let tables = [
+            "idempotency_key",
+            "history",
+            "notification",
+            "booking_request",
+        ];
+        let change_event = match manager.get_database_backend() {
+            DbBackend::Postgres => Some("change_event"),
+            _ => None,
+        };
+        for name in change_event.into_iter().chain(tables) {
             let table = Table::drop().table(Alias::new(name)).to_owned();
             manager.drop_table(table).await?;
         }
@@ -70,21 +66,18 @@ impl MigrationTrait for CreateTables {
     }
 }
 
-/// When a request was last written, by the one clock that all replicas share, and how they find it.
-/// Not `clock_timestamp()`: it is volatile, which Citus refuses in an UPDATE.
-const TOUCHED: &str = "ALTER TABLE booking_request ADD COLUMN touched_at bigint NOT NULL \
-     DEFAULT (extract(epoch FROM statement_timestamp()) * 1000000)::bigint; \
-     CREATE INDEX booking_request_touched ON booking_request (touched_at)";
-
-/// Rows that change leave room on their page for the next version of themselves, and what is dead
-/// is swept early and without pauses: a claim that wades through dead rows is slow.
-const TUNING: [&str; 3] = [
+/// Storage settings. Rows that change leave room on their page for their next version, and dead rows are vacuumed early
+/// and without pauses: a claim that wades through dead rows is slow.
+const TUNING: [&str; 5] = [
     "ALTER TABLE notification SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, \
      autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
     "ALTER TABLE booking_request SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, \
      autovacuum_analyze_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
-    // Only ever added to: swept for the sake of what reads the index alone.
+    // Rows are only added: vacuumed for the sake of index-only scans.
     "ALTER TABLE history SET (autovacuum_vacuum_insert_scale_factor = 0.05)",
+    "ALTER TABLE change_event SET (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0)",
+    // Read once and deleted after some minutes: compressing it took a fifteenth of the server's time at hand-overs.
+    "ALTER TABLE change_event ALTER COLUMN content SET STORAGE EXTERNAL",
 ];
 
 fn required(name: &str) -> ColumnDef {
@@ -134,6 +127,8 @@ fn booking_request() -> TableCreateStatement {
         required("visit_type_code").text().take(),
         required("allow_duplicate").boolean().take(),
         required("created_at").big_integer().take(),
+        // Null while the request is open, so that its index holds what may be purged some day and nothing else.
+        optional("settled_at").big_integer().take(),
     ];
     table("booking_request", &["care_unit", "id"], columns)
 }
@@ -155,7 +150,7 @@ fn notification() -> TableCreateStatement {
         optional("lease_first_at").big_integer().take(),
         optional("lease_answer").small_integer().take(),
         required("attempt_count").integer().take(),
-        required("lapse_count").integer().take(),
+        required("expired_lease_count").integer().take(),
         required("retry_count").integer().take(),
         required("possible_repeat").boolean().take(),
         required("changed_since_lease").boolean().take(),
@@ -165,6 +160,7 @@ fn notification() -> TableCreateStatement {
         optional("read_at").big_integer().take(),
         optional("unread_at").big_integer().take(),
         optional("returned_at").big_integer().take(),
+        optional("released_at").big_integer().take(),
         required("id").uuid().take(),
         required("round").integer().take(),
         required("kind").small_integer().take(),
@@ -190,17 +186,46 @@ fn history() -> TableCreateStatement {
     table("history", &key, columns)
 }
 
-/// Calls that succeeded and left nothing in the history to carry their id.
-fn quiet_call() -> TableCreateStatement {
+/// Describes the keys of writes that changed nothing, and so have no history row to carry them.
+fn idempotency_key(backend: DbBackend) -> TableCreateStatement {
+    // By the database's clock, which all replicas share.
+    let now = match backend {
+        DbBackend::Postgres => "(extract(epoch FROM now()) * 1000000)::bigint",
+        _ => "(unixepoch() * 1000000)",
+    };
     let columns = vec![
         required("care_unit").text().take(),
         required("actor").text().take(),
         required("request_id").uuid().take(),
         required("content_hash").binary().take(),
         optional("booking_request").uuid().take(),
+        required("recorded_at")
+            .big_integer()
+            .default(Expr::cust(now))
+            .take(),
     ];
     let key = ["care_unit", "actor", "request_id"];
-    table("quiet_call", &key, columns)
+    table("idempotency_key", &key, columns)
+}
+
+/// Describes the outbox: a row a commit, for other replicas. Its key has no care unit in front: a commit may have changed
+/// requests of several, and every replica reads every row.
+fn change_event() -> TableCreateStatement {
+    let now = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint";
+    let columns = vec![
+        required("replica").uuid().take(),
+        required("number").big_integer().take(),
+        required("written_at")
+            .big_integer()
+            .default(Expr::cust(now))
+            .take(),
+        required("content").text().take(),
+    ];
+    table("change_event", &["replica", "number"], columns)
+}
+
+fn change_event_index() -> IndexCreateStatement {
+    index("change_event", "change_event_written", &["written_at"])
 }
 
 fn index(table: &str, name: &str, columns: &[&str]) -> IndexCreateStatement {
@@ -239,9 +264,9 @@ fn indexes() -> Vec<IndexCreateStatement> {
     )
     .and_where(column("care_guarantee_day").is_not_null())
     .take();
-    let calls = index(
+    let idempotency = index(
         "history",
-        "history_call",
+        "history_idempotency_key",
         &["care_unit", "actor", "request_id"],
     )
     .unique()
@@ -253,6 +278,13 @@ fn indexes() -> Vec<IndexCreateStatement> {
         &["channel", "claimable_at"],
     )
     .and_where(column("claimable_at").is_not_null())
+    .take();
+    let settled = index(
+        "booking_request",
+        "booking_request_settled",
+        &["settled_at"],
+    )
+    .and_where(column("settled_at").is_not_null())
     .take();
     vec![
         open_duplicates,
@@ -268,7 +300,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
             "booking_request_referral",
             &["care_unit", "referral_id"],
         ),
-        calls,
+        idempotency,
         due,
+        settled,
     ]
 }

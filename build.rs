@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The encoded form keeps what the prost form drops: options and comments.
     fs::write(descriptors, compiler.encode_file_descriptor_set())?;
     let mut set = compiler.file_descriptor_set();
-    // Comments stand in the contract, in its own words; rustdoc would read them as its markup.
+    // The contract's comments are not written for rustdoc, which would read them as its markup.
     for file in &mut set.file {
         file.source_code_info = None;
     }

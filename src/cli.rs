@@ -1,4 +1,4 @@
-//! What the program does: serve, migrate, purge. Where settings meet the parts that they are for.
+//! The commands of the program: serve, migrate, purge. Settings meet the parts that they are for here.
 
 use std::error::Error;
 use std::io::{self, Write, stdout};
@@ -21,7 +21,7 @@ use crate::telemetry::{self, Progress};
 ///
 /// # Errors
 ///
-/// The database cannot be opened, or nobody can be listened to.
+/// The database cannot be opened, or the address cannot be listened on.
 pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let schema = match config.migrate {
         true => Schema::Migrate,
@@ -39,7 +39,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let shutdown = server::stop_on_signals()?;
     let address = listener.local_addr()?;
     telemetry::report(stdout(), format!("listening on http://{address}"))?;
-    let parts = Dependencies {
+    let dependencies = Dependencies {
         store,
         clock,
         policy: RegionPolicy {
@@ -48,27 +48,28 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         },
         limits: Limits::default(),
     };
-    server::run(listener, parts, shutdown).await;
+    server::run(listener, dependencies, shutdown).await;
     Ok(())
 }
 
-/// Brings the database's schema up to date and says what was done.
+/// Brings the database's schema up to date and prints the migrations that were applied.
 ///
 /// # Errors
 ///
 /// The database cannot be opened, or cannot be changed now.
 pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
-    let done = schema::migrate(url).await?;
-    for name in &done {
+    let applied = schema::migrate(url).await?;
+    for name in &applied {
         writeln!(stdout(), "applied {name}")?;
     }
-    if done.is_empty() {
+    if applied.is_empty() {
         writeln!(stdout(), "nothing to do: the schema is up to date")?;
     }
     Ok(())
 }
 
-/// Deletes what is kept no longer and says how much it was. A signal stops it between two batches.
+/// Deletes the rows that are kept no longer and prints their numbers. A signal stops it between two
+/// batches.
 ///
 /// # Errors
 ///
@@ -89,7 +90,7 @@ pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     let by_clock = move || clock.reading();
     let outcome = purge_store(url, cutoffs, by_clock, &stop, &mut show).await;
     progress.end();
-    // What is gone is said whatever came after it.
+    // Deleted rows are reported even when a later batch failed.
     if let Ok(purged) | Err(PurgeError::Failed(purged, _)) = &outcome {
         report(purged)?;
     }
@@ -99,7 +100,7 @@ pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Names every date of a purge that lies after the latest one allowed.
+/// Refuses the dates of a purge that lie after the latest one allowed, naming every one of them.
 fn validate_cutoffs(dates: Purge, latest: NaiveDate) -> Result<(), config::Error> {
     let dates = [
         ("before", Some(dates.before)),
@@ -108,7 +109,7 @@ fn validate_cutoffs(dates: Purge, latest: NaiveDate) -> Result<(), config::Error
     let bad = |(flag, date): (&'static str, Option<NaiveDate>)| {
         let date = date.filter(|date| latest < *date)?;
         let why = format!(
-            "must be {latest} or earlier, for what is younger answers repeated calls; it is {date}"
+            "must be {latest} or earlier, because younger rows answer replayed calls; it is {date}"
         );
         Some(BadSetting { flag, why })
     };
@@ -119,7 +120,7 @@ fn validate_cutoffs(dates: Purge, latest: NaiveDate) -> Result<(), config::Error
     }
 }
 
-/// Says how much was deleted.
+/// Prints the numbers of deleted rows.
 fn report(purged: &Purged) -> io::Result<()> {
     let Purged {
         requests,
@@ -130,7 +131,7 @@ fn report(purged: &Purged) -> io::Result<()> {
     } = purged;
     writeln!(
         stdout(),
-        "deleted {requests} requests, {notifications} messages, {history} history entries, \
-         {idempotency_keys} remembered calls"
+        "deleted {requests} requests, {notifications} notifications, {history} history entries, \
+         {idempotency_keys} idempotency keys"
     )
 }

@@ -1,7 +1,7 @@
-//! What time it is, waiting for a time, and fresh ids: the only file that asks the machine.
+//! The present time, waiting for a time, and fresh ids: the only file that asks the machine.
 //!
 //! Everything else is handed an instant. Deadlines of calls and heartbeats do not come from here:
-//! they follow the real clock whatever this one says.
+//! they follow the machine's monotonic clock, whatever this one shows.
 
 mod follow;
 
@@ -16,8 +16,8 @@ use uuid::{ContextV7, Timestamp, Uuid};
 use crate::domain::calendar::{ClockReading, Instant, from_micros, micros};
 use follow::Follower;
 
-/// The longest single sleep on the real clock. The machine's clock may be stepped meanwhile, so
-/// that what was far off is due; a waiter notices within this time.
+/// Longest single sleep on the real clock. The machine's clock may be stepped meanwhile, so that a
+/// distant instant is reached early; a waiter notices within this time.
 const SLEEP_CHUNK_MAX: Duration = Duration::from_secs(30);
 
 /// The clock that the service goes by. Clones show the same time.
@@ -32,7 +32,7 @@ enum Source {
     Sandbox(watch::Sender<Instant>),
 }
 
-/// The machine's clocks, and what is made of them.
+/// The machine's two clocks, and the time that is derived from them.
 struct Machine {
     wall: Box<dyn Fn() -> Instant + Send + Sync>,
     monotonic: Box<dyn Fn() -> Duration + Send + Sync>,
@@ -55,10 +55,10 @@ impl fmt::Debug for Machine {
     }
 }
 
-/// Why a clock was not moved.
+/// Reason for which a clock was not moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It would have run backwards.
+    /// A sandbox clock never moves backwards.
     #[error("must not be before the server's present time")]
     Backwards,
     /// The real clock moves by itself.
@@ -92,7 +92,7 @@ impl Clock {
         Self(Arc::new(Source::Sandbox(watch::Sender::new(whole(start)))))
     }
 
-    /// Returns whether it stands still until it is moved.
+    /// Returns whether the clock stands still until it is moved.
     pub fn is_sandbox(&self) -> bool {
         match &*self.0 {
             Source::Real(_) => false,
@@ -100,7 +100,7 @@ impl Clock {
         }
     }
 
-    /// Returns the present instant, and how far it may be from_stored.
+    /// Returns the present instant, and whether it can be trusted.
     pub fn reading(&self) -> ClockReading {
         match &*self.0 {
             Source::Real(machine) => machine.read(),
@@ -108,9 +108,8 @@ impl Clock {
         }
     }
 
-    /// Returns the present instant, in whole microseconds. It is never before one that was given
-    /// out earlier by this clock or a clone of it, unless the machine's clock was stepped back and
-    /// has stayed so.
+    /// Returns the present instant, in whole microseconds. It is never before one that this clock or a
+    /// clone of it returned earlier, unless the machine's clock was stepped back and has stayed so.
     pub fn now(&self) -> Instant {
         self.reading().now()
     }
@@ -132,12 +131,12 @@ impl Clock {
         }
     }
 
-    /// Moves a sandbox clock forward to `to`, cut to whole microseconds, and wakes those who wait
-    /// for what is passed. Returns what it shows then.
+    /// Moves a sandbox clock forward to `to`, cut to whole microseconds, and wakes the waiters whose
+    /// instant is reached. Returns the time that it shows then.
     ///
     /// # Errors
     ///
-    /// [`Error::Backwards`] when it shows a later time already; [`Error::Real`].
+    /// [`Error::Backwards`] when it shows a later time already; [`Error::Real`] for the real clock.
     pub fn advance(&self, to: Instant) -> Result<Instant, Error> {
         let to = whole(to);
         let shown = match &*self.0 {
@@ -155,8 +154,8 @@ impl Clock {
         if moved { Ok(to) } else { Err(Error::Backwards) }
     }
 
-    /// Returns an id that sorts after those made earlier by this process. With a sandbox clock, which would
-    /// not keep them apart while it stands still, it is taken from the machine's.
+    /// Returns an id that sorts after those made earlier by this process. Ids under a sandbox clock, which
+    /// would not keep them apart while it stands still, take their time from the machine's clock.
     pub fn new_id(&self) -> Uuid {
         match &*self.0 {
             Source::Real(machine) => {
@@ -169,7 +168,7 @@ impl Clock {
         }
     }
 
-    /// Returns a token that nobody can guess.
+    /// Returns a random token for a lease, which nobody can guess.
     pub fn lease_token(&self) -> Uuid {
         Uuid::new_v4()
     }

@@ -1,7 +1,7 @@
 //! The settings: flags, each also an environment variable. The only file that reads the
 //! environment.
 //!
-//! Values are taken as text and judged together, so that everything bad is said at once.
+//! Values are taken as text and validated together, so that every bad one is reported at once.
 
 mod value;
 
@@ -17,60 +17,60 @@ use value::{
     send_clock,
 };
 
-/// What the program was told.
+/// Settings of one run of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What to do.
+    /// Command to run, with the settings that it alone has.
     pub command: Command,
-    /// Where the data is. Holds a password on some databases: never to be printed.
+    /// Address of the database. Holds a password on some databases: never to be printed.
     pub database_url: DatabaseUrl,
-    /// How log lines are written.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// The least important lines to log.
+    /// Least important level that is logged.
     pub log_level: LevelFilter,
 }
 
-/// What to do.
+/// Command of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Run the service.
+    /// The service.
     Serve(Serve),
-    /// Bring the database's schema up to date.
+    /// An update of the database's schema.
     Migrate,
-    /// Delete what is kept no longer.
+    /// A deletion of rows that are kept no longer.
     Purge(Purge),
 }
 
-/// How to serve.
+/// Settings of the service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Serve {
-    /// Where to listen; port 0 lets the system pick one.
+    /// Address to listen on; port 0 lets the system pick one.
     pub listen: SocketAddr,
-    /// Whether an older schema of a PostgreSQL is brought up to date first.
+    /// True if an older schema of a PostgreSQL is brought up to date first.
     pub migrate: bool,
-    /// Where the sandbox clock starts; none means the real clock.
+    /// Instant at which the sandbox clock starts; none means the real clock.
     pub sandbox_clock: Option<DateTime<Utc>>,
-    /// The local time of day at which messages fall due, 06:00 to 22:00.
+    /// Local time of day at which notifications fall due, 06:00 to 22:00.
     pub send_clock: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee, 1 to 3650.
     pub guarantee_days: u32,
 }
 
-/// What to delete.
+/// Dates before which a purge deletes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Purge {
-    /// Settled requests that were last changed before this date, in Sweden.
+    /// Date, in Sweden, before which settled requests must have been last changed.
     pub before: NaiveDate,
-    /// History of requests that are no more from before this date; none keeps it all.
+    /// Date before which the history of deleted requests is deleted too; none keeps it all.
     pub history_before: Option<NaiveDate>,
 }
 
-/// The address of a database, with what is secret in it.
+/// Address of a database, secrets included.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 
 impl DatabaseUrl {
-    /// Returns the address, secrets included.
+    /// Returns the address as it is, secrets included.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -82,16 +82,16 @@ impl std::fmt::Debug for DatabaseUrl {
     }
 }
 
-/// How log lines are written.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// A JSON object a line.
     Json,
 }
 
-/// Why there is no [`Config`].
+/// Reason for which there is no [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line is not one of ours, or asks for help or the version.
@@ -103,8 +103,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// Prints what is wrong, or the help that was asked for, and ends the process: with 0 after
-    /// help, else with 2.
+    /// Prints the error, or the help that was asked for, and ends the process: with 0 after help, else
+    /// with 2.
     pub fn exit(self) -> ! {
         match self {
             Self::Usage(usage) => usage.exit(),
@@ -120,13 +120,13 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--{flag}{} {why}", variable(flag))]
 pub struct BadSetting {
-    /// The flag, without its dashes; the variable is named after it, where there is one.
+    /// Flag, without its dashes; the variable is named after it, where there is one.
     pub flag: &'static str,
-    /// What is wrong.
+    /// Reason for which the value cannot be used.
     pub why: String,
 }
 
-/// Returns the variable of a flag, in brackets. The dates of a purge have none: what is deleted is said
+/// Returns the variable of a flag, in brackets. The dates of a purge have none: they are given anew
 /// each time.
 fn variable(flag: &str) -> String {
     match flag {
@@ -141,7 +141,7 @@ fn variable(flag: &str) -> String {
 /// Care invitations (vårdinbjudan) for specialised outpatient care, as a gRPC service.
 ///
 /// Registers booking requests, invites patients to choose a time, and
-/// hands the messages that follow to those who deliver them, when they
+/// hands the notifications that follow to those who deliver them, when they
 /// are due. Each option can be given as an environment variable too.
 #[derive(Debug, Parser)]
 #[command(name = "care-invitation", version, verbatim_doc_comment)]
@@ -156,9 +156,9 @@ struct Line {
 enum CommandArgs {
     /// Runs the service; so does leaving the command out.
     Serve,
-    /// Brings the database's schema up to date and says what was done.
+    /// Brings the database's schema up to date and prints the migrations that were applied.
     Migrate,
-    /// Deletes settled requests (booked, declined or cancelled) with their messages,
+    /// Deletes settled requests (booked, declined or cancelled) with their notifications,
     /// and nothing else unless told to. Nothing is ever deleted without this command.
     #[command(verbatim_doc_comment)]
     Purge(PurgeDates),
@@ -177,7 +177,7 @@ struct PurgeDates {
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// Where to listen. Port 0 picks a free one, which standard output names.
+    /// Address to listen on. Port 0 picks a free one, which standard output names.
     #[arg(
         long,
         global = true,
@@ -222,7 +222,7 @@ struct Settings {
         env = "CARE_INVITATION_SANDBOX_CLOCK"
     )]
     sandbox_clock: Option<String>,
-    /// Time of day, in Sweden, at which messages fall due, from 06:00 to 22:00.
+    /// Time of day, in Sweden, at which notifications fall due, from 06:00 to 22:00.
     #[arg(
         long,
         global = true,
@@ -242,7 +242,7 @@ struct Settings {
         default_value = "90"
     )]
     guarantee_days: String,
-    /// How to write the log, which goes to standard error: text or json.
+    /// Format of the log, which goes to standard error: text or json.
     #[arg(
         long,
         global = true,
@@ -252,7 +252,7 @@ struct Settings {
         default_value = "text"
     )]
     log_format: String,
-    /// What to log: off, error, warn, info, debug (a line for every call) or trace.
+    /// Level of the log: off, error, warn, info, debug (a line for every call) or trace.
     #[arg(
         long,
         global = true,
@@ -285,7 +285,7 @@ impl Config {
             Some(CommandArgs::Migrate) => Some(Command::Migrate),
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
         };
-        let judged = || {
+        let config = || {
             Some(Self {
                 command: command?,
                 database_url: database_url?,
@@ -293,12 +293,12 @@ impl Config {
                 log_level: log_level?,
             })
         };
-        judged().ok_or(Error::Settings(bad))
+        config().ok_or(Error::Settings(bad))
     }
 }
 
 impl Settings {
-    /// Returns how to serve; the other commands have no use for these.
+    /// Returns the settings of the service, which other commands do not validate.
     fn serve(&self, bad: &mut Vec<BadSetting>) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
         let sandbox_clock = self.sandbox_clock.as_deref().map(sandbox_clock).transpose();
@@ -328,9 +328,9 @@ impl PurgeDates {
     }
 }
 
-/// Returns the value, or a line among the bad ones.
-fn take<T>(bad: &mut Vec<BadSetting>, flag: &'static str, judged: Result<T, String>) -> Option<T> {
-    judged
+/// Returns the value of a valid setting, and adds any other to the bad ones.
+fn take<T>(bad: &mut Vec<BadSetting>, flag: &'static str, parsed: Result<T, String>) -> Option<T> {
+    parsed
         .map_err(|why| bad.push(BadSetting { flag, why }))
         .ok()
 }

@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let log = telemetry::start(config.log_format, config.log_level);
     let runtime = Runtime::new().expect("the system gives threads to a new process");
     let outcome = runtime.block_on(run(config));
-    // What has not ended by itself is left behind.
+    // Tasks that have not ended by themselves are left behind.
     runtime.shutdown_background();
     log.end();
     match outcome {
@@ -30,21 +30,21 @@ fn main() -> ExitCode {
             };
             let causes = std::iter::successors(Some(&*error as &dyn Error), |&it| it.source());
             let mut causes: Vec<_> = causes.map(ToString::to_string).collect();
-            // Some report what lies beneath them themselves.
-            causes.dedup_by(|beneath, above| above.ends_with(beneath.as_str()));
+            // Some errors quote their cause in their own text.
+            causes.dedup_by(|cause, error| error.ends_with(cause.as_str()));
             let line = format!("care-invitation: {}", causes.join(": "));
-            // Whoever closed standard error does not want to see it.
+            // A caller that has closed standard error does not want to see it.
             let _ = telemetry::report(std::io::stderr(), line);
             ExitCode::FAILURE
         }
     }
 }
 
-/// Returns the allocator asks for huge pages, and spreads what it gives out over many: they took nearly twice
-/// the memory and made nothing faster.
+/// Turns huge pages off for the process. The allocator asks for them and spreads its allocations over
+/// many: they took nearly twice the memory and made nothing faster.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
-    // Where this is refused, only more memory is taken.
+    // A refusal costs nothing but memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 

@@ -1,8 +1,7 @@
-//! Whether this replica may be sent calls: its database answers and takes writes, its clock has not
-//! just been stepped, and the two agree on the time. A sandbox clock is compared with nothing.
+//! Readiness: this replica may be sent calls while its database answers and takes writes, its clock has
+//! not just been stepped, and the two agree on the time. A sandbox clock is compared with nothing.
 //!
-//! Asks twice a second, by the monotonic clock. Never decides anything but that; what is done about
-//! it is the server's.
+//! Checks twice a second, by the monotonic clock, and decides nothing else: the server acts on it.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,17 +16,17 @@ use crate::domain::calendar::ClockReading;
 use crate::store::skew::{CLOCK_SKEW_MAX, distance};
 use crate::store::{DatabaseStatus, Store};
 
-/// How often the database is asked.
+/// Interval between two checks.
 const INTERVAL: Duration = Duration::from_millis(500);
-/// How long it may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Longest time for which a check waits for the database's answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What stands in the way of serving.
+/// State of readiness: ready, or the reason for which not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Nothing.
+    /// No check fails.
     Ready,
-    /// The database does not answer, or is in trouble.
+    /// The database does not answer, or reports an error.
     DatabaseUnavailable,
     /// The database takes no writes.
     ReadOnly,
@@ -38,7 +37,7 @@ pub enum Readiness {
 }
 
 impl Readiness {
-    /// Returns whether nothing is known to be wrong with the clock.
+    /// Returns true unless the clock is known to be wrong or in doubt.
     pub fn trusts_clock(self) -> bool {
         match self {
             Self::Ready | Self::DatabaseUnavailable | Self::ReadOnly => true,
@@ -47,31 +46,31 @@ impl Readiness {
     }
 }
 
-/// Looks once, and from then on again and again until `shutdown` is cancelled. Each change is logged
-/// and told.
+/// Checks once before it returns, and from then on at intervals until `shutdown` is cancelled. Each
+/// change is logged and sent to the receiver.
 pub async fn watch(
     store: Store,
     clock: Clock,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Readiness> {
-    let (condition, told) = watch::channel(Readiness::Ready);
-    let monitor = Monitor {
+    let (sender, receiver) = watch::channel(Readiness::Ready);
+    let checker = Checker {
         store,
         clock,
-        condition,
+        readiness: sender,
     };
-    monitor.check().await;
-    tokio::spawn(async move { shutdown.run_until_cancelled(monitor.run()).await });
-    told
+    checker.check().await;
+    tokio::spawn(async move { shutdown.run_until_cancelled(checker.run()).await });
+    receiver
 }
 
-struct Monitor {
+struct Checker {
     store: Store,
     clock: Clock,
-    condition: watch::Sender<Readiness>,
+    readiness: watch::Sender<Readiness>,
 }
 
-impl Monitor {
+impl Checker {
     async fn run(self) {
         loop {
             sleep(INTERVAL).await;
@@ -81,19 +80,19 @@ impl Monitor {
 
     async fn check(&self) {
         let before = self.clock.reading();
-        let answer = timeout(ANSWER_MAX, self.store.probe()).await;
+        let answer = timeout(PROBE_TIMEOUT, self.store.probe()).await;
         let after = self.clock.reading();
-        let (condition, cause, apart) = match answer {
-            // Said first, so that nothing that a stepped clock shows outlasts an absence.
+        let (readiness, cause, skew) = match answer {
+            // This comes first, so that a stepped clock is noticed while the database is unavailable too.
             _ if is_in_doubt(before) || is_in_doubt(after) => {
                 (Readiness::ClockStepped, String::new(), TimeDelta::zero())
             }
-            Ok(Ok(answer)) => {
-                let apart = match (answer.now, after) {
+            Ok(Ok(status)) => {
+                let skew = match (status.now, after) {
                     (Some(now), ClockReading::Machine(after)) => distance(now, before.now(), after),
                     _ => TimeDelta::zero(),
                 };
-                (evaluate(answer, apart), String::new(), apart)
+                (evaluate(status, skew), String::new(), skew)
             }
             Ok(Err(error)) => (
                 Readiness::DatabaseUnavailable,
@@ -101,12 +100,12 @@ impl Monitor {
                 TimeDelta::zero(),
             ),
             Err(_) => {
-                let cause = "no answer in time".to_owned();
+                let cause = "probe timed out".to_owned();
                 (Readiness::DatabaseUnavailable, cause, TimeDelta::zero())
             }
         };
-        if self.condition.send_replace(condition) != condition {
-            log(condition, &cause, apart);
+        if self.readiness.send_replace(readiness) != readiness {
+            log(readiness, &cause, skew);
         }
     }
 }
@@ -118,36 +117,36 @@ fn is_in_doubt(reading: ClockReading) -> bool {
     }
 }
 
-/// Returns what lies beneath the store's own words.
+/// Returns the text of an error's source, or its own where it has none.
 fn cause(error: &dyn Error) -> String {
     error.source().unwrap_or(error).to_string()
 }
 
-fn evaluate(answer: DatabaseStatus, apart: TimeDelta) -> Readiness {
-    if answer.read_only {
+fn evaluate(status: DatabaseStatus, skew: TimeDelta) -> Readiness {
+    if status.read_only {
         Readiness::ReadOnly
-    } else if CLOCK_SKEW_MAX < apart {
+    } else if CLOCK_SKEW_MAX < skew {
         Readiness::ClockSkew
     } else {
         Readiness::Ready
     }
 }
 
-fn log(condition: Readiness, cause: &str, apart: TimeDelta) {
-    match condition {
+fn log(readiness: Readiness, cause: &str, skew: TimeDelta) {
+    match readiness {
         Readiness::Ready => tracing::info!("ready: the database answers and the clocks agree"),
         Readiness::DatabaseUnavailable => {
-            tracing::warn!(cause, "not ready: the database is unavailable")
+            tracing::warn!(cause, "not ready: database unavailable")
         }
         Readiness::ReadOnly => tracing::warn!(
-            "not ready: the database takes no writes; it is a standby, or told to be read-only"
+            "not ready: the database is read-only; it is a standby, or configured so"
         ),
         Readiness::ClockStepped => {
             tracing::warn!("not ready: this machine's clock was stepped and is in doubt");
         }
         Readiness::ClockSkew => tracing::error!(
-            apart_seconds = apart.as_seconds_f64(),
-            "not ready: this machine's clock and the database's are more than {} seconds apart",
+            skew_seconds = skew.as_seconds_f64(),
+            "not ready: clock skew: this machine's clock and the database's are more than {} seconds apart",
             CLOCK_SKEW_MAX.num_seconds(),
         ),
     }

@@ -1,5 +1,5 @@
 //! The server: the services behind the middleware, with health and reflection, on a listener that
-//! is handed in. Stops when it is told to, in an order that callers can follow.
+//! is handed in. Shuts down gracefully, in an order that callers can follow.
 
 mod connection;
 
@@ -24,24 +24,24 @@ use crate::grpc::middleware::{Limits, MiddlewareLayer};
 use crate::readiness::{self, Readiness};
 use crate::store::Store;
 
-/// How long calls in flight may take to finish once the server is told to stop.
+/// Longest time for which a server that shuts down waits for calls in flight.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
-/// How long the store may take to close after that.
+/// Longest time for which it then waits for the store to close.
 pub const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// The process ends this long after a signal told it to stop, come what may.
+/// Time after the signal at which the process exits in any case.
 const EXIT_MAX: Duration = Duration::from_secs(19);
-/// The time that the last line of the log has to be written.
+/// Time in which the last line of the log can be written before that exit.
 const LAST_LINE: Duration = Duration::from_millis(100);
 
-/// What the server is made of.
+/// The parts that the server is made of.
 pub struct Dependencies {
-    /// Where requests are kept. Closed when the server has stopped.
+    /// Store of the requests. Closed when the server has stopped.
     pub store: Store,
-    /// What time it is; a sandbox clock is served.
+    /// Clock of the service; a sandbox clock gets its gRPC service.
     pub clock: Clock,
-    /// What the region has settled.
+    /// Settings of the region.
     pub policy: RegionPolicy,
-    /// How much is done at once.
+    /// Limits on concurrent calls, connections and bytes.
     pub limits: Limits,
 }
 
@@ -49,7 +49,7 @@ pub struct Dependencies {
 ///
 /// # Errors
 ///
-/// The system does not hand signals on.
+/// The system refuses to deliver signals.
 pub fn stop_on_signals() -> io::Result<CancellationToken> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -62,11 +62,11 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
         }
         info!("stopping");
         stop.cancel();
-        // A thread of its own, which waits for nothing that could hang.
+        // On a thread of its own, which waits for nothing that could hang.
         std::thread::spawn(|| {
             std::thread::sleep(EXIT_MAX);
-            // Logging waits for nobody; a line that standard error does not take is lost.
-            error!("did not stop in time");
+            // Logging does not block; a line that standard error does not take is lost.
+            error!("shutdown timed out: exiting");
             std::thread::sleep(LAST_LINE);
             std::process::exit(1);
         });
@@ -74,46 +74,47 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// Serves on `listener` until `shutdown` is cancelled and what was under way has ended.
+/// Serves on `listener` until `shutdown` is cancelled, and then shuts down.
 ///
-/// Then health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is taken, calls
-/// in flight finish, and the store is closed; all of it within [`DRAIN_MAX`] and [`CLOSE_MAX`],
-/// whatever is left by then.
-pub async fn run(listener: TcpListener, parts: Dependencies, shutdown: CancellationToken) {
-    let store = parts.store.clone();
+/// Health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is accepted, calls in
+/// flight finish, and the store is closed. Returns within [`DRAIN_MAX`] and [`CLOSE_MAX`]; calls that
+/// are still in flight after [`DRAIN_MAX`] are cancelled.
+pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: CancellationToken) {
+    let store = dependencies.store.clone();
     let draining = CancellationToken::new();
-    let descriptors = Descriptors::served_with(&parts.clock);
-    let limits = connection::within_handles(parts.limits);
+    let descriptors = Descriptors::served_with(&dependencies.clock);
+    let limits = connection::within_open_files_limit(dependencies.limits);
     let middleware = MiddlewareLayer::new(descriptors.methods(), limits, draining.clone());
     let (health, health_service) = health_reporter();
-    let clock = parts.clock.clone();
+    let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());
-    let condition = readiness::watch(store.clone(), parts.clock.clone(), shutdown.clone()).await;
-    let first = *condition.borrow();
-    report(&health, &descriptors, status(first)).await;
+    let clock = dependencies.clock.clone();
+    let readiness = readiness::watch(store.clone(), clock, shutdown.clone()).await;
+    let first = *readiness.borrow();
+    set_health(&health, &descriptors, status(first)).await;
     let (trust, trusts_clock) = watch::channel(first.trusts_clock());
-    let routes = service(parts, trusts_clock, draining.clone())
+    let routes = service(dependencies, trusts_clock, draining.clone())
         .routes()
         .add_service(health_service)
         .add_service(descriptors.reflection())
         .add_service(descriptors.reflection_alpha());
     let stop = async {
-        let tell = tell(&health, &descriptors, &trust, condition);
-        shutdown.run_until_cancelled(tell).await;
-        report(&health, &descriptors, ServingStatus::NotServing).await;
+        let publish = publish_health(&health, &descriptors, &trust, readiness);
+        shutdown.run_until_cancelled(publish).await;
+        set_health(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
     let serving = connection::serve(listener, middleware, limits, routes.prepare(), stop);
     tokio::select! {
         () = serving => {}
-        () = overdue(&shutdown) => warn!("calls were still under way and are cut"),
+        () = drain_timeout(&shutdown) => warn!("draining timed out: calls in flight are cancelled"),
     }
     close(&store).await;
     info!("stopped");
 }
 
 fn service(
-    parts: Dependencies,
+    dependencies: Dependencies,
     trusts_clock: watch::Receiver<bool>,
     draining: CancellationToken,
 ) -> Service {
@@ -122,7 +123,7 @@ fn service(
         clock,
         policy,
         limits: _,
-    } = parts;
+    } = dependencies;
     Service {
         dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),
         store,
@@ -131,26 +132,26 @@ fn service(
     }
 }
 
-/// Keeps health, and whether streams trust the clock, as the readiness says, for ever.
-async fn tell(
+/// Publishes every change of readiness as health, and to the streams that depend on the clock, for ever.
+async fn publish_health(
     health: &HealthReporter,
     descriptors: &Descriptors,
     trust: &watch::Sender<bool>,
-    mut condition: watch::Receiver<Readiness>,
+    mut readiness: watch::Receiver<Readiness>,
 ) {
     loop {
-        let condition_now = *condition.borrow_and_update();
-        report(health, descriptors, status(condition_now)).await;
-        trust.send_replace(condition_now.trusts_clock());
-        if condition.changed().await.is_err() {
-            // The readiness ends when the server drains, which is told elsewhere.
+        let current = *readiness.borrow_and_update();
+        set_health(health, descriptors, status(current)).await;
+        trust.send_replace(current.trusts_clock());
+        if readiness.changed().await.is_err() {
+            // The checks end when the server shuts down, which sets the health itself.
             return std::future::pending().await;
         }
     }
 }
 
-fn status(condition: Readiness) -> ServingStatus {
-    match condition {
+fn status(readiness: Readiness) -> ServingStatus {
+    match readiness {
         Readiness::Ready => ServingStatus::Serving,
         Readiness::DatabaseUnavailable
         | Readiness::ReadOnly
@@ -159,22 +160,22 @@ fn status(condition: Readiness) -> ServingStatus {
     }
 }
 
-/// Sets the health of the whole, which has no name, and of each service.
-async fn report(health: &HealthReporter, descriptors: &Descriptors, status: ServingStatus) {
+/// Sets the health of the server as a whole, which has an empty name, and of each service.
+async fn set_health(health: &HealthReporter, descriptors: &Descriptors, status: ServingStatus) {
     health.set_service_status("", status).await;
     for service in descriptors.services() {
         health.set_service_status(service, status).await;
     }
 }
 
-/// Waits until the server was told to stop and has had its time for it.
-async fn overdue(shutdown: &CancellationToken) {
+/// Waits until the time for draining is over, counted from the shutdown.
+async fn drain_timeout(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     sleep(DRAIN_MAX).await;
 }
 
 async fn close(store: &Store) {
     if timeout(CLOSE_MAX, store.close()).await.is_err() {
-        warn!("the store did not close in time");
+        warn!("closing the store timed out");
     }
 }

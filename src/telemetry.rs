@@ -1,8 +1,8 @@
-//! Logs and the progress of a command, to standard error. What is logged is ids and outcomes,
-//! never what a call carried.
+//! Logs and the progress of a command, to standard error. Log lines have ids and outcomes, never the
+//! contents of a call.
 //!
-//! Standard error may be a pipe that nobody reads. Nobody who logs waits for it: lines wait in a
-//! bounded buffer for a thread of their own, and those that find no room are dropped and counted.
+//! Standard error may be a pipe that nobody reads. Logging never blocks on it: lines wait in a bounded
+//! buffer for a thread of their own, and lines that find it full are dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::panic;
@@ -21,9 +21,9 @@ use crate::config::LogFormat;
 
 /// Maximum lines that wait for standard error.
 const WAITING_LINES_MAX: usize = 4_096;
-/// Longest wait of a program that ends, or that has one line to report, for whoever reads it.
+/// Longest time for which a program that ends, or that has one line to report, waits for its reader.
 const READER_MAX: Duration = Duration::from_secs(1);
-/// Pause before a count of dropped lines is logged once more.
+/// Pause before another attempt to log the count of dropped lines.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The log of the process, until it ends.
@@ -34,11 +34,11 @@ pub struct Log {
 }
 
 impl Log {
-    /// Writes the lines that still wait, for as long as somebody reads them.
+    /// Writes the lines that still wait, for as long as they are read and for a second at most.
     pub fn end(self) {
         let Self { worker, dropped } = self;
-        within_reason(move || {
-            while !dropped.tell() {
+        within_reader_time(move || {
+            while !dropped.log_new() {
                 thread::sleep(RETRY_PAUSE);
             }
             drop(worker);
@@ -46,43 +46,43 @@ impl Log {
     }
 }
 
-/// The count of lines that found no room.
+/// The count of dropped lines.
 #[derive(Default)]
 struct Dropped {
     counter: OnceLock<ErrorCounter>,
-    told: AtomicUsize,
+    logged: AtomicUsize,
 }
 
 impl Dropped {
-    /// Logs how many lines were dropped since the last time. Returns false when that line found no
-    /// room either.
-    fn tell(&self) -> bool {
+    /// Logs the number of lines that were dropped since the last time. Returns false when that line was
+    /// dropped too.
+    fn log_new(&self) -> bool {
         let count = || self.counter.get().map_or(0, ErrorCounter::dropped_lines);
-        let (dropped, told) = (count(), self.told.load(Ordering::Relaxed));
-        if dropped == told {
+        let (dropped, logged) = (count(), self.logged.load(Ordering::Relaxed));
+        if dropped == logged {
             return true;
         }
-        let lines = dropped - told;
+        let lines = dropped - logged;
         tracing::warn!(
             lines,
             "log lines dropped: standard error is read too slowly"
         );
         let found_room = count() == dropped;
         if found_room {
-            self.told.store(dropped, Ordering::Relaxed);
+            self.logged.store(dropped, Ordering::Relaxed);
         }
         found_room
     }
 }
 
-/// Standard error, as the thread that writes the log has it. Where it takes a line there is room
-/// again for the count of those that were dropped.
+/// Standard error, as the thread that writes the log has it. Once it has taken a line, the buffer has
+/// room again for the count of dropped lines.
 struct Output(Arc<Dropped>);
 
 impl Write for Output {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let written = io::stderr().write(line)?;
-        self.0.tell();
+        self.0.log_new();
         Ok(written)
     }
 
@@ -91,43 +91,44 @@ impl Write for Output {
     }
 }
 
-/// Does what may block for ever on a thread of its own, and leaves it there after a second.
-fn within_reason<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Runs work that may block for ever on a thread of its own, and stops waiting for it after a second.
+fn within_reader_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (done, outcome) = mpsc::channel();
     thread::spawn(move || done.send(work()));
     outcome.recv_timeout(READER_MAX).ok()
 }
 
-/// Writes a line that is not part of the log. A reader who does not take it holds nobody up.
+/// Writes a line that is not part of the log. A reader who does not take it blocks the program for a
+/// second at most.
 ///
 /// # Errors
 ///
 /// The output is closed.
 pub fn report(mut output: impl Write + Send + 'static, line: String) -> io::Result<()> {
-    within_reason(move || writeln!(output, "{line}")).unwrap_or(Ok(()))
+    within_reader_time(move || writeln!(output, "{line}")).unwrap_or(Ok(()))
 }
 
 /// Starts logging for the whole process. To be called once.
 ///
-/// `level` is for the service's own lines. Libraries are heard when they warn, and no further: at
-/// their lower levels some print statements and frames, which hold patients' data.
+/// `level` is for the service's own lines. Lines of libraries are logged from the level of warnings on:
+/// at lower levels some print statements and frames, which hold patients' data.
 pub fn start(format: LogFormat, level: LevelFilter) -> Log {
-    let heard = Targets::new()
+    let filter = Targets::new()
         .with_default(LevelFilter::WARN.min(level))
         // Slow statements are warnings there, with their text.
         .with_target("sqlx::query", LevelFilter::OFF)
-        // What is not understood of an address is a warning there, with its value.
+        // Unknown parameters of an address are warnings there, with their values.
         .with_target("sqlx_postgres::options", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), level);
     let dropped = Arc::new(Dropped::default());
-    let (waiting, worker) = NonBlockingBuilder::default()
+    let (writer, worker) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(WAITING_LINES_MAX)
         .thread_name("log")
         .finish(Output(Arc::clone(&dropped)));
-    dropped.counter.get_or_init(|| waiting.error_counter());
+    dropped.counter.get_or_init(|| writer.error_counter());
     let lines = fmt::layer()
-        .with_writer(waiting)
+        .with_writer(writer)
         .with_ansi(io::stderr().is_terminal());
     let lines = match format {
         LogFormat::Text => lines.boxed(),
@@ -138,24 +139,24 @@ pub fn start(format: LogFormat, level: LevelFilter) -> Log {
             .boxed(),
     };
     // For all layers at once: a filter of one layer's own remembers the answer that a library got
-    // when it merely asked whether it would be heard, and takes it for that of our next line.
+    // when it merely asked whether a line would be logged, and takes it for that of our next line.
     tracing_subscriber::registry()
-        .with(heard)
+        .with(filter)
         .with(lines)
         .init();
     panic::set_hook(Box::new(|panicked| {
-        // The message is left out: that of a text cut in the wrong place quotes the text.
-        let place = panicked.location().map(ToString::to_string);
-        tracing::error!(place, "panicked");
+        // The message is left out: a panic about slicing a text in the wrong place quotes the text.
+        let location = panicked.location().map(ToString::to_string);
+        tracing::error!(location, "panicked");
     }));
     Log { worker, dropped }
 }
 
-/// How many characters wide the bar is.
+/// Width of the bar, in characters.
 const BAR_WIDTH: u64 = 30;
 
-/// How far a command is: a bar on a terminal, elsewhere a line for every tenth. The command waits for
-/// whoever reads it, as for its result: it is one that somebody runs to see that.
+/// The progress of a command: a bar on a terminal, elsewhere a line for every tenth. The command waits
+/// for its reader, as with its result: an operator runs it to see that.
 #[derive(Debug, Default)]
 pub struct Progress {
     what: &'static str,
@@ -163,7 +164,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Shows that so much is done, out of so much where that is known.
+    /// Shows the amount that is done, out of the total where that is known.
     pub fn show(&mut self, what: &'static str, done: u64, total: Option<u64>) {
         let mut stderr = io::stderr();
         let total = total.map(|total| total.max(done));
@@ -171,7 +172,7 @@ impl Progress {
         let part = |parts: u64| total.map_or(0, |total| done * parts / total.max(1));
         let fresh = self.what != what;
         let was = std::mem::replace(&mut self.tenths, part(10));
-        // Whoever closed standard error does not want to see it.
+        // An operator who has closed standard error does not want to see it.
         let _ = if stderr.is_terminal() {
             let line_end = if fresh && !self.what.is_empty() {
                 "\n"

@@ -10,10 +10,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::Outcome;
+use crate::folder::FOLDER;
 use crate::postgres::Postgres;
-
-/// Where databases lie: on the disk that is measured, and not in memory.
-pub const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
 /// The kinds of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -6,7 +6,8 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::Outcome;
-use crate::report::{Curve, Report, plain};
+use crate::number::plain;
+use crate::report::{Curve, Report};
 
 /// The size of a picture, and of what is left of its legend.
 const SIZE: (u32, u32) = (900, 460);

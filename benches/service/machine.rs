@@ -7,7 +7,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use crate::Outcome;
-use crate::database::FOLDER;
+use crate::folder::FOLDER;
 use crate::postgres::Postgres;
 use crate::server;
 use crate::settings::Settings;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use sea_orm::sqlx::{Connection, PgConnection, Row, query};
 
 use crate::Outcome;
-use crate::database::FOLDER;
+use crate::folder::FOLDER;
 
 /// What a temporary server is told beside its defaults.
 const TUNED: &str = "-c shared_buffers=256MB -c max_connections=200";

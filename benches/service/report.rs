@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Outcome;
 use crate::database::Kind;
 use crate::machine::Machine;
+use crate::number::number;
 use crate::targets::Bound;
 
 /// A number that was measured, once in each run.
@@ -228,36 +229,4 @@ fn bounds(runs: &[f64]) -> (f64, f64) {
     let least = runs.iter().copied().fold(f64::INFINITY, f64::min);
     let most = runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     (least, most)
-}
-
-/// A number as somebody has chosen it: with all its digits, and none that say nothing.
-pub fn plain(it: f64) -> String {
-    let text = format!("{it:.3}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    match text.split_once('.') {
-        Some((whole, fraction)) => format!("{}.{fraction}", grouped(whole)),
-        None => grouped(text),
-    }
-}
-
-/// A number with as many digits as mean something.
-pub fn number(it: f64) -> String {
-    if it < 10.0 {
-        return format!("{it:.2}");
-    }
-    if it < 100.0 {
-        return format!("{it:.1}");
-    }
-    grouped(&format!("{it:.0}"))
-}
-
-fn grouped(digits: &str) -> String {
-    let mut grouped = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

@@ -1,7 +1,7 @@
 //! What the service is to reach. Measurements are held against it in the tables, and no more: a
 //! run does not fail by being slow.
 
-use crate::report::plain;
+use crate::number::plain;
 
 /// How a number is held against its target.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,9 @@
 //! Following the machine's clock: drift and small corrections at once, a step when it has lasted.
 //!
-//! The monotonic clock says how much time has passed, and so what the wall clock is to show. A wall
-//! clock that shows something else by more than a minute was stepped, rightly or wrongly. Time goes
-//! on as it was to be until the step has lasted for some seconds; then the wall clock is the truth.
-//! Asks no clock itself.
+//! The monotonic clock says how much time has passed, and so which time the wall clock should show. A
+//! wall clock that is off by more than a minute was stepped, rightly or wrongly. Time goes on as
+//! expected until the step has lasted for some seconds; then the wall clock is followed again. Asks no
+//! clock itself.
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use chrono::TimeDelta;
 
 use crate::domain::calendar::{ClockReading, Instant};
 
-/// How far from what was to be expected the wall clock may be before that is a step.
+/// Largest difference between the wall clock and the expected time that is no step yet.
 const STEP_MIN: TimeDelta = TimeDelta::minutes(1);
-/// How long a step is in doubt.
+/// Time for which a step is in doubt.
 const DOUBT: Duration = Duration::from_secs(5);
 
-/// What is shown of the machine's clock.
+/// The time that is shown, derived from readings of the machine's clocks.
 #[derive(Debug)]
 pub struct Follower {
-    /// What was shown last.
+    /// Time that was shown last.
     shown: Instant,
-    /// What the monotonic clock showed then.
+    /// Reading of the monotonic clock at that time.
     at: Duration,
-    /// The step that is in doubt.
+    /// Step that is in doubt.
     step: Option<Step>,
 }
 
 /// A step of the wall clock.
 #[derive(Clone, Copy, Debug)]
 struct Step {
-    /// When it was seen, by the monotonic clock.
+    /// Reading of the monotonic clock at which it was noticed.
     since: Duration,
-    /// How far it went.
+    /// Distance from the expected time, negative for a step back.
     by: TimeDelta,
 }
 
 impl Follower {
-    /// Takes what the wall clock shows for the truth.
+    /// Begins at the time that the wall clock shows.
     pub fn new(wall: Instant, monotonic: Duration) -> Self {
         Self {
             shown: wall,
@@ -46,8 +46,8 @@ impl Follower {
         }
     }
 
-    /// Returns what is to be shown when the two clocks show this. It goes back only where a step
-    /// back has become the truth.
+    /// Returns the time to show for these readings of the two clocks. It goes back only where a step
+    /// back has been accepted.
     pub fn read(&mut self, wall: Instant, monotonic: Duration) -> ClockReading {
         let passed = monotonic.saturating_sub(self.at);
         let passed = TimeDelta::from_std(passed).unwrap_or(TimeDelta::MAX);
@@ -56,9 +56,9 @@ impl Follower {
         let reading = match self.step {
             _ if off.abs() <= STEP_MIN => {
                 if let Some(step) = self.step.take() {
-                    log("the step of the machine's clock was taken back", step.by);
+                    log("the step of the machine's clock was reverted", step.by);
                 }
-                // One that was set back a little is waited for at half the speed.
+                // A clock that was set back a little is waited for at half the speed.
                 ClockReading::Machine(wall.max(self.shown + passed / 2))
             }
             Some(step) if (off - step.by).abs() <= STEP_MIN => {
@@ -66,7 +66,7 @@ impl Follower {
                     true => ClockReading::InDoubt(expected),
                     false => {
                         self.step = None;
-                        log("the step of the machine's clock is taken for right", off);
+                        log("the step of the machine's clock is accepted", off);
                         ClockReading::Machine(wall)
                     }
                 }
@@ -104,8 +104,8 @@ mod tests {
 
     const DAYS_70: i64 = 70 * 86_400;
 
-    /// Reads at seconds of the monotonic clock, each with the seconds that the wall clock shows;
-    /// expects the seconds that are shown, and whether they are in doubt.
+    /// Reads at seconds of the monotonic clock, each with the seconds on the wall clock; expects the
+    /// seconds that are shown, and whether they are in doubt.
     fn follow(reads: &[(f64, f64, f64, bool)]) {
         let start: Instant = "2026-03-02T09:00:00Z".parse().expect("an instant");
         let at = |seconds: f64| start + TimeDelta::microseconds((seconds * 1e6).round() as i64);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_taken_back_leaves_nothing_behind() {
+    fn a_step_that_is_reverted_leaves_nothing_behind() {
         for step in [DAYS_70 as f64, -(DAYS_70 as f64), 61.0, -61.0] {
             follow(&[
                 (1.0, 1.0, 1.0, false),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_lasts_is_the_truth_after_five_seconds() {
+    fn a_step_that_lasts_is_accepted_after_five_seconds() {
         for step in [DAYS_70 as f64, -(DAYS_70 as f64)] {
             follow(&[
                 (2.0, 2.0 + step, 2.0, true),

@@ -6,7 +6,7 @@ fn read(line: &[&str]) -> Result<Config, Error> {
     Config::read([&["care-invitation"], line].concat())
 }
 
-/// Returns how the program serves after this line.
+/// Returns the settings with which the program serves after this line.
 fn serve(line: &[&str]) -> Serve {
     match read(line).expect("a good line").command {
         Command::Serve(serve) => serve,

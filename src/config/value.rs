@@ -1,4 +1,5 @@
-//! The values of settings, from text: each taken, or refused with what it must be.
+//! The values of settings, parsed from text: each is taken, or refused with a text that says what it
+//! must be.
 
 use std::net::SocketAddr;
 
@@ -7,18 +8,18 @@ use tracing::level_filters::LevelFilter;
 
 use super::{DatabaseUrl, LogFormat};
 
-/// The longest care guarantee that can be set, in days: ten years.
+/// Longest care guarantee that can be set, in days: ten years.
 const GUARANTEE_DAYS_MAX: u32 = 3_650;
 
-/// Returns an address and a port.
+/// Parses an address and a port.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("must be an IP address and a port, such as 127.0.0.1:50051; it is {text:?}")
     })
 }
 
-/// What may be set behind the question mark of a PostgreSQL's address; besides those, anything
-/// within the brackets of `options[...]`. What else is there would be passed over.
+/// Parameters that may stand behind the question mark of a PostgreSQL's address, beside `options[...]`
+/// with anything within its brackets. The library would skip any other.
 const PARAMETERS: [&str; 18] = [
     "application_name",
     "dbname",
@@ -40,7 +41,7 @@ const PARAMETERS: [&str; 18] = [
     "user",
 ];
 
-/// Returns the address of a database. The value stays out of the answer, for it may hold a password.
+/// Parses the address of a database. The error does not quote it, for it may hold a password.
 pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     let schemes = ["sqlite:", "postgres://", "postgresql://"];
     if !schemes.iter().any(|scheme| text.starts_with(scheme)) {
@@ -57,7 +58,7 @@ pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
     Ok(DatabaseUrl(text.to_owned()))
 }
 
-/// Refuses a parameter that PostgreSQL's library here does not know, by its name alone.
+/// Refuses a parameter that the PostgreSQL library does not know, by its name alone.
 fn known_parameters(query: &str) -> Result<(), String> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let name = pair.split('=').next().unwrap_or_default();
@@ -70,8 +71,8 @@ fn known_parameters(query: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns what is said of it. An address with an @ behind the question mark has its question mark in the
-/// password, of which nothing is repeated.
+/// Returns the error text for an unknown parameter. An address with an @ behind the question mark has that
+/// question mark in its password, of which the text quotes nothing.
 fn unknown_parameter(name: &str, query: &str) -> String {
     let is_plain = |it: char| it.is_ascii_alphanumeric() || "-_.[]".contains(it);
     if query.contains('@') || !name.chars().all(is_plain) {
@@ -85,14 +86,14 @@ fn unknown_parameter(name: &str, query: &str) -> String {
     )
 }
 
-/// Returns a date.
+/// Parses a date.
 pub fn civil_date(text: &str) -> Result<NaiveDate, String> {
     let date = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok();
     date.filter(|_| text.len() == "YYYY-MM-DD".len())
         .ok_or_else(|| format!("must be a date such as 2025-01-31; it is {text:?}"))
 }
 
-/// Returns an instant, not before 1970.
+/// Parses an instant, not before 1970.
 pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
         format!("must be an instant of RFC 3339, such as 2026-03-02T09:00:00Z; it is {text:?}")
@@ -103,7 +104,7 @@ pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
     Ok(at.to_utc())
 }
 
-/// Returns a time of day, from 06:00 to 22:00.
+/// Parses a time of day, from 06:00 to 22:00.
 pub fn send_clock(text: &str) -> Result<NaiveTime, String> {
     let clock = NaiveTime::parse_from_str(text, "%H:%M").ok();
     clock
@@ -117,14 +118,14 @@ fn is_by_day(clock: NaiveTime) -> bool {
     (first..=last).contains(&clock)
 }
 
-/// Returns a number of days.
+/// Parses a number of days, from 1.
 pub fn guarantee_days(text: &str) -> Result<u32, String> {
     let days = text.parse().ok();
     days.filter(|days| (1..=GUARANTEE_DAYS_MAX).contains(days))
         .ok_or_else(|| format!("must be a number from 1 to {GUARANTEE_DAYS_MAX}; it is {text:?}"))
 }
 
-/// Returns how log lines are written.
+/// Parses the format of log lines.
 pub fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -133,7 +134,7 @@ pub fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Returns the least important lines to log.
+/// Parses the least important level to log.
 pub fn log_level(text: &str) -> Result<LevelFilter, String> {
     match text {
         "off" => Ok(LevelFilter::OFF),

@@ -1,4 +1,4 @@
-//! The calls on one booking request, and the request as callers see it.
+//! The RPCs on one booking request, and the request as callers see it.
 
 pub(super) mod booking;
 pub mod change;
@@ -28,14 +28,14 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::DisplayedNotification;
 use crate::domain::request_key::RequestKey;
 
-/// A request that is to be created, before it has an id.
+/// A new request, before it has an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRequest {
-    /// The care unit that it will belong to.
+    /// Care unit that it will belong to.
     pub care_unit: HsaId,
-    /// What was registered.
+    /// Form that was registered.
     pub form: Form,
-    /// Create it although the patient has an open request like it.
+    /// True to create it although the patient has an open request with the same duplicate key.
     pub allow_duplicate: bool,
 }
 
@@ -161,7 +161,7 @@ pub fn parse_record_booking(
 ///
 /// # Errors
 ///
-/// Every fault of shape; among them that a reason which needs a comment comes without one.
+/// Every fault of shape, such as a reason that needs a comment and comes without one.
 pub fn parse_cancel(
     message: v1::CancelBookingRequestRequest,
 ) -> Result<IdempotentCommand<(RequestKey, Cancel)>, Violations> {
@@ -220,33 +220,34 @@ pub fn parse_preview(
     })
 }
 
-/// Returns the messages and warnings of a request that has not been created; its messages have no names.
+/// Renders the notifications and warnings of a request that has not been created. Its notifications have
+/// no names.
 pub fn render_preview(
     record: &BookingRequest,
     now: Instant,
     policy: &RegionPolicy,
 ) -> v1::PreviewNotificationsResponse {
-    let shown = record.displayed_notifications(now, policy);
-    let nameless = |message| v1::Notification {
+    let displayed = record.displayed_notifications(now, policy);
+    let nameless = |notification| v1::Notification {
         name: String::new(),
-        ..care_invitation::render_notification(&record.key, message)
+        ..care_invitation::render_notification(&record.key, notification)
     };
     v1::PreviewNotificationsResponse {
-        notifications: shown.iter().map(nameless).collect(),
-        warnings: render_warnings(record, &shown),
+        notifications: displayed.iter().map(nameless).collect(),
+        warnings: render_warnings(record, &displayed),
     }
 }
 
-/// Returns a request as it is to be seen at `now`.
+/// Renders a request as it is displayed at `now`.
 pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v1::BookingRequest {
-    let shown = record.displayed_notifications(now, policy);
+    let displayed = record.displayed_notifications(now, policy);
     let actions = record.allowed_actions(now);
     v1::BookingRequest {
         name: request_name(&record.key),
         state: render_state(record.effective_state(now)).into(),
-        care_invitation: care_invitation::render(record, &shown),
+        care_invitation: care_invitation::render(record, &displayed),
         allowed_actions: actions.into_iter().map(enums::render).collect(),
-        warnings: render_warnings(record, &shown),
+        warnings: render_warnings(record, &displayed),
         care_guarantee_date: record
             .care_guarantee_date
             .map(render_date)
@@ -259,7 +260,7 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
     }
 }
 
-/// Returns a shown state on the wire.
+/// Renders an effective state.
 pub(super) fn render_state(state: EffectiveState) -> v1::booking_request::State {
     use v1::booking_request::State;
     match state {
@@ -273,8 +274,8 @@ pub(super) fn render_state(state: EffectiveState) -> v1::booking_request::State 
     }
 }
 
-fn render_warnings(record: &BookingRequest, shown: &[DisplayedNotification]) -> Vec<i32> {
-    let warnings = record.warnings(shown);
+fn render_warnings(record: &BookingRequest, displayed: &[DisplayedNotification]) -> Vec<i32> {
+    let warnings = record.warnings(displayed);
     warnings.into_iter().map(enums::render::<Warning>).collect()
 }
 

@@ -1,7 +1,7 @@
-//! Instants, civil dates, times of day and spans of time.
+//! Instants, civil dates, times of day and durations.
 //!
 //! Instants are kept in whole microseconds; finer digits are dropped. Civil dates lie in the years
-//! 1900 to 2200, far inside what the arithmetic on them can hold.
+//! 1900 to 2200, far inside the range of the arithmetic on them.
 
 use chrono::{DateTime, Datelike, NaiveDate, Utc, Weekday};
 use prost_types::{Duration, Timestamp};
@@ -10,12 +10,12 @@ use super::enums::{self, WireEnum};
 use super::{Violations, v1};
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 
-/// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z: what a `google.protobuf.Timestamp` may hold.
+/// Range of a `google.protobuf.Timestamp`: 0001-01-01T00:00:00Z to 9999-12-31T23:59:59Z.
 const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 const NANOS_IN_A_SECOND: u32 = 1_000_000_000;
-/// The years in which a civil date may lie.
+/// Years in which a civil date may lie.
 const YEARS: std::ops::RangeInclusive<i32> = 1900..=2200;
-/// Days from the first day of a period to its last.
+/// Maximum days from the first day of a period to its last.
 const PERIOD_DAYS_MAX: i64 = 366;
 
 impl WireEnum for Weekday {
@@ -47,7 +47,7 @@ impl WireEnum for Weekday {
     }
 }
 
-/// Returns an instant that must be given.
+/// Parses an instant that must be given.
 pub(super) fn parse_instant(
     timestamp: Option<&Timestamp>,
     field: &str,
@@ -59,7 +59,7 @@ pub(super) fn parse_instant(
     parse_optional_instant(timestamp, field, violations)
 }
 
-/// Returns an instant that may be left out.
+/// Parses an instant that may be left out.
 pub(super) fn parse_optional_instant(
     timestamp: Option<&Timestamp>,
     field: &str,
@@ -72,8 +72,8 @@ pub(super) fn parse_optional_instant(
     instant
 }
 
-/// Parses an instant at which something is said to have happened, and which may be left out. One that
-/// is to come is taken however far away it is: the domain takes it as now.
+/// Parses the instant of a past event, which may be left out. An instant in the future is accepted
+/// however far away it is: the domain takes it as now.
 pub(super) fn parse_past_instant(
     timestamp: Option<&Timestamp>,
     field: &str,
@@ -95,7 +95,7 @@ fn instant_of(timestamp: &Timestamp) -> Option<Instant> {
     DateTime::<Utc>::from_timestamp(timestamp.seconds, nanos / 1_000 * 1_000)
 }
 
-/// Returns an instant on the wire.
+/// Renders an instant.
 pub fn render_instant(at: Instant) -> Timestamp {
     let nanos = at.timestamp_subsec_micros() * 1_000;
     Timestamp {
@@ -104,7 +104,7 @@ pub fn render_instant(at: Instant) -> Timestamp {
     }
 }
 
-/// Returns a span of time, cut down to `max`; whole microseconds.
+/// Parses a duration, in whole microseconds and capped at `max`.
 pub(super) fn parse_duration(
     duration: &Duration,
     max: chrono::Duration,
@@ -124,7 +124,7 @@ pub(super) fn parse_duration(
     Some(chrono::Duration::new(seconds, nanos / 1_000 * 1_000)?.min(max))
 }
 
-/// Returns a civil date that must be given.
+/// Parses a civil date that must be given.
 pub(super) fn parse_date(
     text: &str,
     field: &str,
@@ -143,7 +143,7 @@ pub(super) fn parse_date(
     date
 }
 
-/// Returns a civil date that may be left out.
+/// Parses a civil date that may be left out.
 pub(super) fn parse_optional_date(
     text: &str,
     field: &str,
@@ -163,18 +163,18 @@ fn date_of(text: &str) -> Option<NaiveDate> {
     YEARS.contains(&date.year()).then_some(date)
 }
 
-/// Returns the number that exactly `count` digits make.
+/// Parses a number of exactly `count` digits.
 fn digits(text: &str, count: usize) -> Option<u32> {
     let shaped = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     if shaped { text.parse().ok() } else { None }
 }
 
-/// Returns a civil date on the wire.
+/// Renders a civil date.
 pub(super) fn render_date(date: NaiveDate) -> String {
     date.to_string()
 }
 
-/// Returns the period in `field`, which must be given.
+/// Parses the period in `field`, which must be given.
 pub(super) fn parse_period(
     interval: Option<&v1::DateInterval>,
     field: &str,
@@ -196,7 +196,7 @@ pub(super) fn parse_period(
     })
 }
 
-/// Returns a period on the wire.
+/// Renders a period.
 pub(super) fn render_period(period: Period) -> v1::DateInterval {
     v1::DateInterval {
         start_date: render_date(period.first),
@@ -204,19 +204,19 @@ pub(super) fn render_period(period: Period) -> v1::DateInterval {
     }
 }
 
-/// Returns the field `weekdays`.
+/// Parses the field `weekdays`.
 pub(super) fn parse_weekdays(numbers: &[i32], violations: &mut Violations) -> Weekdays {
     Weekdays::of(numbers.iter().enumerate().filter_map(|(i, number)| {
         enums::parse::<Weekday>(*number, &format!("weekdays[{i}]"), violations)
     }))
 }
 
-/// Weekdays on the wire, Monday first and each once.
+/// Renders weekdays, Monday first and each once.
 pub(super) fn render_weekdays(weekdays: Weekdays) -> Vec<i32> {
     weekdays.named().map(enums::render).collect()
 }
 
-/// Returns a span of the day.
+/// Parses a time window of a day.
 pub(super) fn parse_window(
     window: &v1::TimeWindow,
     violations: &mut Violations,
@@ -240,7 +240,7 @@ pub(super) fn parse_window(
     })
 }
 
-/// Returns the minute of the day that `HH:MM` names, 0 to 1440.
+/// Parses `HH:MM` into the minute of the day, 0 to 1440.
 fn minute_of(clock: &str) -> Option<u32> {
     let (hours, minutes) = clock.split_once(':')?;
     let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
@@ -248,7 +248,7 @@ fn minute_of(clock: &str) -> Option<u32> {
     (minutes < 60 && minute <= 24 * 60).then_some(minute)
 }
 
-/// Returns a span of the day on the wire.
+/// Renders a time window of a day.
 pub(super) fn render_window(window: TimeWindow) -> v1::TimeWindow {
     let clock = |minute: u32| format!("{:02}:{:02}", minute / 60, minute % 60);
     v1::TimeWindow {

@@ -1,4 +1,4 @@
-//! The invitation and its messages as callers see them.
+//! The invitation and its notifications as callers see them.
 
 use super::calendar::{render_date, render_instant};
 use super::enums::{self, WireEnum};
@@ -10,19 +10,19 @@ use crate::domain::notification::DisplayState;
 use crate::domain::notification::DisplayedNotification;
 use crate::domain::request_key::RequestKey;
 
-/// Returns the invitation of a request, if there has been one; `shown` is what it shows of its messages.
+/// Renders the invitation of a request, if there has been one, with its notifications as displayed.
 pub(super) fn render(
     record: &BookingRequest,
-    shown: &[DisplayedNotification],
+    displayed: &[DisplayedNotification],
 ) -> Option<v1::CareInvitation> {
     let invitation = record.care_invitation.as_ref()?;
     let (hold_reason, wait_until_date) = render_hold(invitation.hold);
-    let messages = shown.iter();
     Some(v1::CareInvitation {
         round: invitation.round,
         invite_time: Some(render_instant(invitation.invited_at)),
-        notifications: messages
-            .map(|message| render_notification(&record.key, message))
+        notifications: displayed
+            .iter()
+            .map(|notification| render_notification(&record.key, notification))
             .collect(),
         hold_reason: hold_reason.into(),
         wait_until_date,
@@ -31,7 +31,7 @@ pub(super) fn render(
     })
 }
 
-/// Returns why nothing is sent, and the day until which the patient is waited for.
+/// Renders the hold: its reason, and the last day of waiting for the patient.
 fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
     let reason = match hold {
         None => v1::HoldReason::Unspecified,
@@ -45,24 +45,27 @@ fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
     (reason, String::new())
 }
 
-/// Returns a message of the request `key`; one that is only projected has no name.
-pub fn render_notification(key: &RequestKey, shown: &DisplayedNotification) -> v1::Notification {
-    let message = shown.message.as_ref();
+/// Renders a notification of the request `key`. A projected one has no name.
+pub fn render_notification(
+    key: &RequestKey,
+    displayed: &DisplayedNotification,
+) -> v1::Notification {
+    let planned = displayed.planned.as_ref();
     v1::Notification {
-        name: message
+        name: planned
             .map(|it| notification_name(key, it.id))
             .unwrap_or_default(),
-        round: shown.round,
-        kind: enums::render(shown.kind),
-        channel: enums::render(shown.channel),
-        channel_reason: enums::render(shown.channel_reason),
-        due_time: Some(render_instant(shown.due_at)),
-        state: enums::render(shown.state),
-        send_time: message.and_then(|it| it.sent_at).map(render_instant),
-        delivery_attempt: message.map_or(0, |it| it.attempt_count),
-        cause: shown.cause.clone().unwrap_or_default(),
-        superseded: message.is_some_and(|it| it.superseded),
-        read_time: message.and_then(|it| it.read_at).map(render_instant),
+        round: displayed.round,
+        kind: enums::render(displayed.kind),
+        channel: enums::render(displayed.channel),
+        channel_reason: enums::render(displayed.channel_reason),
+        due_time: Some(render_instant(displayed.due_at)),
+        state: enums::render(displayed.state),
+        send_time: planned.and_then(|it| it.sent_at).map(render_instant),
+        delivery_attempt: planned.map_or(0, |it| it.attempt_count),
+        cause: displayed.cause.clone().unwrap_or_default(),
+        superseded: planned.is_some_and(|it| it.superseded),
+        read_time: planned.and_then(|it| it.read_at).map(render_instant),
     }
 }
 

@@ -1,10 +1,10 @@
-//! The sandbox's time.
+//! Time in the sandbox.
 
 use super::calendar::{parse_instant, render_instant};
 use super::{Violations, sandbox_v1};
 use crate::domain::calendar::Instant;
 
-/// Parses AdvanceTime: the new time. That it is not before the present one is the clock's to say.
+/// Parses AdvanceTime into the new time. The clock checks that it is not before the present time.
 ///
 /// # Errors
 ///
@@ -15,14 +15,14 @@ pub fn parse_advance(message: sandbox_v1::AdvanceTimeRequest) -> Result<Instant,
     })
 }
 
-/// Answers GetTime.
+/// Renders the response of GetTime.
 pub fn render_time(now: Instant) -> sandbox_v1::GetTimeResponse {
     sandbox_v1::GetTimeResponse {
         server_time: Some(render_instant(now)),
     }
 }
 
-/// Answers AdvanceTime.
+/// Renders the response of AdvanceTime.
 pub fn render_advanced(now: Instant) -> sandbox_v1::AdvanceTimeResponse {
     sandbox_v1::AdvanceTimeResponse {
         server_time: Some(render_instant(now)),

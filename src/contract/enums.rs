@@ -1,7 +1,7 @@
-//! Values of enums: numbers on the wire, of which zero means that the field is not set.
+//! Enums: their numbers on the wire, of which zero means that the field is not set.
 //!
-//! Both directions are matches without a catch-all, so that a value that is added on one side
-//! only does not compile.
+//! Both directions are matches without a catch-all arm, so that a value that is added on one side
+//! only is a compile error.
 
 use super::{Violations, v1};
 use crate::domain::booking_request::change::OnChange;
@@ -21,10 +21,10 @@ use crate::domain::worklist::{OrderBy, Worklist};
 
 /// An enum of the domain that has a counterpart on the wire.
 pub(super) trait WireEnum: Copy {
-    /// The counterpart.
+    /// Counterpart on the wire.
     type Wire: TryFrom<i32> + Into<i32>;
 
-    /// Returns the value, if one is set.
+    /// Returns the value of `wire`; `None` if it is unspecified.
     fn from_wire(wire: Self::Wire) -> Option<Self>;
 
     /// Returns the counterpart of the value.
@@ -32,7 +32,7 @@ pub(super) trait WireEnum: Copy {
 }
 
 /// Pairs an enum of the domain with its counterpart, whose values have the same names.
-macro_rules! on_wire {
+macro_rules! wire_enum {
     ($domain:ty = $wire:ty { $($value:ident)+ }) => {
         impl WireEnum for $domain {
             type Wire = $wire;
@@ -53,42 +53,42 @@ macro_rules! on_wire {
     };
 }
 
-on_wire!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer Reservnummer });
-on_wire!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
-on_wire!(DigitalReach = v1::DigitalReach { Inbox None });
-on_wire!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });
-on_wire!(Priority = v1::Priority { Routine Urgent Emergency });
-on_wire!(BookingSource = v1::BookingSource { Patient Staff });
-on_wire!(Action = v1::Action {
+wire_enum!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer Reservnummer });
+wire_enum!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
+wire_enum!(DigitalReach = v1::DigitalReach { Inbox None });
+wire_enum!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });
+wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
+wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
+wire_enum!(Action = v1::Action {
     Change ChangeToInvitation RecordBooking RecordPatientContact Cancel ReleaseHold
 });
-on_wire!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
-on_wire!(ChangeReason = v1::ChangeReason {
+wire_enum!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
+wire_enum!(ChangeReason = v1::ChangeReason {
     ToCareInvitation PatientRequest UnitRequest Medical Other
 });
-on_wire!(OnChange = v1::change_booking_request_request::OnChange { Keep Restart });
-on_wire!(CancelReason = v1::CancelReason {
+wire_enum!(OnChange = v1::change_booking_request_request::OnChange { Keep Restart });
+wire_enum!(CancelReason = v1::CancelReason {
     ReferralWithdrawn PatientRequest UnitRequest PatientDeceased EnteredInError Other
 });
-on_wire!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
-on_wire!(Channel = v1::Channel { Inbox Letter });
-on_wire!(ChannelReason = v1::ChannelReason {
+wire_enum!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
+wire_enum!(Channel = v1::Channel { Inbox Letter });
+wire_enum!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
 });
-on_wire!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
-on_wire!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
-on_wire!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
-on_wire!(Verdict = v1::SlotVerdict {
+wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
+wire_enum!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
+wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
+wire_enum!(Verdict = v1::SlotVerdict {
     Offered RequestClosed Past OutsidePeriod Weekday TimeOfDay TooShort Performer
 });
-on_wire!(Worklist = v1::Worklist {
+wire_enum!(Worklist = v1::Worklist {
     BookingRequests CareInvitations FollowUp ManualHandling SlotIssues Declined GuaranteeAtRisk All
 });
-on_wire!(OrderBy = v1::worklist_query::OrderBy {
+wire_enum!(OrderBy = v1::worklist_query::OrderBy {
     StartDate CreateTime NextNotification Priority CareGuarantee
 });
 
-/// Returns a value that must be set.
+/// Parses a value that must be set.
 pub(super) fn parse<E: WireEnum>(
     number: i32,
     field: &str,
@@ -100,7 +100,7 @@ pub(super) fn parse<E: WireEnum>(
     parse_optional(number, field, violations)
 }
 
-/// Returns a value that may be left out.
+/// Parses a value that may be left out.
 pub(super) fn parse_optional<E: WireEnum>(
     number: i32,
     field: &str,
@@ -115,12 +115,12 @@ pub(super) fn parse_optional<E: WireEnum>(
     }
 }
 
-/// Returns the number of a value.
+/// Renders a value as its number.
 pub(super) fn render<E: WireEnum>(value: E) -> i32 {
     value.to_wire().into()
 }
 
-/// Returns the number of a value, zero for none.
+/// Renders a value as its number, and `None` as zero.
 pub(super) fn render_optional<E: WireEnum>(value: Option<E>) -> i32 {
     value.map_or(0, render)
 }

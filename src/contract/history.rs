@@ -1,4 +1,4 @@
-//! What has happened to a request, page by page.
+//! The history of a request, page by page.
 
 use super::booking_request::{booking, constraints, render_state};
 use super::calendar::render_instant;
@@ -11,14 +11,14 @@ use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListHistory";
 
-/// A page of a history that is asked for.
+/// Command to list a page of a history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListHistory {
-    /// The request.
+    /// Request whose history is listed.
     pub key: RequestKey,
-    /// At most this many entries.
+    /// Maximum number of entries.
     pub page_size: u32,
-    /// Only entries after this one, counted from 1; zero for all.
+    /// Ordinal of the entry after which the page begins; entries are counted from 1, and zero means all.
     pub after: i32,
 }
 
@@ -46,7 +46,7 @@ pub fn next_page_token(key: &RequestKey, ordinal: i32) -> String {
     page_token::render(LIST, &query(key), &ordinal.to_be_bytes())
 }
 
-/// Returns what a token is bound to.
+/// Returns the query that a token is bound to.
 fn query(key: &RequestKey) -> v1::ListHistoryRequest {
     v1::ListHistoryRequest {
         name: request_name(key),
@@ -54,7 +54,7 @@ fn query(key: &RequestKey) -> v1::ListHistoryRequest {
     }
 }
 
-/// Returns an entry in the history of the request `key`.
+/// Renders an entry in the history of the request `key`.
 pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntry {
     let notification = entry.notification.map(|id| notification_name(key, id));
     v1::HistoryEntry {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_names_its_message_and_its_reason() {
+    fn an_entry_names_its_notification_and_its_reason() {
         let entry = HistoryEntry {
             at: "2026-03-02T09:00:00Z".parse().unwrap(),
             actor: "SE2321000131-P7".into(),

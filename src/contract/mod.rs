@@ -1,21 +1,21 @@
-//! The wire and the domain: every message is parsed once into a command, and every answer is
-//! rendered from a record.
+//! Between the wire and the domain: every request message is parsed once into a command, and every
+//! response is rendered from a record.
 //!
-//! Parsing names every fault of shape at once, by its path from the top of the call; what needs
-//! today's date or the stored request is the domain's. Rendering is its mirror: parsing what was
-//! rendered gives the same again. Nothing here waits, asks what time it is or touches a store, and
-//! no text made here repeats what a caller wrote.
+//! Parsing collects every fault of shape, each with its path from the top of the message; faults that
+//! need today's date or the stored request are left to the domain. Rendering is its mirror: parsing a
+//! rendered command returns the same command. Nothing here waits, reads a clock or touches a store,
+//! and no text made here quotes the caller's input.
 //!
-//! | file | speaks of |
+//! | file | contents |
 //! | --- | --- |
-//! | `mod` | faults, repeated calls, resource names, page sizes |
-//! | `text`, `calendar`, `enums` | what single fields hold |
-//! | `booking_request`, `patient` | the form and the calls on one request |
-//! | `care_invitation`, `history` | what is shown beside it |
-//! | `notification` | due messages, leases and their answers, receipts, lists |
+//! | `mod` | faults, idempotent commands, resource names, page sizes |
+//! | `text`, `calendar`, `enums` | single fields |
+//! | `booking_request`, `patient` | the form and the RPCs on one request |
+//! | `care_invitation`, `history` | a request's invitation and history |
+//! | `notification` | due notifications, leases and their acknowledgements, receipts, lists |
 //! | `slot` | free times and whether they are offered |
-//! | `worklist`, `page_token` | lists and their pages |
-//! | `clock` | the sandbox's time |
+//! | `worklist`, `page_token` | worklists and their pages |
+//! | `clock` | time in the sandbox |
 
 pub mod booking_request;
 pub mod calendar;
@@ -50,10 +50,10 @@ pub mod sandbox_v1 {
     tonic::include_proto!("careinvitation.sandbox.v1");
 }
 
-/// The contract as an encoded `FileDescriptorSet`, comments kept, for reflection.
+/// The contract as an encoded `FileDescriptorSet`, with comments, for reflection.
 pub const DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// Messages that hold an identity number print their name only.
+/// Makes messages that hold an identity number print their name only.
 macro_rules! print_name_only {
     ($($message:ident)+) => {
         $(impl std::fmt::Debug for v1::$message {
@@ -65,17 +65,17 @@ macro_rules! print_name_only {
 }
 print_name_only!(BookingRequest Patient UpdatePatientRequest WorklistQuery DueNotification);
 
-/// How many faults of one call are named. They travel in the trailers of the answer, of which
-/// common clients take 8 KiB.
+/// Maximum faults reported for one call. They travel in the trailers of the response, of which common
+/// clients accept 8 KiB.
 const VIOLATIONS_MAX: usize = 50;
-/// Care units of which one list may be.
+/// Maximum care units in one list.
 const LISTED_UNITS_MAX: usize = 50;
-/// How many items a page holds when the caller does not say.
+/// Default number of items in a page.
 const PAGE_SIZE_DEFAULT: u32 = 50;
-/// How many items a page holds at most.
+/// Maximum items in a page.
 const PAGE_SIZE_MAX: u32 = 500;
 
-/// Why a call was not understood.
+/// Reason why a request message was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// Fields that cannot be accepted.
@@ -86,12 +86,12 @@ pub enum Fault {
     PageToken,
 }
 
-/// Every fault of shape in a call, in the order of its fields, the first 50 of them.
+/// The faults of shape in a message, in the order of its fields; the first 50 of them.
 #[derive(Debug, Default, thiserror::Error)]
 #[error("fields are not valid")]
 pub struct Violations {
     found: Vec<Violation>,
-    /// Where the parser stands: empty, or a path that ends in a full stop.
+    /// Path of the message being parsed: empty, or ending in a full stop.
     path: String,
 }
 
@@ -101,9 +101,8 @@ impl Violations {
         self.found
     }
 
-    /// Runs a parser over a whole call. What it gives counts only when it found no fault, so it
-    /// may put anything in the place of a bad field and read on. When it gives nothing it must
-    /// have said why.
+    /// Runs a parser over a whole message. Its result is discarded if it added a fault, so it may put
+    /// anything in the place of a bad field and read on. If it returns `None` it must have added a fault.
     fn collect<T>(parse: impl FnOnce(&mut Self) -> Option<T>) -> Result<T, Self> {
         let mut violations = Self::default();
         match parse(&mut violations) {
@@ -124,7 +123,7 @@ impl Violations {
         parsed
     }
 
-    /// Names a field of the message that is being parsed, and what is wrong with it.
+    /// Adds a fault of a field of the message being parsed.
     fn add(&mut self, field: impl Display, description: impl Into<String>) {
         if self.found.len() < VIOLATIONS_MAX {
             let field = format!("{}{field}", self.path);
@@ -132,30 +131,31 @@ impl Violations {
         }
     }
 
-    /// Says that a field is missing; gives nothing, for the caller to give on.
+    /// Adds the fault that a field is missing. Returns `None`, for the parser to return in turn.
     fn require<T>(&mut self, field: impl Display) -> Option<T> {
         self.add(field, "is required");
         None
     }
 }
 
-/// A call that changes something, by which a repeat of it is recognised.
+/// A command that changes something, with the parts of its idempotency key that the message determines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotentCommand<C> {
-    /// Made by the caller; the same in a repeat.
+    /// Id made by the caller; the same in a replay.
     pub request_id: Uuid,
-    /// SHA-256 of the call's name and of its content as it was understood: the same however the
-    /// caller spelled it, whatever it put into output-only fields, and without the request id.
+    /// SHA-256 of the RPC's name and of the parsed content: independent of the caller's spelling and of
+    /// output-only fields, and without the request id.
     pub content_hash: [u8; 32],
-    /// What the caller wants.
+    /// Command of the caller.
     pub command: C,
 }
 
 impl<C> IdempotentCommand<C> {
-    /// `content` is the call with `command` rendered back into it and without its request id.
+    /// Makes the command from `content`, the message with `command` rendered back into it and without its
+    /// request id.
     ///
-    /// The hash is kept for 30 days, so a new field in the contract must leave the encoding of
-    /// calls without it as it was; protobuf sees to that, and to the order of the fields.
+    /// The hash is kept for 30 days, so a new field in the contract must not change the encoding of messages
+    /// without it; protobuf ensures that, and fixes the order of the fields.
     fn new(request_id: Uuid, rpc: &str, content: &impl Message, command: C) -> Self {
         let content_hash = Sha256::new()
             .chain_update(rpc)
@@ -171,12 +171,12 @@ impl<C> IdempotentCommand<C> {
     }
 }
 
-/// `careUnits/{HSA-id}`
+/// Returns `careUnits/{HSA-id}`.
 pub fn care_unit_name(care_unit: &HsaId) -> String {
     format!("careUnits/{}", care_unit.as_str())
 }
 
-/// `careUnits/{HSA-id}/bookingRequests/{uuid}`
+/// Returns `careUnits/{HSA-id}/bookingRequests/{uuid}`.
 pub fn request_name(key: &RequestKey) -> String {
     format!(
         "{}/bookingRequests/{}",
@@ -185,7 +185,7 @@ pub fn request_name(key: &RequestKey) -> String {
     )
 }
 
-/// `careUnits/{HSA-id}/bookingRequests/{uuid}/notifications/{uuid}`
+/// Returns `careUnits/{HSA-id}/bookingRequests/{uuid}/notifications/{uuid}`.
 pub fn notification_name(key: &RequestKey, notification: Uuid) -> String {
     format!("{}/notifications/{notification}", request_name(key))
 }
@@ -195,7 +195,7 @@ fn parse_care_unit_name(name: &str, field: &str, violations: &mut Violations) ->
         ["careUnits", care_unit] => HsaId::parse(care_unit),
         _ => None,
     };
-    named(
+    expect_parsed(
         parsed,
         name,
         "must be careUnits/{HSA-id}",
@@ -210,7 +210,7 @@ fn parse_request_name(name: &str, field: &str, violations: &mut Violations) -> O
         _ => None,
     };
     let form = "must be careUnits/{HSA-id}/bookingRequests/{uuid}";
-    named(parsed, name, form, field, violations)
+    expect_parsed(parsed, name, form, field, violations)
 }
 
 fn parse_notification_name(
@@ -230,10 +230,10 @@ fn parse_notification_name(
         _ => None,
     };
     let form = "must be careUnits/{HSA-id}/bookingRequests/{uuid}/notifications/{uuid}";
-    named(parsed, name, form, field, violations)
+    expect_parsed(parsed, name, form, field, violations)
 }
 
-/// Returns the segments of a name; the last of seven holds whatever is left, and no name has so many.
+/// Splits a name into segments, at most seven, the last of which holds the rest. No name has seven.
 fn segments(name: &str) -> Vec<&str> {
     name.splitn(7, '/').collect()
 }
@@ -245,12 +245,12 @@ fn request_key(care_unit: &str, id: &str) -> Option<RequestKey> {
     })
 }
 
-/// Returns a UUID with its hyphens, in any case. Of the forms that the crate reads, it alone has 36 bytes.
+/// Parses a UUID with its hyphens, in any case. Of the forms that the crate reads, it alone has 36 bytes.
 fn uuid(text: &str) -> Option<Uuid> {
     Uuid::try_parse(text).ok().filter(|_| text.len() == 36)
 }
 
-fn named<T>(
+fn expect_parsed<T>(
     parsed: Option<T>,
     name: &str,
     form: &str,
@@ -266,7 +266,7 @@ fn named<T>(
     parsed
 }
 
-/// Returns the field `care_units`: at most `max` names, in order and each once.
+/// Parses the field `care_units`: at most `max` names, sorted and each once.
 fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -> Vec<HsaId> {
     if names.len() > max {
         violations.add("care_units", format!("must be at most {max}"));
@@ -280,7 +280,7 @@ fn parse_care_units(names: &[String], max: usize, violations: &mut Violations) -
     parsed.into_iter().collect()
 }
 
-/// Returns the field `care_units` of a list: 1 to 50 names, in order and each once.
+/// Parses the field `care_units` of a list: 1 to 50 names, sorted and each once.
 fn parse_listed_units(names: &[String], violations: &mut Violations) -> Vec<HsaId> {
     if names.is_empty() {
         violations.add("care_units", format!("must be 1 to {LISTED_UNITS_MAX}"));
@@ -289,7 +289,7 @@ fn parse_listed_units(names: &[String], violations: &mut Violations) -> Vec<HsaI
 }
 
 fn parse_request_id(text: &str, violations: &mut Violations) -> Option<Uuid> {
-    named(
+    expect_parsed(
         uuid(text),
         text,
         "must be a UUID with hyphens",
@@ -315,14 +315,14 @@ mod tests {
 
     const ID: &str = "018f3a5e-7a1b-7c3d-8e9f-0123456789ab";
 
-    /// Returns what a parser of one field gives, and which fields it names.
+    /// Runs a parser of one field; returns its result and the fields with faults.
     pub(super) fn outcome<T>(parse: impl FnOnce(&mut Violations) -> T) -> (T, Vec<String>) {
         let mut violations = Violations::default();
         let parsed = parse(&mut violations);
         (parsed, fields(violations))
     }
 
-    /// Returns the fields that faults name, in order.
+    /// Returns the fields with faults, in order.
     pub(super) fn fields(violations: Violations) -> Vec<String> {
         let found = violations.into_vec().into_iter();
         found.map(|violation| violation.field).collect()
@@ -331,16 +331,16 @@ mod tests {
     #[test]
     fn a_name_that_was_rendered_is_parsed_back() {
         let key = request_key("SE2321000131-P1", ID).unwrap();
-        let message = Uuid::from_u128(7);
+        let notification = Uuid::from_u128(7);
         let unit = care_unit_name(&key.care_unit);
         assert_eq!(unit, "careUnits/SE2321000131-P1");
         let (parsed, faults) = outcome(|v| parse_care_unit_name(&unit, "parent", v));
         assert_eq!((parsed.as_ref(), faults.len()), (Some(&key.care_unit), 0));
         let (parsed, _) = outcome(|v| parse_request_name(&request_name(&key), "name", v));
         assert_eq!(parsed.as_ref(), Some(&key));
-        let name = notification_name(&key, message);
+        let name = notification_name(&key, notification);
         let (parsed, _) = outcome(|v| parse_notification_name(&name, "name", v));
-        assert_eq!(parsed, Some((key, message)));
+        assert_eq!(parsed, Some((key, notification)));
     }
 
     #[test]
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_is_of_the_same_call_with_the_same_content() {
+    fn a_replay_is_of_the_same_call_with_the_same_content() {
         let content = |name: &str| v1::GetBookingRequestRequest { name: name.into() };
         let hash =
             |rpc, name| IdempotentCommand::new(Uuid::nil(), rpc, &content(name), ()).content_hash;

@@ -1,4 +1,4 @@
-//! Due messages on their way to consumers, and what consumers answer.
+//! Due notifications for consumers, and the consumers' acknowledgements.
 
 pub mod list;
 pub mod report_delivery;
@@ -24,9 +24,9 @@ use crate::domain::notification::acknowledge::Acknowledgement;
 use crate::domain::notification::{Channel, LeaseRef, Notification, Outcome};
 use crate::domain::request_key::RequestKey;
 
-/// Care units that a stream may be narrowed to.
+/// Maximum care units that a subscription may name.
 const CARE_UNITS_MAX: usize = 1_000;
-/// Messages in one call beside the stream.
+/// Maximum notifications in one unary call.
 const LEASES_MAX: usize = 500;
 const OUTSTANDING_DEFAULT: u32 = 100;
 const OUTSTANDING_MAX: u32 = 1_000;
@@ -35,18 +35,18 @@ const LEASE_MIN: Duration = Duration::seconds(10);
 const LEASE_MAX: Duration = Duration::hours(1);
 const RETRY_DELAY_MAX: Duration = Duration::days(1);
 
-/// What a consumer wants to be sent.
+/// Filter and limits of a consumer's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The channels that it serves, each once; never empty.
+    /// Channels that the consumer serves, each once; never empty.
     pub channels: Vec<Channel>,
-    /// The care units, in order and each once; none means all that the caller may serve.
+    /// Care units, sorted and each once; `None` means all that the caller may serve.
     pub care_units: Option<Vec<HsaId>>,
-    /// How many messages it may hold unanswered, 1 to 1,000.
+    /// Maximum notifications that it may hold unacknowledged, 1 to 1,000.
     pub max_outstanding: u32,
-    /// How long each lease lasts, 10 seconds to 1 hour.
+    /// Duration of each lease, 10 seconds to 1 hour.
     pub lease_duration: Duration,
-    /// End when nothing is due, instead of waiting.
+    /// True to end when nothing is due, instead of waiting.
     pub until_idle: bool,
 }
 
@@ -73,7 +73,7 @@ pub fn parse_stream(
     })
 }
 
-/// Returns the field `channels`: each once, all when none is named.
+/// Parses the field `channels`: each once, all if none is named.
 fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<Channel> {
     let mut named: Vec<Channel> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
@@ -112,11 +112,11 @@ fn parse_lease_duration(
     Some(parsed)
 }
 
-/// Parses AuthorizeDispatch, in the order of the call.
+/// Parses AuthorizeDispatch, in the order of the message.
 ///
 /// # Errors
 ///
-/// Every fault of shape; a message that is named twice is one.
+/// Every fault of shape, such as a notification that is named twice.
 pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<LeaseRef>, Violations> {
     Violations::collect(|violations| {
         check_count(message.leases.len(), "leases", violations)?;
@@ -128,13 +128,12 @@ pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<Leas
     })
 }
 
-/// Parses AcknowledgeNotifications, in the order of the call. What an outcome has no use for is
-/// not looked at: the time with another than SENT, the delay with another than RETRY, the cause with
-/// SENT.
+/// Parses AcknowledgeNotifications, in the order of the message. Fields that do not apply to the outcome
+/// are ignored: the time unless it is SENT, the delay unless it is RETRY, the cause if it is SENT.
 ///
 /// # Errors
 ///
-/// Every fault of shape; a message that is named twice is one.
+/// Every fault of shape, such as a notification that is named twice.
 pub fn parse_acknowledge(
     message: v1::AcknowledgeNotificationsRequest,
 ) -> Result<Vec<(RequestKey, Acknowledgement)>, Violations> {
@@ -144,7 +143,7 @@ pub fn parse_acknowledge(
         let mut leases = Leases::default();
         let parsed = given.iter().enumerate().filter_map(|(i, given)| {
             let field = format!("acknowledgements[{i}]");
-            violations.within(field, |it| parse_answer(given, &mut leases, it))
+            violations.within(field, |it| parse_acknowledgement(given, &mut leases, it))
         });
         Some(parsed.collect())
     })
@@ -158,12 +157,12 @@ fn check_count(count: usize, field: &str, violations: &mut Violations) -> Option
     None
 }
 
-/// The messages that a call has named so far.
+/// Notifications that a message has named so far.
 #[derive(Default)]
 struct Leases(HashSet<(RequestKey, Uuid)>);
 
 impl Leases {
-    /// Returns a token that is no UUID cannot be one of ours: it is unknown, not malformed.
+    /// Parses a lease. A token that is not a UUID cannot be one of ours: it is unknown, not malformed.
     fn parse(&mut self, lease: &v1::Lease, violations: &mut Violations) -> Option<LeaseRef> {
         let named = parse_notification_name(&lease.name, "name", violations);
         if lease.lease_token.is_empty() {
@@ -181,7 +180,7 @@ impl Leases {
     }
 }
 
-fn parse_answer(
+fn parse_acknowledgement(
     given: &v1::Acknowledgement,
     leases: &mut Leases,
     violations: &mut Violations,
@@ -202,7 +201,7 @@ fn parse_answer(
         Outcome::Retry | Outcome::Unreachable | Outcome::Park => fit_line(&given.cause, CAUSE_MAX),
     };
     let lease = lease?;
-    let answer = Acknowledgement {
+    let acknowledgement = Acknowledgement {
         id: lease.notification,
         token: lease.token,
         outcome,
@@ -210,7 +209,7 @@ fn parse_answer(
         retry_delay,
         cause,
     };
-    Some((lease.request, answer))
+    Some((lease.request, acknowledgement))
 }
 
 fn parse_sent_at(given: &v1::Acknowledgement, violations: &mut Violations) -> Option<Instant> {
@@ -222,22 +221,25 @@ fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -
     parse_duration(delay, RETRY_DELAY_MAX, "retry_delay", violations)
 }
 
-/// Returns a message of `record` for the consumer that has just leased it; none when the record has no
-/// such message or it was never leased.
+/// Renders a notification of `record` for the consumer that has just leased it; `None` if the record has
+/// no such notification or it was never leased.
 pub fn render_due(
     record: &BookingRequest,
-    notification: Uuid,
+    id: Uuid,
     server_time: Instant,
 ) -> Option<v1::StreamDueNotificationsResponse> {
-    let message = record.notification(notification)?;
-    let lease = message.lease.as_ref()?;
+    let notification = record.notification(id)?;
+    let lease = notification.lease.as_ref()?;
     let form = &record.form;
-    let shown = record.show(message, server_time);
+    let displayed = record.show(notification, server_time);
     let due = v1::DueNotification {
-        notification: Some(care_invitation::render_notification(&record.key, &shown)),
+        notification: Some(care_invitation::render_notification(
+            &record.key,
+            &displayed,
+        )),
         lease_token: lease.token.to_string(),
         lease_expire_time: Some(render_instant(lease.expires_at)),
-        possible_repeat: message.possible_repeat,
+        possible_repeat: notification.possible_repeat,
         booking_request: request_name(&record.key),
         care_unit: care_unit_name(&record.key.care_unit),
         personal_id: form.patient.personal_id.number().to_owned(),
@@ -246,31 +248,31 @@ pub fn render_due(
         language: form.patient.language.clone(),
         visit_kind: enums::render(form.visit_kind),
         requested_period: form.constraints.as_ref().map(|it| render_period(it.period)),
-        previous_send_time: previous_sent_at(record, message).map(render_instant),
+        previous_send_time: previous_sent_at(record, notification).map(render_instant),
         visit_type: Some(render_visit_type(&form.visit_type)),
         purpose: form.purpose.clone(),
         patient_instructions: render_instructions(&form.patient_instructions),
-        released_by_staff: message.released_at.is_some(),
+        released_by_staff: notification.released_at.is_some(),
     };
     Some(render_event(Event::Due(due), server_time))
 }
 
-/// Returns when the message before this one in its round was handed over.
-fn previous_sent_at(record: &BookingRequest, message: &Notification) -> Option<Instant> {
+/// Returns the time at which the notification before this one in its round was handed over.
+fn previous_sent_at(record: &BookingRequest, notification: &Notification) -> Option<Instant> {
     let invitation = record.care_invitation.as_ref()?;
-    let messages = invitation.notifications.iter();
-    messages
-        .filter(|other| other.round == message.round && other.id != message.id)
+    let notifications = invitation.notifications.iter();
+    notifications
+        .filter(|other| other.round == notification.round && other.id != notification.id)
         .filter_map(|other| other.sent_at)
         .max()
 }
 
-/// Returns the message of this name is taken back.
+/// Renders the event that the lease of the notification with this name is revoked.
 pub fn render_revoked(name: String, now: Instant) -> v1::StreamDueNotificationsResponse {
     render_event(Event::Revoked(name), now)
 }
 
-/// Returns a sign of life.
+/// Renders a heartbeat.
 pub fn render_heartbeat(now: Instant) -> v1::StreamDueNotificationsResponse {
     render_event(Event::Heartbeat(v1::Heartbeat {}), now)
 }
@@ -282,7 +284,8 @@ fn render_event(event: Event, now: Instant) -> v1::StreamDueNotificationsRespons
     }
 }
 
-/// Answers AuthorizeDispatch; `expires_at` is when the leave runs out, none without any.
+/// Renders the response of AuthorizeDispatch; `expires_at` is the time at which the authorization expires,
+/// `None` if nothing was authorized.
 pub fn render_authorized(
     authorized: &[LeaseRef],
     refused: &[LeaseRef],
@@ -296,7 +299,7 @@ pub fn render_authorized(
     }
 }
 
-/// Answers AcknowledgeNotifications with the messages that were lost.
+/// Renders the response of AcknowledgeNotifications with the notifications that were lost.
 pub fn render_lost(lost: &[(RequestKey, Uuid)]) -> v1::AcknowledgeNotificationsResponse {
     v1::AcknowledgeNotificationsResponse {
         lost: lost

@@ -1,10 +1,10 @@
-//! Page tokens: a place in a list, bound to the query whose list it is.
+//! Page tokens: a cursor in a list, bound to the query of the list.
 //!
 //! A token is base64url, without padding, of a version, a payload of fixed width, and the first 16
-//! bytes of SHA-256 over the list, the query and the payload. The check value finds tokens that
-//! were altered or belong to another query; it is no signature, since a forged token shows nothing
-//! that its bearer may not list anyhow. A query may hold an identity number, of which the check
-//! value is a trace: a token never stands in a log.
+//! bytes of SHA-256 over the list, the query and the payload. The check value detects tokens that
+//! were altered or belong to another query; it is not a signature, since a forged token shows nothing
+//! that its bearer may not list anyway. A query may hold an identity number, of which the check
+//! value is a trace, so tokens are never logged.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -17,25 +17,25 @@ use super::Fault;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 
-/// Bytes of a request in a payload: its id, and its care unit filled up with zeros to the longest
-/// HSA-id, which is `SE`, 10 digits, `-` and 18 more.
+/// Bytes of a request key in a payload: its id, and its care unit padded with zeros to the length of the
+/// longest HSA-id, which is `SE`, 10 digits, `-` and 18 more.
 pub(super) const KEY_BYTES: usize = 16 + 31;
 const VERSION: u8 = 1;
 const CHECK_BYTES: usize = 16;
-/// Characters in a token; ours have fewer.
+/// Maximum characters in a token; ours have fewer.
 const TOKEN_MAX: usize = 128;
 
-/// Returns the token of a place in the `list` of `query`, which must be in its normalised form.
+/// Renders the token of a cursor in the `list` of `query`, which must be in its normalised form.
 pub(super) fn render(list: &str, query: &impl Message, payload: &[u8]) -> String {
     let check = check(list, query, payload);
     URL_SAFE_NO_PAD.encode([&[VERSION], payload, &check[..]].concat())
 }
 
-/// Returns the payload of a token; none when it is empty, as it is for the first page.
+/// Parses a token into its payload; `None` if the token is empty, as it is for the first page.
 ///
 /// # Errors
 ///
-/// [`Fault::PageToken`] when it was not rendered for this list and query.
+/// [`Fault::PageToken`] if it was not rendered for this list and query.
 pub(super) fn parse<const N: usize>(
     list: &str,
     query: &impl Message,
@@ -71,7 +71,7 @@ fn check(list: &str, query: &impl Message, payload: &[u8]) -> [u8; CHECK_BYTES] 
     *digest.first_chunk().expect("SHA-256 has 32 bytes")
 }
 
-/// Returns a request in a payload.
+/// Encodes a request key for a payload.
 pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
     let care_unit = key.care_unit.as_str().as_bytes();
     let mut bytes = [0; KEY_BYTES];
@@ -80,7 +80,7 @@ pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
     bytes
 }
 
-/// Returns the request that [`key_bytes`] was given.
+/// Decodes a request key that [`key_bytes`] encoded.
 pub(super) fn key_of(bytes: &[u8; KEY_BYTES]) -> Option<RequestKey> {
     let (id, care_unit) = bytes.split_first_chunk()?;
     let care_unit = std::str::from_utf8(care_unit).ok()?;

@@ -1,15 +1,15 @@
-//! The patient. What is said about a bad identity number never repeats it.
+//! The patient. No fault of an identity number quotes the number.
 
 use super::enums;
 use super::{Violations, v1};
 use crate::domain::patient::{Patient, PersonalId};
 
-/// The language of a patient for whom none is given.
+/// Language of a patient for whom none is given.
 const LANGUAGE_DEFAULT: &str = "sv";
-/// Characters in a language tag.
+/// Maximum characters in a language tag.
 const LANGUAGE_MAX: usize = 35;
 
-/// Returns the field `patient`, which must be given.
+/// Parses the field `patient`, which must be given.
 pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) -> Option<Patient> {
     let Some(message) = message else {
         return violations.require("patient");
@@ -29,7 +29,7 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
     })
 }
 
-/// Returns the fields `personal_id` and `personal_id_type`, which must be given.
+/// Parses the fields `personal_id` and `personal_id_type`, which must be given.
 pub(super) fn parse_personal_id(
     message: &v1::Patient,
     violations: &mut Violations,
@@ -50,8 +50,8 @@ pub(super) fn parse_personal_id(
     }
 }
 
-/// Returns a language tag has the shape of BCP 47, a language of 2 to 8 letters first; whether it is
-/// registered is not looked up.
+/// Parses a language tag in the shape of BCP 47, with a language of 2 to 8 letters first. It need not be
+/// a registered one.
 pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
     if tag.is_empty() {
         return LANGUAGE_DEFAULT.to_owned();
@@ -74,7 +74,7 @@ pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
     tag.to_owned()
 }
 
-/// Returns the patient on the wire.
+/// Renders the patient.
 pub(super) fn render(patient: &Patient) -> v1::Patient {
     v1::Patient {
         personal_id: patient.personal_id.number().to_owned(),

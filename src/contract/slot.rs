@@ -1,4 +1,4 @@
-//! Free times, and whether the patient may be offered them.
+//! Slots, and verdicts on whether the patient may be offered them.
 
 use super::calendar::parse_instant;
 use super::text::{IDENTIFIER_MAX, parse_line, parse_optional_hsa_id};
@@ -6,10 +6,10 @@ use super::{Violations, enums, parse_request_name, v1};
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::{Slot, Verdict};
 
-/// Slots in one call.
+/// Maximum slots in one call.
 const SLOTS_MAX: usize = 1_000;
 
-/// Parses EvaluateSlots: the request, and the slots in the order of the call.
+/// Parses EvaluateSlots: the request, and the slots in the order of the message.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub fn parse_slots(
     })
 }
 
-/// Returns the identifier is the caller's own and goes no further.
+/// Parses a slot. Its identifier is the caller's own; it is checked and dropped.
 fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
     parse_line(&message.slot_id, IDENTIFIER_MAX, "slot_id", violations);
     let start_at = parse_instant(message.start_time.as_ref(), "start_time", violations);
@@ -50,7 +50,7 @@ fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
     })
 }
 
-/// Answers EvaluateSlots, in the order of the call.
+/// Renders the response of EvaluateSlots, in the order of the slots in the call.
 pub fn render_verdicts(verdicts: impl IntoIterator<Item = Verdict>) -> v1::EvaluateSlotsResponse {
     v1::EvaluateSlotsResponse {
         verdicts: verdicts.into_iter().map(enums::render).collect(),

@@ -1,20 +1,21 @@
-//! Text: kept in Unicode NFC and otherwise as it was written. Limits count code points after that.
+//! Text: normalised to Unicode NFC and otherwise kept as written. Limits count the code points of the
+//! normalised text.
 
 use unicode_normalization::UnicodeNormalization;
 
 use super::Violations;
 use crate::domain::hsa_id::HsaId;
 
-/// Code points in an identifier of another system.
+/// Maximum code points in an identifier of another system.
 pub(super) const IDENTIFIER_MAX: usize = 64;
-/// Code points in a title, such as the purpose of a visit.
+/// Maximum code points in a title, such as the purpose of a visit.
 pub(super) const TITLE_MAX: usize = 200;
-/// Code points in what a consumer says went wrong.
+/// Maximum code points in a consumer's cause of a failure.
 pub(super) const CAUSE_MAX: usize = 500;
-/// Code points in instructions and comments.
+/// Maximum code points in instructions and comments.
 pub(super) const COMMENT_MAX: usize = 2_000;
 
-/// Returns a text on one line: no control characters.
+/// Parses a text on one line, without control characters.
 pub(super) fn parse_line(
     text: &str,
     max: usize,
@@ -30,7 +31,7 @@ pub(super) fn parse_line(
     text
 }
 
-/// Returns a longer text: no control characters but line feed and tab.
+/// Parses a longer text, without control characters but line feed and tab.
 pub(super) fn parse_lines(
     text: &str,
     max: usize,
@@ -48,14 +49,14 @@ pub(super) fn parse_lines(
     text
 }
 
-/// Makes a text fit on one line, refusing nothing: control characters become spaces, and what goes
-/// beyond `max` is cut off.
+/// Fits a text on one line, refusing nothing: control characters become spaces, and the text is cut off
+/// after `max` code points.
 pub(super) fn fit_line(text: &str, max: usize) -> String {
     let spaced = |c: char| if c.is_control() { ' ' } else { c };
     text.nfc().map(spaced).take(max).collect()
 }
 
-/// Returns a text on one line that must say something.
+/// Parses a text on one line that must not be blank.
 pub(super) fn parse_required_line(
     text: &str,
     max: usize,
@@ -68,7 +69,7 @@ pub(super) fn parse_required_line(
     Some(parse_line(text, max, field, violations))
 }
 
-/// Returns a longer text that must say something.
+/// Parses a longer text that must not be blank.
 pub(super) fn parse_required_lines(
     text: &str,
     max: usize,
@@ -81,7 +82,7 @@ pub(super) fn parse_required_lines(
     Some(parse_lines(text, max, field, violations))
 }
 
-/// Returns whether a text says nothing: it is empty or holds only white space.
+/// Returns whether a text is empty or holds only white space.
 pub(super) fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
@@ -92,7 +93,7 @@ fn check_length(text: &str, max: usize, field: &str, violations: &mut Violations
     }
 }
 
-/// Returns an identifier of another system: 1 to 64 printable characters. Spaces may stand inside it.
+/// Parses an identifier of another system: 1 to 64 printable characters, among them spaces inside it.
 pub(super) fn parse_identifier(
     text: &str,
     field: &str,
@@ -114,7 +115,7 @@ pub(super) fn parse_identifier(
     Some(text)
 }
 
-/// Returns an identifier that may be left out.
+/// Parses an identifier that may be left out.
 pub(super) fn parse_optional_identifier(
     text: &str,
     field: &str,
@@ -126,7 +127,7 @@ pub(super) fn parse_optional_identifier(
     parse_identifier(text, field, violations)
 }
 
-/// Returns an HSA-id of a person that may be left out, in capitals.
+/// Parses an HSA-id of a person that may be left out, into capitals.
 pub(super) fn parse_optional_hsa_id(
     text: &str,
     field: &str,
@@ -138,7 +139,7 @@ pub(super) fn parse_optional_hsa_id(
     parse_hsa_id(text, field, violations)
 }
 
-/// Returns an HSA-id of a person, in capitals.
+/// Parses an HSA-id of a person, into capitals.
 pub(super) fn parse_hsa_id(text: &str, field: &str, violations: &mut Violations) -> Option<String> {
     let parsed = HsaId::parse(text);
     if parsed.is_none() {

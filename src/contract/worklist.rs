@@ -1,4 +1,4 @@
-//! Lists of open work: what is asked for, and where a page begins.
+//! Worklists: queries, pages, watches and counts.
 
 use super::calendar::{parse_period, render_period};
 use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
@@ -18,17 +18,17 @@ use crate::domain::worklist::{Cursor, OrderBy, Query, Worklist};
 
 const LIST: &str = "ListWorklist";
 const VISIT_TYPE_CODES_MAX: usize = 50;
-/// Two ranks and the request.
-const POSITION_BYTES: usize = 16 + KEY_BYTES;
+/// Bytes of a cursor: its sort key and the request key.
+const CURSOR_BYTES: usize = 16 + KEY_BYTES;
 
-/// A page of a worklist that is asked for.
+/// Command to list a page of a worklist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListWorklist {
-    /// Which requests, in which order.
+    /// Requests to list, and their order.
     pub query: Query,
-    /// At most this many.
+    /// Maximum number of requests.
     pub page_size: u32,
-    /// Only requests after this place; none for the first page.
+    /// Cursor after which the page begins; `None` for the first page.
     pub after: Option<Cursor>,
 }
 
@@ -44,7 +44,7 @@ pub fn parse_list(message: v1::ListWorklistRequest) -> Result<ListWorklist, Faul
         Some((query?, page_size))
     })?;
     let after = page_token::parse(LIST, &render_query(&query), &message.page_token)?;
-    let after = after.map(|bytes| position_of(&bytes).ok_or(Fault::PageToken));
+    let after = after.map(|bytes| cursor_of(&bytes).ok_or(Fault::PageToken));
     Ok(ListWorklist {
         query,
         page_size,
@@ -61,7 +61,7 @@ pub fn parse_watch(message: v1::WatchWorklistRequest) -> Result<Query, Violation
     Violations::collect(|violations| parse_query(message.query.as_ref(), violations))
 }
 
-/// Parses CountWorklists: 1 to 50 care units, in order and each once.
+/// Parses CountWorklists: 1 to 50 care units, sorted and each once.
 ///
 /// # Errors
 ///
@@ -107,7 +107,7 @@ fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Op
     })
 }
 
-/// Returns the codes of visit types, in order and each once.
+/// Parses the codes of visit types, sorted and each once.
 fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
     if codes.len() > VISIT_TYPE_CODES_MAX {
         let description = format!("must be at most {VISIT_TYPE_CODES_MAX}");
@@ -125,7 +125,8 @@ fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
     parsed
 }
 
-/// Returns the kind of number is not known here, so only the shape that all kinds share is checked.
+/// Parses an identity number. Its kind is not known here, so only the shape that all kinds share is
+/// checked.
 fn parse_personal_id(number: &str, violations: &mut Violations) -> Option<String> {
     if number.is_empty() {
         return None;
@@ -148,7 +149,7 @@ fn parse_filter_period(
     parse_period(interval, "requested_period", violations)
 }
 
-/// Returns the query in its one form, to which page tokens are bound.
+/// Renders the query in its normalised form, to which page tokens are bound.
 fn render_query(query: &Query) -> v1::WorklistQuery {
     v1::WorklistQuery {
         worklist: enums::render(query.worklist),
@@ -163,21 +164,21 @@ fn render_query(query: &Query) -> v1::WorklistQuery {
     }
 }
 
-/// Returns the token of the page that begins after `position`.
-pub fn next_page_token(query: &Query, position: &Cursor) -> String {
-    page_token::render(LIST, &render_query(query), &position_bytes(position))
+/// Returns the token of the page that begins after `cursor`.
+pub fn next_page_token(query: &Query, cursor: &Cursor) -> String {
+    page_token::render(LIST, &render_query(query), &cursor_bytes(cursor))
 }
 
-fn position_bytes(position: &Cursor) -> [u8; POSITION_BYTES] {
-    let [first, second] = position.sort_key.map(i64::to_be_bytes);
-    let mut bytes = [0; POSITION_BYTES];
+fn cursor_bytes(cursor: &Cursor) -> [u8; CURSOR_BYTES] {
+    let [first, second] = cursor.sort_key.map(i64::to_be_bytes);
+    let mut bytes = [0; CURSOR_BYTES];
     bytes[..8].copy_from_slice(&first);
     bytes[8..16].copy_from_slice(&second);
-    bytes[16..].copy_from_slice(&key_bytes(&position.key));
+    bytes[16..].copy_from_slice(&key_bytes(&cursor.key));
     bytes
 }
 
-fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Cursor> {
+fn cursor_of(bytes: &[u8; CURSOR_BYTES]) -> Option<Cursor> {
     let (first, rest) = bytes.split_first_chunk()?;
     let (second, key) = rest.split_first_chunk()?;
     Some(Cursor {
@@ -186,7 +187,7 @@ fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<Cursor> {
     })
 }
 
-/// Returns a request that is on the list at `now`, or has changed while on it.
+/// Renders the event of a request that is on the list at `now`, as new or changed.
 pub fn render_upserted(
     record: &BookingRequest,
     now: Instant,
@@ -197,17 +198,17 @@ pub fn render_upserted(
     )))
 }
 
-/// Returns a request that has left the list.
+/// Renders the event of a request that has left the list.
 pub fn render_removed(key: &RequestKey) -> v1::WatchWorklistResponse {
     render_event(Event::Removed(request_name(key)))
 }
 
-/// Returns the end of the snapshot.
+/// Renders the event that ends the snapshot.
 pub fn render_snapshot_complete() -> v1::WatchWorklistResponse {
     render_event(Event::SnapshotComplete(SnapshotComplete {}))
 }
 
-/// Returns a sign of life.
+/// Renders a heartbeat.
 pub fn render_heartbeat() -> v1::WatchWorklistResponse {
     render_event(Event::Heartbeat(Heartbeat {}))
 }
@@ -216,7 +217,7 @@ fn render_event(event: Event) -> v1::WatchWorklistResponse {
     v1::WatchWorklistResponse { event: Some(event) }
 }
 
-/// Returns how many requests each list holds, zeros included. WORKLIST_ALL is not counted.
+/// Renders the number of requests in each list, zeros included. WORKLIST_ALL is not counted.
 pub fn render_counts(counts: &[(Worklist, i64)]) -> v1::CountWorklistsResponse {
     let lists = Worklist::ALL.iter().filter(|list| **list != Worklist::All);
     let count_of = |list: Worklist| {

@@ -1,9 +1,9 @@
-//! What a task has told its reader and the reader has not taken yet, bounded in bytes: for each
+//! The events that a task has emitted and its reader has not taken yet, bounded in bytes: for each
 //! reader, and for all of them together.
 //!
-//! A reader that takes nothing is not polled either, for the transport asks for more only when its
-//! peer has room. So nothing here waits for that: the task that cuts a reader off frees what waits
-//! for it there and then.
+//! A stream whose reader takes nothing is not polled either, for the transport asks for more only when
+//! its peer has room. So nothing here waits for a poll: the task that cuts a reader off frees the events
+//! that wait for it at once.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,17 +16,17 @@ use tokio_stream::Stream;
 
 use super::StreamEnd;
 
-/// Maximum bytes that wait for one reader; a single event may be larger.
+/// Maximum bytes that wait for one reader; a single event may be larger than that.
 const READER_BYTES_MAX: usize = 256 * 1_024;
 /// Maximum bytes that wait for all readers. Beyond it, each has one event at a time.
 const ALL_BYTES_MAX: usize = 32 * 1_024 * 1_024;
 
-/// The bytes that wait for all readers, or are about to.
+/// The bytes that wait for all readers, or are reserved. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
-pub struct Total(Arc<AtomicUsize>);
+pub struct TotalBytes(Arc<AtomicUsize>);
 
-impl Total {
-    /// Reserves so many bytes, or as many as there are.
+impl TotalBytes {
+    /// Reserves the wanted bytes, or as many of them as are free.
     fn reserve(&self, wanted: usize) -> Room {
         let fitting = |used| wanted.min(ALL_BYTES_MAX.saturating_sub(used));
         let add = |used| Some(used + fitting(used));
@@ -43,46 +43,46 @@ impl Total {
         self.0.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn give_back(&self, bytes: usize) {
+    fn subtract(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
-/// Bytes that may be told. They are reserved until it is dropped, while what is to be told is read.
+/// Room for events to emit: bytes that are reserved until it is dropped, while the events are read.
 #[derive(Debug)]
 pub struct Room {
     bytes: usize,
-    total: Total,
+    total: TotalBytes,
 }
 
 impl Room {
-    /// Returns how many events of this size may be told: one at the least.
+    /// Returns the number of events of this size that fit: one at least.
     pub fn events(&self, bytes: usize) -> usize {
         (self.bytes / bytes.max(1)).max(1)
     }
 
-    /// Returns whether so many bytes are all that may be told.
-    pub fn is_used_up(&self, told: usize) -> bool {
-        told > 0 && self.bytes <= told
+    /// Returns whether events of so many bytes in all leave no room for another one.
+    pub fn is_used_up(&self, emitted: usize) -> bool {
+        emitted > 0 && self.bytes <= emitted
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.total.give_back(self.bytes);
+        self.total.subtract(self.bytes);
     }
 }
 
-/// The end of a backlog at which a task tells.
+/// The end of a backlog at which a task emits events.
 pub struct EventSender<T>(Arc<Shared<T>>);
 
-/// The events of a task as a stream; in the end why it has ended, if it says so.
+/// The events of a task as a stream, followed by the reason of its end where it has one.
 pub struct EventStream<T>(Arc<Shared<T>>);
 
 struct Shared<T> {
     state: Mutex<State<T>>,
-    total: Total,
-    /// Rings when the reader has taken something, or has gone.
+    total: TotalBytes,
+    /// Notified when the reader has taken an event, or has gone.
     taken: Notify,
 }
 
@@ -92,12 +92,12 @@ struct State<T> {
     waiting: Option<Waker>,
     reader_has_gone: bool,
     ended: bool,
-    /// The reason, until it is told.
-    stopped: Option<StreamEnd>,
+    /// Reason of the end, until the reader has taken it.
+    end: Option<StreamEnd>,
 }
 
-/// Returns a backlog with nothing in it, as part of the total.
-pub fn backlog<T>(total: &Total) -> (EventSender<T>, EventStream<T>) {
+/// Returns both ends of an empty backlog, whose bytes count in the total.
+pub fn backlog<T>(total: &TotalBytes) -> (EventSender<T>, EventStream<T>) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
             unread: VecDeque::new(),
@@ -105,7 +105,7 @@ pub fn backlog<T>(total: &Total) -> (EventSender<T>, EventStream<T>) {
             waiting: None,
             reader_has_gone: false,
             ended: false,
-            stopped: None,
+            end: None,
         }),
         total: total.clone(),
         taken: Notify::new(),
@@ -118,17 +118,17 @@ impl<T> Shared<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes everything out.
+    /// Takes all unread events out.
     fn clear(&self, state: &mut State<T>) -> VecDeque<(T, usize)> {
-        self.total.give_back(state.bytes);
+        self.total.subtract(state.bytes);
         state.bytes = 0;
         std::mem::take(&mut state.unread)
     }
 }
 
 impl<T> EventSender<T> {
-    /// Returns the room that there is; none while it is less than half of what a reader may have. A reader
-    /// that has taken everything may be told one event in any case.
+    /// Reserves the free room; none while it is less than half of the bytes for one reader. There is room
+    /// for one event in any case when the reader has taken everything.
     pub fn room(&self) -> Option<Room> {
         let state = self.0.state();
         let room = READER_BYTES_MAX.saturating_sub(state.bytes);
@@ -138,14 +138,15 @@ impl<T> EventSender<T> {
         is_enough.then_some(room)
     }
 
-    /// Returns whether an event of about so many bytes stays within what a reader may have. The first always does.
+    /// Returns whether another event of about so many bytes stays within the bytes for one reader. The first
+    /// one always does.
     pub fn has_room_for(&self, bytes: usize) -> bool {
         let state = self.0.state();
         state.unread.is_empty() || state.bytes + bytes <= READER_BYTES_MAX
     }
 
-    /// Tells an event of about so many bytes. Returns false when the reader has gone.
-    pub fn tell(&self, event: T, bytes: usize) -> bool {
+    /// Emits an event of about so many bytes. Returns false when the reader has gone.
+    pub fn emit(&self, event: T, bytes: usize) -> bool {
         let mut state = self.0.state();
         if state.reader_has_gone {
             return false;
@@ -157,7 +158,7 @@ impl<T> EventSender<T> {
         true
     }
 
-    /// Waits until the reader has taken something, or has gone.
+    /// Waits until the reader has taken an event, or has gone.
     pub async fn taken(&self) {
         self.0.taken.notified().await;
     }
@@ -174,12 +175,12 @@ impl<T> EventSender<T> {
         }
     }
 
-    /// Ends the stream, after what is unread. A reader that is too slow is told so at once, and what
-    /// it has not read is dropped.
-    pub fn end(self, stopped: Option<StreamEnd>) {
+    /// Ends the stream after its unread events. One whose reader is too slow ends at once, and its unread
+    /// events are dropped.
+    pub fn end(self, end: Option<StreamEnd>) {
         let mut state = self.0.state();
-        let is_slow = matches!(stopped, Some(StreamEnd::TooSlow));
-        state.stopped = stopped;
+        let is_slow = matches!(end, Some(StreamEnd::TooSlow));
+        state.end = end;
         let dropped = is_slow.then(|| self.0.clear(&mut state));
         drop(state);
         drop(dropped);
@@ -203,7 +204,7 @@ fn wake<T>(mut state: MutexGuard<'_, State<T>>) {
 }
 
 impl<T> EventStream<T> {
-    /// Takes what is unread, for there will be no more reading.
+    /// Closes the stream and returns its unread events.
     pub fn close(&self) -> impl Iterator<Item = T> + use<T> {
         let mut state = self.0.state();
         state.reader_has_gone = true;
@@ -228,12 +229,12 @@ impl<T> Stream for EventStream<T> {
         if let Some((event, bytes)) = state.unread.pop_front() {
             state.bytes -= bytes;
             drop(state);
-            self.0.total.give_back(bytes);
+            self.0.total.subtract(bytes);
             self.0.taken.notify_one();
             return Poll::Ready(Some(Ok(event)));
         }
         if state.ended {
-            return Poll::Ready(state.stopped.take().map(Err));
+            return Poll::Ready(state.end.take().map(Err));
         }
         state.waiting = Some(context.waker().clone());
         Poll::Pending
@@ -245,7 +246,7 @@ mod tests {
     use super::*;
     use tokio_stream::StreamExt;
 
-    fn left(total: &Total) -> usize {
+    fn free(total: &TotalBytes) -> usize {
         ALL_BYTES_MAX - total.0.load(Ordering::Relaxed)
     }
 
@@ -255,21 +256,21 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_up_to_a_bound_and_for_one_event_in_any_case() {
-        let total = Total::default();
-        let (sender, mut told) = backlog(&total);
+        let total = TotalBytes::default();
+        let (sender, mut stream) = backlog(&total);
         assert_eq!(room(&sender), Some(READER_BYTES_MAX));
-        assert!(sender.tell("large", 2 * READER_BYTES_MAX));
+        assert!(sender.emit("large", 2 * READER_BYTES_MAX));
         assert_eq!(room(&sender), None);
-        assert!(matches!(told.next().await, Some(Ok("large"))));
+        assert!(matches!(stream.next().await, Some(Ok("large"))));
         assert_eq!(room(&sender), Some(READER_BYTES_MAX));
 
         // Others have filled what there is for all.
         let (others, unread) = backlog(&total);
-        assert!(others.tell("much", ALL_BYTES_MAX));
+        assert!(others.emit("much", ALL_BYTES_MAX));
         assert_eq!(sender.room().expect("for one").events(100), 1);
-        assert!(sender.tell("one", 1));
+        assert!(sender.emit("one", 1));
         assert_eq!(room(&sender), None);
-        assert!(matches!(told.next().await, Some(Ok("one"))));
+        assert!(matches!(stream.next().await, Some(Ok("one"))));
         assert_eq!(sender.room().expect("for one").events(100), 1);
         drop(unread);
         assert_eq!(room(&sender), Some(READER_BYTES_MAX));
@@ -277,46 +278,49 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_reserved_is_not_to_be_had_by_others() {
-        let total = Total::default();
-        let (sender, _told) = backlog::<()>(&total);
+        let total = TotalBytes::default();
+        let (sender, _stream) = backlog::<()>(&total);
         let room = sender.room().expect("room");
         assert_eq!(room.events(1_024), READER_BYTES_MAX / 1_024);
-        assert_eq!(left(&total), ALL_BYTES_MAX - READER_BYTES_MAX);
+        assert_eq!(free(&total), ALL_BYTES_MAX - READER_BYTES_MAX);
         drop(room);
-        assert_eq!(left(&total), ALL_BYTES_MAX);
+        assert_eq!(free(&total), ALL_BYTES_MAX);
     }
 
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_told_so_before_what_it_has_not_read() {
-        let total = Total::default();
-        let (sender, mut told) = backlog(&total);
-        sender.tell("unread", 100);
+        let total = TotalBytes::default();
+        let (sender, mut stream) = backlog(&total);
+        sender.emit("unread", 100);
         sender.end(Some(StreamEnd::TooSlow));
         // Though nobody has polled it.
-        assert_eq!(left(&total), ALL_BYTES_MAX);
-        let end = told.next().await.expect("an end");
+        assert_eq!(free(&total), ALL_BYTES_MAX);
+        let end = stream.next().await.expect("an end");
         assert!(matches!(end, Err(StreamEnd::TooSlow)));
-        assert!(told.next().await.is_none());
+        assert!(stream.next().await.is_none());
     }
 
     #[tokio::test]
     async fn other_ends_come_after_what_is_unread() {
-        let (sender, mut told) = backlog(&Total::default());
-        sender.tell("unread", 100);
+        let (sender, mut stream) = backlog(&TotalBytes::default());
+        sender.emit("unread", 100);
         sender.end(Some(StreamEnd::Draining));
-        assert!(matches!(told.next().await, Some(Ok("unread"))));
-        assert!(matches!(told.next().await, Some(Err(StreamEnd::Draining))));
-        assert!(told.next().await.is_none());
+        assert!(matches!(stream.next().await, Some(Ok("unread"))));
+        assert!(matches!(
+            stream.next().await,
+            Some(Err(StreamEnd::Draining))
+        ));
+        assert!(stream.next().await.is_none());
     }
 
     #[tokio::test]
     async fn a_reader_that_goes_leaves_nothing_behind() {
-        let total = Total::default();
-        let (sender, told) = backlog(&total);
-        sender.tell("unread", 100);
-        drop(told);
+        let total = TotalBytes::default();
+        let (sender, stream) = backlog(&total);
+        sender.emit("unread", 100);
+        drop(stream);
         sender.closed().await;
-        assert!(!sender.tell("late", 100));
-        assert_eq!(left(&total), ALL_BYTES_MAX);
+        assert!(!sender.emit("late", 100));
+        assert_eq!(free(&total), ALL_BYTES_MAX);
     }
 }

@@ -1,4 +1,4 @@
-//! Which messages one consumer has in hand: bookkeeping without waiting or storing.
+//! Flow control: the leases that one consumer has outstanding. Neither waits nor stores anything.
 
 use std::collections::HashMap;
 
@@ -8,69 +8,71 @@ use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::LeaseChange;
 
-/// The leases of one consumer, up to a limit.
+/// The outstanding leases of one consumer, up to a limit.
 #[derive(Debug)]
 pub struct FlowControl {
     outstanding_max: usize,
-    /// By their tokens, each with when it runs out.
-    held: HashMap<Uuid, (LeaseRef, Instant)>,
+    /// Leases by token, each with the instant at which it expires.
+    outstanding: HashMap<Uuid, (LeaseRef, Instant)>,
 }
 
 impl FlowControl {
-    /// Returns an empty flow for `outstanding_max` leases.
+    /// Returns flow control for up to `outstanding_max` leases, with none outstanding.
     pub fn new(outstanding_max: usize) -> Self {
         Self {
             outstanding_max,
-            held: HashMap::new(),
+            outstanding: HashMap::new(),
         }
     }
 
-    /// Returns how many more messages may be leased.
+    /// Returns the number of notifications that may still be leased.
     pub fn available(&self) -> usize {
-        self.outstanding_max.saturating_sub(self.held.len())
+        self.outstanding_max.saturating_sub(self.outstanding.len())
     }
 
-    /// Takes a lease in.
+    /// Tracks a lease from now on.
     pub fn track(&mut self, lease: LeaseRef, expires_at: Instant) {
-        self.held.insert(lease.token, (lease, expires_at));
+        self.outstanding.insert(lease.token, (lease, expires_at));
     }
 
-    /// Follows what has become of a lease; says whether the consumer is to be told that its
-    /// message was taken back. A lease that is not held changes nothing: a claim that was repeated may
-    /// have given its tokens to other messages before.
+    /// Applies a change of a lease. Returns whether its notification was revoked while the consumer had
+    /// it. A lease that is not outstanding changes nothing: an earlier attempt at the same claim may have
+    /// used its token for another notification.
     pub fn apply(&mut self, lease: &LeaseRef, lease_change: LeaseChange) -> bool {
-        let Some((_, runs_until)) = self
-            .held
+        let Some((_, expires_at)) = self
+            .outstanding
             .get_mut(&lease.token)
-            .filter(|(held, _)| held == lease)
+            .filter(|(outstanding, _)| outstanding == lease)
         else {
             return false;
         };
         match lease_change {
-            LeaseChange::Renewed(expires_at) => {
-                *runs_until = expires_at;
+            LeaseChange::Renewed(until) => {
+                *expires_at = until;
                 false
             }
             LeaseChange::Ended | LeaseChange::Revoked => {
-                self.held.remove(&lease.token);
+                self.outstanding.remove(&lease.token);
                 lease_change == LeaseChange::Revoked
             }
         }
     }
 
-    /// Lets go of leases that have run out.
+    /// Drops the leases that have expired.
     pub fn expire(&mut self, now: Instant) {
-        self.held.retain(|_, (_, expires_at)| now < *expires_at);
+        self.outstanding
+            .retain(|_, (_, expires_at)| now < *expires_at);
     }
 
-    /// Returns when the first lease runs out.
+    /// Returns the instant at which the first lease expires.
     pub fn next_expiry(&self) -> Option<Instant> {
-        self.held.values().map(|(_, expires_at)| *expires_at).min()
+        let expiries = self.outstanding.values().map(|(_, expires_at)| *expires_at);
+        expiries.min()
     }
 
-    /// Returns every lease, and until when it runs.
+    /// Returns every outstanding lease with the instant at which it expires.
     pub fn leases(&self) -> Vec<(LeaseRef, Instant)> {
-        self.held.values().cloned().collect()
+        self.outstanding.values().cloned().collect()
     }
 }
 
@@ -93,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn room_is_what_is_not_held() {
+    fn available_is_the_limit_less_what_is_outstanding() {
         let mut flow = FlowControl::new(2);
         assert_eq!(flow.available(), 2);
         flow.track(lease(1, 1), from_micros(10));
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_lease_that_is_held_frees_its_place() {
+    fn only_an_outstanding_lease_frees_its_place() {
         let mut flow = FlowControl::new(1);
         flow.track(lease(1, 7), from_micros(10));
         assert!(!flow.apply(&lease(1, 8), LeaseChange::Revoked));
@@ -116,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_let_go_at_the_instant_at_which_it_runs_out_unless_renewed() {
+    fn a_lease_is_dropped_at_the_instant_at_which_it_expires_unless_renewed() {
         let mut flow = FlowControl::new(2);
         flow.track(lease(1, 1), from_micros(10));
         flow.track(lease(2, 2), from_micros(10));

@@ -1,8 +1,8 @@
-//! Waiting: due messages find their consumers, one feed a consumer.
+//! Waiting: due notifications find their consumers, one subscription a consumer.
 //!
-//! One timer a process knows when the next message falls due and wakes all feeds then; a commit
-//! that makes something due, here or on another replica, wakes them too. A feed that is woken
-//! claims what it has room for.
+//! One timer a process knows when the next notification falls due and wakes all subscriptions then; a
+//! commit that makes one due, here or on another replica, wakes them too. A subscription that is woken
+//! claims as many notifications as it has room for.
 
 mod backlog;
 mod flow_control;
@@ -31,84 +31,85 @@ use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Query;
 use crate::domain::{Context, RegionPolicy};
 use crate::store::{self, Store};
-use backlog::{EventStream, Total, backlog};
-use shared::Shared;
+use backlog::{EventStream, TotalBytes, backlog};
+use shared::SharedRequests;
 
-/// How often the due index is looked at all the same. A wake may be missed, and a replica that died
-/// has announced nothing of the messages that it let go of.
-const POLL: Duration = Duration::from_secs(5);
-/// How long to wait before the store is asked again when it could not answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// Interval at which the due index is read in any case. A wake-up may be missed, and a replica that
+/// died has published nothing of the notifications whose leases it released.
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Pause before the store is asked again when it could not answer.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a consumer is told.
+/// An event of a subscription.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A message to deliver, under the lease that its record shows.
+    /// A notification to deliver, under the lease that its record shows.
     Due {
-        /// The request as it was when the message was leased.
+        /// The request as it was when the notification was leased.
         record: Box<BookingRequest>,
         /// The lease.
         lease: LeaseRef,
     },
-    /// A message that is taken back.
+    /// A leased notification that is revoked.
     Revoked {
         /// The request.
         request: RequestKey,
-        /// The message.
+        /// The notification.
         notification: Uuid,
     },
     /// A sign of life.
     Heartbeat,
 }
 
-/// Why a feed ended.
+/// Reason for which the server ended a stream.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StreamEnd {
-    /// The server drains.
+    /// The server is shutting down.
     #[error("the server is stopping")]
     Draining,
-    /// The clock cannot be from_stored, so that nothing is leased by it.
-    #[error("this replica's clock cannot be from_stored now")]
+    /// The clock cannot be trusted, so that nothing is leased by it.
+    #[error("this replica's clock cannot be trusted now")]
     ClockWrong,
     /// The consumer reads too slowly.
     #[error("the stream is read too slowly")]
     TooSlow,
-    /// The store failed in a way that waiting does not mend.
+    /// The store failed in a way that another attempt does not mend.
     #[error(transparent)]
     Store(#[from] store::error::Error),
 }
 
-/// What a consumer asks for.
+/// The notifications that a consumer subscribes to, and the terms.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Through these channels; at least one.
+    /// Channels that the consumer delivers through; at least one.
     pub channels: Vec<Channel>,
-    /// Of these care units; `None` means of all.
+    /// Care units; `None` means all.
     pub care_units: Option<Vec<HsaId>>,
-    /// How many messages may be leased and unanswered.
+    /// Maximum notifications that are leased and not acknowledged.
     pub outstanding_max: usize,
-    /// How long each lease lasts.
+    /// Duration of each lease.
     pub lease_duration: chrono::Duration,
-    /// End when nothing is due, instead of waiting.
+    /// True to end when nothing is due, instead of waiting.
     pub until_idle: bool,
 }
 
-/// Where feeds are opened. Cloning gives another handle to the same.
+/// Opens subscriptions and watches. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub struct Dispatch {
     store: Store,
     clock: Clock,
     policy: RegionPolicy,
     wakeups: changes::Receiver<()>,
-    unread: Total,
-    shared: Shared,
+    unread: TotalBytes,
+    shared: SharedRequests,
     trusts_clock: changes::Receiver<bool>,
     shutdown: CancellationToken,
 }
 
 impl Dispatch {
-    /// Starts the timer; it and every feed and watch end when `shutdown` is cancelled. Feeds and
-    /// watches end also when the clock is no longer from_stored, and none is opened until it is.
+    /// Starts the timer, the poll of the change feed and the WAL checkpointer. They and every
+    /// subscription and watch end when `shutdown` is cancelled. Subscriptions and watches end also when
+    /// the clock is no longer trusted, and none is opened until it is.
     pub fn start(
         store: Store,
         clock: Clock,
@@ -116,58 +117,59 @@ impl Dispatch {
         trusts_clock: changes::Receiver<bool>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (wake_all, wakeups) = changes::channel(());
+        let (wakeups_sender, wakeups) = changes::channel(());
         let timer = DueTimer {
             store: store.clone(),
             clock: clock.clone(),
-            wake_all,
+            wakeups: wakeups_sender,
         };
-        let (stop, others) = (shutdown.clone(), store.clone());
+        let (stop, feed) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(timer.run()).await });
         let stop = shutdown.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(others.poll_change_feed()).await });
-        let (stop, log) = (shutdown.clone(), store.clone());
-        tokio::spawn(async move { stop.run_until_cancelled(log.run_wal_checkpointer()).await });
+        tokio::spawn(async move { stop.run_until_cancelled(feed.poll_change_feed()).await });
+        let (stop, wal) = (shutdown.clone(), store.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(wal.run_wal_checkpointer()).await });
         Self {
             store,
             clock,
             policy,
             wakeups,
-            unread: Total::default(),
-            shared: Shared::default(),
+            unread: TotalBytes::default(),
+            shared: SharedRequests::default(),
             trusts_clock,
             shutdown,
         }
     }
 
-    /// Opens a feed. Messages that its consumer has not read are given back when it is dropped.
+    /// Opens a subscription. Leases on notifications that its consumer has not read are released when it
+    /// is dropped.
     ///
     /// # Errors
     ///
     /// [`StreamEnd::ClockWrong`].
     pub fn subscribe(&self, filter: Filter) -> Result<Subscription, StreamEnd> {
-        self.require_clock()?;
-        let (events, told) = backlog(&self.unread);
-        tokio::spawn(subscription::SubscriptionTask::new(self.clone(), filter, events).run());
+        self.require_trusted_clock()?;
+        let (sender, events) = backlog(&self.unread);
+        tokio::spawn(subscription::SubscriptionTask::new(self.clone(), filter, sender).run());
         Ok(Subscription {
-            events: told,
+            events,
             store: self.store.clone(),
         })
     }
 
-    /// Watches a worklist: as it stands, then its changes.
+    /// Watches a worklist: yields its requests first, then its changes.
     ///
     /// # Errors
     ///
     /// [`StreamEnd::ClockWrong`].
     pub fn watch(&self, query: Query) -> Result<Watch, StreamEnd> {
-        self.require_clock()?;
-        let (events, told) = backlog(&self.unread);
-        tokio::spawn(watch::Watcher::new(self.clone(), query, events).run());
-        Ok(told)
+        self.require_trusted_clock()?;
+        let (sender, events) = backlog(&self.unread);
+        tokio::spawn(watch::Watcher::new(self.clone(), query, sender).run());
+        Ok(events)
     }
 
-    fn require_clock(&self) -> Result<(), StreamEnd> {
+    fn require_trusted_clock(&self) -> Result<(), StreamEnd> {
         match *self.trusts_clock.borrow()
             && !matches!(self.clock.reading(), ClockReading::InDoubt(_))
         {
@@ -176,21 +178,17 @@ impl Dispatch {
         }
     }
 
-    /// Returns whether feeds and watches are to end.
-    fn is_over(&self) -> bool {
+    /// Returns whether subscriptions and watches are to end.
+    fn must_end(&self) -> bool {
         self.shutdown.is_cancelled() || !*self.trusts_clock.borrow()
     }
 
-    /// Waits until feeds and watches are to end, and says why.
-    async fn over(&self) -> StreamEnd {
+    /// Waits until subscriptions and watches are to end, and returns the reason.
+    async fn end_reason(&self) -> StreamEnd {
         let mut trusts_clock = self.trusts_clock.clone();
         let distrusted = async {
-            if trusts_clock
-                .wait_for(|from_stored| !from_stored)
-                .await
-                .is_err()
-            {
-                // Nobody says so any more: the server has stopped.
+            if trusts_clock.wait_for(|trusted| !trusted).await.is_err() {
+                // The sender is gone: the server has stopped.
                 std::future::pending::<()>().await;
             }
         };
@@ -200,7 +198,7 @@ impl Dispatch {
         }
     }
 
-    /// Returns what a claim's decision may know, as of now. Nobody has called for it.
+    /// Returns the context of a claim's decision, as of now. Its actor is empty: no caller asked for it.
     fn context(&self) -> Context {
         Context {
             now: self.clock.now(),
@@ -211,14 +209,14 @@ impl Dispatch {
     }
 }
 
-/// What a watcher of a worklist is told.
+/// An event of a watch.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
     /// A request is on the list, or has changed while on it.
     Upserted(Arc<BookingRequest>),
     /// A request has left the list.
     Removed(RequestKey),
-    /// What follows are changes.
+    /// The list has been sent whole; changes follow.
     SnapshotComplete,
     /// A sign of life.
     Heartbeat,
@@ -250,34 +248,34 @@ impl Drop for Subscription {
             Event::Due { lease, .. } => Some(lease),
             Event::Revoked { .. } | Event::Heartbeat => None,
         });
-        give_back(&self.store, leases.collect());
+        release_undelivered(&self.store, leases.collect());
     }
 }
 
-/// Gives leases back that no consumer has seen. If that fails they run out by themselves.
-fn give_back(store: &Store, leases: Vec<LeaseRef>) {
+/// Releases leases that no consumer has seen. If that fails they expire by themselves.
+fn release_undelivered(store: &Store, leases: Vec<LeaseRef>) {
     if leases.is_empty() {
         return;
     }
     let store = store.clone();
     tokio::spawn(async move {
         if let Err(error) = store.release_leases(leases).await {
-            tracing::warn!(%error, "unread messages could not be given back");
+            tracing::warn!(%error, "releasing undelivered leases failed");
         }
     });
 }
 
-/// Knows when the next message falls due.
+/// Wakes all subscriptions when the next notification falls due.
 struct DueTimer {
     store: Store,
     clock: Clock,
-    wake_all: changes::Sender<()>,
+    wakeups: changes::Sender<()>,
 }
 
 impl DueTimer {
     async fn run(self) {
         let mut commits = self.store.commits();
-        let mut polls = tokio::time::interval(POLL);
+        let mut polls = tokio::time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut next = self.next_after(self.clock.now()).await;
         loop {
@@ -304,22 +302,23 @@ impl DueTimer {
         at.is_some_and(|at| at <= self.clock.now())
     }
 
-    /// Wakes the feeds; gives the first instant after that at which something falls due.
+    /// Wakes all subscriptions. Returns the first instant after that at which a notification falls due.
     async fn wake_all(&self) -> Option<Instant> {
-        // Read first: what falls due meanwhile is seen by the feeds, or is what comes next.
+        // Read first: a notification that falls due meanwhile is seen by the subscriptions, or comes next.
         let now = self.clock.now();
-        self.wake_all.send_replace(());
+        self.wakeups.send_replace(());
         self.next_after(now).await
     }
 
-    /// Returns the first instant after `since` at which something falls due; asks until the store answers.
+    /// Returns the first instant after `since` at which a notification falls due. Retries until the store
+    /// answers.
     async fn next_after(&self, since: Instant) -> Option<Instant> {
         loop {
             match self.store.next_claimable_at(since).await {
                 Ok(next) => return next,
                 Err(error) => {
-                    tracing::warn!(%error, "the due index could not be read");
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tracing::warn!(%error, "reading the next due time failed");
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Requests as watchers are told of them: the same one once, however many are told.
+//! Requests on their way to watchers: equal ones are kept once, for however many watchers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -9,10 +9,10 @@ use crate::domain::request_key::RequestKey;
 
 /// The requests that wait for some reader. Cloning gives another handle to the same.
 #[derive(Clone, Default)]
-pub struct Shared(Arc<Mutex<HashMap<RequestKey, Weak<BookingRequest>>>>);
+pub struct SharedRequests(Arc<Mutex<HashMap<RequestKey, Weak<BookingRequest>>>>);
 
-impl Shared {
-    /// Returns the request, as the one that is there already if that is equal.
+impl SharedRequests {
+    /// Returns the request, or the equal one that waits for another reader already.
     pub fn share(&self, record: BookingRequest) -> Arc<BookingRequest> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = known.get(&record.key).and_then(Weak::upgrade);
@@ -20,7 +20,7 @@ impl Shared {
             return same;
         }
         if known.len() == known.capacity() {
-            // Before it grows.
+            // Instead of growing for entries that are no longer needed.
             known.retain(|_, it| it.strong_count() > 0);
         }
         let record = Arc::new(record);
@@ -29,8 +29,8 @@ impl Shared {
     }
 }
 
-/// About how many bytes a request takes.
-pub fn bytes_of(record: &BookingRequest) -> usize {
+/// Estimates the bytes that a request takes in memory.
+pub fn estimated_bytes(record: &BookingRequest) -> usize {
     let form = &record.form;
     let instructions = &form.patient_instructions;
     let texts = [
@@ -45,10 +45,10 @@ pub fn bytes_of(record: &BookingRequest) -> usize {
     let texts: usize = texts.iter().map(|text| text.len()).sum();
     let performers = form.constraints.iter().flat_map(|it| &it.performer_ids);
     let performers: usize = performers.map(|it| size_of::<String>() + it.len()).sum();
-    let messages = record.care_invitation.iter();
-    let messages: usize = messages.map(|it| it.notifications.len()).sum();
+    let notifications = record.care_invitation.iter();
+    let notifications: usize = notifications.map(|it| it.notifications.len()).sum();
     let fixed = size_of::<BookingRequest>();
-    fixed + texts + performers + messages * size_of::<Notification>()
+    fixed + texts + performers + notifications * size_of::<Notification>()
 }
 
 #[cfg(test)]
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn equal_requests_are_kept_once_and_only_while_they_are_needed() {
-        let shared = Shared::default();
+        let shared = SharedRequests::default();
         let first = shared.share(sample());
         assert!(Arc::ptr_eq(&first, &shared.share(sample())));
         let changed = BookingRequest {

@@ -1,4 +1,5 @@
-//! One consumer's feed: claims what there is room for, hands it on, and waits.
+//! The subscription of one consumer: claims as many notifications as there is room for, emits them, and
+//! waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use tokio::time::Instant as Moment;
 
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
-use super::shared::bytes_of;
-use super::{Dispatch, Event, Filter, STORE_PAUSE, StreamEnd, give_back, sleep_until};
+use super::shared::estimated_bytes;
+use super::{Dispatch, Event, Filter, RETRY_PAUSE, StreamEnd, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::ChangeEvent;
@@ -18,39 +19,39 @@ use crate::store::change_event::LeaseChange;
 use crate::store::error::Error;
 use crate::store::notification::{ClaimRequest, Claimed};
 
-/// How long a feed is silent at the most.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-/// How many messages one claim asks for at the most, so that no claim keeps the writer long.
+/// Longest silence of a subscription, after which a heartbeat is sent.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
+/// Maximum notifications that one claim asks for, so that no claim occupies the committer for long.
 const CLAIM_MAX: usize = 256;
-/// About the bytes of a request, before some are known.
+/// Estimated bytes of a request, until one has been claimed.
 const RECORD_BYTES: usize = 2 * 1_024;
-/// About the bytes of an event without a request.
+/// Estimated bytes of an event without a request.
 const EVENT_BYTES: usize = 128;
 
-/// Why a consumer's task is to end; `None` when the consumer has gone.
+/// Reason for which a subscription's task ends; `None` when the consumer has gone.
 struct TaskEnd(Option<StreamEnd>);
 
-/// What feeds one consumer.
+/// The task behind one subscription.
 pub struct SubscriptionTask {
     dispatch: Dispatch,
     filter: Filter,
     flow: FlowControl,
     events: EventSender<Event>,
-    /// The bytes of the largest request that was claimed.
+    /// Bytes of the largest request that was claimed.
     record_bytes: usize,
     wakeups: watch::Receiver<()>,
     commits: broadcast::Receiver<Arc<ChangeEvent>>,
-    quiet_since: Moment,
+    last_event_at: Moment,
 }
 
 impl SubscriptionTask {
-    /// Returns a consumer that has been given nothing yet.
+    /// Returns a task that has emitted nothing yet.
     pub fn new(dispatch: Dispatch, filter: Filter, events: EventSender<Event>) -> Self {
         Self {
             flow: FlowControl::new(filter.outstanding_max),
             wakeups: dispatch.wakeups.clone(),
             commits: dispatch.store.commits(),
-            quiet_since: Moment::now(),
+            last_event_at: Moment::now(),
             dispatch,
             filter,
             events,
@@ -58,17 +59,17 @@ impl SubscriptionTask {
         }
     }
 
-    /// Feeds the consumer until it goes, the server drains, the clock is no longer from_stored or, when it asked for that,
-    /// nothing is due; in the end says why, unless nothing was due.
+    /// Serves the consumer until it goes, the server shuts down, the clock is no longer trusted or, when the
+    /// filter asks for that, nothing is due. Ends the stream with the reason, unless nothing was due.
     pub async fn run(mut self) {
-        let stopped = match self.feed().await {
+        let end = match self.serve().await {
             Ok(()) => None,
-            Err(TaskEnd(stopped)) => stopped,
+            Err(TaskEnd(end)) => end,
         };
-        self.events.end(stopped);
+        self.events.end(end);
     }
 
-    async fn feed(&mut self) -> Result<(), TaskEnd> {
+    async fn serve(&mut self) -> Result<(), TaskEnd> {
         loop {
             let idle = self.fill().await?;
             if idle && self.filter.until_idle {
@@ -78,12 +79,12 @@ impl SubscriptionTask {
         }
     }
 
-    /// Claims until there is no room or nothing more is due; says whether it was the latter.
+    /// Claims until there is no room or nothing more is due. Returns true when nothing more is due.
     async fn fill(&mut self) -> Result<bool, TaskEnd> {
         self.wakeups.mark_unchanged();
         self.drain_events().await?;
-        while self.flow.available() > 0 && !self.dispatch.is_over() {
-            // Not cut short: what it leases must reach the consumer or be given back.
+        while self.flow.available() > 0 && !self.dispatch.must_end() {
+            // Never cancelled: its leases must reach the consumer or be released.
             let claimed = self.claim().await?;
             let more = claimed.more;
             let more = !self.deliver(claimed)? || more;
@@ -97,7 +98,7 @@ impl SubscriptionTask {
 
     async fn claim(&mut self) -> Result<Claimed, TaskEnd> {
         loop {
-            // No more than the consumer can be handed at once.
+            // No more than can be emitted at once.
             let room = self.room().await?;
             let fitting = room.events(self.record_bytes).min(CLAIM_MAX);
             let count = self.flow.available().min(fitting);
@@ -115,10 +116,10 @@ impl SubscriptionTask {
                 Ok(claimed) => return Ok(claimed),
                 Err(Error::Contention | Error::Overloaded | Error::Unavailable(_)) => {
                     tokio::select! {
-                        () = tokio::time::sleep(STORE_PAUSE) => {}
-                        stopped = self.dispatch.over() => return Err(TaskEnd(Some(stopped))),
+                        () = tokio::time::sleep(RETRY_PAUSE) => {}
+                        end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
                     }
-                    self.heartbeat_if_quiet().await?;
+                    self.send_heartbeat_if_due().await?;
                 }
                 Err(
                     error @ (Error::Clock(_)
@@ -132,10 +133,10 @@ impl SubscriptionTask {
         }
     }
 
-    /// Hands leased messages on, as far as there is room: larger ones may have come than was expected. The others
-    /// are given back. Returns whether all were handed on.
+    /// Emits leased notifications as far as there is room: requests may be larger than was estimated. The
+    /// leases of the others are released. Returns whether all were emitted.
     fn deliver(&mut self, claimed: Claimed) -> Result<bool, TaskEnd> {
-        let mut unread = UndeliveredLeases {
+        let mut undelivered = UndeliveredLeases {
             dispatch: self.dispatch.clone(),
             leases: claimed
                 .leased
@@ -145,40 +146,40 @@ impl SubscriptionTask {
                 .collect(),
         };
         for (record, lease) in claimed.leased {
-            let bytes = bytes_of(&record);
+            let bytes = estimated_bytes(&record);
             self.record_bytes = self.record_bytes.max(bytes);
             if !self.events.has_room_for(bytes) {
                 return Ok(false);
             }
             let expires_at = record
                 .notification(lease.notification)
-                .and_then(|message| message.lease.as_ref())
+                .and_then(|notification| notification.lease.as_ref())
                 .map(|lease| lease.expires_at);
             if let Some(expires_at) = expires_at {
                 self.flow.track(lease.clone(), expires_at);
             }
             let record = Box::new(record);
             self.push(Event::Due { record, lease }, bytes)?;
-            unread.leases.pop();
+            undelivered.leases.pop();
         }
         Ok(true)
     }
 
-    /// Tells an event without a request, once there is room.
+    /// Emits an event without a request, once there is room.
     async fn send(&mut self, event: Event) -> Result<(), TaskEnd> {
         let _room = self.room().await?;
         self.push(event, EVENT_BYTES)
     }
 
     fn push(&mut self, event: Event, bytes: usize) -> Result<(), TaskEnd> {
-        self.quiet_since = Moment::now();
-        match self.events.tell(event, bytes) {
+        self.last_event_at = Moment::now();
+        match self.events.emit(event, bytes) {
             true => Ok(()),
             false => Err(TaskEnd(None)),
         }
     }
 
-    /// Waits for room. A consumer may take its time: leases that it has not read run out.
+    /// Waits for room. A consumer may read slowly: leases that it has not read expire.
     async fn room(&self) -> Result<Room, TaskEnd> {
         loop {
             if self.events.is_closed() {
@@ -189,60 +190,59 @@ impl SubscriptionTask {
             }
             tokio::select! {
                 () = self.events.taken() => {}
-                stopped = self.dispatch.over() => return Err(TaskEnd(Some(stopped))),
+                end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
             }
         }
     }
 
-    async fn heartbeat_if_quiet(&mut self) -> Result<(), TaskEnd> {
-        if self.quiet_since.elapsed() >= HEARTBEAT {
+    async fn send_heartbeat_if_due(&mut self) -> Result<(), TaskEnd> {
+        if self.last_event_at.elapsed() >= HEARTBEAT_INTERVAL {
             self.send(Event::Heartbeat).await?;
         }
         Ok(())
     }
 
-    /// Waits until claiming may be worth while again; meanwhile tells what was taken back, and
-    /// that the server lives.
+    /// Waits until another claim may succeed. Meanwhile emits revocations and heartbeats.
     async fn wait(&mut self) -> Result<(), TaskEnd> {
         loop {
-            let room_before = self.flow.available();
+            let available_before = self.flow.available();
             let clock = self.dispatch.clock.clone();
             let expiry = self.flow.next_expiry();
-            let beat_matters = room_before > 0;
+            let can_claim = available_before > 0;
             tokio::select! {
-                // In this order: what a commit says of a lease counts before its end by the clock.
+                // In this order: a change of a lease in a commit counts before its expiry by the clock.
                 biased;
                 () = self.events.closed() => return Err(TaskEnd(None)),
-                stopped = self.dispatch.over() => return Err(TaskEnd(Some(stopped))),
+                end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
                 commit = self.commits.recv() => self.follow(commit).await?,
-                wake_all = self.wakeups.changed(), if beat_matters => {
-                    return wake_all.map_err(|_| TaskEnd(Some(StreamEnd::Draining)));
+                wakeup = self.wakeups.changed(), if can_claim => {
+                    return wakeup.map_err(|_| TaskEnd(Some(StreamEnd::Draining)));
                 }
                 () = sleep_until(&clock, expiry) => self.flow.expire(clock.now()),
-                () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => {
-                    self.heartbeat_if_quiet().await?;
+                () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => {
+                    self.send_heartbeat_if_due().await?;
                 }
             }
-            // A place that has become free may be taken by a message that was due before.
-            if room_before == 0 && self.flow.available() > 0 {
+            // The place that has become free may suit a notification that was due before.
+            if available_before == 0 && self.flow.available() > 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Returns what has become of leases; asks until the store answers or the consumer has gone.
-    async fn lease_changes(&self, known: &[(LeaseRef, Instant)]) -> Vec<(LeaseRef, LeaseChange)> {
-        while !known.is_empty() && !self.events.is_closed() {
-            match self.dispatch.store.lease_changes(known).await {
+    /// Loads the changes of these leases. Retries until the store answers or the consumer has gone.
+    async fn lease_changes(&self, leases: &[(LeaseRef, Instant)]) -> Vec<(LeaseRef, LeaseChange)> {
+        while !leases.is_empty() && !self.events.is_closed() {
+            match self.dispatch.store.lease_changes(leases).await {
                 Ok(lease_changes) => return lease_changes,
                 Err(
                     Error::Contention | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_),
                 ) => {
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
                 Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Internal(_))) => {
-                    // They run out by themselves.
-                    tracing::warn!(%error, "leases could not be looked up");
+                    // The leases expire by themselves.
+                    tracing::warn!(%error, "loading lease changes failed");
                     break;
                 }
             }
@@ -250,8 +250,8 @@ impl SubscriptionTask {
         Vec::new()
     }
 
-    /// Follows what has been committed in the meantime, so that each claim knows all the room that there
-    /// is, and a consumer that is fed without a pause learns what was taken back.
+    /// Follows the commits that have come in the meantime, so that each claim uses all the room that there
+    /// is, and a consumer that is served without a pause is told of revocations.
     async fn drain_events(&mut self) -> Result<(), TaskEnd> {
         loop {
             let commit = match self.commits.try_recv() {
@@ -266,16 +266,16 @@ impl SubscriptionTask {
 
     async fn follow(&mut self, commit: Result<Arc<ChangeEvent>, RecvError>) -> Result<(), TaskEnd> {
         match commit {
-            Ok(committed) if !committed.resync => self.learn(&committed.leases).await,
+            Ok(committed) if !committed.resync => self.apply(&committed.leases).await,
             Ok(_) | Err(RecvError::Lagged(_)) => {
                 let lease_changes = self.lease_changes(&self.flow.leases()).await;
-                self.learn(&lease_changes).await
+                self.apply(&lease_changes).await
             }
             Err(RecvError::Closed) => Err(TaskEnd(Some(StreamEnd::Draining))),
         }
     }
 
-    async fn learn(&mut self, lease_changes: &[(LeaseRef, LeaseChange)]) -> Result<(), TaskEnd> {
+    async fn apply(&mut self, lease_changes: &[(LeaseRef, LeaseChange)]) -> Result<(), TaskEnd> {
         for (lease, lease_change) in lease_changes {
             if self.flow.apply(lease, *lease_change) {
                 let revoked = Event::Revoked {
@@ -289,7 +289,8 @@ impl SubscriptionTask {
     }
 }
 
-/// Leased messages that are not on their way to the consumer yet, the last first.
+/// Leases whose notifications are not on their way to the consumer yet, the last first. Released when
+/// dropped.
 struct UndeliveredLeases {
     dispatch: Dispatch,
     leases: Vec<LeaseRef>,
@@ -297,6 +298,6 @@ struct UndeliveredLeases {
 
 impl Drop for UndeliveredLeases {
     fn drop(&mut self) {
-        give_back(&self.dispatch.store, std::mem::take(&mut self.leases));
+        release_undelivered(&self.dispatch.store, std::mem::take(&mut self.leases));
     }
 }

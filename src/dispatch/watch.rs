@@ -1,7 +1,8 @@
-//! One watcher of a worklist: the list as it stands, then what commits and time change in it.
+//! One watcher of a worklist: the list as it stands, then its changes by commits and by the passing of
+//! time.
 //!
-//! A commit names the requests that it changed and the watcher holds those of its units against
-//! its query. What time changes is slept for: the store says when it will next move a request.
+//! A commit names the requests that it changed, and the watcher matches those of its care units against
+//! its query. The watcher sleeps until the next transition by time, which the store computes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant as Moment;
 
 use super::backlog::{EventSender, Room};
-use super::shared::bytes_of;
-use super::{Dispatch, STORE_PAUSE, StreamEnd, WatchEvent, sleep_until};
+use super::shared::estimated_bytes;
+use super::{Dispatch, RETRY_PAUSE, StreamEnd, WatchEvent, sleep_until};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
@@ -21,37 +22,38 @@ use crate::domain::worklist::{Cursor, Query};
 use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 
-/// How long a watcher with a full backlog may take to read one event more, before it is cut off.
-const BEHIND_MAX: Duration = Duration::from_secs(5);
-/// How long a watcher hears nothing at the most.
-const HEARTBEAT: Duration = Duration::from_secs(30);
+/// Time in which the reader of a full backlog must take one more event; a slower one is cut off.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest silence of a watch, after which a heartbeat is sent.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum requests that are read at once.
 const PAGE_MAX: usize = 500;
-/// About the bytes of a request, before some are known.
+/// Estimated bytes of a request, until one has been read.
 const RECORD_BYTES: usize = 8 * 1_024;
-/// About the bytes of an event without a request.
+/// Estimated bytes of an event without a request.
 const EVENT_BYTES: usize = 128;
 
-/// Why a watcher's task is to end; `None` when its consumer has gone.
+/// Reason for which a watcher ends; `None` when its reader has gone.
 struct TaskEnd(Option<StreamEnd>);
 
-/// What tells one watcher.
+/// The task behind one watch.
 pub struct Watcher {
     dispatch: Dispatch,
     query: Query,
     events: EventSender<WatchEvent>,
     commits: broadcast::Receiver<Arc<ChangeEvent>>,
+    /// Requests that are on the list, as far as the reader has been told.
     members: HashSet<RequestKey>,
-    quiet_since: Moment,
-    /// The bytes of the largest request of the last page of a snapshot.
+    last_event_at: Moment,
+    /// Bytes of the largest request on the last page of a snapshot.
     record_bytes: usize,
-    /// Up to when what time changes has been told.
-    told_until: Instant,
-    /// When time will next change something.
+    /// Instant up to which transitions by time have been emitted.
+    emitted_until: Instant,
+    /// Instant of the next transition by time.
     next_transition_at: Option<Instant>,
 }
 
-/// The sizes of requests that were told.
+/// The sizes of requests that were emitted.
 #[derive(Default)]
 struct Sizes {
     sum: usize,
@@ -65,42 +67,43 @@ impl Sizes {
     }
 }
 
-/// What a watcher is woken by.
+/// Cause for which a watcher wakes up.
 enum Wake {
     Commit(Result<Arc<ChangeEvent>, RecvError>),
-    Time,
-    Quiet,
+    Transition,
+    Silence,
 }
 
 impl Watcher {
-    /// Returns a watcher that has been told nothing yet.
+    /// Returns a watcher that has emitted nothing yet.
     pub fn new(dispatch: Dispatch, query: Query, events: EventSender<WatchEvent>) -> Self {
         Self {
             commits: dispatch.store.commits(),
-            told_until: dispatch.clock.now(),
+            emitted_until: dispatch.clock.now(),
             dispatch,
             query,
             events,
             members: HashSet::new(),
-            quiet_since: Moment::now(),
+            last_event_at: Moment::now(),
             record_bytes: RECORD_BYTES,
             next_transition_at: None,
         }
     }
 
-    /// Tells the watcher until it goes, falls behind, the clock is no longer from_stored, or the server
-    /// drains: what a wrong clock has moved would not move back. In the end says why.
+    /// Emits the list and its changes until the reader goes or falls behind, the server shuts down, or the
+    /// clock is no longer trusted: transitions by a wrong clock would not be undone. Ends the stream with
+    /// the reason.
     pub async fn run(mut self) {
         let dispatch = self.dispatch.clone();
-        let stopped = tokio::select! {
+        let end = tokio::select! {
             biased;
-            stopped = dispatch.over() => Some(stopped),
+            end = dispatch.end_reason() => Some(end),
             ended = self.watch() => match ended {
-                Err(TaskEnd(stopped)) => stopped,
+                Err(TaskEnd(end)) => end,
                 Ok(never) => match never {},
             },
         };
-        self.events.end(stopped);
+        self.events.end(end);
     }
 
     async fn watch(&mut self) -> Result<std::convert::Infallible, TaskEnd> {
@@ -115,8 +118,8 @@ impl Watcher {
                 Wake::Commit(Err(RecvError::Closed)) => {
                     return Err(TaskEnd(Some(StreamEnd::Draining)));
                 }
-                Wake::Time => self.follow_time().await?,
-                Wake::Quiet => self.send(WatchEvent::Heartbeat).await?,
+                Wake::Transition => self.emit_transitions().await?,
+                Wake::Silence => self.send(WatchEvent::Heartbeat).await?,
             }
         }
     }
@@ -126,13 +129,13 @@ impl Watcher {
         Ok(tokio::select! {
             () = self.events.closed() => return Err(TaskEnd(None)),
             commit = self.commits.recv() => Wake::Commit(commit),
-            () = sleep_until(clock, self.next_transition_at) => Wake::Time,
-            () = tokio::time::sleep_until(self.quiet_since + HEARTBEAT) => Wake::Quiet,
+            () = sleep_until(clock, self.next_transition_at) => Wake::Transition,
+            () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => Wake::Silence,
         })
     }
 
-    /// Tells the list as it stands, and what has left it since the last time. No more of it is read
-    /// than there is room for: the watcher sets the pace.
+    /// Emits the list as it stands, and the removal of the requests that have left it since the last
+    /// time. Reads no more of it than there is room for: the reader sets the pace.
     async fn snapshot(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
         let mut gone = std::mem::take(&mut self.members);
@@ -142,9 +145,9 @@ impl Watcher {
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
             let page = self.page(now, after.as_ref(), limit).await?;
             let mut more = page.len() == limit;
-            let mut told = Sizes::default();
+            let mut emitted = Sizes::default();
             for (position, record) in page {
-                if room.is_used_up(told.sum) {
+                if room.is_used_up(emitted.sum) {
                     // The rest is read again.
                     more = true;
                     break;
@@ -152,9 +155,9 @@ impl Watcher {
                 after = Some(position);
                 let Some(record) = record else { continue };
                 gone.remove(&record.key);
-                told.add(self.upsert(record));
+                emitted.add(self.upsert(record));
             }
-            self.record_bytes = told.largest.unwrap_or(self.record_bytes);
+            self.record_bytes = emitted.largest.unwrap_or(self.record_bytes);
             if !more {
                 break;
             }
@@ -162,7 +165,7 @@ impl Watcher {
         for key in gone {
             self.send(WatchEvent::Removed(key)).await?;
         }
-        self.told_until = now;
+        self.emitted_until = now;
         self.schedule_next_transition().await
     }
 
@@ -182,60 +185,64 @@ impl Watcher {
         }
     }
 
-    /// Tells what a commit, and those that have come meanwhile, changed in the list.
+    /// Emits the changes of the list by a commit and by those that have come meanwhile.
     async fn follow_commits(&mut self, first: &ChangeEvent) -> Result<(), TaskEnd> {
         let mut keys = HashSet::new();
-        self.keep_own(first, &mut keys);
+        self.collect_own(first, &mut keys);
         loop {
             match self.commits.try_recv() {
-                Ok(committed) if !committed.resync => self.keep_own(&committed, &mut keys),
+                Ok(committed) if !committed.resync => self.collect_own(&committed, &mut keys),
                 Ok(_) => return self.snapshot().await,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
                 Err(TryRecvError::Lagged(_)) => return self.snapshot().await,
             }
         }
-        self.tell(keys.into_iter().collect()).await
+        self.emit_changes(keys.into_iter().collect()).await
     }
 
-    fn keep_own(&self, committed: &ChangeEvent, keys: &mut HashSet<RequestKey>) {
+    /// Adds the requests of a commit that are of the query's care units.
+    fn collect_own(&self, committed: &ChangeEvent, keys: &mut HashSet<RequestKey>) {
         let requests = committed.requests.iter().map(|(key, _)| key);
         let own = |key: &&RequestKey| self.query.care_units.contains(&key.care_unit);
         keys.extend(requests.filter(own).cloned());
     }
 
-    /// Tells what time has changed in the list.
-    async fn follow_time(&mut self) -> Result<(), TaskEnd> {
+    /// Emits the changes of the list by the passing of time.
+    async fn emit_transitions(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
-        let units = &self.query.care_units;
-        let moved = loop {
+        let care_units = &self.query.care_units;
+        let changed = loop {
             let store = &self.dispatch.store;
-            let moved = store.timed_transitions(units, self.told_until, now).await;
-            if let Some(moved) = retry_if_unavailable(moved).await? {
-                break moved;
+            let changed = store
+                .timed_transitions(care_units, self.emitted_until, now)
+                .await;
+            if let Some(changed) = retry_if_unavailable(changed).await? {
+                break changed;
             }
         };
-        self.tell(moved).await?;
-        self.told_until = now;
+        self.emit_changes(changed).await?;
+        self.emitted_until = now;
         self.schedule_next_transition().await
     }
 
-    /// Holds requests against the query and tells what that gives.
-    async fn tell(&mut self, mut keys: Vec<RequestKey>) -> Result<(), TaskEnd> {
+    /// Matches requests against the query and emits the changes of the list.
+    async fn emit_changes(&mut self, mut keys: Vec<RequestKey>) -> Result<(), TaskEnd> {
         keys.sort();
         let mut rest = keys.as_slice();
         while !rest.is_empty() {
             let room = self.room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
-            let told = self
-                .tell_some(&rest[..limit.min(rest.len())], &room)
+            let handled = self
+                .emit_fitting(&rest[..limit.min(rest.len())], &room)
                 .await?;
-            rest = &rest[told..];
+            rest = &rest[handled..];
         }
         Ok(())
     }
 
-    /// Tells of these as far as there is room; says of how many.
-    async fn tell_some(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, TaskEnd> {
+    /// Emits the changes by these requests as far as there is room. Returns the number of requests that
+    /// were handled.
+    async fn emit_fitting(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, TaskEnd> {
         let mut records = loop {
             if let Some(records) =
                 retry_if_unavailable(self.dispatch.store.get_many(keys).await).await?
@@ -244,19 +251,19 @@ impl Watcher {
             }
         };
         let now = self.dispatch.clock.now();
-        let mut told = Sizes::default();
-        for (place, key) in keys.iter().enumerate() {
-            if room.is_used_up(told.sum) {
-                return Ok(place);
+        let mut emitted = Sizes::default();
+        for (handled, key) in keys.iter().enumerate() {
+            if room.is_used_up(emitted.sum) {
+                return Ok(handled);
             }
             let record = records.remove(key);
-            let moves_at = record.as_ref().and_then(|it| it.next_transition_at(now));
-            self.next_transition_at = [self.next_transition_at, moves_at]
+            let transition_at = record.as_ref().and_then(|it| it.next_transition_at(now));
+            self.next_transition_at = [self.next_transition_at, transition_at]
                 .into_iter()
                 .flatten()
                 .min();
             match record.filter(|record| self.query.matches(record, now)) {
-                Some(record) => told.add(self.upsert(record)),
+                Some(record) => emitted.add(self.upsert(record)),
                 None if self.members.remove(key) => {
                     self.push(WatchEvent::Removed(key.clone()), EVENT_BYTES);
                 }
@@ -266,11 +273,12 @@ impl Watcher {
         Ok(keys.len())
     }
 
-    /// Finds out when time will next change something.
+    /// Schedules the next wake-up for a transition by time.
     async fn schedule_next_transition(&mut self) -> Result<(), TaskEnd> {
-        let (units, since) = (&self.query.care_units, self.told_until);
+        let (care_units, since) = (&self.query.care_units, self.emitted_until);
         let next = loop {
-            let next = self.dispatch.store.next_transition_at(units, since).await;
+            let store = &self.dispatch.store;
+            let next = store.next_transition_at(care_units, since).await;
             if let Some(next) = retry_if_unavailable(next).await? {
                 break next;
             }
@@ -280,29 +288,29 @@ impl Watcher {
         Ok(())
     }
 
-    /// Tells an event without a request, once there is room.
+    /// Emits an event without a request, once there is room.
     async fn send(&mut self, event: WatchEvent) -> Result<(), TaskEnd> {
         let _room = self.room().await?;
         self.push(event, EVENT_BYTES);
         Ok(())
     }
 
-    /// Tells a request that is on the list; says of how many bytes it is.
+    /// Emits a request that is on the list. Returns its estimated bytes.
     fn upsert(&mut self, record: BookingRequest) -> usize {
         self.members.insert(record.key.clone());
-        let bytes = bytes_of(&record);
+        let bytes = estimated_bytes(&record);
         let record = self.dispatch.shared.share(record);
         self.push(WatchEvent::Upserted(record), bytes);
         bytes
     }
 
     fn push(&mut self, event: WatchEvent, bytes: usize) {
-        // One that has gone is noticed where room is asked for.
-        let _ = self.events.tell(event, bytes);
-        self.quiet_since = Moment::now();
+        // A reader that has gone is noticed when room is next asked for.
+        let _ = self.events.emit(event, bytes);
+        self.last_event_at = Moment::now();
     }
 
-    /// Waits for room, for as long as the watcher goes on reading.
+    /// Waits for room, for as long as the reader goes on reading.
     async fn room(&self) -> Result<Room, TaskEnd> {
         loop {
             if self.events.is_closed() {
@@ -311,18 +319,18 @@ impl Watcher {
             if let Some(room) = self.events.room() {
                 return Ok(room);
             }
-            let taken = tokio::time::timeout(BEHIND_MAX, self.events.taken()).await;
+            let taken = tokio::time::timeout(READ_TIMEOUT, self.events.taken()).await;
             taken.map_err(|_| TaskEnd(Some(StreamEnd::TooSlow)))?;
         }
     }
 }
 
-/// Returns the store's answer; `None`, after a pause, when it may answer the next time.
+/// Returns the store's answer; `None`, after a pause, when the caller is to try again.
 async fn retry_if_unavailable<T>(answer: Result<T, Error>) -> Result<Option<T>, TaskEnd> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(Error::Contention | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
-            tokio::time::sleep(STORE_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
             Ok(None)
         }
         Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Internal(_))) => {

@@ -1,7 +1,7 @@
 //! Civil dates in Europe/Stockholm, instants in UTC, and the steps between them.
 //!
 //! Days are added on the calendar and the clock is attached afterwards, so that 09:00 stays 09:00
-//! when summer time begins or ends. Nothing here asks what time it is.
+//! when summer time begins or ends. Nothing here reads a clock.
 
 use chrono::{
     DateTime, Datelike, Days, Duration, NaiveDate, NaiveTime, TimeZone, Timelike, Utc, Weekday,
@@ -11,19 +11,19 @@ use chrono_tz::Europe::Stockholm;
 /// An instant, UTC, in whole microseconds.
 pub type Instant = DateTime<Utc>;
 
-/// What a clock shows, and how far it may be from_stored.
+/// A reading of a clock, and how far it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockReading {
-    /// A sandbox clock's time, which is right whatever others show.
+    /// Time of a sandbox clock, which is right by definition.
     Sandbox(Instant),
-    /// The machine's time.
+    /// Time of the machine's clock.
     Machine(Instant),
-    /// The machine's time as it was to be; its clock was stepped and may be wrong.
+    /// Time expected of the machine's clock; the clock was stepped and may be wrong.
     InDoubt(Instant),
 }
 
 impl ClockReading {
-    /// Returns the time to go by.
+    /// Returns the time read, trusted or not.
     pub fn now(self) -> Instant {
         match self {
             Self::Sandbox(now) | Self::Machine(now) | Self::InDoubt(now) => now,
@@ -31,31 +31,31 @@ impl ClockReading {
     }
 }
 
-/// Microseconds since 1970-01-01T00:00:00Z.
+/// Returns the number of microseconds since 1970-01-01T00:00:00Z.
 pub fn micros(at: Instant) -> i64 {
     at.timestamp_micros()
 }
 
-/// Returns the instant that [`micros`] gave.
+/// Returns the instant of a number that [`micros`] returned.
 ///
-/// Clamped to what chrono can hold; every instant that the service makes or accepts is inside.
+/// Clamped to the range of chrono; every instant that the service makes or accepts lies inside it.
 pub fn from_micros(micros: i64) -> Instant {
     DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }
 
-/// Distance from which a time that is later than the server's clock is told of.
+/// Tolerance for times later than the server's clock; those further ahead are reported.
 const AHEAD_MAX: Duration = Duration::minutes(1);
 
-/// Times from outside that are later than the server's clock.
+/// Times given by callers that are ahead of the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ahead {
-    /// Number of them.
+    /// Number of such times.
     pub count: usize,
-    /// Distance of the latest of them.
+    /// Distance from the server's clock to the latest of them.
     pub furthest: Duration,
 }
 
-/// Counts the times that are more than a minute later than `now`; none when there are none.
+/// Counts the times that are more than a minute later than `now`; `None` if there are none.
 pub fn ahead(times: impl Iterator<Item = Instant>, now: Instant) -> Option<Ahead> {
     let distances = times.map(|time| time - now);
     let ahead: Vec<_> = distances.filter(|it| AHEAD_MAX < *it).collect();
@@ -83,8 +83,8 @@ pub fn local_clock(at: Instant) -> NaiveTime {
 
 /// Returns the instant at which the clock in Stockholm shows `clock` on `date`.
 ///
-/// Of an hour that occurs twice the first is meant; an hour that is skipped gives the instant at
-/// which the clocks move. Neither occurs between 06:00 and 22:00, nor at midnight.
+/// Of an hour that occurs twice the first is meant; a skipped hour gives the instant at which the
+/// clocks change. Neither occurs between 06:00 and 22:00, nor at midnight.
 pub fn at_clock(date: NaiveDate, clock: NaiveTime) -> Instant {
     let mut local = date.and_time(clock);
     loop {
@@ -95,19 +95,19 @@ pub fn at_clock(date: NaiveDate, clock: NaiveTime) -> Instant {
     }
 }
 
-/// `date` and `days` more on the calendar.
+/// Returns the date `days` days after `date`.
 pub fn add_days(date: NaiveDate, days: u32) -> NaiveDate {
     date.checked_add_days(Days::new(days.into()))
         .unwrap_or(NaiveDate::MAX)
 }
 
-/// `date` and `days` fewer on the calendar.
+/// Returns the date `days` days before `date`.
 pub fn subtract_days(date: NaiveDate, days: u32) -> NaiveDate {
     date.checked_sub_days(Days::new(days.into()))
         .unwrap_or(NaiveDate::MIN)
 }
 
-/// Midnight in Stockholm at the end of `date`.
+/// Returns midnight in Stockholm at the end of `date`.
 pub fn end_of(date: NaiveDate) -> Instant {
     at_clock(add_days(date, 1), NaiveTime::MIN)
 }
@@ -127,13 +127,13 @@ impl Period {
         self.first <= date && date <= self.last
     }
 
-    /// Returns whether the two share a day.
+    /// Returns whether the two periods share a day.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
 }
 
-/// Days of the week that are acceptable. None set means that every day is.
+/// Acceptable days of the week. The empty set means every day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weekdays(u8);
 
@@ -146,17 +146,17 @@ impl Weekdays {
         )
     }
 
-    /// Returns the set that [`Weekdays::bits`] gave; bits above Sunday are dropped.
+    /// Returns the set that [`Weekdays::bits`] encoded; bits above Sunday are dropped.
     pub fn from_bits(bits: u8) -> Self {
         Self(bits & 0x7f)
     }
 
-    /// Bit 0 is Monday, bit 6 Sunday.
+    /// Returns the set as bits: bit 0 is Monday, bit 6 is Sunday.
     pub fn bits(self) -> u8 {
         self.0
     }
 
-    /// Returns the days that were named, Monday first.
+    /// Returns the days in the set, Monday first.
     pub fn named(self) -> impl Iterator<Item = Weekday> {
         (0..7u8)
             .filter(move |day| self.0 & (1 << day) != 0)

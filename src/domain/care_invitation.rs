@@ -1,6 +1,6 @@
-//! The invitation: its round, what holds it, which message comes next and when.
+//! The invitation: its round, its hold, and which notification comes next and when.
 //!
-//! A round plans three messages, one at a time: the next is planned for good when the one before
+//! A round plans three notifications, one at a time: the next is planned when the one before
 //! it has been handed over. Those still to come are projected when the request is read.
 
 use chrono::NaiveDate;
@@ -10,36 +10,36 @@ use super::booking_request::state::State;
 use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
 use super::notification::{self, Channel, ChannelReason, Kind, Notification};
 
-/// Days before the start of the period on which the first message falls due.
+/// Days before the start of the period on which the first notification falls due.
 pub const LEAD_DAYS: u32 = 42;
-/// Days from one hand-over to the next message, and from the last to NO_RESPONSE.
+/// Days from one hand-over to the next notification, and from the last to NO_RESPONSE.
 pub const GAP_DAYS: u32 = 14;
 
-/// The cause of a message that falls after the period.
+/// Cause of a notification that falls after the period.
 pub const AFTER_PERIOD: &str = "AFTER_PERIOD";
 
-/// Why nothing is sent for the time being.
+/// Reason why nothing is sent for the time being.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hold {
     /// The patient has protected identity.
     ProtectedIdentity,
-    /// A message reached the patient through no channel.
+    /// A notification reached the patient through no channel.
     Undeliverable,
-    /// A message was set aside.
+    /// A notification was parked.
     Parked,
     /// The patient found no suitable time.
     NoSuitableTime,
-    /// The patient is_deliverable to be called.
+    /// The patient wants to be called.
     CallBack,
     /// The patient has said that they will book.
     WillBook {
-        /// The last day on which they are waited for.
+        /// Last day on which the invitation waits for them.
         until: NaiveDate,
     },
 }
 
 impl Hold {
-    /// Returns whether the patient's own contact holds the invitation.
+    /// Returns whether the hold follows from the patient's own contact.
     pub fn is_patient_initiated(self) -> bool {
         match self {
             Self::NoSuitableTime | Self::CallBack | Self::WillBook { .. } => true,
@@ -47,7 +47,7 @@ impl Hold {
         }
     }
 
-    /// Returns when the patient is no longer waited for, with WILL_BOOK.
+    /// Returns the instant at which the wait for the patient ends, with WILL_BOOK; `None` for other holds.
     pub fn ends_at(self) -> Option<Instant> {
         match self {
             Self::WillBook { until } => Some(end_of(until)),
@@ -60,114 +60,121 @@ impl Hold {
     }
 }
 
-/// An invitation to the patient to choose a time, with the messages of all its rounds.
+/// An invitation to the patient to choose a time, with the notifications of all its rounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CareInvitation {
-    /// Which invitation of the request this is, from 1.
+    /// Number of the present round within the request, from 1.
     pub round: i32,
-    /// When the present round began.
+    /// Start of the present round.
     pub invited_at: Instant,
-    /// What holds it.
+    /// Hold on the invitation, if any.
     pub hold: Option<Hold>,
-    /// The channel that staff fixed for the round.
+    /// Channel that staff fixed for the round.
     pub staff_channel: Option<Channel>,
-    /// Whether the inbox has failed to reach the patient in this round.
+    /// True if the inbox has failed to reach the patient in this round.
     pub inbox_failed: bool,
-    /// True when it was cancelled in a way that the patient is to be told of, should they turn
-    /// out to have had a message of it.
+    /// True if it was cancelled for a reason that calls for a withdrawal, should a notification of it
+    /// turn out to have been handed over.
     pub withdraw_when_sent: bool,
-    /// When silence turns to NO_RESPONSE; none until the last message is out, or while held.
+    /// Instant at which silence becomes NO_RESPONSE; `None` until the last notification has been sent
+    /// or skipped, and while the invitation is held.
     pub no_response_at: Option<Instant>,
-    /// The messages of every round, in the order in which they were planned.
+    /// Notifications of every round, in the order in which they were planned.
     pub notifications: Vec<Notification>,
 }
 
 impl CareInvitation {
-    /// Returns the messages of the present round that belong to its three.
+    /// Returns the invitation and the reminders of the present round.
     fn current_round(&self) -> impl DoubleEndedIterator<Item = &Notification> {
-        self.notifications
-            .iter()
-            .filter(|message| message.round == self.round && message.kind != Kind::Withdrawal)
+        self.notifications.iter().filter(|notification| {
+            notification.round == self.round && notification.kind != Kind::Withdrawal
+        })
     }
 
-    /// Returns the latest hand-over in the present round.
+    /// Returns the instant of the latest hand-over in the present round.
     fn last_sent_at(&self) -> Option<Instant> {
         self.current_round()
-            .filter_map(|message| message.sent_at)
+            .filter_map(|notification| notification.sent_at)
             .max()
     }
 
-    /// Returns the kind of the present round that was planned last.
+    /// Returns the kind that was planned last in the present round.
     pub(super) fn last_kind(&self) -> Kind {
         self.current_round()
-            .map(|message| message.kind)
+            .map(|notification| notification.kind)
             .max()
             .unwrap_or(Kind::Invitation)
     }
 
-    /// Returns the message that the round waits for: the last kind planned, as long as none of that kind
-    /// has been handed over.
+    /// Returns the notification that the round waits for: the one of the last kind planned, as long as none
+    /// of that kind has been handed over.
     pub fn awaited_notification(&self) -> Option<&Notification> {
         let kind = self.last_kind();
         if self.has_sent(self.round, kind) {
             return None;
         }
-        self.current_round().rfind(|message| {
-            let waits = message.is_pending() || message.state == notification::State::Parked;
-            message.kind == kind && waits
+        self.current_round().rfind(|notification| {
+            let is_waiting =
+                notification.is_pending() || notification.state == notification::State::Parked;
+            notification.kind == kind && is_waiting
         })
     }
 
-    /// Returns whether no message of the present round was handed over after this one.
-    pub fn is_latest(&self, message: &Notification) -> bool {
-        message.round == self.round && message.sent_at == self.last_sent_at()
+    /// Returns whether no notification of the present round was handed over after this one.
+    pub fn is_latest(&self, notification: &Notification) -> bool {
+        notification.round == self.round && notification.sent_at == self.last_sent_at()
     }
 
-    /// Returns the channel by which a message of the present round last left or is leaving, and why.
+    /// Returns the channel through which a notification of the present round was last handed over or is
+    /// being handed over, and the reason for it.
     pub fn last_channel(&self) -> Option<(Channel, ChannelReason)> {
-        let left = |message: &&Notification| match message.state {
+        let has_left = |notification: &&Notification| match notification.state {
             notification::State::Sent | notification::State::Dispatching => true,
             notification::State::Scheduled
             | notification::State::Leased
             | notification::State::Cancelled
             | notification::State::Parked => false,
         };
-        // A letter that followed was planned after the reminder that left later than it, and what is
-        // on its way leaves last.
-        let left_at = |message: &&Notification| message.sent_at.unwrap_or(Instant::MAX_UTC);
-        let last = self.current_round().filter(left).max_by_key(left_at)?;
+        // By hand-over, not by planning: a letter that follows a receipt is planned after the next
+        // reminder but may leave before it. A notification that is dispatching leaves last.
+        let left_at =
+            |notification: &&Notification| notification.sent_at.unwrap_or(Instant::MAX_UTC);
+        let last = self.current_round().filter(has_left).max_by_key(left_at)?;
         Some((last.channel, last.channel_reason))
     }
 
-    /// Returns whether a consumer has had a message of the present round, which may then have left.
+    /// Returns whether a consumer has leased a notification of the present round, which it may then have
+    /// handed over.
     pub fn has_been_leased(&self) -> bool {
-        self.current_round().any(|message| message.lease.is_some())
+        self.current_round()
+            .any(|notification| notification.lease.is_some())
     }
 
-    /// Returns whether a message of this kind has been handed over in this round.
+    /// Returns whether a notification of this kind has been handed over in `round`.
     pub fn has_sent(&self, round: i32, kind: Kind) -> bool {
-        self.notifications.iter().any(|message| {
-            message.round == round
-                && message.kind == kind
-                && message.state == notification::State::Sent
+        self.notifications.iter().any(|notification| {
+            notification.round == round
+                && notification.kind == kind
+                && notification.state == notification::State::Sent
         })
     }
 }
 
-/// Returns when the first message is due: 42 days before `start` at the sending clock, or `now` when that
-/// has passed.
+/// Returns the time at which the first notification falls due: 42 days before `start` at the region's
+/// send time, or `now` if that has passed.
 pub fn first_due_at(start: NaiveDate, now: Instant, policy: &RegionPolicy) -> Instant {
     at_clock(subtract_days(start, LEAD_DAYS), policy.send_time).max(now)
 }
 
-/// Returns when what follows a hand-over is due: 14 days later on the calendar, at the sending clock.
+/// Returns the time at which the next step after a hand-over falls due: 14 days later on the calendar,
+/// at the region's send time.
 pub fn following_due_at(sent_at: Instant, policy: &RegionPolicy) -> Instant {
     at_clock(add_days(civil_date(sent_at), GAP_DAYS), policy.send_time)
 }
 
 impl CareInvitation {
-    /// Returns when silence turns to NO_RESPONSE, if all three messages are sent or skipped and nothing
-    /// holds the invitation.
+    /// Returns the instant at which silence becomes NO_RESPONSE, if all three notifications are sent or
+    /// skipped and nothing holds the invitation.
     pub(super) fn no_response_deadline(
         &self,
         state: State,

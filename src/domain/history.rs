@@ -1,4 +1,4 @@
-//! What has happened to a request, in the order in which it was recorded.
+//! The history of a request, in the order in which it was recorded.
 
 use uuid::Uuid;
 
@@ -11,37 +11,37 @@ use super::calendar::Instant;
 use super::stored_enum;
 
 stored_enum! {
-    /// What was done.
+    /// Event in the history of a request.
     pub enum Event {
-        /// Created.
+        /// The request was created.
         CreateBookingRequest = 1,
-        /// Changed.
+        /// The request was changed.
         ChangeBookingRequest = 2,
         /// The patient was invited.
         ChangeToInvitation = 3,
         /// A booking was recorded or moved.
         RecordBooking = 4,
-        /// The patient was in touch.
+        /// A contact with the patient was recorded.
         RecordPatientContact = 5,
-        /// Closed without a visit.
+        /// The request was closed without a visit.
         CancelBookingRequest = 6,
         /// A hold was lifted.
         ReleaseHold = 7,
-        /// Something was learned about the patient.
+        /// The patient's details were updated.
         UpdatePatient = 8,
-        /// A message was handed over.
+        /// A notification was handed over.
         NotificationSent = 20,
-        /// A message was no longer wanted.
+        /// A notification was cancelled.
         NotificationCancelled = 21,
-        /// A message was set aside.
+        /// A notification was parked.
         NotificationParked = 22,
-        /// A message reached nobody.
+        /// A notification did not reach the patient.
         NotificationUnreachable = 23,
-        /// A message was read.
+        /// A notification was read.
         NotificationRead = 24,
-        /// A message lay unread.
+        /// A notification was left unread.
         NotificationUnread = 25,
-        /// A message came back.
+        /// A notification was returned.
         NotificationReturned = 26,
     }
 }
@@ -70,7 +70,7 @@ impl Event {
 }
 
 stored_enum! {
-    /// What came of a contact with the patient.
+    /// Outcome of a contact with the patient.
     pub enum Contact {
         /// The patient will book.
         WillBook = 1,
@@ -78,34 +78,34 @@ stored_enum! {
         Declined = 2,
         /// No offered time suits.
         NoSuitableTime = 3,
-        /// The patient is_deliverable to be called.
+        /// The patient wants to be called.
         CallBack = 4,
     }
 }
 
-/// One thing that happened.
+/// One entry in the history of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
-    /// When.
+    /// Time of the event.
     pub at: Instant,
-    /// Who: the caller's subject.
+    /// Subject of the caller.
     pub actor: String,
-    /// What.
+    /// Event that happened.
     pub event: Event,
-    /// The state shown after it.
+    /// Effective state after the event.
     pub state: EffectiveState,
-    /// Why it was changed, for a change.
+    /// Reason for a change.
     pub change_reason: Option<ChangeReason>,
-    /// Why it was closed, for a cancellation.
+    /// Reason for a cancellation.
     pub cancel_reason: Option<CancelReason>,
-    /// The caller's comment; empty when none.
+    /// Comment of the caller; empty if none.
     pub comment: String,
-    /// The message concerned, if any.
+    /// Notification concerned, if any.
     pub notification: Option<Uuid>,
-    /// The constraints after it, when it changed them.
+    /// Constraints after the event, if it changed them.
     pub constraints: Option<Constraints>,
-    /// The booking that it recorded or ended.
+    /// Booking that the event recorded or ended.
     pub booking: Option<Booking>,
-    /// What came of the contact that it recorded.
+    /// Outcome of the contact that the event recorded.
     pub contact: Option<Contact>,
 }

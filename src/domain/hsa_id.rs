@@ -5,7 +5,7 @@
 pub struct HsaId(String);
 
 impl HsaId {
-    /// Takes an HSA-id in any case, since they are compared without; `None` when it is not one.
+    /// Parses an HSA-id in any case, since case does not count; `None` if the text is not one.
     pub fn parse(text: &str) -> Option<Self> {
         let (head, tail) = text.split_once('-')?;
         let (country, digits) = head.split_at_checked(2)?;
@@ -17,7 +17,7 @@ impl HsaId {
         shaped.then(|| Self(text.to_ascii_uppercase()))
     }
 
-    /// Returns an HSA-id that [`HsaId::parse`] has accepted before.
+    /// Wraps an HSA-id that [`HsaId::parse`] accepted before it was stored.
     pub fn from_stored(text: String) -> Self {
         Self(text)
     }

@@ -1,21 +1,22 @@
-//! The policy of booking requests and care invitations, pure.
+//! The rules of booking requests and care invitations, pure.
 //!
 //! A verb is a plain function from the record, a command and a [`Context`] to a [`Change`] or a
 //! [`Refusal`]. Nothing here reads a clock, waits, logs or draws a random number: `now` and fresh
-//! ids are handed in, so a decision may be taken twice with the same result.
+//! ids are handed in, so a decision may be made twice with the same result.
 //!
 //! | file | decides |
 //! | --- | --- |
-//! | `calendar` | dates in Stockholm, the sending clock, periods, weekdays, windows |
-//! | `hsa_id` | the shape of HSA-ids, of units and of people |
+//! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
+//! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, digital reach |
+//! | `request_key` | the key of a request |
 //! | `booking_request` | the record, its states, and a verb per file in its folder |
-//! | `care_invitation` | rounds, holds, which message comes next, projections |
-//! | `notification` | one message: channel, lease, acknowledgement, receipts |
-//! | `history` | what is written down of it |
+//! | `care_invitation` | rounds, holds, which notification comes next, projections |
+//! | `notification` | one notification: channel, lease, acknowledgement, receipts |
+//! | `history` | the entries in the history of a request |
 //! | `slot` | whether a time may be offered |
 //! | `withdrawal` | telling a patient that an invitation is cancelled |
-//! | `worklist` | which list a request is in, and what time does to that |
+//! | `worklist` | which list a request is in, and when time moves it |
 
 pub mod booking_request;
 pub mod calendar;
@@ -66,10 +67,10 @@ macro_rules! stored_enum {
 }
 pub(crate) use stored_enum;
 
-/// What a region may settle for itself.
+/// Settings that a region decides for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionPolicy {
-    /// The local time of day at which planned messages fall due, 06:00 to 22:00.
+    /// Local time of day at which planned notifications fall due, 06:00 to 22:00.
     pub send_time: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee.
     pub guarantee_days: u32,
@@ -84,25 +85,25 @@ impl Default for RegionPolicy {
     }
 }
 
-/// What a decision may know beside the record and the command.
+/// Everything that a decision may use beside the record and the command.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The present instant, in whole microseconds.
+    /// Present instant, in whole microseconds.
     pub now: Instant,
-    /// Who acts: the caller's subject, for the history.
+    /// Subject of the caller, for the history.
     pub actor: String,
-    /// What the region has settled.
+    /// Settings of the region.
     pub policy: RegionPolicy,
-    /// An id for the message that the verb may have to plan. No verb plans more than one.
+    /// Id for the notification that the verb may have to plan. No verb plans more than one.
     pub new_id: Uuid,
 }
 
-/// What a verb decided: the record as it shall be, and what is written into its history.
+/// The decision of a verb: the new record and the entries for its history.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// The record after the verb. Equal to the one before when nothing happened.
+    /// Record after the verb; equal to the one before if nothing happened.
     pub record: BookingRequest,
-    /// What happened, in order. Empty when nothing did.
+    /// Entries for the history, in order; empty if nothing happened.
     pub history: Vec<HistoryEntry>,
 }
 
@@ -111,12 +112,12 @@ pub struct Change {
 pub struct Violation {
     /// Path from the top of the call, as in `booking_request.constraints.time_windows[0].end_clock`.
     pub field: String,
-    /// What is wrong: lower case, no full stop, never the value of a personal field.
+    /// Description of the fault: lower case, no full stop, never the value of a personal field.
     pub description: String,
 }
 
 impl Violation {
-    /// Names a field and what is wrong with it.
+    /// Makes a violation from a field path and a description of the fault.
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -125,19 +126,19 @@ impl Violation {
     }
 }
 
-/// Why a verb was refused. Never holds personal data.
+/// Reason why a verb was refused. Never holds personal data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Fields that need today's date or the stored request to be judged.
+    /// Fields that are not valid given today's date or the stored request.
     #[error("fields are not valid")]
     Invalid(Vec<Violation>),
-    /// There is no such request, or no such message.
+    /// There is no such request, or no such notification.
     #[error("not found in this care unit")]
     NotFound,
     /// The caller saw an older revision.
     #[error("the request has changed since it was read")]
     EtagMismatch,
-    /// The request is an invitation already, and nothing of the patient's holds it.
+    /// The request is an invitation already, and no hold follows from the patient's own contact.
     #[error("the request is an invitation already")]
     AlreadyInvitation,
     /// An invitation needs a referral.
@@ -146,16 +147,16 @@ pub enum Refusal {
     /// The requested period has passed and no new one was given.
     #[error("the requested period has passed")]
     PeriodPassed,
-    /// The verb is not possible in the state that is shown.
+    /// The verb is not possible in the effective state.
     #[error("not possible in the state {}", state.name())]
     StateConflict {
-        /// The state shown.
+        /// Effective state of the request.
         state: EffectiveState,
-        /// What may be done instead.
+        /// Actions that are allowed instead.
         allowed: Vec<Action>,
     },
-    /// The message is not in a state that allows the report.
-    #[error("the message has not been sent")]
+    /// The notification is not in a state that allows the report.
+    #[error("the notification has not been sent")]
     NotSent,
     /// The booking breaks the constraints, and nothing overrides them.
     #[error("the booking lies outside the constraints: {}", .0.name())]
@@ -163,10 +164,10 @@ pub enum Refusal {
     /// Another visit is booked already.
     #[error("another visit is booked already")]
     AlreadyBooked {
-        /// The identifier of the visit that is booked.
+        /// Identifier of the visit that is booked.
         booking_id: String,
     },
-    /// An open request like it exists.
+    /// An open request with the same duplicate key exists.
     #[error("the patient has an open request like it")]
     Duplicate(RequestKey),
 }

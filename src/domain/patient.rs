@@ -31,7 +31,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// What is known of the patient's use of 1177.
+    /// Knowledge of the patient's use of 1177.
     pub enum DigitalReach {
         /// The patient uses it.
         Inbox = 1,
@@ -54,11 +54,11 @@ impl fmt::Debug for PersonalId {
 }
 
 impl PersonalId {
-    /// Takes a number of the given kind; `Err` says what is wrong, without the number.
+    /// Parses a number of the given kind; the error describes the fault, without the number.
     ///
     /// Personnummer and samordningsnummer: 12 digits, century 18 to 20, a date that exists (the
     /// day less 60 for the latter), serial 001 to 999 and the Luhn check digit over the last ten.
-    /// That the date is not in the future needs today: see [`PersonalId::violation`].
+    /// A date in the future is a matter for [`PersonalId::violation`], which is given today's date.
     pub fn parse(kind: PersonalIdType, number: &str) -> Result<Self, &'static str> {
         match kind {
             PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
@@ -77,12 +77,12 @@ impl PersonalId {
         Ok(Self::from_stored(kind, number.to_owned()))
     }
 
-    /// Returns a number that [`PersonalId::parse`] has accepted before.
+    /// Wraps a number that [`PersonalId::parse`] accepted before it was stored.
     pub fn from_stored(kind: PersonalIdType, number: String) -> Self {
         Self { kind, number }
     }
 
-    /// Returns which kind of number it is.
+    /// Returns the kind of the number.
     pub fn kind(&self) -> PersonalIdType {
         self.kind
     }
@@ -92,13 +92,13 @@ impl PersonalId {
         &self.number
     }
 
-    /// Returns what is wrong with it on `today`, with `field` as its path: nobody is born in the future.
+    /// Returns a violation of `field` if the number holds a date after `today`: nobody is born in the future.
     pub fn violation(&self, field: &str, today: NaiveDate) -> Option<Violation> {
         let is_unborn = self.birth_date().is_some_and(|birth| birth > today);
         is_unborn.then(|| Violation::new(field, "holds a date in the future"))
     }
 
-    /// Returns the date of birth that the number holds; none in a reserve number.
+    /// Returns the date of birth that the number holds; `None` for a reserve number.
     pub fn birth_date(&self) -> Option<NaiveDate> {
         date_in(self.kind, &self.number)
     }
@@ -139,9 +139,9 @@ fn luhn(digits: &[u8]) -> bool {
         .iter()
         .rev()
         .enumerate()
-        .map(|(place, byte)| {
+        .map(|(index, byte)| {
             let digit = u32::from(byte - b'0');
-            match (place % 2, digit) {
+            match (index % 2, digit) {
                 (0, _) => digit,
                 (_, 0..=4) => digit * 2,
                 _ => digit * 2 - 9,
@@ -154,11 +154,11 @@ fn luhn(digits: &[u8]) -> bool {
 /// The person that a visit is for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Patient {
-    /// Who it is.
+    /// Identity number.
     pub personal_id: PersonalId,
     /// Protected identity; nothing is sent until staff release it.
     pub protection: Option<Protection>,
-    /// Whether 1177 reaches the patient; none when not known.
+    /// Use of 1177; `None` if not known.
     pub digital_reach: Option<DigitalReach>,
     /// BCP 47 tag of the language to address the patient in.
     pub language: String,

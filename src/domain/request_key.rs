@@ -1,14 +1,14 @@
-//! The name by which a request is known.
+//! The key by which a request is known.
 
 use uuid::Uuid;
 
 use super::hsa_id::HsaId;
 
-/// Which request: the care unit that it belongs to, and its id there.
+/// Key of a request: the care unit that it belongs to, and its id there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestKey {
-    /// The care unit.
+    /// Care unit that the request belongs to.
     pub care_unit: HsaId,
-    /// The id, made by the service.
+    /// Id, made by the service.
     pub id: Uuid,
 }

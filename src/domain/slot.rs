@@ -1,4 +1,4 @@
-//! Whether a time may be offered to the patient.
+//! Slots: times in the booking system, and verdicts on offering them to the patient.
 
 use chrono::Duration;
 
@@ -9,7 +9,7 @@ use super::calendar::{Instant, civil_date, minute_of_day};
 use super::stored_enum;
 
 stored_enum! {
-    /// Whether a slot is offered, and if not, the first reason in this order.
+    /// Verdict on a slot: offered, or the first reason in this order why it is not.
     pub enum Verdict {
         /// The patient may be offered it.
         Offered = 1,
@@ -57,7 +57,7 @@ pub struct Slot {
     pub performer_id: Option<String>,
 }
 
-/// Returns whether the patient of this request may be offered `slot`.
+/// Checks whether the patient of this request may be offered `slot`.
 pub fn evaluate_for(record: &BookingRequest, slot: &Slot, now: Instant) -> Verdict {
     match (record.effective_state(now), &record.form.constraints) {
         (
@@ -79,7 +79,7 @@ pub fn evaluate_for(record: &BookingRequest, slot: &Slot, now: Instant) -> Verdi
     }
 }
 
-/// Holds `slot` against the constraints of a request that is open.
+/// Checks `slot` against the constraints of a request that is open.
 pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict {
     let day = civil_date(slot.start_at);
     if slot.start_at < now {

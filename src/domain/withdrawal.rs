@@ -1,4 +1,4 @@
-//! The withdrawal: a patient who has had a message of an invitation is told that it is cancelled.
+//! The withdrawal: a patient who has had a notification of an invitation is told that it is cancelled.
 //!
 //! None is sent to a patient with protected identity unless staff release it.
 
@@ -12,12 +12,12 @@ use super::care_invitation::{CareInvitation, Hold};
 use super::history::{Event, HistoryEntry};
 use super::notification::{self, Kind, Notification};
 
-/// The cause of a withdrawal that waits for staff because the patient has protected identity.
+/// Cause of a withdrawal that waits for staff because the patient has protected identity.
 pub const WITHHELD: &str = "PROTECTED_IDENTITY";
 
 impl BookingRequest {
-    /// Plans the withdrawal of a cancelled invitation, due at once, by the channel last used. Returns
-    /// it if it was parked, because the patient has protected identity.
+    /// Plans the withdrawal of a cancelled invitation, due at once, through the channel last used.
+    /// Returns its id if it was parked because the patient has protected identity.
     pub(super) fn plan_withdrawal(&mut self, context: &Context) -> Vec<Uuid> {
         let last = self
             .care_invitation
@@ -34,21 +34,23 @@ impl BookingRequest {
         }
     }
 
-    /// Parks what waits of the withdrawal, taking it back where it is leased; one that is dispatching
-    /// runs its course, and is parked if it has not left. Returns the messages that it parked.
+    /// Parks a withdrawal that is scheduled or leased, revoking the lease. One that is dispatching runs its
+    /// course, and is parked later if its consumer did not hand it over. Returns the ids of the
+    /// notifications that it parked.
     pub(super) fn withhold_withdrawal(&mut self) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
         };
         let mut parked = Vec::new();
         let withdrawals = invitation.notifications.iter_mut();
-        for message in withdrawals.filter(|message| message.kind == Kind::Withdrawal) {
-            message.revoke();
-            match message.state {
+        for notification in withdrawals.filter(|notification| notification.kind == Kind::Withdrawal)
+        {
+            notification.revoke();
+            match notification.state {
                 notification::State::Scheduled | notification::State::Leased => {
-                    message.state = notification::State::Parked;
-                    message.cause = Some(WITHHELD.to_owned());
-                    parked.push(message.id);
+                    notification.state = notification::State::Parked;
+                    notification.cause = Some(WITHHELD.to_owned());
+                    parked.push(notification.id);
                 }
                 notification::State::Dispatching | notification::State::Parked => {}
                 notification::State::Sent | notification::State::Cancelled => continue,
@@ -58,37 +60,39 @@ impl BookingRequest {
         parked
     }
 
-    /// Returns true for a withdrawal that staff must release before anyone gets it.
-    pub fn is_withheld(&self, message: &Notification) -> bool {
+    /// Returns whether the notification is a withdrawal that staff must release before it is leased.
+    pub fn is_withheld(&self, notification: &Notification) -> bool {
         self.state == State::Cancelled
-            && message.kind == Kind::Withdrawal
+            && notification.kind == Kind::Withdrawal
             && self.hold() == Some(Hold::ProtectedIdentity)
     }
 
-    /// Returns true when it is closed and its withdrawal waits for staff.
+    /// Returns whether the request is cancelled and its withdrawal waits for staff.
     pub fn has_parked_withdrawal(&self) -> bool {
         self.state == State::Cancelled
             && self.care_invitation.as_ref().is_some_and(|invitation| {
-                invitation.notifications.iter().any(|message| {
-                    message.kind == Kind::Withdrawal && message.state == notification::State::Parked
+                invitation.notifications.iter().any(|notification| {
+                    notification.kind == Kind::Withdrawal
+                        && notification.state == notification::State::Parked
                 })
             })
     }
 
-    /// Returns true when it is closed and a withdrawal may leave yet: it waits, is on its way, or
-    /// follows if a message turns out to have been handed over.
+    /// Returns whether the request is cancelled and a withdrawal may still be sent: one is pending or
+    /// parked, or one follows if a notification turns out to have been handed over.
     pub(super) fn may_yet_withdraw(&self) -> bool {
         self.state == State::Cancelled
             && self.cancel_reason != Some(CancelReason::PatientDeceased)
             && self.care_invitation.as_ref().is_some_and(|invitation| {
-                let waits = |message: &Notification| match message.state {
+                let waits = |notification: &Notification| match notification.state {
                     notification::State::Scheduled
                     | notification::State::Leased
                     | notification::State::Dispatching
                     | notification::State::Parked => true,
                     notification::State::Sent | notification::State::Cancelled => false,
                 };
-                let withdrawals = |message: &&Notification| message.kind == Kind::Withdrawal;
+                let withdrawals =
+                    |notification: &&Notification| notification.kind == Kind::Withdrawal;
                 invitation.withdraw_when_sent
                     || invitation
                         .notifications
@@ -98,7 +102,7 @@ impl BookingRequest {
             })
     }
 
-    /// Makes history entries for withdrawals that a verb has parked.
+    /// Returns history entries for withdrawals that a verb has parked.
     pub(super) fn withheld_entries(&self, parked: &[Uuid], context: &Context) -> Vec<HistoryEntry> {
         let entry = |id: &Uuid| HistoryEntry {
             notification: Some(*id),

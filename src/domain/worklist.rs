@@ -1,7 +1,7 @@
-//! Which worklist a request is in, and the instant at which time will move it.
+//! Worklists: which list a request is in, and the instant at which time moves it.
 //!
-//! The store keeps both beside the record, so that a list is a comparison of columns with now and
-//! the rule stands here alone.
+//! The store keeps both beside the record, so that a list is a comparison of columns with the
+//! present time and the rule stands here alone.
 
 use chrono::NaiveDate;
 
@@ -14,7 +14,7 @@ use super::care_invitation::Hold;
 use super::hsa_id::HsaId;
 use super::stored_enum;
 
-/// A request whose guarantee ends within this many days is at risk.
+/// Days before the end of the care guarantee from which a request is at risk.
 pub const GUARANTEE_WARNING_DAYS: u32 = 14;
 
 stored_enum! {
@@ -39,12 +39,12 @@ stored_enum! {
     }
 }
 
-/// Where a request stands, until time moves it to [`Worklist::FollowUp`].
+/// Worklist of a request, until time moves it to [`Worklist::FollowUp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// Its list, if it is in one.
+    /// List that the request is in, if any.
     pub worklist: Option<Worklist>,
-    /// When it moves to [`Worklist::FollowUp`] by itself.
+    /// Instant at which it moves to [`Worklist::FollowUp`] by itself.
     pub follow_up_at: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Placement {
 }
 
 impl BookingRequest {
-    /// Returns the list that it is in, and when time will move it.
+    /// Returns the list that the request is in, and the instant at which time moves it.
     pub fn placement(&self) -> Placement {
         let expires_at = self.expires_at();
         let (worklist, follow_up_at) = match self.state {
@@ -82,7 +82,7 @@ impl BookingRequest {
         }
     }
 
-    /// Returns when time alone next changes its list or the state that is shown, after `now`.
+    /// Returns the next instant after `now` at which time alone changes its list or its effective state.
     pub fn next_transition_at(&self, now: Instant) -> Option<Instant> {
         let expires_at = self.expires_at().filter(|_| self.is_open());
         [self.placement().follow_up_at, expires_at]
@@ -108,14 +108,14 @@ impl BookingRequest {
         }
     }
 
-    /// Returns when its next message is due, if one is to go out.
+    /// Returns the due time of its next claimable notification, if there is one.
     pub fn next_notification_at(&self) -> Option<Instant> {
         self.care_invitation
             .as_ref()?
             .notifications
             .iter()
-            .filter(|message| message.claimable_at.is_some())
-            .map(|message| message.due_at)
+            .filter(|notification| notification.claimable_at.is_some())
+            .map(|notification| notification.due_at)
             .min()
     }
 }
@@ -127,7 +127,7 @@ stored_enum! {
         StartDate = 1,
         /// Oldest creation first.
         CreateTime = 2,
-        /// Soonest next message first, those without one last.
+        /// Soonest next notification first, those without one last.
         NextNotification = 3,
         /// Highest priority first, then oldest creation.
         Priority = 4,
@@ -136,14 +136,14 @@ stored_enum! {
     }
 }
 
-/// Which requests, in which order. An empty filter matches all.
+/// Query for the requests of a list, in an order. An empty filter matches all.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Query {
-    /// The list.
+    /// List to read.
     pub worklist: Worklist,
-    /// The care units, 1 to 50.
+    /// Care units, 1 to 50.
     pub care_units: Vec<HsaId>,
-    /// New visits or return visits only.
+    /// Kind of visit: new or return visits only.
     pub visit_kind: Option<VisitKind>,
     /// Codes of visit types.
     pub visit_type_codes: Vec<String>,
@@ -151,11 +151,11 @@ pub struct Query {
     pub personal_id: Option<String>,
     /// One referral.
     pub referral_id: Option<String>,
-    /// Shares a day with the requested period.
+    /// Period with which the requested period must share a day.
     pub period: Option<Period>,
-    /// At least this priority.
+    /// Lowest priority to include.
     pub minimum_priority: Priority,
-    /// The order; ties by care unit and id.
+    /// Order of the list; ties are broken by care unit and id.
     pub order_by: OrderBy,
 }
 
@@ -166,8 +166,8 @@ impl std::fmt::Debug for Query {
 }
 
 impl Query {
-    /// Returns whether a request is on the list at `now`: what the store finds by its columns, for one
-    /// record in hand.
+    /// Returns whether a request is on the list at `now`: the same as the store's query by columns, for
+    /// one loaded record.
     pub fn matches(&self, record: &BookingRequest, now: Instant) -> bool {
         let form = &record.form;
         let period = form.constraints.as_ref().map(|it| it.period);
@@ -196,14 +196,14 @@ impl Query {
             && self.minimum_priority <= form.priority
     }
 
-    /// Returns when the next day begins, after `now`, if that alone may change the list.
+    /// Returns the start of the day after `now`, if a new day alone may change the list.
     pub fn next_day_at(&self, now: Instant) -> Option<Instant> {
         (self.worklist == Worklist::GuaranteeAtRisk).then(|| end_of(civil_date(now)))
     }
 }
 
 impl BookingRequest {
-    /// Returns whether it is open and its guarantee ends soon, or has ended, on `today`.
+    /// Returns whether the request is open and its guarantee ends soon, or has ended, on `today`.
     fn guarantee_is_at_risk(&self, today: NaiveDate) -> bool {
         let ends = self.care_guarantee_date;
         self.is_open() && ends.is_some_and(|ends| ends <= guarantee_at_risk_until(today))
@@ -215,11 +215,11 @@ pub fn guarantee_at_risk_until(today: NaiveDate) -> NaiveDate {
     super::calendar::add_days(today, GUARANTEE_WARNING_DAYS)
 }
 
-/// A place in the order of a list: what a page token holds.
+/// Position in the order of a list, as held by a page token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
-    /// What the order compares first, and second where it compares two things, else zero.
+    /// Values that the order compares, first and second; the second is zero where it compares one.
     pub sort_key: [i64; 2],
-    /// The request, which breaks ties.
+    /// Request, which breaks ties.
     pub key: super::request_key::RequestKey,
 }

@@ -1,14 +1,15 @@
-//! Who calls. Handlers ask here and nowhere else, so that tokens can come without touching them.
+//! The caller of a call. Handlers learn it here and nowhere else, so that authentication can be added
+//! without touching them.
 
-/// A caller, known or not.
+/// A caller, authenticated or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Who it is: the scope of its request ids, and the actor in the history.
+    /// Identity: the scope of its request ids, and the actor in the history.
     pub subject: String,
 }
 
 impl Caller {
-    /// Whoever it may be: nobody is asked for a token yet.
+    /// Returns the anonymous caller: no call is authenticated yet.
     pub fn anonymous() -> Self {
         Self {
             subject: "anonymous".to_owned(),

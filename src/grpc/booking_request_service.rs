@@ -1,4 +1,4 @@
-//! BookingRequestService.
+//! BookingRequestService: booking requests, their changes and their history.
 
 use tonic::{Request, Response, Status};
 
@@ -70,7 +70,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::ChangeToInvitationResponse>, Status> {
         let write = booking_request::parse_change_to_invitation(request.into_inner())?;
         let record = self
-            .change(Caller::anonymous(), write, change_to_invitation)
+            .apply(Caller::anonymous(), write, change_to_invitation)
             .await?;
         Ok(Response::new(v1::ChangeToInvitationResponse {
             booking_request: Some(self.render(&record)),
@@ -83,7 +83,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::RecordBookingResponse>, Status> {
         let write = booking_request::parse_record_booking(request.into_inner())?;
         let record = self
-            .change(Caller::anonymous(), write, record_booking)
+            .apply(Caller::anonymous(), write, record_booking)
             .await?;
         Ok(Response::new(v1::RecordBookingResponse {
             booking_request: Some(self.render(&record)),
@@ -95,7 +95,7 @@ impl BookingRequestService for Service {
         request: Request<v1::CancelBookingRequestRequest>,
     ) -> Result<Response<v1::CancelBookingRequestResponse>, Status> {
         let write = booking_request::parse_cancel(request.into_inner())?;
-        let record = self.change(Caller::anonymous(), write, cancel).await?;
+        let record = self.apply(Caller::anonymous(), write, cancel).await?;
         Ok(Response::new(v1::CancelBookingRequestResponse {
             booking_request: Some(self.render(&record)),
         }))
@@ -147,7 +147,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
         let write = parse_change(request.into_inner())?;
         let record = self
-            .change(Caller::anonymous(), write, change_booking_request)
+            .apply(Caller::anonymous(), write, change_booking_request)
             .await?;
         Ok(Response::new(v1::ChangeBookingRequestResponse {
             booking_request: Some(self.render(&record)),
@@ -160,7 +160,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
         let write = parse_contact(request.into_inner())?;
         let record = self
-            .change(Caller::anonymous(), write, record_patient_contact)
+            .apply(Caller::anonymous(), write, record_patient_contact)
             .await?;
         Ok(Response::new(v1::RecordPatientContactResponse {
             booking_request: Some(self.render(&record)),
@@ -172,9 +172,7 @@ impl BookingRequestService for Service {
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
         let write = parse_release(request.into_inner())?;
-        let record = self
-            .change(Caller::anonymous(), write, release_hold)
-            .await?;
+        let record = self.apply(Caller::anonymous(), write, release_hold).await?;
         Ok(Response::new(v1::ReleaseHoldResponse {
             booking_request: Some(self.render(&record)),
         }))
@@ -216,13 +214,13 @@ impl BookingRequestService for Service {
     }
 }
 
-/// What a verb of the domain is.
+/// A verb of the domain that changes a request.
 type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, Refusal>;
 
 impl Service {
-    /// Changes a stored request by a verb. What time it is is asked when the verb is carried out,
-    /// so that what is recorded later is never dated earlier.
-    async fn change<C: Send + 'static>(
+    /// Applies a verb to a stored request. The clock is read when the verb is executed, so that a change
+    /// that is recorded later never has an earlier time.
+    async fn apply<C: Send + 'static>(
         &self,
         caller: Caller,
         write: IdempotentCommand<(RequestKey, C)>,
@@ -237,14 +235,18 @@ impl Service {
         Ok(self.store.update(call, key, decide).await?)
     }
 
-    /// Returns a request as it is to be seen now.
+    /// Renders a request as of now.
     fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
         booking_request::render(record, self.clock.now(), &self.policy)
     }
 }
 
-fn store_call<C>(caller: &Caller, write: &IdempotentCommand<C>) -> store::idempotency::Call {
-    store::idempotency::Call {
+/// Returns the idempotency key of a command, as the store takes it.
+fn store_call<C>(
+    caller: &Caller,
+    write: &IdempotentCommand<C>,
+) -> store::idempotency::IdempotentCall {
+    store::idempotency::IdempotentCall {
         caller: caller.subject.clone(),
         id: write.request_id,
         hash: write.content_hash,

@@ -1,4 +1,4 @@
-//! ClockService, with a sandbox clock only.
+//! ClockService, which is served with a sandbox clock only.
 
 use tonic::{Request, Response, Status};
 

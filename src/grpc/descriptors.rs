@@ -1,5 +1,5 @@
-//! What is served, as descriptors: the source of reflection, of the names in health, and of what
-//! the boundary knows of a method.
+//! The descriptors of the services that are served: the source of reflection, of the service names in
+//! health, and of the methods that the middleware knows.
 
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
@@ -13,10 +13,10 @@ use super::middleware::method::Methods;
 use crate::clock::Clock;
 use crate::contract::DESCRIPTOR_SET;
 
-/// The package that exists with a sandbox clock only.
+/// Package that is served with a sandbox clock only.
 const SANDBOX_PACKAGE: &str = "careinvitation.sandbox.v1";
 
-/// The contract as far as it is served: an encoded `FileDescriptorSet`, comments kept.
+/// The part of the contract that is served: an encoded `FileDescriptorSet`, comments kept.
 #[derive(Clone, Debug)]
 pub struct Descriptors(Vec<u8>);
 
@@ -28,7 +28,7 @@ struct Files {
 }
 
 impl Descriptors {
-    /// Returns what a server with this clock serves.
+    /// Returns the descriptors of a server with this clock.
     pub fn served_with(clock: &Clock) -> Self {
         let mut files = Files::decode(DESCRIPTOR_SET).expect("build.rs wrote a descriptor set");
         files.file.retain(|file| {
@@ -54,12 +54,12 @@ impl Descriptors {
         Methods::of(sets).expect("they are descriptor sets")
     }
 
-    /// Reflection as newer clients ask for it.
+    /// Returns the reflection service of version v1, for newer clients.
     pub fn reflection(&self) -> v1::ServerReflectionServer<impl v1::ServerReflection> {
         self.builder().build_v1().expect("they are descriptor sets")
     }
 
-    /// Reflection as older clients ask for it.
+    /// Returns the reflection service of version v1alpha, for older clients.
     pub fn reflection_alpha(
         &self,
     ) -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
@@ -68,7 +68,7 @@ impl Descriptors {
             .expect("they are descriptor sets")
     }
 
-    /// With the messages in which failures tell their details, so that clients can print them.
+    /// Returns a builder that has the messages of error details too, so that clients can print them.
     fn builder(&self) -> Builder<'_> {
         Builder::configure()
             .register_encoded_file_descriptor_set(&self.0)

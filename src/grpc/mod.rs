@@ -1,12 +1,11 @@
-//! The services, as gRPC has them. A handler parses, asks the store once, and renders; what there
-//! is to decide is the domain's.
+//! The gRPC services. A handler parses, calls the store once, and renders; decisions are the domain's.
 //!
 //! | file | does |
 //! | --- | --- |
-//! | `boundary` | what holds for every call: deadlines, limits, spans, failures below the handlers |
-//! | `status` | failures in the contract's words; the only file with status codes |
-//! | `auth` | who calls |
-//! | `descriptors` | what is served, for reflection, health and the boundary |
+//! | `middleware` | deadlines, limits, spans and transport failures of every call |
+//! | `status` | errors of the contract; the only file with status codes |
+//! | `auth` | the caller of a call |
+//! | `descriptors` | the services that are served, for reflection, health and the middleware |
 //! | `…_service` | a service each |
 
 pub mod auth;
@@ -33,26 +32,26 @@ use crate::domain::{Context, RegionPolicy};
 use crate::store::Store;
 use auth::Caller;
 
-/// The largest message that is taken.
+/// Maximum bytes of a message that is received.
 const MESSAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
-/// The most that a page holds, so that it stays under the 4 MB that clients take by default.
+/// Maximum bytes of a page, which keep it under the 4 MB that clients accept by default.
 const PAGE_BYTES_MAX: usize = 3 * 1_000 * 1_000;
 
-/// What all services work with; each is a trait that it has.
+/// The dependencies of all services; it implements the trait of each.
 #[derive(Clone)]
 pub struct Service {
-    /// Where requests are kept.
+    /// Store of the requests.
     pub store: Store,
-    /// What time it is.
+    /// Clock of the service.
     pub clock: Clock,
-    /// What the region has settled.
+    /// Settings of the region.
     pub policy: RegionPolicy,
-    /// Where due messages come from.
+    /// Source of due notifications and of changes of worklists.
     pub dispatch: Dispatch,
 }
 
 impl Service {
-    /// Returns the services, each under its name; the clock's only when it can be moved.
+    /// Returns the routes of all services; ClockService is among them with a sandbox clock only.
     pub fn routes(&self) -> Routes {
         let service = Arc::new(self.clone());
         let requests = BookingRequestServiceServer::from_arc(service.clone());
@@ -68,7 +67,7 @@ impl Service {
         routes.add_service(clock.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// Returns what a decision of this caller may know, as of now.
+    /// Returns the context of a decision for this caller, as of now.
     fn context(&self, caller: &Caller) -> Context {
         Context {
             now: self.clock.now(),
@@ -79,9 +78,9 @@ impl Service {
     }
 }
 
-/// Fills a page with up to `size` of what was found, fewer when it would pass 3 MB, but one at
-/// least; and says where it ends when there is more. What cannot be shown takes its place and leaves
-/// it empty.
+/// Fills a page with up to `size` of the found items, fewer when it would pass 3 MB, but one at least.
+/// Returns it, with the cursor at its end when there is more. An item that cannot be rendered takes a
+/// place and leaves it empty.
 fn fill_page<P, M: Message>(
     found: impl IntoIterator<Item = (P, Option<M>)>,
     size: u32,
@@ -90,15 +89,15 @@ fn fill_page<P, M: Message>(
     let mut last = None;
     let mut bytes = 0;
     let mut places = size;
-    for (position, message) in found {
+    for (cursor, message) in found {
         bytes += message.as_ref().map_or(0, Message::encoded_len);
-        let room = places > 0 && bytes <= PAGE_BYTES_MAX;
-        if !room && last.is_some() {
+        let fits = places > 0 && bytes <= PAGE_BYTES_MAX;
+        if !fits && last.is_some() {
             return (page, last);
         }
         places = places.saturating_sub(1);
         page.extend(message);
-        last = Some(position);
+        last = Some(cursor);
     }
     (page, None)
 }

@@ -1,4 +1,4 @@
-//! NotificationService.
+//! NotificationService: due notifications for consumers, and their acknowledgements and receipts.
 
 use std::pin::Pin;
 
@@ -26,16 +26,16 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::StreamDueNotificationsRequest>,
     ) -> Result<Response<Self::StreamDueNotificationsStream>, Status> {
-        let subscription = notification::parse_stream(request.into_inner())?;
-        let feed = self.dispatch.subscribe(Filter {
-            channels: subscription.channels,
-            care_units: subscription.care_units,
-            outstanding_max: subscription.max_outstanding as usize,
-            lease_duration: subscription.lease_duration,
-            until_idle: subscription.until_idle,
+        let filter = notification::parse_stream(request.into_inner())?;
+        let subscription = self.dispatch.subscribe(Filter {
+            channels: filter.channels,
+            care_units: filter.care_units,
+            outstanding_max: filter.max_outstanding as usize,
+            lease_duration: filter.lease_duration,
+            until_idle: filter.until_idle,
         })?;
         let clock = self.clock.clone();
-        let events = feed.map(move |event| render(event?, &clock));
+        let events = subscription.map(move |event| render(event?, &clock));
         Ok(Response::new(Box::pin(events)))
     }
 
@@ -46,11 +46,11 @@ impl NotificationService for Service {
         let leases = notification::parse_authorize(request.into_inner())?;
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
-        let given = self.store.authorize(leases, context).await?;
+        let outcome = self.store.authorize(leases, context).await?;
         Ok(Response::new(notification::render_authorized(
-            &given.authorized,
-            &given.refused,
-            given.expires_at,
+            &outcome.authorized,
+            &outcome.refused,
+            outcome.expires_at,
         )))
     }
 
@@ -58,15 +58,18 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
-        let answers = notification::parse_acknowledge(request.into_inner())?;
-        self.log_ahead(answers.iter().filter_map(|(_, answer)| answer.sent_at));
-        let answers = answers
+        let acknowledgements = notification::parse_acknowledge(request.into_inner())?;
+        self.log_times_ahead(acknowledgements.iter().filter_map(|(_, it)| it.sent_at));
+        let acknowledgements = acknowledgements
             .into_iter()
             .map(|(key, it)| (key, it, self.clock.new_id()));
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
-        let lost = self.store.acknowledge(answers.collect(), context).await?;
-        Ok(Response::new(notification::render_lost(&lost)))
+        let stale = self
+            .store
+            .acknowledge(acknowledgements.collect(), context)
+            .await?;
+        Ok(Response::new(notification::render_lost(&stale)))
     }
 
     async fn report_delivery(
@@ -74,7 +77,7 @@ impl NotificationService for Service {
         request: Request<v1::ReportDeliveryRequest>,
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
         let report = parse_report(request.into_inner())?;
-        self.log_ahead(report.event_time.into_iter());
+        self.log_times_ahead(report.event_time.into_iter());
         let (id, receipt, event_time) = (report.notification, report.receipt, report.event_time);
         let (service, caller) = (self.clone(), Caller::anonymous());
         let decide = move |record: &BookingRequest| {
@@ -96,12 +99,12 @@ impl NotificationService for Service {
             .store
             .list_notifications(&page.filter, now, after, limit)
             .await?;
-        let rendered = found.into_iter().map(|(position, record)| {
-            let message = record.and_then(|it| list::render(&it, position.notification, now));
-            (position, message)
+        let rendered = found.into_iter().map(|(cursor, record)| {
+            let message = record.and_then(|it| list::render(&it, cursor.notification, now));
+            (cursor, message)
         });
         let (notifications, last) = fill_page(rendered, page.page_size);
-        let next = last.map(|position| list::next_page_token(&page.filter, &position));
+        let next = last.map(|cursor| list::next_page_token(&page.filter, &cursor));
         Ok(Response::new(v1::ListNotificationsResponse {
             notifications,
             next_page_token: next.unwrap_or_default(),
@@ -110,8 +113,8 @@ impl NotificationService for Service {
 }
 
 impl Service {
-    /// Logs times that show that a consumer's clock, or this server's, is wrong.
-    fn log_ahead(&self, times: impl Iterator<Item = Instant>) {
+    /// Logs times that are ahead of this server's clock: that clock, or the consumer's, is wrong.
+    fn log_times_ahead(&self, times: impl Iterator<Item = Instant>) {
         let Some(Ahead { count, furthest }) = ahead(times, self.clock.now()) else {
             return;
         };
@@ -129,7 +132,8 @@ fn render(event: Event, clock: &Clock) -> Result<v1::StreamDueNotificationsRespo
     match event {
         Event::Due { record, lease } => notification::render_due(&record, lease.notification, now)
             .ok_or_else(|| {
-                tracing::error!(notification = %lease.notification, "leased and not there");
+                let notification = lease.notification;
+                tracing::error!(%notification, "leased notification missing from its request");
                 status::internal()
             }),
         Event::Revoked {

@@ -1,7 +1,7 @@
-//! What goes wrong, as the contract says it: the only file with status codes.
+//! The errors of the contract: the only file with status codes.
 //!
-//! A failure has a reason of `ErrorReason`, and the reason decides the code, in one table. Nothing
-//! here repeats what a caller wrote; what is broken inside is logged and not told.
+//! An error has a reason of `ErrorReason`, and the reason decides the code, in one table. No error quotes
+//! a caller's text; internal causes are logged and not sent.
 
 use std::collections::BTreeSet;
 use std::error::Error as StdError;
@@ -20,13 +20,13 @@ use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::{Refusal, Violation};
 use crate::store;
 
-/// The domain of every `google.rpc.ErrorInfo` of ours.
+/// Domain of every `google.rpc.ErrorInfo` of ours.
 const DOMAIN: &str = "careinvitation";
 
-/// After how long a caller should try again when there was too much at once, or the store was away.
+/// Delay after which a caller should retry when the service was overloaded or unavailable.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Returns the code that goes with a reason.
+/// Returns the status code of a reason.
 fn code(reason: ErrorReason) -> Code {
     match reason {
         ErrorReason::FieldInvalid
@@ -51,13 +51,13 @@ fn code(reason: ErrorReason) -> Code {
     }
 }
 
-/// Returns the reason's name in `google.rpc.ErrorInfo`.
+/// Returns the name of a reason in `google.rpc.ErrorInfo`.
 fn name(reason: ErrorReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
-/// A failure that is being put together.
+/// A status that is being built.
 struct ErrorStatus {
     reason: ErrorReason,
     text: String,
@@ -82,7 +82,8 @@ impl ErrorStatus {
         self
     }
 
-    /// Fields that are not valid. The text names the first, for those who see nothing else.
+    /// Returns the error of fields that are not valid. The text names the first one, for a caller who sees
+    /// nothing else.
     fn invalid(violations: Vec<Violation>) -> Self {
         let text = match violations.as_slice() {
             [] => "fields are not valid".to_owned(),
@@ -175,7 +176,7 @@ fn state_conflict(text: String, state: EffectiveState, allowed: &[Action]) -> Er
         .with("allowed_actions", allowed.join(","))
 }
 
-/// Logs what the caller is not told: the causes of a store that is away or broken.
+/// Logs the causes that the caller is not told: those of an unavailable database and of internal errors.
 impl From<store::error::Error> for Status {
     fn from(error: store::error::Error) -> Self {
         let text = error.to_string();
@@ -192,11 +193,11 @@ impl From<store::error::Error> for Status {
                 ErrorStatus::new(ErrorReason::Unavailable, text).with_retry_info()
             }
             store::error::Error::Unavailable(_) => {
-                warn!(cause = error_chain(&error), "the store is away");
+                warn!(cause = error_chain(&error), "database unavailable");
                 ErrorStatus::new(ErrorReason::Unavailable, text).with_retry_info()
             }
             store::error::Error::Internal(_) => {
-                error!(cause = error_chain(&error), "the store failed");
+                error!(cause = error_chain(&error), "store operation failed");
                 return internal();
             }
         }
@@ -205,13 +206,13 @@ impl From<store::error::Error> for Status {
 }
 
 impl From<StreamEnd> for Status {
-    fn from(stopped: StreamEnd) -> Self {
-        match stopped {
+    fn from(end: StreamEnd) -> Self {
+        match end {
             StreamEnd::Draining => stopping(),
-            StreamEnd::ClockWrong => ErrorStatus::new(ErrorReason::Unavailable, stopped)
+            StreamEnd::ClockWrong => ErrorStatus::new(ErrorReason::Unavailable, end)
                 .with_retry_info()
                 .status(),
-            StreamEnd::TooSlow => ErrorStatus::new(ErrorReason::Overloaded, stopped)
+            StreamEnd::TooSlow => ErrorStatus::new(ErrorReason::Overloaded, end)
                 .with_retry_info()
                 .status(),
             StreamEnd::Store(error) => error.into(),
@@ -230,32 +231,34 @@ impl From<clock::Error> for Status {
     }
 }
 
-/// There is no such method.
+/// Returns the error of a method that is not served.
 pub fn unimplemented() -> Status {
     ErrorStatus::new(ErrorReason::Unimplemented, "not served by this version").status()
 }
 
-/// Returns the time that the caller gave the call, or the service gives any call, is over.
+/// Returns the error of a call whose deadline has passed: the caller's, or the one that the service has for
+/// any call.
 pub fn deadline_exceeded() -> Status {
-    let text = "the time for the call is over; its outcome is not known";
+    let text = "deadline exceeded; the outcome of the call is unknown";
     ErrorStatus::new(ErrorReason::DeadlineExceeded, text).status()
 }
 
-/// Returns the request has not come in whole in the time for that; nothing was done.
+/// Returns the error of a request that was not received whole in time and was not executed.
 pub fn not_received() -> Status {
-    let text = "the request did not come in time; nothing was done";
+    let text = "the request was not received in time; nothing was executed";
     ErrorStatus::new(ErrorReason::DeadlineExceeded, text).status()
 }
 
-/// More bytes wait to be read, or for the rest of their requests, than the service keeps.
-pub fn too_much_in_memory() -> Status {
-    let text = "too much waits to be read or for the rest of its request";
+/// Returns the error of a call that would pass the limits on bytes of unread responses and unfinished
+/// requests.
+pub fn too_many_bytes() -> Status {
+    let text = "too many bytes of unread responses and unfinished requests";
     ErrorStatus::new(ErrorReason::Overloaded, text)
         .with_retry_info()
         .status()
 }
 
-/// More is being done at once than the service takes on.
+/// Returns the error of a call beyond the limits on concurrent calls.
 pub fn overloaded() -> Status {
     let text = "too many calls at once";
     ErrorStatus::new(ErrorReason::Overloaded, text)
@@ -263,7 +266,8 @@ pub fn overloaded() -> Status {
         .status()
 }
 
-/// Returns the server is stopping; another one, or this one started again, will answer.
+/// Returns the error of a server that shuts down; another replica, or this one after a restart, will
+/// answer.
 pub fn stopping() -> Status {
     let text = "the server is stopping";
     ErrorStatus::new(ErrorReason::Unavailable, text)
@@ -271,24 +275,24 @@ pub fn stopping() -> Status {
         .status()
 }
 
-/// Returns a fault of ours, of which the log knows more.
+/// Returns the error of a fault of the service, whose cause is in the log.
 pub fn internal() -> Status {
-    ErrorStatus::new(ErrorReason::Internal, "a fault of the service").status()
+    ErrorStatus::new(ErrorReason::Internal, "internal error").status()
 }
 
-/// Puts into the contract's words what the transport below it said of a call that never reached a
-/// handler, or none if it is one of ours already.
+/// Turns the transport's status for a call that never reached a handler into an error of the contract.
+/// Returns none for a status that is one already.
 ///
-/// Every failure that a handler makes has details, so one without them is tonic's. Of tonic 0.14
-/// those are: INTERNAL for bytes that are not the message, too few of them, none at all, or a bad
-/// compression flag; OUT_OF_RANGE for too many; RESOURCE_EXHAUSTED for too many once unpacked;
-/// UNIMPLEMENTED for an unknown method and, then with `grpc-accept-encoding`, for a compression
-/// that is not supported. The rest are what became of a connection that broke meanwhile.
-pub fn normalize_transport_status(said: &Status) -> Option<Status> {
-    if !said.details().is_empty() {
+/// Every error that a handler returns has details, so a status without them is tonic's. In tonic 0.14
+/// these are: INTERNAL for bytes that are not the message, too few of them, none at all, or a bad
+/// compression flag; OUT_OF_RANGE for too many; RESOURCE_EXHAUSTED for too many once decompressed;
+/// UNIMPLEMENTED for an unknown method and, then with `grpc-accept-encoding`, for a compression that
+/// is not supported. The others come from a connection that failed meanwhile.
+pub fn normalize_transport_status(status: &Status) -> Option<Status> {
+    if !status.details().is_empty() {
         return None;
     }
-    let (reason, text) = match said.code() {
+    let (reason, text) = match status.code() {
         Code::Ok => return None,
         Code::Internal
         | Code::OutOfRange
@@ -297,9 +301,9 @@ pub fn normalize_transport_status(said: &Status) -> Option<Status> {
         | Code::InvalidArgument
         | Code::DataLoss => (
             ErrorReason::MessageMalformed,
-            "the bytes are not the message, or are too many",
+            "the message cannot be decoded, or is too large",
         ),
-        Code::Unimplemented if said.metadata().contains_key("grpc-accept-encoding") => (
+        Code::Unimplemented if status.metadata().contains_key("grpc-accept-encoding") => (
             ErrorReason::Unimplemented,
             "the message's compression is not supported",
         ),
@@ -315,14 +319,14 @@ pub fn normalize_transport_status(said: &Status) -> Option<Status> {
     Some(ErrorStatus::new(reason, text).status())
 }
 
-/// Returns an error and all that lies beneath it, on one line.
+/// Returns an error and the chain of its causes, on one line.
 fn error_chain(error: &dyn StdError) -> String {
     let mut line = error.to_string();
-    let mut beneath = error.source();
-    while let Some(cause) = beneath {
+    let mut source = error.source();
+    while let Some(cause) = source {
         line.push_str(": ");
         line.push_str(&cause.to_string());
-        beneath = cause.source();
+        source = cause.source();
     }
     line
 }

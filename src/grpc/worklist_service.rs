@@ -1,4 +1,4 @@
-//! WorklistService.
+//! WorklistService: pages, counts and watches of the lists that staff work from.
 
 use std::pin::Pin;
 
@@ -25,12 +25,12 @@ impl WorklistService for Service {
             .store
             .list_worklist(&list.query, now, after, limit)
             .await?;
-        let rendered = found.into_iter().map(|(position, record)| {
+        let rendered = found.into_iter().map(|(cursor, record)| {
             let render = |record| booking_request::render(&record, now, &self.policy);
-            (position, record.map(render))
+            (cursor, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
-        let next = last.map(|position| worklist::next_page_token(&list.query, &position));
+        let next = last.map(|cursor| worklist::next_page_token(&list.query, &cursor));
         Ok(Response::new(v1::ListWorklistResponse {
             booking_requests,
             next_page_token: next.unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! Connections: taken on within their limits, told to speak HTTP/2 or go, and closed when nothing
-//! has been asked on them for long.
+//! Connections: accepted within their limits, closed when they do not speak HTTP/2, and closed when
+//! they have been idle for long.
 
 use std::io::{self, Cursor, ErrorKind};
 use std::pin::pin;
@@ -27,35 +27,35 @@ use tracing::{debug, info, warn};
 use crate::grpc::middleware::load::{Bounds, LimitReached};
 use crate::grpc::middleware::{Limits, Middleware, MiddlewareLayer, reset};
 
-/// The first bytes of every connection.
+/// First bytes of every HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Calls and streams on one connection at once; more wait on the caller's side.
+/// Maximum concurrent calls and streams on one connection; more wait on the caller's side.
 const CONCURRENT_STREAMS_MAX: u32 = 1_024;
-/// The headers of one call, in bytes: a token fits.
+/// Maximum bytes in the headers of one call: a token fits.
 const HEADER_BYTES_MAX: u32 = 16 * 1_024;
-/// Bytes of one answer that wait in the transport for their peer, beside one part of it.
+/// Maximum bytes of one response that wait in the transport for their peer, beside one chunk of it.
 const SEND_BYTES_MAX: usize = 64 * 1_024;
-/// Calls that the peer took back before they were looked at; a connection with more is closed.
+/// Maximum calls that the peer reset before they were accepted; a connection with more is closed.
 const PENDING_RESETS_MAX: usize = 20;
-/// Calls that ended with an error of the peer's in the protocol; a connection with more is closed.
+/// Maximum calls that were reset for a protocol error of the peer; a connection with more is closed.
 const ERROR_RESETS_MAX: usize = 1_024;
-/// After this long in silence a peer is asked whether it is there.
+/// Silence after which the peer is sent a keepalive ping.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long it has to answer.
+/// Time that the peer has to answer the ping.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a connection that is to end stays for after the last call on it, while its peer reads
-/// the end of that.
-const LINGER: Duration = Duration::from_secs(3);
-/// The pause after a connection could not be accepted, as when there are no file handles left.
+/// Time for which a connection that is being closed stays open after its last call, while the peer
+/// reads the end of that.
+const CLOSE_GRACE: Duration = Duration::from_secs(3);
+/// Pause after a connection could not be accepted, as when there are no file handles left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often the log says that connections are refused.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-/// File handles that are kept for the database, the log and the listener.
-const HANDLES_KEPT: usize = 128;
+/// Shortest interval between two log lines about refused connections.
+const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// File handles that are reserved for the database, the log and the listener.
+const RESERVED_HANDLES: usize = 128;
 
 /// Returns the limits, with no more connections than the process may have file handles for.
-pub fn within_handles(limits: Limits) -> Limits {
+pub fn within_open_files_limit(limits: Limits) -> Limits {
     let handles = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let handles = usize::try_from(handles).unwrap_or(usize::MAX);
     let Bounds { all, caller, .. } = limits.connections;
@@ -66,7 +66,7 @@ pub fn within_handles(limits: Limits) -> Limits {
     warn!(
         file_handles = handles,
         connections_max = room,
-        "the limit on open files leaves room for fewer connections"
+        "the limit on open files allows fewer connections than configured"
     );
     let caller = caller.min(room - room / 4);
     Limits {
@@ -79,41 +79,41 @@ pub fn within_handles(limits: Limits) -> Limits {
     }
 }
 
-/// Returns how many connections there is room for beside the rest.
+/// Returns the number of connections that fit into so many file handles, beside the reserved ones.
 fn room_within(handles: usize) -> usize {
-    handles.saturating_sub(HANDLES_KEPT).max(handles / 4)
+    handles.saturating_sub(RESERVED_HANDLES).max(handles / 4)
 }
 
-/// Serves on `listener` until `stop` is done; then no connection is taken on any more, calls under
-/// way finish, and those that are open end. Cut off when dropped.
+/// Serves on `listener` until `stop` is done; then accepts no more connections, lets the calls in
+/// flight finish, and closes the open connections. Cancels all of them when dropped.
 pub async fn serve(
     listener: TcpListener,
-    boundary: MiddlewareLayer,
+    middleware: MiddlewareLayer,
     limits: Limits,
     services: Routes,
     stop: impl Future<Output = ()>,
 ) {
     let open = TaskTracker::new();
-    let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
-    let _cut = cut.clone().drop_guard();
-    let take_on = async {
-        let mut complaint = Complaint::default();
+    let (closing, cancelled) = (CancellationToken::new(), CancellationToken::new());
+    let _cancel_on_drop = cancelled.clone().drop_guard();
+    let accept_all = async {
+        let mut refusals = Refusals::default();
         loop {
             let (stream, address) = accept(&listener).await;
-            // The connection is closed at once: a caller may try another server then.
-            match boundary.connect(address.ip(), services.clone()) {
-                Err(LimitReached) => complaint.refused(),
+            // A refused connection is closed at once: its caller may try another server then.
+            match middleware.connect(address.ip(), services.clone()) {
+                Err(LimitReached) => refusals.add(),
                 Ok(services) => {
-                    let talk = converse(stream, services, limits, closing.clone());
-                    let cut = cut.clone();
-                    open.spawn(async move { cut.run_until_cancelled_owned(talk).await });
+                    let serving = serve_connection(stream, services, limits, closing.clone());
+                    let cancelled = cancelled.clone();
+                    open.spawn(async move { cancelled.run_until_cancelled_owned(serving).await });
                 }
             }
         }
     };
     tokio::select! {
         () = stop => {}
-        () = take_on => {}
+        () = accept_all => {}
     }
     drop(listener);
     closing.cancel();
@@ -121,22 +121,22 @@ pub async fn serve(
     open.wait().await;
 }
 
-/// Returns the next connection. While there is none to be had, as without a file handle, it is tried again.
+/// Accepts the next connection. Tries again after a failure, as when there are no file handles left.
 async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     let mut failed = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => {
                 if failed {
-                    info!("connections are accepted again");
+                    info!("accepting connections again");
                 }
                 return accepted;
             }
-            // It is about that connection alone.
+            // The error concerns that connection alone.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 if !failed {
-                    warn!(%error, "connections cannot be accepted");
+                    warn!(%error, "accepting connections failed");
                 }
                 failed = true;
                 sleep(ACCEPT_PAUSE).await;
@@ -145,30 +145,30 @@ async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
     }
 }
 
-/// What is said of refused connections, and not of each.
+/// Counts refused connections, and logs them together instead of one by one.
 #[derive(Default)]
-struct Complaint {
+struct Refusals {
     count: u64,
-    said_at: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
-impl Complaint {
-    fn refused(&mut self) {
+impl Refusals {
+    fn add(&mut self) {
         self.count += 1;
-        let recently = |at: Instant| at.elapsed() < COMPLAINT_INTERVAL;
-        if !self.said_at.is_some_and(recently) {
+        let recently = |at: Instant| at.elapsed() < REFUSALS_LOG_INTERVAL;
+        if !self.logged_at.is_some_and(recently) {
             warn!(
                 count = self.count,
                 "too many connections, new ones are closed"
             );
             self.count = 0;
-            self.said_at = Some(Instant::now());
+            self.logged_at = Some(Instant::now());
         }
     }
 }
 
-/// Serves one connection until its peer goes, nothing has been asked for long, or `closing`.
-async fn converse(
+/// Serves one connection until its peer closes it, it has been idle for long, or `closing` is cancelled.
+async fn serve_connection(
     stream: TcpStream,
     services: Middleware<Routes>,
     limits: Limits,
@@ -177,36 +177,36 @@ async fn converse(
     let opened = timeout(limits.preface_time_max, open(stream));
     let io = match closing.run_until_cancelled(opened).await {
         Some(Ok(Ok(io))) => io,
-        Some(Ok(Err(error))) => return debug!(%error, "a connection does not speak HTTP/2"),
-        Some(Err(_)) => return debug!("a connection said nothing in time"),
+        Some(Ok(Err(error))) => return debug!(%error, "connection closed: no HTTP/2 preface"),
+        Some(Err(_)) => return debug!("connection closed: HTTP/2 preface timed out"),
         None => return,
     };
     let streams = Streams::default();
     let service = service_fn(move |request: Request<Incoming>| {
         services.clone().oneshot(request.map(Body::new))
     });
-    let talk = http2(streams.clone()).serve_connection(TokioIo::new(io), service);
-    let mut talk = pin!(talk);
+    let serving = http2(streams.clone()).serve_connection(TokioIo::new(io), service);
+    let mut serving = pin!(serving);
     tokio::select! {
-        ended = &mut talk => return log_end(ended),
+        ended = &mut serving => return log_end(ended),
         () = closing.cancelled() => {}
         () = streams.idle_for(limits.idle_time_max) => {}
     }
-    talk.as_mut().graceful_shutdown();
+    serving.as_mut().graceful_shutdown();
     tokio::select! {
-        ended = talk => log_end(ended),
-        // A peer that does not let go is not waited for.
-        () = streams.idle_for(LINGER) => {}
+        ended = serving => log_end(ended),
+        // A peer that does not close its side is not waited for.
+        () = streams.idle_for(CLOSE_GRACE) => {}
     }
 }
 
 fn log_end(ended: Result<(), hyper::Error>) {
     if let Err(error) = ended {
-        debug!(%error, "a connection broke");
+        debug!(%error, "connection failed");
     }
 }
 
-/// Reads the preface; gives the connection as if it had not been read.
+/// Reads the preface and checks it. Returns the connection as if it had not been read.
 async fn open(mut stream: TcpStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
     stream.set_nodelay(true)?;
     let mut preface = [0; PREFACE.len()];
@@ -232,18 +232,18 @@ fn http2(streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-/// Runs the HTTP/2 streams of one connection, which are its calls, and knows how many there are.
+/// Runs the HTTP/2 streams of one connection, which are its calls, and counts them.
 #[derive(Clone, Debug, Default)]
-struct Streams(Arc<Turns>);
+struct Streams(Arc<Counts>);
 
-/// How many have begun and ended.
+/// Numbers of streams that have begun and ended.
 #[derive(Debug, Default)]
-struct Turns {
+struct Counts {
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
-impl Turns {
+impl Counts {
     fn get(&self) -> (u64, u64) {
         let ended = self.ended.load(Ordering::Acquire);
         (self.begun.load(Ordering::Acquire), ended)
@@ -251,7 +251,7 @@ impl Turns {
 }
 
 impl Streams {
-    /// Waits until there has been no call for this long.
+    /// Waits until the connection has been without a call for this time.
     async fn idle_for(&self, time: Duration) {
         loop {
             let before = self.0.get();
@@ -270,18 +270,18 @@ where
 {
     fn execute(&self, stream: F) {
         self.0.begun.fetch_add(1, Ordering::AcqRel);
-        let turns = Ended(self.0.clone());
+        let count_end = CountEnd(self.0.clone());
         tokio::spawn(async move {
-            let _turns = turns;
+            let _count_end = count_end;
             reset::run(stream).await;
         });
     }
 }
 
-/// Counts an end, however it comes.
-struct Ended(Arc<Turns>);
+/// Counts the end of a stream when dropped, however it comes.
+struct CountEnd(Arc<Counts>);
 
-impl Drop for Ended {
+impl Drop for CountEnd {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::AcqRel);
     }

@@ -1,4 +1,4 @@
-//! Operations on requests: stored, changed, read.
+//! Operations on requests: create, update, read.
 
 use std::collections::HashMap;
 
@@ -17,20 +17,19 @@ use crate::store::commit::read_set::ReadSet;
 use crate::store::commit::read_set::Resolved;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
-use crate::store::idempotency::Call;
+use crate::store::idempotency::IdempotentCall;
 use crate::store::query::aggregate;
 
 impl Store {
-    /// Stores the request that `decide` creates under `key`. A repeat of `call` answers with the
-    /// request as it stands.
+    /// Creates the request that `decide` returns under `key`. A replay of `call` returns the request in its present
+    /// state.
     ///
     /// # Errors
     ///
-    /// What `decide` refuses, [`Refusal::Duplicate`], [`Error::RequestIdReused`], and what befalls
-    /// the database.
+    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], and errors of the database.
     pub async fn create(
         &self,
-        call: Call,
+        call: IdempotentCall,
         key: RequestKey,
         form: &Form,
         mut decide: impl FnMut() -> Result<Change, Refusal> + Send + 'static,
@@ -40,7 +39,7 @@ impl Store {
             creates: Some(DuplicateKey::of(&key.care_unit, form)),
             ..ReadSet::default()
         };
-        let insert = move |work: &mut UnitOfWork, _: &Resolved| {
+        let create = move |work: &mut UnitOfWork, _: &Resolved| {
             if let Some(record) = work.replayed_request(&key.care_unit, &call)? {
                 return Ok(record.clone());
             }
@@ -49,18 +48,19 @@ impl Store {
             work.apply(change, Some(&call))?;
             Ok(record)
         };
-        self.writer()?.submit(read_set, insert).await
+        self.call_queue()?.submit(read_set, create).await
     }
 
-    /// WriteSet a request as `decide` says, which also says what it means that there is none. A repeat of `call` answers with the request as it
-    /// stands.
+    /// Changes a request as `decide` says, which is also called when there is no such request. A replay of `call` returns
+    /// the request in its present state.
     ///
     /// # Errors
     ///
-    /// As [`Store::insert`].
+    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], [`Error::Internal`] when the request
+    /// cannot be decoded, and errors of the database.
     pub async fn update(
         &self,
-        call: Call,
+        call: IdempotentCall,
         key: RequestKey,
         mut decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<BookingRequest, Error> {
@@ -78,14 +78,15 @@ impl Store {
             work.apply(change, Some(&call))?;
             Ok(record)
         };
-        self.writer()?.submit(read_set, update).await
+        self.call_queue()?.submit(read_set, update).await
     }
 
-    /// WriteSet a request as `decide` says, where a repeat is harmless by itself.
+    /// Changes a request as `decide` says, without an idempotency key: for changes that are harmless when they are made
+    /// twice.
     ///
     /// # Errors
     ///
-    /// What `decide` refuses, [`Refusal::NotFound`], and what befalls the database.
+    /// Refusals of `decide`, [`Refusal::NotFound`], and errors of the database.
     pub async fn update_unkeyed(
         &self,
         key: RequestKey,
@@ -95,24 +96,24 @@ impl Store {
             requests: vec![key.clone()],
             ..ReadSet::default()
         };
-        let report = move |work: &mut UnitOfWork, _: &Resolved| {
+        let update = move |work: &mut UnitOfWork, _: &Resolved| {
             let change = decide(work.require(&key)?.ok_or(Refusal::NotFound)?)?;
             let record = change.record.clone();
             work.apply(change, None)?;
             Ok(record)
         };
-        self.writer()?.submit(read_set, report).await
+        self.call_queue()?.submit(read_set, update).await
     }
 
-    /// WriteSet the requests of a patient, in one care unit or in all, as `decide` says, and names
-    /// those that were changed. A repeat of `call` names them again.
+    /// Changes the requests of a patient, in one care unit or in all, as `decide` says, and returns the keys of those that
+    /// were changed. A replay of `call` returns the same keys.
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] and what befalls the database.
+    /// [`Error::RequestIdReused`] and errors of the database.
     pub async fn update_patient(
         &self,
-        call: Call,
+        call: IdempotentCall,
         care_unit: Option<HsaId>,
         personal_id: PersonalId,
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
@@ -122,43 +123,43 @@ impl Store {
             care_unit,
             call: call.clone(),
         };
-        let named = scope.idempotency_scope();
+        let idempotency_scope = scope.idempotency_scope();
         let read_set = ReadSet {
             patient: Some(scope),
             ..ReadSet::default()
         };
-        let update = move |work: &mut UnitOfWork, found: &Resolved| {
-            let done = carried_out(work, &call, &found.requests)?;
-            if !done.is_empty() || work.is_replay(&named, &call)? {
-                return Ok(done);
+        let update = move |work: &mut UnitOfWork, resolved: &Resolved| {
+            let replayed = replayed_requests(work, &call, &resolved.requests)?;
+            if !replayed.is_empty() || work.is_replay(&idempotency_scope, &call)? {
+                return Ok(replayed);
             }
             let mut changed: Vec<RequestKey> = Vec::new();
-            for key in &found.requests {
+            for key in &resolved.requests {
                 if work.is_undecodable(key) {
-                    // The rest of what is known of the patient must not wait for this one.
+                    // The patient's other requests must not wait for this one.
                     let RequestKey { care_unit, id } = key;
                     tracing::error!(
                         care_unit = care_unit.as_str(), %id,
-                        "request cannot be decoded: update of its patient passed over it"
+                        "request cannot be decoded: update of its patient skipped it"
                     );
                 }
                 let Some(change) = work.get(key).and_then(&mut decide) else {
                     continue;
                 };
                 let first = changed.iter().all(|other| other.care_unit != key.care_unit);
-                let carried = if first { call.clone() } else { call.on(key) };
-                work.apply(change, Some(&carried))?;
+                let recorded = if first { call.clone() } else { call.on(key) };
+                work.apply(change, Some(&recorded))?;
                 changed.push(key.clone());
             }
             if changed.is_empty() {
-                work.record_key_without_history(&named, &call, None);
+                work.record_key_without_history(&idempotency_scope, &call, None);
             }
             Ok(changed)
         };
-        self.writer()?.submit(read_set, update).await
+        self.call_queue()?.submit(read_set, update).await
     }
 
-    /// Returns a request with its messages.
+    /// Returns a request with its notifications.
     ///
     /// # Errors
     ///
@@ -178,6 +179,7 @@ impl Store {
         Ok(found.filter_map(|(key, it)| Some((key, it?))).collect())
     }
 
+    /// Reads the requests with these keys by one statement.
     async fn find(&self, keys: &[RequestKey]) -> Result<ByKey, Error> {
         let keys = keys.to_vec();
         self.read_statement(move |readers| {
@@ -187,21 +189,21 @@ impl Store {
     }
 }
 
-/// Returns the requests on which a call was carried out before.
-fn carried_out(
+/// Returns those of the requests on which the call was executed before.
+fn replayed_requests(
     work: &UnitOfWork,
-    call: &Call,
+    call: &IdempotentCall,
     requests: &[RequestKey],
 ) -> Result<Vec<RequestKey>, Error> {
-    let mut done = Vec::new();
+    let mut replayed = Vec::new();
     for request in requests {
-        let by_own_id = work.repeated_on(&request.care_unit, call)?;
-        let derived = work.repeated_on(&request.care_unit, &call.on(request))?;
+        let by_own_id = work.replayed_request_key(&request.care_unit, call)?;
+        let derived = work.replayed_request_key(&request.care_unit, &call.on(request))?;
         if derived.is_some() || by_own_id == Some(request) {
-            done.push(request.clone());
+            replayed.push(request.clone());
         }
     }
-    Ok(done)
+    Ok(replayed)
 }
 
 /// Requests by their keys; none in place of one that cannot be decoded.

@@ -1,24 +1,24 @@
-//! Change events: what a commit means to those who wait for notifications or watch lists.
+//! Change events: the effects of a commit on subscriptions and watches.
 
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::domain::request_key::RequestKey;
 
-/// What a commit means to those who wait for messages or watch lists.
+/// The effects of a commit on subscriptions and watches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChangeEvent {
-    /// The first instant at which a message that was planned or freed may be claimed.
+    /// First instant at which a notification that was planned or released may be claimed.
     pub claimable_at: Option<Instant>,
-    /// What became of leases that consumers had.
+    /// Changes of leases that consumers hold.
     pub leases: Vec<(LeaseRef, LeaseChange)>,
-    /// Requests that were created or changed, each with its revision since.
+    /// Requests that were created or changed, each with its new revision.
     pub requests: Vec<(RequestKey, i64)>,
-    /// True when commits of other processes may have been missed: listeners look for themselves.
+    /// True when change events of other replicas may have been missed: listeners read the state anew.
     pub resync: bool,
 }
 
 impl ChangeEvent {
-    /// Tells listeners to look for themselves.
+    /// Returns the event that makes listeners read the state anew.
     pub fn resync() -> Self {
         Self {
             resync: true,
@@ -26,19 +26,19 @@ impl ChangeEvent {
         }
     }
 
-    /// Returns whether it means nothing to anyone.
+    /// Returns true when the commit has no effect on listeners.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What became of a lease.
+/// The change of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// The consumer has answered, or the message was leased anew.
+    /// The consumer has acknowledged the notification, or it was leased anew.
     Ended,
-    /// The message was taken back.
+    /// The notification was revoked.
     Revoked,
-    /// It now runs until then.
+    /// The lease now expires at this instant.
     Renewed(Instant),
 }

@@ -1,8 +1,8 @@
-//! Telling what was committed: listeners here, and other replicas over the same database.
+//! The change feed: publishes change events to listeners here, and to other replicas over the same database.
 //!
-//! A commit leaves an announcement. One task a process reads those of the others, and passes them on
-//! as if they had been made here. They appear only when their writer commits, so each question
-//! reaches back a while, and what was seen is left out.
+//! A commit writes its change event as a row of the outbox. One task of each process polls the rows of the other
+//! replicas, and publishes their events here as if they had been committed here. A row becomes visible only when its
+//! writer commits, so each poll looks back a while and skips the rows that it has seen.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,61 +16,63 @@ use uuid::Uuid;
 use crate::store::Store;
 use crate::store::bulk::write::Write;
 use crate::store::change_event::ChangeEvent;
+use crate::store::database::connection::POSTGRES_TIMEOUTS;
 use crate::store::entity::change_event::{self, Key};
 use crate::store::error::Error;
 
-/// How often it is asked.
+/// Interval of polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
-/// How far each question reaches back, in microseconds: longer than a batch may take, its commit
-/// included, since an announcement carries the time before that and appears after it.
+/// Time by which each poll looks back, in microseconds: longer than a batch may take, its commit included, since a row
+/// is dated when it is written and becomes visible after the commit.
 const LOOKBACK: i64 = 75_000_000;
-/// How long announcements are kept, in microseconds: whoever has not asked for that long has had a
-/// failure meanwhile, and looks for himself.
+const _: () = assert!(
+    POSTGRES_TIMEOUTS.work.as_micros() + POSTGRES_TIMEOUTS.commit.as_micros() < LOOKBACK as u128,
+    "a row may become visible after every poll that looks back to it"
+);
+/// Time for which rows are kept, in microseconds: a replica that has not polled for that long has had a failure
+/// meanwhile, and resyncs.
 const RETENTION: i64 = 180_000_000;
-/// How often those that are older are deleted.
+/// Interval at which older rows are deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Passes on what others commit, for as long as the future is polled. Returns at once where
-    /// there are no others.
+    /// Publishes the change events of other replicas, for as long as the future is polled. Returns at once on SQLite,
+    /// where there are none.
     pub async fn poll_change_feed(&self) {
         let Some(replica) = self.inner.replica else {
             return;
         };
         let mut seen = DedupWindow::default();
-        let mut swept = Moment::now();
+        let mut cleaned_at = Moment::now();
         let mut failed = false;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            match self.announced(replica, &mut seen).await {
-                Ok(announced) => {
+            match self.poll(replica, &mut seen).await {
+                Ok(events) => {
                     let resync = std::mem::take(&mut failed).then(ChangeEvent::resync);
-                    for committed in announced.into_iter().chain(resync) {
-                        // Nobody may be listening.
-                        let _ = self.inner.commits.send(Arc::new(committed));
+                    for event in events.into_iter().chain(resync) {
+                        // There may be no listeners.
+                        let _ = self.inner.commits.send(Arc::new(event));
                     }
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "other replicas could not be followed");
+                    tracing::debug!(%error, "change feed poll failed");
                     failed = true;
                 }
             }
-            if swept.elapsed() >= CLEANUP_INTERVAL {
-                swept = Moment::now();
-                if let Err(error) = self.sweep(seen.asked_at).await {
-                    tracing::debug!(%error, "old announcements could not be deleted");
+            if cleaned_at.elapsed() >= CLEANUP_INTERVAL {
+                cleaned_at = Moment::now();
+                if let Err(error) = self.delete_old_events(seen.polled_at).await {
+                    tracing::debug!(%error, "change feed cleanup failed");
                 }
             }
         }
     }
 
-    /// Returns what others have announced since it was asked last; from now on at first.
-    async fn announced(
-        &self,
-        replica: Uuid,
-        seen: &mut DedupWindow,
-    ) -> Result<Vec<ChangeEvent>, Error> {
-        let since = seen.asked_at;
+    /// Returns the change events of other replicas that were not seen before. The first poll looks back from the present
+    /// time.
+    async fn poll(&self, replica: Uuid, seen: &mut DedupWindow) -> Result<Vec<ChangeEvent>, Error> {
+        let since = seen.polled_at;
         let (now, keys) = self
             .read(move |snapshot| {
                 Box::pin(async move {
@@ -83,7 +85,7 @@ impl Store {
             .await?;
         let unseen = seen.unseen(keys);
         let wanted = unseen.clone();
-        let announced = match unseen.is_empty() {
+        let events = match unseen.is_empty() {
             true => Vec::new(),
             false => {
                 self.read_statement(move |readers| {
@@ -93,19 +95,19 @@ impl Store {
             }
         };
         seen.note(unseen, now);
-        Ok(announced.into_iter().map(|(_, it)| it).collect())
+        Ok(events.into_iter().map(|(_, event)| event).collect())
     }
 
-    /// Deletes what nobody asks for any more.
-    async fn sweep(&self, asked_at: Option<i64>) -> Result<(), Error> {
-        let Some(asked_at) = asked_at else {
+    /// Deletes the rows that are older than the retention time.
+    async fn delete_old_events(&self, polled_at: Option<i64>) -> Result<(), Error> {
+        let Some(polled_at) = polled_at else {
             return Ok(());
         };
-        change_event::delete_before(&self.inner.maintenance, asked_at - RETENTION).await
+        change_event::delete_before(&self.inner.maintenance, polled_at - RETENTION).await
     }
 }
 
-/// Tells what a commit means: other replicas by a row in the commit, listeners here after it.
+/// Publishes change events: to other replicas by a row in the commit, to listeners here after it.
 #[derive(Clone)]
 pub struct ChangePublisher {
     commits: broadcast::Sender<Arc<ChangeEvent>>,
@@ -114,7 +116,7 @@ pub struct ChangePublisher {
 }
 
 impl ChangePublisher {
-    /// For listeners here, and for other replicas where this is one.
+    /// Returns a publisher for listeners here, and for other replicas if this process is one.
     pub fn new(commits: broadcast::Sender<Arc<ChangeEvent>>, replica: Option<Uuid>) -> Self {
         Self {
             commits,
@@ -123,41 +125,42 @@ impl ChangePublisher {
         }
     }
 
-    /// Returns what tells other replicas, if it is written by the commit.
-    pub fn outbox_row(&self, committed: &ChangeEvent) -> Option<Write> {
-        let replica = self.replica.filter(|_| !committed.is_empty())?;
+    /// Returns the row by which a commit publishes the event to other replicas, if there are any and it is not empty.
+    pub fn outbox_row(&self, event: &ChangeEvent) -> Option<Write> {
+        let replica = self.replica.filter(|_| !event.is_empty())?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        Some(change_event::write((replica, number), committed))
+        Some(change_event::write((replica, number), event))
     }
 
-    /// Tells listeners here, after the commit.
-    pub fn publish(&self, committed: ChangeEvent) {
-        // Nobody may be listening.
-        let _ = self.commits.send(Arc::new(committed));
+    /// Publishes the event to listeners here, after the commit.
+    pub fn publish(&self, event: ChangeEvent) {
+        // There may be no listeners.
+        let _ = self.commits.send(Arc::new(event));
     }
 }
 
-/// What was seen lately, so that it is passed on once.
+/// The rows that recent polls have seen, so that each is published once.
 #[derive(Default)]
 struct DedupWindow {
-    /// When it was asked last, by the database's clock.
-    asked_at: Option<i64>,
-    /// When each was seen first.
-    at: HashMap<Key, i64>,
+    /// Time of the last poll, by the database's clock.
+    polled_at: Option<i64>,
+    /// Time at which each row was seen first.
+    seen_at: HashMap<Key, i64>,
 }
 
 impl DedupWindow {
-    /// Returns those that were not seen before.
+    /// Returns the keys that were not seen before.
     fn unseen(&self, mut keys: Vec<Key>) -> Vec<Key> {
-        keys.retain(|key| !self.at.contains_key(key));
+        keys.retain(|key| !self.seen_at.contains_key(key));
         keys
     }
 
-    /// Takes note of what was seen at `now`, and forgets what no question reaches any more.
+    /// Adds the keys that were seen at `now`, and removes those to which no later poll looks back.
     fn note(&mut self, keys: Vec<Key>, now: i64) {
-        self.at.extend(keys.into_iter().map(|key| (key, now)));
-        self.at.retain(|_, at| now - 2 * LOOKBACK < *at);
-        self.asked_at = Some(now);
+        self.seen_at.extend(keys.into_iter().map(|key| (key, now)));
+        self.seen_at
+            .retain(|_, seen_at| now - 2 * LOOKBACK < *seen_at);
+        self.polled_at = Some(now);
     }
 }
 
@@ -166,22 +169,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_announcement_is_passed_on_once() {
+    fn each_change_event_is_published_once() {
         let key = |number| (Uuid::from_u128(1), number);
         let mut seen = DedupWindow::default();
         assert_eq!(seen.unseen(vec![key(1), key(2)]), [key(1), key(2)]);
         seen.note(vec![key(1), key(2)], 20);
         assert_eq!(seen.unseen(vec![key(1), key(2), key(3)]), [key(3)]);
-        assert_eq!(seen.asked_at, Some(20));
+        assert_eq!(seen.polled_at, Some(20));
     }
 
     #[test]
-    fn what_no_question_reaches_any_more_is_forgotten() {
+    fn keys_to_which_no_poll_looks_back_are_forgotten() {
         let mut seen = DedupWindow::default();
         seen.note(vec![(Uuid::from_u128(1), 1)], 20);
         seen.note(vec![], 20 + LOOKBACK);
-        assert_eq!(seen.at.len(), 1);
+        assert_eq!(seen.seen_at.len(), 1);
         seen.note(vec![], 20 + 2 * LOOKBACK);
-        assert!(seen.at.is_empty());
+        assert!(seen.seen_at.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! What the store may answer with instead of a record.
+//! Errors of the store.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -9,34 +9,34 @@ use sea_orm::{DbErr, RuntimeErr, SqlxPostgresError};
 use crate::domain::Refusal;
 use crate::store::skew::ClockFault;
 
-/// Why an operation of the store did not succeed. Never holds personal data in its text.
+/// The reason why an operation of the store did not succeed. Its text never holds personal data.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// The policy say no.
+    /// The domain refuses it.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The caller used the request id before, with other content.
     #[error("the request id was used before, with other content")]
     RequestIdReused,
-    /// Other writers were faster, again and again. Nothing was changed.
-    #[error("too many writers at once")]
+    /// There were conflicts with other writers, again and again. Nothing was changed.
+    #[error("too many conflicts with other writers")]
     Contention,
-    /// More work is waiting than the store takes on. Nothing was changed.
-    #[error("too many writes are waiting")]
+    /// The queue of writes is full. Nothing was changed.
+    #[error("the queue of writes is full")]
     Overloaded,
-    /// The clock by which it would be decided cannot be from_stored now. Nothing was changed.
+    /// The clock by which it would be decided cannot be trusted now. Nothing was changed.
     #[error(transparent)]
     Clock(#[from] ClockFault),
-    /// The database is away, busy or in trouble. Of a write the outcome is not known.
-    #[error("the database does not answer now")]
+    /// The database is unavailable. The outcome of a write is not known.
+    #[error("database unavailable")]
     Unavailable(#[source] Cause),
     /// A bug, or a database that is not ours.
-    #[error("the store is broken")]
+    #[error("internal error of the store")]
     Internal(#[source] Cause),
 }
 
-/// What lies beneath an error; shared, because a failed batch fails many calls. Of an error of the
-/// database, or of its driver, it says no more than what cannot quote a row.
+/// The cause of an error; shared, because a failed batch fails many calls. The text of an error of the database, or of
+/// its driver, is reduced to parts that cannot quote a row.
 #[derive(Clone)]
 pub struct Cause(Arc<dyn StdError + Send + Sync>);
 
@@ -61,18 +61,18 @@ impl StdError for Cause {
     }
 }
 
-/// The classes of SQLSTATE whose messages name connections, rights, tables and resources. Those of
-/// others, as of a value that is not of its type, quote values; so does every DETAIL.
-const SPEAKING_CLASSES: [&str; 11] = [
+/// The classes of SQLSTATE whose messages name connections, rights, tables and resources. Messages of other classes, as
+/// of a value that is not of its type, quote values; so does every DETAIL.
+const CLASSES_WITHOUT_VALUES: [&str; 11] = [
     "08", "25", "28", "3D", "40", "42", "53", "54", "55", "57", "58",
 ];
 
-/// Returns what an error says without the values that its own text may quote.
+/// Returns the text of an error without the values that its own text may quote.
 fn without_values(error: &DbErr) -> String {
     use sea_orm::sqlx::Error::{ColumnDecode, Database, Decode};
     if let Some(error) = sqlx_error(error) {
         return match error {
-            Database(error) => about(error.as_ref()),
+            Database(error) => describe(error.as_ref()),
             ColumnDecode { index, .. } => format!("{index}: not of the column's type"),
             Decode(_) => "a value that is not of its type".to_owned(),
             error => error.to_string(),
@@ -86,15 +86,15 @@ fn without_values(error: &DbErr) -> String {
     }
 }
 
-/// Returns the code of a database's error, and where it is; its message where that cannot quote a row.
-fn about(error: &dyn DatabaseError) -> String {
+/// Returns the code of a database's error, and its table, column and constraint; its message where that cannot quote a row.
+fn describe(error: &dyn DatabaseError) -> String {
     let Some(error) = error.try_downcast_ref::<SqlxPostgresError>() else {
-        // SQLite names tables and columns, and never says what stands in them.
+        // SQLite names tables and columns, and never quotes their values.
         let code = error.code().unwrap_or_default();
         return format!("{} (code {code})", error.message());
     };
-    let speaks = SPEAKING_CLASSES.contains(&error.code().get(..2).unwrap_or_default());
-    let message = speaks.then_some(("", error.message()));
+    let has_no_values = CLASSES_WITHOUT_VALUES.contains(&error.code().get(..2).unwrap_or_default());
+    let message = has_no_values.then_some(("", error.message()));
     let places = [
         ("SQLSTATE ", Some(error.code())),
         ("table ", error.table()),
@@ -103,47 +103,47 @@ fn about(error: &dyn DatabaseError) -> String {
     ];
     let places = places
         .into_iter()
-        .filter_map(|(what, it)| Some((what, it?)));
-    let database_message = message.into_iter().chain(places);
-    let database_message: Vec<String> = database_message
-        .map(|(what, it)| format!("{what}{it}"))
+        .filter_map(|(label, value)| Some((label, value?)));
+    let parts = message.into_iter().chain(places);
+    let parts: Vec<String> = parts
+        .map(|(label, value)| format!("{label}{value}"))
         .collect();
-    database_message.join(", ")
+    parts.join(", ")
 }
 
 impl Error {
-    /// Something that cannot be unless there is a bug or the data was altered from outside.
+    /// Returns the error of a state that is impossible unless there is a bug or the data was altered from outside.
     pub(super) fn internal(cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(Cause(Arc::from(cause.into())))
     }
 
-    /// Returns the row that an operation is about cannot be decoded. The log has named it.
+    /// Returns the error of a row that an operation is about and that cannot be decoded. The log has named it.
     pub(super) fn undecodable() -> Self {
         Self::internal("a row that cannot be decoded")
     }
 }
 
 impl Error {
-    /// Returns the database has not answered in time. Of a write the outcome is not known.
+    /// Returns the error of a timeout. The outcome of a write is not known.
     pub(super) fn timed_out() -> Self {
-        Self::unavailable("no answer in time")
+        Self::unavailable("timed out")
     }
 
-    /// Returns the database is in trouble for the time being. Of a write the outcome is not known.
+    /// Returns the error of a database that is unavailable. The outcome of a write is not known.
     pub(super) fn unavailable(cause: &'static str) -> Self {
         Self::Unavailable(Cause(Arc::from(Box::from(cause))))
     }
 }
 
 impl Error {
-    /// Returns whether another writer's being there is all that was wrong: a serialization failure, a
-    /// deadlock, a lock that was not to be had, or a key that another has just taken.
+    /// Returns true for a conflict with another writer that the database has reported: a serialization failure, a
+    /// deadlock, a lock timeout, or a unique key that another writer has just taken.
     pub(super) fn is_contention(&self) -> bool {
         match self {
             Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
                 .downcast_ref::<DbErr>()
                 .and_then(database_code)
-                .is_some_and(|code| CONTENTION.contains(&code.as_str())),
+                .is_some_and(|code| CONTENTION_CODES.contains(&code.as_str())),
             Self::Refused(_)
             | Self::RequestIdReused
             | Self::Contention
@@ -153,12 +153,12 @@ impl Error {
     }
 }
 
-/// What SQLSTATE calls a lock that was not to be had in time.
+/// SQLSTATE of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
-/// What it calls a right that the user does not have.
+/// SQLSTATE of a privilege that the user does not have.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
-/// The codes of SQLSTATE that say so, and those that SQLite has for a key that is taken.
-const CONTENTION: [&str; 6] = [
+/// SQLSTATEs of conflicts, and the codes of SQLite for a unique key that is taken.
+const CONTENTION_CODES: [&str; 6] = [
     "40001",
     "40P01",
     LOCK_NOT_AVAILABLE,
@@ -167,12 +167,12 @@ const CONTENTION: [&str; 6] = [
     "2067",
 ];
 
-/// Returns what the database says of the error.
+/// Returns the database's message of the error.
 fn database_message(error: &DbErr) -> String {
     database_error(error).map_or_else(|| error.to_string(), |it| it.message().to_owned())
 }
 
-/// Returns what the database calls the error, if it comes from the database.
+/// Returns the database's code of the error, if it comes from the database.
 fn database_code(error: &DbErr) -> Option<String> {
     Some(database_error(error)?.code()?.into_owned())
 }
@@ -200,19 +200,18 @@ impl From<DbErr> for Error {
     }
 }
 
-/// The codes of SQLSTATE that say that the server is a standby, has ended a transaction that stood
-/// idle, or that others were in the way.
+/// SQLSTATEs of a server that is a standby or has ended an idle transaction, and of conflicts.
 const TRANSIENT_SQLSTATES: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILABLE];
-/// The classes that say that the connection is lost, that there is no room, that an operator or a
-/// time limit has stepped in, and that the server's machine is in trouble.
+/// Classes of SQLSTATE: the connection is lost, resources are exhausted, an operator or a timeout has intervened, the
+/// server's machine is in trouble.
 const TRANSIENT_SQLSTATE_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
-/// Primary result codes of SQLite that say the same: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
+/// Primary result codes of SQLite that are transient: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
 /// PROTOCOL.
 const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
-/// Length of a code of SQLSTATE. SQLite has numbers, which are shorter.
+/// Length of a SQLSTATE. SQLite has numbers, which are shorter.
 const SQLSTATE_LEN: usize = 5;
 
-/// Returns whether a code of SQLSTATE or of SQLite says that the database is in trouble for the time being.
+/// Returns true when a SQLSTATE or a code of SQLite means that the database is unavailable for the time being.
 fn is_transient_code(code: &str) -> bool {
     if code.len() == SQLSTATE_LEN {
         let of_class = |class: &&str| code.starts_with(class);
@@ -224,7 +223,7 @@ fn is_transient_code(code: &str) -> bool {
         .is_ok_and(|code: u32| TRANSIENT_SQLITE_CODES.contains(&(code & 0xff)))
 }
 
-/// Returns whether the error means no more than that the database does not answer for the time being.
+/// Returns true when the error only means that the database is unavailable for the time being.
 fn is_transient(error: &DbErr) -> bool {
     if let Some(code) = database_code(error) {
         return is_transient_code(&code);
@@ -250,59 +249,57 @@ fn is_transient(error: &DbErr) -> bool {
     }
 }
 
-/// Why the store could not be opened.
+/// The reason why the store could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The address names no database that the store can use.
     #[error("the database address {0}")]
     Address(&'static str),
-    /// The server was not to be reached, or did not let us in.
+    /// The server could not be reached, or did not let us in.
     #[error("the database cannot be reached: {0}")]
-    Unreached(String),
-    /// The server has database_message nothing for so many seconds.
+    Unreachable(String),
+    /// The server did not answer for so many seconds.
     #[error("the database cannot be reached: no answer within {0} seconds")]
-    Silent(u64),
-    /// The server is a standby, or told to take no writes.
+    NoAnswer(u64),
+    /// The server is a standby, or read-only by its settings.
     #[error(
         "the database takes no writes: it is a standby, or read-only by its settings; give the \
          address of the primary"
     )]
     ReadOnly,
-    /// The user lacks a right on something that is there.
-    #[error("the database user lacks a right: {0}")]
+    /// The user lacks a privilege.
+    #[error("the database user lacks a privilege: {0}")]
     Denied(String),
-    /// Others use a table that is needed.
-    #[error(
-        "a table is in use and was not to be had in time: nothing was changed, repeat it later"
-    )]
+    /// A table is locked by others.
+    #[error("timed out waiting for a table lock: nothing was changed, run it again later")]
     InUse,
     /// Another process has the database file.
     #[error("another process uses the database file {0}; stop it, or choose another file")]
     Locked(String),
-    /// The database does not keep what it is asked to keep.
+    /// The database does not accept a setting.
     #[error("the database does not accept {setting}: it answers {answer}")]
     Setting {
-        /// The setting that was asked for.
+        /// Setting that was requested.
         setting: &'static str,
-        /// What was read back.
+        /// Value that was read back.
         answer: String,
     },
-    /// The database has not had these migrations.
+    /// The database lacks these migrations.
     #[error(
-        "the database's schema is older than this version read_set, it lacks {0}: run \
+        "the database's schema is older than this version needs, it lacks {0}: run \
          `care-invitation migrate` with the same --database-url, or start with --migrate"
     )]
     SchemaOlder(String),
-    /// The database has had migrations that this version does not know.
+    /// The database has migrations that this version does not know.
     #[error("the database's schema is newer than this version, it has {0}: run a newer version")]
     SchemaNewer(String),
-    /// There is no such file, and none is to be made.
+    /// There is no such file, and none must be created.
     #[error("there is no database file {0}")]
     NoFile(String),
-    /// The lock file beside the database cannot be made.
+    /// The lock file beside the database cannot be created.
     #[error("the lock file {0} cannot be used")]
     LockFile(String, #[source] std::io::Error),
-    /// The database refused.
+    /// The database reported an error.
     #[error("the database cannot be opened")]
     Database(#[source] Cause),
 }
@@ -322,8 +319,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_says_if_the_database_is_in_trouble_for_the_time_being() {
-        for (code, passing) in [
+    fn codes_of_an_unavailable_database_are_transient() {
+        for (code, transient) in [
             ("5", true),      // SQLITE_BUSY
             ("261", true),    // SQLITE_BUSY_RECOVERY
             ("6", true),      // SQLITE_LOCKED
@@ -343,7 +340,7 @@ mod tests {
             ("22P02", false), // invalid_text_representation
             ("00010", false),
         ] {
-            assert_eq!(is_transient_code(code), passing, "{code}");
+            assert_eq!(is_transient_code(code), transient, "{code}");
         }
     }
 }

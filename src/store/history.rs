@@ -1,4 +1,4 @@
-//! The history of a request, page by page.
+//! Operations on the history of a request: pages.
 
 use sea_orm::DatabaseTransaction;
 
@@ -11,8 +11,8 @@ use crate::store::entity::{booking_request, history as row};
 use crate::store::error::Error;
 
 impl Store {
-    /// Returns the history of a request after entry number `after`, with the entries' numbers; none in place of
-    /// an entry that cannot be decoded.
+    /// Returns the history of a request after entry number `after`, at most `limit` entries with their numbers; none in
+    /// place of an entry that cannot be decoded.
     ///
     /// # Errors
     ///
@@ -29,6 +29,7 @@ impl Store {
     }
 }
 
+/// Returns a page of the history from one snapshot.
 async fn page(
     snapshot: &DatabaseTransaction,
     key: &RequestKey,

@@ -1,4 +1,4 @@
-//! Idempotency: the key under which a write is known, and what is stored of it.
+//! Idempotency: the key by which a replay of a write is recognised, and the record that is stored of it.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -6,20 +6,20 @@ use uuid::Uuid;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 
-/// The identity of a write that may be repeated.
+/// The identity of a write that its caller may send again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// The caller's subject.
+pub struct IdempotentCall {
+    /// Subject of the caller.
     pub caller: String,
-    /// The id that the caller made.
+    /// Request id that the caller chose.
     pub id: Uuid,
-    /// A hash of the parsed content.
+    /// Hash of the parsed content.
     pub hash: [u8; 32],
 }
 
-impl Call {
-    /// Returns the same call on one of several requests. The first that it changes in a care unit carries
-    /// the caller's own id, the others one that follows from it, so that ids stay unique there.
+impl IdempotentCall {
+    /// Returns the same call on one of several requests. The first request that it changes in a care unit carries the
+    /// caller's own id, the others an id that is derived from it, so that ids stay unique in the care unit.
     pub fn on(&self, request: &RequestKey) -> Self {
         let mut digest = Sha256::new();
         digest.update(self.id.as_bytes());
@@ -34,19 +34,19 @@ impl Call {
     }
 }
 
-/// A call that has succeeded before.
+/// The stored record of a call that has succeeded.
 #[derive(Clone)]
 pub struct IdempotencyRecord {
-    /// The hash of its content.
+    /// Hash of its content.
     pub hash: Vec<u8>,
-    /// The request on which it was, if it was on one.
+    /// Request that it was about, if it was about one.
     pub request: Option<RequestKey>,
 }
 
-/// A call's id, with where and whose it is.
+/// Care unit, caller and id of a call.
 pub type IdempotencyKey = (HsaId, String, Uuid);
 
-/// Returns the key of a call in a care unit.
-pub fn idempotency_key(scope: &HsaId, call: &Call) -> IdempotencyKey {
+/// Returns the idempotency key of a call in a care unit.
+pub fn idempotency_key(scope: &HsaId, call: &IdempotentCall) -> IdempotencyKey {
     (scope.clone(), call.caller.clone(), call.id)
 }

@@ -1,25 +1,25 @@
-//! The store: booking requests, their messages and their history, on SQLite or PostgreSQL.
+//! The store: booking requests, their notifications and their history, on SQLite or PostgreSQL.
 //!
-//! One operation is one all-or-nothing unit with one short name. A write hands a decision to the
-//! writer, which loads the records, decides, saves and commits, together with whatever else has
-//! arrived, and only then answers. Reads have connections of their own and see what is committed.
+//! Each operation has one short name and is executed wholly or not at all. A write submits a decision to the committer,
+//! which loads the records, decides, writes and commits, together with the other operations that have arrived, and only
+//! then responds. Reads have connections of their own and see committed rows only.
 //!
 //! What differs between the databases:
 //!
 //! | | SQLite | PostgreSQL |
 //! | --- | --- | --- |
-//! | writers | one, for calls and claims; the next batch is decided beside it | some for calls, one for claims, each over a connection |
-//! | rows to be changed | the writer is alone | locked, requests before their messages; those that others have are passed over, and come later |
-//! | requests of leased messages | among the recent ones | kept until they are answered for, neither locked nor read then, but tested when written |
-//! | rows to be claimed | the writer is alone | locked; those that others have are passed over |
-//! | log | taken into the file beside the writer | the server's own |
+//! | committers | one, for calls and claims, pipelined | some for calls, one for claims, each over a connection |
+//! | rows to change | no locks: the committer is the only writer | requests are locked; operations on locked ones are requeued |
+//! | requests of leased notifications | in the overlay | kept until they are acknowledged, then neither locked nor read, but tested when written |
+//! | rows to claim | no locks: the committer is the only writer | notifications are locked; locked ones are skipped |
+//! | WAL checkpoint | by a task of its own | the server's own |
 //! | reads | some connections | some connections; transactions are REPEATABLE READ |
 //! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
-//! | other processes | refused, by a lock file | welcome |
-//! | schema | brought up to date at start | as the operator says |
+//! | other processes | refused, by a lock file | allowed: replicas follow each other's change feed |
+//! | schema | migrated at start | migrated when the operator says so |
 //!
-//! How sets of rows travel differs in `row::set` and `row::write`, how texts are put in order in `row`,
-//! how tables are made and brought up to date in `migration` and `schema`.
+//! The statements for many rows differ in `bulk`, the collation of texts in `query`, the connections in `database`, and
+//! the creation and migration of tables in `schema`.
 
 pub mod change_event;
 pub mod error;
@@ -55,66 +55,71 @@ use uuid::Uuid;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
-use crate::store::commit::committer::{CommitQueue, random};
+use crate::store::commit::committer::{self, random};
 use crate::store::commit::overlay::Leased;
-use crate::store::database::connection::{Timeouts, Workers, connect, is_postgres};
+use crate::store::commit::queue::CommitQueue;
+use crate::store::database::connection::{Timeouts, Workers, connect};
+use crate::store::database::postgres::is_postgres;
+use crate::store::database::probe::probe_pool;
+use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::error::{Error, OpenError};
 use crate::store::schema::Schema;
 use skew::Timepiece;
 
-/// How many commits a listener may lag behind before it has to look for itself.
+/// Maximum change events that a listener may lag behind before it has to resync.
 const COMMITS_KEPT: usize = 1_024;
-/// The pause after the log was taken into the database, as a multiple of how long that took: meanwhile
-/// commits have the disk for themselves.
+/// Pause after a WAL checkpoint, as a multiple of the time that the checkpoint took: meanwhile commits have the disk for
+/// themselves.
 const CHECKPOINT_INTERVAL_FACTOR: u32 = 10;
-/// The least that the pause is. A little at a time keeps commits waiting least.
+/// Minimum pause. Small checkpoints keep commits waiting least.
 const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(20);
-/// The most: under load pages change many times and are then taken in once.
+/// Maximum pause. Under load pages change many times and are then copied once.
 const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
-/// Time for which a file counts as not to be written after a write of it has failed.
+/// Time for which a database file counts as not writable after a write has failed.
 const FAILURE_COUNTS: Duration = Duration::from_secs(2);
-/// Time for which a file that was written is taken to be writable without being asked.
+/// Time for which a database file that was written counts as writable without a probe.
 const WRITE_TRUSTED: Duration = Duration::from_secs(5);
 
-/// What a database that is there says of itself.
+/// Status that a reachable database reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatabaseStatus {
-    /// What its clock shows; none of one that goes by the machine's.
+    /// Time on its clock; none of a database that goes by the machine's.
     pub now: Option<Instant>,
-    /// Whether it takes no writes, as a standby that is not promoted.
+    /// True when it takes no writes, as a standby that is not promoted.
     pub read_only: bool,
 }
 
-/// The store. Cloning gives another handle to the same.
+/// The store. A clone is another handle to the same store.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
 struct Inner {
-    /// For reads by one statement.
+    /// Connections for reads by one statement.
     readers: DatabaseConnection,
-    /// For reads by several; the same where that makes no difference.
+    /// Pool for reads by several statements; the same connections on SQLite.
     snapshots: Pool,
-    /// For asking whether the database is there.
+    /// Connection for probes of the database.
     probe: DatabaseConnection,
-    /// For what may take its time.
+    /// Connection for checkpoints and cleanup, which may take long.
     maintenance: DatabaseConnection,
-    /// How transactions of the writers have gone.
+    /// Record of the transactions of the committer of calls.
     writes: Record,
-    /// Told when something was written that no commit tells of.
+    /// Notified when a probe has written to the WAL, of which no change event tells.
     log_grown: Notify,
-    /// The queues of calls and of claims; none once the store is closed.
+    /// Queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
-    writers: Mutex<Vec<JoinHandle<()>>>,
+    /// Tasks of the committers.
+    committers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<ChangeEvent>>,
     timeouts: Timeouts,
     timepiece: Timepiece,
-    /// Which of several processes this is; none where there are no others.
+    /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
-    /// Held for as long as the store is open.
+    /// Lock file, held while the store is open.
     _lock: Option<File>,
 }
 
@@ -125,12 +130,12 @@ struct Queues {
 }
 
 impl Store {
-    /// Opens a database. A file is created when it is missing and its schema brought up to date;
-    /// on PostgreSQL `schema` says what is done with an older one.
+    /// Opens a database. A missing file is created and its schema migrated; on PostgreSQL `schema` tells how to treat
+    /// an older one.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says which; the address itself, which may hold a password, is never in it.
+    /// [`OpenError`]; the address itself, which may hold a password, is never in it.
     pub async fn open(url: &str, schema: Schema) -> Result<Self, OpenError> {
         let mut applied = Vec::new();
         if is_postgres(url) && schema == Schema::Migrate {
@@ -141,7 +146,7 @@ impl Store {
             applied = crate::store::schema::migrate_connection(&connections.writers).await?;
         }
         for migration in applied {
-            tracing::info!(migration, "the schema was brought up to date");
+            tracing::info!(migration, "schema migrated");
         }
         crate::store::schema::require_current(&connections.writers).await?;
         let timeouts = connections.timeouts;
@@ -153,7 +158,7 @@ impl Store {
         let publisher = ChangePublisher::new(commits.clone(), replica);
         let leased = Arc::new(Leased::default());
         let timepiece = Timepiece::default();
-        let (calls, mut tasks) = CommitQueue::start(
+        let (calls, mut tasks) = committer::start(
             connections.writers,
             connections.workers,
             timeouts,
@@ -163,7 +168,7 @@ impl Store {
         );
         let claims = match connections.claimers {
             Some(claimers) => {
-                let (claims, more) = CommitQueue::start(
+                let (claims, more) = committer::start(
                     claimers,
                     Workers::Concurrent(1),
                     timeouts,
@@ -185,7 +190,7 @@ impl Store {
                 writes: connections.writes,
                 log_grown: Notify::new(),
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
-                writers: Mutex::new(tasks),
+                committers: Mutex::new(tasks),
                 commits,
                 timeouts,
                 timepiece,
@@ -195,20 +200,20 @@ impl Store {
         })
     }
 
-    /// Goes by `clock` from now on: what it decides while it cannot be from_stored is refused. Until
-    /// then every clock is from_stored. The first clock stays.
+    /// Sets the clock to decide by: while it cannot be trusted, operations that need it are refused. Until it is set
+    /// no clock is doubted. The first clock stays.
     pub fn go_by(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
         self.inner.timepiece.set(clock);
     }
 
-    /// Takes the log of SQLite into the database while others write, for as long as the future is
-    /// polled: left to the writer alone, every so many commits one would take very long.
+    /// Makes WAL checkpoints on SQLite while others write, for as long as the future is polled: if they were left to
+    /// the committer, now and then a commit would take very long.
     ///
-    /// The log begins anew when all of it has been taken in. When it has grown long that is done
-    /// without pauses, so that nearly nothing is left for the writer to take in.
+    /// The WAL starts again from its beginning when all of it has been copied. When it has grown long, checkpoints follow
+    /// each other without pauses, so that nearly nothing is left for the committer to copy.
     pub async fn run_wal_checkpointer(&self) {
         if self.inner.replica.is_some() {
-            // One with replicas keeps its own.
+            // PostgreSQL makes its own checkpoints.
             return;
         }
         let mut commits = self.commits();
@@ -218,10 +223,9 @@ impl Store {
                 () = self.inner.log_grown.notified() => {}
             }
             let begun = tokio::time::Instant::now();
-            let is_long =
-                crate::store::database::connection::checkpoint(&self.inner.maintenance).await;
+            let is_long = sqlite::checkpoint(&self.inner.maintenance).await;
             if let Err(error) = &is_long {
-                tracing::warn!(%error, "the log could not be taken into the database");
+                tracing::warn!(%error, "WAL checkpoint failed");
             }
             if !is_long.unwrap_or(false) {
                 let pause = begun.elapsed() * CHECKPOINT_INTERVAL_FACTOR;
@@ -232,35 +236,34 @@ impl Store {
         }
     }
 
-    /// Carries out what has been handed in, then closes the database. Later writes fail.
+    /// Executes the operations that were submitted, then closes the database. Later writes fail.
     pub async fn close(&self) {
         let queues = self.inner.queues.write();
         queues.unwrap_or_else(|lock| lock.into_inner()).take();
-        for task in self.inner.writers.lock().await.drain(..) {
-            // A writer that panicked has nothing left to finish.
+        for task in self.inner.committers.lock().await.drain(..) {
+            // A committer that panicked has nothing left to finish.
             let _ = task.await;
         }
-        // A reader that cannot be closed goes with the process.
+        // A connection that cannot be closed ends with the process.
         let _ = self.inner.readers.close_by_ref().await;
         let _ = self.inner.snapshots.close_by_ref().await;
         let _ = self.inner.probe.close_by_ref().await;
         let _ = self.inner.maintenance.close_by_ref().await;
     }
 
-    /// Returns what is committed here from now on.
+    /// Returns a receiver of the change events of all commits from now on.
     pub fn commits(&self) -> broadcast::Receiver<Arc<ChangeEvent>> {
         self.inner.commits.subscribe()
     }
 
-    /// Asks the database whether it is there, and a file whether it can be written. Busy readers do not hold that up.
+    /// Probes the database, and on SQLite that the file can be written. Busy readers do not delay it.
     pub async fn probe(&self) -> Result<DatabaseStatus, Error> {
         let writes = &self.inner.writes;
         let has_written = writes.has_committed_within(WRITE_TRUSTED);
-        let answer =
-            crate::store::database::connection::probe_pool(&self.inner.probe, has_written).await?;
+        let answer = probe_pool(&self.inner.probe, has_written).await?;
         if self.inner.replica.is_none() && writes.has_failed_within(FAILURE_COUNTS) {
-            // A page may find room where a batch finds none.
-            return Err(Error::unavailable("a write has failed a moment ago"));
+            // There may be room for one page and none for a batch.
+            return Err(Error::unavailable("a recent write has failed"));
         }
         if !has_written {
             writes.note_committed();
@@ -269,6 +272,7 @@ impl Store {
         Ok(answer)
     }
 
+    /// Returns the queues of the committers.
     fn queues(&self) -> Result<Queues, Error> {
         let queues = self.inner.queues.read();
         let queues = queues.unwrap_or_else(|lock| lock.into_inner());
@@ -277,17 +281,17 @@ impl Store {
             .ok_or_else(|| Error::internal("the store is closed"))
     }
 
-    /// Returns where calls are handed in.
-    fn writer(&self) -> Result<CommitQueue, Error> {
+    /// Returns the queue of calls.
+    fn call_queue(&self) -> Result<CommitQueue, Error> {
         Ok(self.queues()?.calls)
     }
 
-    /// Returns where claims are handed in, which hold nothing that calls may wait for.
-    fn claimer(&self) -> Result<CommitQueue, Error> {
+    /// Returns the queue of claims, so that calls do not wait for them.
+    fn claim_queue(&self) -> Result<CommitQueue, Error> {
         Ok(self.queues()?.claims)
     }
 
-    /// Reads by several statements from one state of the database, whatever is committed meanwhile.
+    /// Reads by several statements from one snapshot of the database.
     async fn read<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
@@ -302,8 +306,8 @@ impl Store {
         .await
     }
 
-    /// Reads by one statement, or by several that need not agree, without the round trips of a
-    /// transaction: `read` must not begin one.
+    /// Reads by one statement, or by several that need no common snapshot, without the round trips of a transaction:
+    /// `read` must not begin one.
     async fn read_statement<T: Send + 'static>(
         &self,
         read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,
@@ -312,8 +316,7 @@ impl Store {
         self.run_detached(async move { read(&readers).await }).await
     }
 
-    /// Carries a read out in a task of its own: when the caller goes away it must not leave a transaction
-    /// open behind it.
+    /// Runs a read in a task of its own: a caller that goes away must not leave an open transaction behind.
     async fn run_detached<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
@@ -331,5 +334,5 @@ impl Store {
     }
 }
 
-/// A read under way.
+/// A read in progress.
 type Reading<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;

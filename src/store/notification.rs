@@ -1,4 +1,4 @@
-//! Operations on messages: claimed, given leave, settled, listed.
+//! Operations on notifications: claim, authorize, acknowledge, release, list.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,66 +30,67 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::entity::notification::{self as row, Due};
 use crate::store::error::Error;
 
-/// How long to wait before leases are given back once more.
+/// Pause before another attempt to release lost claims.
 const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
-/// How often that is tried: for about as long as a lease lasts.
+/// Maximum attempts: enough for about the time that a lease lasts.
 const LOST_CLAIM_ATTEMPTS_MAX: u32 = 60;
 
-/// What a consumer asks for when it claims due messages.
+/// A consumer's claim of due notifications.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    /// Through these channels; at least one.
+    /// Channels; at least one.
     pub channels: Vec<Channel>,
-    /// Of these care units; none means of all.
+    /// Care units; none means all.
     pub care_units: Option<Vec<HsaId>>,
-    /// A fresh token for each message that it would take.
+    /// Fresh tokens, one for each notification that it wants.
     pub tokens: Vec<Uuid>,
-    /// How long each lease lasts.
+    /// Duration of each lease.
     pub lease_duration: chrono::Duration,
 }
 
-/// What a claim has given.
+/// Result of a claim.
 #[derive(Clone, Debug)]
 pub struct Claimed {
-    /// The leased messages with their requests, the earliest first.
+    /// Leased notifications with their requests, the earliest first.
     pub leased: Vec<(BookingRequest, LeaseRef)>,
     /// True when there may be more to claim at once.
     pub more: bool,
 }
 
-/// Which leases were given leave.
+/// Result of an authorization.
 #[derive(Clone, Debug, Default)]
 pub struct Authorized {
-    /// May be handed over.
+    /// Leases whose notifications may be handed over now.
     pub authorized: Vec<LeaseRef>,
-    /// Must not be sent.
+    /// Leases whose notifications must not be handed over.
     pub refused: Vec<LeaseRef>,
-    /// When the leave runs out; none when none was given.
+    /// Instant at which the authorization expires; none when none was given.
     pub expires_at: Option<Instant>,
 }
 
-/// What a claim has decided, in all of its attempts: each may have been committed without the
-/// answer having come.
+/// The leases that a claim has decided, in all of its attempts: each may have been committed although its response
+/// was lost.
 #[derive(Default)]
 struct ClaimLedger(Mutex<Decisions>);
 
 #[derive(Default)]
 struct Decisions {
-    /// Those that were given.
+    /// Leases that may have been committed.
     leases: HashSet<LeaseRef>,
-    /// Nobody waits for any more of them.
-    unwanted: bool,
+    /// True once the caller no longer waits, so that nothing more is leased.
+    closed: bool,
 }
 
 impl ClaimLedger {
+    /// Locks the decisions.
     fn decisions(&self) -> MutexGuard<'_, Decisions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the answer has come, or is no longer waited for. Gives the leases that are not in it.
-    fn end(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
+    /// Closes the ledger, once the response has come or is no longer waited for. Returns the leases that are not in it.
+    fn close(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
         let mut decisions = self.decisions();
-        decisions.unwanted = true;
+        decisions.closed = true;
         for (_, lease) in claimed.iter().flat_map(|claimed| &claimed.leased) {
             decisions.leases.remove(lease);
         }
@@ -98,8 +99,8 @@ impl ClaimLedger {
 }
 
 impl Store {
-    /// Leases due messages to a consumer, one for each token at the most. `context` is asked again when
-    /// it is decided, here and below, so that what is recorded later is never dated earlier.
+    /// Leases due notifications to a consumer, at most one for each token. `context` is called again when the operation is
+    /// decided, here and below, so that a later record never has an earlier date.
     pub async fn claim(
         &self,
         claim: ClaimRequest,
@@ -118,14 +119,14 @@ impl Store {
             ..ReadSet::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
-        let decided = Arc::new(ClaimLedger::default());
-        let deciding = Arc::clone(&decided);
-        let claim = move |records: &mut UnitOfWork, found: &Resolved| {
-            let mut decisions = deciding.decisions();
+        let ledger = Arc::new(ClaimLedger::default());
+        let decided = Arc::clone(&ledger);
+        let claim = move |work: &mut UnitOfWork, resolved: &Resolved| {
+            let mut decisions = decided.decisions();
             let mut leased = Vec::new();
             let context = context();
-            for (request, id) in &found.messages {
-                let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.unwanted) else {
+            for (request, id) in &resolved.notifications {
+                let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.closed) else {
                     break;
                 };
                 let lease = LeaseRef {
@@ -133,24 +134,25 @@ impl Store {
                     notification: *id,
                     token: *token,
                 };
-                if let Some(record) = lease_one(records, &lease, duration, &context)? {
+                if let Some(record) = lease_one(work, &lease, duration, &context)? {
                     decisions.leases.insert(lease.clone());
                     leased.push((record, lease));
                 }
             }
             Ok(Claimed {
-                // One that was put right may be claimable still.
-                more: found.messages.len() >= limit || leased.len() < found.messages.len(),
+                // A notification that was repaired may still be claimable.
+                more: resolved.notifications.len() >= limit
+                    || leased.len() < resolved.notifications.len(),
                 leased,
             })
         };
-        let claimed = self.claimer()?.submit(read_set, claim).await;
-        self.release_lost_claims(decided.end(claimed.as_ref().ok()));
+        let claimed = self.claim_queue()?.submit(read_set, claim).await;
+        self.release_lost_claims(ledger.close(claimed.as_ref().ok()));
         claimed
     }
 
-    /// Gives back leases that the database may have, though its answer was lost. If that fails for
-    /// too long they run out by themselves.
+    /// Releases leases that may have been committed although the response was lost. If that fails for too long they
+    /// expire by themselves.
     fn release_lost_claims(&self, leases: Vec<LeaseRef>) {
         if leases.is_empty() {
             return;
@@ -173,7 +175,7 @@ impl Store {
         });
     }
 
-    /// Gives leave to hand messages over now.
+    /// Authorizes a consumer to hand leased notifications over now.
     pub async fn authorize(
         &self,
         leases: Vec<LeaseRef>,
@@ -183,10 +185,10 @@ impl Store {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
             ..ReadSet::default()
         };
-        let authorize = move |records: &mut UnitOfWork, _: &Resolved| {
+        let authorize = move |work: &mut UnitOfWork, _: &Resolved| {
             let now = context().now;
             let expiry = |lease: &LeaseRef| {
-                let record = records.get(&lease.request)?;
+                let record = work.get(&lease.request)?;
                 authorizable(record, lease.notification, lease.token, now)
             };
             let (authorized, refused): (Vec<_>, Vec<_>) = leases
@@ -196,9 +198,9 @@ impl Store {
             let earliest = authorized.iter().filter_map(expiry).min();
             let expires_at = earliest.map(|earliest| earliest.max(now + AUTHORIZATION_MIN));
             for lease in &authorized {
-                if let (Some(record), Some(until)) = (records.get(&lease.request), expires_at) {
+                if let (Some(record), Some(until)) = (work.get(&lease.request), expires_at) {
                     let change = authorize(record, lease.notification, until);
-                    records.apply(change, None)?;
+                    work.apply(change, None)?;
                 }
             }
             Ok(Authorized {
@@ -207,76 +209,76 @@ impl Store {
                 expires_at,
             })
         };
-        self.writer()?.submit(read_set, authorize).await
+        self.call_queue()?.submit(read_set, authorize).await
     }
 
-    /// UnitOfWork what became of leased messages; each answer comes with an id for the message that
-    /// may follow. Says which leases are lost. That is done by a clock that is wrong too, and dated
-    /// by the database then.
+    /// Records the outcome of leased notifications; each acknowledgement comes with an id for the notification that may
+    /// follow. Returns the leases whose token is stale. Works while the clock is wrong too, and is then dated by the
+    /// database.
     pub async fn acknowledge(
         &self,
-        answers: Vec<(RequestKey, Acknowledgement, Uuid)>,
+        acknowledgements: Vec<(RequestKey, Acknowledgement, Uuid)>,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
         let read_set = ReadSet {
-            requests: answers
+            requests: acknowledgements
                 .iter()
                 .map(|(request, ..)| request.clone())
                 .collect(),
-            answers: true,
-            at_all_times: true,
+            acknowledges: true,
+            tolerates_clock_fault: true,
             ..ReadSet::default()
         };
-        let settle = move |records: &mut UnitOfWork, _: &Resolved| {
-            let mut lost = Vec::new();
+        let acknowledge = move |work: &mut UnitOfWork, _: &Resolved| {
+            let mut stale = Vec::new();
             let context = context();
             let context = Context {
-                now: records.date().correct(context.now),
+                now: work.date().correct(context.now),
                 ..context
             };
-            for (request, answer, new_id) in &answers {
+            for (request, acknowledgement, new_id) in &acknowledgements {
                 let context = Context {
                     new_id: *new_id,
                     ..context.clone()
                 };
-                let acknowledged = match records.get(request) {
-                    Some(record) => acknowledge(record, answer, &context),
+                let acknowledged = match work.get(request) {
+                    Some(record) => acknowledge(record, acknowledgement, &context),
                     None => Err(StaleToken),
                 };
                 match acknowledged {
-                    Ok(Some(change)) => records.apply(change, None)?,
+                    Ok(Some(change)) => work.apply(change, None)?,
                     Ok(None) => {}
-                    Err(StaleToken) => lost.push((request.clone(), answer.id)),
+                    Err(StaleToken) => stale.push((request.clone(), acknowledgement.id)),
                 }
             }
-            Ok(lost)
+            Ok(stale)
         };
-        self.writer()?.submit(read_set, settle).await
+        self.call_queue()?.submit(read_set, acknowledge).await
     }
 
-    /// Gives back leases that never reached their consumer.
+    /// Releases leases that never reached their consumer.
     pub async fn release_leases(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
         let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
-            at_all_times: true,
+            tolerates_clock_fault: true,
             ..ReadSet::default()
         };
-        let give_back = move |records: &mut UnitOfWork, _: &Resolved| {
+        let release_all = move |work: &mut UnitOfWork, _: &Resolved| {
             for lease in &leases {
-                let record = records.get(&lease.request);
+                let record = work.get(&lease.request);
                 let change =
                     record.and_then(|record| release(record, lease.notification, lease.token));
                 if let Some(change) = change {
-                    records.apply(change, None)?;
+                    work.apply(change, None)?;
                 }
             }
             Ok(())
         };
-        self.writer()?.submit(read_set, give_back).await
+        self.call_queue()?.submit(read_set, release_all).await
     }
 
-    /// Returns what has become of leases, for those who may have missed it. Leases that stand as they were
-    /// `known` are left out.
+    /// Returns the changes of leases, for consumers that may have missed them. Leases that are as they were `known` are
+    /// omitted.
     pub async fn lease_changes(
         &self,
         known: &[(LeaseRef, Instant)],
@@ -284,19 +286,19 @@ impl Store {
         let keys: Vec<RequestKey> = known.iter().map(|(it, _)| it.request.clone()).collect();
         let records = self.get_many(&keys).await?;
         let lease_change = |(lease, expires_at): &(LeaseRef, Instant)| {
-            let message = records
+            let notification = records
                 .get(&lease.request)?
                 .notification(lease.notification)?;
             Some((
                 lease.clone(),
-                lease_change(message, lease.token, *expires_at)?,
+                lease_change(notification, lease.token, *expires_at)?,
             ))
         };
         Ok(known.iter().filter_map(lease_change).collect())
     }
 
-    /// Messages in the order in which they are due at `now`: what comes after `after`, `limit` at
-    /// most, each with its request; none in place of one that cannot be decoded.
+    /// Lists notifications in the order in which they are due: those after the cursor `after`, at most `limit`, each with
+    /// its request; none in place of a request that cannot be decoded. Their state is that at `now`.
     pub async fn list_notifications(
         &self,
         filter: &NotificationFilter,
@@ -311,36 +313,38 @@ impl Store {
         .await
     }
 
-    /// Returns the first instant after `now` at which some message becomes claimable.
+    /// Returns the first instant after `now` at which a notification becomes claimable.
     pub async fn next_claimable_at(&self, now: Instant) -> Result<Option<Instant>, Error> {
         self.read(move |snapshot| Box::pin(row::next_claimable_at(snapshot, now)))
             .await
     }
 }
 
+/// Leases one notification, and returns its request; `None` when it is not available.
 fn lease_one(
-    records: &mut UnitOfWork,
-    given: &LeaseRef,
+    work: &mut UnitOfWork,
+    wanted: &LeaseRef,
     duration: chrono::Duration,
     context: &Context,
 ) -> Result<Option<BookingRequest>, Error> {
-    let Some(record) = records.get(&given.request) else {
+    let Some(record) = work.get(&wanted.request) else {
         return Ok(None);
     };
-    match lease(record, given.notification, given.token, duration, context) {
+    match lease(record, wanted.notification, wanted.token, duration, context) {
         LeaseOutcome::Leased(change) => {
             let record = change.record.clone();
-            records.apply(change, None)?;
+            work.apply(change, None)?;
             Ok(Some(record))
         }
         LeaseOutcome::Repaired(change) => {
-            records.apply(change, None)?;
+            work.apply(change, None)?;
             Ok(None)
         }
         LeaseOutcome::NotAvailable => Ok(None),
     }
 }
 
+/// Returns a page of notifications from one snapshot.
 async fn page(
     snapshot: &DatabaseTransaction,
     filter: &NotificationFilter,
@@ -351,9 +355,9 @@ async fn page(
     let page = row::page(snapshot, filter, now, after, limit).await?;
     let keys = page.iter().map(|it| it.request.clone()).collect();
     let records = read_by_key(snapshot, keys).await?;
-    let with_record = |position: NotificationCursor| {
-        let record = records.get(&position.request)?.clone();
-        Some((position, record))
+    let with_record = |cursor: NotificationCursor| {
+        let record = records.get(&cursor.request)?.clone();
+        Some((cursor, record))
     };
     Ok(page.into_iter().filter_map(with_record).collect())
 }

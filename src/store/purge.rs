@@ -1,9 +1,9 @@
-//! Deleting what is kept no longer: settled requests with their messages, history, and the ids of
-//! calls that changed nothing.
+//! Purge: deletes settled requests with their notifications, history, and the idempotency keys of calls that changed
+//! nothing.
 //!
-//! Nothing is deleted unless somebody asks for it. It goes in small batches, each a short
-//! transaction of its own: whatever interrupts it, what is done is done, and it can be repeated.
-//! On PostgreSQL the service goes on beside it; on SQLite it read_set the file to itself.
+//! Nothing is deleted unless an operator starts a purge. It runs in small batches, each a short transaction of its own, so
+//! that it can be interrupted at any point and started again. On PostgreSQL the service may run at the same time; on
+//! SQLite the purge needs the file to itself.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::domain::notification::State;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::rows::{self, Kind, Table};
 use crate::store::commit::committer::random;
-use crate::store::database::connection::{
-    RowLock, connect_admin, is_postgres, require_existing_file, write_options,
-};
+use crate::store::database::connection::{RowLock, connect_admin, write_options};
+use crate::store::database::postgres::is_postgres;
+use crate::store::database::sqlite::require_existing_file;
 use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::change_event::database_now;
@@ -28,86 +28,88 @@ use crate::store::error::{Error, OpenError};
 use crate::store::schema;
 use crate::store::skew::Timepiece;
 
-/// The ids of calls are remembered for 30 days, and one more for clocks that differ. What carries
-/// them cannot be purged before.
-const REMEMBERED_DAYS: i64 = 31;
-/// How many requests a batch deletes, with their messages.
+/// Days for which idempotency keys are kept: 30, and one more for clocks that differ. The rows that carry them cannot be
+/// purged before.
+const KEY_RETENTION_DAYS: i64 = 31;
+/// Maximum requests that a batch deletes, with their notifications.
 const REQUESTS_MAX: u64 = 200;
-/// How many rows a batch looks through, of tables that are walked from end to end.
+/// Rows of a page, in tables that are swept from end to end.
 const ROWS_MAX: u64 = 2_000;
-/// How often a batch is tried that other writers have spoilt, or for which the database was away.
-const TRIES_MAX: u32 = 8;
-/// The longest pause before the last try; all of them together are less than twice as long.
+/// Maximum attempts at a batch that has a conflict, or for which the database is unavailable.
+const ATTEMPTS_MAX: u32 = 8;
+/// Maximum pause, before the last attempt; all pauses together are less than twice as long.
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 
-/// What is to be deleted.
+/// The cutoffs before which rows are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutoffs {
     settled: Instant,
     history: Option<Instant>,
-    calls: Instant,
+    idempotency_keys: Instant,
 }
 
 /// A cutoff that is not far enough back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what is younger than {REMEMBERED_DAYS} days cannot be purged: repeated calls rest on it")]
+#[error("what is younger than {KEY_RETENTION_DAYS} days cannot be purged: replays depend on it")]
 pub struct TooRecent;
 
 impl Cutoffs {
     /// Returns the latest instant that a cutoff may be.
     pub fn latest(now: Instant) -> Instant {
-        now - chrono::Duration::days(REMEMBERED_DAYS)
+        now - chrono::Duration::days(KEY_RETENTION_DAYS)
     }
 
-    /// Requests that were settled, and not changed since, before `settled`; the history that was
-    /// written before `history` of requests that are no more, none without it; the ids of quiet
-    /// calls as soon as they need not be remembered.
+    /// Returns the cutoffs for requests that were settled, and not changed since, before `settled`; for the history that
+    /// was written before `history` of requests that no longer exist, none without it; and for idempotency keys, which
+    /// are deleted as soon as their retention is over.
     pub fn new(
         now: Instant,
         settled: Instant,
         history: Option<Instant>,
     ) -> Result<Self, TooRecent> {
-        let calls = Self::latest(now);
-        if [Some(settled), history].into_iter().flatten().max() > Some(calls) {
+        let idempotency_keys = Self::latest(now);
+        if [Some(settled), history].into_iter().flatten().max() > Some(idempotency_keys) {
             return Err(TooRecent);
         }
         Ok(Self {
             settled,
             history,
-            calls,
+            idempotency_keys,
         })
     }
 }
 
-/// How many rows of each kind were deleted.
+/// Numbers of deleted rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Purged {
     /// Requests.
     pub requests: u64,
-    /// Their messages.
+    /// Their notifications.
     pub notifications: u64,
     /// Entries of the history.
     pub history: u64,
-    /// Calls that changed nothing.
+    /// Idempotency keys of calls that changed nothing.
     pub idempotency_keys: u64,
-    /// Whether it was told to stop before the end.
+    /// True when it was told to stop before the end.
     pub stopped: bool,
 }
 
-/// Why a purge did not come to its end.
+/// The reason why a purge did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeError {
-    /// It is SQLite, and another process has the file.
-    #[error("the database file {0} is in use: SQLite is purged admin, so stop the service first")]
+    /// Another process has the file of SQLite.
+    #[error(
+        "the database file {0} is in use: SQLite is purged with nothing else running, so stop the service first"
+    )]
     InUse(String),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(OpenError),
-    /// What would be deleted is worked out by a clock that is wrong.
+    /// The cutoffs come from a clock that is wrong.
     #[error("nothing was deleted")]
     Clock(#[source] Error),
-    /// A batch failed; those before it, of which this much is known, stand.
-    #[error("a batch failed, those before it stand; the same command goes on from here")]
+    /// A batch failed; the batches before it were committed and deleted these rows.
+    #[error("a batch failed, those before it were committed; run the same command again to go on")]
     Failed(Purged, #[source] Error),
 }
 
@@ -120,15 +122,15 @@ impl From<OpenError> for PurgeError {
     }
 }
 
-/// How far a purge is: what is deleted now, how much of it, and out of how much where that is known.
+/// A callback for progress: the kind of rows, the number deleted so far, and the total where that is known.
 pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Send);
 
-/// Deletes what lies before the cutoffs, which were worked out by `clock`, if that agrees with the
-/// database's. Stops between two batches once it is told to.
+/// Deletes the rows before the cutoffs, which come from `clock`, if that agrees with the database's clock. Stops between
+/// two batches once it is told to.
 ///
 /// # Errors
 ///
-/// [`PurgeError`]; what was deleted before stays deleted.
+/// [`PurgeError`]; rows that were deleted before stay deleted.
 pub async fn purge(
     url: &str,
     cutoffs: Cutoffs,
@@ -146,16 +148,16 @@ pub async fn purge(
         let checked = check_clock(&admin.connection, clock).await;
         checked.map_err(PurgeError::Clock)?;
     }
-    let mut run = Purge {
+    let mut purge = Purge {
         connection: admin.connection,
         stop,
         progress,
         purged: Purged::default(),
     };
-    let outcome = run.all(cutoffs).await;
-    let purged = run.purged;
-    // What was to be done is done; a connection that does not close goes with the process.
-    let _ = run.connection.close_by_ref().await;
+    let outcome = purge.all(cutoffs).await;
+    let purged = purge.purged;
+    // The purge is done; a connection that cannot be closed ends with the process.
+    let _ = purge.connection.close_by_ref().await;
     drop(admin.lock);
     match outcome {
         Ok(()) => Ok(purged),
@@ -182,16 +184,19 @@ struct Purge<'a> {
 }
 
 impl Purge<'_> {
+    /// Deletes rows of every kind.
     async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
         self.requests(cutoffs.settled).await?;
         if let Some(before) = cutoffs.history {
             self.sweep(&HISTORY, before).await?;
         }
-        self.sweep(&CALLS, cutoffs.calls).await?;
+        self.sweep(&IDEMPOTENCY_KEYS, cutoffs.idempotency_keys)
+            .await?;
         self.purged.stopped = self.stop.is_cancelled();
         Ok(())
     }
 
+    /// Deletes settled requests.
     async fn requests(&mut self, before: Instant) -> Result<(), Error> {
         let connection = &self.connection;
         let total = with_retry(self.stop, || count(connection, before)).await?;
@@ -208,13 +213,13 @@ impl Purge<'_> {
         Ok(())
     }
 
-    /// Goes through a table in the order of its key and deletes what the sweep says.
+    /// Sweeps a table in the order of its key, page by page.
     async fn sweep(&mut self, sweep: &TableSweep, before: Instant) -> Result<(), Error> {
         let connection = &self.connection;
         let deleted = (sweep.count)(&mut self.purged);
         let mut after: Option<Vec<Value>> = None;
         while !self.stop.is_cancelled() {
-            (self.progress)(sweep.what, *deleted, None);
+            (self.progress)(sweep.kind, *deleted, None);
             let start = after.as_deref();
             let page = || page_end(connection, &sweep.table, start);
             let last = with_retry(self.stop, page).await?;
@@ -233,45 +238,46 @@ impl Purge<'_> {
                 None => break,
             }
         }
-        (self.progress)(sweep.what, *deleted, None);
+        (self.progress)(sweep.kind, *deleted, None);
         Ok(())
     }
 }
 
-/// What is deleted of a table that is gone through from end to end.
+/// A table that is swept from end to end.
 struct TableSweep {
-    what: &'static str,
+    /// Kind of rows, as progress names it.
+    kind: &'static str,
     table: Table,
-    /// Which rows, where `$1` is the cutoff.
-    which: &'static str,
-    /// Where they are counted.
+    /// Condition of the rows to delete, where `$1` is the cutoff.
+    condition: &'static str,
+    /// Count of the deleted rows.
     count: fn(&mut Purged) -> &mut u64,
 }
 
 const HISTORY: TableSweep = TableSweep {
-    what: "history",
+    kind: "history",
     table: history::TABLE,
-    which: "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
+    condition: "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
             WHERE r.care_unit = history.care_unit AND r.id = history.booking_request)",
     count: |purged| &mut purged.history,
 };
 
-const CALLS: TableSweep = TableSweep {
-    what: "calls",
+const IDEMPOTENCY_KEYS: TableSweep = TableSweep {
+    kind: "idempotency keys",
     table: idempotency_key::TABLE,
-    which: "recorded_at < $1",
+    condition: "recorded_at < $1",
     count: |purged| &mut purged.idempotency_keys,
 };
 
-/// Repeats what other writers have spoilt, or a database that was away, after a pause each time.
+/// Tries work again that has a conflict, or for which the database is unavailable, with a pause before each attempt.
 async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
     stop: &CancellationToken,
     mut work: impl FnMut() -> F,
 ) -> Result<T, Error> {
-    for tried in 1..TRIES_MAX {
+    for attempt in 1..ATTEMPTS_MAX {
         match work().await {
             Err(error) if error.is_contention() || matches!(error, Error::Unavailable(_)) => {
-                stop.run_until_cancelled(sleep(pause(tried))).await;
+                stop.run_until_cancelled(sleep(pause(attempt))).await;
             }
             outcome => return outcome,
         }
@@ -279,12 +285,13 @@ async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
     work().await
 }
 
-/// Returns the pause after so many tries: random, and up to twice as long each time.
-fn pause(tried: u32) -> Duration {
-    let longest = PAUSE_MAX.as_millis() as u64 >> (TRIES_MAX - 1 - tried);
+/// Returns the pause after so many attempts: random, and up to twice as long each time.
+fn pause(attempt: u32) -> Duration {
+    let longest = PAUSE_MAX.as_millis() as u64 >> (ATTEMPTS_MAX - 1 - attempt);
     Duration::from_millis(longest / 2 + random() % (longest / 2))
 }
 
+/// Counts the settled requests before the cutoff.
 async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {
     let sql = "SELECT count(*) FROM booking_request WHERE settled_at < $1";
     let backend = connection.get_database_backend();
@@ -294,7 +301,7 @@ async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, 
     Ok(count.and_then(|it| u64::try_from(it).ok()).unwrap_or(0))
 }
 
-/// Deletes a batch of settled requests, the oldest first, with their messages.
+/// Deletes a batch of settled requests, the oldest first, with their notifications.
 async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64), Error> {
     let options = write_options(connection.get_database_backend());
     let transaction = connection.begin(options).await?;
@@ -309,15 +316,15 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
     Ok((requests, notifications))
 }
 
-/// Returns the keys of the batch, locked. Requests of which a message may still go out or waits for staff
-/// stay, and so do those that somebody changes now.
+/// Locks the requests of a batch and returns their keys. Skips requests of which a notification may still be sent or
+/// waits for staff, and those that another writer has locked.
 async fn settled(
     transaction: &DatabaseTransaction,
     before: Instant,
 ) -> Result<Vec<RequestKey>, Error> {
     let backend = transaction.get_database_backend();
-    // Counted by the key, request by request: NOT EXISTS may be turned into a join with the whole
-    // table.
+    // The notifications are counted by key, request by request: the planner may turn NOT EXISTS into a join with the
+    // whole table.
     let sql = format!(
         "SELECT r.care_unit, r.id FROM booking_request AS r WHERE r.settled_at < $1 \
          AND (SELECT count(*) FROM notification AS n WHERE n.care_unit = r.care_unit \
@@ -337,7 +344,7 @@ async fn settled(
         .collect()
 }
 
-/// Deletes the rows of these requests from a table that calls the request's id `id`.
+/// Deletes the rows of these requests from a table whose column `id` has the request's id.
 async fn delete(
     transaction: &DatabaseTransaction,
     table: &str,
@@ -349,7 +356,7 @@ async fn delete(
             "DELETE FROM {table} WHERE (care_unit, {id}) IN (SELECT care_unit, id FROM {keys} AS k)"
         )
     };
-    Ok(request::key_set(keys).execute(transaction, sql).await?)
+    Ok(request::key_rows(keys).execute(transaction, sql).await?)
 }
 
 /// Returns the key of the last row of the page after `after`; none when the page is the last.
@@ -382,19 +389,20 @@ async fn page_end(
     Ok(Some(last?))
 }
 
-/// Returns the three columns of a key.
+/// Returns the three columns of a table's key, as a list.
 fn key_of(table: &Table) -> String {
     let names: Vec<&str> = table.key.iter().map(|(name, _)| *name).collect();
     names.join(", ")
 }
 
-/// Rows by their keys: after the one, up to the other, or without an end.
+/// A range of keys: after the one, up to the other, or without an end.
 struct Range<'a> {
     after: Option<&'a [Value]>,
     last: Option<&'a [Value]>,
 }
 
 impl Range<'_> {
+    /// Returns the statement that deletes the rows of the sweep in this range.
     fn delete(
         &self,
         connection: &DatabaseConnection,
@@ -402,7 +410,7 @@ impl Range<'_> {
         before: Instant,
     ) -> Statement {
         let key = key_of(&sweep.table);
-        let mut sql = format!("DELETE FROM {} WHERE {}", sweep.table.name, sweep.which);
+        let mut sql = format!("DELETE FROM {} WHERE {}", sweep.table.name, sweep.condition);
         let mut values = vec![Value::from(micros(before))];
         for (bound, compared) in [(self.after, ">"), (self.last, "<=")] {
             if let Some(bound) = bound {

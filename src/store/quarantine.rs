@@ -1,6 +1,6 @@
-//! Rows that cannot be decoded: a newer version has written a value that this one does not know, or
-//! somebody has altered a document. Each is set aside: the log names it once, by its key and never by
-//! its content, and everything else goes on without it. One that is mended is taken again.
+//! Quarantine of rows that cannot be decoded: a newer version has written a value that this one does not know, or
+//! somebody has altered a document. The log names each of them once, by its key and never by its content, and everything
+//! else goes on without it. A row that is repaired is used again.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
@@ -16,24 +16,24 @@ use crate::store::error::Error;
 
 /// Maximum rows that the log names.
 const NAMED_MAX: usize = 10_000;
-/// Maximum requests that claims pass over without reading them.
-const PASSED_OVER_MAX: usize = 10_000;
-/// Time after which a claim reads such a request again, since it may have been mended.
-const PASSED_OVER: Duration = Duration::from_secs(30);
+/// Maximum requests in quarantine, which claims skip without reading them.
+const QUARANTINED_MAX: usize = 10_000;
+/// Time after which a claim reads such a request again, since it may have been repaired.
+const QUARANTINE_TIME: Duration = Duration::from_secs(30);
 
-/// The rows that the log has named, as hashes of their keys: once a process, as the log is one.
+/// Hashes of the keys of the rows that the log has named. One set for the process, as there is one log.
 static NAMED: LazyLock<Mutex<HashSet<u64>>> = LazyLock::new(Mutex::default);
 
 /// The key of a row.
 #[derive(Hash)]
 pub struct RowKey<'a> {
-    /// Its table.
+    /// Table.
     pub table: &'static str,
-    /// Its care unit; none of a table without care units.
+    /// Care unit; none in a table without care units.
     pub care_unit: Option<&'a str>,
-    /// The id of its request, or of the replica that wrote it.
+    /// Id of its request, or of the replica that wrote it.
     pub id: Uuid,
-    /// Its number among those of the same id.
+    /// Number among the rows of the same id.
     pub number: Option<i64>,
 }
 
@@ -48,12 +48,12 @@ impl<'a> RowKey<'a> {
         }
     }
 
-    /// Gives what was decoded; none, and a line in the log, where it could not be.
+    /// Returns the decoded value; if it could not be decoded, names the row in the log and returns none.
     pub fn accept<T>(&self, decoded: Result<T, Error>) -> Option<T> {
         decoded.map_err(|error| self.name(&error)).ok()
     }
 
-    /// Names the row in the log, unless that has been done before.
+    /// Names the row in the log, unless the log has named it before.
     fn name(&self, error: &Error) {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -64,7 +64,7 @@ impl<'a> RowKey<'a> {
         let is_last = named.len() > NAMED_MAX;
         drop(named);
         if is_last {
-            tracing::error!("more rows cannot be decoded than are named here");
+            tracing::error!("too many rows cannot be decoded: no more of them are named");
             return;
         }
         let Self {
@@ -76,29 +76,29 @@ impl<'a> RowKey<'a> {
         let cause = error.source().map(ToString::to_string);
         tracing::error!(
             table, care_unit, %id, number, cause,
-            "row cannot be decoded and is set aside"
+            "row cannot be decoded and is quarantined"
         );
     }
 }
 
-/// The requests that claims have met and that could not be decoded. For a while claims leave them
-/// out, however many there are, so that the messages behind them come.
+/// The requests that claims have met and that could not be decoded. For a while claims skip them, however many there are,
+/// so that the notifications behind them are leased.
 #[derive(Default)]
 pub struct Quarantine(Mutex<HashMap<RequestKey, Moment>>);
 
 impl Quarantine {
-    /// Takes requests in.
+    /// Adds requests.
     pub fn add(&self, requests: impl IntoIterator<Item = RequestKey>) {
-        let until = Moment::now() + PASSED_OVER;
+        let until = Moment::now() + QUARANTINE_TIME;
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for request in requests {
-            if held.len() < PASSED_OVER_MAX {
+            if held.len() < QUARANTINED_MAX {
                 held.insert(request, until);
             }
         }
     }
 
-    /// Returns the requests whose time is not over.
+    /// Returns the requests whose time is not over, and removes the others.
     pub fn requests(&self) -> Vec<RequestKey> {
         let now = Moment::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,15 +113,15 @@ mod tests {
     use crate::domain::hsa_id::HsaId;
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_is_passed_over_for_a_while_and_only_so_many_are() {
+    async fn a_request_is_skipped_for_a_while_and_only_so_many_are() {
         let quarantine = Quarantine::default();
         let request = |id| RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),
             id: Uuid::from_u128(id),
         };
-        quarantine.add((0..PASSED_OVER_MAX as u128 + 1).map(request));
-        assert_eq!(quarantine.requests().len(), PASSED_OVER_MAX);
-        tokio::time::advance(PASSED_OVER).await;
+        quarantine.add((0..QUARANTINED_MAX as u128 + 1).map(request));
+        assert_eq!(quarantine.requests().len(), QUARANTINED_MAX);
+        tokio::time::advance(QUARANTINE_TIME).await;
         assert_eq!(quarantine.requests(), []);
         quarantine.add([request(1)]);
         assert_eq!(quarantine.requests(), [request(1)]);

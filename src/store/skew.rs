@@ -1,9 +1,9 @@
-//! Whether the clock that decisions go by may be from_stored: it is read when a batch is decided, and
-//! compared with the database's in the statement by which the batch is written.
+//! Clock skew: the clock by which a batch is decided is compared with the database's in the statement that writes the
+//! batch.
 //!
-//! A machine's clock that was stepped, or that is apart from the database's, decides nothing but
-//! what is carried out at all times, such as that a message was handed over; that is dated by the
-//! database then. A sandbox clock is right whatever others show.
+//! While the machine's clock was stepped, or is too far from the database's, only operations that tolerate that are
+//! executed, such as the acknowledgement that a notification was handed over; they are dated by the database if the two
+//! are apart. A sandbox clock is right whatever other clocks show.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,10 +12,10 @@ use tokio::time::Instant as Moment;
 
 use crate::domain::calendar::{ClockReading, Instant};
 
-/// How far the machine's clock and the database's may be apart.
+/// Maximum difference between the machine's clock and the database's.
 pub const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
 
-/// What is wrong with the clock that decisions go by.
+/// A fault of the clock by which batches are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockFault {
     /// It was stepped, and has not settled yet.
@@ -24,20 +24,20 @@ pub enum ClockFault {
     /// It is too far from the database's.
     #[error("this replica's clock and the database's are apart")]
     Apart {
-        /// What the database's showed.
+        /// Time on the database's clock.
         database: Instant,
     },
 }
 
-/// Returns how far the database's clock was from another at the least, when it was read between two
-/// readings of the other.
+/// Returns the minimum difference between the database's clock and another, when the former was read between two readings
+/// of the latter.
 pub fn distance(database: Instant, before: Instant, after: Instant) -> TimeDelta {
     let behind = before - database;
     let ahead = database - after;
     behind.max(ahead).max(TimeDelta::zero())
 }
 
-/// The clock that decisions go by. Until one is set there is none to doubt.
+/// The clock by which batches are decided. Until one is set, none is doubted.
 #[derive(Clone, Default)]
 pub struct Timepiece(Arc<OnceLock<Box<dyn Fn() -> ClockReading + Send + Sync>>>);
 
@@ -47,10 +47,10 @@ impl Timepiece {
         let _ = self.0.set(Box::new(clock));
     }
 
-    /// Reads the clock for a batch that is decided now; by the database's, if the two were found to
-    /// be `apart`.
-    pub fn date(&self, apart: Option<Shown>) -> Date {
-        if let Some(database) = apart {
+    /// Reads the clock for a batch that is decided now; uses the database's clock instead, if there is one because the two
+    /// were found to be apart.
+    pub fn date(&self, database: Option<Shown>) -> Date {
+        if let Some(database) = database {
             let fault = ClockFault::Apart {
                 database: database.now,
             };
@@ -71,7 +71,7 @@ impl Timepiece {
     }
 }
 
-/// What a clock showed, and when that was.
+/// A reading of a clock, and the moment of the reading.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown {
     now: Instant,
@@ -79,41 +79,40 @@ pub struct Shown {
 }
 
 impl Shown {
-    /// Returns what a clock shows at present.
+    /// Returns a reading that is made now.
     pub fn at_present(now: Instant) -> Self {
         let at = Moment::now();
         Self { now, at }
     }
 
-    /// Returns what it would show by now.
+    /// Returns the time that the clock shows now, if it runs like the process's.
     fn present(&self) -> Instant {
         let passed = TimeDelta::from_std(self.at.elapsed());
-        self.now + passed.expect("a batch does not last for ages")
+        self.now + passed.expect("a batch does not last for centuries")
     }
 }
 
-/// By which clock the decisions of a batch are dated.
+/// The clock by which a batch is decided.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Date {
-    /// What it showed; none of a sandbox clock.
+    /// Reading of the clock; none of a sandbox clock.
     shown: Option<Shown>,
-    /// What is wrong with this replica's.
+    /// Fault of this replica's clock.
     fault: Option<ClockFault>,
 }
 
 impl Date {
-    /// Returns what is wrong with the clock by which this replica would decide.
+    /// Returns the fault of this replica's clock.
     pub fn fault(&self) -> Option<ClockFault> {
         self.fault
     }
 
-    /// Returns whether there is a clock that the database's may prove to be wrong.
-    pub fn is_to_be_proved(&self) -> bool {
+    /// Returns true when the clock has no known fault and the database's clock may show one.
+    pub fn is_unverified(&self) -> bool {
         self.shown.is_some() && self.fault.is_none()
     }
 
-    /// Returns the time to decide by where this replica's clock shows `now`: the database's, if the
-    /// two are apart.
+    /// Returns the time to record when this replica's clock shows `now`: that of the database, if the two are apart.
     pub fn correct(&self, now: Instant) -> Instant {
         match (self.fault, self.shown) {
             (Some(ClockFault::Apart { .. }), Some(database)) => database.present(),
@@ -121,11 +120,11 @@ impl Date {
         }
     }
 
-    /// Compares the clock with what the database's shows at present.
+    /// Compares the clock with the present time of the database's clock.
     ///
     /// # Errors
     ///
-    /// [`ClockFault::Apart`].
+    /// [`ClockFault::Apart`] when they differ by more than [`CLOCK_SKEW_MAX`].
     pub fn check(&self, database: Instant) -> Result<(), ClockFault> {
         match self.shown {
             Some(shown) if CLOCK_SKEW_MAX < distance(database, shown.now, shown.present()) => {
@@ -197,7 +196,7 @@ mod tests {
         let timepiece = Timepiece::default();
         timepiece.set(|| ClockReading::Sandbox(at("2099-03-22T09:00:00Z")));
         for date in [timepiece.date(None), Timepiece::default().date(None)] {
-            assert!(!date.is_to_be_proved());
+            assert!(!date.is_unverified());
             assert_eq!(date.check(at("2026-03-02T09:00:00Z")), Ok(()));
             assert_eq!(date.fault(), None);
         }

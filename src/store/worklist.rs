@@ -1,4 +1,4 @@
-//! Worklists: pages, counts, and what time moves.
+//! Operations on worklists: pages, counts, and transitions by the passing of time.
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
@@ -10,7 +10,7 @@ use crate::store::error::Error;
 use crate::store::query::worklist as row;
 
 impl Store {
-    /// Returns a page of a worklist at `now`: what comes after `after`, `limit` at most; none in the place of a
+    /// Returns a page of a worklist at `now`: the requests after the cursor `after`, at most `limit`; none in place of a
     /// request that cannot be decoded.
     pub async fn list_worklist(
         &self,
@@ -26,7 +26,7 @@ impl Store {
         .await
     }
 
-    /// Returns how many requests each list of these units holds at `now`; empty lists are left out.
+    /// Returns the number of requests on each list of these care units at `now`; empty lists are omitted.
     pub async fn counts(
         &self,
         care_units: &[HsaId],
@@ -37,7 +37,7 @@ impl Store {
             .await
     }
 
-    /// Returns the requests of these units that time has moved to another list, or over the edge of
+    /// Returns the requests of these care units that the passing of time has moved to another list, or to
     /// [`Worklist::GuaranteeAtRisk`], after `since` and until `now`.
     pub async fn timed_transitions(
         &self,
@@ -52,7 +52,8 @@ impl Store {
         .await
     }
 
-    /// Returns when time next moves a request of these units to another list, after `now`.
+    /// Returns the first instant after `now` at which the passing of time moves a request of these care units to another
+    /// list.
     pub async fn next_transition_at(
         &self,
         care_units: &[HsaId],

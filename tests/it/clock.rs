@@ -27,7 +27,7 @@ use crate::harness::{Harness, refusal, within};
 use crate::make;
 use crate::replica::healthy;
 use crate::store::claim_request;
-use crate::stored::{self, call, creation, referral};
+use crate::store_fixtures::{self, call, creation, referral};
 
 /// How long a step must last to be the truth, and a little more.
 const SETTLED: Duration = Duration::from_millis(5_100);
@@ -327,7 +327,7 @@ async fn what_is_decided_is_compared_with_the_database_where_it_is_written() {
         assert_eq!(is_apart(&given), !is_right, "{seconds}");
         // Perhaps in one batch with what is refused.
         let handed_over = Utc::now();
-        let mut sent = stored::sent(&leases[0]);
+        let mut sent = store_fixtures::sent(&leases[0]);
         sent.1.sent_at = Some(handed_over);
         let settle = store.acknowledge(vec![sent], skew.context());
         let (settled, created) = tokio::join!(settle, skew.insert(store, 10 * number + 2));
@@ -347,7 +347,7 @@ async fn what_is_decided_is_compared_with_the_database_where_it_is_written() {
         assert_eq!(leased, is_right && 0 <= seconds, "{seconds}");
         assert_eq!(is_apart(&claimed), 1 < seconds, "{seconds}");
         for lease in skew.claim(store).await.expect("a claim") {
-            let sent = vec![stored::sent(&lease)];
+            let sent = vec![store_fixtures::sent(&lease)];
             store
                 .acknowledge(sent, skew.context())
                 .await

@@ -247,7 +247,7 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_was_answered() {
 async fn writes_that_fail_are_refused_and_lose_nothing_that_was_answered() {
     let folder = TempDir::new().expect("a folder");
     let start = async || {
-        // A write after_cursor the largest size that files may have is to fail, not to end the process.
+        // A write beyond the largest size that files may have is to fail, not to end the process.
         let mut env = Command::new("env");
         env.args(["--ignore-signal=XFSZ", PROGRAM]);
         let command = command_by(env, folder.path(), &["--sandbox-clock", NOW]);

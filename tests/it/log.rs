@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, Database, DbErr, Statement};
 
 use crate::harness::within;
 use crate::store::{form, insert};
-use crate::stored::call;
+use crate::store_fixtures::call;
 
 #[tokio::test]
 async fn what_is_committed_comes_into_the_file_beside_the_writer() {

@@ -9,23 +9,23 @@
 //! | `make`, `store_fixtures` | the smallest valid call; what tests do to a store without the service |
 //! | `consumer`, `worklist_user`, `wire` | an adapter; what staff do; calls as bytes |
 
-mod ahead;
 mod backend;
 mod cluster;
 mod consumer;
 mod harness;
 mod logged;
 mod make;
+mod pipelining;
 mod proxy;
 mod replica;
-mod staff;
 mod wire;
+mod worklist_user;
 
-mod away;
 mod booking_request;
 mod boundary;
 mod care_invitation;
 mod clock;
+mod database_outage;
 mod disk;
 mod failover;
 mod links;
@@ -43,6 +43,6 @@ mod readme;
 mod replicas;
 mod shutdown;
 mod store;
-mod stored;
+mod store_fixtures;
 mod tidy;
 mod worklist;

@@ -22,7 +22,7 @@ use crate::harness::within;
 use crate::make::at;
 use crate::postgres;
 use crate::purge::{book, insert, run};
-use crate::stored::call;
+use crate::store_fixtures::call;
 
 const NAMES: [&str; 1] = ["m0001_first_schema"];
 
@@ -203,7 +203,7 @@ async fn waiting_for_another_who_migrates_is_said_and_so_is_what_a_start_has_app
             }
         }
     };
-    said("another process brings the schema up to date").await;
+    said("waiting for another process to finish migrating").await;
     other.close().await.expect("let go");
     for name in NAMES {
         said(name).await;

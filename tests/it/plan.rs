@@ -36,8 +36,8 @@ use uuid::Uuid;
 use crate::backend::Backend;
 use crate::make;
 use crate::make::at;
-use crate::stored;
-use crate::stored::{call, creation, referral, sent};
+use crate::store_fixtures;
+use crate::store_fixtures::{call, creation, referral, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// What the tables hold: requests, each with its creation in the history, spread over the units,
@@ -208,12 +208,12 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
 }
 
 async fn insert(store: &Store, form: Form) -> BookingRequest {
-    let inserted = stored::insert(store, call(), creation(form), at(NOW)).await;
+    let inserted = store_fixtures::insert(store, call(), creation(form), at(NOW)).await;
     inserted.expect("created")
 }
 
 async fn book(store: &Store, key: RequestKey) {
-    let booked = stored::book(store, call(), key, at(NOW)).await;
+    let booked = store_fixtures::book(store, call(), key, at(NOW)).await;
     booked.expect("booked");
 }
 

@@ -52,7 +52,7 @@ const ONCE: [(&str, &str); 14] = [
     ("replicas::", "goes to PostgreSQL by itself"),
     ("migration::", "goes to both by itself"),
     ("plan::", "goes to PostgreSQL by itself"),
-    ("away::", "goes to PostgreSQL by itself"),
+    ("database_outage::", "goes to PostgreSQL by itself"),
     ("failover::", "goes to PostgreSQL by itself"),
     ("purge::", "goes to both by itself"),
 ];

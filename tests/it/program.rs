@@ -229,7 +229,7 @@ async fn accepting_waits_for_file_handles_and_goes_on_when_there_are_some() {
     let before = limit(Some(open() as u64));
     let waiting = TcpStream::connect(program.socket()).await.expect("queued");
     within(async {
-        while !program.log().contains("connections cannot be accepted") {
+        while !program.log().contains("accepting connections failed") {
             tokio::task::yield_now().await;
         }
     })
@@ -239,8 +239,12 @@ async fn accepting_waits_for_file_handles_and_goes_on_when_there_are_some() {
     let refused = get(&program.channel().await, &nobody).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     let log = program.log();
-    assert_eq!(log.matches("cannot be accepted").count(), 1, "{log}");
-    assert!(log.contains("connections are accepted again"), "{log}");
+    assert_eq!(
+        log.matches("accepting connections failed").count(),
+        1,
+        "{log}"
+    );
+    assert!(log.contains("accepting connections again"), "{log}");
     drop(waiting);
 }
 
@@ -565,7 +569,7 @@ async fn nothing_of_a_row_that_cannot_be_decoded_reaches_the_log() {
         let id = name.rsplit('/').next().expect("an id");
         let named = log
             .lines()
-            .filter(|it| it.contains("cannot be decoded and is set aside"));
+            .filter(|it| it.contains("cannot be decoded and is quarantined"));
         let named: Vec<_> = named.collect();
         assert_eq!(named.len(), 1, "once: {log}");
         for said in ["booking_request", id, "document: "] {
@@ -700,7 +704,7 @@ impl Unread {
         let mut command = command(folder, &["--log-level", "debug"]);
         let child = command.stdout(stdout).stderr(stderr).spawn();
         let child = child.expect("it starts");
-        // Byte by byte, so that nothing is read after_cursor the line.
+        // Byte by byte, so that nothing is read beyond the line.
         let address = tokio::task::spawn_blocking(move || {
             let mut text = String::new();
             while !(text.contains("listening on ") && text.ends_with('\n')) {

@@ -11,7 +11,7 @@ use care_invitation::domain::calendar::{ClockReading, Instant, micros};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
 use care_invitation::store::error::{Error, OpenError};
-use care_invitation::store::idempotency::Call;
+use care_invitation::store::idempotency::IdempotentCall;
 use care_invitation::store::purge::{Cutoffs, PurgeError, Purged, TooRecent, purge};
 use care_invitation::store::schema::Schema;
 use chrono::{TimeDelta, Utc};
@@ -24,8 +24,8 @@ use crate::make;
 use crate::make::at;
 use crate::migration::{Empty, texts};
 use crate::proxy::{Proxy, Way};
-use crate::stored;
-use crate::stored::{call, creation, referral};
+use crate::store_fixtures;
+use crate::store_fixtures::{call, creation, referral};
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
 const BETWEEN: &str = "2026-03-10T00:00:00Z";
@@ -35,15 +35,19 @@ const NOW: &str = "2100-01-01T00:00:00Z";
 /// A batch is 200.
 const MANY: usize = 401;
 
-pub async fn insert(store: &Store, call: Call, number: usize) -> Result<RequestKey, Error> {
+pub async fn insert(
+    store: &Store,
+    call: IdempotentCall,
+    number: usize,
+) -> Result<RequestKey, Error> {
     let mut form = make::form("2026-05-18", "2026-06-12");
     form.origin = referral(&format!("R-{number}"));
-    let inserted = stored::insert(store, call, creation(form), at(EARLY)).await;
+    let inserted = store_fixtures::insert(store, call, creation(form), at(EARLY)).await;
     Ok(inserted?.key)
 }
 
 pub async fn book(store: &Store, key: RequestKey, now: &str) {
-    let booked = stored::book(store, call(), key, at(now)).await;
+    let booked = store_fixtures::book(store, call(), key, at(now)).await;
     booked.expect("booked");
 }
 

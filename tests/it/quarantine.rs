@@ -19,7 +19,7 @@ use crate::backend::Kind;
 use crate::consumer::{Consumer, acknowledge, at_most, everything, name, sent};
 use crate::harness::{Harness, refusal, within};
 use crate::make::{self, at};
-use crate::staff;
+use crate::worklist_user;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// For so long a claim does not read again what could not be decoded.
@@ -199,11 +199,11 @@ async fn everything_goes_on_without_a_request_that_cannot_be_decoded() {
         assert_internal(harness.get(bad).await, spoil);
         let (refused, changed) = tokio::join!(
             harness.book(book),
-            staff::change_purpose(&harness, &all[1].name, "Näsa"),
+            worklist_user::change_purpose(&harness, &all[1].name, "Näsa"),
         );
         assert_internal(refused, spoil);
         assert_eq!(changed.purpose, "Näsa", "{spoil}");
-        let mut updated = staff::set_language(&harness, "fi").await;
+        let mut updated = worklist_user::set_language(&harness, "fi").await;
         updated.sort();
         let mut expected: Vec<_> = all[1..].iter().map(|it| it.name.clone()).collect();
         expected.sort();
@@ -326,7 +326,7 @@ async fn the_history_goes_on_beyond_an_entry_that_cannot_be_decoded() {
         let harness = Harness::start(NOW).await;
         let name = invite(&harness, "R-1").await.name;
         for purpose in ["a", "b", "c"] {
-            staff::change_purpose(&harness, &name, purpose).await;
+            worklist_user::change_purpose(&harness, &name, purpose).await;
         }
         let all = harness.history(&name).await;
         alter(&harness, spoil).await;

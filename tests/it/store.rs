@@ -20,7 +20,7 @@ use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
 use care_invitation::store::change_event::LeaseChange;
 use care_invitation::store::error::{Error, OpenError};
-use care_invitation::store::idempotency::Call;
+use care_invitation::store::idempotency::IdempotentCall;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
 use care_invitation::store::schema::Schema;
 use tokio::task::JoinSet;
@@ -30,13 +30,17 @@ use crate::backend::Backend;
 use crate::harness::within;
 use crate::make;
 use crate::make::at;
-use crate::stored;
-use crate::stored::{booking, call, creation, referral, sent};
+use crate::store_fixtures;
+use crate::store_fixtures::{booking, call, creation, referral, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
-pub async fn insert(store: &Store, call: Call, form: Form) -> Result<BookingRequest, Error> {
-    stored::insert(store, call, creation(form), at(NOW)).await
+pub async fn insert(
+    store: &Store,
+    call: IdempotentCall,
+    form: Form,
+) -> Result<BookingRequest, Error> {
+    store_fixtures::insert(store, call, creation(form), at(NOW)).await
 }
 
 /// A form for another patient's referral, so that it is no duplicate.
@@ -50,8 +54,12 @@ async fn book(store: &Store, key: &RequestKey) -> Result<BookingRequest, Error> 
     book_by(store, call(), key).await
 }
 
-pub async fn book_by(store: &Store, call: Call, key: &RequestKey) -> Result<BookingRequest, Error> {
-    stored::book(store, call, key.clone(), at(NOW)).await
+pub async fn book_by(
+    store: &Store,
+    call: IdempotentCall,
+    key: &RequestKey,
+) -> Result<BookingRequest, Error> {
+    store_fixtures::book(store, call, key.clone(), at(NOW)).await
 }
 
 pub fn claim_request(count: usize) -> ClaimRequest {
@@ -119,14 +127,14 @@ async fn a_repeat_answers_with_the_request_as_it_stands() {
         .expect("repeated");
     assert_eq!(repeated, booked);
 
-    let other = Call {
+    let other = IdempotentCall {
         hash: [8; 32],
         ..call.clone()
     };
     let reused = insert(&backend.store, other, form(1)).await;
     assert!(matches!(reused, Err(Error::RequestIdReused)));
 
-    let elsewhere = Call {
+    let elsewhere = IdempotentCall {
         caller: "somebody else".into(),
         ..call
     };
@@ -169,7 +177,7 @@ async fn a_failed_call_is_not_remembered() {
         refused,
         Err(Error::Refused(Refusal::ReferralRequired))
     ));
-    let other = Call {
+    let other = IdempotentCall {
         hash: [8; 32],
         ..call
     };
@@ -236,7 +244,7 @@ async fn a_duplicate_that_was_allowed_still_forbids_the_next() {
         allow_duplicate: true,
         ..creation(form(1))
     };
-    let allowed = stored::insert(store, call(), creation, at(NOW))
+    let allowed = store_fixtures::insert(store, call(), creation, at(NOW))
         .await
         .expect("allowed");
     book(store, &first.key).await.expect("booked");
@@ -523,14 +531,14 @@ fn patient() -> PersonalId {
     make::form("2026-03-02", "2026-05-29").patient.personal_id
 }
 
-async fn update_language(store: &Store, call: Call, language: &str) -> Vec<RequestKey> {
+async fn update_language(store: &Store, call: IdempotentCall, language: &str) -> Vec<RequestKey> {
     let updated = try_update_language(store, call, None, language).await;
     updated.expect("updated")
 }
 
 async fn try_update_language(
     store: &Store,
-    call: Call,
+    call: IdempotentCall,
     care_unit: Option<HsaId>,
     language: &str,
 ) -> Result<Vec<RequestKey>, Error> {
@@ -655,7 +663,7 @@ async fn a_call_that_changed_nothing_is_remembered_too() {
     let created = insert(store, call(), form(1)).await.expect("created");
     assert_eq!(update_language(store, quiet.clone(), "fi").await, []);
     assert_eq!(store.get(&created.key).await.expect("read"), created);
-    let other = Call {
+    let other = IdempotentCall {
         hash: [8; 32],
         ..quiet.clone()
     };
@@ -675,7 +683,7 @@ async fn a_call_that_changed_nothing_is_remembered_too() {
     }
     let history = store.history(&created.key, 0, 500).await.expect("history");
     assert_eq!(history.len(), 3, "created, booked, its message cancelled");
-    let other = Call {
+    let other = IdempotentCall {
         hash: [8; 32],
         ..again
     };

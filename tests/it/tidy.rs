@@ -1,4 +1,8 @@
-//! What the style asks of the text of `src/`: who imports whom, and what stands in one place only.
+//! What the style asks of the text of `src/`: who imports whom, what stands in one place only, and
+//! which words it is written in.
+
+mod imports;
+mod words;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,9 +43,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
 ];
 
-/// One file of `src/`.
+/// One file of `src/`, or of another root.
 struct Source {
-    /// From `src/`, as in `grpc/status.rs`.
+    /// From the root, as in `grpc/status.rs`.
     path: String,
     /// Its lines, comments and tests left out, with their numbers.
     code: Vec<(usize, String)>,
@@ -144,12 +148,16 @@ fn is_test(path: &str) -> bool {
 }
 
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = sources_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(sources.len() > 30, "the sources are found");
+    sources
+}
+
+fn sources_in(root: &Path) -> Vec<Source> {
     let mut files = Vec::new();
-    gather(&root, &mut files);
+    gather(root, &mut files);
     files.sort();
-    assert!(files.len() > 30, "the sources are found");
-    let read = files.iter().map(|file| Source::read(&root, file));
+    let read = files.iter().map(|file| Source::read(root, file));
     read.collect()
 }
 

@@ -87,7 +87,7 @@ fn say(report: &mut Report, kind: Kind, callers: usize, connections: usize, runs
         report.say(line.target("create, of a transaction per call"));
     }
     report.say(line().beside("nothing behind the wire", runs.wire.clone()));
-    let rate = crate::report::number(median(&runs.rates));
+    let rate = crate::number::number(median(&runs.rates));
     for (name, percentile) in ["p50", "p99", "p99.9"].iter().zip(runs.percentiles) {
         let work = format!("create on schedule, {rate}/s, {name}");
         report.say(Line::new(work, kind, "ms", percentile));

@@ -15,7 +15,8 @@ use crate::callers::{Callers, Calling, FILLERS};
 use crate::database::Kind;
 use crate::load::Schedule;
 use crate::make::{self, Period};
-use crate::report::{Line, Report, median, number};
+use crate::number::number;
+use crate::report::{Line, Report, median};
 use crate::server::Server;
 use crate::{Bench, Outcome, consumer, fill, load};
 

@@ -8,7 +8,7 @@ use crate::contract::text::{
 use crate::contract::{Violations, v1};
 use crate::domain::booking_request::form::Booking;
 
-/// The fields of a booking that is given.
+/// Parses a booking that is given.
 pub(in crate::contract) fn parse(
     message: &v1::Booking,
     violations: &mut Violations,
@@ -27,7 +27,7 @@ pub(in crate::contract) fn parse(
         let performer_id = parse_optional_hsa_id(&message.performer_id, "performer_id", violations);
         let reason = &message.override_reason;
         let override_reason = match is_blank(reason) {
-            // It says nothing, so that nothing is overridden.
+            // A blank reason overrides nothing.
             true => String::new(),
             false => parse_lines(reason, COMMENT_MAX, "override_reason", violations),
         };
@@ -42,7 +42,7 @@ pub(in crate::contract) fn parse(
     })
 }
 
-/// A booking on the wire.
+/// Renders a booking.
 pub(in crate::contract) fn render(booking: &Booking) -> v1::Booking {
     v1::Booking {
         booking_id: booking.booking_id.clone(),

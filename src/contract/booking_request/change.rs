@@ -1,4 +1,4 @@
-//! ChangeBookingRequest: which fields are changed, and to what.
+//! ChangeBookingRequest: the fields to change, and their new values.
 
 use prost_types::FieldMask;
 
@@ -17,7 +17,7 @@ use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::request_key::RequestKey;
 
-/// A field that can be changed by itself.
+/// A field that can be changed on its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Field {
     Period,
@@ -31,9 +31,9 @@ enum Field {
     Priority,
 }
 
-/// The path of all constraints at once.
+/// Path of all constraints at once.
 const CONSTRAINTS: &str = "constraints";
-/// The paths that a mask may hold beside [`CONSTRAINTS`]. Those of constraints come first.
+/// Paths that a mask may hold beside [`CONSTRAINTS`]. Those of constraints come first.
 const PATHS: [(&str, Field); 9] = [
     ("constraints.requested_period", Field::Period),
     ("constraints.weekdays", Field::Weekdays),
@@ -46,11 +46,11 @@ const PATHS: [(&str, Field); 9] = [
     ("priority", Field::Priority),
 ];
 
-/// Parses ChangeBookingRequest. Fields that the mask does not name are not looked at.
+/// Parses ChangeBookingRequest. Fields that the mask does not name are ignored.
 ///
 /// # Errors
 ///
-/// Every fault of shape; among them that a field which a request must have is named and not set.
+/// Every fault of shape, such as a mandatory field that is named and not set.
 pub fn parse_change(
     message: v1::ChangeBookingRequestRequest,
 ) -> Result<IdempotentCommand<(RequestKey, ChangeBookingRequest)>, Violations> {
@@ -96,10 +96,10 @@ pub fn parse_change(
     })
 }
 
-/// What a mask names.
+/// Fields that a mask names.
 struct Mask {
     fields: Vec<Field>,
-    /// Whether it names the constraints as a whole, which wins over a field of them.
+    /// True if it names the constraints as a whole, which includes each field of them.
     constraints: bool,
     fault: Option<&'static str>,
 }
@@ -172,7 +172,7 @@ fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violatio
     }
 }
 
-/// Returns the fields of constraints that are named; none when none is.
+/// Parses the fields of constraints that are named; `None` if none is.
 fn parse_constraints(
     given: Option<&v1::BookingConstraints>,
     mask: &Mask,
@@ -221,7 +221,7 @@ fn parse_reason(number: i32, violations: &mut Violations) -> Option<ChangeReason
     Some(reason)
 }
 
-/// Returns the call in its one form, without its request id.
+/// Renders the message in its normalised form, without its request id.
 fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBookingRequestRequest {
     let edit = command.constraints.clone().unwrap_or_default();
     let is_set = |field| match field {

@@ -1,4 +1,4 @@
-//! When the visit may take place.
+//! The constraints on a visit: period, weekdays, times of day, length and performers.
 
 use crate::contract::calendar::{
     parse_period, parse_weekdays, parse_window, render_period, render_weekdays, render_window,
@@ -13,7 +13,7 @@ const PERFORMERS_MAX: usize = 20;
 const DURATION_MINUTES_MIN: u32 = 5;
 const DURATION_MINUTES_MAX: u32 = 480;
 
-/// The fields of constraints that are given.
+/// Parses constraints that are given.
 pub(in crate::contract) fn parse(
     message: &v1::BookingConstraints,
     violations: &mut Violations,
@@ -38,7 +38,7 @@ pub(in crate::contract) fn parse(
     })
 }
 
-/// Returns the field `time_windows`.
+/// Parses the field `time_windows`.
 pub(super) fn parse_windows(
     windows: &[v1::TimeWindow],
     violations: &mut Violations,
@@ -67,7 +67,7 @@ fn overlap(one: TimeWindow, other: TimeWindow) -> bool {
     one.start_minute < other.end_minute && other.start_minute < one.end_minute
 }
 
-/// Returns the field `duration_minutes`. A length above the maximum is taken as the maximum, as the
+/// Parses the field `duration_minutes`. A length above the maximum is taken as the maximum, as the
 /// contract says of every number.
 pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
     match u32::try_from(minutes) {
@@ -79,7 +79,7 @@ pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) 
     }
 }
 
-/// Returns the field `performer_ids`.
+/// Parses the field `performer_ids`.
 pub(super) fn parse_performers(ids: &[String], violations: &mut Violations) -> Vec<String> {
     if ids.len() > PERFORMERS_MAX {
         violations.add("performer_ids", format!("must be at most {PERFORMERS_MAX}"));
@@ -90,7 +90,7 @@ pub(super) fn parse_performers(ids: &[String], violations: &mut Violations) -> V
         .collect()
 }
 
-/// Constraints on the wire.
+/// Renders constraints.
 pub(in crate::contract) fn render(constraints: &Constraints) -> v1::BookingConstraints {
     let windows = constraints.time_windows.iter().copied();
     v1::BookingConstraints {

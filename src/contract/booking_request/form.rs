@@ -1,4 +1,4 @@
-//! What was registered: the fields of the form, and which of them go together.
+//! The form that was registered: its fields, and the rules on which of them go together.
 
 use super::{booking, constraints};
 use crate::contract::calendar::{parse_optional_date, render_date};
@@ -15,7 +15,7 @@ use crate::domain::booking_request::form::PatientInstructions;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::form::VisitType;
 
-/// Returns the field `booking_request`, which must be given. Fields that are output only are not read.
+/// Parses the field `booking_request`, which must be given. Output-only fields are ignored.
 pub(super) fn parse(
     message: Option<&v1::BookingRequest>,
     violations: &mut Violations,
@@ -108,7 +108,7 @@ fn parse_visit_type(
     })
 }
 
-/// Returns the field `patient_instructions`, which may be left out.
+/// Parses the field `patient_instructions`, which may be left out.
 pub(super) fn parse_instructions(
     message: Option<&v1::PatientInstructions>,
     violations: &mut Violations,
@@ -146,7 +146,7 @@ fn parse_constraints(
     }
 }
 
-/// Returns the form on the wire; what is output only is left unset.
+/// Renders the form; output-only fields are left unset.
 pub(super) fn render(form: &Form) -> v1::BookingRequest {
     v1::BookingRequest {
         patient: Some(patient::render(&form.patient)),
@@ -184,7 +184,7 @@ fn render_origin(origin: &Origin) -> WireOrigin {
     }
 }
 
-/// A visit type on the wire.
+/// Renders a visit type.
 pub(in crate::contract) fn render_visit_type(visit_type: &VisitType) -> v1::VisitType {
     v1::VisitType {
         code: visit_type.code.clone(),
@@ -192,7 +192,7 @@ pub(in crate::contract) fn render_visit_type(visit_type: &VisitType) -> v1::Visi
     }
 }
 
-/// The texts for the patient on the wire.
+/// Renders the texts for the patient.
 pub(in crate::contract) fn render_instructions(
     instructions: &PatientInstructions,
 ) -> Option<v1::PatientInstructions> {

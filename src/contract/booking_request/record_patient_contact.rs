@@ -1,4 +1,4 @@
-//! RecordPatientContact: what came of a contact, and until when a patient is waited for.
+//! RecordPatientContact: the outcome of a contact, and the last day of waiting for the patient.
 
 use chrono::NaiveDate;
 
@@ -11,7 +11,7 @@ use crate::contract::{
 use crate::domain::booking_request::record_patient_contact::{Outcome, RecordPatientContact};
 use crate::domain::request_key::RequestKey;
 
-/// The day until which a patient is waited for is a field of its own.
+/// Converts the outcome without the day of WILL_BOOK, which is a field of its own.
 impl WireEnum for Outcome {
     type Wire = v1::record_patient_contact_request::Outcome;
 
@@ -41,7 +41,7 @@ impl WireEnum for Outcome {
 ///
 /// # Errors
 ///
-/// Every fault of shape; among them a day to wait until with another outcome than WILL_BOOK.
+/// Every fault of shape, such as a day to wait until with an outcome other than WILL_BOOK.
 pub fn parse_contact(
     message: v1::RecordPatientContactRequest,
 ) -> Result<IdempotentCommand<(RequestKey, RecordPatientContact)>, Violations> {
@@ -76,7 +76,7 @@ pub fn parse_contact(
     })
 }
 
-/// Returns the outcome with the day until which the patient is waited for, where it has a use for one.
+/// Parses the field `wait_until_date` into the outcome, if it is WILL_BOOK.
 fn parse_wait(
     outcome: Option<Outcome>,
     wait_until_date: &str,

@@ -1,4 +1,4 @@
-//! ReleaseHold: through which channel, and why.
+//! ReleaseHold: the channel, and the reason.
 
 use crate::contract::text::{COMMENT_MAX, parse_required_lines};
 use crate::contract::{
@@ -11,7 +11,7 @@ use crate::domain::request_key::RequestKey;
 ///
 /// # Errors
 ///
-/// Every fault of shape; among them that no comment says why.
+/// Every fault of shape, such as a missing comment.
 pub fn parse_release(
     message: v1::ReleaseHoldRequest,
 ) -> Result<IdempotentCommand<(RequestKey, ReleaseHold)>, Violations> {

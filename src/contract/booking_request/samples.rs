@@ -57,7 +57,7 @@ pub fn wire_form() -> v1::BookingRequest {
     }
 }
 
-/// Returns the call that creates it.
+/// Returns the message that creates it.
 pub fn wire_create() -> v1::CreateBookingRequestRequest {
     v1::CreateBookingRequestRequest {
         parent: care_unit_name(&key().care_unit),
@@ -67,7 +67,7 @@ pub fn wire_create() -> v1::CreateBookingRequestRequest {
     }
 }
 
-/// Returns which request the samples are.
+/// Returns the key of the samples.
 pub fn key() -> RequestKey {
     RequestKey {
         care_unit: HsaId::parse("SE2321000131-P1").unwrap(),
@@ -75,7 +75,7 @@ pub fn key() -> RequestKey {
     }
 }
 
-/// Returns when the samples are made.
+/// Returns the time at which the samples are created.
 pub fn now() -> Instant {
     "2026-03-02T09:00:00Z".parse().unwrap()
 }
@@ -111,7 +111,7 @@ pub fn record() -> BookingRequest {
     })
 }
 
-/// Returns any form that the contract accepts.
+/// Generates any form that the contract accepts.
 pub fn forms() -> impl Strategy<Value = Form> {
     let what = (
         patients(),
@@ -144,7 +144,7 @@ pub fn forms() -> impl Strategy<Value = Form> {
 
 type Timing = (bool, bool, Option<Constraints>, Option<Booking>);
 
-/// Returns what depends on each other: the two answers of the form, constraints and booking.
+/// Generates the fields that depend on each other: the form's two flags, constraints and booking.
 fn timings() -> impl Strategy<Value = Timing> {
     prop_oneof![
         (any::<bool>(), constraints()).prop_map(|(summons, it)| (summons, false, Some(it), None)),
@@ -203,7 +203,7 @@ fn personal_ids() -> impl Strategy<Value = PersonalId> {
     prop_oneof![reserve, national]
 }
 
-/// Returns the number with the one check digit that fits.
+/// Returns the number with its check digit.
 fn national_id(birth: NaiveDate, serial: u32, coordination: bool) -> PersonalId {
     use chrono::Datelike;
     let (kind, added) = match coordination {
@@ -288,7 +288,7 @@ fn weekday(day: u8) -> Weekday {
     Weekday::try_from(day).unwrap()
 }
 
-/// Windows between the boundaries drawn, so that they touch at most, in any order.
+/// Generates windows between drawn boundaries, in any order, so that they may touch and do not overlap.
 fn windows() -> impl Strategy<Value = Vec<TimeWindow>> {
     proptest::collection::btree_set(0..=1_440u32, 0..=15)
         .prop_map(|boundaries| {

@@ -1,4 +1,4 @@
-//! Whole calls: every fault at once, what a repeat may differ in, and what is shown.
+//! Whole messages: every fault at once, spellings that a replay may have, and rendering.
 
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -180,7 +180,7 @@ fn the_parts_of_a_form_go_together() {
 }
 
 #[test]
-fn a_repeat_may_be_spelled_otherwise() {
+fn a_replay_may_be_spelled_otherwise() {
     let hash = |message| parse_create(message).unwrap().content_hash;
     let mut respelled = wire_create();
     respelled.parent = "careUnits/se2321000131-p1".into();
@@ -197,7 +197,7 @@ fn a_repeat_may_be_spelled_otherwise() {
 }
 
 #[test]
-fn a_repeat_may_not_say_anything_else() {
+fn a_replay_may_not_say_anything_else() {
     let hash = |message| parse_create(message).unwrap().content_hash;
     let altered = |alter: fn(&mut v1::BookingRequest)| {
         let mut message = wire_create();
@@ -299,14 +299,14 @@ fn each_fault_of_a_change_names_its_field() {
 }
 
 #[test]
-fn an_invitation_is_shown_with_its_messages_and_its_end() {
+fn an_invitation_is_shown_with_its_notifications_and_its_end() {
     let policy = RegionPolicy::default();
-    let shown = render(&invited(), now(), &policy);
-    assert_eq!(shown.name, request_name(&key()));
-    assert_eq!(shown.state(), v1::booking_request::State::Invited);
-    assert_eq!(shown.etag, "r1");
-    assert!(shown.warnings.is_empty());
-    let invitation = shown.care_invitation.unwrap();
+    let displayed = render(&invited(), now(), &policy);
+    assert_eq!(displayed.name, request_name(&key()));
+    assert_eq!(displayed.state(), v1::booking_request::State::Invited);
+    assert_eq!(displayed.etag, "r1");
+    assert!(displayed.warnings.is_empty());
+    let invitation = displayed.care_invitation.unwrap();
     let states: Vec<_> = invitation
         .notifications
         .iter()
@@ -341,14 +341,14 @@ fn a_reminder_that_falls_after_the_period_is_warned_of() {
 }
 
 #[test]
-fn a_preview_names_no_message() {
+fn a_preview_names_no_notification() {
     let preview = render_preview(&invited(), now(), &RegionPolicy::default());
     assert_eq!(preview.notifications.len(), 3);
     assert!(
         preview
             .notifications
             .iter()
-            .all(|message| message.name.is_empty())
+            .all(|notification| notification.name.is_empty())
     );
     let parsed = parse_preview(v1::PreviewNotificationsRequest {
         parent: "careUnits/SE2321000131-P1".into(),

@@ -1,4 +1,4 @@
-//! UpdatePatient: whose requests, and what has been learned.
+//! UpdatePatient: the patient, and the fields to change.
 
 use prost_types::FieldMask;
 
@@ -12,26 +12,26 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 
-/// Stands for every care unit.
+/// Parent that stands for every care unit.
 const EVERY_CARE_UNIT: &str = "careUnits/-";
 
-/// What has been learned about a patient.
+/// Command to update a patient.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PatientUpdate {
-    /// In this care unit; none means in every one that the caller may change.
+    /// Care unit; `None` means every one that the caller may change.
     pub care_unit: Option<HsaId>,
-    /// Who it is about.
+    /// Identity number of the patient.
     pub personal_id: PersonalId,
-    /// What has been learned.
+    /// Fields to change.
     pub update: UpdatePatient,
 }
 
-/// Parses UpdatePatient. Fields that the mask does not name are not looked at; with `deceased` the
-/// mask is not either, because everything that it could change is closed.
+/// Parses UpdatePatient. Fields that the mask does not name are ignored; with `deceased` the mask is
+/// ignored too, because every request that it could change is closed.
 ///
 /// # Errors
 ///
-/// Every fault of shape; among them a mask that names nothing.
+/// Every fault of shape, such as a mask that names nothing.
 pub fn parse_update_patient(
     message: v1::UpdatePatientRequest,
 ) -> Result<IdempotentCommand<PatientUpdate>, Violations> {
@@ -73,7 +73,7 @@ pub fn parse_update_patient(
     })
 }
 
-/// Returns the care unit, none for every one; nothing when the name is none of both.
+/// Parses the field `parent`: `Some(None)` for every care unit, `None` if it is not a name.
 fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaId>> {
     if parent == EVERY_CARE_UNIT {
         return Some(None);
@@ -81,7 +81,7 @@ fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaI
     parse_care_unit_name(parent, "parent", violations).map(Some)
 }
 
-/// What a mask names.
+/// Fields that a mask names.
 #[derive(Default)]
 struct Mask {
     protection: bool,
@@ -124,7 +124,7 @@ fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> 
     }
 }
 
-/// Returns the call in its one form, without its request id.
+/// Renders the message in its normalised form, without its request id.
 fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
     let update = &command.update;
     let named = [
@@ -151,7 +151,7 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
     }
 }
 
-/// Answers UpdatePatient with the requests that were changed.
+/// Renders the response of UpdatePatient with the requests that were changed.
 pub fn render_updated(changed: &[RequestKey]) -> v1::UpdatePatientResponse {
     v1::UpdatePatientResponse {
         booking_requests: changed.iter().map(request_name).collect(),
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_repeat_may_be_spelled_otherwise_and_may_not_say_anything_else() {
+    fn a_replay_may_be_spelled_otherwise_and_may_not_say_anything_else() {
         let hash = |message| parse_update_patient(message).unwrap().content_hash;
         let first = update(&["protection", "preferred_language"]);
         let mut respelled = update(&["preferred_language", "protection"]);

@@ -1,4 +1,4 @@
-//! ListNotifications: which messages, and where a page begins.
+//! ListNotifications: the filter, and the cursor of a page.
 
 use uuid::Uuid;
 
@@ -17,9 +17,10 @@ use crate::domain::notification::list::NotificationCursor;
 use crate::domain::notification::list::NotificationFilter;
 
 const LIST: &str = "ListNotifications";
-/// The due time, the request and the message.
-const POSITION_BYTES: usize = 8 + KEY_BYTES + 16;
-/// What is listed when no states are named: what may still go out, or waits for staff.
+/// Bytes of a cursor: the due time, the request key and the notification's id.
+const CURSOR_BYTES: usize = 8 + KEY_BYTES + 16;
+/// States that are listed if none are named: those of notifications that may still be sent, or wait for
+/// staff.
 const STATES_DEFAULT: [DisplayState; 4] = [
     DisplayState::Planned(State::Scheduled),
     DisplayState::Planned(State::Leased),
@@ -27,14 +28,14 @@ const STATES_DEFAULT: [DisplayState; 4] = [
     DisplayState::Planned(State::Parked),
 ];
 
-/// A page of messages that is asked for.
+/// Command to list a page of notifications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListNotifications {
-    /// Which messages; each part in its one order.
+    /// Notifications to list; each part of the filter is sorted.
     pub filter: NotificationFilter,
-    /// At most this many.
+    /// Maximum number of notifications.
     pub page_size: u32,
-    /// Only messages after this place; none for the first page.
+    /// Cursor after which the page begins; `None` for the first page.
     pub after: Option<NotificationCursor>,
 }
 
@@ -61,7 +62,7 @@ pub fn parse_list(message: v1::ListNotificationsRequest) -> Result<ListNotificat
         Some((filter, page_size))
     })?;
     let after = page_token::parse(LIST, &render_filter(&filter), &message.page_token)?;
-    let after = after.map(|bytes| position_of(&bytes).ok_or(Fault::PageToken));
+    let after = after.map(|bytes| cursor_of(&bytes).ok_or(Fault::PageToken));
     Ok(ListNotifications {
         filter,
         page_size,
@@ -69,7 +70,7 @@ pub fn parse_list(message: v1::ListNotificationsRequest) -> Result<ListNotificat
     })
 }
 
-/// Returns the states in the order of their numbers, each once.
+/// Parses the field `states`: in the order of their numbers, each once.
 fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<DisplayState> {
     let mut named: Vec<DisplayState> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
@@ -78,7 +79,7 @@ fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<DisplayStat
         if state == Some(DisplayState::Projected) {
             violations.add(
                 field,
-                "must not be projected: such a message is not planned",
+                "must not be projected: such a notification is not planned",
             );
         }
         named.extend(state.filter(|state| !named.contains(state)));
@@ -91,7 +92,7 @@ fn parse_states(numbers: &[i32], violations: &mut Violations) -> Vec<DisplayStat
     }
 }
 
-/// Returns the filter in its one form, to which page tokens are bound.
+/// Renders the filter in its normalised form, to which page tokens are bound.
 fn render_filter(filter: &NotificationFilter) -> v1::ListNotificationsRequest {
     let (states, channels) = (filter.states.iter(), filter.channels.iter());
     v1::ListNotificationsRequest {
@@ -104,20 +105,20 @@ fn render_filter(filter: &NotificationFilter) -> v1::ListNotificationsRequest {
     }
 }
 
-/// Returns the token of the page that begins after `position`.
-pub fn next_page_token(filter: &NotificationFilter, position: &NotificationCursor) -> String {
-    page_token::render(LIST, &render_filter(filter), &position_bytes(position))
+/// Returns the token of the page that begins after `cursor`.
+pub fn next_page_token(filter: &NotificationFilter, cursor: &NotificationCursor) -> String {
+    page_token::render(LIST, &render_filter(filter), &cursor_bytes(cursor))
 }
 
-fn position_bytes(position: &NotificationCursor) -> [u8; POSITION_BYTES] {
-    let mut bytes = [0; POSITION_BYTES];
-    bytes[..8].copy_from_slice(&micros(position.due_at).to_be_bytes());
-    bytes[8..8 + KEY_BYTES].copy_from_slice(&key_bytes(&position.request));
-    bytes[8 + KEY_BYTES..].copy_from_slice(position.notification.as_bytes());
+fn cursor_bytes(cursor: &NotificationCursor) -> [u8; CURSOR_BYTES] {
+    let mut bytes = [0; CURSOR_BYTES];
+    bytes[..8].copy_from_slice(&micros(cursor.due_at).to_be_bytes());
+    bytes[8..8 + KEY_BYTES].copy_from_slice(&key_bytes(&cursor.request));
+    bytes[8 + KEY_BYTES..].copy_from_slice(cursor.notification.as_bytes());
     bytes
 }
 
-fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<NotificationCursor> {
+fn cursor_of(bytes: &[u8; CURSOR_BYTES]) -> Option<NotificationCursor> {
     let (due_at, rest) = bytes.split_first_chunk()?;
     let (request, notification) = rest.split_first_chunk()?;
     Some(NotificationCursor {
@@ -127,10 +128,13 @@ fn position_of(bytes: &[u8; POSITION_BYTES]) -> Option<NotificationCursor> {
     })
 }
 
-/// Returns a message of `record` as it is to be seen at `now`; none when the record has no such message.
+/// Renders a notification of `record` as displayed at `now`; `None` if the record has no such notification.
 pub fn render(record: &BookingRequest, id: Uuid, now: Instant) -> Option<v1::Notification> {
-    let shown = record.show(record.notification(id)?, now);
-    Some(care_invitation::render_notification(&record.key, &shown))
+    let displayed = record.show(record.notification(id)?, now);
+    Some(care_invitation::render_notification(
+        &record.key,
+        &displayed,
+    ))
 }
 
 #[cfg(test)]
@@ -158,7 +162,7 @@ mod tests {
         })
     }
 
-    fn position() -> NotificationCursor {
+    fn cursor() -> NotificationCursor {
         NotificationCursor {
             due_at: now(),
             request: RequestKey {
@@ -239,17 +243,17 @@ mod tests {
     #[test]
     fn a_page_begins_after_the_place_that_its_token_names() {
         let first = list(request()).unwrap();
-        let page_token = next_page_token(&first.filter, &position());
+        let page_token = next_page_token(&first.filter, &cursor());
         let next = list(v1::ListNotificationsRequest {
             page_token,
             ..request()
         });
-        assert_eq!(next.unwrap().after, Some(position()));
+        assert_eq!(next.unwrap().after, Some(cursor()));
     }
 
     #[test]
     fn a_token_holds_for_the_same_filter_however_it_is_written() {
-        let token = next_page_token(&list(request()).unwrap().filter, &position());
+        let token = next_page_token(&list(request()).unwrap().filter, &cursor());
         let same = v1::ListNotificationsRequest {
             care_units: vec!["careUnits/se2321000131-p1".into(); 2],
             states: vec![8, 4, 3, 2, 2],
@@ -258,7 +262,7 @@ mod tests {
             page_token: token.clone(),
             ..Default::default()
         };
-        assert_eq!(list(same).unwrap().after, Some(position()));
+        assert_eq!(list(same).unwrap().after, Some(cursor()));
         for other in [
             v1::ListNotificationsRequest {
                 states: vec![2],
@@ -282,11 +286,11 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_shown_as_it_is_in_its_request() {
+    fn a_notification_is_shown_as_it_is_in_its_request() {
         let record = invited();
         let id = record.care_invitation.as_ref().unwrap().notifications[0].id;
-        let shown = render(&record, id, now()).unwrap();
-        assert_eq!(shown.state(), Wire::Scheduled);
+        let displayed = render(&record, id, now()).unwrap();
+        assert_eq!(displayed.state(), Wire::Scheduled);
         let expired = render(&record, id, record.expires_at().unwrap()).unwrap();
         assert_eq!(expired.state(), Wire::Skipped);
         assert_eq!(render(&record, Uuid::nil(), now()), None);

@@ -1,4 +1,4 @@
-//! ReportDelivery: what is learned about a message after it was sent.
+//! ReportDelivery: receipts for a notification after it was sent.
 
 use uuid::Uuid;
 
@@ -9,16 +9,16 @@ use crate::domain::calendar::Instant;
 use crate::domain::notification::report_delivery::{Receipt, follow_up};
 use crate::domain::request_key::RequestKey;
 
-/// What was learned about one message.
+/// A report on one notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The request that the message belongs to.
+    /// Request that the notification belongs to.
     pub request: RequestKey,
-    /// The message.
+    /// Id of the notification.
     pub notification: Uuid,
-    /// What was learned.
+    /// Receipt that is reported.
     pub receipt: Receipt,
-    /// When it was; none, and what is to come, mean now.
+    /// Time of the receipt; `None`, or a time in the future, means now.
     pub event_time: Option<Instant>,
 }
 
@@ -43,21 +43,21 @@ pub fn parse_report(message: v1::ReportDeliveryRequest) -> Result<Report, Violat
     })
 }
 
-/// Answers ReportDelivery, with the message that follows from the report, if one does. The request
-/// is as the report has left it.
+/// Renders the response of ReportDelivery, with the notification that follows from the report, if one
+/// does. `record` is the request after the report.
 pub fn render_reported(
     record: &BookingRequest,
-    notification: Uuid,
+    id: Uuid,
     receipt: Receipt,
     now: Instant,
 ) -> v1::ReportDeliveryResponse {
     let follow_up = match receipt {
         Receipt::Read => None,
-        Receipt::Unread | Receipt::Returned => follow_up(record, notification),
+        Receipt::Unread | Receipt::Returned => follow_up(record, id),
     };
-    let shown = follow_up.map(|message| record.show(message, now));
+    let displayed = follow_up.map(|notification| record.show(notification, now));
     v1::ReportDeliveryResponse {
-        follow_up: shown.map(|it| care_invitation::render_notification(&record.key, &it)),
+        follow_up: displayed.map(|it| care_invitation::render_notification(&record.key, &it)),
     }
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_is_of_one_message() {
+    fn a_report_is_of_one_notification() {
         let parsed = parse_report(report(Wire::Returned, None)).unwrap();
         let expected = Report {
             request: key(),

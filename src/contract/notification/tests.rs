@@ -1,4 +1,4 @@
-//! Streams and answers as tables; due messages of an invitation whose first message is out.
+//! Streams and acknowledgements as tables; due notifications of an invitation whose first one was sent.
 
 use prost_types::Timestamp;
 
@@ -14,8 +14,8 @@ fn now() -> Instant {
     NOW.parse().unwrap()
 }
 
-fn name(message: u128) -> String {
-    notification_name(&samples::record().key, Uuid::from_u128(message))
+fn name(notification: u128) -> String {
+    notification_name(&samples::record().key, Uuid::from_u128(notification))
 }
 
 fn seconds(seconds: i64) -> Option<WireDuration> {
@@ -94,8 +94,8 @@ fn each_fault_of_a_stream_names_its_field() {
 
 #[test]
 fn a_token_of_another_make_is_unknown_and_not_malformed() {
-    let lease = |message, token: &str| v1::Lease {
-        name: name(message),
+    let lease = |notification, token: &str| v1::Lease {
+        name: name(notification),
         lease_token: token.into(),
     };
     let token = Uuid::from_u128(7);
@@ -117,7 +117,7 @@ fn a_token_of_another_make_is_unknown_and_not_malformed() {
 }
 
 #[test]
-fn a_call_names_1_to_500_messages_each_once() {
+fn a_call_names_1_to_500_notifications_each_once() {
     let lease = |name: String| v1::Lease {
         name,
         lease_token: "t".into(),
@@ -157,7 +157,7 @@ fn acknowledgement(outcome: v1::acknowledgement::Outcome) -> v1::Acknowledgement
     }
 }
 
-fn answer(given: v1::Acknowledgement) -> Result<Acknowledgement, Vec<String>> {
+fn parsed_one(given: v1::Acknowledgement) -> Result<Acknowledgement, Vec<String>> {
     let acknowledgements = vec![given];
     let message = v1::AcknowledgeNotificationsRequest { acknowledgements };
     let mut parsed = parse_acknowledge(message).map_err(fields)?;
@@ -165,7 +165,7 @@ fn answer(given: v1::Acknowledgement) -> Result<Acknowledgement, Vec<String>> {
 }
 
 #[test]
-fn an_answer_keeps_only_what_its_outcome_has_a_use_for() {
+fn an_acknowledgement_keeps_only_what_its_outcome_has_a_use_for() {
     use v1::acknowledgement::Outcome::{Park, Retry, Sent, Unreachable};
     let day = Duration::days(1);
     for (outcome, sent_at, retry_delay, cause) in [
@@ -180,7 +180,7 @@ fn an_answer_keeps_only_what_its_outcome_has_a_use_for() {
             cause: "rad ett\nrad två".into(),
             ..acknowledgement(outcome)
         };
-        let parsed = answer(given).unwrap();
+        let parsed = parsed_one(given).unwrap();
         assert_eq!(
             (parsed.sent_at, parsed.retry_delay),
             (sent_at, retry_delay),
@@ -195,7 +195,7 @@ fn an_answer_keeps_only_what_its_outcome_has_a_use_for() {
 }
 
 #[test]
-fn each_fault_of_an_answer_names_its_field() {
+fn each_fault_of_an_acknowledgement_names_its_field() {
     use v1::acknowledgement::Outcome::{Park, Retry, Sent, Unspecified};
     let last = Timestamp {
         seconds: i64::MAX,
@@ -262,7 +262,10 @@ fn each_fault_of_an_answer_names_its_field() {
             .iter()
             .map(|it| format!("acknowledgements[0].{it}"))
             .collect();
-        assert_eq!(answer(given).map_or_else(|found| found, |_| vec![]), faults);
+        assert_eq!(
+            parsed_one(given).map_or_else(|found| found, |_| vec![]),
+            faults
+        );
     }
 }
 
@@ -274,13 +277,13 @@ fn a_malformed_name_lies_below_its_lease() {
         lease_token: "t".into(),
     });
     assert_eq!(
-        answer(given),
+        parsed_one(given),
         Err(vec!["acknowledgements[0].lease.name".into()])
     );
 }
 
 #[test]
-fn a_due_reminder_says_when_the_message_before_it_was_handed_over() {
+fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     let mut record = samples::invited();
     let reminder = Uuid::from_u128(2);
     assert!(render_due(&record, reminder, now()).is_none());
@@ -303,23 +306,23 @@ fn a_due_reminder_says_when_the_message_before_it_was_handed_over() {
     let rendered = render_due(&record, reminder, now()).unwrap();
     assert_eq!(rendered.server_time, Some(render_instant(now())));
     let Some(Event::Due(due)) = rendered.event else {
-        panic!("not a due message");
+        panic!("not a due notification");
     };
     assert_eq!(due.previous_send_time, Some(render_instant(sent_at)));
     assert_eq!(due.protection(), v1::Protection::ConfidentialityMarked);
     assert_eq!(due.lease_token, Uuid::from_u128(7).to_string());
     assert_eq!(due.care_unit, "careUnits/SE2321000131-P1");
     assert_eq!(due.booking_request, request_name(&record.key));
-    let message = due.notification.unwrap();
-    assert_eq!(message.name, notification_name(&record.key, reminder));
-    assert_eq!(message.state(), v1::notification::State::Leased);
+    let notification = due.notification.unwrap();
+    assert_eq!(notification.name, notification_name(&record.key, reminder));
+    assert_eq!(notification.state(), v1::notification::State::Leased);
 
     let first = render_due(&record, record_first(&record), now());
     assert!(first.is_none(), "it was never leased");
 }
 
 #[test]
-fn a_letter_that_follows_says_when_the_inbox_message_was_handed_over() {
+fn a_letter_that_follows_says_when_the_inbox_notification_was_handed_over() {
     let mut record = samples::invited();
     let invitation = record.care_invitation.as_mut().unwrap();
     let first = &mut invitation.notifications[0];

@@ -26,7 +26,7 @@ fn list(query: v1::WorklistQuery, page_token: &str) -> Result<ListWorklist, Faul
     })
 }
 
-fn position() -> Cursor {
+fn cursor() -> Cursor {
     Cursor {
         sort_key: [i64::MIN, 20_591],
         key: RequestKey {
@@ -166,8 +166,8 @@ fn every_request_is_listed_only_of_a_patient_or_a_referral() {
 fn a_page_begins_after_the_place_that_its_token_names() {
     let first = list(query(), "").unwrap();
     assert_eq!((first.after, first.page_size), (None, 500));
-    let token = next_page_token(&first.query, &position());
-    assert_eq!(list(query(), &token).unwrap().after, Some(position()));
+    let token = next_page_token(&first.query, &cursor());
+    assert_eq!(list(query(), &token).unwrap().after, Some(cursor()));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_token_holds_for_the_same_query_however_it_is_written() {
         ..query()
     };
     let asked = units(&["SE2321000131-P2", "SE2321000131-P1"]);
-    let token = next_page_token(&watched(asked).unwrap(), &position());
+    let token = next_page_token(&watched(asked).unwrap(), &cursor());
     let same = units(&["se2321000131-p1", "SE2321000131-P2", "SE2321000131-P1"]);
     assert!(list(same, &token).is_ok());
     let other = units(&["SE2321000131-P1"]);

@@ -10,24 +10,24 @@ use crate::domain::booking_request::state::State;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
 
-/// What the caller gave.
+/// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct Cancel {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
-    /// Why.
+    /// Reason for closing the request.
     pub reason: CancelReason,
     /// Comment for the history; may be empty.
     pub comment: String,
 }
 
-/// Closes a request. A patient who has had a message of the invitation is told, unless they asked
-/// for it or have died. On a closed request a death alone is taken: it stops a withdrawal that has
-/// not left.
+/// Closes a request. A patient who has had a notification of the invitation is sent a withdrawal, unless
+/// they asked for it or have died. On a closed request only a death is accepted: it stops a withdrawal
+/// that has not been handed over.
 ///
 /// # Errors
 ///
-/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] when it is closed already.
+/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] if it is closed already.
 pub fn cancel(
     stored: Option<&BookingRequest>,
     command: &Cancel,
@@ -35,15 +35,15 @@ pub fn cancel(
 ) -> Result<Change, Refusal> {
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
-    let shown = record.effective_state(context.now);
+    let effective = record.effective_state(context.now);
     let stops_withdrawal =
-        shown == EffectiveState::Cancelled && command.reason == CancelReason::PatientDeceased;
+        effective == EffectiveState::Cancelled && command.reason == CancelReason::PatientDeceased;
     if !stops_withdrawal {
         record.check_allowed(Action::Cancel, context.now)?;
     }
 
     let mut record = record.clone();
-    let ended_booking = match shown {
+    let ended_booking = match effective {
         EffectiveState::Booked => record.form.booking.clone(),
         EffectiveState::Requested
         | EffectiveState::Invited
@@ -54,29 +54,29 @@ pub fn cancel(
     };
     record.state = State::Cancelled;
     record.cancel_reason = Some(command.reason);
-    let ended = record.cancel_pending("CANCELLED");
-    let parked = record.withdraw(shown, command.reason, context);
+    let cancelled = record.cancel_pending("CANCELLED");
+    let parked = record.withdraw(effective, command.reason, context);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(command.reason),
         comment: command.comment.clone(),
         booking: ended_booking,
         ..record.history_entry(Event::CancelBookingRequest, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     history.extend(record.withheld_entries(&parked, context));
     Ok(record.finish_change(history, context))
 }
 
 impl BookingRequest {
-    /// Sees to the withdrawal of an invitation that was shown as `shown` when it was cancelled.
-    /// Returns it if it was parked.
+    /// Plans the withdrawal of an invitation that is cancelled in the effective state `effective`, now or, if
+    /// it is not known whether a notification was handed over, later. Returns its id if it was parked.
     fn withdraw(
         &mut self,
-        shown: EffectiveState,
+        effective: EffectiveState,
         reason: CancelReason,
         context: &Context,
     ) -> Vec<Uuid> {
-        let invited = match shown {
+        let invited = match effective {
             EffectiveState::Invited | EffectiveState::NoResponse => true,
             EffectiveState::Requested
             | EffectiveState::Booked
@@ -84,7 +84,7 @@ impl BookingRequest {
             | EffectiveState::Expired
             | EffectiveState::Cancelled => false,
         };
-        let told = match reason {
+        let is_informed = match reason {
             CancelReason::PatientRequest | CancelReason::PatientDeceased => false,
             CancelReason::ReferralWithdrawn
             | CancelReason::UnitRequest
@@ -95,9 +95,9 @@ impl BookingRequest {
             return Vec::new();
         };
         let has_left = invitation.last_channel().is_some();
-        let was_out = invitation.has_been_leased();
-        invitation.withdraw_when_sent = invited && told && !has_left && was_out;
-        match invited && told && has_left {
+        let was_leased = invitation.has_been_leased();
+        invitation.withdraw_when_sent = invited && is_informed && !has_left && was_leased;
+        match invited && is_informed && has_left {
             true => self.plan_withdrawal(context),
             false => Vec::new(),
         }

@@ -1,4 +1,4 @@
-//! ChangeBookingRequest: what a request says, and what that means for its messages.
+//! ChangeBookingRequest: changes the content of a request, and its notifications accordingly.
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Constraints;
@@ -14,7 +14,7 @@ use crate::domain::notification::{self, Kind};
 use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
 
 stored_enum! {
-    /// What a new period means for an invitation whose first message is out.
+    /// Effect of a new period on an invitation whose first notification has been sent.
     pub enum OnChange {
         /// Reminders keep their dates.
         Keep = 1,
@@ -23,29 +23,29 @@ stored_enum! {
     }
 }
 
-/// New constraints, field by field; what is none stays as it is.
+/// New constraints, field by field; `None` leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConstraintsEdit {
-    /// The period.
+    /// Requested period.
     pub period: Option<Period>,
-    /// The acceptable weekdays.
+    /// Acceptable weekdays.
     pub weekdays: Option<Weekdays>,
-    /// The acceptable times of day.
+    /// Acceptable times of day.
     pub time_windows: Option<Vec<TimeWindow>>,
-    /// The length of the visit in minutes.
+    /// Length of the visit in minutes.
     pub duration_minutes: Option<u32>,
-    /// The acceptable performers.
+    /// Acceptable performers.
     pub performer_ids: Option<Vec<String>>,
 }
 
-/// What the caller gave; what is none stays as it is.
+/// Command of the caller; `None` leaves a field as it is.
 #[derive(Clone, Debug)]
 pub struct ChangeBookingRequest {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
     /// New constraints.
     pub constraints: Option<ConstraintsEdit>,
-    /// Why the unit is_deliverable to see the patient.
+    /// Reason why the unit wants to see the patient.
     pub purpose: Option<String>,
     /// Texts for the patient.
     pub patient_instructions: Option<PatientInstructions>,
@@ -53,15 +53,16 @@ pub struct ChangeBookingRequest {
     pub internal_comment: Option<String>,
     /// Medical priority.
     pub priority: Option<Priority>,
-    /// Why.
+    /// Reason for the change.
     pub reason: ChangeReason,
     /// Comment for the history; may be empty.
     pub comment: String,
-    /// What a new period means; none leaves it to whether the periods share a day.
+    /// Effect of a new period; `None` means that reminders are kept if the old and the new period share a
+    /// day, and that a new round begins if not.
     pub on_change: Option<OnChange>,
 }
 
-/// Changes what a request says.
+/// Changes the content of a request.
 ///
 /// # Errors
 ///
@@ -88,7 +89,7 @@ pub fn change_booking_request(
     let old_period = record.form.constraints.as_ref().map(|it| it.period);
     record.edit(command, edited.clone());
     let new_period = record.form.constraints.as_ref().map(|it| it.period);
-    let ended = match (record.state, old_period, new_period) {
+    let cancelled = match (record.state, old_period, new_period) {
         (State::Invited, Some(old), Some(new)) => {
             record.revise_messages(old, new, command.on_change, context)
         }
@@ -104,12 +105,12 @@ pub fn change_booking_request(
         constraints: edited,
         ..record.history_entry(Event::ChangeBookingRequest, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     Ok(record.finish_change(history, context))
 }
 
-/// Returns the constraints as they would be; none when they are not changed, or when there are none to
-/// change and not all of them are given.
+/// Returns the constraints as changed; `None` if they are not changed, or if the request has none and
+/// not all of them are given.
 fn edited_constraints(
     present: Option<&Constraints>,
     edit: Option<&ConstraintsEdit>,
@@ -162,8 +163,8 @@ impl BookingRequest {
         }
     }
 
-    /// Brings the messages in line with a changed request. What is leased is taken back, so that
-    /// nothing goes out as it was. Says which messages a new round has ended.
+    /// Adapts the notifications to a changed request. Leases are revoked, so that nothing is sent with the
+    /// old content. Returns the ids of the notifications that a new round has cancelled.
     fn revise_messages(
         &mut self,
         old: Period,
@@ -171,12 +172,12 @@ impl BookingRequest {
         on_change: Option<OnChange>,
         context: &Context,
     ) -> Vec<uuid::Uuid> {
-        let first_is_out = self.first_is_out();
+        let first_has_left = self.first_has_left();
         self.revoke_leased();
         if old == new {
             return Vec::new();
         }
-        if !first_is_out {
+        if !first_has_left {
             let due_at = first_due_at(new.first, context.now, &context.policy);
             self.reschedule_first(due_at);
             return Vec::new();
@@ -192,27 +193,29 @@ impl BookingRequest {
         }
     }
 
-    /// Returns whether the first message of the present round has been handed over or is on its way.
-    fn first_is_out(&self) -> bool {
+    /// Returns whether the first notification of the present round has been handed over or is dispatching.
+    fn first_has_left(&self) -> bool {
         self.care_invitation.as_ref().is_some_and(|invitation| {
-            invitation.notifications.iter().any(|message| {
-                let out = match message.state {
+            invitation.notifications.iter().any(|notification| {
+                let has_left = match notification.state {
                     notification::State::Sent | notification::State::Dispatching => true,
                     notification::State::Scheduled
                     | notification::State::Leased
                     | notification::State::Cancelled
                     | notification::State::Parked => false,
                 };
-                message.round == invitation.round && message.kind == Kind::Invitation && out
+                notification.round == invitation.round
+                    && notification.kind == Kind::Invitation
+                    && has_left
             })
         })
     }
 
     fn revoke_leased(&mut self) {
         if let Some(invitation) = &mut self.care_invitation {
-            for message in &mut invitation.notifications {
-                message.changed_since_lease |= message.lease.is_some();
-                message.revoke();
+            for notification in &mut invitation.notifications {
+                notification.changed_since_lease |= notification.lease.is_some();
+                notification.revoke();
             }
         }
     }
@@ -220,11 +223,12 @@ impl BookingRequest {
     fn reschedule_first(&mut self, due_at: crate::domain::calendar::Instant) {
         if let Some(invitation) = &mut self.care_invitation {
             let round = invitation.round;
-            for message in &mut invitation.notifications {
-                let waits = message.is_pending() || message.state == notification::State::Parked;
-                if message.round == round && waits {
-                    message.due_at = due_at;
-                    message.retry_at = None;
+            for notification in &mut invitation.notifications {
+                let is_waiting =
+                    notification.is_pending() || notification.state == notification::State::Parked;
+                if notification.round == round && is_waiting {
+                    notification.due_at = due_at;
+                    notification.retry_at = None;
                 }
             }
         }

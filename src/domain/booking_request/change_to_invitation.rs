@@ -10,14 +10,14 @@ use crate::domain::calendar::civil_date;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Violation};
 
-/// What the caller gave.
+/// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct ChangeToInvitation {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
     /// New constraints, in place of the present ones.
     pub constraints: Option<Constraints>,
-    /// The referral, when the request does not name one.
+    /// Referral, if the request does not name one.
     pub referral_id: Option<String>,
     /// Comment for the history; may be empty.
     pub comment: String,
@@ -63,7 +63,7 @@ pub fn change_to_invitation(
     {
         referral_id.clone_from(&command.referral_id);
     }
-    let ended = record.begin_round(context);
+    let cancelled = record.begin_round(context);
     let mut history = vec![HistoryEntry {
         change_reason: Some(ChangeReason::ToCareInvitation),
         comment: command.comment.clone(),
@@ -71,7 +71,7 @@ pub fn change_to_invitation(
         booking: ended_booking,
         ..record.history_entry(Event::ChangeToInvitation, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     Ok(record.finish_change(history, context))
 }
 

@@ -12,14 +12,14 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Context, Refusal, RegionPolicy, Violation};
 
-/// What is to be created. Whether the fields have the right shape has been settled.
+/// Command to create a request; the shape of its fields has been checked.
 #[derive(Clone, Debug)]
 pub struct Create {
-    /// Which request it will be.
+    /// Key that the request will have.
     pub key: RequestKey,
-    /// What was registered.
+    /// Form that was registered.
     pub form: Form,
-    /// Create it although the patient has an open request like it.
+    /// True to create it although the patient has an open request with the same duplicate key.
     pub allow_duplicate: bool,
 }
 
@@ -29,7 +29,7 @@ pub struct Create {
 ///
 /// [`Refusal::Invalid`] for what today's date forbids, [`Refusal::ReferralRequired`] for an
 /// invitation without a referral, [`Refusal::OutsideConstraints`] for a booking that breaks the
-/// constraints it comes with. Duplicates are the store's to find.
+/// constraints it comes with. The store finds duplicates.
 pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let form = &command.form;
     let violations = violations(form, civil_date(context.now));

@@ -32,7 +32,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// Who made a booking.
+    /// Source of a booking.
     pub enum BookingSource {
         /// The patient, in 1177.
         Patient = 1,
@@ -41,21 +41,21 @@ stored_enum! {
     }
 }
 
-/// Where a request comes from.
+/// Origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A referral (remiss).
     Referral {
-        /// Its identifier in the system that holds it.
+        /// Identifier in the system that holds it.
         referral_id: String,
         /// Day of the decision on it; starts the care guarantee.
         decision_date: Option<NaiveDate>,
     },
     /// An earlier visit.
     PreviousVisit {
-        /// Its identifier in the system that holds it.
+        /// Identifier in the system that holds it.
         visit_id: String,
-        /// The referral that it was made under.
+        /// Referral that it was made under.
         referral_id: Option<String>,
     },
 }
@@ -73,16 +73,16 @@ impl Origin {
 /// A bookable visit type of the unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisitType {
-    /// The unit's code.
+    /// Code in the unit.
     pub code: String,
-    /// What people call it; may be empty.
+    /// Name for people; may be empty.
     pub display_name: String,
 }
 
 /// Texts that the patient may read; each may be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PatientInstructions {
-    /// How long the visit takes.
+    /// Length of the visit, in words.
     pub visit_length: String,
     /// Supplementary information.
     pub supplementary: String,
@@ -92,23 +92,23 @@ pub struct PatientInstructions {
     pub sampling_information: String,
 }
 
-/// When the visit may take place.
+/// Constraints on the time and performer of the visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Constraints {
     /// Dates between which the visit takes place.
     pub period: Period,
     /// Acceptable weekdays.
     pub weekdays: Weekdays,
-    /// Acceptable times of day; none means all day.
+    /// Acceptable times of day; empty means all day.
     pub time_windows: Vec<TimeWindow>,
     /// Length of the visit in minutes; zero means the slot's own.
     pub duration_minutes: u32,
-    /// Acceptable performers by HSA-id; none means anyone.
+    /// Acceptable performers by HSA-id; empty means anyone.
     pub performer_ids: Vec<String>,
 }
 
 impl Constraints {
-    /// Says what of these constraints today's date forbids, with field paths below `path`.
+    /// Returns the violations that today's date makes of these constraints, with field paths below `path`.
     ///
     /// The start is today or later, or `kept_start`, which the request had before; and some
     /// acceptable weekday occurs from today on.
@@ -143,32 +143,32 @@ impl Constraints {
 /// A booked visit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booking {
-    /// The visit's identifier in the booking system.
+    /// Identifier of the visit in the booking system.
     pub booking_id: String,
     /// Start, included.
     pub start_at: Instant,
     /// End, not included.
     pub end_at: Instant,
-    /// Who booked.
+    /// Source of the booking.
     pub source: BookingSource,
     /// HSA-id of the performer.
     pub performer_id: Option<String>,
-    /// Why staff booked outside the constraints; may be empty.
+    /// Reason why staff booked outside the constraints; may be empty.
     pub override_reason: String,
 }
 
-/// What was registered: the fields of the form.
+/// The form that was registered.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Form {
-    /// Who the visit is for.
+    /// Patient whom the visit is for.
     pub patient: Patient,
-    /// Where the request comes from.
+    /// Origin of the request.
     pub origin: Origin,
     /// New or return visit.
     pub visit_kind: VisitKind,
-    /// The unit's bookable visit type.
+    /// Bookable visit type of the unit.
     pub visit_type: VisitType,
-    /// Why the unit is_deliverable to see the patient.
+    /// Reason why the unit wants to see the patient.
     pub purpose: String,
     /// Texts for the patient.
     pub patient_instructions: PatientInstructions,
@@ -178,9 +178,9 @@ pub struct Form {
     pub summons: bool,
     /// "Vårdinbjudan".
     pub invitation: bool,
-    /// When the visit may take place; only a booked visit may lack it.
+    /// Constraints on the visit; only a booked visit may lack them.
     pub constraints: Option<Constraints>,
-    /// The booked visit.
+    /// Booked visit.
     pub booking: Option<Booking>,
     /// Medical priority.
     pub priority: Priority,
@@ -192,10 +192,10 @@ impl fmt::Debug for Form {
     }
 }
 
-/// What makes two open requests in a care unit duplicates of each other.
+/// Key that two open requests in a care unit share if they are duplicates of each other.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DuplicateKey {
-    /// The care unit.
+    /// Care unit of the request.
     pub care_unit: HsaId,
     /// Kind and number of the patient's identity, kind and identifier of the origin, and the
     /// code of the visit type.

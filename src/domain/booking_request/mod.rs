@@ -1,7 +1,7 @@
-//! The booking request: what was registered, where it stands, and what may be done with it.
+//! The booking request: its form, its state, and the actions that are allowed on it.
 //!
-//! States move only by the verbs in the folder beside, one a file. What time alone changes is
-//! worked out when read, in [`BookingRequest::effective_state`].
+//! States change only through the verbs in this folder, one a file. The changes that time alone
+//! makes are derived on reading, in [`BookingRequest::effective_state`].
 
 pub mod cancel;
 pub mod change;
@@ -29,32 +29,32 @@ use state::{Action, CancelReason, EffectiveState, State, Warning};
 /// A booking request with all that belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BookingRequest {
-    /// Which it is.
+    /// Key of the request.
     pub key: RequestKey,
-    /// What was registered.
+    /// Form that was registered.
     pub form: Form,
-    /// The stored state.
+    /// Stored state.
     pub state: State,
-    /// Present once the patient has been invited, and kept from then on.
+    /// Invitation, from the time that the patient was first invited.
     pub care_invitation: Option<CareInvitation>,
-    /// Why it was closed.
+    /// Reason for closing it.
     pub cancel_reason: Option<CancelReason>,
     /// Last day of the care guarantee.
     pub care_guarantee_date: Option<NaiveDate>,
-    /// Created in the knowledge that there was another like it.
+    /// True if it was created in the knowledge of a duplicate.
     pub allow_duplicate: bool,
-    /// One more at every change that a caller could want to know of.
+    /// Number that grows by one at every change that callers see.
     pub revision: i64,
-    /// How many history entries have been written.
+    /// Number of history entries that have been written.
     pub history_count: i32,
-    /// When it was created.
+    /// Time of its creation.
     pub created_at: Instant,
-    /// When it last changed.
+    /// Time of its last change.
     pub updated_at: Instant,
 }
 
 impl BookingRequest {
-    /// Midnight after the last day of the period; none when there is no period.
+    /// Returns midnight after the last day of the period; `None` if there is no period.
     pub fn expires_at(&self) -> Option<Instant> {
         let constraints = self.form.constraints.as_ref()?;
         Some(end_of(constraints.period.last))
@@ -66,7 +66,7 @@ impl BookingRequest {
             .is_some_and(|expires_at| expires_at <= now)
     }
 
-    /// Returns the state as it is to be shown at `now`.
+    /// Returns the effective state at `now`: the stored state with the passing of time counted in.
     pub fn effective_state(&self, now: Instant) -> EffectiveState {
         match self.state {
             State::Requested | State::Invited if self.period_has_passed(now) => {
@@ -88,7 +88,7 @@ impl BookingRequest {
             .is_some_and(|no_response_at| no_response_at <= now)
     }
 
-    /// Returns whether it is open: not booked, declined or cancelled, whatever time shows.
+    /// Returns whether it is open: not booked, declined or cancelled, even if it has expired.
     pub fn is_open(&self) -> bool {
         match self.state {
             State::Requested | State::Invited => true,
@@ -96,12 +96,12 @@ impl BookingRequest {
         }
     }
 
-    /// Returns the hold that stands, if any.
+    /// Returns the present hold, if any.
     pub fn hold(&self) -> Option<Hold> {
         self.care_invitation.as_ref()?.hold
     }
 
-    /// Returns what may be done with it at `now`.
+    /// Returns the actions that are allowed at `now`.
     pub fn allowed_actions(&self, now: Instant) -> Vec<Action> {
         use Action::{
             Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
@@ -137,8 +137,8 @@ impl BookingRequest {
         }
     }
 
-    /// Returns what staff should see, with the messages as they are `shown`.
-    pub fn warnings(&self, shown: &[DisplayedNotification]) -> Vec<Warning> {
+    /// Returns the warnings for staff, given the notifications as they are displayed.
+    pub fn warnings(&self, displayed: &[DisplayedNotification]) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         if self.is_open()
@@ -148,7 +148,7 @@ impl BookingRequest {
         {
             warnings.push(Warning::CareGuaranteeExceeded);
         }
-        if self.skips_a_reminder(shown) {
+        if self.skips_a_reminder(displayed) {
             warnings.push(Warning::RemindersSkipped);
         }
         let unreleased = match &self.care_invitation {
@@ -161,12 +161,12 @@ impl BookingRequest {
         warnings
     }
 
-    /// Names the present revision to callers.
+    /// Returns the etag of the present revision.
     pub fn etag(&self) -> String {
         format!("r{}", self.revision)
     }
 
-    /// Returns what makes another open request a duplicate of this one.
+    /// Returns the key that another open request must not share.
     pub fn duplicate_key(&self) -> DuplicateKey {
         DuplicateKey::of(&self.key.care_unit, &self.form)
     }
@@ -196,7 +196,7 @@ impl BookingRequest {
         }
     }
 
-    /// Returns an entry for the history, with the state that the record is shown in now.
+    /// Returns an entry for the history, with the present effective state.
     pub(in crate::domain) fn history_entry(&self, event: Event, context: &Context) -> HistoryEntry {
         HistoryEntry {
             at: context.now,
@@ -213,8 +213,8 @@ impl BookingRequest {
         }
     }
 
-    /// Ends a verb that changed something: counts the revision, brings what is derived up to
-    /// date, and fills the shown state into the history.
+    /// Finishes a verb that changed something: counts up the revision, recomputes derived fields and sets
+    /// the effective state in the history entries.
     pub(in crate::domain) fn finish_change(
         mut self,
         mut history: Vec<HistoryEntry>,

@@ -16,13 +16,13 @@ use crate::domain::patient::{DigitalReach, PersonalIdType};
 use crate::domain::{Context, RegionPolicy};
 
 impl BookingRequest {
-    /// Begins the first round or a new one: ends the messages of the one before and plans the
-    /// first message. Says which messages it ended. The request must have constraints.
+    /// Begins the first round or a new one: cancels the notifications of the round before and plans the
+    /// first notification. Returns the ids of those it cancelled. The request must have constraints.
     pub(in crate::domain) fn begin_round(&mut self, context: &Context) -> Vec<Uuid> {
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         let start = start.expect("an invitation has constraints");
         let kept = self.hold() == Some(Hold::ProtectedIdentity);
-        let ended = self.cancel_pending("NEW_ROUND");
+        let cancelled = self.cancel_pending("NEW_ROUND");
         let (round, notifications) = match self.care_invitation.take() {
             Some(invitation) => (invitation.round + 1, invitation.notifications),
             None => (1, Vec::new()),
@@ -41,10 +41,10 @@ impl BookingRequest {
         self.state = State::Invited;
         let due_at = first_due_at(start, context.now, &context.policy);
         self.plan(Kind::Invitation, due_at, context.new_id);
-        ended
+        cancelled
     }
 
-    /// Plans a message of the present round.
+    /// Plans a notification of the present round.
     pub(in crate::domain) fn plan(&mut self, kind: Kind, due_at: Instant, id: Uuid) {
         let (channel, channel_reason) = self.choose_channel();
         let Some(invitation) = &mut self.care_invitation else {
@@ -77,8 +77,7 @@ impl BookingRequest {
         });
     }
 
-    /// Cancels what is scheduled, leased or parked, and clears the hold. Says which messages
-    /// ended.
+    /// Cancels notifications that are scheduled, leased or parked, and clears the hold. Returns their ids.
     pub(in crate::domain) fn cancel_pending(&mut self, cause: &str) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
@@ -87,12 +86,12 @@ impl BookingRequest {
         invitation
             .notifications
             .iter_mut()
-            .filter_map(|message| message.cancel(cause).then_some(message.id))
+            .filter_map(|notification| notification.cancel(cause).then_some(notification.id))
             .collect()
     }
 
-    /// Holds the invitation: what is leased is taken back. The latest reason stands, but protected
-    /// identity gives way to none.
+    /// Holds the invitation and revokes its leases. The latest hold replaces the one before, except that
+    /// protected identity is kept.
     pub(in crate::domain) fn place_on_hold(&mut self, hold: Hold) {
         let Some(invitation) = &mut self.care_invitation else {
             return;
@@ -100,18 +99,18 @@ impl BookingRequest {
         if invitation.hold != Some(Hold::ProtectedIdentity) {
             invitation.hold = Some(hold);
         }
-        for message in &mut invitation.notifications {
-            message.revoke();
+        for notification in &mut invitation.notifications {
+            notification.revoke();
         }
     }
 
-    /// History entries for messages that a verb has ended.
+    /// Returns history entries for notifications that a verb has cancelled.
     pub(in crate::domain) fn cancelled_entries(
         &self,
-        ended: &[Uuid],
+        cancelled: &[Uuid],
         context: &Context,
     ) -> Vec<HistoryEntry> {
-        ended
+        cancelled
             .iter()
             .map(|id| HistoryEntry {
                 notification: Some(*id),
@@ -120,7 +119,7 @@ impl BookingRequest {
             .collect()
     }
 
-    /// Returns the channel for the present round, and why.
+    /// Returns the channel for the present round, and the reason for it.
     pub fn choose_channel(&self) -> (Channel, ChannelReason) {
         let invitation = self.care_invitation.as_ref();
         if let Some(channel) = invitation.and_then(|it| it.staff_channel) {
@@ -141,30 +140,32 @@ impl BookingRequest {
         (Channel::Inbox, ChannelReason::Default)
     }
 
-    /// Returns whether a pending message may be handed to a consumer, its time aside: the invitation
-    /// lives, nothing holds it, and the message belongs to the present round and falls inside the
-    /// period; or it is the withdrawal of a cancelled invitation, and staff need not release it.
-    pub fn is_deliverable(&self, message: &Notification) -> bool {
+    /// Returns whether a pending notification may be leased to a consumer once it is due: the patient is
+    /// invited, nothing holds the invitation, and the notification belongs to the present round and falls
+    /// inside the period; or it is the withdrawal of a cancelled invitation that staff need not release.
+    pub fn is_deliverable(&self, notification: &Notification) -> bool {
         let Some(invitation) = &self.care_invitation else {
             return false;
         };
-        match (self.state, message.kind) {
+        match (self.state, notification.kind) {
             (State::Cancelled, Kind::Withdrawal) => {
                 self.cancel_reason != Some(CancelReason::PatientDeceased)
-                    && !self.is_withheld(message)
+                    && !self.is_withheld(notification)
             }
             (State::Invited, Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder) => {
                 invitation.hold.is_none()
-                    && message.round == invitation.round
-                    && self.expires_at().is_some_and(|end| message.due_at < end)
+                    && notification.round == invitation.round
+                    && self
+                        .expires_at()
+                        .is_some_and(|end| notification.due_at < end)
             }
             (State::Invited, Kind::Withdrawal)
             | (State::Requested | State::Booked | State::Declined | State::Cancelled, _) => false,
         }
     }
 
-    /// Brings up to date what follows from the rest of the record: the channel of what has not
-    /// left, when it may be claimed, and when silence turns to NO_RESPONSE.
+    /// Recomputes the fields that follow from the rest of the record: the channel of notifications that
+    /// wait, the time from which each may be claimed, and the time of NO_RESPONSE.
     pub(in crate::domain) fn recompute_derived(&mut self, policy: &RegionPolicy) {
         let chosen = self.choose_channel();
         let Some(mut invitation) = self.care_invitation.take() else {
@@ -172,24 +173,24 @@ impl BookingRequest {
         };
         let mut notifications = std::mem::take(&mut invitation.notifications);
         self.care_invitation = Some(invitation);
-        for message in &mut notifications {
-            let waits = match message.state {
+        for notification in &mut notifications {
+            let is_waiting = match notification.state {
                 notification::State::Scheduled | notification::State::Parked => true,
                 notification::State::Leased
                 | notification::State::Dispatching
                 | notification::State::Sent
                 | notification::State::Cancelled => false,
             };
-            if waits && !message.channel_fixed {
-                (message.channel, message.channel_reason) = chosen;
+            if is_waiting && !notification.channel_fixed {
+                (notification.channel, notification.channel_reason) = chosen;
             }
-            // A withdrawal on its way that staff must release is parked by the claim that finds its
-            // lease run out.
-            let wanted = self.is_deliverable(message) || self.is_withheld(message);
-            let claimable = message.is_pending() && wanted;
-            message.claimable_at = claimable.then(|| match message.retry_at {
-                Some(retry_at) => retry_at.max(message.due_at),
-                None => message.due_at,
+            // A leased withdrawal that staff must release is parked by the claim that finds its lease
+            // expired, so it stays claimable.
+            let is_eligible = self.is_deliverable(notification) || self.is_withheld(notification);
+            let claimable = notification.is_pending() && is_eligible;
+            notification.claimable_at = claimable.then(|| match notification.retry_at {
+                Some(retry_at) => retry_at.max(notification.due_at),
+                None => notification.due_at,
             });
         }
         let expires_at = self.expires_at();
@@ -200,7 +201,7 @@ impl BookingRequest {
         }
     }
 
-    /// Returns the messages as they are to be shown at `now`: those planned, then those to come.
+    /// Returns the notifications as displayed at `now`: the planned ones, then the projected ones.
     pub fn displayed_notifications(
         &self,
         now: Instant,
@@ -210,25 +211,25 @@ impl BookingRequest {
             return Vec::new();
         };
         let expires_at = self.expires_at();
-        let mut shown: Vec<_> = invitation
+        let mut displayed: Vec<_> = invitation
             .notifications
             .iter()
-            .map(|message| self.show(message, now))
+            .map(|notification| self.show(notification, now))
             .collect();
         let (channel, channel_reason) = self.choose_channel();
         let mut before = match (self.state, invitation.awaited_notification()) {
             (State::Invited, Some(pending)) => pending.due_at.max(now),
             (State::Invited, None)
             | (State::Requested | State::Booked | State::Declined | State::Cancelled, _) => {
-                return shown;
+                return displayed;
             }
         };
         let mut kind = invitation.last_kind();
         while let Some(next) = kind.next() {
             let due_at = following_due_at(before, policy);
             let skipped = expires_at.is_some_and(|end| end <= due_at);
-            shown.push(DisplayedNotification {
-                message: None,
+            displayed.push(DisplayedNotification {
+                planned: None,
                 round: invitation.round,
                 kind: next,
                 state: if skipped {
@@ -243,57 +244,59 @@ impl BookingRequest {
             });
             (kind, before) = (next, due_at);
         }
-        shown
+        displayed
     }
 
-    /// Returns whether some reminder of the present round, among the messages `shown`, falls after the
-    /// period of an invitation that lives.
-    pub(in crate::domain) fn skips_a_reminder(&self, shown: &[DisplayedNotification]) -> bool {
+    /// Returns whether the patient is invited and some reminder of the present round falls after the period,
+    /// given the notifications as they are displayed.
+    pub(in crate::domain) fn skips_a_reminder(&self, displayed: &[DisplayedNotification]) -> bool {
         let round = self
             .care_invitation
             .as_ref()
             .map(|invitation| invitation.round);
         self.state == State::Invited
-            && shown.iter().any(|message| {
-                matches!(message.kind, Kind::FirstReminder | Kind::SecondReminder)
-                    && Some(message.round) == round
-                    && message.state == DisplayState::Skipped
+            && displayed.iter().any(|notification| {
+                matches!(
+                    notification.kind,
+                    Kind::FirstReminder | Kind::SecondReminder
+                ) && Some(notification.round) == round
+                    && notification.state == DisplayState::Skipped
             })
     }
 
-    /// Returns one planned message as it is to be shown at `now`.
-    pub fn show(&self, message: &Notification, now: Instant) -> DisplayedNotification {
-        let state = self.display_state(message, now);
+    /// Returns one planned notification as displayed at `now`.
+    pub fn show(&self, notification: &Notification, now: Instant) -> DisplayedNotification {
+        let state = self.display_state(notification, now);
         DisplayedNotification {
-            message: Some(message.clone()),
-            round: message.round,
-            kind: message.kind,
+            planned: Some(notification.clone()),
+            round: notification.round,
+            kind: notification.kind,
             state,
-            channel: message.channel,
-            channel_reason: message.channel_reason,
-            due_at: message.due_at,
+            channel: notification.channel,
+            channel_reason: notification.channel_reason,
+            due_at: notification.due_at,
             cause: match state {
                 DisplayState::Skipped => Some(AFTER_PERIOD.to_owned()),
-                DisplayState::Planned(_) | DisplayState::Projected => message.cause.clone(),
+                DisplayState::Planned(_) | DisplayState::Projected => notification.cause.clone(),
             },
         }
     }
 
-    fn display_state(&self, message: &Notification, now: Instant) -> DisplayState {
-        use notification::State as Message;
-        let skipped = match message.state {
-            Message::Scheduled | Message::Leased | Message::Parked => {
+    fn display_state(&self, notification: &Notification, now: Instant) -> DisplayState {
+        use notification::State as Stored;
+        let skipped = match notification.state {
+            Stored::Scheduled | Stored::Leased | Stored::Parked => {
                 self.state == State::Invited
                     && self
                         .expires_at()
-                        .is_some_and(|end| end <= now.max(message.due_at))
+                        .is_some_and(|end| end <= now.max(notification.due_at))
             }
-            Message::Dispatching | Message::Sent | Message::Cancelled => false,
+            Stored::Dispatching | Stored::Sent | Stored::Cancelled => false,
         };
         if skipped {
             DisplayState::Skipped
         } else {
-            DisplayState::Planned(message.state)
+            DisplayState::Planned(notification.state)
         }
     }
 }

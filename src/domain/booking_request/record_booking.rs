@@ -12,17 +12,17 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::slot::{self, Slot, Verdict};
 use crate::domain::{Change, Context, Refusal};
 
-/// What the caller gave.
+/// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct RecordBooking {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
-    /// The booking.
+    /// Booking to record.
     pub booking: Booking,
 }
 
 impl Booking {
-    /// Returns the time that is booked.
+    /// Returns the slot that is booked.
     pub fn slot(&self) -> Slot {
         Slot {
             start_at: self.start_at,
@@ -31,7 +31,8 @@ impl Booking {
         }
     }
 
-    /// Holds it against the constraints of its request, unless staff say why they do not bind.
+    /// Checks the booking against the constraints of its request, unless staff give a reason to override
+    /// them.
     pub(super) fn check_against(
         &self,
         constraints: Option<&Constraints>,
@@ -46,11 +47,11 @@ impl Booking {
     }
 }
 
-/// Records a booking; the same one again changes nothing.
+/// Records a booking; recording the same one again changes nothing.
 ///
 /// # Errors
 ///
-/// In this order: [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`] when cancelled, and for a
+/// In this order: [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`] if cancelled, and for a
 /// booking by the patient outside INVITED, NO_RESPONSE and BOOKED; [`Refusal::AlreadyBooked`];
 /// [`Refusal::OutsideConstraints`].
 pub fn record_booking(
@@ -80,12 +81,12 @@ pub fn record_booking(
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
     record.state = State::Booked;
-    let ended = record.cancel_pending("BOOKED");
+    let cancelled = record.cancel_pending("BOOKED");
     let mut history = vec![HistoryEntry {
         booking: Some(booking.clone()),
         ..record.history_entry(Event::RecordBooking, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     Ok(record.finish_change(history, context))
 }
 

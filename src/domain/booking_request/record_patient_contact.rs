@@ -10,10 +10,10 @@ use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Violation};
 
-/// Days that a patient who will book is waited for, when nobody says otherwise.
+/// Default number of days to wait for a patient who will book.
 pub const WAIT_DAYS: u32 = 14;
 
-/// What came of the contact.
+/// Outcome of the contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The patient will book, by this day or within [`WAIT_DAYS`].
@@ -22,12 +22,12 @@ pub enum Outcome {
     Declined,
     /// No offered time suits.
     NoSuitableTime,
-    /// The patient is_deliverable to be called.
+    /// The patient wants to be called.
     CallBack,
 }
 
 impl Outcome {
-    /// Returns what it is, without the day.
+    /// Returns the outcome without the day.
     fn kind(self) -> Contact {
         match self {
             Self::WillBook(_) => Contact::WillBook,
@@ -38,18 +38,18 @@ impl Outcome {
     }
 }
 
-/// What the caller gave.
+/// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct RecordPatientContact {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
-    /// What came of the contact.
+    /// Outcome of the contact.
     pub outcome: Outcome,
     /// Comment for the history; may be empty.
     pub comment: String,
 }
 
-/// Records a contact: the invitation ends, or is held.
+/// Records a contact: the patient has declined, or the invitation is held.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ pub fn record_patient_contact(
         Outcome::NoSuitableTime => Some(Hold::NoSuitableTime),
         Outcome::CallBack => Some(Hold::CallBack),
     };
-    let ended = match hold {
+    let cancelled = match hold {
         Some(hold) => {
             record.place_on_hold(hold);
             Vec::new()
@@ -95,6 +95,6 @@ pub fn record_patient_contact(
         comment: command.comment.clone(),
         ..record.history_entry(Event::RecordPatientContact, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     Ok(record.finish_change(history, context))
 }

@@ -1,4 +1,4 @@
-//! ReleaseHold: staff decide that what waits may go out.
+//! ReleaseHold: staff decide that waiting notifications may be sent.
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::Action;
@@ -6,22 +6,22 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{Channel, ChannelReason, State};
 use crate::domain::{Change, Context, Refusal};
 
-/// What the caller gave.
+/// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct ReleaseHold {
-    /// The etag that the caller saw; empty when none.
+    /// Etag that the caller saw; empty if none.
     pub etag: String,
-    /// The channel for the rest of the round; none leaves the choice as it was.
+    /// Channel for the rest of the round; `None` leaves the choice as it was.
     pub channel: Option<Channel>,
-    /// Why it may be sent.
+    /// Reason why it may be sent.
     pub comment: String,
 }
 
-/// Lifts the hold: the message that waits or was parked goes out when it is due.
+/// Lifts the hold: notifications that are scheduled or parked are sent when they are due.
 ///
 /// # Errors
 ///
-/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] when nothing holds it.
+/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] if nothing holds it.
 pub fn release_hold(
     stored: Option<&BookingRequest>,
     command: &ReleaseHold,
@@ -37,19 +37,19 @@ pub fn release_hold(
         if command.channel.is_some() {
             invitation.staff_channel = command.channel;
         }
-        for message in &mut invitation.notifications {
-            if message.waits(context.now) {
-                message.released_at = Some(context.now);
+        for notification in &mut invitation.notifications {
+            if notification.waits(context.now) {
+                notification.released_at = Some(context.now);
             }
-            match message.state {
+            match notification.state {
                 State::Scheduled | State::Parked => {
-                    message.state = State::Scheduled;
-                    message.retry_at = None;
-                    message.cause = None;
-                    message.expired_lease_count = 0;
-                    if let (true, Some(channel)) = (message.channel_fixed, command.channel) {
-                        message.channel = channel;
-                        message.channel_reason = ChannelReason::Staff;
+                    notification.state = State::Scheduled;
+                    notification.retry_at = None;
+                    notification.cause = None;
+                    notification.expired_lease_count = 0;
+                    if let (true, Some(channel)) = (notification.channel_fixed, command.channel) {
+                        notification.channel = channel;
+                        notification.channel_reason = ChannelReason::Staff;
                     }
                 }
                 State::Leased | State::Dispatching | State::Sent | State::Cancelled => {}

@@ -3,7 +3,7 @@
 use crate::domain::stored_enum;
 
 stored_enum! {
-    /// The stored state of a request.
+    /// Stored state of a request.
     pub enum State {
         /// Waits for staff to book or invite.
         Requested = 1,
@@ -18,7 +18,7 @@ stored_enum! {
     }
 }
 
-/// The state with what follows from the passing of time counted in.
+/// The stored state with the passing of time counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EffectiveState {
     /// Waits for staff to book or invite.
@@ -29,7 +29,7 @@ pub enum EffectiveState {
     Booked,
     /// The patient has declined the visit.
     Declined,
-    /// Invited; the last message is 14 days old and the patient has not answered.
+    /// Invited; the last notification was sent 14 days ago and the patient has not answered.
     NoResponse,
     /// Requested or invited, and the period has passed.
     Expired,
@@ -53,7 +53,7 @@ impl EffectiveState {
 }
 
 stored_enum! {
-    /// What a caller may do with a request.
+    /// Action of a caller on a request.
     pub enum Action {
         /// ChangeBookingRequest.
         Change = 1,
@@ -97,7 +97,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// Why a request was changed (ändringsorsak).
+    /// Reason for changing a request (ändringsorsak).
     pub enum ChangeReason {
         /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation alone.
         ToCareInvitation = 1,
@@ -113,11 +113,11 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// Why a request was closed without a visit.
+    /// Reason for closing a request without a visit.
     pub enum CancelReason {
         /// The referral was withdrawn or returned.
         ReferralWithdrawn = 1,
-        /// The patient no longer is_deliverable or needs the visit.
+        /// The patient no longer wants or needs the visit.
         PatientRequest = 2,
         /// The unit no longer offers the visit.
         UnitRequest = 3,

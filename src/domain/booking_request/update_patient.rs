@@ -1,4 +1,4 @@
-//! UpdatePatient: what has been learned about a patient, for one of their requests.
+//! UpdatePatient: new facts about a patient, applied to one of their requests.
 
 use uuid::Uuid;
 
@@ -11,24 +11,24 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::patient::{DigitalReach, PersonalId, Protection};
 use crate::domain::{Change, Context, Refusal};
 
-/// What the caller gave; an outer none stays as it is.
+/// Command of the caller; an outer `None` leaves a field as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct UpdatePatient {
     /// Protected identity.
     pub protection: Option<Option<Protection>>,
-    /// Whether 1177 reaches the patient.
+    /// Use of 1177.
     pub digital_reach: Option<Option<DigitalReach>>,
-    /// The language to address the patient in.
+    /// Language to address the patient in.
     pub language: Option<String>,
-    /// The patient has died.
+    /// True if the patient has died.
     pub deceased: bool,
 }
 
-/// Says whether the number can be a patient's at `now`.
+/// Checks that the number can be a patient's at `now`.
 ///
 /// # Errors
 ///
-/// [`Refusal::Invalid`] when it holds a date in the future.
+/// [`Refusal::Invalid`] if it holds a date in the future.
 pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refusal> {
     match personal_id.violation("patient.personal_id", civil_date(now)) {
         Some(violation) => Err(Refusal::Invalid(vec![violation])),
@@ -36,21 +36,21 @@ pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refus
     }
 }
 
-/// Applies it to a request of the patient; `None` when that changes nothing.
+/// Applies the update to a request of the patient; returns `None` if that changes nothing.
 ///
-/// A request that is not cancelled takes what is new, booked and declined ones without any other
-/// change, and so does a cancelled one of which a withdrawal may leave yet. New protection holds an
-/// invitation and parks a withdrawal. With a death all of them are cancelled, and a withdrawal that
-/// has not left is stopped.
+/// Requests that are not cancelled are updated, and so are cancelled ones of which a withdrawal may
+/// still be sent. New protection holds an invitation and parks a withdrawal; on booked and declined
+/// requests it has no other effect. A death cancels all of them, and stops a withdrawal that has not
+/// been handed over.
 pub fn update_patient(
     record: &BookingRequest,
     command: &UpdatePatient,
     context: &Context,
 ) -> Option<Change> {
     if command.deceased {
-        return close(record, context);
+        return close_deceased(record, context);
     }
-    if !record.learns() {
+    if !record.accepts_updates() {
         return None;
     }
     let mut updated = record.clone();
@@ -78,31 +78,31 @@ pub fn update_patient(
 }
 
 impl BookingRequest {
-    /// Returns true when what is learned about the patient still matters to it.
-    fn learns(&self) -> bool {
+    /// Returns whether new facts about the patient still matter to the request.
+    fn accepts_updates(&self) -> bool {
         match self.state {
             State::Requested | State::Invited | State::Booked | State::Declined => true,
             State::Cancelled => self.may_yet_withdraw(),
         }
     }
 
-    /// Sees to it that nothing is sent to a patient who has got protection unless staff release it.
-    /// Returns the messages that it parked.
+    /// Ensures that nothing is sent to a newly protected patient unless staff release it. Returns the ids
+    /// of the notifications that it parked.
     fn protect(&mut self) -> Vec<Uuid> {
         match self.state {
             State::Requested | State::Invited => {
                 self.place_on_hold(Hold::ProtectedIdentity);
                 Vec::new()
             }
-            // Nothing waits, and the next round begins held.
+            // Nothing waits, and the next round begins on hold.
             State::Booked | State::Declined => Vec::new(),
             State::Cancelled => self.withhold_withdrawal(),
         }
     }
 }
 
-fn close(record: &BookingRequest, context: &Context) -> Option<Change> {
-    if !record.learns() {
+fn close_deceased(record: &BookingRequest, context: &Context) -> Option<Change> {
+    if !record.accepts_updates() {
         return None;
     }
     let mut record = record.clone();
@@ -115,12 +115,12 @@ fn close(record: &BookingRequest, context: &Context) -> Option<Change> {
     if let Some(invitation) = &mut record.care_invitation {
         invitation.withdraw_when_sent = false;
     }
-    let ended = record.cancel_pending("PATIENT_DECEASED");
+    let cancelled = record.cancel_pending("PATIENT_DECEASED");
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(CancelReason::PatientDeceased),
         booking: ended_booking,
         ..record.history_entry(Event::UpdatePatient, context)
     }];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     Some(record.finish_change(history, context))
 }

@@ -1,4 +1,4 @@
-//! AcknowledgeNotifications: what became of a leased message.
+//! AcknowledgeNotifications: the outcome of a leased notification.
 
 use chrono::Duration;
 use uuid::Uuid;
@@ -13,180 +13,201 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
 
-/// The cause of a message that reached nobody.
+/// Cause of a notification that did not reach the patient.
 const UNREACHABLE: &str = "UNREACHABLE";
-/// The cause of a message that a consumer set aside without saying why.
+/// Cause of a notification that a consumer parked without giving a cause.
 const PARKED: &str = "PARKED";
-/// The cause of a message that had not left when its invitation ended.
+/// Cause of a notification that had not been handed over when its invitation ended.
 const NOT_SENT: &str = "NOT_SENT";
-/// The cause of a message whose kind was handed over otherwise.
+/// Cause of a notification whose kind was handed over by another notification.
 const HANDED_OVER: &str = "HANDED_OVER";
 
-/// A consumer's answer for one message.
+/// A consumer's acknowledgement of one notification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Acknowledgement {
-    /// The message.
+    /// Id of the notification.
     pub id: Uuid,
-    /// The lease under which it was handled.
+    /// Token of the lease under which it was handled.
     pub token: Uuid,
-    /// What became of it.
+    /// Outcome of the delivery.
     pub outcome: Outcome,
-    /// For SENT: when it was handed over; none, and what is to come, mean now.
+    /// With SENT, the time of the hand-over; `None`, or a time in the future, means now.
     pub sent_at: Option<Instant>,
-    /// For RETRY: how long to wait; none means a minute that doubles up to an hour.
+    /// With RETRY, the delay before the next attempt; `None` means a minute that doubles up to an hour.
     pub retry_delay: Option<Duration>,
-    /// What went wrong; may be empty.
+    /// Cause of a failure; may be empty.
     pub cause: String,
 }
 
-/// The message is unknown or has been leased anew: the answer counts for nothing.
+/// The notification is unknown or has been leased again, so the acknowledgement is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleToken;
 
-/// Takes a consumer's answer. `context.new_id` is for the message that may follow. `None` when
-/// the answer is recorded already, or the message is no longer out and only SENT would count.
+/// Applies a consumer's acknowledgement. `context.new_id` is for the notification that may follow.
+/// Returns `None` if the outcome is recorded already, or if the notification is no longer leased and
+/// only SENT would count.
 ///
 /// # Errors
 ///
 /// [`StaleToken`].
 pub fn acknowledge(
     record: &BookingRequest,
-    answer: &Acknowledgement,
+    acknowledgement: &Acknowledgement,
     context: &Context,
 ) -> Result<Option<Change>, StaleToken> {
-    let message = record.notification(answer.id).ok_or(StaleToken)?;
-    if !message.has_lease(answer.token) {
+    let notification = record.notification(acknowledgement.id).ok_or(StaleToken)?;
+    if !notification.has_lease(acknowledgement.token) {
         return Err(StaleToken);
     }
-    Ok(match (answer.outcome, message.is_leased()) {
-        (Outcome::Sent, _) if message.state != State::Sent => Some(sent(record, answer, context)),
+    Ok(match (acknowledgement.outcome, notification.is_leased()) {
+        (Outcome::Sent, _) if notification.state != State::Sent => {
+            Some(record_sent(record, acknowledgement, context))
+        }
         (Outcome::Sent, _) | (Outcome::Retry | Outcome::Unreachable | Outcome::Park, false) => None,
         (Outcome::Retry | Outcome::Unreachable | Outcome::Park, true)
-            if record.has_ended(answer.id) =>
+            if record.has_ended(acknowledgement.id) =>
         {
-            Some(ended(record, answer, context))
+            Some(cancel_unsent(record, acknowledgement, context))
         }
-        (Outcome::Retry, true) if record.is_withheld(message) => Some(park_and_hold(
+        (Outcome::Retry, true) if record.is_withheld(notification) => Some(park_and_hold(
             record,
-            answer,
+            acknowledgement,
             Hold::ProtectedIdentity,
             context,
         )),
-        (Outcome::Retry, true) => Some(retry(record, answer, context)),
-        (Outcome::Unreachable, true) => Some(unreachable(record, answer, context)),
-        (Outcome::Park, true) => Some(park_and_hold(record, answer, Hold::Parked, context)),
+        (Outcome::Retry, true) => Some(retry(record, acknowledgement, context)),
+        (Outcome::Unreachable, true) => Some(unreachable(record, acknowledgement, context)),
+        (Outcome::Park, true) => Some(park_and_hold(
+            record,
+            acknowledgement,
+            Hold::Parked,
+            context,
+        )),
     })
 }
 
-/// Returns the message has left the house: that is recorded whatever has happened meanwhile, and the next
-/// message of its round counts from it.
-fn sent(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
+/// Records that the notification was handed over, whatever has happened meanwhile. The due time of the
+/// next notification of its round counts from the hand-over.
+fn record_sent(
+    record: &BookingRequest,
+    acknowledgement: &Acknowledgement,
+    context: &Context,
+) -> Change {
     let mut record = record.clone();
-    let live = record.state == state::State::Invited;
+    let is_invited = record.state == state::State::Invited;
     let round = record.care_invitation.as_ref().map(|it| it.round);
     let expires_at = record.expires_at();
-    let Some(message) = record.notification_mut(answer.id) else {
-        unreachable!("the caller has looked the message up");
+    let Some(notification) = record.notification_mut(acknowledgement.id) else {
+        unreachable!("the caller has looked the notification up");
     };
-    // It has left by now and not before anyone had it, whatever a consumer's clock says.
-    let first_at = message.lease.as_ref().map_or(context.now, |it| it.first_at);
-    let sent_at = answer.sent_at.unwrap_or(context.now);
+    // It was handed over by now, and not before its first lease, whatever a consumer's clock says.
+    let first_at = notification
+        .lease
+        .as_ref()
+        .map_or(context.now, |it| it.first_at);
+    let sent_at = acknowledgement.sent_at.unwrap_or(context.now);
     let sent_at = sent_at.min(context.now).max(first_at);
-    let is_withdrawal = message.kind == super::Kind::Withdrawal;
-    let is_follow_up = message.channel_fixed && !is_withdrawal;
-    let current = live && round == Some(message.round);
+    let is_withdrawal = notification.kind == super::Kind::Withdrawal;
+    let is_follow_up = notification.channel_fixed && !is_withdrawal;
+    let current = is_invited && round == Some(notification.round);
     let ended_meanwhile = !current || expires_at.is_some_and(|end| end <= sent_at);
-    message.state = State::Sent;
-    message.sent_at = Some(sent_at);
-    message.claimable_at = None;
-    message.cause = None;
-    message.superseded = !is_withdrawal && (ended_meanwhile || message.changed_since_lease);
-    if let Some(lease) = &mut message.lease {
+    notification.state = State::Sent;
+    notification.sent_at = Some(sent_at);
+    notification.claimable_at = None;
+    notification.cause = None;
+    notification.superseded =
+        !is_withdrawal && (ended_meanwhile || notification.changed_since_lease);
+    if let Some(lease) = &mut notification.lease {
         lease.answer = Some(Outcome::Sent);
     }
-    let (kind, current_round) = (message.kind, round == Some(message.round));
-    let (mut ended, mut parked) = (Vec::new(), Vec::new());
+    let (kind, current_round) = (notification.kind, round == Some(notification.round));
+    let (mut cancelled, mut parked) = (Vec::new(), Vec::new());
     if current {
-        ended = record.cancel_siblings(answer.id, kind);
-        // Beside a letter that follows a receipt, reminders keep their dates.
+        cancelled = record.cancel_siblings(acknowledgement.id, kind);
+        // A letter that follows a receipt does not move the reminders.
         if !is_follow_up {
             record.plan_after(kind, sent_at, context);
         }
     } else if is_withdrawal {
-        ended = record.cancel_siblings(answer.id, kind);
+        cancelled = record.cancel_siblings(acknowledgement.id, kind);
     } else if current_round {
         parked = record.plan_deferred_withdrawal(context);
     }
     let entry = HistoryEntry {
-        notification: Some(answer.id),
+        notification: Some(acknowledgement.id),
         ..record.history_entry(Event::NotificationSent, context)
     };
     let mut history = vec![entry];
-    history.extend(record.cancelled_entries(&ended, context));
+    history.extend(record.cancelled_entries(&cancelled, context));
     history.extend(record.withheld_entries(&parked, context));
     record.finish_change(history, context)
 }
 
-/// Returns the channel does not reach the patient. An inbox message is followed by a letter; what can
-/// follow no further is set aside.
-fn unreachable(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
-    let Some(message) = record.notification(answer.id) else {
-        unreachable!("the caller has looked the message up");
+/// Records that the channel does not reach the patient. An inbox notification is followed by a letter,
+/// unless staff fixed the channel or the patient has protected identity; any other is parked.
+fn unreachable(
+    record: &BookingRequest,
+    acknowledgement: &Acknowledgement,
+    context: &Context,
+) -> Change {
+    let Some(notification) = record.notification(acknowledgement.id) else {
+        unreachable!("the caller has looked the notification up");
     };
     let staff_fixed = record
         .care_invitation
         .as_ref()
         .is_some_and(|invitation| invitation.staff_channel.is_some());
     let protected = record.form.patient.protection.is_some();
-    let withheld = record.is_withheld(message);
-    if message.channel == Channel::Letter || staff_fixed || protected || withheld {
-        return park_and_hold(record, answer, Hold::Undeliverable, context);
+    let withheld = record.is_withheld(notification);
+    if notification.channel == Channel::Letter || staff_fixed || protected || withheld {
+        return park_and_hold(record, acknowledgement, Hold::Undeliverable, context);
     }
-    let kind = message.kind;
+    let kind = notification.kind;
     let mut record = record.clone();
-    record.answered(answer, State::Cancelled, UNREACHABLE);
+    record.record_unsent(acknowledgement, State::Cancelled, UNREACHABLE);
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
     record.plan(kind, context.now, context.new_id);
     let entry = HistoryEntry {
-        notification: Some(answer.id),
-        comment: answer.cause.clone(),
+        notification: Some(acknowledgement.id),
+        comment: acknowledgement.cause.clone(),
         ..record.history_entry(Event::NotificationUnreachable, context)
     };
     record.finish_change(vec![entry], context)
 }
 
-/// Returns the message is parked and the invitation held until staff decide.
+/// Parks the notification and holds the invitation until staff decide.
 fn park_and_hold(
     record: &BookingRequest,
-    answer: &Acknowledgement,
+    acknowledgement: &Acknowledgement,
     hold: Hold,
     context: &Context,
 ) -> Change {
-    let cause = match answer.outcome {
-        _ if !answer.cause.is_empty() => &answer.cause,
+    let cause = match acknowledgement.outcome {
+        _ if !acknowledgement.cause.is_empty() => &acknowledgement.cause,
         Outcome::Unreachable => UNREACHABLE,
         Outcome::Retry => WITHHELD,
         Outcome::Sent | Outcome::Park => PARKED,
     };
     let mut record = record.clone();
-    record.answered(answer, State::Parked, cause);
-    record.park(answer.id, hold, cause, context)
+    record.record_unsent(acknowledgement, State::Parked, cause);
+    record.park(acknowledgement.id, hold, cause, context)
 }
 
-/// Returns the message waits and is tried again; the count of lapsed leases starts anew.
-fn retry(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
-    let mut change = record.with(answer.id, |message| {
-        message.retry_count += 1;
-        let delay = answer
+/// Schedules another attempt; the count of expired leases starts again from zero.
+fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &Context) -> Change {
+    let mut change = record.with(acknowledgement.id, |notification| {
+        notification.retry_count += 1;
+        let delay = acknowledgement
             .retry_delay
-            .unwrap_or_else(|| backoff(message.retry_count + 1));
-        message.state = State::Scheduled;
-        message.expired_lease_count = 0;
-        message.retry_at = Some(context.now + delay);
-        message.cause = (!answer.cause.is_empty()).then(|| answer.cause.clone());
-        if let Some(lease) = &mut message.lease {
+            .unwrap_or_else(|| backoff(notification.retry_count + 1));
+        notification.state = State::Scheduled;
+        notification.expired_lease_count = 0;
+        notification.retry_at = Some(context.now + delay);
+        notification.cause =
+            (!acknowledgement.cause.is_empty()).then(|| acknowledgement.cause.clone());
+        if let Some(lease) = &mut notification.lease {
             lease.answer = Some(Outcome::Retry);
         }
     });
@@ -194,32 +215,36 @@ fn retry(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -
     change
 }
 
-/// Returns a message that was on its way when the invitation ended has not left after all.
-fn ended(record: &BookingRequest, answer: &Acknowledgement, context: &Context) -> Change {
+/// Cancels a notification that was leased when its invitation ended and was not handed over after all.
+fn cancel_unsent(
+    record: &BookingRequest,
+    acknowledgement: &Acknowledgement,
+    context: &Context,
+) -> Change {
     let mut record = record.clone();
-    record.answered(answer, State::Cancelled, NOT_SENT);
+    record.record_unsent(acknowledgement, State::Cancelled, NOT_SENT);
     let entry = HistoryEntry {
-        notification: Some(answer.id),
-        comment: answer.cause.clone(),
+        notification: Some(acknowledgement.id),
+        comment: acknowledgement.cause.clone(),
         ..record.history_entry(Event::NotificationCancelled, context)
     };
     record.finish_change(vec![entry], context)
 }
 
 impl BookingRequest {
-    /// Writes down what a consumer answered, where the message did not leave.
-    fn answered(&mut self, answer: &Acknowledgement, state: State, cause: &str) {
-        if let Some(message) = self.notification_mut(answer.id) {
-            message.state = state;
-            message.cause = Some(cause.to_owned());
-            if let Some(lease) = &mut message.lease {
-                lease.answer = Some(answer.outcome);
+    /// Records the outcome of a notification that was not handed over.
+    fn record_unsent(&mut self, acknowledgement: &Acknowledgement, state: State, cause: &str) {
+        if let Some(notification) = self.notification_mut(acknowledgement.id) {
+            notification.state = state;
+            notification.cause = Some(cause.to_owned());
+            if let Some(lease) = &mut notification.lease {
+                lease.answer = Some(acknowledgement.outcome);
             }
         }
     }
 
-    /// Ends other messages of the same kind and round that have not left: the kind has been handed
-    /// over. Says which.
+    /// Cancels other notifications of the same kind and round that have not been handed over, because the
+    /// kind now has. Returns their ids.
     fn cancel_siblings(&mut self, id: Uuid, kind: super::Kind) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
@@ -233,8 +258,8 @@ impl BookingRequest {
             .collect()
     }
 
-    /// Plans the withdrawal of an invitation that was cancelled before any message of it was known
-    /// to have left. Returns it if it was parked.
+    /// Plans the withdrawal of an invitation that was cancelled before any notification of it was known to
+    /// have been handed over. Returns its id if it was parked.
     fn plan_deferred_withdrawal(&mut self, context: &Context) -> Vec<Uuid> {
         let invitation = self.care_invitation.as_mut();
         match invitation.is_some_and(|it| std::mem::take(&mut it.withdraw_when_sent)) {
@@ -243,23 +268,24 @@ impl BookingRequest {
         }
     }
 
-    /// Returns whether the invitation that a message belongs to has ended or given way to a new round.
+    /// Returns whether a notification is no longer to be sent: its round has ended or, for a withdrawal, the
+    /// patient has died.
     fn has_ended(&self, id: Uuid) -> bool {
-        let live = self.state == state::State::Invited;
+        let is_invited = self.state == state::State::Invited;
         let round = self.care_invitation.as_ref().map(|it| it.round);
         self.notification(id)
-            .is_some_and(|message| match message.kind {
+            .is_some_and(|notification| match notification.kind {
                 super::Kind::Withdrawal => {
                     self.cancel_reason == Some(CancelReason::PatientDeceased)
                 }
                 super::Kind::Invitation
                 | super::Kind::FirstReminder
-                | super::Kind::SecondReminder => !live || round != Some(message.round),
+                | super::Kind::SecondReminder => !is_invited || round != Some(notification.round),
             })
     }
 
-    /// Sees to the message that follows a hand-over in the present round: plans it, or, where the next
-    /// or the one after it waits already, moves that so that it counts from this hand-over too.
+    /// Plans the notification that follows a hand-over in the present round. If one of the following is
+    /// planned already and has not left, it is postponed so that its due time counts from this hand-over.
     fn plan_after(&mut self, kind: super::Kind, sent_at: Instant, context: &Context) {
         let (Some(next), Some(invitation)) = (kind.next(), &mut self.care_invitation) else {
             return;
@@ -267,19 +293,19 @@ impl BookingRequest {
         let due_at = following_due_at(sent_at, &context.policy);
         let round = invitation.round;
         let mut planned = false;
-        for message in &mut invitation.notifications {
-            if message.round != round || message.kind < next {
+        for notification in &mut invitation.notifications {
+            if notification.round != round || notification.kind < next {
                 continue;
             }
-            planned |= message.kind != super::Kind::Withdrawal;
-            let waits = match message.state {
+            planned |= notification.kind != super::Kind::Withdrawal;
+            let is_waiting = match notification.state {
                 State::Scheduled | State::Leased | State::Parked => true,
                 State::Dispatching | State::Sent | State::Cancelled => false,
             };
-            // Letters that follow a receipt keep to no dates.
-            if waits && !message.channel_fixed && message.due_at < due_at {
-                message.revoke();
-                message.due_at = due_at;
+            // Letters that follow a receipt are due at once, not at the dates of the round.
+            if is_waiting && !notification.channel_fixed && notification.due_at < due_at {
+                notification.revoke();
+                notification.due_at = due_at;
             }
         }
         if !planned {

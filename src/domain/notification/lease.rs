@@ -1,9 +1,9 @@
-//! Leasing a due message to a consumer, and giving it back unseen.
+//! Leasing a due notification to a consumer, and releasing a lease that never reached it.
 
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{LAPSES_MAX, Lease, Notification, State, backoff};
+use super::{EXPIRED_LEASES_MAX, Lease, Notification, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::Hold;
@@ -12,22 +12,22 @@ use crate::domain::notification::Kind;
 use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
 
-/// What came of an attempt to lease a message.
+/// Outcome of an attempt to lease a notification.
 #[derive(Clone, Debug, PartialEq)]
 pub enum LeaseOutcome {
-    /// The consumer has it.
+    /// The notification is leased to the consumer.
     Leased(Change),
-    /// It was not to be had, but something was put right: it left the due index or was parked.
+    /// It could not be leased, but its record was repaired: it left the due index, moved to the other
+    /// channel or was parked.
     Repaired(Change),
-    /// It is not to be had.
+    /// It cannot be leased.
     NotAvailable,
 }
 
-/// Leases a message if it is due and still wanted at `context.now`.
+/// Leases a notification if it is due and still deliverable at `context.now`.
 ///
-/// One whose lease has run out eight times in a row is parked instead, and so is a withdrawal that
-/// staff must release. One whose period has passed
-/// leaves the due index.
+/// Instead, one whose lease has expired eight times in a row is parked, and so is a withdrawal that
+/// staff must release; one whose period has passed leaves the due index.
 pub fn lease(
     record: &BookingRequest,
     id: Uuid,
@@ -46,86 +46,91 @@ pub fn lease(
         return LeaseOutcome::NotAvailable;
     }
     if found.kind != Kind::Withdrawal && record.period_has_passed(now) {
-        return LeaseOutcome::Repaired(record.with(id, |message| message.claimable_at = None));
+        return LeaseOutcome::Repaired(
+            record.with(id, |notification| notification.claimable_at = None),
+        );
     }
     if record.is_withheld(found) {
         return LeaseOutcome::Repaired(park_withheld(record, id, context));
     }
-    let lapsed = found.is_leased();
-    if lapsed && found.expired_lease_count + 1 >= LAPSES_MAX {
-        return LeaseOutcome::Repaired(park_after_lapses(record, id, context));
+    let expired = found.is_leased();
+    if expired && found.expired_lease_count + 1 >= EXPIRED_LEASES_MAX {
+        return LeaseOutcome::Repaired(park_after_expired_leases(record, id, context));
     }
     let (channel, channel_reason) = match found.channel_fixed {
         true => (found.channel, found.channel_reason),
         false => record.choose_channel(),
     };
     if channel != found.channel {
-        // It is for the consumers of the other channel, who find it under that.
+        // Consumers of the other channel find it under that channel.
         let channel = (channel, channel_reason);
         let moved = |it: &mut Notification| (it.channel, it.channel_reason) = channel;
         return LeaseOutcome::Repaired(record.with(id, moved));
     }
-    LeaseOutcome::Leased(record.with(id, |message| {
-        if lapsed {
-            message.expired_lease_count += 1;
-            message.end_unanswered();
+    LeaseOutcome::Leased(record.with(id, |notification| {
+        if expired {
+            notification.expired_lease_count += 1;
+            notification.mark_lease_expired();
         }
-        message.state = State::Leased;
-        (message.channel, message.channel_reason) = (channel, channel_reason);
-        message.attempt_count += 1;
-        message.changed_since_lease = false;
-        let first_at = message.lease.as_ref().map_or(now, |lease| lease.first_at);
-        message.lease = Some(Lease {
+        notification.state = State::Leased;
+        (notification.channel, notification.channel_reason) = (channel, channel_reason);
+        notification.attempt_count += 1;
+        notification.changed_since_lease = false;
+        let first_at = notification
+            .lease
+            .as_ref()
+            .map_or(now, |lease| lease.first_at);
+        notification.lease = Some(Lease {
             token,
             expires_at: now,
             first_at,
             answer: None,
         });
-        message.lease_lasts_until(now + duration);
+        notification.extend_lease(now + duration);
     }))
 }
 
-/// Gives back a lease that never reached its consumer, as if it had not been given.
+/// Releases a lease that never reached its consumer, as if it had not been granted.
 ///
-/// Nothing happens when the message has been leased anew or is no longer leased.
+/// Returns `None` if the notification has been leased again, is dispatching or is no longer leased.
 pub fn release(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change> {
     let found = record.notification(id)?;
     if found.state != State::Leased || !found.has_lease(token) {
         return None;
     }
-    Some(record.with(id, |message| {
-        message.state = State::Scheduled;
-        message.attempt_count -= 1;
-        message.retry_at = None;
-        message.claimable_at = Some(message.due_at);
+    Some(record.with(id, |notification| {
+        notification.state = State::Scheduled;
+        notification.attempt_count -= 1;
+        notification.retry_at = None;
+        notification.claimable_at = Some(notification.due_at);
     }))
 }
 
-/// Parks a withdrawal whose lease has run out on its way, and which staff must release.
+/// Parks a withdrawal that staff must release, after its lease has expired.
 fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
-    let lapsed = record.with(id, Notification::end_unanswered).record;
-    lapsed.park(id, Hold::ProtectedIdentity, WITHHELD, context)
+    let expired = record.with(id, Notification::mark_lease_expired).record;
+    expired.park(id, Hold::ProtectedIdentity, WITHHELD, context)
 }
 
-fn park_after_lapses(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
+fn park_after_expired_leases(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
     record.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
 }
 
 impl BookingRequest {
-    /// Returns one of its messages.
+    /// Returns one of the request's notifications.
     pub fn notification(&self, id: Uuid) -> Option<&Notification> {
         self.care_invitation
             .as_ref()?
             .notifications
             .iter()
-            .find(|message| message.id == id)
+            .find(|notification| notification.id == id)
     }
 
-    /// Returns the record with one message altered and nothing else: not a change that callers see.
+    /// Returns the record with one notification altered and no new revision, since callers need not see it.
     pub(super) fn with(&self, id: Uuid, alter: impl FnOnce(&mut Notification)) -> Change {
         let mut record = self.clone();
-        if let Some(message) = record.notification_mut(id) {
-            alter(message);
+        if let Some(notification) = record.notification_mut(id) {
+            alter(notification);
         }
         Change {
             record,
@@ -138,15 +143,15 @@ impl BookingRequest {
             .as_mut()?
             .notifications
             .iter_mut()
-            .find(|message| message.id == id)
+            .find(|notification| notification.id == id)
     }
 
-    /// Sets a message aside and holds the invitation.
+    /// Parks a notification and holds the invitation.
     pub(super) fn park(&self, id: Uuid, hold: Hold, cause: &str, context: &Context) -> Change {
         let mut record = self.clone();
-        if let Some(message) = record.notification_mut(id) {
-            message.state = State::Parked;
-            message.cause = Some(cause.to_owned());
+        if let Some(notification) = record.notification_mut(id) {
+            notification.state = State::Parked;
+            notification.cause = Some(cause.to_owned());
         }
         record.place_on_hold(hold);
         let parked = HistoryEntry {
@@ -159,9 +164,9 @@ impl BookingRequest {
 }
 
 impl Notification {
-    /// Makes the present lease last until `until` at the least, and with it sets when the message may be
-    /// claimed again.
-    pub(super) fn lease_lasts_until(&mut self, until: Instant) {
+    /// Extends the present lease to `until` if it expires before, and sets the time at which the notification
+    /// may be claimed again.
+    pub(super) fn extend_lease(&mut self, until: Instant) {
         let Some(lease) = &mut self.lease else {
             return;
         };

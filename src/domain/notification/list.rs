@@ -7,27 +7,27 @@ use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 
-/// Which messages are to be listed. Each part is given; what is planned is listed, never what is
-/// only projected.
+/// Filter of a list of notifications. Every part is given. Only planned notifications are listed, never
+/// projected ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotificationFilter {
-    /// Of these care units, 1 to 50.
+    /// Care units, 1 to 50.
     pub care_units: Vec<HsaId>,
-    /// Shown in one of these states, of which `Projected` is none.
+    /// States, as displayed, without `Projected`.
     pub states: Vec<DisplayState>,
-    /// Through one of these channels.
+    /// Channels.
     pub channels: Vec<Channel>,
-    /// Due before this.
+    /// End of the due times, not included.
     pub due_before: Option<Instant>,
 }
 
-/// A place in a list of messages, the earliest due first: what a page token holds.
+/// Position in a list of notifications, the earliest due first, as held by a page token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NotificationCursor {
-    /// When the message is due.
+    /// Due time of the notification.
     pub due_at: Instant,
-    /// The request, which breaks ties.
+    /// Request, which breaks ties.
     pub request: RequestKey,
-    /// The message, which breaks ties within a request.
+    /// Notification, which breaks ties within a request.
     pub notification: Uuid,
 }

@@ -1,7 +1,7 @@
-//! One message to the patient: what it says, where it stands, and who holds it.
+//! One notification to the patient: its kind, its state and its lease.
 //!
-//! A message is pending while it is scheduled, leased or dispatching. Its newest lease token is
-//! kept for good, so that a late SENT is always recognised. Verbs are in the folder beside.
+//! A notification is pending while it is scheduled, leased or dispatching. Its newest lease token is
+//! kept for ever, so that a late SENT is always recognised. Verbs are in the files beside this one.
 
 pub mod acknowledge;
 pub mod authorize;
@@ -17,7 +17,7 @@ use super::request_key::RequestKey;
 use super::stored_enum;
 
 stored_enum! {
-    /// What a message says.
+    /// Kind of a notification: what it tells the patient.
     pub enum Kind {
         /// It is time for a visit: choose a time.
         Invitation = 1,
@@ -31,7 +31,7 @@ stored_enum! {
 }
 
 impl Kind {
-    /// Returns the message that follows in the round, if one does.
+    /// Returns the kind that follows in the round, if one does.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Invitation => Some(Self::FirstReminder),
@@ -42,7 +42,7 @@ impl Kind {
 }
 
 stored_enum! {
-    /// How a message reaches the patient.
+    /// Channel through which a notification reaches the patient.
     pub enum Channel {
         /// The patient's inbox in 1177.
         Inbox = 1,
@@ -52,7 +52,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// Why a channel was chosen.
+    /// Reason why a channel was chosen.
     pub enum ChannelReason {
         /// The inbox is the first choice.
         Default = 1,
@@ -62,7 +62,7 @@ stored_enum! {
         IdentityNumber = 3,
         /// The inbox has failed in this round.
         DigitalFailed = 4,
-        /// The message lay unread for too long.
+        /// The notification was left unread for too long.
         Unread = 5,
         /// Staff chose it when they lifted a hold.
         Staff = 6,
@@ -70,25 +70,25 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// The stored state of a message. What is only projected or skipped is worked out when read.
+    /// Stored state of a notification. Projected and skipped are derived when it is read.
     pub enum State {
         /// Waits for its due time, for a consumer, or for a hold to be lifted.
         Scheduled = 1,
-        /// Leased to a consumer. A lease that has run out stays here until the next claim.
+        /// Leased to a consumer. A notification whose lease has expired stays here until the next claim.
         Leased = 2,
-        /// A consumer has leave to hand it over.
+        /// A consumer is authorized to hand it over.
         Dispatching = 3,
         /// Handed over.
         Sent = 4,
-        /// No longer wanted.
+        /// Not to be sent any more.
         Cancelled = 5,
-        /// Set aside until staff release it.
+        /// Parked until staff release it.
         Parked = 6,
     }
 }
 
 stored_enum! {
-    /// What a consumer answered to a lease.
+    /// Outcome with which a consumer acknowledges a lease.
     pub enum Outcome {
         /// Handed over.
         Sent = 1,
@@ -96,92 +96,92 @@ stored_enum! {
         Retry = 2,
         /// The channel does not reach the patient.
         Unreachable = 3,
-        /// Something is wrong with the message.
+        /// Something is wrong with the notification.
         Park = 4,
     }
 }
 
-/// How many leases in a row may run out before the message is parked.
-pub const LAPSES_MAX: i32 = 8;
+/// Number of leases in a row that expire before the notification is parked.
+pub const EXPIRED_LEASES_MAX: i32 = 8;
 
-/// One planned message.
+/// One planned notification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
-    /// The same at every delivery attempt.
+    /// Id, the same at every delivery attempt.
     pub id: Uuid,
-    /// Which invitation of the request it belongs to, from 1.
+    /// Round of the request that it belongs to, from 1.
     pub round: i32,
-    /// What it says.
+    /// Kind: what it tells the patient.
     pub kind: Kind,
-    /// Where it stands.
+    /// State of the notification.
     pub state: State,
-    /// The channel as it would be chosen now, or as it was when the message left.
+    /// Channel as it would be chosen now, or as it was when the notification was handed over.
     pub channel: Channel,
-    /// Why that channel.
+    /// Reason for the channel.
     pub channel_reason: ChannelReason,
-    /// True when the channel is the message's own and is never chosen anew.
+    /// True if the channel is the notification's own and is never chosen again.
     pub channel_fixed: bool,
-    /// When it is to be sent.
+    /// Time at which it is to be sent.
     pub due_at: Instant,
-    /// Not to be claimed before this, after a lapsed lease or a RETRY.
+    /// Earliest time of the next claim, after a lease or a RETRY.
     pub retry_at: Option<Instant>,
-    /// When it may be claimed; none while held, skipped or done. What the due index holds.
+    /// Time from which it may be claimed, as held by the due index; `None` while held, skipped or done.
     pub claimable_at: Option<Instant>,
-    /// The newest lease, kept after it has ended.
+    /// Newest lease, kept after it has ended.
     pub lease: Option<Lease>,
-    /// How many times it has been leased.
+    /// Number of times that it has been leased.
     pub attempt_count: i32,
-    /// How many leases in a row have run out.
+    /// Number of leases in a row that have expired.
     pub expired_lease_count: i32,
-    /// How many times a consumer has answered RETRY.
+    /// Number of times that a consumer has acknowledged with RETRY.
     pub retry_count: i32,
-    /// True when an earlier lease ended without an answer.
+    /// True if an earlier lease ended without an acknowledgement.
     pub possible_repeat: bool,
-    /// Time of its release by staff; none again once a lease that lasted beyond that has ended without
-    /// an answer.
+    /// Time of its release by staff; `None` again once a lease that lasted beyond it has ended without an
+    /// acknowledgement.
     pub released_at: Option<Instant>,
-    /// True when the request was changed after the newest lease was given.
+    /// True if the request was changed after the newest lease was granted.
     pub changed_since_lease: bool,
-    /// When it was handed over.
+    /// Time at which it was handed over.
     pub sent_at: Option<Instant>,
-    /// Why it was cancelled or parked, or what a consumer said.
+    /// Cause of its cancellation or parking, or of a consumer's RETRY.
     pub cause: Option<String>,
-    /// True when it left although the invitation had ended or changed.
+    /// True if it was handed over although the invitation had ended or changed.
     pub superseded: bool,
-    /// When the patient read it, if reported.
+    /// Time at which the patient read it, if reported.
     pub read_at: Option<Instant>,
-    /// When it was reported to lie unread.
+    /// Time at which it was found unread, if reported.
     pub unread_at: Option<Instant>,
-    /// When it was reported to have come back.
+    /// Time at which it was returned, if reported.
     pub returned_at: Option<Instant>,
 }
 
-/// A message's being in the hands of a consumer.
+/// A consumer's exclusive right to a notification for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// Names the lease; new at each.
+    /// Token of the lease, new for each.
     pub token: Uuid,
-    /// When it runs out.
+    /// Time at which it expires.
     pub expires_at: Instant,
-    /// When the message was first leased to anyone: it cannot have left before.
+    /// Time of the notification's first lease, before which it cannot have been handed over.
     pub first_at: Instant,
-    /// The consumer's answer, if it has given one.
+    /// Outcome that the consumer has acknowledged, if any.
     pub answer: Option<Outcome>,
 }
 
-/// One lease of one message, as a consumer names it.
+/// Reference to one lease of one notification, as a consumer gives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LeaseRef {
-    /// The request that the message belongs to.
+    /// Request that the notification belongs to.
     pub request: RequestKey,
-    /// The message.
+    /// Id of the notification.
     pub notification: Uuid,
-    /// The lease. The nil UUID, which names none, when the consumer's text is no token of ours.
+    /// Token of the lease; the nil UUID, which no lease has, if the consumer's text is not one of ours.
     pub token: Uuid,
 }
 
 impl Notification {
-    /// Returns whether it may still go out.
+    /// Returns whether it may still be sent.
     pub fn is_pending(&self) -> bool {
         match self.state {
             State::Scheduled | State::Leased | State::Dispatching => true,
@@ -189,7 +189,7 @@ impl Notification {
         }
     }
 
-    /// Returns whether a consumer has it in hand.
+    /// Returns whether it is leased to a consumer, authorized or not.
     pub fn is_leased(&self) -> bool {
         match self.state {
             State::Leased | State::Dispatching => true,
@@ -197,14 +197,15 @@ impl Notification {
         }
     }
 
-    /// Returns whether `token` names its newest lease.
+    /// Returns whether `token` is that of its newest lease.
     pub fn has_lease(&self, token: Uuid) -> bool {
         self.lease
             .as_ref()
             .is_some_and(|lease| lease.token == token)
     }
 
-    /// Takes a leased message back into the queue; one that is dispatching runs its course.
+    /// Revokes the lease of a leased notification, which is scheduled again; one that is dispatching runs its
+    /// course.
     pub fn revoke(&mut self) {
         if self.state == State::Leased {
             self.state = State::Scheduled;
@@ -214,8 +215,8 @@ impl Notification {
         }
     }
 
-    /// Writes down that its newest lease has run out without an answer.
-    pub fn end_unanswered(&mut self) {
+    /// Records that its newest lease has expired without an acknowledgement.
+    pub fn mark_lease_expired(&mut self) {
         let expires_at = self.lease.as_ref().map(|lease| lease.expires_at);
         self.possible_repeat = true;
         self.released_at = self
@@ -223,8 +224,7 @@ impl Notification {
             .filter(|released_at| expires_at <= Some(*released_at));
     }
 
-    /// Returns true when it waits at `now`: no consumer has it in hand, or the lease of the one that was
-    /// to hand it over has run out.
+    /// Returns whether it waits at `now`: it is scheduled or parked, or its lease has expired.
     pub fn waits(&self, now: Instant) -> bool {
         match self.state {
             State::Scheduled | State::Parked => true,
@@ -236,7 +236,7 @@ impl Notification {
         }
     }
 
-    /// Makes it CANCELLED when it is scheduled, leased or parked; says whether it did.
+    /// Cancels it if it is scheduled, leased or parked. Returns whether it did.
     pub fn cancel(&mut self, cause: &str) -> bool {
         match self.state {
             State::Scheduled | State::Leased | State::Parked => {
@@ -249,40 +249,40 @@ impl Notification {
     }
 }
 
-/// The state of a message as it is shown.
+/// State of a notification as it is displayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DisplayState {
-    /// As stored.
+    /// Stored state of a planned notification.
     Planned(State),
-    /// To come; planned for good when the message before it has been handed over.
+    /// To come; planned when the notification before it has been handed over.
     Projected,
     /// Will not be sent, because its day lies after the period.
     Skipped,
 }
 
-/// A message as it is shown.
+/// A notification as it is displayed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DisplayedNotification {
-    /// The planned message; none when it is only projected.
-    pub message: Option<Notification>,
-    /// Which invitation of the request it belongs to.
+    /// Planned notification; `None` if it is only projected.
+    pub planned: Option<Notification>,
+    /// Round of the request that it belongs to.
     pub round: i32,
-    /// What it says.
+    /// Kind: what it tells the patient.
     pub kind: Kind,
-    /// Where it stands.
+    /// State of the notification.
     pub state: DisplayState,
-    /// Through which channel.
+    /// Channel through which it is sent.
     pub channel: Channel,
-    /// Why that channel.
+    /// Reason for the channel.
     pub channel_reason: ChannelReason,
-    /// When it is to be sent; for a projected message the earliest such time.
+    /// Time at which it is to be sent; the earliest such time for a projected notification.
     pub due_at: Instant,
-    /// Why it was skipped, cancelled or parked.
+    /// Cause of its being skipped, cancelled or parked.
     pub cause: Option<String>,
 }
 
-/// Returns the wait before the claim that follows `failures` failed tries: nothing, then a minute that
-/// doubles up to an hour.
+/// Returns the back-off before the claim that follows `failures` failed attempts: nothing, then a minute
+/// that doubles up to an hour.
 fn backoff(failures: i32) -> Duration {
     match failures {
         ..=1 => Duration::zero(),

@@ -1,4 +1,4 @@
-//! ReportDelivery: what is learned about a message after it was sent.
+//! ReportDelivery: receipts for a notification after it was sent.
 
 use uuid::Uuid;
 
@@ -9,27 +9,27 @@ use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, stored_enum};
 
-/// A letter follows an unread message only when the next one is more than this many days away.
+/// Days that must remain until the next notification for a letter to follow an unread one.
 const UNREAD_MARGIN_DAYS: u32 = 3;
 
 stored_enum! {
-    /// What was learned.
+    /// Receipt for a notification that was sent.
     pub enum Receipt {
         /// The patient has read it.
         Read = 1,
         /// The patient has left it unread for too long.
         Unread = 2,
-        /// It came back.
+        /// It was returned.
         Returned = 3,
     }
 }
 
-/// Records a receipt for a message that was sent, and plans the letter that follows, if one does.
-/// A receipt that was reported before changes nothing, and one that is to come was learned now.
+/// Records a receipt for a notification that was sent, and plans the letter that follows, if one does.
+/// A receipt that was reported before changes nothing; a time in the future is taken as now.
 ///
 /// # Errors
 ///
-/// [`Refusal::NotFound`] for an unknown message, [`Refusal::NotSent`] for one that was not sent.
+/// [`Refusal::NotFound`] for an unknown notification, [`Refusal::NotSent`] for one that was not sent.
 pub fn report_delivery(
     record: &BookingRequest,
     id: Uuid,
@@ -37,25 +37,25 @@ pub fn report_delivery(
     reported_at: Option<Instant>,
     context: &Context,
 ) -> Result<Change, Refusal> {
-    let message = record.notification(id).ok_or(Refusal::NotFound)?;
-    if message.state != State::Sent {
+    let notification = record.notification(id).ok_or(Refusal::NotFound)?;
+    if notification.state != State::Sent {
         return Err(Refusal::NotSent);
     }
-    let known = match receipt {
-        Receipt::Read => message.read_at,
-        Receipt::Unread => message.unread_at,
-        Receipt::Returned => message.returned_at,
+    let reported_before = match receipt {
+        Receipt::Read => notification.read_at,
+        Receipt::Unread => notification.unread_at,
+        Receipt::Returned => notification.returned_at,
     };
-    if known.is_some() {
+    if reported_before.is_some() {
         return Ok(Change {
             record: record.clone(),
             history: Vec::new(),
         });
     }
-    let follows = follows(record, message, receipt, context);
+    let follows = follows(record, notification, receipt, context);
     let mut record = record.clone();
     let reported_at = reported_at.unwrap_or(context.now).min(context.now);
-    record.note(id, receipt, reported_at);
+    record.record_receipt(id, receipt, reported_at);
     if follows {
         record.plan_letter(id, receipt, context);
     }
@@ -71,28 +71,30 @@ pub fn report_delivery(
     Ok(record.finish_change(vec![entry], context))
 }
 
-/// Returns the letter that follows a message of which a receipt was reported, if one was planned.
+/// Returns the letter that follows a notification after a receipt, if one was planned.
 pub fn follow_up(record: &BookingRequest, id: Uuid) -> Option<&Notification> {
-    let messages = &record.care_invitation.as_ref()?.notifications;
-    let place = messages.iter().position(|message| message.id == id)?;
-    let message = &messages[place];
-    messages[place + 1..].iter().find(|other| {
-        // Only letters that follow a receipt have a channel of their own here.
-        other.round == message.round && other.kind == message.kind && other.channel_fixed
+    let notifications = &record.care_invitation.as_ref()?.notifications;
+    let index = notifications
+        .iter()
+        .position(|notification| notification.id == id)?;
+    let notification = &notifications[index];
+    notifications[index + 1..].iter().find(|other| {
+        // Among these kinds only letters that follow a receipt have a channel of their own.
+        other.round == notification.round && other.kind == notification.kind && other.channel_fixed
     })
 }
 
-/// Returns whether the same kind follows as a letter.
+/// Returns whether the same kind is to follow as a letter.
 fn follows(
     record: &BookingRequest,
-    message: &Notification,
+    notification: &Notification,
     receipt: Receipt,
     context: &Context,
 ) -> bool {
-    let wanted = match receipt {
+    let calls_for_letter = match receipt {
         Receipt::Read => false,
         // Receipts may come out of order.
-        Receipt::Unread => message.read_at.is_none() && next_is_far(record, context.now),
+        Receipt::Unread => notification.read_at.is_none() && next_is_far(record, context.now),
         Receipt::Returned => true,
     };
     let Some(invitation) = &record.care_invitation else {
@@ -100,17 +102,17 @@ fn follows(
     };
     let free = invitation.staff_channel.is_none() && record.form.patient.protection.is_none();
     let invited = record.effective_state(context.now) == state::EffectiveState::Invited;
-    wanted
+    calls_for_letter
         && free
         && invited
         && invitation.hold.is_none()
-        && message.channel == Channel::Inbox
-        && message.kind != Kind::Withdrawal
-        && invitation.is_latest(message)
-        && follow_up(record, message.id).is_none()
+        && notification.channel == Channel::Inbox
+        && notification.kind != Kind::Withdrawal
+        && invitation.is_latest(notification)
+        && follow_up(record, notification.id).is_none()
 }
 
-/// Returns whether the next message is more than three days away, or none is to come.
+/// Returns whether the next notification is due in more than three days, or there is none.
 fn next_is_far(record: &BookingRequest, now: Instant) -> bool {
     let margin = at_clock(
         add_days(civil_date(now), UNREAD_MARGIN_DAYS),
@@ -122,30 +124,30 @@ fn next_is_far(record: &BookingRequest, now: Instant) -> bool {
 }
 
 impl BookingRequest {
-    /// Writes a receipt down. A message that came back also says something about its channel.
-    fn note(&mut self, id: Uuid, receipt: Receipt, reported_at: Instant) {
-        let live = self.state == state::State::Invited;
-        let Some(message) = self.notification_mut(id) else {
+    /// Records a receipt. A returned notification also shows that its channel does not reach the patient.
+    fn record_receipt(&mut self, id: Uuid, receipt: Receipt, reported_at: Instant) {
+        let is_invited = self.state == state::State::Invited;
+        let Some(notification) = self.notification_mut(id) else {
             return;
         };
-        // It cannot have been read or come back before it was sent.
-        let reported_at = message
+        // It cannot have been read or returned before it was sent.
+        let reported_at = notification
             .sent_at
             .map_or(reported_at, |sent_at| reported_at.max(sent_at));
         match receipt {
-            Receipt::Read => message.read_at = Some(reported_at),
-            Receipt::Unread => message.unread_at = Some(reported_at),
+            Receipt::Read => notification.read_at = Some(reported_at),
+            Receipt::Unread => notification.unread_at = Some(reported_at),
             Receipt::Returned => {
-                message.returned_at = Some(reported_at);
-                message.cause = Some("RETURNED".to_owned());
+                notification.returned_at = Some(reported_at);
+                notification.cause = Some("RETURNED".to_owned());
             }
         }
-        let (round, channel, kind) = (message.round, message.channel, message.kind);
+        let (round, channel, kind) = (notification.round, notification.channel, notification.kind);
         let current = self
             .care_invitation
             .as_ref()
             .is_some_and(|it| it.round == round);
-        if receipt != Receipt::Returned || !live || !current || kind == Kind::Withdrawal {
+        if receipt != Receipt::Returned || !is_invited || !current || kind == Kind::Withdrawal {
             return;
         }
         match channel {
@@ -160,9 +162,9 @@ impl BookingRequest {
         }
     }
 
-    /// Plans the same message as a letter, due at once.
+    /// Plans the same notification as a letter, due at once.
     fn plan_letter(&mut self, id: Uuid, receipt: Receipt, context: &Context) {
-        let Some(kind) = self.notification(id).map(|message| message.kind) else {
+        let Some(kind) = self.notification(id).map(|notification| notification.kind) else {
             return;
         };
         self.plan(kind, context.now, context.new_id);

@@ -1,4 +1,4 @@
-//! One call from its first byte to its last: its span, its place under the limits, and how it ended.
+//! One call from its first byte to its last: its span, its permit under the limits, and its outcome.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -9,82 +9,82 @@ use std::task::{Poll, ready};
 
 use http::Response;
 use tokio::time::{Instant, sleep_until};
+use tonic::Code;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tracing::{Span, debug, info, info_span};
 
-use super::load::Held;
+use super::load::Permit;
 use super::method::Method;
 use super::request_body::Received;
-use super::response_body::{ResponseBody, Sending, write};
 use crate::grpc::status;
 
-/// Until when a call may take.
+/// Deadlines of a call.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
-    /// By then the whole request has come.
-    pub received_by: Instant,
-    /// By then the answer is there.
-    pub deadline: Instant,
+pub struct Deadlines {
+    /// Instant by which the whole request must have been received.
+    pub request: Instant,
+    /// Instant by which the response must be there.
+    pub response: Instant,
 }
 
-/// A call while it lasts. Says in the log how it ended when it is dropped.
+/// A call while it is in flight. Logs its outcome when it is dropped.
 #[derive(Debug)]
 pub struct InFlightCall {
-    /// The method that is called.
+    /// Method that is called.
     pub method: Arc<Method>,
-    /// Around all that is done for it.
+    /// Span around all work for the call.
     pub span: Span,
     began: Instant,
-    /// None while the answer is under way; it stays so when the caller goes away.
+    /// Status code of the response; none until it is known, and when the caller goes away before.
     pub outcome: Option<Code>,
-    /// Its place under the limits; none when it is refused for want of one.
-    _place: Option<Held>,
+    /// Permit under the limits; none for a call that is refused for want of one.
+    _permit: Option<Permit>,
 }
 
 impl InFlightCall {
-    /// Begins a call. The caller's own words are not looked at, and so reach no log.
-    pub fn begin(method: Arc<Method>, place: Option<Held>) -> Self {
+    /// Begins a call. Nothing of its request is read, so that no text of the caller's reaches the log.
+    pub fn begin(method: Arc<Method>, permit: Option<Permit>) -> Self {
         Self {
             span: info_span!("call", method = method.path),
             method,
             began: Instant::now(),
             outcome: None,
-            _place: place,
+            _permit: permit,
         }
     }
 
-    /// Runs the handler until it answers, its time is over, or its request does not come in time. A
-    /// handler that panics answers that the fault is ours.
+    /// Runs the handler until it responds, the deadline has passed, or the request has not been received in
+    /// time. A handler that panics is answered with INTERNAL.
     pub async fn run(
         &self,
         handler: impl Future<Output = Result<Response<Body>, Infallible>>,
         received: &Received,
-        times: Times,
+        deadlines: Deadlines,
     ) -> Response<Body> {
-        let Times {
-            received_by,
-            deadline,
-        } = times;
+        let Deadlines {
+            request: received_by,
+            response: deadline,
+        } = deadlines;
         let mut handler = pin!(handler);
-        let mut over = pin!(sleep_until(received_by.min(deadline)));
+        let mut timer = pin!(sleep_until(received_by.min(deadline)));
         poll_fn(|context| {
             let _entered = self.span.enter();
             match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
-                // The clock is asked beside the timer: it rings up to a millisecond late, when the
-                // answer may be there.
+                // The clock is read beside the timer, which fires up to a millisecond late, when the
+                // response may be there.
                 Ok(_) if deadline <= Instant::now() => {
                     Poll::Ready(status::deadline_exceeded().into_http())
                 }
                 Ok(Poll::Ready(Ok(response))) => Poll::Ready(response),
                 Ok(Poll::Ready(Err(never))) => match never {},
                 Ok(Poll::Pending) => {
-                    ready!(over.as_mut().poll(context));
+                    ready!(timer.as_mut().poll(context));
                     if !received.is_whole() {
                         return Poll::Ready(status::not_received().into_http());
                     }
-                    over.as_mut().reset(deadline);
-                    over.as_mut()
+                    timer.as_mut().reset(deadline);
+                    timer
+                        .as_mut()
                         .poll(context)
                         .map(|()| status::deadline_exceeded().into_http())
                 }
@@ -93,32 +93,6 @@ impl InFlightCall {
         })
         .await
     }
-
-    /// Sends the answer, in the contract's words if it is a failure.
-    pub async fn answer(
-        mut self,
-        mut response: Response<Body>,
-        sending: Sending,
-    ) -> Response<Body> {
-        if let Some(said) = Status::from_header_map(response.headers()) {
-            self.outcome = Some(said.code());
-            if let Some(normalize_transport_status) =
-                status::normalize_transport_status(&said).filter(|_| self.method.is_ours)
-            {
-                self.outcome = Some(normalize_transport_status.code());
-                write(&normalize_transport_status, response.headers_mut());
-            }
-        }
-        let (head, body) = response.into_parts();
-        let mut answer = ResponseBody::new(body, sending, self);
-        match answer.encode().await {
-            Ok(()) => Response::from_parts(head, Body::new(answer)),
-            Err(status) => {
-                answer.failed(&status);
-                status.into_http()
-            }
-        }
-    }
 }
 
 impl Drop for InFlightCall {
@@ -126,11 +100,11 @@ impl Drop for InFlightCall {
         let _entered = self.span.enter();
         let seconds = self.began.elapsed().as_secs_f64();
         let code = self.outcome.map(tracing::field::debug);
-        // Streams are few and live long; calls are many, and a caller knows how its own went.
+        // Streams are few and live long; calls are many, and a caller knows how its own ended.
         if self.method.streams && self.method.is_ours {
-            info!(code, seconds, "ended");
+            info!(code, seconds, "call ended");
         } else {
-            debug!(code, seconds, "ended");
+            debug!(code, seconds, "call ended");
         }
     }
 }

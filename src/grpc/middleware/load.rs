@@ -1,5 +1,5 @@
-//! How much is under way: counted for everybody together, for each caller, and for each connection.
-//! What would pass a limit is refused at once, so that nobody waits for another's places.
+//! Load: calls, streams, bytes and connections, counted in all, by caller and by connection. A permit
+//! that would pass a limit is refused at once, so that no caller waits for another one's permits.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,22 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Limits;
 
-/// One address of IPv6 is as cheap as another in a network of this many bits.
+/// Bits of an IPv6 network that counts as one caller: addresses within it cost nothing.
 const IPV6_NETWORK_BITS: u32 = 64;
 
-/// The most of one kind that may be under way.
+/// Maximum amounts of one resource in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// By all callers together.
+    /// Maximum of all callers together.
     pub all: usize,
-    /// By one caller, over all its connections. Generous, for a proxy may carry many callers.
+    /// Maximum of one caller, over all its connections. Generous, for a proxy may carry many callers.
     pub caller: usize,
-    /// On one connection.
+    /// Maximum on one connection.
     pub connection: usize,
 }
 
 impl Bounds {
-    /// Returns the same limit for one connection as for all.
+    /// Returns the same maximum for one connection, one caller and all callers.
     pub const fn shared(max: usize) -> Self {
         Self {
             all: max,
@@ -33,56 +33,57 @@ impl Bounds {
     }
 }
 
-/// What is counted.
+/// Resource of which permits are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A call of ours that is answered at once.
+pub enum Resource {
+    /// A unary call of ours.
     Call,
     /// A stream, mostly silent.
     Stream,
     /// A health check.
     Check,
-    /// A byte that is kept until the rest of its request has come, or until its answer is read.
+    /// A byte that is kept until the rest of its request is received, or until its response is read.
     Byte,
     /// A connection.
     Connection,
 }
 
-const KINDS: usize = 5;
+const RESOURCES: usize = 5;
 
-/// There is no room left under a limit.
+/// A permit was refused because of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitReached;
 
-/// How much of each kind there is.
+/// The amounts in use, by resource.
 #[derive(Debug, Default)]
-struct Load([AtomicUsize; KINDS]);
+struct Load([AtomicUsize; RESOURCES]);
 
 impl Load {
-    fn count(&self, kind: Kind) -> usize {
-        self.0[kind as usize].load(Ordering::Relaxed)
+    fn count(&self, resource: Resource) -> usize {
+        self.0[resource as usize].load(Ordering::Relaxed)
     }
 
-    fn add(&self, kind: Kind, amount: usize, max: usize) -> Result<(), LimitReached> {
-        let counter = &self.0[kind as usize];
+    fn add(&self, resource: Resource, amount: usize, max: usize) -> Result<(), LimitReached> {
+        let counter = &self.0[resource as usize];
         let raised = |count: usize| count.checked_add(amount).filter(|sum| *sum <= max);
         let added = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
         added.map(|_| ()).map_err(|_| LimitReached)
     }
 
-    fn subtract(&self, kind: Kind, amount: usize) {
-        self.0[kind as usize].fetch_sub(amount, Ordering::Relaxed);
+    fn subtract(&self, resource: Resource, amount: usize) {
+        self.0[resource as usize].fetch_sub(amount, Ordering::Relaxed);
     }
 }
 
-/// Who is counted as one; by the address until there is something better to go by.
+/// A caller, known by its address until there is something better to know it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Caller {
     Address(IpAddr),
 }
 
 impl Caller {
-    /// Returns the caller at an address, or in its network where addresses are given out by the network.
+    /// Returns the caller at an address. For IPv6 it is the network, of which one caller may have all
+    /// addresses.
     fn at(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -94,17 +95,17 @@ impl Caller {
     }
 }
 
-/// All that is under way.
+/// The load of all callers together.
 #[derive(Debug)]
-pub struct Everybody {
+pub struct TotalLoad {
     limits: Limits,
     load: Load,
-    callers: Mutex<HashMap<Caller, Weak<OneCaller>>>,
+    callers: Mutex<HashMap<Caller, Weak<CallerLoad>>>,
 }
 
-impl Everybody {
-    /// Nothing under way yet.
-    pub fn within(limits: Limits) -> Arc<Self> {
+impl TotalLoad {
+    /// Returns an empty load with these limits.
+    pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
             load: Load::default(),
@@ -116,15 +117,15 @@ impl Everybody {
     ///
     /// # Errors
     ///
-    /// It is one too many.
+    /// The limits allow no further connection.
     pub fn connect(self: &Arc<Self>, address: IpAddr) -> Result<Arc<Connection>, LimitReached> {
         let caller = self.caller(Caller::at(address));
         let Bounds {
             all, caller: each, ..
         } = self.limits.connections;
-        caller.load.add(Kind::Connection, 1, each)?;
-        if let Err(full) = self.load.add(Kind::Connection, 1, all) {
-            caller.load.subtract(Kind::Connection, 1);
+        caller.load.add(Resource::Connection, 1, each)?;
+        if let Err(full) = self.load.add(Resource::Connection, 1, all) {
+            caller.load.subtract(Resource::Connection, 1);
             return Err(full);
         }
         Ok(Arc::new(Connection {
@@ -133,38 +134,38 @@ impl Everybody {
         }))
     }
 
-    fn caller(self: &Arc<Self>, key: Caller) -> Arc<OneCaller> {
+    fn caller(self: &Arc<Self>, key: Caller) -> Arc<CallerLoad> {
         let mut callers = self.callers();
         if let Some(known) = callers.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let caller = Arc::new(OneCaller {
+        let caller = Arc::new(CallerLoad {
             key,
             load: Load::default(),
-            everybody: self.clone(),
+            total: self.clone(),
         });
         callers.insert(key, Arc::downgrade(&caller));
         caller
     }
 
-    fn callers(&self) -> MutexGuard<'_, HashMap<Caller, Weak<OneCaller>>> {
-        // Nothing that could panic is done under the lock.
+    fn callers(&self) -> MutexGuard<'_, HashMap<Caller, Weak<CallerLoad>>> {
+        // Nothing that could panic runs under the lock.
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What one caller has under way.
+/// The load of one caller.
 #[derive(Debug)]
-struct OneCaller {
+struct CallerLoad {
     key: Caller,
     load: Load,
-    everybody: Arc<Everybody>,
+    total: Arc<TotalLoad>,
 }
 
-impl Drop for OneCaller {
+impl Drop for CallerLoad {
     fn drop(&mut self) {
-        let mut callers = self.everybody.callers();
-        // The same caller may have come back between its last count and this.
+        let mut callers = self.total.callers();
+        // The same caller may have connected again since its last permit was dropped.
         if callers
             .get(&self.key)
             .is_some_and(|it| it.strong_count() == 0)
@@ -174,96 +175,100 @@ impl Drop for OneCaller {
     }
 }
 
-/// What one connection has under way. Counted itself until it, and all on it, has ended.
+/// The load of one connection, which counts as one itself until it and every permit on it is dropped.
 #[derive(Debug)]
 pub struct Connection {
     load: Load,
-    caller: Arc<OneCaller>,
+    caller: Arc<CallerLoad>,
 }
 
 impl Connection {
-    /// Counts more of a kind for as long as what is returned is kept.
+    /// Acquires a permit for an amount of a resource.
     ///
     /// # Errors
     ///
-    /// It is more than there is room for here, for the caller, or for all.
-    pub fn take(self: &Arc<Self>, kind: Kind, amount: usize) -> Result<Held, LimitReached> {
-        let mut held = Held {
+    /// It would pass the limit of this connection, of its caller, or of all callers.
+    pub fn acquire(
+        self: &Arc<Self>,
+        resource: Resource,
+        amount: usize,
+    ) -> Result<Permit, LimitReached> {
+        let mut permit = Permit {
             connection: self.clone(),
-            kind,
+            resource,
             amount: 0,
         };
-        held.take(amount)?;
-        Ok(held)
+        permit.grow(amount)?;
+        Ok(permit)
     }
 
-    /// Counts more of a kind, though it may pass a limit.
-    pub fn take_anyway(self: &Arc<Self>, kind: Kind, amount: usize) -> Held {
-        for (load, _) in self.levels(kind) {
-            load.0[kind as usize].fetch_add(amount, Ordering::Relaxed);
+    /// Acquires a permit though it may pass a limit.
+    pub fn acquire_unchecked(self: &Arc<Self>, resource: Resource, amount: usize) -> Permit {
+        for (load, _) in self.levels(resource) {
+            load.0[resource as usize].fetch_add(amount, Ordering::Relaxed);
         }
-        Held {
+        Permit {
             connection: self.clone(),
-            kind,
+            resource,
             amount,
         }
     }
 
-    /// Returns whether one more of a kind would be refused.
-    pub fn is_full(&self, kind: Kind) -> bool {
-        self.levels(kind)
+    /// Returns whether one more of a resource would be refused.
+    pub fn is_full(&self, resource: Resource) -> bool {
+        self.levels(resource)
             .iter()
-            .any(|(load, max)| load.count(kind) >= *max)
+            .any(|(load, max)| load.count(resource) >= *max)
     }
 
-    /// Returns how much of a kind there is on this connection alone.
-    pub fn count(&self, kind: Kind) -> usize {
-        self.load.count(kind)
+    /// Returns the amount of a resource in use on this connection alone.
+    pub fn count(&self, resource: Resource) -> usize {
+        self.load.count(resource)
     }
 
-    /// Returns where a kind is counted, the narrowest first, and how much of it may be there.
-    fn levels(&self, kind: Kind) -> [(&Load, usize); 3] {
-        let everybody = &self.caller.everybody;
+    /// Returns the loads in which a resource is counted, the narrowest first, each with its limit.
+    fn levels(&self, resource: Resource) -> [(&Load, usize); 3] {
+        let total = &self.caller.total;
         let Bounds {
             all,
             caller,
             connection,
-        } = everybody.limits.bounds(kind);
+        } = total.limits.bounds(resource);
         [
             (&self.load, connection),
             (&self.caller.load, caller),
-            (&everybody.load, all),
+            (&total.load, all),
         ]
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.caller.load.subtract(Kind::Connection, 1);
-        self.caller.everybody.load.subtract(Kind::Connection, 1);
+        self.caller.load.subtract(Resource::Connection, 1);
+        self.caller.total.load.subtract(Resource::Connection, 1);
     }
 }
 
-/// So much of a kind, counted until it is dropped.
+/// A permit for an amount of a resource, which is counted until the permit is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Permit {
     connection: Arc<Connection>,
-    kind: Kind,
+    resource: Resource,
     amount: usize,
 }
 
-impl Held {
-    /// Counts more of the same.
+impl Permit {
+    /// Adds an amount to the permit.
     ///
     /// # Errors
     ///
-    /// There is no room for it; what was held before is held on.
-    pub fn take(&mut self, amount: usize) -> Result<(), LimitReached> {
-        let levels = self.connection.levels(self.kind);
+    /// It would pass a limit; the permit stays as it was.
+    pub fn grow(&mut self, amount: usize) -> Result<(), LimitReached> {
+        let levels = self.connection.levels(self.resource);
         for (at, (load, max)) in levels.iter().enumerate() {
-            if let Err(full) = load.add(self.kind, amount, *max) {
+            if let Err(full) = load.add(self.resource, amount, *max) {
                 for (load, _) in &levels[..at] {
-                    load.subtract(self.kind, amount);
+                    load.subtract(self.resource, amount);
                 }
                 return Err(full);
             }
@@ -273,10 +278,10 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Permit {
     fn drop(&mut self) {
-        for (load, _) in self.connection.levels(self.kind) {
-            load.subtract(self.kind, self.amount);
+        for (load, _) in self.connection.levels(self.resource) {
+            load.subtract(self.resource, self.amount);
         }
     }
 }
@@ -288,13 +293,13 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
-    fn everybody() -> Arc<Everybody> {
+    fn total() -> Arc<TotalLoad> {
         let bounds = Bounds {
             all: 4,
             caller: 3,
             connection: 2,
         };
-        Everybody::within(Limits {
+        TotalLoad::new(Limits {
             calls: bounds,
             connections: bounds,
             ..Limits::default()
@@ -303,54 +308,57 @@ mod tests {
 
     #[test]
     fn each_limit_holds_and_what_is_refused_counts_nowhere() {
-        let everybody = everybody();
-        let connect = |address| everybody.connect(address).expect("room");
+        let total = total();
+        let connect = |address| total.connect(address).expect("room");
         let (first, second, other) = (connect(HERE), connect(HERE), connect(THERE));
-        let take = |it: &Arc<Connection>| it.take(Kind::Call, 1);
-        let mut held = vec![take(&first).expect("one"), take(&first).expect("two")];
+        let take = |it: &Arc<Connection>| it.acquire(Resource::Call, 1);
+        let mut permit = vec![take(&first).expect("one"), take(&first).expect("two")];
         assert_eq!(take(&first).err(), Some(LimitReached), "on one connection");
-        held.push(take(&second).expect("three"));
+        permit.push(take(&second).expect("three"));
         assert_eq!(take(&second).err(), Some(LimitReached), "of one caller");
-        held.push(take(&other).expect("four"));
+        permit.push(take(&other).expect("four"));
         assert_eq!(take(&other).err(), Some(LimitReached), "of all");
-        assert!(other.is_full(Kind::Call) && !other.is_full(Kind::Stream));
+        assert!(other.is_full(Resource::Call) && !other.is_full(Resource::Stream));
         for _ in 0..9 {
             take(&other).unwrap_err();
         }
-        held.truncate(0);
-        take(&first).expect("they were given back");
-        assert_eq!(first.count(Kind::Call) + second.count(Kind::Call), 0);
+        permit.truncate(0);
+        take(&first).expect("they were released");
+        assert_eq!(
+            first.count(Resource::Call) + second.count(Resource::Call),
+            0
+        );
     }
 
     #[test]
-    fn more_is_held_as_it_comes_and_given_back_at_once() {
-        let everybody = everybody();
-        let connection = everybody.connect(HERE).expect("room");
-        let mut held = connection.take(Kind::Call, 1).expect("room");
-        held.take(1).expect("room");
-        assert_eq!(held.take(1), Err(LimitReached));
-        assert_eq!(connection.count(Kind::Call), 2);
-        drop(held);
-        assert_eq!(connection.count(Kind::Call), 0);
-        drop(connection.take_anyway(Kind::Call, 9));
-        assert!(!connection.is_full(Kind::Call));
+    fn a_permit_grows_and_is_released_at_once() {
+        let total = total();
+        let connection = total.connect(HERE).expect("room");
+        let mut permit = connection.acquire(Resource::Call, 1).expect("room");
+        permit.grow(1).expect("room");
+        assert_eq!(permit.grow(1), Err(LimitReached));
+        assert_eq!(connection.count(Resource::Call), 2);
+        drop(permit);
+        assert_eq!(connection.count(Resource::Call), 0);
+        drop(connection.acquire_unchecked(Resource::Call, 9));
+        assert!(!connection.is_full(Resource::Call));
     }
 
     #[test]
     fn a_caller_has_its_share_of_the_connections_and_is_forgotten_with_the_last() {
-        let everybody = everybody();
-        let mut open: Vec<_> = (0..3).map(|_| everybody.connect(HERE)).collect();
+        let total = total();
+        let mut open: Vec<_> = (0..3).map(|_| total.connect(HERE)).collect();
         assert!(open.iter().all(Result::is_ok));
-        assert!(everybody.connect(HERE).is_err());
-        let other = everybody.connect(THERE).expect("others have room");
-        assert!(everybody.connect(THERE).is_err(), "all are four");
-        let held = other.take(Kind::Call, 1).expect("room");
+        assert!(total.connect(HERE).is_err());
+        let other = total.connect(THERE).expect("others have room");
+        assert!(total.connect(THERE).is_err(), "all are four");
+        let permit = other.acquire(Resource::Call, 1).expect("room");
         drop(other);
-        assert_eq!(everybody.callers().len(), 2, "a call is still on it");
-        drop(held);
+        assert_eq!(total.callers().len(), 2, "a call is still on it");
+        drop(permit);
         open.clear();
-        assert!(everybody.callers().is_empty());
-        assert_eq!(everybody.load.count(Kind::Connection), 0);
+        assert!(total.callers().is_empty());
+        assert_eq!(total.load.count(Resource::Connection), 0);
     }
 
     #[test]

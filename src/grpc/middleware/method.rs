@@ -1,5 +1,5 @@
-//! What is known of a method before anything of the call has been read, from the descriptors that
-//! reflection serves: a new method is known here without being named here.
+//! The properties of a method that are known before anything of the call has been read. They come from
+//! the descriptors that reflection serves, so that a new method need not be named here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::sync::Arc;
 use prost::{DecodeError, Message};
 use prost_types::FileDescriptorSet;
 
-/// The package of our services begins so.
+/// Prefix of the packages of our services.
 const OURS: &str = "careinvitation.";
 
-/// A method, as far as the boundary cares.
+/// A method, as far as the middleware needs to know it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Method {
-    /// Its path, as in `/careinvitation.v1.WorklistService/ListWorklist`; for logs.
+    /// Path, as in `/careinvitation.v1.WorklistService/ListWorklist`; for logs.
     pub path: String,
-    /// False for health and reflection, which have words of their own for what goes wrong.
+    /// False for health and reflection, whose errors are not the contract's.
     pub is_ours: bool,
-    /// Whether its answer is a stream.
+    /// True if the response is a stream.
     pub streams: bool,
 }
 
@@ -29,11 +29,11 @@ pub struct Methods {
 }
 
 impl Methods {
-    /// Returns those of all services in encoded `FileDescriptorSet`s.
+    /// Returns the methods of all services in encoded `FileDescriptorSet`s.
     ///
     /// # Errors
     ///
-    /// The bytes are something else.
+    /// The bytes are no descriptor set.
     pub fn of<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, DecodeError> {
         let mut by_path = HashMap::new();
         for set in sets {
@@ -52,7 +52,7 @@ impl Methods {
                 }
             }
         }
-        // The path that was asked for is the caller's own text, and is kept out of the log.
+        // A path that is not served is the caller's own text, and is kept out of the log.
         let unknown = Arc::new(Method {
             path: "unknown".to_owned(),
             is_ours: true,
@@ -61,7 +61,7 @@ impl Methods {
         Ok(Self { by_path, unknown })
     }
 
-    /// Returns the method at `path`; one that stands for all others when there is none.
+    /// Returns the method at `path`, or one that stands for all unknown methods.
     pub fn find(&self, path: &str) -> Arc<Method> {
         self.by_path.get(path).unwrap_or(&self.unknown).clone()
     }

@@ -1,17 +1,17 @@
-//! The outermost layer: what holds for every call, whichever service it is for.
+//! The outermost layer around every call, whichever service it is for.
 //!
-//! It keeps the caller's deadline, the limits on what is done at once, a span and a line in the
-//! log for each call, and the contract's words for failures that never reach a handler. It never
-//! looks into a message.
+//! It enforces the caller's deadline and the limits on concurrent work, opens a span and writes a log
+//! line for each call, and turns failures that never reach a handler into errors of the contract. It
+//! never reads a message.
 //!
 //! | file | does |
 //! | --- | --- |
-//! | `load` | counts what is under way, by connection, by caller and in all |
-//! | `call` | one call, from its first byte to its last |
-//! | `request` | the body of a request while it comes in |
-//! | `answer` | the body of an answer while it is sent |
+//! | `load` | counts calls, streams, bytes and connections, by connection, by caller and in all |
+//! | `in_flight` | one call, from its first byte to its last |
+//! | `request_body` | the body of a request while it is received |
+//! | `response_body` | the body of a response while it is sent |
 //! | `reset` | cuts off a stream whose peer does not read |
-//! | `method` | what is known of a method before its call is read |
+//! | `method` | the properties of a method that are known before its call is read |
 
 mod in_flight;
 pub mod load;
@@ -36,45 +36,46 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::status;
-use in_flight::{InFlightCall, Times};
-use load::{Bounds, Connection, Everybody, Held, Kind, LimitReached};
+use in_flight::{Deadlines, InFlightCall};
+use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
-use request_body::Incoming;
-use response_body::{Sending, Termination};
+use request_body::RequestBody;
+use response_body::{Sending, Termination, respond};
 
-/// How long a call may take, its request and its answer included, or a stream to begin, when its
-/// caller would wait longer.
+/// Longest time for a call, its request and its response included, or for the beginning of a stream,
+/// when its caller would wait longer.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// How much is done at once, and how long a peer may take. What comes beyond is refused.
+/// Limits on concurrent work, and on the time that a peer may take. Anything beyond them is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Calls that are answered at once.
+    /// Bounds on unary calls in flight.
     pub calls: Bounds,
-    /// Streams that are open at once; they are mostly silent.
+    /// Bounds on open streams, which are mostly silent.
     pub streams: Bounds,
-    /// Health checks, beside the calls: an overloaded server is not a dead one.
+    /// Bounds on health checks, apart from the calls: an overloaded server is not a dead one.
     pub checks: Bounds,
-    /// Bytes of requests that have not come in whole, and of answers that have not been read.
+    /// Bounds on bytes of requests that have not been received whole, and of responses that have not
+    /// been read.
     pub bytes: Bounds,
-    /// Connections; what a connection has of them is not looked at.
+    /// Bounds on connections; the bound for one connection is not used.
     pub connections: Bounds,
-    /// How long a request may take to come in.
+    /// Longest time in which a request must be received.
     pub receive_time_max: Duration,
-    /// How long a connection may take to say that it speaks HTTP/2.
+    /// Longest time in which a connection must send the HTTP/2 preface.
     pub preface_time_max: Duration,
-    /// How long a connection may be without a call.
+    /// Longest time for which a connection may be without a call.
     pub idle_time_max: Duration,
 }
 
 impl Limits {
-    fn bounds(&self, kind: Kind) -> Bounds {
-        match kind {
-            Kind::Call => self.calls,
-            Kind::Stream => self.streams,
-            Kind::Check => self.checks,
-            Kind::Byte => self.bytes,
-            Kind::Connection => self.connections,
+    fn bounds(&self, resource: Resource) -> Bounds {
+        match resource {
+            Resource::Call => self.calls,
+            Resource::Stream => self.streams,
+            Resource::Check => self.checks,
+            Resource::Byte => self.bytes,
+            Resource::Connection => self.connections,
         }
     }
 }
@@ -115,7 +116,7 @@ impl Default for Limits {
     }
 }
 
-/// What holds for every call of all connections. Cloning gives another handle to the same.
+/// Wraps the services of each connection in the middleware. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]
 pub struct MiddlewareLayer(Arc<Shared>);
 
@@ -123,37 +124,37 @@ pub struct MiddlewareLayer(Arc<Shared>);
 struct Shared {
     methods: Methods,
     limits: Limits,
-    everybody: Arc<Everybody>,
+    load: Arc<TotalLoad>,
     draining: CancellationToken,
 }
 
 impl MiddlewareLayer {
-    /// Returns a boundary for these methods. Once `draining` is cancelled, streams of other services than
-    /// ours end; ours end by themselves.
+    /// Returns a layer for these methods. Once `draining` is cancelled, it ends the streams of other
+    /// services than ours; ours end by themselves.
     pub fn new(methods: Methods, limits: Limits, draining: CancellationToken) -> Self {
         Self(Arc::new(Shared {
             methods,
             limits,
-            everybody: Everybody::within(limits),
+            load: TotalLoad::new(limits),
             draining,
         }))
     }
 
-    /// Puts a boundary around the services for a connection from this address.
+    /// Wraps the services for a connection from this address.
     ///
     /// # Errors
     ///
-    /// It is one too many.
+    /// The limits allow no further connection.
     pub fn connect<S>(&self, address: IpAddr, services: S) -> Result<Middleware<S>, LimitReached> {
         Ok(Middleware {
             services,
             shared: self.0.clone(),
-            connection: self.0.everybody.connect(address)?,
+            connection: self.0.load.connect(address)?,
         })
     }
 }
 
-/// The services, seen from one connection.
+/// The services behind the middleware, for one connection.
 #[derive(Clone, Debug)]
 pub struct Middleware<S> {
     services: S,
@@ -177,62 +178,62 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let method = self.shared.methods.find(request.uri().path());
         let began = Instant::now();
-        let asked = timeout(request.headers()).and_then(|timeout| began.checked_add(timeout));
+        let callers = timeout(request.headers()).and_then(|timeout| began.checked_add(timeout));
         let latest = began + CALL_TIME_MAX;
-        let times = Times {
-            received_by: began + self.shared.limits.receive_time_max,
-            deadline: asked.map_or(latest, |asked| asked.min(latest)),
+        let deadlines = Deadlines {
+            request: began + self.shared.limits.receive_time_max,
+            response: callers.map_or(latest, |callers| callers.min(latest)),
         };
         let sending = match method.streams {
             true => {
                 let draining = (!method.is_ours).then(|| self.shared.draining.clone());
-                let cut: Termination = Box::pin(cut(asked, draining));
-                Sending::Stream(cut, asked)
+                let termination: Termination = Box::pin(terminated(callers, draining));
+                Sending::Stream(termination, callers)
             }
-            false => Sending::Whole(self.connection.clone(), times.deadline),
+            false => Sending::Unary(self.connection.clone(), deadlines.response),
         };
-        let place = match self.acquire_permit(&method) {
-            Ok(place) => place,
+        let permit = match self.acquire_permit(&method) {
+            Ok(permit) => permit,
             Err(refused) => {
                 let call = InFlightCall::begin(method, None);
                 let refused = refused.into_http();
-                return Box::pin(async { Ok(call.answer(refused, sending).await) });
+                return Box::pin(async { Ok(respond(call, refused, sending).await) });
             }
         };
-        let call = InFlightCall::begin(method, Some(place));
+        let call = InFlightCall::begin(method, Some(permit));
         let (head, body) = request.into_parts();
-        let body = Incoming::new(body, &self.connection);
+        let body = RequestBody::new(body, &self.connection);
         let received = body.received();
         let handler = self
             .services
             .call(Request::from_parts(head, Body::new(body)));
         Box::pin(async move {
-            let response = call.run(handler, &received, times).await;
-            Ok(call.answer(response, sending).await)
+            let response = call.run(handler, &received, deadlines).await;
+            Ok(respond(call, response, sending).await)
         })
     }
 }
 
 impl<S> Middleware<S> {
-    /// Returns a place for a call of this method, or how it is refused.
-    fn acquire_permit(&self, method: &Method) -> Result<Held, Status> {
-        let kind = match (method.streams, method.is_ours) {
-            (true, _) => Kind::Stream,
-            (false, true) => Kind::Call,
-            (false, false) => Kind::Check,
+    /// Acquires a permit for a call of this method, or returns the status with which it is refused.
+    fn acquire_permit(&self, method: &Method) -> Result<Permit, Status> {
+        let resource = match (method.streams, method.is_ours) {
+            (true, _) => Resource::Stream,
+            (false, true) => Resource::Call,
+            (false, false) => Resource::Check,
         };
-        // Before anything is done for it: what has been written cannot be refused any more.
-        if kind == Kind::Call && self.connection.is_full(Kind::Byte) {
-            return Err(status::too_much_in_memory());
+        // Before the handler runs: the response to a write that is committed cannot be refused any more.
+        if resource == Resource::Call && self.connection.is_full(Resource::Byte) {
+            return Err(status::too_many_bytes());
         }
-        let place = self.connection.take(kind, 1);
-        place.map_err(|LimitReached| status::overloaded())
+        let permit = self.connection.acquire(resource, 1);
+        permit.map_err(|LimitReached| status::overloaded())
     }
 }
 
-/// Waits for what ends a stream from outside, and says how it ends.
-async fn cut(deadline: Option<Instant>, draining: Option<CancellationToken>) -> Status {
-    let over = async {
+/// Waits until a stream is to be terminated from outside, and returns the status that it ends with.
+async fn terminated(deadline: Option<Instant>, draining: Option<CancellationToken>) -> Status {
+    let passed = async {
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
             None => std::future::pending().await,
@@ -245,12 +246,12 @@ async fn cut(deadline: Option<Instant>, draining: Option<CancellationToken>) -> 
         }
     };
     tokio::select! {
-        () = over => status::deadline_exceeded(),
+        () = passed => status::deadline_exceeded(),
         () = stopping => status::stopping(),
     }
 }
 
-/// Returns how long the caller waits, by the header `grpc-timeout`: up to eight digits and a unit. One
+/// Returns the caller's timeout from the header `grpc-timeout`: up to eight digits and a unit. A value
 /// that is not understood counts as none, as in tonic.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;

@@ -1,4 +1,4 @@
-//! The body of a request while it comes in.
+//! The body of a request while it is received.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,40 +9,40 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::Status;
 use tonic::body::Body;
 
-use super::load::{Connection, Held, Kind};
+use super::load::{Connection, Permit, Resource};
 use crate::grpc::status;
 
-/// Whether a request has come to its end.
+/// The state of a request: received whole, or not yet.
 #[derive(Clone, Debug, Default)]
 pub struct Received(Arc<AtomicBool>);
 
 impl Received {
-    /// Returns whether it has.
+    /// Returns whether the whole request has been received.
     pub fn is_whole(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The body, its bytes counted until it is dropped: the message is made of them then.
-pub struct Incoming {
+/// The body of a request. Its bytes are counted until it is dropped: they have become a message then.
+pub struct RequestBody {
     body: Body,
-    bytes: Held,
+    bytes: Permit,
     received: Received,
 }
 
-impl Incoming {
+impl RequestBody {
     /// Returns the body of a request on this connection.
     pub fn new(body: Body, connection: &Arc<Connection>) -> Self {
-        let incoming = Self {
+        let request = Self {
             body,
-            bytes: connection.take_anyway(Kind::Byte, 0),
+            bytes: connection.acquire_unchecked(Resource::Byte, 0),
             received: Received::default(),
         };
-        incoming.note_end();
-        incoming
+        request.note_end();
+        request
     }
 
-    /// Tells whether all of it has come, also when it is elsewhere.
+    /// Returns the state of the request, for use while the body is elsewhere.
     pub fn received(&self) -> Received {
         self.received.clone()
     }
@@ -54,7 +54,7 @@ impl Incoming {
     }
 }
 
-impl HttpBody for Incoming {
+impl HttpBody for RequestBody {
     type Data = <Body as HttpBody>::Data;
     type Error = Status;
 
@@ -62,16 +62,16 @@ impl HttpBody for Incoming {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
-        let incoming = self.get_mut();
-        let frame = ready!(Pin::new(&mut incoming.body).poll_frame(context));
+        let request = self.get_mut();
+        let frame = ready!(Pin::new(&mut request.body).poll_frame(context));
         match &frame {
-            None => incoming.received.0.store(true, Ordering::Relaxed),
+            None => request.received.0.store(true, Ordering::Relaxed),
             Some(Ok(frame)) => {
                 let length = frame.data_ref().map_or(0, |data| data.len());
-                if incoming.bytes.take(length).is_err() {
-                    return Poll::Ready(Some(Err(status::too_much_in_memory())));
+                if request.bytes.grow(length).is_err() {
+                    return Poll::Ready(Some(Err(status::too_many_bytes())));
                 }
-                incoming.note_end();
+                request.note_end();
             }
             Some(Err(_)) => {}
         }

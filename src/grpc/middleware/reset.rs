@@ -1,8 +1,8 @@
-//! Cuts an HTTP/2 stream off whose peer does not read.
+//! Cuts off an HTTP/2 stream whose peer does not read.
 //!
-//! What has been handed to the transport waits there for the peer's window, and nothing of ours is
-//! asked meanwhile. So the task of the stream is watched from outside: when it is dropped, the
-//! transport forgets what is unsent and tells the peer with RST_STREAM.
+//! Bytes that have been handed to the transport wait there for the peer's window, and the response body
+//! is not polled meanwhile. So a timer is polled beside the task of the stream: when the task is dropped,
+//! the transport discards the unsent bytes and sends RST_STREAM to the peer.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -15,17 +15,17 @@ tokio::task_local! {
     static CUT_OFF: CutOff;
 }
 
-/// When a stream is to be cut off, if at all. Set and read by the stream's task alone.
+/// The instant at which a stream is to be cut off, if any. Set and read by the stream's task alone.
 #[derive(Clone, Debug, Default)]
 pub struct CutOff(Arc<Mutex<Option<Instant>>>);
 
 impl CutOff {
-    /// That of the stream whose task this is; one without effect outside of any.
+    /// Returns the one of the stream whose task this is; outside of any, one without effect.
     pub fn of_this_stream() -> Self {
         CUT_OFF.try_with(Clone::clone).unwrap_or_default()
     }
 
-    /// Cuts the stream off at `at` unless its task has ended by then; never when there is none.
+    /// Sets the instant at which the stream is cut off unless its task has ended by then; none for never.
     pub fn set(&self, at: Option<Instant>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
     }
@@ -39,7 +39,7 @@ impl CutOff {
 pub async fn run(stream: impl Future<Output = ()>) {
     let cut_off = CutOff::default();
     let mut stream = pin!(CUT_OFF.scope(cut_off.clone(), stream));
-    // Made for the few that have to wait.
+    // Allocated only for the few streams that have to wait.
     let mut timer = None;
     poll_fn(|context| {
         if stream.as_mut().poll(context).is_ready() {

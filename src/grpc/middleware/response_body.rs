@@ -1,10 +1,10 @@
-//! The body of an answer while it is sent: how long that may take, and how much may wait for its
-//! reader.
+//! The body of a response while it is sent, with limits on the time for that and on the bytes that wait
+//! for the peer.
 //!
-//! The transport takes what it is given and keeps it until the peer reads. An answer that is given
-//! at once is therefore encoded at once, its bytes are counted until the last of them has left, and
-//! it is handed on in small parts. It does not end before they have left, so that it can still be
-//! cut off.
+//! The transport buffers all bytes that it is given until the peer reads them. A unary response is
+//! therefore encoded at once, its bytes are counted until the last of them has been sent, and it is
+//! handed to the transport in small chunks. It does not end before they have been sent, so that it can
+//! still be cut off.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -22,73 +22,98 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::in_flight::InFlightCall;
-use super::load::{Connection, Held, Kind, LimitReached};
+use super::load::{Connection, LimitReached, Permit, Resource};
 use super::reset::CutOff;
 use crate::grpc::status;
 
-/// The bytes of an answer that the transport is given at once; a frame's worth.
-const PART_BYTES: usize = 16 * 1_024;
-/// Up to this size an answer is sent though it passes the limits on bytes: writes are answered so,
-/// and have been done by then.
+/// Bytes of a response that the transport is given at once; a frame's worth.
+const CHUNK_BYTES: usize = 16 * 1_024;
+/// Maximum bytes of a response that is sent though it passes the limits on bytes: a write is answered
+/// with so few, and is committed by then.
 const SMALL_BYTES_MAX: usize = 64 * 1_024;
-/// Up to so many unsent bytes of a connection, answers of one part end without waiting until they
-/// have left.
-const LOOSE_BYTES_MAX: usize = 64 * 1_024;
-/// How long the peer of a stream may take nothing of what waits for it.
+/// Maximum unsent bytes of a connection up to which a response of one chunk ends without waiting until
+/// it has been sent.
+const UNSENT_BYTES_MAX: usize = 64 * 1_024;
+/// Longest time for which the peer of a stream may read nothing while events wait for it.
 const STALL_MAX: Duration = Duration::from_secs(300);
 
-/// What ends a stream before its time, and how.
+/// Resolves when a stream is to be terminated early, to the status that it ends with.
 pub type Termination = Pin<Box<dyn Future<Output = Status> + Send>>;
 
 type Data = <Body as HttpBody>::Data;
 type NextFrame = Option<Result<Frame<Data>, Status>>;
 
-/// How an answer is sent.
+/// The way in which a response is sent.
 pub enum Sending {
-    /// At once, on this connection, and until this instant.
-    Whole(Arc<Connection>, Instant),
-    /// As a stream, until something cuts it short. The caller may have said until when.
+    /// A unary response on this connection, until this deadline.
+    Unary(Arc<Connection>, Instant),
+    /// A stream, until it is terminated. The caller may have set a deadline.
     Stream(Termination, Option<Instant>),
 }
 
-/// The body of an answer.
-pub struct ResponseBody {
-    /// None once it has ended.
+/// Returns the response to a call as it is sent: with an error of the contract if it is a failure.
+pub async fn respond(
+    mut call: InFlightCall,
+    mut response: Response<Body>,
+    sending: Sending,
+) -> Response<Body> {
+    if let Some(status) = Status::from_header_map(response.headers()) {
+        call.outcome = Some(status.code());
+        let normalized = status::normalize_transport_status(&status);
+        if let Some(normalized) = normalized.filter(|_| call.method.is_ours) {
+            call.outcome = Some(normalized.code());
+            write(&normalized, response.headers_mut());
+        }
+    }
+    let (head, body) = response.into_parts();
+    let mut body = ResponseBody::new(body, sending, call);
+    match body.encode().await {
+        Ok(()) => Response::from_parts(head, Body::new(body)),
+        Err(status) => {
+            body.fail(&status);
+            status.into_http()
+        }
+    }
+}
+
+/// The body of a response.
+struct ResponseBody {
+    /// Body from the handler; none once it has ended.
     body: Option<Body>,
     sending: Sending,
     cut_off: CutOff,
-    /// What has been encoded and not been handed on.
+    /// Bytes that have been encoded and not been handed to the transport.
     rest: Data,
-    /// For as long as some of it has not been handed on; then each part has its share.
-    unread: Option<Arc<Unread>>,
-    /// Ends when all that has been handed on has left; none where the end need not wait for that.
-    left: Option<mpsc::Receiver<Infallible>>,
+    /// Count of the encoded bytes, until the last chunk takes it along.
+    unsent: Option<Arc<Unsent>>,
+    /// Channel that closes when all chunks have been sent; none where the end need not wait for that.
+    sent: Option<mpsc::Receiver<Infallible>>,
     call: InFlightCall,
 }
 
-/// Encoded bytes that have not left.
-struct Unread {
-    _bytes: Held,
-    _left: Option<mpsc::Sender<Infallible>>,
+/// Encoded bytes that have not been sent.
+struct Unsent {
+    _bytes: Permit,
+    _sent: Option<mpsc::Sender<Infallible>>,
 }
 
-/// Bytes that the transport keeps until they have left.
-struct Part {
+/// Bytes that the transport keeps until they have been sent.
+struct Chunk {
     bytes: Data,
-    _unread: Option<Arc<Unread>>,
+    _unsent: Option<Arc<Unsent>>,
 }
 
-impl AsRef<[u8]> for Part {
+impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
 impl ResponseBody {
-    /// Returns the answer to a call.
-    pub fn new(body: Body, sending: Sending, call: InFlightCall) -> Self {
+    /// Returns the body of the response to a call.
+    fn new(body: Body, sending: Sending, call: InFlightCall) -> Self {
         let cut_off = CutOff::of_this_stream();
-        if let Sending::Whole(_, deadline) = &sending {
+        if let Sending::Unary(_, deadline) = &sending {
             cut_off.set(Some(*deadline));
         }
         Self {
@@ -96,39 +121,39 @@ impl ResponseBody {
             sending,
             cut_off,
             rest: Data::new(),
-            unread: None,
-            left: None,
+            unsent: None,
+            sent: None,
             call,
         }
     }
 
-    /// Encodes an answer that is given at once, so that what is too much is refused before it begins.
+    /// Encodes a unary response, so that one that is too large is refused before it begins.
     ///
     /// # Errors
     ///
-    /// It is too much, or cannot be encoded.
-    pub async fn encode(&mut self) -> Result<(), Status> {
-        let Sending::Whole(connection, _) = &self.sending else {
+    /// It passes the limits on bytes, or cannot be encoded.
+    async fn encode(&mut self) -> Result<(), Status> {
+        let Sending::Unary(connection, _) = &self.sending else {
             return Ok(());
         };
         let connection = connection.clone();
         let frame = poll_fn(|context| self.poll_body(context)).await;
         match frame.transpose()?.map(Frame::into_data) {
             None => Ok(()),
-            Some(Ok(bytes)) => self.hold(&connection, bytes),
+            Some(Ok(bytes)) => self.count_unsent(&connection, bytes),
             Some(Err(end)) => {
-                let said = end.trailers_ref().and_then(Status::from_header_map);
-                Err(said.unwrap_or_else(status::internal))
+                let status = end.trailers_ref().and_then(Status::from_header_map);
+                Err(status.unwrap_or_else(status::internal))
             }
         }
     }
 
-    /// Says how the call ended of which this would have been the answer.
-    pub fn failed(mut self, status: &Status) {
+    /// Records the status of a call whose response this would have been.
+    fn fail(mut self, status: &Status) {
         self.call.outcome = Some(status.code());
     }
 
-    /// Returns the next frame of the body as the handler gives it.
+    /// Polls the handler's body for its next frame.
     fn poll_body(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
@@ -137,17 +162,18 @@ impl ResponseBody {
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
             Ok(Poll::Ready(frame)) => Poll::Ready(frame),
             Ok(Poll::Pending) => match &mut self.sending {
-                Sending::Stream(cut, _) => cut
+                Sending::Stream(termination, _) => termination
                     .as_mut()
                     .poll(context)
-                    .map(|status| Some(Ok(last(&status)))),
-                Sending::Whole(..) => Poll::Pending,
+                    .map(|status| Some(Ok(last_frame(&status)))),
+                Sending::Unary(..) => Poll::Pending,
             },
-            Err(_panic) => Poll::Ready(Some(Ok(last(&status::internal())))),
+            Err(_panic) => Poll::Ready(Some(Ok(last_frame(&status::internal())))),
         }
     }
 
-    /// Returns the next frame of a stream. It stalls when it is not asked for the one after that.
+    /// Polls for the next frame of a stream. The stream has stalled when it is not polled for the frame
+    /// after that in time.
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         self.cut_off.set(None);
         let frame = ready!(self.poll_body(context));
@@ -159,61 +185,62 @@ impl ResponseBody {
         Poll::Ready(frame)
     }
 
-    /// Returns the next part of an answer that is given at once, or its end.
-    fn poll_whole(
+    /// Polls for the next chunk of a unary response, or its end.
+    fn poll_unary(
         &mut self,
         connection: &Arc<Connection>,
         context: &mut Context<'_>,
     ) -> Poll<NextFrame> {
         if self.rest.is_empty() {
-            if let Some(left) = &mut self.left {
-                ready!(left.poll_recv(context));
-                self.left = None;
+            if let Some(sent) = &mut self.sent {
+                ready!(sent.poll_recv(context));
+                self.sent = None;
             }
             match ready!(self.poll_body(context)).map(|frame| frame.map(Frame::into_data)) {
                 None => return Poll::Ready(None),
                 Some(Err(status)) => return Poll::Ready(Some(Err(status))),
                 Some(Ok(Err(end))) => return Poll::Ready(Some(Ok(end))),
                 Some(Ok(Ok(bytes))) => {
-                    if let Err(status) = self.hold(connection, bytes) {
-                        return Poll::Ready(Some(Ok(last(&status))));
+                    if let Err(status) = self.count_unsent(connection, bytes) {
+                        return Poll::Ready(Some(Ok(last_frame(&status))));
                     }
                 }
             }
         }
-        let length = self.rest.len().min(PART_BYTES);
+        let length = self.rest.len().min(CHUNK_BYTES);
         let bytes = self.rest.split_to(length);
-        let unread = match self.rest.is_empty() {
-            true => self.unread.take(),
-            false => self.unread.clone(),
+        let unsent = match self.rest.is_empty() {
+            true => self.unsent.take(),
+            false => self.unsent.clone(),
         };
-        let part = Part {
+        let chunk = Chunk {
             bytes,
-            _unread: unread,
+            _unsent: unsent,
         };
-        Poll::Ready(Some(Ok(Frame::data(Data::from_owner(part)))))
+        Poll::Ready(Some(Ok(Frame::data(Data::from_owner(chunk)))))
     }
 
-    /// Counts encoded bytes until the last of them has left.
-    fn hold(&mut self, connection: &Arc<Connection>, bytes: Data) -> Result<(), Status> {
-        let held = match bytes.len() <= SMALL_BYTES_MAX {
-            true => connection.take_anyway(Kind::Byte, bytes.len()),
+    /// Counts encoded bytes until the last of them has been sent.
+    fn count_unsent(&mut self, connection: &Arc<Connection>, bytes: Data) -> Result<(), Status> {
+        let permit = match bytes.len() <= SMALL_BYTES_MAX {
+            true => connection.acquire_unchecked(Resource::Byte, bytes.len()),
             false => connection
-                .take(Kind::Byte, bytes.len())
-                .map_err(|LimitReached| status::too_much_in_memory())?,
+                .acquire(Resource::Byte, bytes.len())
+                .map_err(|LimitReached| status::too_many_bytes())?,
         };
-        let loose = bytes.len() <= PART_BYTES && connection.count(Kind::Byte) <= LOOSE_BYTES_MAX;
-        let (leaving, left) = match loose {
+        let ends_unsent =
+            bytes.len() <= CHUNK_BYTES && connection.count(Resource::Byte) <= UNSENT_BYTES_MAX;
+        let (sending, sent) = match ends_unsent {
             true => (None, None),
             false => {
-                let (leaving, left) = mpsc::channel(1);
-                (Some(leaving), Some(left))
+                let (sending, sent) = mpsc::channel(1);
+                (Some(sending), Some(sent))
             }
         };
-        self.left = left;
-        self.unread = Some(Arc::new(Unread {
-            _bytes: held,
-            _left: leaving,
+        self.sent = sent;
+        self.unsent = Some(Arc::new(Unsent {
+            _bytes: permit,
+            _sent: sending,
         }));
         self.rest = bytes;
         Ok(())
@@ -225,38 +252,38 @@ impl HttpBody for ResponseBody {
     type Error = Status;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<NextFrame> {
-        let answer = self.get_mut();
-        let polled = match &answer.sending {
-            Sending::Whole(connection, _) => {
+        let response = self.get_mut();
+        let polled = match &response.sending {
+            Sending::Unary(connection, _) => {
                 let connection = connection.clone();
-                answer.poll_whole(&connection, context)
+                response.poll_unary(&connection, context)
             }
-            Sending::Stream(..) => answer.poll_stream(context),
+            Sending::Stream(..) => response.poll_stream(context),
         };
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(trailers) = frame.trailers_ref()
         {
-            answer.call.outcome = Status::from_header_map(trailers).map(|status| status.code());
-            answer.body = None;
+            response.call.outcome = Status::from_header_map(trailers).map(|status| status.code());
+            response.body = None;
         }
         polled
     }
 
     fn is_end_stream(&self) -> bool {
         let ended = |body: &Body| body.is_end_stream();
-        self.rest.is_empty() && self.left.is_none() && self.body.as_ref().is_none_or(ended)
+        self.rest.is_empty() && self.sent.is_none() && self.body.as_ref().is_none_or(ended)
     }
 }
 
-/// Returns the frame that ends an answer with a failure.
-fn last(status: &Status) -> Frame<Data> {
+/// Returns the frame that ends a response with this status.
+fn last_frame(status: &Status) -> Frame<Data> {
     let mut trailers = HeaderMap::new();
     write(status, &mut trailers);
     Frame::trailers(trailers)
 }
 
-/// Writes a status where the caller looks for it.
-pub fn write(status: &Status, headers: &mut HeaderMap) {
+/// Writes a status into headers or trailers.
+fn write(status: &Status, headers: &mut HeaderMap) {
     let written = status.add_header(headers);
     written.expect("text is percent-encoded and details are base64");
 }

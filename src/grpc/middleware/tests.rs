@@ -49,7 +49,7 @@ impl HttpBody for Once {
     }
 }
 
-fn boundary(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
+fn layer_with(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
     let sets = [DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let methods = Methods::of(sets).expect("descriptors");
     MiddlewareLayer::new(methods, limits, draining.clone())
@@ -63,7 +63,7 @@ fn request(path: &str, timeout: Option<&str>) -> Request<Body> {
     request.body(Body::empty()).expect("a request")
 }
 
-/// Returns what a call gives when its handler does `handle`.
+/// Returns the response to a call whose handler runs `handle`.
 async fn call<F>(layer: &MiddlewareLayer, request: Request<Body>, handle: F) -> Response<Body>
 where
     F: Future<Output = Response<Body>> + Send + 'static,
@@ -92,7 +92,7 @@ async fn next_frame(body: &mut Body) -> Frame<<Body as HttpBody>::Data> {
 
 #[tokio::test(start_paused = true)]
 async fn a_call_ends_at_its_deadline_and_within_a_minute() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     for (timeout, waited) in [
         (Some("20m"), Duration::from_millis(20)),
         (Some("2S"), Duration::from_secs(2)),
@@ -112,7 +112,7 @@ async fn a_call_ends_at_its_deadline_and_within_a_minute() {
 
 #[tokio::test]
 async fn an_answer_after_the_deadline_is_none() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     let fine = || async { Response::new(Body::empty()) };
     let response = call(&layer, request(CALL, Some("0n")), fine()).await;
     assert_eq!(reason(response.headers()), "DEADLINE_EXCEEDED");
@@ -127,7 +127,7 @@ async fn what_lies_beyond_a_limit_is_refused_until_a_place_is_free() {
         streams: Bounds::shared(1),
         ..Limits::default()
     };
-    let layer = boundary(limits, &CancellationToken::new());
+    let layer = layer_with(limits, &CancellationToken::new());
     let fine = || async { Response::new(Body::empty()) };
     for path in [CALL, STREAM] {
         let silent = async { Response::new(Body::new(Silent { frames: 1 })) };
@@ -146,7 +146,7 @@ async fn what_lies_beyond_a_limit_is_refused_until_a_place_is_free() {
 
 #[tokio::test]
 async fn failures_below_the_handlers_get_details_and_those_of_others_stay() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     for (path, said, told) in [
         (CALL, Status::internal("bytes"), "MESSAGE_MALFORMED"),
         (CALL, Status::unimplemented(""), "UNIMPLEMENTED"),
@@ -175,7 +175,7 @@ async fn failures_below_the_handlers_get_details_and_those_of_others_stay() {
 
 #[tokio::test]
 async fn a_handler_that_panics_answers_that_the_fault_is_ours() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     let panics = async { panic!("198003012385") };
     let response = call(&layer, request(CALL, None), panics).await;
     assert_eq!(reason(response.headers()), "INTERNAL");
@@ -185,7 +185,7 @@ async fn a_handler_that_panics_answers_that_the_fault_is_ours() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_ends_at_its_deadline_and_not_before() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     let silent = async { Response::new(Body::new(Silent { frames: 1 })) };
     let began = Instant::now();
     let mut body = call(&layer, request(STREAM, Some("1H")), silent)
@@ -212,7 +212,7 @@ async fn an_answer_that_nobody_takes_is_cut_off() {
     ] {
         let began = Instant::now();
         reset::run(async {
-            let layer = boundary(Limits::default(), &CancellationToken::new());
+            let layer = layer_with(Limits::default(), &CancellationToken::new());
             let silent = async { Response::new(Body::new(Silent { frames: 2 })) };
             let mut body = call(&layer, request(path, timeout), silent)
                 .await
@@ -230,7 +230,7 @@ async fn an_answer_that_nobody_takes_is_cut_off() {
 async fn a_stream_that_is_read_is_not_cut_off() {
     let day = Duration::from_secs(86_400);
     reset::run(async {
-        let layer = boundary(Limits::default(), &CancellationToken::new());
+        let layer = layer_with(Limits::default(), &CancellationToken::new());
         let silent = async { Response::new(Body::new(Silent { frames: 1 })) };
         let mut body = call(&layer, request(STREAM, None), silent)
             .await
@@ -244,7 +244,7 @@ async fn a_stream_that_is_read_is_not_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_large_answer_goes_in_parts_and_ends_when_they_have_left() {
-    let layer = boundary(Limits::default(), &CancellationToken::new());
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
     let large = async { Response::new(Body::new(Once(Some(vec![7; 40_000])))) };
     let mut body = call(&layer, request(CALL, None), large).await.into_body();
     let mut parts = Vec::new();
@@ -263,7 +263,7 @@ async fn a_large_answer_goes_in_parts_and_ends_when_they_have_left() {
 #[tokio::test]
 async fn a_draining_server_ends_the_streams_of_others_after_their_last_word() {
     let draining = CancellationToken::new();
-    let layer = boundary(Limits::default(), &draining);
+    let layer = layer_with(Limits::default(), &draining);
     let silent = async { Response::new(Body::new(Silent { frames: 1 })) };
     let mut body = call(&layer, request(HEALTH_WATCH, None), silent)
         .await

@@ -5,7 +5,7 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::Verdict;
 
-/// Code, reason and metadata (`key=value`, sorted) of a status.
+/// Returns code, reason and metadata (`key=value`, sorted) of a status.
 fn read(status: &Status) -> (Code, String, Vec<String>) {
     let details = status.get_error_details();
     let info = details.error_info().expect("every failure says its reason");
@@ -260,12 +260,8 @@ fn what_the_transport_says_is_put_into_the_contracts_words() {
             "UNAVAILABLE",
         ),
     ] {
-        let normalize_transport_status =
-            normalize_transport_status(&said).expect("it is not one of ours");
-        assert_eq!(
-            read(&normalize_transport_status),
-            (code, reason.to_owned(), vec![])
-        );
+        let normalized = normalize_transport_status(&said).expect("it is not one of ours");
+        assert_eq!(read(&normalized), (code, reason.to_owned(), vec![]));
     }
     assert!(normalize_transport_status(&Status::ok("")).is_none());
     assert!(normalize_transport_status(&internal()).is_none());

@@ -1,20 +1,19 @@
-//! Sets of rows handed to one statement.
+//! Many rows as the parameters of one statement.
 //!
-//! On PostgreSQL a set travels as an array for each column, so that the text of a statement is the
-//! same however many rows there are. SQLite has no arrays: there it is a list of parameters for
-//! each row, filled up with empty rows to one of a few sizes, so that their statements stay prepared.
+//! On PostgreSQL rows are sent as an array for each column, so that the text of a statement is the same however many
+//! rows there are. SQLite has no arrays: there each row is a list of parameters, and the rows are padded to one of a few
+//! sizes, so that the statements stay prepared.
 
 use std::fmt::Write;
 
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
-/// The most rows of a piece on SQLite; those of smaller ones are powers of two. Each piece is a
-/// change of threads and back, which costs more than empty rows do. Larger pieces take too much room
-/// as long as they stay prepared.
+/// Maximum rows of a chunk on SQLite; smaller chunks have a power of two. Each chunk is a switch to another thread and
+/// back, which costs more than padding does. Larger chunks take too much memory while they stay prepared.
 const CHUNK_ROWS_MAX: usize = 256;
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A whole number.
@@ -32,7 +31,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Its type on PostgreSQL, the widest of those that columns have.
+    /// Returns its type on PostgreSQL, the widest of those that columns have.
     fn postgres_type(self) -> &'static str {
         match self {
             Self::Integer => "bigint",
@@ -44,25 +43,25 @@ impl Kind {
         }
     }
 
-    /// Returns whether a column of this kind may hold the value.
-    fn has_room_for(self, value: &Value) -> bool {
+    /// Returns true when a column of this kind may hold the value.
+    fn accepts(self, value: &Value) -> bool {
         matches!(self, Self::Optional(_)) || !is_null(value)
     }
 }
 
-/// A column of a table or of a set.
+/// A column of a table or of rows.
 pub type Column = (&'static str, Kind);
 
-/// A table, by what a set of its rows needs to be written.
+/// A table, as far as bulk writes need to know it.
 #[derive(Debug)]
 pub struct Table {
-    /// Its name.
+    /// Name.
     pub name: &'static str,
-    /// The primary key.
+    /// Columns of the primary key.
     pub key: &'static [Column],
-    /// The columns that an update writes.
+    /// Columns that an update writes.
     pub mutable: &'static [Column],
-    /// The columns that are written once.
+    /// Columns that are written once.
     pub fixed: &'static [Column],
 }
 
@@ -75,7 +74,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// No rows yet.
+    /// Returns no rows, with these columns.
     pub fn new(columns: Vec<Column>) -> Self {
         Self {
             columns,
@@ -90,21 +89,21 @@ impl Rows {
         let row = &self.values[begin..];
         debug_assert_eq!(row.len(), self.columns.len(), "a whole row");
         let mut cells = self.columns.iter().zip(row);
-        debug_assert!(cells.all(|((_, kind), value)| kind.has_room_for(value)));
+        debug_assert!(cells.all(|((_, kind), value)| kind.accepts(value)));
     }
 
-    /// Returns whether there are no rows.
+    /// Returns true when there are no rows.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Returns how many rows there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.values.len() / self.columns.len()
     }
 
-    /// Carries out what `sql` says of the set, which it is given as a sub-select in brackets and
-    /// names once. Counts the rows that were written.
+    /// Executes the statement that `sql` returns for the rows, which it gets as a sub-select in parentheses and must use
+    /// exactly once. Returns the number of rows that were written.
     pub async fn execute(
         self,
         connection: &impl ConnectionTrait,
@@ -114,7 +113,7 @@ impl Rows {
         execute_all(connection, statements).await
     }
 
-    /// As [`Rows::execute`], of what reads: the rows that it finds.
+    /// Queries by the statement that `sql` returns for the rows, like [`Rows::execute`], and returns the result.
     pub async fn query(
         self,
         connection: &impl ConnectionTrait,
@@ -127,7 +126,7 @@ impl Rows {
         Ok(found)
     }
 
-    /// Returns the statements that carry out what `sql` says of the set.
+    /// Returns the statements that `sql` returns for the rows, one for each chunk.
     pub fn statements(
         mut self,
         backend: DbBackend,
@@ -135,14 +134,14 @@ impl Rows {
     ) -> Vec<Statement> {
         let mut statements = Vec::new();
         while !self.is_empty() {
-            let (set, values) = self.take(backend, 1);
-            statements.push(Statement::from_sql_and_values(backend, sql(&set), values));
+            let (rows, values) = self.take(backend, 1);
+            statements.push(Statement::from_sql_and_values(backend, sql(&rows), values));
         }
         statements
     }
 
-    /// Takes as many rows as go into a statement: how they are written there, and the parameters,
-    /// the first of which has this number where they have numbers. All rows where there are arrays.
+    /// Takes as many rows as go into one statement: all of them on PostgreSQL, a chunk on SQLite. Returns their text there
+    /// and their parameters, the first of which has the number `first` on PostgreSQL.
     pub fn take(&mut self, backend: DbBackend, first: usize) -> (String, Vec<Value>) {
         match backend {
             DbBackend::Postgres => self.take_arrays(first),
@@ -150,6 +149,7 @@ impl Rows {
         }
     }
 
+    /// Takes all rows as one array for each column.
     fn take_arrays(&mut self, first: usize) -> (String, Vec<Value>) {
         let text = self.unnest_sql(first);
         let mut columns = vec![Vec::new(); self.columns.len()];
@@ -161,18 +161,18 @@ impl Rows {
         (text, arrays.collect())
     }
 
-    /// Returns some rows as a list, filled up with empty ones; of empty ones alone when no rows are left.
+    /// Takes a chunk of rows as a padded list of values, which is padding alone when no rows are left.
     fn take_chunk(&mut self) -> (String, Vec<Value>) {
         let width = self.columns.len();
         let filled = self.len().min(CHUNK_ROWS_MAX);
         let rows = filled.next_power_of_two();
         let left = self.values.split_off(filled * width);
-        let mut piece = std::mem::replace(&mut self.values, left);
-        piece.resize(rows * width, PADDING);
-        (values_list(&self.columns, rows), piece)
+        let mut chunk = std::mem::replace(&mut self.values, left);
+        chunk.resize(rows * width, PADDING);
+        (values_list(&self.columns, rows), chunk)
     }
 
-    /// Returns the set on PostgreSQL, its columns being parameters.
+    /// Returns the sub-select of the rows on PostgreSQL, with a parameter for each column.
     fn unnest_sql(&self, first: usize) -> String {
         let columns = self.columns.iter().zip(first..);
         let arrays: Vec<String> = columns
@@ -187,9 +187,9 @@ impl Rows {
     }
 }
 
-/// Returns a column as an array. One that may hold nulls travels as PostgreSQL writes it, since [`Value`] has
-/// no array with nulls in it. Nulls at its end are left out: `unnest` puts them back as far as the
-/// longest of its arrays goes, which that of a key always is.
+/// Returns a column as an array. One that may hold nulls is sent as an array literal of PostgreSQL, since [`Value`] has no
+/// array with nulls in it. Nulls at its end are omitted: `unnest` adds them up to the length of its longest array, and the
+/// arrays of the key have no nulls.
 fn array(kind: Kind, mut values: Vec<Value>) -> Value {
     let kind = match kind {
         Kind::Integer => ArrayType::BigInt,
@@ -208,11 +208,12 @@ fn array(kind: Kind, mut values: Vec<Value>) -> Value {
     Value::Array(kind, Some(Box::new(values)))
 }
 
+/// Returns true for a null of any type.
 fn is_null(value: &Value) -> bool {
     *value == value.as_null()
 }
 
-/// Returns a number as the widest of its kind.
+/// Returns a number as a bigint, and other values as they are.
 fn as_bigint(value: Value) -> Value {
     match value {
         Value::SmallInt(number) => Value::BigInt(number.map(i64::from)),
@@ -221,6 +222,7 @@ fn as_bigint(value: Value) -> Value {
     }
 }
 
+/// Returns values as an array literal of PostgreSQL.
 fn array_literal(values: &[Value]) -> String {
     let mut array = String::from("{");
     for value in values {
@@ -233,11 +235,11 @@ fn array_literal(values: &[Value]) -> String {
     array
 }
 
-/// What a row that fills a piece up is made of.
+/// Value of all columns of a padding row.
 const PADDING: Value = Value::BigInt(None);
 
-/// So many rows of these columns as parameters on SQLite. The first column of a row that is there is
-/// never null.
+/// Returns the sub-select of so many rows of these columns on SQLite, with a parameter for each value. Rows whose first
+/// column is null are padding; that of a real row is never null.
 fn values_list(columns: &[Column], rows: usize) -> String {
     let names: Vec<String> = columns
         .iter()
@@ -252,6 +254,7 @@ fn values_list(columns: &[Column], rows: usize) -> String {
     )
 }
 
+/// Appends a value to an array literal.
 fn push_element(array: &mut String, value: &Value) {
     let written = match value {
         Value::Bool(Some(value)) => write!(array, "{value}"),
@@ -289,7 +292,7 @@ fn push_element(array: &mut String, value: &Value) {
     written.expect("a string takes everything");
 }
 
-/// Carries statements out, and counts the rows that they have written.
+/// Executes statements, and returns the number of rows that they have written.
 pub async fn execute_all(
     connection: &impl ConnectionTrait,
     statements: Vec<Statement>,
@@ -301,8 +304,8 @@ pub async fn execute_all(
     Ok(written)
 }
 
-/// Asks about two sets in one statement, which `sql` makes of both and in which the first stands
-/// before the second. One of them may be without rows.
+/// Queries with two groups of rows in one statement, which `sql` returns for both and in which the first must come before
+/// the second. One of them may be empty.
 pub async fn query_both(
     connection: &impl ConnectionTrait,
     mut first: Rows,
@@ -322,19 +325,20 @@ pub async fn query_both(
 }
 
 impl Table {
-    /// Returns an empty set of new rows: each the key, the mutable and the fixed columns, in this order.
+    /// Returns empty rows for an insert, with the key, the mutable and the fixed columns, in this order.
     pub fn new_rows(&self) -> Rows {
         Rows::new([self.key, self.mutable, self.fixed].concat())
     }
 
-    /// Returns an empty set of rows of which `columns` change: each the key, these columns, and the version
-    /// that the row is expected to have.
+    /// Returns empty rows for an update of `columns`, with the key, these columns, and the version that the row is expected
+    /// to have.
     pub fn changed_rows(&self, columns: &[Column]) -> Rows {
         let expected: &[Column] = &[("expected", Kind::Integer)];
         Rows::new([self.key, columns, expected].concat())
     }
 
-    /// Inserts rows, of which no unique key may exist. What was inserted before one is met may stay.
+    /// Returns the statement that inserts rows. It fails when a unique key exists; on SQLite the rows before that one then
+    /// stay until the transaction is rolled back.
     pub fn insert_sql(&self, backend: DbBackend, rows: &str) -> String {
         let columns = [self.key, self.mutable, self.fixed].concat();
         let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
@@ -346,8 +350,9 @@ impl Table {
         )
     }
 
-    /// Updates `columns` of rows whose `version` is as expected; others are left alone, so that the
-    /// count tells. When it fails, what was updated before may stay.
+    /// Returns the statement that updates `columns` of the rows whose `version` is the expected one. It skips the others,
+    /// so that the number of rows written shows a conflict. When it fails on SQLite, the rows before stay until the
+    /// transaction is rolled back.
     pub fn update_sql(
         &self,
         backend: DbBackend,
@@ -374,8 +379,8 @@ impl Table {
     }
 }
 
-/// Spares SQLite to copy each page before a statement changes it, so that the statement alone could be
-/// taken back.
+/// Returns the conflict clause that spares SQLite the statement journal, into which it copies each page before a statement
+/// changes it to be able to undo that statement alone.
 fn or_fail(backend: DbBackend) -> &'static str {
     match backend {
         DbBackend::Sqlite => "OR FAIL ",
@@ -395,10 +400,10 @@ mod tests {
         ("e", Kind::Uuid),
     ];
 
-    fn set(rows: usize) -> Rows {
-        let mut set = Rows::new(COLUMNS.to_vec());
-        for _ in 0..rows {
-            set.push([
+    fn sample(count: usize) -> Rows {
+        let mut rows = Rows::new(COLUMNS.to_vec());
+        for _ in 0..count {
+            rows.push([
                 r#"a,"\ö"#.into(),
                 vec![7_u8, 255].into(),
                 Value::BigInt(None),
@@ -406,16 +411,16 @@ mod tests {
                 uuid::Uuid::nil().into(),
             ]);
         }
-        set
+        rows
     }
 
     #[test]
     fn columns_are_arrays_on_postgresql() {
-        let mut set = set(1);
+        let mut rows = sample(1);
         let last = [None, None, Some(1)].map(Value::BigInt);
-        set.push(last.into_iter().chain([8.into(), uuid::Uuid::nil().into()]));
-        set.push(std::iter::repeat_n(PADDING, 3).chain([9.into(), uuid::Uuid::nil().into()]));
-        let (_, arrays) = set.take(DbBackend::Postgres, 1);
+        rows.push(last.into_iter().chain([8.into(), uuid::Uuid::nil().into()]));
+        rows.push(std::iter::repeat_n(PADDING, 3).chain([9.into(), uuid::Uuid::nil().into()]));
+        let (_, arrays) = rows.take(DbBackend::Postgres, 1);
         let array_literal = [r#"{"a,\"\\ö"}"#, r#"{"\\x07ff"}"#, "{NULL,1}"].map(Value::from);
         let numbers = [7_i64, 8, 9].map(Value::from).to_vec();
         let ids = vec![Value::from(uuid::Uuid::nil()); 3];
@@ -427,19 +432,19 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_pieces_of_a_few_sizes_on_sqlite() {
+    fn rows_are_chunks_of_a_few_sizes_on_sqlite() {
         for (rows, sizes) in [
             (0, vec![]),
             (1, vec![1]),
             (7, vec![8]),
             (600, vec![256, 256, 128]),
         ] {
-            let pieces = set(rows).statements(DbBackend::Sqlite, str::to_owned);
+            let chunks = sample(rows).statements(DbBackend::Sqlite, str::to_owned);
             let parameters = |it: &Statement| it.values.as_ref().map_or(0, |it| it.0.len());
-            let found: Vec<usize> = pieces.iter().map(|it| parameters(it) / 5).collect();
+            let found: Vec<usize> = chunks.iter().map(|it| parameters(it) / 5).collect();
             assert_eq!(found, sizes);
-            for piece in &pieces {
-                assert_eq!(piece.sql.matches('?').count(), parameters(piece));
+            for chunk in &chunks {
+                assert_eq!(chunk.sql.matches('?').count(), parameters(chunk));
             }
         }
     }

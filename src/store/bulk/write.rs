@@ -1,42 +1,43 @@
-//! Sets of rows on their way into tables: in as few statements as the database takes.
+//! Bulk writes of several tables, in as few statements as the database takes.
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use crate::domain::calendar::{Instant, from_micros};
 use crate::store::bulk::rows::{Column, Rows, Table, execute_all};
-use crate::store::entity::change_event::DATABASE_NOW;
 
-/// How many rows may be written by statements that are sent to SQLite as one: those of one call.
-/// They stay prepared as one too, for each combination of sizes that comes.
+/// Present time of PostgreSQL's clock while a statement runs, in microseconds since 1970.
+pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+/// Maximum rows that are written by statements which are sent to SQLite as one: those of a single call. They stay prepared
+/// as one too, for each combination of sizes that comes.
 const CONCATENATED_ROWS_MAX: usize = 8;
 
-/// Rows, and the table that they go to.
+/// Rows to write, and their target.
 pub struct Write {
     rows: Rows,
     target: Target,
 }
 
-/// What becomes of rows.
+/// The table and the kind of a write.
 struct Target {
     table: &'static Table,
-    /// Which columns of rows that are there are written, and the column that has their version;
-    /// none when the rows are new.
-    change: Option<(&'static [Column], &'static str)>,
+    /// Columns to update, and the column of the version; none for an insert.
+    update: Option<(&'static [Column], &'static str)>,
 }
 
 impl Write {
-    /// New rows, as [`Table::new_rows`] has them. That a key exists is an error.
+    /// Returns the insert of rows with the columns of [`Table::new_rows`]. It is an error if a key exists.
     pub fn new(table: &'static Table, rows: Rows) -> Self {
         let target = Target {
             table,
-            change: None,
+            update: None,
         };
         Self { rows, target }
     }
 
-    /// Rows of which `columns` change, as [`Table::changed_rows`] has them. One whose `version` is
-    /// not as expected does not count as written.
-    pub fn change(
+    /// Returns the update of `columns` of rows with the columns of [`Table::changed_rows`]. A row whose `version` is not
+    /// the expected one does not count as written.
+    pub fn update(
         table: &'static Table,
         columns: &'static [Column],
         version: &'static str,
@@ -44,27 +45,26 @@ impl Write {
     ) -> Self {
         let target = Target {
             table,
-            change: Some((columns, version)),
+            update: Some((columns, version)),
         };
         Self { rows, target }
     }
 
-    /// Returns whether there are no rows.
+    /// Returns true when there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 }
 
-/// What has become of rows.
+/// Result of bulk writes.
 pub struct Written {
-    /// Whether every row was written: if not, none must stay.
+    /// True when every row was written. If false, the transaction must be rolled back.
     pub is_complete: bool,
-    /// What the database's clock showed; none of one that goes by the machine's, and none where there
-    /// was nothing to write.
+    /// Time on the database's clock; none on SQLite, which goes by the machine's, and none if there was nothing to write.
     pub database_now: Option<Instant>,
 }
 
-/// Writes everything, in a transaction that is rolled back when it fails.
+/// Executes all writes. The transaction must be rolled back when this fails.
 pub async fn write_all(
     connection: &impl ConnectionTrait,
     mut writes: Vec<Write>,
@@ -95,15 +95,16 @@ pub async fn write_all(
 }
 
 impl Target {
+    /// Returns the statement that writes the rows.
     fn sql(&self, backend: DbBackend, rows: &str) -> String {
-        match self.change {
+        match self.update {
             None => self.table.insert_sql(backend, rows),
             Some((columns, version)) => self.table.update_sql(backend, columns, version, rows),
         }
     }
 }
 
-/// Statements as one, which SQLite carries out one after the other.
+/// Joins statements to one, of which SQLite executes one after the other.
 fn concatenated(statements: Vec<Statement>) -> Statement {
     let backend = DbBackend::Sqlite;
     let sql: Vec<&str> = statements.iter().map(|it| it.sql.as_str()).collect();
@@ -112,10 +113,9 @@ fn concatenated(statements: Vec<Statement>) -> Statement {
     Statement::from_sql_and_values(backend, sql, values.flat_map(|it| it.0))
 }
 
-/// On PostgreSQL: one statement, of which each write is a part, counted; it also says what the
-/// database's clock shows. In which order the parts are
-/// carried out is not promised; all that depends on it is the order of locks, and what is caught in a
-/// deadlock is repeated.
+/// Writes on PostgreSQL, by one statement with a common table expression for each write. Returns the number of rows
+/// written and the time on the database's clock. PostgreSQL does not promise an order of the parts. Only the order of
+/// locks depends on it, and a batch that runs into a deadlock is tried again.
 async fn write_in_one_cte(
     connection: &impl ConnectionTrait,
     writes: Vec<Write>,

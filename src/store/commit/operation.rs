@@ -1,4 +1,4 @@
-//! A unit of work: what it read_set to know, and what it decides.
+//! An operation: its read set and its decision.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 
-/// A piece of work that is done wholly or not at all.
+/// An operation, which is executed wholly or not at all.
 pub trait Operation: Send {
-    /// Returns what it read_set.
+    /// Returns the rows that it needs.
     fn read_set(&self) -> Arc<ReadSet>;
-    /// Decides over the work. May be called again, with other work.
-    fn decide(&mut self, work: &mut UnitOfWork, found: &Resolved);
-    /// Returns whether anybody waits for the answer.
+    /// Decides over the unit of work. May be called again, with another unit of work.
+    fn decide(&mut self, work: &mut UnitOfWork, resolved: &Resolved);
+    /// Returns true while a caller waits for the response.
     fn has_receiver(&self) -> bool;
-    /// Answers whoever waits, after the commit or the failure.
+    /// Responds to the caller, after the commit or the failure.
     fn respond(self: Box<Self>, committed: Result<(), Error>);
 }
 
-/// A unit whose decision yields a `T`.
+/// An operation whose decision yields a `T`.
 struct TypedOperation<T, D> {
     read_set: Arc<ReadSet>,
     decide: D,
@@ -28,7 +28,7 @@ struct TypedOperation<T, D> {
     reply: oneshot::Sender<Result<T, Error>>,
 }
 
-/// Returns a unit, and where its answer comes.
+/// Returns an operation, and the receiver of its response.
 pub fn operation<T, D>(
     read_set: ReadSet,
     decide: D,
@@ -37,14 +37,14 @@ where
     T: Send + 'static,
     D: FnMut(&mut UnitOfWork, &Resolved) -> Result<T, Error> + Send + 'static,
 {
-    let (reply, answer) = oneshot::channel();
-    let unit = TypedOperation {
+    let (reply, response) = oneshot::channel();
+    let operation = TypedOperation {
         read_set: Arc::new(read_set),
         decide,
         decided: None,
         reply,
     };
-    (Box::new(unit), answer)
+    (Box::new(operation), response)
 }
 
 impl<T, D> Operation for TypedOperation<T, D>
@@ -56,10 +56,10 @@ where
         Arc::clone(&self.read_set)
     }
 
-    fn decide(&mut self, work: &mut UnitOfWork, found: &Resolved) {
+    fn decide(&mut self, work: &mut UnitOfWork, resolved: &Resolved) {
         self.decided = Some(match work.date().fault() {
-            Some(fault) if !self.read_set.at_all_times => Err(fault.into()),
-            Some(_) | None => (self.decide)(work, found),
+            Some(fault) if !self.read_set.tolerates_clock_fault => Err(fault.into()),
+            Some(_) | None => (self.decide)(work, resolved),
         });
     }
 
@@ -68,12 +68,12 @@ where
     }
 
     fn respond(self: Box<Self>, committed: Result<(), Error>) {
-        let answer = match (committed, self.decided) {
+        let response = match (committed, self.decided) {
             (Ok(()), Some(decided)) => decided,
-            (Ok(()), None) => Err(Error::internal("a unit was committed undecided")),
+            (Ok(()), None) => Err(Error::internal("an operation was committed undecided")),
             (Err(error), _) => Err(error),
         };
-        // Whoever asked may have gone; what was decided stands all the same.
-        let _ = self.reply.send(answer);
+        // The caller may have gone; the decision stands all the same.
+        let _ = self.reply.send(response);
     }
 }

@@ -1,11 +1,12 @@
-//! What need not be read, because it is known.
+//! Requests and idempotency keys that need not be read, because they are known.
 //!
-//! Where nobody else writes, what the last batches have post_state, so that the next can be decided while
-//! they are being written: what a batch has decided is what the database will hold once the batch is
-//! written. When one could not be written as it was decided, all is forgotten.
+//! On SQLite, where nobody else writes, the overlay holds the state that the last batches leave behind, so that the
+//! next batch can be decided while the one before is being written. When a batch is not committed as it was decided,
+//! the committer drops the overlay.
 //!
-//! Where others write too, the requests of messages that consumers of this process have: most come
-//! back unchanged. That is not known for certain, and is tested by what is written.
+//! On PostgreSQL, where others write too, the requests of notifications that consumers of this process have leased are
+//! kept: most of them are unchanged when they are acknowledged. That is not certain, and is tested by the versions that
+//! are written.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,52 +20,51 @@ use crate::store::commit::tracked::Snapshot;
 use crate::store::entity::notification::Due;
 use crate::store::idempotency::{IdempotencyKey, IdempotencyRecord};
 
-/// How many requests, and how many calls, are kept at the least once there have been as many; at
-/// the most it is twice that and two batches. Consumers bring back what they were given a little while
-/// before.
+/// Minimum number of requests, and of idempotency records, that are kept once there have been as many; the maximum
+/// is twice that and two batches. Consumers acknowledge a notification a little while after they got it.
 const KEPT: usize = 2_048;
-/// The same of requests of leased messages, of which only those are kept that are out.
+/// The same for requests of leased notifications, which are kept only until they are acknowledged.
 const LEASED_KEPT: usize = 8_192;
 
-/// What the last batches have post_state.
+/// The state that the last batches leave behind.
 #[derive(Default)]
 pub struct Overlay {
     requests: Generations<RequestKey, Snapshot, KEPT>,
-    calls: Generations<IdempotencyKey, IdempotencyRecord, KEPT>,
-    moved: Vec<Instant>,
+    idempotency_records: Generations<IdempotencyKey, IdempotencyRecord, KEPT>,
+    moved_due_entries: Vec<Instant>,
 }
 
-/// What one batch leaves.
+/// The state that one batch leaves behind.
 pub struct PostState {
-    /// The requests that it has loaded or written, as they are then.
+    /// The requests that it has loaded or written, in their new state.
     pub requests: Vec<Snapshot>,
-    /// The calls that it has carried out or looked up.
-    pub calls: HashMap<IdempotencyKey, IdempotencyRecord>,
-    /// Where the messages that it has changed stood in the due index.
-    pub moved: Vec<Instant>,
+    /// The idempotency keys that it has recorded or looked up.
+    pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    /// The instants at which the notifications that it has changed stood in the due index.
+    pub moved_due_entries: Vec<Instant>,
 }
 
 impl Overlay {
-    /// These requests alone.
+    /// Returns an overlay of these requests alone.
     fn of(requests: Vec<Snapshot>) -> Self {
         let mut overlay = Self::default();
-        overlay.know(requests);
+        overlay.add_requests(requests);
         overlay
     }
 
-    /// Takes in what a batch leaves.
+    /// Adds the state that a batch leaves behind.
     pub fn absorb(&mut self, post_state: PostState) {
-        self.know(post_state.requests);
-        self.calls.add(post_state.calls);
-        self.moved = post_state.moved;
+        self.add_requests(post_state.requests);
+        self.idempotency_records.add(post_state.idempotency_records);
+        self.moved_due_entries = post_state.moved_due_entries;
     }
 
-    fn know(&mut self, requests: Vec<Snapshot>) {
+    fn add_requests(&mut self, requests: Vec<Snapshot>) {
         self.requests
             .add(requests.into_iter().map(Snapshot::with_key));
     }
 
-    /// Returns whether no request is known.
+    /// Returns true when no request is known.
     pub fn is_empty(&self) -> bool {
         self.requests.values().next().is_none()
     }
@@ -74,7 +74,7 @@ impl Overlay {
         self.requests.values().map(|known| &known.record.key)
     }
 
-    /// Returns a request as it was post_state.
+    /// Returns a request in the state that was left behind.
     pub fn request(&self, key: &RequestKey) -> Option<&Snapshot> {
         self.requests.get(key)
     }
@@ -93,49 +93,52 @@ impl Overlay {
         of_patient.map(|known| known.record.key.clone())
     }
 
-    /// Returns whether a request that the database shows as open has been closed since.
+    /// Returns true when a request that the database shows as open has been closed since.
     pub fn is_closed(&self, key: &RequestKey) -> bool {
         self.request(key)
             .is_some_and(|known| !known.record.is_open())
     }
 
-    /// Returns a call that was carried out.
-    pub fn call(&self, key: &IdempotencyKey) -> Option<&IdempotencyRecord> {
-        self.calls.get(key)
+    /// Returns the record of an idempotency key.
+    pub fn idempotency_record(&self, key: &IdempotencyKey) -> Option<&IdempotencyRecord> {
+        self.idempotency_records.get(key)
     }
 
-    /// Returns how many of the messages that the database shows as due at `now` the last batch may have
-    /// moved_before.
+    /// Returns the number of notifications that the database shows as due at `now` and that the last batch may have
+    /// moved elsewhere in the due index.
     pub fn moved_before(&self, now: Instant) -> usize {
-        self.moved.iter().filter(|at| **at <= now).count()
+        self.moved_due_entries
+            .iter()
+            .filter(|at| **at <= now)
+            .count()
     }
 
-    /// Returns whether a message that the database shows as due at `now` still is, as far as is known.
+    /// Returns false when a notification that the database shows as due at `now` is known not to be due any more.
     pub fn is_due(&self, request: &RequestKey, id: Uuid, due: &Due, now: Instant) -> bool {
         let Some(known) = self.request(request) else {
             return true;
         };
-        known.record.notification(id).is_some_and(|message| {
-            message.claimable_at.is_some_and(|at| at <= now)
-                && due.channels.contains(&message.channel)
+        known.record.notification(id).is_some_and(|notification| {
+            notification.claimable_at.is_some_and(|at| at <= now)
+                && due.channels.contains(&notification.channel)
         })
     }
 }
 
-/// Requests as they were when messages of them were leased, until the consumers answer.
+/// Requests in the state in which notifications of them were leased, until they are acknowledged.
 #[derive(Default)]
 pub struct Leased(Mutex<LeasedRequests>);
 
 type LeasedRequests = Generations<RequestKey, Snapshot, LEASED_KEPT>;
 
 impl Leased {
-    /// Keeps requests for the answers.
+    /// Keeps requests for the acknowledgements.
     pub fn keep(&self, requests: Vec<Snapshot>) {
         self.requests()
             .add(requests.into_iter().map(Snapshot::with_key));
     }
 
-    /// Takes out those of these requests that are here.
+    /// Removes those of these requests that are kept and returns them.
     pub fn take<'a>(&self, keys: impl Iterator<Item = &'a RequestKey>) -> Overlay {
         let mut requests = self.requests();
         Overlay::of(keys.filter_map(|key| requests.take(key)).collect())
@@ -146,8 +149,8 @@ impl Leased {
     }
 }
 
-/// A map that drops what was added long ago. `N` entries are kept at the least, and twice that and what
-/// is added twice at the most.
+/// A generational map, which drops old entries. It keeps at least the last `N` entries, and at most twice that and the
+/// entries of two additions.
 struct Generations<K, V, const N: usize> {
     young: HashMap<K, V>,
     old: HashMap<K, V>,
@@ -163,7 +166,7 @@ impl<K, V, const N: usize> Default for Generations<K, V, N> {
 }
 
 impl<K: std::hash::Hash + Eq, V, const N: usize> Generations<K, V, N> {
-    /// Adds what belongs together: it is kept at least until something else is added twice.
+    /// Adds entries that belong together: they are kept at least until there have been two more additions.
     fn add(&mut self, entries: impl IntoIterator<Item = (K, V)>) {
         if self.young.len() >= N {
             self.old = std::mem::take(&mut self.young);
@@ -171,7 +174,7 @@ impl<K: std::hash::Hash + Eq, V, const N: usize> Generations<K, V, N> {
         self.young.extend(entries);
     }
 
-    /// Returns some may come twice: as they are and as they were before.
+    /// Returns the values. A key may have two: the present value and the one before.
     fn values(&self) -> impl Iterator<Item = &V> {
         self.young.values().chain(self.old.values())
     }
@@ -191,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_added_last_and_before_that_is_always_there() {
+    fn the_last_two_additions_are_always_kept() {
         let mut generations = Generations::<_, _, KEPT>::default();
         let batch = |number: usize| (0..KEPT).map(move |place| ((number, place), number));
         for number in 0..5 {
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_added_later_counts() {
+    fn a_later_value_replaces_an_earlier_one() {
         let mut generations = Generations::<_, _, KEPT>::default();
         generations.add((0..KEPT).map(|place| (place, "first")));
         generations.add([(0, "second")]);

@@ -1,7 +1,7 @@
-//! What waits to be carried out, and what of it is carried out together.
+//! The queue of the committer: the handle that submits operations, and the batches that they form.
 //!
-//! Single interactive and bulk of messages take turns when both wait: whoever books a visit waits for a
-//! few messages at the most, however many are due, and no flood of interactive keeps messages waiting.
+//! Interactive and bulk operations take turns when both wait: a caller who books a visit waits for a few notifications at
+//! the most, however many are due, and no flood of calls keeps notifications waiting.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,52 +10,94 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::Instant;
 
-use crate::store::commit::operation::Operation;
+use crate::store::commit::operation::{Operation, operation};
+use crate::store::commit::read_set::{ReadSet, Resolved};
+use crate::store::commit::unit_of_work::UnitOfWork;
+use crate::store::database::connection::Timeouts;
+use crate::store::error::Error;
 
-/// How many operations may wait to be sorted in, and how many when they are, before more are turned away.
+/// Maximum operations that have arrived, and maximum that are enqueued, before more are refused.
 const QUEUE_MAX: usize = 16_384;
-/// How many rows a operation is meant to touch from which it is a set of messages, not a single call.
+/// Estimated rows from which an operation is bulk, not interactive.
 const BULK_ROWS_MIN: usize = 16;
-/// How many rows a batch is meant to touch at the most; a single operation may touch more.
+/// Maximum estimated rows of a batch; a single operation may have more.
 const BATCH_MAX: usize = 1_024;
-/// The same for bulk of messages while single interactive come as well.
+/// Maximum estimated rows of a bulk batch while there are interactive operations too.
 const BULK_TURN_ROWS_MAX: usize = 256;
-/// For how long after a batch of single interactive more are taken to come.
+/// Time after an interactive batch for which more interactive operations are expected.
 const INTERACTIVE_RECENT: Duration = Duration::from_millis(100);
-/// How many operations a batch has at the least after which the next is waited for.
+/// Minimum operations of an interactive batch after which the next one lingers.
 const LINGER_MIN_BATCH: usize = 16;
-/// How long it is waited for at the most: a part of what a commit takes.
+/// Maximum time to linger: a part of the time that a commit takes.
 const LINGER_MAX: Duration = Duration::from_millis(3);
 
 type Waiting = VecDeque<Box<dyn Operation>>;
 
-/// How it stands with the batch before.
+/// The handle by which operations are submitted to a committer.
+#[derive(Clone)]
+pub struct CommitQueue {
+    sender: mpsc::Sender<Box<dyn Operation>>,
+    timeouts: Timeouts,
+}
+
+impl CommitQueue {
+    /// Returns the handle of a queue whose operations go to `sender`.
+    pub fn new(sender: mpsc::Sender<Box<dyn Operation>>, timeouts: Timeouts) -> Self {
+        Self { sender, timeouts }
+    }
+
+    /// Submits an operation and waits for its commit.
+    ///
+    /// When the future is dropped, or the response takes too long, the operation is executed all the same, if it can
+    /// be.
+    pub async fn submit<T, D>(&self, read_set: ReadSet, decide: D) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        D: FnMut(&mut UnitOfWork, &Resolved) -> Result<T, Error> + Send + 'static,
+    {
+        let (operation, response) = operation(read_set, decide);
+        self.sender
+            .try_send(operation)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => Error::internal("the committer has ended"),
+            })?;
+        let response = tokio::time::timeout(self.timeouts.caller, response);
+        match response.await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_)) => Err(Error::internal("the committer dropped an operation")),
+            Err(_) => Err(Error::timed_out()),
+        }
+    }
+}
+
+/// State of the batch before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pipeline {
-    /// It is being written: meanwhile there is time for whoever may come.
+    /// It is being written, so that waiting for more operations costs nothing.
     Busy,
-    /// It has ended, or is nobody's concern here.
+    /// It has ended, or there is no pipeline.
     Idle,
 }
 
-/// What waits to be carried out.
+/// The operations that wait, by priority class.
 pub struct Batcher {
     arrivals: mpsc::Receiver<Box<dyn Operation>>,
     interactive: Waiting,
     bulk: Waiting,
-    /// How many single interactive the last batch of them had.
+    /// Size of the last interactive batch.
     last_count: usize,
-    /// Whether the last batch was one of single interactive.
+    /// True when the last batch was interactive.
     after_interactive: bool,
-    /// When there was one last.
+    /// Time of the last interactive batch.
     last_interactive_at: Option<Instant>,
 }
 
 impl Batcher {
-    /// Returns a queue, and where operations are handed in.
+    /// Returns an empty batcher, and the sender for operations.
     pub fn new() -> (mpsc::Sender<Box<dyn Operation>>, Self) {
         let (sender, arrivals) = mpsc::channel(QUEUE_MAX);
-        let queue = Self {
+        let batcher = Self {
             arrivals,
             interactive: Waiting::new(),
             bulk: Waiting::new(),
@@ -63,11 +105,11 @@ impl Batcher {
             after_interactive: false,
             last_interactive_at: None,
         };
-        (sender, queue)
+        (sender, batcher)
     }
 
-    /// Returns what is to be carried out next. `None` once nothing more will come.
-    pub async fn next_batch(&mut self, before: Pipeline) -> Option<Vec<Box<dyn Operation>>> {
+    /// Waits for the next batch and returns it; `None` once all senders are gone and the queue is empty.
+    pub async fn next_batch(&mut self, pipeline: Pipeline) -> Option<Vec<Box<dyn Operation>>> {
         self.drain_arrivals();
         if self.interactive.is_empty() && self.bulk.is_empty() {
             let first = self.arrivals.recv().await?;
@@ -76,15 +118,15 @@ impl Batcher {
         }
         let is_turn_of_bulk = self.interactive.is_empty() || self.after_interactive;
         if !self.bulk.is_empty() && is_turn_of_bulk {
-            let lately = |at: Instant| at.elapsed() < INTERACTIVE_RECENT;
-            let max = match self.last_interactive_at.is_some_and(lately) {
+            let is_recent = |at: Instant| at.elapsed() < INTERACTIVE_RECENT;
+            let max = match self.last_interactive_at.is_some_and(is_recent) {
                 true => BULK_TURN_ROWS_MAX,
                 false => BATCH_MAX,
             };
             self.after_interactive = false;
             return Some(take(&mut self.bulk, max));
         }
-        self.linger(before).await;
+        self.linger(pipeline).await;
         self.after_interactive = true;
         self.last_interactive_at = Some(Instant::now());
         let batch = take(&mut self.interactive, BATCH_MAX);
@@ -92,14 +134,14 @@ impl Batcher {
         Some(batch)
     }
 
-    /// Waits for more single interactive, a little.
+    /// Lingers for more interactive operations.
     ///
-    /// Callers who were answered together come back one after the other. Where their last batch was
-    /// a large one the next is waited for: a few large commits do more than many small ones.
-    async fn linger(&mut self, before: Pipeline) {
+    /// Callers that were answered together come back one after the other. After a large batch the next one is waited
+    /// for, since a few large commits do more than many small ones.
+    async fn linger(&mut self, pipeline: Pipeline) {
         let expected = match self.last_count {
             0..LINGER_MIN_BATCH => 0,
-            last_count => match before {
+            last_count => match pipeline {
                 Pipeline::Busy => BATCH_MAX,
                 Pipeline::Idle => last_count * 3 / 4,
             },
@@ -113,7 +155,7 @@ impl Batcher {
         }
     }
 
-    /// Takes in what has arrived, without waiting.
+    /// Enqueues the operations that have arrived, without waiting.
     fn drain_arrivals(&mut self) {
         while self.interactive.len() + self.bulk.len() < QUEUE_MAX {
             match self.arrivals.try_recv() {
@@ -123,6 +165,7 @@ impl Batcher {
         }
     }
 
+    /// Adds an operation to those of its priority class.
     fn enqueue(&mut self, operation: Box<dyn Operation>) {
         match estimated_rows(&*operation) >= BULK_ROWS_MIN {
             true => self.bulk.push_back(operation),
@@ -135,7 +178,7 @@ fn estimated_rows(operation: &dyn Operation) -> usize {
     operation.read_set().estimated_rows()
 }
 
-/// Takes operations from the front, as many as `max` rows allow; one at the least.
+/// Takes operations from the front until they have `max` estimated rows; at least one.
 fn take(waiting: &mut Waiting, max: usize) -> Vec<Box<dyn Operation>> {
     let mut batch = Vec::new();
     let mut rows = 0;
@@ -154,10 +197,8 @@ mod tests {
     use super::*;
     use crate::domain::hsa_id::HsaId;
     use crate::domain::request_key::RequestKey;
-    use crate::store::commit::operation::operation;
-    use crate::store::commit::read_set::ReadSet;
 
-    /// Returns a operation that names so many requests.
+    /// Returns an operation that names so many requests.
     fn naming(requests: usize) -> Box<dyn Operation> {
         let key = RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),
@@ -171,18 +212,18 @@ mod tests {
     }
 
     fn filled(interactive: usize, bulk: usize) -> (mpsc::Sender<Box<dyn Operation>>, Batcher) {
-        let (sender, queue) = Batcher::new();
+        let (sender, batcher) = Batcher::new();
         for requests in std::iter::repeat_n(255, bulk).chain(std::iter::repeat_n(1, interactive)) {
             assert!(sender.try_send(naming(requests)).is_ok());
         }
-        (sender, queue)
+        (sender, batcher)
     }
 
-    /// Returns the weights of the operations of the next batches.
-    async fn batches(queue: &mut Batcher, count: usize) -> Vec<Vec<usize>> {
+    /// Returns the estimated rows of each operation of the next batches.
+    async fn batches(batcher: &mut Batcher, count: usize) -> Vec<Vec<usize>> {
         let mut batches = Vec::new();
         for _ in 0..count {
-            let batch = queue.next_batch(Pipeline::Idle).await.expect("a batch");
+            let batch = batcher.next_batch(Pipeline::Idle).await.expect("a batch");
             batches.push(
                 batch
                     .iter()
@@ -194,44 +235,44 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn calls_go_before_the_sets_that_wait() {
-        let (_sender, mut queue) = filled(3, 6);
+    async fn interactive_operations_go_before_bulk_operations_that_wait() {
+        let (_sender, mut batcher) = filled(3, 6);
         let expected = [vec![2; 3], vec![256], vec![256]];
-        assert_eq!(batches(&mut queue, 3).await, expected);
-        // No more interactive have come for a while.
+        assert_eq!(batches(&mut batcher, 3).await, expected);
+        // No more interactive operations have come for a while.
         tokio::time::advance(INTERACTIVE_RECENT).await;
-        assert_eq!(batches(&mut queue, 1).await, [vec![256; 4]]);
+        assert_eq!(batches(&mut batcher, 1).await, [vec![256; 4]]);
     }
 
     #[tokio::test]
-    async fn calls_and_sets_take_turns() {
-        let (sender, mut queue) = filled(1, 3);
+    async fn interactive_and_bulk_operations_take_turns() {
+        let (sender, mut batcher) = filled(1, 3);
         for _ in 0..3 {
-            assert_eq!(batches(&mut queue, 2).await, [vec![2], vec![256]]);
+            assert_eq!(batches(&mut batcher, 2).await, [vec![2], vec![256]]);
             assert!(sender.try_send(naming(1)).is_ok());
         }
-        assert_eq!(batches(&mut queue, 1).await, [vec![2]]);
+        assert_eq!(batches(&mut batcher, 1).await, [vec![2]]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_large_batch_the_next_is_waited_for() {
-        let (sender, mut queue) = filled(40, 0);
-        assert_eq!(batches(&mut queue, 1).await, [vec![2; 40]]);
+    async fn after_a_large_batch_the_next_one_lingers() {
+        let (sender, mut batcher) = filled(40, 0);
+        assert_eq!(batches(&mut batcher, 1).await, [vec![2; 40]]);
         assert!(sender.try_send(naming(1)).is_ok());
         let later = async {
             tokio::time::sleep(LINGER_MAX / 2).await;
             assert!(sender.try_send(naming(1)).is_ok());
         };
-        let (found, ()) = tokio::join!(batches(&mut queue, 1), later);
+        let (found, ()) = tokio::join!(batches(&mut batcher, 1), later);
         assert_eq!(found, [vec![2; 2]]);
     }
 
     #[tokio::test]
-    async fn nothing_is_lost_when_nothing_more_comes() {
-        let (sender, mut queue) = filled(2, 2);
+    async fn no_operation_is_lost_when_the_senders_are_gone() {
+        let (sender, mut batcher) = filled(2, 2);
         drop(sender);
-        assert_eq!(batches(&mut queue, 2).await, [vec![2; 2], vec![256]]);
-        assert_eq!(batches(&mut queue, 1).await, [vec![256]]);
-        assert!(queue.next_batch(Pipeline::Idle).await.is_none());
+        assert_eq!(batches(&mut batcher, 2).await, [vec![2; 2], vec![256]]);
+        assert_eq!(batches(&mut batcher, 1).await, [vec![256]]);
+        assert!(batcher.next_batch(Pipeline::Idle).await.is_none());
     }
 }

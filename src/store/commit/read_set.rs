@@ -1,4 +1,4 @@
-//! Read sets: the rows that an operation needs, and those that were found.
+//! Read sets: the rows that an operation needs, and the rows that were found for it.
 
 use uuid::Uuid;
 
@@ -8,71 +8,70 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::store::entity::notification::Due;
-use crate::store::idempotency::Call;
+use crate::store::idempotency::IdempotentCall;
 
-/// What a unit read_set to have loaded before it can decide.
+/// The rows that an operation needs before it can decide.
 #[derive(Default)]
 pub struct ReadSet {
-    /// The call that it carries out, and where the call's id counts.
-    pub call: Option<(HsaId, Call)>,
+    /// The idempotent call that it executes, and the care unit in which the call's key is unique.
+    pub call: Option<(HsaId, IdempotentCall)>,
     /// The requests that it reads or changes.
     pub requests: Vec<RequestKey>,
-    /// Whether it answers for messages that were leased, whose requests have most likely not changed
-    /// since.
-    pub answers: bool,
-    /// Whether it is carried out by a clock that cannot be from_stored too: what it writes is no more
-    /// than what has come about, and is dated by the database if this replica's clock is wrong.
-    pub at_all_times: bool,
-    /// What would make another request a duplicate of the one that it creates.
+    /// True of an acknowledgement of leased notifications, whose requests have most likely not changed since.
+    pub acknowledges: bool,
+    /// True of an operation that is executed even while the clock cannot be trusted: it records no more than has
+    /// already happened, and is dated by the database if this replica's clock is wrong.
+    pub tolerates_clock_fault: bool,
+    /// Duplicate key of the request that it creates.
     pub creates: Option<DuplicateKey>,
-    /// The due messages that it would like to have.
+    /// The due notifications that it wants to lease.
     pub claim: Option<Claim>,
     /// The patient whose requests it changes.
     pub patient: Option<PatientScope>,
 }
 
 impl ReadSet {
-    /// Returns how many rows it is meant to touch, about.
+    /// Returns about the number of rows that it will touch.
     pub fn estimated_rows(&self) -> usize {
         let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
         1 + self.requests.len() + claimed
     }
 }
 
-/// Whose requests are changed, where, and by which call.
+/// The patient whose requests are changed, the care unit, and the idempotent call.
 pub struct PatientScope {
     /// The patient.
     pub personal_id: PersonalId,
     /// The care unit; none means all of them.
     pub care_unit: Option<HsaId>,
-    /// The call.
-    pub call: Call,
+    /// The idempotent call.
+    pub call: IdempotentCall,
 }
 
 impl PatientScope {
-    /// Returns the care unit as the caller idempotency_scope it; a dash means all of them.
+    /// Returns the care unit in which the caller's idempotency key is unique; a dash means all of them.
     pub fn idempotency_scope(&self) -> HsaId {
         let all = || HsaId::from_stored("-".to_owned());
         self.care_unit.clone().unwrap_or_else(all)
     }
 }
 
-/// What a unit's read_set have turned up.
+/// The rows that were found for the read set of an operation.
 #[derive(Default)]
 pub struct Resolved {
-    /// Due messages, the earliest first. More than the unit asked for, since other units of the
-    /// batch may take some.
-    pub messages: Vec<(RequestKey, Uuid)>,
+    /// Due notifications, the earliest first. More than the operation asked for, since other operations of
+    /// the batch may take some.
+    pub notifications: Vec<(RequestKey, Uuid)>,
     /// The requests of the patient.
     pub requests: Vec<RequestKey>,
 }
 
-/// Which due messages a unit would like to have, and how many.
+/// The due notifications that an operation wants to lease, and their number.
 pub struct Claim {
-    /// Which.
+    /// Channels and care units.
     pub due: Due,
-    /// Due at this instant.
+    /// Instant at which they are due.
     pub now: Instant,
-    /// How many at most.
+    /// Maximum number.
     pub limit: usize,
 }

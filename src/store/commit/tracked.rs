@@ -1,4 +1,4 @@
-//! A request as a batch has original it and as it has decided that it be.
+//! Change tracking: a request in the state in which a batch has loaded it, and in its current state.
 
 use std::sync::Arc;
 
@@ -11,40 +11,40 @@ use crate::domain::request_key::RequestKey;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 
-/// A request as it was original and as it stands now.
+/// A request with its original and its current state.
 #[derive(Default)]
 pub struct TrackedRequest {
-    /// As it was original; none of a new one.
+    /// State in which it was loaded; none of a new request.
     pub original: Option<Arc<BookingRequest>>,
-    /// The versions that its messages were original with.
+    /// Versions with which its notifications were loaded.
     pub versions: Vec<i32>,
-    /// As it stands now.
+    /// Current state.
     pub current: Option<Arc<BookingRequest>>,
 }
 
 impl TrackedRequest {
-    /// Pairs each message with what it was when it was original.
-    fn messages<'a>(
+    /// Pairs each notification with its original state.
+    fn notifications<'a>(
         &'a self,
         current: &'a BookingRequest,
     ) -> impl Iterator<Item = (Option<&'a Notification>, &'a Notification)> {
-        let before = self.original.as_deref().map_or(&[][..], messages);
-        messages(current)
+        let before = self.original.as_deref().map_or(&[][..], notifications);
+        notifications(current)
             .iter()
             .enumerate()
-            .map(|(ordinal, message)| (before.get(ordinal), message))
+            .map(|(ordinal, notification)| (before.get(ordinal), notification))
     }
 
-    /// Adds what the difference means to others.
-    pub fn add_to_event(&self, committed: &mut ChangeEvent) {
+    /// Adds the difference to the change event.
+    pub fn add_to_event(&self, event: &mut ChangeEvent) {
         let Some(current) = &self.current else {
             return;
         };
-        for (before, after) in self.messages(current) {
+        for (before, after) in self.notifications(current) {
             if before == Some(after) {
                 continue;
             }
-            committed.claimable_at = [committed.claimable_at, after.claimable_at]
+            event.claimable_at = [event.claimable_at, after.claimable_at]
                 .into_iter()
                 .flatten()
                 .min();
@@ -56,33 +56,31 @@ impl TrackedRequest {
                     notification: after.id,
                     token: lease,
                 };
-                committed.leases.push((lease, lease_change));
+                event.leases.push((lease, lease_change));
             }
         }
         if self.is_changed() {
-            committed
-                .requests
-                .push((current.key.clone(), current.revision));
+            event.requests.push((current.key.clone(), current.revision));
         }
     }
 
-    /// Returns whether the request itself is changed.
+    /// Returns true when the request itself is changed.
     pub fn is_changed(&self) -> bool {
         let revision = |record: &Option<Arc<BookingRequest>>| record.as_ref().map(|it| it.revision);
         revision(&self.original) != revision(&self.current)
     }
 
-    /// Returns the messages that are to be rows_to_write, each with its place and, if it is stored, as it was original
-    /// with the version that it is expected to have.
+    /// Returns the notifications that must be written, each with its ordinal and, if it is stored, its original state and
+    /// the version that its row is expected to have.
     ///
-    /// Whatever waits of a changed request is rows_to_write too: a claim that has read the request as it
-    /// was then finds its message changed.
+    /// Every pending notification of a changed request is written too: a claim that has read the request in its original
+    /// state then finds the notification changed.
     pub fn rows_to_write<'a>(
         &'a self,
         current: &'a BookingRequest,
     ) -> impl Iterator<Item = (usize, Option<(&'a Notification, i32)>, &'a Notification)> {
         let is_changed = self.is_changed();
-        self.messages(current)
+        self.notifications(current)
             .enumerate()
             .filter(move |(_, (before, after))| {
                 *before != Some(*after) || (is_changed && after.is_pending())
@@ -93,7 +91,7 @@ impl TrackedRequest {
             })
     }
 
-    /// Returns the request as it is once it is rows_to_write.
+    /// Returns the request in the state that the batch leaves behind.
     pub fn post_state(&self) -> Option<Snapshot> {
         let current = self.current.as_ref()?;
         let mut versions = self.versions.clone();
@@ -110,13 +108,13 @@ impl TrackedRequest {
         })
     }
 
-    /// Returns where the messages that are changed stood in the due index.
+    /// Returns the instants at which the changed notifications stood in the due index.
     pub fn moved_due_entries(&self) -> Vec<Instant> {
         let Some(current) = &self.current else {
             return Vec::new();
         };
         let changed = self
-            .messages(current)
+            .notifications(current)
             .filter(|(before, after)| *before != Some(*after));
         changed
             .filter_map(|(before, _)| before?.claimable_at)
@@ -124,29 +122,30 @@ impl TrackedRequest {
     }
 }
 
-fn messages(record: &BookingRequest) -> &[Notification] {
+fn notifications(record: &BookingRequest) -> &[Notification] {
     match &record.care_invitation {
         Some(invitation) => &invitation.notifications,
         None => &[],
     }
 }
 
-/// A request, and the versions of its messages.
+/// A request, and the versions of its notifications.
 #[derive(Clone)]
 pub struct Snapshot {
     /// The request.
     pub record: Arc<BookingRequest>,
-    /// The version of each of its messages.
+    /// The version of each of its notifications.
     pub versions: Vec<i32>,
 }
 
 impl Snapshot {
+    /// Returns it with its key.
     pub fn with_key(self) -> (RequestKey, Self) {
         (self.record.key.clone(), self)
     }
 }
 
-/// Returns the token of the lease that `before` shows, and what has become of it in `after`.
+/// Returns the token of the lease in `before`, and its change in `after`; `None` when there is no lease or no change.
 fn lease_change_of(before: &Notification, after: &Notification) -> Option<(Uuid, LeaseChange)> {
     let lease = before.lease.as_ref().filter(|_| before.is_leased())?;
     Some((
@@ -155,16 +154,20 @@ fn lease_change_of(before: &Notification, after: &Notification) -> Option<(Uuid,
     ))
 }
 
-/// Returns what has become of a lease that was to run until `expires_at`; `None` when it stands.
+/// Returns the change of a lease that was to expire at `expires_at`; `None` when it is unchanged.
 pub fn lease_change(
-    message: &Notification,
+    notification: &Notification,
     token: Uuid,
     expires_at: Instant,
 ) -> Option<LeaseChange> {
-    match message.lease.as_ref().filter(|lease| lease.token == token) {
+    match notification
+        .lease
+        .as_ref()
+        .filter(|lease| lease.token == token)
+    {
         None => Some(LeaseChange::Ended),
         Some(lease) if lease.answer.is_some() => Some(LeaseChange::Ended),
-        Some(_) if !message.is_leased() => Some(LeaseChange::Revoked),
+        Some(_) if !notification.is_leased() => Some(LeaseChange::Revoked),
         Some(lease) => {
             (lease.expires_at != expires_at).then_some(LeaseChange::Renewed(lease.expires_at))
         }

@@ -1,8 +1,9 @@
-//! The work that a batch of units touches: loaded once, decided upon in memory, saved as sets.
+//! The unit of work of a batch: an identity map of the requests that its operations touch, loaded once and decided
+//! upon in memory.
 //!
-//! Every unit sees what the units before it in the batch have decided. What is saved is the
-//! difference between what was loaded and what was decided, each row under the test that it is
-//! still as it was loaded; a row that is not means that the whole batch is moved_before back.
+//! Every operation sees the decisions of the operations before it in the batch. The difference between the loaded and
+//! the decided state is the write set; each row is written on condition that it still has the version with which it
+//! was loaded, and a conflict means that the committer rolls the whole batch back.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -26,60 +27,63 @@ use crate::store::entity::booking_request as request;
 use crate::store::entity::history;
 use crate::store::entity::idempotency_key;
 use crate::store::error::Error;
-use crate::store::idempotency::Call;
 use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
+use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
 use crate::store::query::aggregate;
 use crate::store::query::lookup::{LookupResult, look_up};
 use crate::store::skew::Date;
 
-/// What a batch has loaded and decided so far.
+/// Everything that a batch has loaded and decided so far.
 pub struct UnitOfWork {
-    entries: BTreeMap<RequestKey, TrackedRequest>,
-    /// The requests that are there and cannot be decoded.
+    requests: BTreeMap<RequestKey, TrackedRequest>,
+    /// Requests that exist and cannot be decoded.
     undecodable: HashSet<RequestKey>,
+    /// Open requests by duplicate key.
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
-    calls: HashMap<IdempotencyKey, IdempotencyRecord>,
+    idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
+    /// New rows of the history.
     history: Rows,
-    idempotency_keys: Rows,
+    /// New rows of idempotency keys that no row of the history carries.
+    keys_without_history: Rows,
     date: Date,
 }
 
 impl UnitOfWork {
-    /// Nothing yet.
+    /// Returns an empty unit of work.
     pub fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
+            requests: BTreeMap::new(),
             undecodable: HashSet::new(),
             open: HashMap::new(),
-            calls: HashMap::new(),
+            idempotency_records: HashMap::new(),
             history: history::TABLE.new_rows(),
-            idempotency_keys: idempotency_key::TABLE.new_rows(),
+            keys_without_history: idempotency_key::TABLE.new_rows(),
             date: Date::default(),
         }
     }
 
-    /// By which clock it is decided.
+    /// Returns the clock by which it is decided.
     pub fn date(&self) -> &Date {
         &self.date
     }
 
-    /// Has it decided by this clock from now on.
+    /// Sets the clock by which it is decided from now on.
     pub fn decide_by(&mut self, date: Date) {
         self.date = date;
     }
 
-    /// Returns the request as the units before have post_state it. One that cannot be decoded is passed over.
+    /// Returns the request as the operations before have left it; `None` when it does not exist or cannot be decoded.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
-        self.entries.get(key)?.current.as_deref()
+        self.requests.get(key)?.current.as_deref()
     }
 
-    /// As [`UnitOfWork::get`], for a unit that is about this request.
+    /// Returns the request like [`UnitOfWork::get`], for an operation that is about this request.
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`] when it cannot be decoded: it is there, and must not be moved_before for missing.
+    /// [`Error::Internal`] when it cannot be decoded: it exists, and must not be reported as missing.
     pub fn require(&self, key: &RequestKey) -> Result<Option<&BookingRequest>, Error> {
         match self.undecodable.contains(key) {
             true => Err(Error::undecodable()),
@@ -87,91 +91,94 @@ impl UnitOfWork {
         }
     }
 
-    /// Returns whether a request is there and cannot be decoded.
+    /// Returns true when a request exists and cannot be decoded.
     pub fn is_undecodable(&self, key: &RequestKey) -> bool {
         self.undecodable.contains(key)
     }
 
-    /// Returns the request on which the call was carried out before, if it was.
+    /// Returns the request on which the call was executed before, if this is a replay.
     ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] when it was with other content, [`Refusal::NotFound`] when the
-    /// request is not there any more, [`Error::Internal`] when it cannot be decoded.
+    /// [`Error::RequestIdReused`] when the content was another, [`Refusal::NotFound`] when the request no longer
+    /// exists, [`Error::Internal`] when it cannot be decoded.
     pub fn replayed_request(
         &self,
         scope: &HsaId,
-        call: &Call,
+        call: &IdempotentCall,
     ) -> Result<Option<&BookingRequest>, Error> {
-        match self.repeated_on(scope, call)? {
+        match self.replayed_request_key(scope, call)? {
             None => Ok(None),
             Some(request) => self
                 .require(request)?
                 .map(Some)
-                // It has been purged, and the call not forgotten yet.
+                // It was purged before its idempotency key was.
                 .ok_or(Error::Refused(Refusal::NotFound)),
         }
     }
 
-    /// Returns the key of the request on which the call was carried out before, if it was.
+    /// Returns the key of the request on which the call was executed before, if this is a replay.
     ///
     /// # Errors
     ///
     /// [`Error::RequestIdReused`] when it was with other content.
-    pub fn repeated_on(&self, scope: &HsaId, call: &Call) -> Result<Option<&RequestKey>, Error> {
+    pub fn replayed_request_key(
+        &self,
+        scope: &HsaId,
+        call: &IdempotentCall,
+    ) -> Result<Option<&RequestKey>, Error> {
         let idempotency_record = self.idempotency_record(scope, call)?;
-        Ok(idempotency_record.and_then(|idempotency_record| idempotency_record.request.as_ref()))
+        Ok(idempotency_record.and_then(|record| record.request.as_ref()))
     }
 
-    /// Returns whether the call was carried out before.
+    /// Returns true when the call was executed before.
     ///
     /// # Errors
     ///
     /// [`Error::RequestIdReused`] when it was with other content.
-    pub fn is_replay(&self, scope: &HsaId, call: &Call) -> Result<bool, Error> {
+    pub fn is_replay(&self, scope: &HsaId, call: &IdempotentCall) -> Result<bool, Error> {
         Ok(self.idempotency_record(scope, call)?.is_some())
     }
 
     fn idempotency_record(
         &self,
         scope: &HsaId,
-        call: &Call,
+        call: &IdempotentCall,
     ) -> Result<Option<&IdempotencyRecord>, Error> {
-        match self.calls.get(&idempotency_key(scope, call)) {
-            Some(idempotency_record) if idempotency_record.hash != call.hash => {
-                Err(Error::RequestIdReused)
-            }
-            idempotency_record => Ok(idempotency_record),
+        match self.idempotency_records.get(&idempotency_key(scope, call)) {
+            Some(record) if record.hash != call.hash => Err(Error::RequestIdReused),
+            record => Ok(record),
         }
     }
 
-    /// Remembers a call that changed nothing.
+    /// Records the idempotency key of a call that changed nothing.
     pub fn record_key_without_history(
         &mut self,
         scope: &HsaId,
-        call: &Call,
+        call: &IdempotentCall,
         request: Option<&RequestKey>,
     ) {
-        self.idempotency_keys
+        self.keys_without_history
             .push(idempotency_key::values(scope, call, request));
         self.record_key(scope, call, request);
     }
 
-    fn record_key(&mut self, scope: &HsaId, call: &Call, request: Option<&RequestKey>) {
-        let idempotency_record = IdempotencyRecord {
+    fn record_key(&mut self, scope: &HsaId, call: &IdempotentCall, request: Option<&RequestKey>) {
+        let record = IdempotencyRecord {
             hash: call.hash.to_vec(),
             request: request.cloned(),
         };
-        self.calls
-            .insert(idempotency_key(scope, call), idempotency_record);
+        self.idempotency_records
+            .insert(idempotency_key(scope, call), record);
     }
 
-    /// Takes a decision over, with the call that it carries out, if one is to be idempotency_record.
+    /// Applies a decision, and records the idempotency key of the call that it executes, if it has one.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Duplicate`] when the request has been opened and another is like it.
-    pub fn apply(&mut self, change: Change, call: Option<&Call>) -> Result<(), Error> {
+    /// [`Refusal::Duplicate`] when the request has been opened and there is another open one with the same duplicate
+    /// key.
+    pub fn apply(&mut self, change: Change, call: Option<&IdempotentCall>) -> Result<(), Error> {
         let key = change.record.key.clone();
         let was_open = self.get(&key).is_some_and(BookingRequest::is_open);
         let duplicate_key = change.record.duplicate_key();
@@ -185,7 +192,7 @@ impl UnitOfWork {
             (false, false) | (true, true) => {}
         }
         self.record_history(&change.record, &change.history, call);
-        self.entries.entry(key).or_default().current = Some(Arc::new(change.record));
+        self.requests.entry(key).or_default().current = Some(Arc::new(change.record));
         Ok(())
     }
 
@@ -208,12 +215,12 @@ impl UnitOfWork {
         &mut self,
         record: &BookingRequest,
         history: &[HistoryEntry],
-        call: Option<&Call>,
+        call: Option<&IdempotentCall>,
     ) {
         let written = i32::try_from(history.len()).expect("a verb writes a few entries");
         let first = record.history_count - written + 1;
         for (ordinal, entry) in (first..).zip(history) {
-            // The first entry carries the call.
+            // The first entry carries the idempotency key.
             let carried = call.filter(|_| ordinal == first);
             self.history
                 .push(history::values(&record.key, ordinal, entry, carried));
@@ -227,8 +234,8 @@ impl UnitOfWork {
         }
     }
 
-    /// Locks requests in the order of their keys, where the database locks rows, and loads them with
-    /// their messages. Gives those that another writer has locked and that were therefore passed over.
+    /// Locks requests in the order of their keys, where the database locks rows, and loads them with their
+    /// notifications. Returns the requests that were skipped because another writer has locked them.
     pub async fn load(
         &mut self,
         connection: &impl ConnectionTrait,
@@ -272,34 +279,34 @@ impl UnitOfWork {
         if !locks || keys.is_empty() {
             return Ok(HashSet::new());
         }
-        // What is there all the same is locked.
-        let passed_over = request::lock_existing(connection, &keys, RowLock::None).await?;
-        Ok(passed_over.into_iter().collect())
+        // Those that exist all the same are locked.
+        let skipped = request::lock_existing(connection, &keys, RowLock::None).await?;
+        Ok(skipped.into_iter().collect())
     }
 
     fn is_loaded(&self, key: &RequestKey) -> bool {
-        self.entries.contains_key(key) || self.undecodable.contains(key)
+        self.requests.contains_key(key) || self.undecodable.contains(key)
     }
 
     fn track(&mut self, Snapshot { record, versions }: Snapshot) {
         let key = record.key.clone();
-        let entry = TrackedRequest {
+        let tracked = TrackedRequest {
             original: Some(Arc::clone(&record)),
             versions,
             current: Some(record),
         };
-        self.entries.insert(key, entry);
+        self.requests.insert(key, tracked);
     }
 
-    /// Looks up which of the calls were carried out before, and which open requests are like those
-    /// that the units may open: the `new` ones, and those that calls have `named`, since one that is
-    /// open now may be closed and opened in the same batch. Gives the requests on which calls were.
+    /// Loads the idempotency records of the calls, and the open duplicates of the requests that the operations may
+    /// open: the `new` ones, and those that calls have `named`, since a request that is open now may be closed and
+    /// opened again in the same batch. Returns the requests on which calls were executed before.
     pub async fn load_duplicates_and_replays(
         &mut self,
         connection: &impl ConnectionTrait,
         new: Vec<DuplicateKey>,
         named: &[RequestKey],
-        mut calls: Vec<(HsaId, Call)>,
+        mut calls: Vec<(HsaId, IdempotentCall)>,
         overlay: &Overlay,
     ) -> Result<Vec<RequestKey>, Error> {
         let named = named
@@ -311,9 +318,9 @@ impl UnitOfWork {
         let mut known = Vec::new();
         calls.retain(|(care_unit, call)| {
             let key = idempotency_key(care_unit, call);
-            let idempotency_record = overlay.call(&key).cloned();
-            let is_known = idempotency_record.is_some();
-            known.extend(idempotency_record.map(|idempotency_record| (key, idempotency_record)));
+            let record = overlay.idempotency_record(&key).cloned();
+            let is_known = record.is_some();
+            known.extend(record.map(|record| (key, record)));
             !is_known
         });
         let LookupResult {
@@ -328,48 +335,48 @@ impl UnitOfWork {
         known.extend(replays);
         let requests = known.iter().filter_map(|(_, it)| it.request.clone());
         let requests = requests.collect();
-        self.calls.extend(known);
+        self.idempotency_records.extend(known);
         Ok(requests)
     }
 
-    /// Returns whether all these requests are changed, so that it is tested whether they were as they were known:
-    /// with a request whatever waits of it is written.
+    /// Returns true when the batch changes all these requests, so that writing them tests that they were as the overlay
+    /// shows them: with a request its pending notifications are written.
     pub fn confirms_all(&self, overlay: &Overlay) -> bool {
         let is_changed = |key| {
-            self.entries
+            self.requests
                 .get(key)
                 .is_some_and(TrackedRequest::is_changed)
         };
         overlay.keys().all(is_changed)
     }
 
-    /// Returns the requests that the batch has loaded or written, as they are once it is written.
+    /// Returns the requests that the batch has loaded or written, in the state that it leaves behind.
     pub fn post_state_requests(&self) -> Vec<Snapshot> {
-        self.entries
+        self.requests
             .values()
             .filter_map(TrackedRequest::post_state)
             .collect()
     }
 
-    /// Returns what the batch leaves once it is written.
+    /// Returns the state that the batch leaves behind once it is committed.
     pub fn post_state(&self) -> PostState {
         PostState {
             requests: self.post_state_requests(),
-            calls: self.calls.clone(),
-            moved: self
-                .entries
+            idempotency_records: self.idempotency_records.clone(),
+            moved_due_entries: self
+                .requests
                 .values()
                 .flat_map(TrackedRequest::moved_due_entries)
                 .collect(),
         }
     }
 
-    /// Returns what differs from what was loaded.
-    pub fn changes(self) -> WriteSet {
+    /// Returns the difference from the loaded state.
+    pub fn into_write_set(self) -> WriteSet {
         WriteSet::of(
-            self.entries.values(),
+            self.requests.values(),
             self.history,
-            self.idempotency_keys,
+            self.keys_without_history,
             self.date,
         )
     }

@@ -1,5 +1,10 @@
-//! The database's connections: pools by role, time-outs, preflight, and where transactions begin and end.
+//! Connections to the database: pools by role, timeouts, preflight, probes, and the begin and end of transactions.
 
 pub mod connection;
+pub mod postgres;
 pub mod preflight;
+pub mod probe;
+pub mod sqlite;
 pub mod transaction;
+
+mod pool_role;

@@ -1,5 +1,5 @@
-//! Reaching a PostgreSQL for the first time: one plain connection, before there are pools, so that
-//! what stands in the way is database_message in its own words and in good time.
+//! Preflight of PostgreSQL: one plain connection before there are pools, so that an obstacle is reported in the server's
+//! own words and in good time.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection, Row};
 
 use crate::store::error::OpenError;
 
-/// How long the server may take to answer.
+/// Time that the server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
-/// Whether a server takes no writes. Every standby says so, and so does one whose settings, or
-/// those of the user, make it.
+/// Expression that is true on a server that takes no writes: a standby, or one that is read-only by its settings or those
+/// of the user.
 pub const IS_READ_ONLY: &str = "current_setting('transaction_read_only')::boolean";
 
-/// Whether the server writes what statements carry into its own log.
+/// Expression that is true on a server that writes the parameters of statements into its own log.
 const LOGS_PARAMETERS: &str = "coalesce( \
      current_setting('log_parameter_max_length_on_error', true) <> '0' \
      OR current_setting('log_parameter_max_length', true) <> '0' \
@@ -23,18 +23,18 @@ const LOGS_PARAMETERS: &str = "coalesce( \
      OR current_setting('log_min_duration_sample', true) <> '-1' \
      OR current_setting('log_statement', true) IN ('mod', 'all')), false)";
 
-/// What a server says of itself that was reached and takes writes.
+/// Settings of a server that was reached and takes writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Whether its own log may come to hold patients' data.
+    /// True when its own log may come to hold patients' data.
     pub logs_parameters: bool,
 }
 
-/// Refuses a server that is not there, does not let us in, or takes no writes.
+/// Refuses a server that cannot be reached, does not let us in, or takes no writes.
 ///
 /// # Errors
 ///
-/// [`OpenError`]; what the address holds is in none of them.
+/// [`OpenError`]; the content of the address is in none of them.
 pub async fn preflight(url: &str) -> Result<ServerSettings, OpenError> {
     let options: PgConnectOptions = url
         .parse()
@@ -43,14 +43,14 @@ pub async fn preflight(url: &str) -> Result<ServerSettings, OpenError> {
         .disable_statement_logging()
         .application_name("care-invitation");
     let answer = tokio::time::timeout(ANSWER_MAX, probe(&options)).await;
-    let answer = answer.map_err(|_| OpenError::Silent(ANSWER_MAX.as_secs()))?;
-    match answer.map_err(|error| OpenError::Unreached(root_message(&error)))? {
+    let answer = answer.map_err(|_| OpenError::NoAnswer(ANSWER_MAX.as_secs()))?;
+    match answer.map_err(|error| OpenError::Unreachable(root_message(&error)))? {
         (true, _) => Err(OpenError::ReadOnly),
         (false, logs_parameters) => Ok(ServerSettings { logs_parameters }),
     }
 }
 
-/// Returns whether it takes no writes, and whether it logs what statements carry.
+/// Returns true for a server that takes no writes, and true for one that logs the parameters of statements.
 async fn probe(options: &PgConnectOptions) -> Result<(bool, bool), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let question = sqlx::AssertSqlSafe(format!("SELECT {IS_READ_ONLY}, {LOGS_PARAMETERS}"));
@@ -59,7 +59,7 @@ async fn probe(options: &PgConnectOptions) -> Result<(bool, bool), sqlx::Error> 
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Returns what is wrong, without the layers that it has come through.
+/// Returns the message of the root cause.
 fn root_message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),

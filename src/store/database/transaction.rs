@@ -1,10 +1,11 @@
-//! Where transactions begin and end.
+//! The begin and end of transactions.
 //!
-//! Once a COMMIT or a ROLLBACK has failed, nobody knows in the middle of what its connection is. SQLite, with no
-//! room on the disk, has ended the transaction by itself, while the library counts it as open for ever: all that came
-//! after would be savepoints in a transaction that is never committed. Such a connection is closed and never used again.
+//! Once a COMMIT or a ROLLBACK has failed, the state of its connection is unknown. SQLite, with a full disk, has ended
+//! the transaction by itself, while the library counts it as open for ever: everything after that would be savepoints in
+//! a transaction that is never committed. Such a connection is closed and never used again.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sea_orm::{
 };
 use tokio::time::Instant as Moment;
 
-/// Connections over which transactions are begun.
+/// A pool of connections over which transactions are begun.
 #[derive(Clone)]
 pub struct Pool {
     connection: DatabaseConnection,
@@ -21,12 +22,12 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Joins connections with the record that they ask before they are used.
+    /// Joins connections with the record that is checked before one is used.
     pub fn new(connection: DatabaseConnection, record: Record) -> Self {
         Self { connection, record }
     }
 
-    /// Gives up beginning transactions: the connections are for statements alone.
+    /// Returns the connections for statements alone, without transactions.
     pub fn into_connection(self) -> DatabaseConnection {
         self.connection
     }
@@ -56,7 +57,7 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Commits. When that fails, or the future is dropped before its end, the connection is not used again.
+    /// Commits the transaction. When that fails, or the future is dropped before it is done, the connection is not used again.
     pub async fn commit(self) -> Result<(), DbErr> {
         let Self { open, record } = self;
         let mut end = End::awaited(&record);
@@ -66,7 +67,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Rolls back; as with [`Self::commit`] when that fails.
+    /// Rolls back. When that fails, or the future is dropped before it is done, the connection is not used again.
     pub async fn rollback(self) -> Result<(), DbErr> {
         let Self { open, record } = self;
         let mut end = End::awaited(&record);
@@ -91,6 +92,7 @@ struct End<'a> {
 }
 
 impl<'a> End<'a> {
+    /// Returns an end that has not come yet.
     fn awaited(record: &'a Record) -> Self {
         Self {
             record,
@@ -107,17 +109,17 @@ impl Drop for End<'_> {
     }
 }
 
-/// How transactions over a pool have gone. Clones are of the same record.
+/// The record of how transactions over a pool have ended. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Record(Arc<Mutex<Times>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Times {
-    /// The last COMMIT or ROLLBACK that failed.
+    /// Time of the last COMMIT or ROLLBACK that failed.
     failed_end: Option<Moment>,
-    /// The last of these, or BEGIN that was refused.
+    /// Time of the last COMMIT, ROLLBACK or BEGIN that failed.
     failed: Option<Moment>,
-    /// The last commit, unless something has failed since.
+    /// Time of the last commit, unless something has failed since.
     committed: Option<Moment>,
 }
 
@@ -126,32 +128,34 @@ impl Record {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a connection that is this old may be used: no transaction has ended badly in its life.
+    /// Returns true when a connection of this age may be used: the end of no transaction has failed since it was opened.
     pub fn trusts(&self, age: Duration) -> bool {
         !is_within(self.times().failed_end, age)
     }
 
-    /// Returns whether a transaction could not begin, or has ended badly, within this time.
+    /// Returns true when the begin or the end of a transaction has failed within this time.
     pub fn has_failed_within(&self, time: Duration) -> bool {
         is_within(self.times().failed, time)
     }
 
-    /// Returns whether something was committed within this time, and nothing has failed since.
+    /// Returns true when something was committed within this time, and nothing has failed since.
     pub fn has_committed_within(&self, time: Duration) -> bool {
         is_within(self.times().committed, time)
     }
 
-    /// Notes that something was committed.
+    /// Records a commit.
     pub fn note_committed(&self) {
         self.times().committed = Some(Moment::now());
     }
 
+    /// Records a BEGIN that failed.
     fn note_refused(&self) {
         let mut times = self.times();
         times.failed = Some(Moment::now());
         times.committed = None;
     }
 
+    /// Records a COMMIT or ROLLBACK that failed.
     fn note_failed_end(&self) {
         self.note_refused();
         let mut times = self.times();
@@ -159,10 +163,22 @@ impl Record {
     }
 }
 
-/// Returns whether a moment lies no further back than this.
+/// Returns true when a moment is at most this time ago.
 fn is_within(moment: Option<Moment>, time: Duration) -> bool {
     moment.is_some_and(|moment| moment.elapsed() <= time)
 }
+
+/// Counts and logs a connection that comes back with an open transaction.
+pub fn note_open_transaction() {
+    let count = OPEN_TRANSACTIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    tracing::warn!(
+        count,
+        "connection closed: it came back with an open transaction"
+    );
+}
+
+/// Number of connections that this process has closed for that reason.
+static OPEN_TRANSACTIONS: AtomicU64 = AtomicU64::new(0);
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +213,6 @@ mod tests {
         record.note_refused();
         assert!(!record.has_committed_within(second));
         assert!(record.has_failed_within(second));
-        assert!(record.trusts(second), "nothing has ended badly");
+        assert!(record.trusts(second), "no end has failed");
     }
 }

@@ -1,4 +1,4 @@
-//! Booking requests as rows: columns for what queries look at, a document for the rest.
+//! Booking requests as rows: columns for the parts that queries use, a document for the rest.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, QueryOrder, QueryResult, QuerySelect, Value};
@@ -17,7 +17,7 @@ use crate::domain::calendar::micros;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{Column as SetColumn, Kind, Rows, Table};
+use crate::store::bulk::rows::{Column as BulkColumn, Kind, Rows, Table};
 use crate::store::database::connection::RowLock;
 use crate::store::entity::document::{
     BookingDocument, Document, code, date, day, from_json, instant, optional,
@@ -25,7 +25,7 @@ use crate::store::entity::document::{
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
 
-/// A row of `booking_request`: the key, and what queries look at.
+/// A row of `booking_request`: the key, and the columns that built queries use.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "booking_request")]
 pub struct Model {
@@ -61,10 +61,10 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The key of a request, as every table has it in front.
-pub const KEY: &[SetColumn] = &[("care_unit", Kind::Text), ("id", Kind::Uuid)];
+/// Columns of the key of a request, for bulk statements.
+pub const KEY: &[BulkColumn] = &[("care_unit", Kind::Text), ("id", Kind::Uuid)];
 
-/// The table, for writing sets of rows.
+/// The table, for bulk writes.
 pub const TABLE: Table = Table {
     name: "booking_request",
     key: KEY,
@@ -94,21 +94,20 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// The last of the mutable columns: those that no index has. SQLite writes an index anew whenever
-/// one of its columns is assigned, even if nothing changes, so that they are assigned alone when
-/// nothing else has changed, as when a message was handed over.
-pub const HOT_COLUMNS: &[SetColumn] = TABLE.mutable.split_at(INDEXED).1;
+/// The last of the mutable columns: those that are in no index. SQLite writes an index again whenever one of its columns
+/// is assigned, even if the value is the same, so these columns are assigned alone when nothing else has changed, as
+/// after a hand-over.
+pub const HOT_COLUMNS: &[BulkColumn] = TABLE.mutable.split_at(INDEXED).1;
 
-/// How many columns come before them.
+/// Number of mutable columns before them.
 const INDEXED: usize = 11;
 
-/// Returns the key as values of a set.
+/// Returns the values of the key.
 pub fn key_values(key: &RequestKey) -> Vec<Value> {
     vec![key.care_unit.as_str().into(), key.id.into()]
 }
 
-/// What a request is made of beside its key, in the order in which [`read`] takes it. The other
-/// columns are for queries to look at.
+/// The columns of a request without its key, in the order in which [`read`] takes them. The others only serve queries.
 pub const COLUMNS: &[&str] = &[
     "r.revision",
     "r.state",
@@ -126,7 +125,7 @@ pub const COLUMNS: &[&str] = &[
     "r.created_at",
 ];
 
-/// Returns the key that a row has in front.
+/// Returns the key with these values.
 pub fn key((care_unit, id): (String, Uuid)) -> RequestKey {
     RequestKey {
         care_unit: HsaId::from_stored(care_unit),
@@ -134,16 +133,16 @@ pub fn key((care_unit, id): (String, Uuid)) -> RequestKey {
     }
 }
 
-/// Keys as a set.
-pub fn key_set(keys: &[RequestKey]) -> Rows {
-    let mut set = Rows::new(KEY.to_vec());
+/// Returns keys as rows for a bulk statement.
+pub fn key_rows(keys: &[RequestKey]) -> Rows {
+    let mut rows = Rows::new(KEY.to_vec());
     for key in keys {
-        set.push(key_values(key));
+        rows.push(key_values(key));
     }
-    set
+    rows
 }
 
-/// Returns what stands in the unique index for an open request.
+/// Returns the value of a duplicate key in the unique index of open requests.
 pub fn duplicate_digest(key: &DuplicateKey) -> Vec<u8> {
     let mut digest = Sha256::new();
     for part in &key.parts {
@@ -204,7 +203,7 @@ pub fn fixed_values(record: &BookingRequest) -> Vec<Value> {
     ]
 }
 
-/// Returns which of the requests with these keys exist; locked where the database locks rows.
+/// Returns the keys of those requests that exist, and locks the requests where the database locks rows.
 pub async fn lock_existing(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
@@ -217,7 +216,7 @@ pub async fn lock_existing(
              WHERE r.care_unit = k.care_unit AND r.id = k.id ORDER BY r.care_unit, r.id{lock}"
         )
     };
-    let rows = key_set(keys).query(connection, sql).await?;
+    let rows = key_rows(keys).query(connection, sql).await?;
     let key = |row: &QueryResult| Ok(key((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     rows.iter().map(key).collect()
 }
@@ -242,7 +241,7 @@ pub async fn requests_of(
     Ok(keys.into_iter().map(key).collect())
 }
 
-/// Returns the request that a row holds from its [`COLUMNS`] on, without its messages.
+/// Reads the request that a row holds from its [`COLUMNS`] on, without its notifications.
 pub fn read(key: RequestKey, row_reader: &mut RowReader) -> Result<BookingRequest, Error> {
     let revision = row_reader.take()?;
     let state = code(State::from_code, row_reader.take()?)?;
@@ -252,7 +251,7 @@ pub fn read(key: RequestKey, row_reader: &mut RowReader) -> Result<BookingReques
     let care_guarantee_date = care_guarantee_day.map(date).transpose()?;
     let referral_id: Option<String> = row_reader.take()?;
     let document: String = row_reader.take()?;
-    // All of it is read before the next column is, so that an error names this one.
+    // The whole document is decoded before the next column is taken, so that an error names this column.
     let mut document: Document = from_json(&document)?;
     let constraints = document.constraints(start_day, end_day)?;
     let care_invitation = document.care_invitation()?;

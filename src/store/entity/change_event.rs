@@ -1,6 +1,6 @@
-//! What commits mean to other replicas, as rows: one a commit, deleted after some minutes.
+//! Change events as rows of the outbox: one for each commit, deleted after some minutes.
 //!
-//! Written by the commit itself, so that nothing is announced that is not so, and nothing left out.
+//! The commit itself writes the row, so that every commit has an event, and every event a commit.
 
 use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::domain::calendar::{from_micros, micros};
 use crate::domain::notification::LeaseRef;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::rows::{Column, Kind, Rows, Table};
-use crate::store::bulk::write::Write;
+use crate::store::bulk::write::{DATABASE_NOW, Write};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 use crate::store::entity::booking_request::key as request_key;
@@ -18,13 +18,13 @@ use crate::store::entity::document::from_json;
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
 
-/// Which announcement: the replica that made it, and its number there.
+/// Key of an event: the replica that published it, and its number there.
 pub type Key = (Uuid, i64);
 
-/// The key, as a set has it.
+/// Columns of the key, for bulk statements.
 const KEY: [Column; 2] = [("replica", Kind::Uuid), ("number", Kind::Integer)];
 
-/// The table, for writing sets of rows.
+/// The table, for bulk writes.
 const TABLE: Table = Table {
     name: "change_event",
     key: &KEY,
@@ -32,17 +32,16 @@ const TABLE: Table = Table {
     fixed: &[("content", Kind::Text)],
 };
 
-/// Returns an announcement on its way into the table. When, the database's clock says.
-pub fn write((replica, number): Key, committed: &ChangeEvent) -> Write {
+/// Returns the write of an event. The database's clock dates it.
+pub fn write((replica, number): Key, event: &ChangeEvent) -> Write {
     let mut rows = TABLE.new_rows();
-    let content = Document::of(committed).to_text();
+    let content = Document::of(event).to_text();
     rows.push([replica.into(), number.into(), content.into()]);
     Write::new(&TABLE, rows)
 }
 
-/// Returns the announcements of other replicas that were written after `since`, in microseconds by the
-/// database's clock. Of those whose writers have not committed nothing is known yet: ask again from
-/// some time before.
+/// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
+/// clock. Events whose writers have not committed are not visible yet: a later poll must look back.
 pub async fn keys_since(
     connection: &impl ConnectionTrait,
     replica: Uuid,
@@ -62,15 +61,14 @@ fn key(row: &QueryResult) -> Result<Key, Error> {
     Ok((row.try_get("", "replica")?, row.try_get("", "number")?))
 }
 
-/// Returns what these announcements say, in their order. One that cannot be decoded may have database_message anything:
-/// it counts as a resync.
+/// Loads these events, in their order. One that cannot be decoded becomes a resync, since its content is unknown.
 pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[Key],
 ) -> Result<Vec<(Key, ChangeEvent)>, Error> {
-    let mut set = Rows::new(KEY.to_vec());
+    let mut key_rows = Rows::new(KEY.to_vec());
     for (replica, number) in keys {
-        set.push([(*replica).into(), (*number).into()]);
+        key_rows.push([(*replica).into(), (*number).into()]);
     }
     let sql = |keys: &str| {
         format!(
@@ -79,7 +77,7 @@ pub async fn load(
              ORDER BY a.written_at, a.replica, a.number"
         )
     };
-    let rows = set.query(connection, sql).await?;
+    let rows = key_rows.query(connection, sql).await?;
     rows.iter()
         .map(|row| {
             let (replica, number) = key(row)?;
@@ -91,16 +89,13 @@ pub async fn load(
                 id: replica,
                 number: Some(number),
             };
-            let committed = row.accept(document).map(Document::into_committed);
-            Ok((
-                (replica, number),
-                committed.unwrap_or_else(ChangeEvent::resync),
-            ))
+            let event = row.accept(document).map(Document::into_event);
+            Ok(((replica, number), event.unwrap_or_else(ChangeEvent::resync)))
         })
         .collect()
 }
 
-/// Deletes what was written before then, in microseconds by the database's clock.
+/// Deletes the events that were written before this time, in microseconds by the database's clock.
 pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Result<(), Error> {
     let statement = Statement::from_sql_and_values(
         connection.get_database_backend(),
@@ -111,15 +106,12 @@ pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Re
     Ok(())
 }
 
-/// What PostgreSQL's clock shows while a statement runs, in microseconds since 1970.
-pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-
-/// Returns what the database's clock shows, in microseconds since 1970.
+/// Returns the time on the database's clock, in microseconds since 1970.
 pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
     let statement =
         Statement::from_string(DbBackend::Postgres, format!("SELECT {DATABASE_NOW} AS now"));
     let row = connection.query_one_raw(statement).await?;
-    let row = row.ok_or_else(|| Error::internal("a clock that shows nothing"))?;
+    let row = row.ok_or_else(|| Error::internal("the database returned no time"))?;
     Ok(row.try_get("", "now")?)
 }
 
@@ -128,40 +120,41 @@ pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Erro
 struct Document {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claimable_at: Option<i64>,
-    /// Care unit, request, message, token.
+    /// Care unit, request, notification, token, change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    leases: Vec<(String, Uuid, Uuid, Uuid, Fate)>,
+    leases: Vec<(String, Uuid, Uuid, Uuid, StoredLeaseChange)>,
     /// Care unit, request, revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requests: Vec<(String, Uuid, i64)>,
 }
 
+/// [`LeaseChange`] as it is stored.
 #[derive(Serialize, Deserialize)]
-enum Fate {
+enum StoredLeaseChange {
     Ended,
     Revoked,
     Renewed(i64),
 }
 
 impl Document {
-    fn of(committed: &ChangeEvent) -> Self {
-        let lease = |(lease, fate): &(LeaseRef, LeaseChange)| {
+    fn of(event: &ChangeEvent) -> Self {
+        let lease = |(lease, change): &(LeaseRef, LeaseChange)| {
             let RequestKey { care_unit, id } = &lease.request;
-            let fate = match fate {
-                LeaseChange::Ended => Fate::Ended,
-                LeaseChange::Revoked => Fate::Revoked,
-                LeaseChange::Renewed(until) => Fate::Renewed(micros(*until)),
+            let change = match change {
+                LeaseChange::Ended => StoredLeaseChange::Ended,
+                LeaseChange::Revoked => StoredLeaseChange::Revoked,
+                LeaseChange::Renewed(until) => StoredLeaseChange::Renewed(micros(*until)),
             };
             let care_unit = care_unit.as_str().to_owned();
-            (care_unit, *id, lease.notification, lease.token, fate)
+            (care_unit, *id, lease.notification, lease.token, change)
         };
         let request = |(key, revision): &(RequestKey, i64)| {
             (key.care_unit.as_str().to_owned(), key.id, *revision)
         };
         Self {
-            claimable_at: committed.claimable_at.map(micros),
-            leases: committed.leases.iter().map(lease).collect(),
-            requests: committed.requests.iter().map(request).collect(),
+            claimable_at: event.claimable_at.map(micros),
+            leases: event.leases.iter().map(lease).collect(),
+            requests: event.requests.iter().map(request).collect(),
         }
     }
 
@@ -169,19 +162,19 @@ impl Document {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
 
-    fn into_committed(self) -> ChangeEvent {
-        let lease = |(care_unit, request, notification, token, fate)| {
+    fn into_event(self) -> ChangeEvent {
+        let lease = |(care_unit, request, notification, token, change)| {
             let lease = LeaseRef {
                 request: request_key((care_unit, request)),
                 notification,
                 token,
             };
-            let fate = match fate {
-                Fate::Ended => LeaseChange::Ended,
-                Fate::Revoked => LeaseChange::Revoked,
-                Fate::Renewed(until) => LeaseChange::Renewed(from_micros(until)),
+            let change = match change {
+                StoredLeaseChange::Ended => LeaseChange::Ended,
+                StoredLeaseChange::Revoked => LeaseChange::Revoked,
+                StoredLeaseChange::Renewed(until) => LeaseChange::Renewed(from_micros(until)),
             };
-            (lease, fate)
+            (lease, change)
         };
         let request = |(care_unit, id, revision)| (request_key((care_unit, id)), revision);
         ChangeEvent {
@@ -199,7 +192,7 @@ mod tests {
     use crate::domain::hsa_id::HsaId;
 
     #[test]
-    fn what_is_read_is_what_was_written() {
+    fn an_event_is_read_as_it_was_written() {
         let request = RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),
             id: Uuid::from_u128(1),
@@ -209,7 +202,7 @@ mod tests {
             notification: Uuid::from_u128(2),
             token: Uuid::from_u128(token),
         };
-        let committed = ChangeEvent {
+        let event = ChangeEvent {
             claimable_at: Some(from_micros(7)),
             leases: vec![
                 (lease(3), LeaseChange::Ended),
@@ -219,10 +212,10 @@ mod tests {
             requests: vec![(request, 9)],
             resync: false,
         };
-        for committed in [committed, ChangeEvent::default()] {
-            let text = Document::of(&committed).to_text();
+        for event in [event, ChangeEvent::default()] {
+            let text = Document::of(&event).to_text();
             let read: Document = serde_json::from_str(&text).expect("JSON");
-            assert_eq!(read.into_committed(), committed);
+            assert_eq!(read.into_event(), event);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What no query looks at: parts of a request as JSON in one column.
+//! Documents: the parts of a request that no query uses, as JSON in one column.
 
 use std::ops::RangeInclusive;
 
@@ -18,17 +18,17 @@ use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::notification::Channel;
 use crate::store::error::Error;
 
-/// Returns a date as it is stored: days of the common era.
+/// Returns a date as it is stored, in days of the common era.
 pub fn day(date: NaiveDate) -> i32 {
     date.num_days_from_ce()
 }
 
-/// Returns the value that a stored number stands for.
+/// Returns the value of a stored number.
 pub fn code<T>(from_code: fn(i16) -> Option<T>, stored: i16) -> Result<T, Error> {
-    from_code(stored).ok_or_else(|| Error::internal("a stored number that means nothing"))
+    from_code(stored).ok_or_else(|| Error::internal("a stored number that is not known"))
 }
 
-/// Returns the same where there may be none.
+/// Returns the value of a stored number, if there is one.
 pub fn optional<T>(
     from_code: fn(i16) -> Option<T>,
     stored: Option<i16>,
@@ -36,39 +36,38 @@ pub fn optional<T>(
     stored.map(|stored| code(from_code, stored)).transpose()
 }
 
-/// Returns the date that [`day`] gave. Of the years that the wire has, so that calculating with it is safe.
+/// Returns the date that [`day`] has stored. Its year is one that the contract has, so that calculating with it is safe.
 pub fn date(day: i32) -> Result<NaiveDate, Error> {
     let date = NaiveDate::from_num_days_from_ce_opt(day);
     date.filter(|date| YEARS.contains(&date.year()))
-        .ok_or_else(|| Error::internal("a day that is no date"))
+        .ok_or_else(|| Error::internal("a stored day that is no date"))
 }
 
-/// Returns the instant that was stored as microseconds. Of the same years.
+/// Returns the instant that was stored as microseconds. Its year is one that the contract has.
 pub fn instant(micros: i64) -> Result<Instant, Error> {
     let at = from_micros(micros);
     match YEARS.contains(&at.year()) {
         true => Ok(at),
-        false => Err(Error::internal("an instant beyond all dates")),
+        false => Err(Error::internal("a stored instant out of range")),
     }
 }
 
-/// The years that the wire has.
+/// Years that the contract has.
 const YEARS: RangeInclusive<i32> = 1..=9_999;
 
-/// Decodes a document. Where it cannot be decoded, only the place is database_message: the library would quote
-/// what stands there.
+/// Decodes a document. The error has only the position, because the text of the library would quote the content.
 pub fn from_json<T: DeserializeOwned>(document: &str) -> Result<T, Error> {
     serde_json::from_str(document).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         let kind = match error.classify() {
-            Category::Io | Category::Eof | Category::Syntax => "no JSON",
-            Category::Data => "not the document that it should be",
+            Category::Io | Category::Eof | Category::Syntax => "not JSON",
+            Category::Data => "not the expected document",
         };
         Error::internal(format!("{kind} at line {line} column {column}"))
     })
 }
 
-/// What no query looks at.
+/// The parts of a request that no query uses.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Document {
@@ -103,7 +102,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Returns what is to be stored of a request.
+    /// Returns the document of a request.
     pub fn of(record: &BookingRequest) -> Self {
         let form = &record.form;
         let (visit_id, decision_date) = match &form.origin {
@@ -131,12 +130,12 @@ impl Document {
         }
     }
 
-    /// Returns the document as it is stored.
+    /// Returns the document as JSON.
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
 
-    /// Returns the constraints, with the days that have columns of their own.
+    /// Returns the constraints, with the period that has columns of its own.
     pub fn constraints(
         &self,
         start_day: Option<i32>,
@@ -153,7 +152,7 @@ impl Document {
         document.to_domain(period).map(Some)
     }
 
-    /// Returns the invitation, without its messages.
+    /// Returns the invitation, without its notifications.
     pub fn care_invitation(&self) -> Result<Option<CareInvitation>, Error> {
         let Some(document) = &self.care_invitation else {
             return Ok(None);
@@ -212,10 +211,10 @@ impl From<InstructionsDocument> for PatientInstructions {
     }
 }
 
-/// The minutes of a day.
+/// Minutes of a day.
 const MINUTES_OF_DAY: u32 = 24 * 60;
 
-/// Constraints less their period, which has columns of its own.
+/// Constraints without their period, which has columns of its own.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ConstraintsDocument {
@@ -228,7 +227,7 @@ pub struct ConstraintsDocument {
 }
 
 impl ConstraintsDocument {
-    /// Returns what is to be stored.
+    /// Returns the document of constraints.
     pub fn of(constraints: &Constraints) -> Self {
         let windows = constraints.time_windows.iter();
         Self {
@@ -239,7 +238,7 @@ impl ConstraintsDocument {
         }
     }
 
-    /// Returns what was stored, with the period that stood beside it.
+    /// Returns the constraints, with their period.
     pub fn to_domain(&self, period: Period) -> Result<Constraints, Error> {
         let windows = self.time_windows.iter();
         let minutes = windows.clone().flat_map(|(start, end)| [*start, *end]);
@@ -261,7 +260,7 @@ impl ConstraintsDocument {
     }
 }
 
-/// A booking, here and in the history.
+/// A booking, in a request and in the history.
 #[derive(Serialize, Deserialize)]
 pub struct BookingDocument {
     booking_id: String,
@@ -275,7 +274,7 @@ pub struct BookingDocument {
 }
 
 impl BookingDocument {
-    /// Returns what is to be stored.
+    /// Returns the document of a booking.
     pub fn of(booking: &Booking) -> Self {
         Self {
             booking_id: booking.booking_id.clone(),
@@ -287,7 +286,7 @@ impl BookingDocument {
         }
     }
 
-    /// Returns what was stored.
+    /// Returns the booking.
     pub fn into_domain(self) -> Result<Booking, Error> {
         Ok(Booking {
             booking_id: self.booking_id,
@@ -352,7 +351,7 @@ impl InvitationDocument {
             (Some(6), Some(until)) => Some(Hold::WillBook {
                 until: date(until)?,
             }),
-            (Some(_), _) => return Err(Error::internal("a stored hold that means nothing")),
+            (Some(_), _) => return Err(Error::internal("a stored hold that is not known")),
         })
     }
 }

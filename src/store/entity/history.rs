@@ -1,5 +1,5 @@
-//! The history as rows. A row written by a call carries the call's id and the hash of its
-//! content: that is how a repeat is recognised.
+//! History entries as rows. The first row that a call writes carries the call's idempotency key and the hash of its
+//! content, by which a replay is recognised.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, QueryTrait, Value};
@@ -17,7 +17,7 @@ use crate::store::entity::document::{
     BookingDocument, ConstraintsDocument, code, date, day, from_json, instant, optional,
 };
 use crate::store::error::Error;
-use crate::store::idempotency::Call;
+use crate::store::idempotency::IdempotentCall;
 use crate::store::quarantine::RowKey;
 
 /// A row of `history`.
@@ -49,7 +49,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The table, for writing sets of rows. Rows are never changed.
+/// The table, for bulk writes. Rows are never changed.
 pub const TABLE: Table = Table {
     name: "history",
     key: &[
@@ -68,12 +68,12 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Returns an entry as a row of a set. The first entry of a call carries the call.
+/// Returns the row of an entry. The first entry of a call carries its idempotency key.
 pub fn values(
     request: &RequestKey,
     ordinal: i32,
     entry: &HistoryEntry,
-    call: Option<&Call>,
+    call: Option<&IdempotentCall>,
 ) -> Vec<Value> {
     let mut values = request::key_values(request);
     values.extend([
@@ -88,8 +88,8 @@ pub fn values(
     values
 }
 
-/// Returns the entries of a request after number `after`, in order, `limit` at most, with their numbers; none
-/// in place of one that cannot be decoded.
+/// Returns the entries of a request after number `after`, in order, at most `limit`, with their numbers; none in place of
+/// one that cannot be decoded.
 pub async fn list(
     connection: &impl ConnectionTrait,
     request: &RequestKey,
@@ -145,7 +145,7 @@ impl Model {
     }
 }
 
-/// What no query looks at.
+/// The parts of an entry that no query uses.
 #[derive(Serialize, Deserialize)]
 struct Document {
     state: i16,
@@ -209,6 +209,6 @@ fn effective_state(code: i16) -> Result<EffectiveState, Error> {
         5 => EffectiveState::NoResponse,
         6 => EffectiveState::Expired,
         7 => EffectiveState::Cancelled,
-        _ => return Err(Error::internal("a stored state that means nothing")),
+        _ => return Err(Error::internal("a stored state that is not known")),
     })
 }

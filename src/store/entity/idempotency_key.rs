@@ -1,14 +1,14 @@
-//! Calls that may be repeated, and where they are idempotency_record: on the history row that they wrote,
-//! or, when they changed nothing, in a table of their own.
+//! Idempotency keys as rows. A key is stored on the history row that its call wrote, or, when the call changed nothing, in
+//! this table.
 
 use sea_orm::Value;
 
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::rows::{Kind, Table};
-use crate::store::idempotency::Call;
+use crate::store::idempotency::IdempotentCall;
 
-/// The table of calls that changed nothing, for writing sets of rows.
+/// The table of the keys of calls that changed nothing, for bulk writes.
 pub const TABLE: Table = Table {
     name: "idempotency_key",
     key: &[
@@ -23,8 +23,8 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// Returns a call that changed nothing, on a request or on none, as a row of a set.
-pub fn values(scope: &HsaId, call: &Call, request: Option<&RequestKey>) -> Vec<Value> {
+/// Returns the row of a call that changed nothing, on a request or on none.
+pub fn values(scope: &HsaId, call: &IdempotentCall, request: Option<&RequestKey>) -> Vec<Value> {
     vec![
         scope.as_str().into(),
         call.caller.clone().into(),

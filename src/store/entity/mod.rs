@@ -1,4 +1,4 @@
-//! Entities: every table with its columns, and how records become rows and rows records.
+//! Entities: every table with its columns, and the conversion between records and rows.
 
 pub mod booking_request;
 pub mod change_event;

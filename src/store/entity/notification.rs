@@ -1,4 +1,4 @@
-//! Messages as rows, and the due index.
+//! Notifications as rows, and the due index.
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{Condition, ExprTrait, Order};
@@ -18,7 +18,7 @@ use crate::domain::notification::State;
 use crate::domain::notification::list::NotificationCursor;
 use crate::domain::notification::list::NotificationFilter;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{Column as SetColumn, Kind as Type, Table};
+use crate::store::bulk::rows::{Column as BulkColumn, Kind as Type, Table};
 use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::document::{code, instant, optional};
@@ -26,7 +26,7 @@ use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
 use crate::store::query::in_byte_order;
 
-/// A row of `notification`: the key, and what queries look at.
+/// A row of `notification`: the key, and the columns that built queries use.
 #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "notification")]
 pub struct Model {
@@ -47,7 +47,7 @@ pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The table, for writing sets of rows.
+/// The table, for bulk writes.
 pub const TABLE: Table = Table {
     name: "notification",
     key: &[
@@ -88,96 +88,100 @@ pub const TABLE: Table = Table {
     ],
 };
 
-/// The last of the mutable columns: those that a lease changes, and a hand-over. Most changes of
-/// messages are no other, and then they are assigned alone.
-pub const LEASE_COLUMNS: &[SetColumn] = TABLE.mutable.split_at(LASTING).1;
+/// The last of the mutable columns: those that a lease or a hand-over changes. Most updates change no others, and then
+/// assign these alone.
+pub const LEASE_COLUMNS: &[BulkColumn] = TABLE.mutable.split_at(LASTING).1;
 
-/// How many columns come before them.
+/// Number of mutable columns before them.
 const LASTING: usize = 13;
 
-/// Returns the key of the message that was planned as number `ordinal` of its request.
+/// Returns the key of the notification that was planned as number `ordinal` of its request.
 pub fn key_values(request: &RequestKey, ordinal: usize) -> Vec<Value> {
     let mut values = request::key_values(request);
-    let ordinal = i16::try_from(ordinal).expect("a request has some messages");
+    let ordinal = i16::try_from(ordinal).expect("a request has a few notifications");
     values.push(ordinal.into());
     values
 }
 
 /// Returns the values of the mutable columns, in their order.
-pub fn mutable_values(message: &Notification, version: i32) -> Vec<Value> {
-    [lasting_values(message), lease_values(message, version)].concat()
+pub fn mutable_values(notification: &Notification, version: i32) -> Vec<Value> {
+    [
+        lasting_values(notification),
+        lease_values(notification, version),
+    ]
+    .concat()
 }
 
 /// Returns the values of [`LEASE_COLUMNS`], in their order.
-pub fn lease_values(message: &Notification, version: i32) -> Vec<Value> {
-    let lease = message.lease.as_ref();
+pub fn lease_values(notification: &Notification, version: i32) -> Vec<Value> {
+    let lease = notification.lease.as_ref();
     vec![
         version.into(),
-        message.state.code().into(),
-        message.retry_at.map(micros).into(),
-        message.claimable_at.map(micros).into(),
+        notification.state.code().into(),
+        notification.retry_at.map(micros).into(),
+        notification.claimable_at.map(micros).into(),
         lease.map(|it| it.token).into(),
         lease.map(|it| micros(it.expires_at)).into(),
         lease.map(|it| micros(it.first_at)).into(),
         lease.and_then(|it| it.answer).map(|it| it.code()).into(),
-        message.attempt_count.into(),
-        message.sent_at.map(micros).into(),
+        notification.attempt_count.into(),
+        notification.sent_at.map(micros).into(),
     ]
 }
 
 /// Returns the values of the mutable columns before [`LEASE_COLUMNS`], in their order.
-pub fn lasting_values(message: &Notification) -> Vec<Value> {
+pub fn lasting_values(notification: &Notification) -> Vec<Value> {
     vec![
-        message.channel.code().into(),
-        message.channel_reason.code().into(),
-        micros(message.due_at).into(),
-        message.expired_lease_count.into(),
-        message.retry_count.into(),
-        message.possible_repeat.into(),
-        message.changed_since_lease.into(),
-        message.cause.clone().into(),
-        message.superseded.into(),
-        message.read_at.map(micros).into(),
-        message.unread_at.map(micros).into(),
-        message.returned_at.map(micros).into(),
-        message.released_at.map(micros).into(),
+        notification.channel.code().into(),
+        notification.channel_reason.code().into(),
+        micros(notification.due_at).into(),
+        notification.expired_lease_count.into(),
+        notification.retry_count.into(),
+        notification.possible_repeat.into(),
+        notification.changed_since_lease.into(),
+        notification.cause.clone().into(),
+        notification.superseded.into(),
+        notification.read_at.map(micros).into(),
+        notification.unread_at.map(micros).into(),
+        notification.returned_at.map(micros).into(),
+        notification.released_at.map(micros).into(),
     ]
 }
 
 /// Returns the values of the columns that are written once, in their order.
-pub fn fixed_values(message: &Notification) -> Vec<Value> {
+pub fn fixed_values(notification: &Notification) -> Vec<Value> {
     vec![
-        message.id.into(),
-        message.round.into(),
-        message.kind.code().into(),
-        message.channel_fixed.into(),
+        notification.id.into(),
+        notification.round.into(),
+        notification.kind.code().into(),
+        notification.channel_fixed.into(),
     ]
 }
 
-/// Returns what a message is made of beside its key's request, in the order in which [`read`] takes it: its
-/// place, then the columns of [`TABLE`].
+/// Returns the columns of a notification in the order in which [`read`] takes them: its ordinal, then the columns of
+/// [`TABLE`].
 pub fn columns() -> impl Iterator<Item = String> {
     let columns = TABLE.mutable.iter().chain(TABLE.fixed);
     let names = std::iter::once("ordinal").chain(columns.map(|(name, _)| *name));
     names.map(|name| format!("n.{name}"))
 }
 
-/// A message as it is stored.
+/// A notification as it is stored.
 pub struct StoredNotification {
-    /// Its place among those of its request.
+    /// Ordinal among those of its request.
     pub ordinal: i16,
-    /// Its version.
+    /// Version of the row.
     pub version: i32,
-    /// The message.
-    pub message: Notification,
+    /// The notification.
+    pub notification: Notification,
 }
 
-/// Returns the message that a row holds from its [`columns`] on; `None` where the request has none.
+/// Reads the notification that a row holds from its [`columns`] on; `None` where the request has none.
 pub fn read(row_reader: &mut RowReader) -> Result<Option<StoredNotification>, Error> {
     let Some(ordinal) = row_reader.take()? else {
         return Ok(None);
     };
-    // As they follow each other in the row.
+    // In the order of the columns.
     let channel = code(Channel::from_code, row_reader.take()?)?;
     let channel_reason = code(ChannelReason::from_code, row_reader.take()?)?;
     let due_at = instant(row_reader.take()?)?;
@@ -209,7 +213,7 @@ pub fn read(row_reader: &mut RowReader) -> Result<Option<StoredNotification>, Er
         _ => None,
     };
     let (attempt_count, sent_at) = (row_reader.take()?, optional_instant(row_reader)?);
-    let message = Notification {
+    let notification = Notification {
         id: row_reader.take()?,
         round: row_reader.take()?,
         kind: code(Kind::from_code, row_reader.take()?)?,
@@ -237,7 +241,7 @@ pub fn read(row_reader: &mut RowReader) -> Result<Option<StoredNotification>, Er
     Ok(Some(StoredNotification {
         ordinal,
         version,
-        message,
+        notification,
     }))
 }
 
@@ -245,25 +249,25 @@ fn optional_instant(row_reader: &mut RowReader) -> Result<Option<Instant>, Error
     row_reader.take::<Option<i64>>()?.map(instant).transpose()
 }
 
-/// Which messages a consumer may be given.
+/// The notifications that a consumer may lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// Through these channels.
+    /// Channels.
     pub channels: Vec<Channel>,
-    /// Of these care units; none means of all.
+    /// Care units; none means all.
     pub care_units: Option<Vec<HsaId>>,
 }
 
-/// Returns the messages that are claimable at `now`, the earliest first, `limit` at most, of other requests
-/// than those.
+/// Returns the notifications that are claimable at `now`, the earliest first, at most `limit`, without those of the
+/// requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
 pub async fn claimable(
     connection: &impl ConnectionTrait,
     due: &Due,
     now: Instant,
     limit: usize,
-    but_of: &[RequestKey],
+    excluded: &[RequestKey],
 ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
-    let statement = claimable_statement(connection, due, now, limit, but_of);
+    let statement = claimable_statement(connection, due, now, limit, excluded);
     let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
     for row in connection.query_all_raw(statement).await? {
         let key = (
@@ -285,25 +289,25 @@ pub async fn claimable(
         .collect())
 }
 
-/// Returns the partial index serves each channel in order: short walks, in one statement, so that a message
-/// that moves to another channel meanwhile is seen under one of them.
+/// Returns the statement for claimable notifications. It walks the partial index `notification_due` once for each
+/// channel, in one statement, so that a notification that moves to another channel meanwhile is seen under one of them.
 fn claimable_statement(
     connection: &impl ConnectionTrait,
     due: &Due,
     now: Instant,
     limit: usize,
-    but_of: &[RequestKey],
+    excluded: &[RequestKey],
 ) -> sea_orm::Statement {
     let backend = connection.get_database_backend();
     let lock = RowLock::SkipLocked.clause(backend, "notification");
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut values: Vec<Value> = vec![micros(now).into(), limit.into()];
-    let others = of_others(backend, but_of, &mut values);
+    let exclusion = exclusion(backend, excluded, &mut values);
     let mut numbered = |value: Value| {
         values.push(value);
         format!("${}", values.len())
     };
-    let among = due.care_units.as_ref().map_or_else(String::new, |units| {
+    let in_units = due.care_units.as_ref().map_or_else(String::new, |units| {
         let units = units.iter().map(|unit| numbered(unit.as_str().into()));
         let units: Vec<String> = units.collect();
         format!("AND care_unit IN ({}) ", units.join(", "))
@@ -312,7 +316,7 @@ fn claimable_statement(
         let channel = numbered(channel.code().into());
         format!(
             "SELECT * FROM (SELECT care_unit, booking_request, id, claimable_at FROM notification \
-             WHERE channel = {channel} AND claimable_at <= $1 {among}{others}ORDER BY claimable_at \
+             WHERE channel = {channel} AND claimable_at <= $1 {in_units}{exclusion}ORDER BY claimable_at \
              LIMIT $2{lock}) AS due"
         )
     };
@@ -320,18 +324,18 @@ fn claimable_statement(
     sea_orm::Statement::from_sql_and_values(backend, walks.join(" UNION ALL "), values)
 }
 
-/// That a message is of none of these requests; nothing when there are none.
-fn of_others(backend: DbBackend, requests: &[RequestKey], values: &mut Vec<Value>) -> String {
+/// Returns the condition that a notification is of none of these requests; nothing when there are none.
+fn exclusion(backend: DbBackend, requests: &[RequestKey], values: &mut Vec<Value>) -> String {
     if requests.is_empty() {
         return String::new();
     }
     let first = values.len() + 1;
     if backend == DbBackend::Postgres {
-        let (keys, arrays) = request::key_set(requests).take(backend, first);
+        let (keys, arrays) = request::key_rows(requests).take(backend, first);
         values.extend(arrays);
         return format!("AND (care_unit, booking_request) NOT IN {keys} ");
     }
-    // A list of parameters would be a statement of its own for each number of requests.
+    // A list of parameters would need a statement of its own for each number of requests.
     let hex = |id: Uuid| id.simple().to_string().to_uppercase();
     let keys = requests
         .iter()
@@ -344,7 +348,7 @@ fn of_others(backend: DbBackend, requests: &[RequestKey], values: &mut Vec<Value
     )
 }
 
-/// Returns the first instant after `now` at which some message becomes claimable.
+/// Returns the first instant after `now` at which a notification becomes claimable.
 pub async fn next_claimable_at(
     connection: &impl ConnectionTrait,
     now: Instant,
@@ -358,7 +362,7 @@ pub async fn next_claimable_at(
             [channel.code().into(), micros(now).into()],
         );
         if let Some(row) = connection.query_one_raw(statement).await? {
-            // What is no instant can be due at none.
+            // A value that is no instant is never due.
             let at: Option<i64> = row.try_get("", "claimable_at").ok();
             next = [next, at].into_iter().flatten().min();
         }
@@ -366,7 +370,7 @@ pub async fn next_claimable_at(
     Ok(next.map(from_micros))
 }
 
-/// Returns the places of one page of messages, in the order in which they are due.
+/// Returns the cursors of one page of notifications, in the order in which they are due.
 pub async fn page(
     connection: &impl ConnectionTrait,
     filter: &NotificationFilter,
@@ -395,8 +399,8 @@ pub async fn page(
         .cond_where(in_effective_state(&filter.states, now))
         .limit(u64::from(limit));
     let backend = connection.get_database_backend();
-    for place in order(backend) {
-        select.order_by_expr(place, Order::Asc);
+    for column in order(backend) {
+        select.order_by_expr(column, Order::Asc);
     }
     let codes = filter.channels.iter().map(|it| it.code());
     select.and_where(Expr::col((Entity, Column::Channel)).is_in(codes));
@@ -421,7 +425,7 @@ pub async fn page(
         .collect()
 }
 
-/// By when they are due; ties by name.
+/// Returns the columns of the order: the due time, then the name.
 fn order(backend: DbBackend) -> [Expr; 4] {
     let column = |column| Expr::col((Entity, column));
     [
@@ -432,6 +436,7 @@ fn order(backend: DbBackend) -> [Expr; 4] {
     ]
 }
 
+/// Returns the condition of the rows after a cursor.
 fn after_cursor(backend: DbBackend, after: &NotificationCursor) -> Expr {
     Expr::tuple(order(backend)).gt(Expr::tuple([
         Expr::val(micros(after.due_at)),
@@ -441,8 +446,8 @@ fn after_cursor(backend: DbBackend, after: &NotificationCursor) -> Expr {
     ]))
 }
 
-/// Returns whether a message is shown in one of these states at `now`: what is scheduled, leased or parked
-/// on a live invitation is shown as skipped once the period has passed, or when it is due after.
+/// Returns the condition that a notification has one of these effective states at `now`: one that is scheduled, leased or
+/// parked on a live invitation counts as skipped once the period has passed, or if it is due after the period.
 fn in_effective_state(states: &[DisplayState], now: Instant) -> Condition {
     let state = || Expr::col((Entity, Column::State));
     let expires_at = || Expr::col((request::Entity, request::Column::ExpiresAt));
@@ -453,12 +458,12 @@ fn in_effective_state(states: &[DisplayState], now: Instant) -> Condition {
         .lte(micros(now))
         .or(expires_at().lte(Expr::col((Entity, Column::DueAt))));
     let skipped = may_be_skipped.and(live).and(over);
-    let planned = states.iter().filter_map(|state| match state {
+    let stored = states.iter().filter_map(|state| match state {
         DisplayState::Planned(state) => Some(state.code()),
         DisplayState::Projected | DisplayState::Skipped => None,
     });
-    let planned = state().is_in(planned).and(skipped.clone().not());
-    let mut any = Condition::any().add(planned);
+    let stored = state().is_in(stored).and(skipped.clone().not());
+    let mut any = Condition::any().add(stored);
     if states.contains(&DisplayState::Skipped) {
         any = any.add(skipped);
     }

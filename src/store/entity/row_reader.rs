@@ -4,31 +4,31 @@ use sea_orm::{QueryResult, TryGetable};
 
 use crate::store::error::Error;
 
-/// The values of a row, taken one after the other: looked up by name, each would take longer.
+/// Reader of the values of a row, one after the other: to look each up by name would take longer.
 pub struct RowReader<'a> {
     row: &'a QueryResult,
     next: usize,
 }
 
 impl<'a> RowReader<'a> {
-    /// Begins at the first value of a row.
+    /// Returns a reader at the first value of a row.
     pub fn new(row: &'a QueryResult) -> Self {
         Self { row, next: 0 }
     }
 
-    /// Returns the next value without taking it; none where it is of another type.
+    /// Returns the next value without taking it; none if it is of another type.
     pub fn peek<T: TryGetable>(&self) -> Option<T> {
         self.row.try_get_by_index(self.next).ok()
     }
 
-    /// Returns the next value.
+    /// Takes the next value.
     pub fn take<T: TryGetable>(&mut self) -> Result<T, Error> {
         self.next += 1;
         let value = self.row.try_get_by_index(self.next - 1);
-        value.map_err(|_| Error::internal("not of the column's type"))
+        value.map_err(|_| Error::internal("a value that is not of the column's type"))
     }
 
-    /// Adds to an error in which column it was: that of the value that was taken last.
+    /// Adds the column to an error: that of the value that was taken last.
     pub fn locate(&self, error: Error) -> Error {
         let cause = match error {
             Error::Internal(cause) => cause.to_string(),
@@ -39,7 +39,7 @@ impl<'a> RowReader<'a> {
         Error::internal(format!("{}: {cause}", column.map_or("", String::as_str)))
     }
 
-    /// Passes over so many values.
+    /// Skips so many values.
     pub fn skip(&mut self, count: usize) {
         self.next += count;
     }

@@ -1,4 +1,4 @@
-//! Requests with their messages, each read by one statement and so from one state of the database.
+//! Aggregates: requests with their notifications, each read by one statement and so from one snapshot.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,24 +15,24 @@ use crate::store::quarantine::RowKey;
 
 /// A request as it is stored.
 pub struct StoredRequest {
-    /// The request, its messages in the order in which they were planned.
+    /// The request, with its notifications in the order in which they were planned.
     pub request: BookingRequest,
-    /// The version of each of its messages.
+    /// Version of each of its notifications.
     pub versions: Vec<i32>,
 }
 
 /// A request that was found.
 pub struct FoundRequest<T> {
-    /// Its key.
+    /// Key.
     pub key: RequestKey,
-    /// Columns that were read of it beside.
+    /// Extra columns that were read with it.
     pub extra_columns: T,
     /// The request; none of one that cannot be decoded.
     pub record: Option<StoredRequest>,
 }
 
-/// Returns what reads the requests whose keys stand in `keys`, a sub-select that the statement knows as `k`,
-/// and `beside` of each.
+/// Returns the statement that reads the requests whose keys are in `keys`, a sub-select that the statement calls `k`, and
+/// the extra columns of each.
 pub fn select_sql(keys: &str, extra_columns: &[&str]) -> String {
     let of_request = [
         &["r.care_unit", "r.id"],
@@ -40,28 +40,28 @@ pub fn select_sql(keys: &str, extra_columns: &[&str]) -> String {
         booking_request::COLUMNS,
     ]
     .concat();
-    let of_message: Vec<String> = notification::columns().collect();
+    let of_notification: Vec<String> = notification::columns().collect();
     format!(
         "SELECT {}, {} FROM {keys} AS k CROSS JOIN booking_request AS r LEFT JOIN notification AS n \
          ON n.care_unit = r.care_unit AND n.booking_request = r.id \
          WHERE r.care_unit = k.care_unit AND r.id = k.id",
         of_request.join(", "),
-        of_message.join(", ")
+        of_notification.join(", ")
     )
 }
 
-/// Returns the requests with these keys that exist.
+/// Loads the requests with these keys that exist.
 pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<Vec<FoundRequest<()>>, Error> {
-    let keys = booking_request::key_set(keys);
+    let keys = booking_request::key_rows(keys);
     let rows = keys.query(connection, |keys| select_sql(keys, &[])).await?;
     collect(&rows, |_| Ok(()))
 }
 
-/// Returns the requests that rows of [`sql`] hold, a row for each of their messages, in any order. One of
-/// which some row cannot be decoded is set aside, and the others are read all the same.
+/// Collects the requests from rows of [`select_sql`], which have a row for each notification, in any order. A request of
+/// which a row cannot be decoded is quarantined, and the others are read all the same.
 pub fn collect<T>(
     rows: &[QueryResult],
     extra_columns: impl Fn(&mut RowReader) -> Result<T, Error>,
@@ -95,39 +95,40 @@ pub fn collect<T>(
                 *new.insert(read.len() - 1)
             }
         };
-        let (found, messages) = &mut read[place];
+        let (found, notifications) = &mut read[place];
         if found.record.is_some() {
-            match read_message(&found.key, &mut row_reader) {
-                Some(message) => messages.extend(message),
+            match read_notification(&found.key, &mut row_reader) {
+                Some(notification) => notifications.extend(notification),
                 None => found.record = None,
             }
         }
     }
-    let whole = |(mut found, messages): (FoundRequest<T>, Vec<StoredNotification>)| {
-        found.record = found.record.map(|record| record.with(messages));
+    let whole = |(mut found, notifications): (FoundRequest<T>, Vec<StoredNotification>)| {
+        found.record = found.record.map(|record| record.with(notifications));
         found
     };
     Ok(read.into_iter().map(whole).collect())
 }
 
-/// Returns the message of a request that a row holds, if it holds one; none when it cannot be decoded.
-fn read_message(
+/// Reads the notification of a request that a row holds, if it holds one; none when it cannot be decoded.
+fn read_notification(
     request: &RequestKey,
     row_reader: &mut RowReader,
 ) -> Option<Option<StoredNotification>> {
     let ordinal: Option<i16> = row_reader.peek();
-    let message = notification::read(row_reader).map_err(|error| row_reader.locate(error));
+    let notification = notification::read(row_reader).map_err(|error| row_reader.locate(error));
     let row = RowKey::of(notification::TABLE.name, request, ordinal.map(i64::from));
-    row.accept(message)
+    row.accept(notification)
 }
 
 impl StoredRequest {
-    fn with(mut self, mut messages: Vec<StoredNotification>) -> Self {
-        messages.sort_by_key(|stored| stored.ordinal);
-        self.versions = messages.iter().map(|stored| stored.version).collect();
+    /// Returns the request with its notifications.
+    fn with(mut self, mut stored: Vec<StoredNotification>) -> Self {
+        stored.sort_by_key(|it| it.ordinal);
+        self.versions = stored.iter().map(|it| it.version).collect();
         if let Some(invitation) = &mut self.request.care_invitation {
-            let messages = messages.into_iter().map(|stored| stored.message);
-            invitation.notifications = messages.collect();
+            let notifications = stored.into_iter().map(|it| it.notification);
+            invitation.notifications = notifications.collect();
         }
         self
     }

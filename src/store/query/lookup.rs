@@ -1,5 +1,5 @@
-//! What was there before: calls that were carried out, and open requests that are duplicates. Asked for
-//! in one statement, which every batch of calls waits for.
+//! Lookup of replays and duplicates: calls that were executed before, and open requests with the same duplicate key. One
+//! statement for both, because every batch of calls waits for it.
 
 use sea_orm::{ConnectionTrait, QueryResult};
 use uuid::Uuid;
@@ -11,17 +11,17 @@ use crate::store::bulk::rows::{Column, Kind, Rows, query_both};
 use crate::store::entity::booking_request::duplicate_digest;
 use crate::store::entity::idempotency_key;
 use crate::store::error::Error;
-use crate::store::idempotency::Call;
 use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
+use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
 
-/// What was found.
+/// Result of a lookup.
 #[derive(Default)]
 pub struct LookupResult {
-    /// Open requests, each with the duplicate key that it has.
+    /// Open requests with their duplicate keys.
     pub duplicates: Vec<(DuplicateKey, RequestKey)>,
-    /// Calls that were carried out.
+    /// Calls that were executed before, by idempotency key.
     pub replays: Vec<(IdempotencyKey, IdempotencyRecord)>,
 }
 
@@ -38,80 +38,84 @@ const CALLS: &[Column] = &[
     ("request_id", Kind::Uuid),
 ];
 
-/// Returns which open requests have one of these duplicate keys, and which of these calls, each in its care
-/// unit, were carried out before.
+/// Looks up the open requests that have one of these duplicate keys, and those of these calls, each in its care unit, that
+/// were executed before.
 ///
-/// From one state of the database: when another writer has meanwhile carried out the same call,
-/// whoever sees the request that it made sees the call too, and answers instead of refusing.
+/// Both come from one snapshot: if another writer has just executed the same call, the committer that sees its request
+/// sees its idempotency key too, and replays instead of refusing a duplicate.
 ///
-/// The care unit is compared in such a way that no index on it helps: while the table is empty, one of
-/// those would look as good as that on patients, and the plan would be kept.
+/// The care unit is compared as an expression, so that no index on it is used: while the table is empty, such an index
+/// would have the same cost as that on patients, and the plan would be kept.
 pub async fn look_up(
     connection: &impl ConnectionTrait,
     keys: &[DuplicateKey],
-    calls: &[(HsaId, Call)],
+    calls: &[(HsaId, IdempotentCall)],
 ) -> Result<LookupResult, Error> {
-    let among = |table: &str| {
+    let replays_in = |table: &str| {
         format!(
             "SELECT c.place AS place, t.booking_request AS request, t.content_hash AS hash, \
              TRUE AS is_call FROM c CROSS JOIN {table} AS t WHERE t.care_unit = c.care_unit \
              AND t.actor = c.actor AND t.request_id = c.request_id"
         )
     };
-    let (history, quiet) = (among("history"), among(idempotency_key::TABLE.name));
+    let (history, keys_alone) = (
+        replays_in("history"),
+        replays_in(idempotency_key::TABLE.name),
+    );
     let sql = |keys: &str, calls: &str| {
         format!(
             "WITH k AS {keys}, c AS {calls} \
              SELECT k.place AS place, r.id AS request, k.digest AS hash, FALSE AS is_call \
              FROM k CROSS JOIN booking_request AS r WHERE r.personal_id = k.personal_id \
              AND r.care_unit || '' = k.care_unit AND r.duplicate_digest = k.digest \
-             UNION ALL {history} UNION ALL {quiet}"
+             UNION ALL {history} UNION ALL {keys_alone}"
         )
     };
-    let mut looked = LookupResult::default();
-    for row in query_both(connection, key_set(keys), call_set(calls), sql).await? {
+    let mut result = LookupResult::default();
+    for row in query_both(connection, key_rows(keys), call_rows(calls), sql).await? {
         let place: i64 = row.try_get("", "place")?;
         let place = usize::try_from(place).map_err(Error::internal)?;
         match row.try_get("", "is_call")? {
-            true => looked.replays.push(repeat(&row, place, calls)?),
-            false => looked.duplicates.push(duplicates(&row, place, keys)?),
+            true => result.replays.push(replay(&row, place, calls)?),
+            false => result.duplicates.push(duplicate(&row, place, keys)?),
         }
     }
-    Ok(looked)
+    Ok(result)
 }
 
-fn key_set(keys: &[DuplicateKey]) -> Rows {
-    let mut set = Rows::new(KEYS.to_vec());
+fn key_rows(keys: &[DuplicateKey]) -> Rows {
+    let mut rows = Rows::new(KEYS.to_vec());
     for (place, key) in (0_i64..).zip(keys) {
-        set.push([
+        rows.push([
             place.into(),
             key.care_unit.as_str().into(),
             key.parts[1].clone().into(),
             duplicate_digest(key).into(),
         ]);
     }
-    set
+    rows
 }
 
-fn call_set(calls: &[(HsaId, Call)]) -> Rows {
-    let mut set = Rows::new(CALLS.to_vec());
+fn call_rows(calls: &[(HsaId, IdempotentCall)]) -> Rows {
+    let mut rows = Rows::new(CALLS.to_vec());
     for (place, (care_unit, call)) in (0_i64..).zip(calls) {
-        set.push([
+        rows.push([
             place.into(),
             care_unit.as_str().into(),
             call.caller.clone().into(),
             call.id.into(),
         ]);
     }
-    set
+    rows
 }
 
-fn duplicates(
+/// Reads an open request with its duplicate key.
+fn duplicate(
     row: &QueryResult,
     place: usize,
     keys: &[DuplicateKey],
 ) -> Result<(DuplicateKey, RequestKey), Error> {
-    let key = keys.get(place).ok_or_else(outside)?;
+    let key = keys.get(place).ok_or_else(out_of_range)?;
     let other = RequestKey {
         care_unit: key.care_unit.clone(),
         id: row.try_get("", "request")?,
@@ -119,23 +123,24 @@ fn duplicates(
     Ok((key.clone(), other))
 }
 
-fn repeat(
+/// Reads the record of a call.
+fn replay(
     row: &QueryResult,
     place: usize,
-    calls: &[(HsaId, Call)],
+    calls: &[(HsaId, IdempotentCall)],
 ) -> Result<(IdempotencyKey, IdempotencyRecord), Error> {
-    let (care_unit, call) = calls.get(place).ok_or_else(outside)?;
+    let (care_unit, call) = calls.get(place).ok_or_else(out_of_range)?;
     let id: Option<Uuid> = row.try_get("", "request")?;
-    let idempotency_record = IdempotencyRecord {
+    let record = IdempotencyRecord {
         hash: row.try_get("", "hash")?,
         request: id.map(|id| RequestKey {
             care_unit: care_unit.clone(),
             id,
         }),
     };
-    Ok((idempotency_key(care_unit, call), idempotency_record))
+    Ok((idempotency_key(care_unit, call), record))
 }
 
-fn outside() -> Error {
-    Error::internal("a place outside the set")
+fn out_of_range() -> Error {
+    Error::internal("a place outside the keys of a lookup")
 }

@@ -1,4 +1,4 @@
-//! Reads over several rows or tables, and the order in which they come.
+//! Queries over several rows or tables, and the collation of their texts.
 
 pub mod aggregate;
 pub mod lookup;
@@ -7,7 +7,7 @@ pub mod worklist;
 use sea_orm::DbBackend;
 use sea_orm::sea_query::Expr;
 
-/// Returns a text in the order that Rust has too, whatever that of the database is.
+/// Returns a text that is compared byte by byte, as in Rust, whatever the collation of the database is.
 pub fn in_byte_order(backend: DbBackend, text: Expr) -> Expr {
     match backend {
         DbBackend::Postgres => Expr::cust_with_expr("$1 COLLATE \"C\"", text),

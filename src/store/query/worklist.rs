@@ -1,4 +1,4 @@
-//! Worklists: comparisons of columns with now, page by page.
+//! Queries of worklists: pages, counts, and transitions by the passing of time.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -26,11 +26,11 @@ use crate::store::quarantine::RowKey;
 use crate::store::query::aggregate;
 use crate::store::query::in_byte_order;
 
-/// Maximum requests on a list that means nothing that are named at once.
+/// Maximum requests on an unknown list that are named at once.
 const UNLISTED_MAX: u64 = 100;
 
-/// Returns one page of requests with their messages, each with its place in the order; none in the place of
-/// one that cannot be decoded.
+/// Returns one page of requests with their notifications, each with its cursor; none in place of one that cannot be
+/// decoded.
 pub async fn page(
     connection: &impl ConnectionTrait,
     query: &Query,
@@ -54,11 +54,11 @@ pub async fn page(
         Ok([row_reader.take()?, row_reader.take()?])
     })?;
     let placed = records.into_iter().map(|found| {
-        let position = Cursor {
+        let cursor = Cursor {
             sort_key: found.extra_columns,
             key: found.key,
         };
-        (position, found.record.map(|record| record.request))
+        (cursor, found.record.map(|record| record.request))
     });
     let mut page: Vec<(Cursor, Option<BookingRequest>)> = placed.collect();
     page.sort_by(|(one, _), (other, _)| {
@@ -67,7 +67,7 @@ pub async fn page(
     Ok(page)
 }
 
-/// Returns the keys of a page, and their ranks.
+/// Returns the query for the keys of a page with their sort keys, by sorting the whole list.
 fn page_by_sort(
     backend: DbBackend,
     query: &Query,
@@ -75,20 +75,20 @@ fn page_by_sort(
     after: Option<&Cursor>,
     limit: u32,
 ) -> SelectStatement {
-    let ranks = sort_key(query.order_by, now);
+    let sort_key = sort_key(query.order_by, now);
     let units = query.care_units.iter().map(HsaId::as_str);
-    let mut keys = keys(&ranks);
+    let mut keys = keys(&sort_key);
     keys.and_where(Column::CareUnit.is_in(units))
         .cond_where(in_worklist(query.worklist, now))
         .cond_where(filters(query));
     if let Some(after) = after {
-        let [first, second] = ranks;
+        let [first, second] = sort_key;
         keys.and_where(after_cursor(backend, first, second, after));
     }
     limit_sorted(backend, keys, limit)
 }
 
-/// Keys and ranks of requests.
+/// Returns the query for the keys of requests with their sort keys.
 fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
     sea_query::Query::select()
         .columns([Column::CareUnit, Column::Id])
@@ -98,7 +98,7 @@ fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
         .take()
 }
 
-/// Returns the first of these keys.
+/// Returns the query for the first `limit` of these keys.
 fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
     keys.order_by("first_rank", Order::Asc)
         .order_by("second_rank", Order::Asc)
@@ -111,8 +111,8 @@ fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> Se
         .take()
 }
 
-/// Returns whether the index on lists has the requests of this one, and no others, in the order of their
-/// first days.
+/// Returns true when the index `booking_request_worklist` has the requests of this list, and no others, in the order of
+/// their first days.
 fn has_index_order(worklist: Worklist) -> bool {
     match worklist {
         Worklist::BookingRequests
@@ -120,13 +120,13 @@ fn has_index_order(worklist: Worklist) -> bool {
         | Worklist::ManualHandling
         | Worklist::SlotIssues
         | Worklist::Declined => true,
-        // Some of them stand in the index under the list from which time has moved them.
+        // Some of their requests are in the index under the list from which the passing of time has moved them.
         Worklist::FollowUp | Worklist::GuaranteeAtRisk | Worklist::All => false,
     }
 }
 
-/// As [`page_by_sort`], along the index: read are as many of each unit as the page has room for, with
-/// and without a first day, however long the list is. `None` when none can come any more.
+/// Returns the query of [`page_by_sort`] along the index: of each care unit it reads at most a page of requests with a
+/// first day and a page of those without, however long the list is. `None` when nothing can follow.
 fn page_by_index_walk(
     backend: DbBackend,
     query: &Query,
@@ -134,10 +134,10 @@ fn page_by_index_walk(
     after: Option<&Cursor>,
     limit: u32,
 ) -> Option<SelectStatement> {
-    let ranks = sort_key(query.order_by, now);
+    let sort_key = sort_key(query.order_by, now);
     let walk = |unit: &HsaId, first_day| {
-        let after_cursor = beyond_in_unit(unit, first_day, after)?;
-        let mut walk = keys(&ranks);
+        let after_cursor = after_cursor_in_unit(unit, first_day, after)?;
+        let mut walk = keys(&sort_key);
         walk.and_where(Column::CareUnit.eq(unit.as_str()))
             .cond_where(in_worklist(query.worklist, now))
             .cond_where(filters(query))
@@ -145,14 +145,14 @@ fn page_by_index_walk(
             .order_by(Column::StartDay, Order::Asc)
             .order_by(Column::Id, Order::Asc)
             .limit(u64::from(limit));
-        // SQLite puts together only what is not limited itself.
+        // In SQLite a query with a limit must be a subquery to be part of a union.
         let all = sea_query::Query::select()
             .expr(Expr::cust("*"))
             .from_subquery(walk, "walk")
             .take();
         Some(all)
     };
-    // Those without a period come last.
+    // Requests without a period come last.
     let (dated, undated) = (query.care_units.iter(), query.care_units.iter());
     let dated = dated.filter_map(|unit| walk(unit, FirstDay::Given));
     let undated = undated.filter_map(|unit| walk(unit, FirstDay::Missing));
@@ -165,16 +165,20 @@ fn page_by_index_walk(
     Some(limit_sorted(backend, all, limit))
 }
 
-/// Which requests of a unit a walk goes along.
+/// The requests of a care unit that a walk covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FirstDay {
     Given,
     Missing,
 }
 
-/// Returns which requests of a unit, with or without a first day, come after a place in the order; `None`
-/// when none can.
-fn beyond_in_unit(unit: &HsaId, first_day: FirstDay, after: Option<&Cursor>) -> Option<Condition> {
+/// Returns the condition of the requests of a care unit, with or without a first day, after a cursor; `None` when there can
+/// be none.
+fn after_cursor_in_unit(
+    unit: &HsaId,
+    first_day: FirstDay,
+    after: Option<&Cursor>,
+) -> Option<Condition> {
     let of_walk = match first_day {
         FirstDay::Given => Column::StartDay.is_not_null(),
         FirstDay::Missing => Column::StartDay.is_null(),
@@ -185,7 +189,7 @@ fn beyond_in_unit(unit: &HsaId, first_day: FirstDay, after: Option<&Cursor>) -> 
     let after_id = || Column::Id.gt(after.key.id);
     match (first_day, i32::try_from(after.sort_key[0]).ok()) {
         (FirstDay::Given, Some(day)) => {
-            // One condition, whatever the unit, so that the statement stays prepared.
+            // The same condition whatever the care unit is, so that the statement stays prepared.
             let (day, id) = match same_day {
                 Ordering::Less => (day, Uuid::max()),
                 Ordering::Equal => (day, after.key.id),
@@ -194,7 +198,7 @@ fn beyond_in_unit(unit: &HsaId, first_day: FirstDay, after: Option<&Cursor>) -> 
             let columns = [Column::StartDay, Column::Id].map(Expr::col);
             Some(all.add(Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))))
         }
-        // All that have a day came before.
+        // All that have a first day came before.
         (FirstDay::Given, None) => None,
         (FirstDay::Missing, Some(_)) => Some(all),
         (FirstDay::Missing, None) => match same_day {
@@ -205,7 +209,7 @@ fn beyond_in_unit(unit: &HsaId, first_day: FirstDay, after: Option<&Cursor>) -> 
     }
 }
 
-/// Returns what the order compares, first and second; what is missing comes last.
+/// Returns the two expressions by which an order sorts; missing values come last.
 fn sort_key(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
     let big = |expr: SimpleExpr| expr.cast_as("bigint");
     let zero = || big(Expr::val(0_i64));
@@ -217,7 +221,7 @@ fn sort_key(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
         OrderBy::StartDate => [or_last(Column::StartDay), zero()],
         OrderBy::CreateTime => [big(Expr::col(Column::CreatedAt)), zero()],
         OrderBy::NextNotification => {
-            // From the end of the period on nothing is to come, whatever is planned.
+            // After the end of the period no notification follows, whatever is planned.
             let live = Expr::col(Column::ExpiresAt).gt(micros(now));
             let next = Expr::case(live, or_last(Column::NextNotificationAt));
             [next.finally(Expr::val(i64::MAX)).into(), zero()]
@@ -230,6 +234,7 @@ fn sort_key(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
     }
 }
 
+/// Returns the condition of the requests after a cursor.
 fn after_cursor(
     backend: DbBackend,
     first: SimpleExpr,
@@ -250,8 +255,8 @@ fn after_cursor(
     ]))
 }
 
-/// Returns whether a request is on a list at `now`. The domain has written down its list and the instant
-/// at which time moves it to FOLLOW_UP.
+/// Returns the condition that a request is on a list at `now`. The domain has stored its list and the instant at which the
+/// passing of time moves it to FOLLOW_UP.
 fn in_worklist(worklist: Worklist, now: Instant) -> Condition {
     let moved = || Column::FollowUpAt.lte(micros(now));
     match worklist {
@@ -303,20 +308,20 @@ fn filters(query: &Query) -> Condition {
             .add(Column::StartDay.lte(day(period.last)))
             .add(Column::EndDay.gte(day(period.first)));
     }
-    // All have the lowest at least, and indexes on lists do not hold it.
+    // Every request has at least the lowest priority, and the indexes on lists do not have the column.
     if query.minimum_priority > Priority::Routine {
         condition = condition.add(Column::Priority.gte(query.minimum_priority.code()));
     }
     condition
 }
 
-/// Returns how many requests each list of these units holds at `now`; lists that are empty are left out.
+/// Returns the number of requests on each list of these care units at `now`; empty lists are omitted.
 pub async fn counts(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
     now: Instant,
 ) -> Result<Vec<(Worklist, i64)>, Error> {
-    // Everything that is counted stands in an index, in the order in which it is counted.
+    // An index has all the columns that are counted, in the order in which they are grouped.
     let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
     let by_list = in_any_worklist(care_units)
         .column(Column::Worklist)
@@ -353,7 +358,7 @@ pub async fn counts(
     Ok(counts.into_iter().collect())
 }
 
-/// Names in the log, some at a time, the requests that stand on a list that means nothing.
+/// Names in the log, some at a time, the requests that are on an unknown list.
 async fn name_unlisted(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
@@ -368,28 +373,28 @@ async fn name_unlisted(
         .await?;
     for key in keys.into_iter().map(key) {
         let row = RowKey::of(TABLE.name, &key, None);
-        row.accept::<()>(Err(Error::internal("worklist: a list that means nothing")));
+        row.accept::<()>(Err(Error::internal("worklist: a list that is not known")));
     }
     Ok(())
 }
 
-/// Returns the requests that time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or
-/// brought to the edge at which their guarantee is at risk.
+/// Returns the requests that the passing of time has changed after `since` and until `now`: moved to FOLLOW_UP, expired, or
+/// brought to the day from which their guarantee is at risk.
 pub async fn timed_transitions(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
     since: Instant,
     now: Instant,
 ) -> Result<Vec<RequestKey>, Error> {
-    let edge = |at| day(guarantee_at_risk_until(civil_date(at)));
+    let at_risk_until = |at| day(guarantee_at_risk_until(civil_date(at)));
     let passed = |column: Column| {
         Condition::all()
             .add(column.gt(micros(since)))
             .add(column.lte(micros(now)))
     };
     let at_risk = Condition::all()
-        .add(Column::CareGuaranteeDay.gt(edge(since)))
-        .add(Column::CareGuaranteeDay.lte(edge(now)));
+        .add(Column::CareGuaranteeDay.gt(at_risk_until(since)))
+        .add(Column::CareGuaranteeDay.lte(at_risk_until(now)));
     let keys: Vec<(String, Uuid)> = in_any_worklist(care_units)
         .columns([Column::CareUnit, Column::Id])
         .filter(
@@ -404,7 +409,7 @@ pub async fn timed_transitions(
     Ok(keys.into_iter().map(key).collect())
 }
 
-/// Returns when time next changes a request of these units, after `now`.
+/// Returns the first instant after `now` at which the passing of time changes a request of these care units.
 pub async fn next_transition_at(
     connection: &impl ConnectionTrait,
     care_units: &[HsaId],
@@ -417,14 +422,14 @@ pub async fn next_transition_at(
             .filter(column.gt(micros(now)))
             .build(connection.get_database_backend());
         let first = connection.query_one_raw(first).await?;
-        // What is no instant never comes.
+        // A value that is no instant never comes.
         let first: Option<i64> = first.and_then(|row| row.try_get_by_index(0).ok());
         next = [next, first].into_iter().flatten().min();
     }
     Ok(next.map(from_micros))
 }
 
-/// Returns what is on some list of these units.
+/// Returns the query for the requests of these care units that are on a list.
 fn in_any_worklist(care_units: &[HsaId]) -> Select<Entity> {
     Entity::find()
         .select_only()

@@ -1,7 +1,7 @@
-//! Which schema a database has, and bringing it up to date.
+//! The schema of a database and its migrations.
 //!
-//! SQLite is brought up to date whenever it is opened: nobody else has the file. PostgreSQL is
-//! when the operator says so, by one process at a time.
+//! SQLite is migrated whenever it is opened: no other process has the file. PostgreSQL is migrated when the operator says
+//! so, by one process at a time.
 
 mod m0001_first_schema;
 
@@ -29,28 +29,28 @@ impl MigratorTrait for Migrator {
     }
 }
 
-/// Policy for a PostgreSQL whose schema is older than this version needs.
+/// The treatment of a PostgreSQL database whose schema is older than this version needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
-    /// Bring it up to date.
+    /// Migration before it is opened.
     Migrate,
-    /// Do not open it.
+    /// Refusal to open it.
     Require,
 }
 
-/// The advisory lock that whoever migrates holds: the project's only one. The bytes of `careinvi`.
+/// Advisory lock of the process that migrates, the only one of the project. The bytes of `careinvi`.
 const MIGRATING: i64 = 0x6361_7265_696e_7669;
-/// How long that lock may be another's before it is database_message that it is waited for.
+/// Time to wait for that lock before the log says so.
 const SILENT_MAX: Duration = Duration::from_secs(1);
-/// How long a change of a table waits for those who use it. All others wait behind it meanwhile.
+/// Time for which a change of a table waits for its lock. All other users of the table wait behind it meanwhile.
 const TABLE_LOCK_MAX: &str = "5s";
 
-/// Brings the database's schema up to date and names the migrations that were missing. Whoever
-/// comes while another does so waits, and then has nothing to do.
+/// Migrates the database and returns the names of the migrations that were missing. A process that comes while another
+/// one migrates waits, and then has nothing to do.
 ///
 /// # Errors
 ///
-/// [`OpenError`]; on PostgreSQL nothing was changed then, and it can be repeated.
+/// [`OpenError`]; on PostgreSQL nothing was changed then, and it can be run again.
 pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
     let admin = connect_admin(url).await?;
     let outcome = migrate_connection(&admin.connection).await;
@@ -60,10 +60,10 @@ pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
     Ok(done)
 }
 
-/// As [`migrate`], over the one connection that there may be meanwhile.
+/// Migrates like [`migrate`], over the only connection that there may be meanwhile.
 ///
-/// On PostgreSQL all of it is one transaction. The advisory lock is the transaction's, so that
-/// nothing is done without it: a connection that breaks takes both.
+/// On PostgreSQL all migrations are one transaction. The advisory lock belongs to the transaction, so that a connection
+/// that is lost ends both.
 pub async fn migrate_connection(connection: &Pool) -> Result<Vec<String>, OpenError> {
     let backend = connection.get_database_backend();
     if backend != DbBackend::Postgres {
@@ -74,7 +74,7 @@ pub async fn migrate_connection(connection: &Pool) -> Result<Vec<String>, OpenEr
         }
         return Ok(missing);
     }
-    // Whoever has waited then sees what the other has done.
+    // A process that has waited sees the migrations of the other.
     let options = write_options(backend);
     let transaction = connection.begin(options).await?;
     take_migration_lock(&transaction).await?;
@@ -86,14 +86,14 @@ pub async fn migrate_connection(connection: &Pool) -> Result<Vec<String>, OpenEr
     Ok(missing)
 }
 
-/// Waits until nobody else migrates; others wait until the transaction has ended.
+/// Takes the advisory lock, which is held until the transaction ends. Waits while another process has it.
 async fn take_migration_lock(transaction: &DatabaseTransaction) -> Result<(), DbErr> {
     let sql = format!("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({MIGRATING})");
     let mut lock = pin!(transaction.execute_unprepared(&sql));
     match timeout(SILENT_MAX, &mut lock).await {
         Ok(locked) => locked?,
         Err(_) => {
-            tracing::warn!("another process brings the schema up to date and is waited for");
+            tracing::warn!("waiting for another process to finish migrating");
             lock.await?
         }
     };
@@ -102,11 +102,11 @@ async fn take_migration_lock(transaction: &DatabaseTransaction) -> Result<(), Db
     Ok(())
 }
 
-/// Checks that the schema is the one that this version read_set.
+/// Checks that the schema is the one that this version needs.
 ///
 /// # Errors
 ///
-/// [`OpenError::SchemaOlder`], [`OpenError::SchemaNewer`], and what befalls the database.
+/// [`OpenError::SchemaOlder`], [`OpenError::SchemaNewer`], and errors of the database.
 pub async fn require_current(connection: &DatabaseConnection) -> Result<(), OpenError> {
     let missing = missing(connection).await?;
     if missing.is_empty() {
@@ -137,7 +137,7 @@ async fn missing(connection: &impl ConnectionTrait) -> Result<Vec<String>, OpenE
         .collect())
 }
 
-/// Returns the migrations that the database has applied. WriteSet nothing, not even in an empty database.
+/// Returns the migrations that the database has applied. Writes nothing, not even in an empty database.
 async fn applied(connection: &impl ConnectionTrait) -> Result<BTreeSet<String>, DbErr> {
     if !has_migrations_table(connection).await? {
         return Ok(BTreeSet::new());
@@ -146,8 +146,8 @@ async fn applied(connection: &impl ConnectionTrait) -> Result<BTreeSet<String>, 
     Ok(rows.into_iter().map(|row| row.version).collect())
 }
 
-/// Returns whether there has been any migration. PostgreSQL is not asked for its information schema, which
-/// hides what the user may not read.
+/// Returns true when there has been any migration. The information schema of PostgreSQL is not used, because it hides
+/// tables that the user may not read.
 async fn has_migrations_table(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
     let backend = connection.get_database_backend();
     let sql = match backend {

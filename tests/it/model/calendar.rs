@@ -1,4 +1,4 @@
-//! Days and instants as DOMAIN.md counts them: days on the Swedish calendar, then the clock.
+//! Days and instants in Sweden: days are added on the calendar, then the time of day is attached.
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc};
 use chrono_tz::Europe::Stockholm;
@@ -6,23 +6,23 @@ use prost_types::Timestamp;
 
 pub type Instant = DateTime<Utc>;
 
-/// The civil date in Sweden.
+/// Returns the civil date in Sweden.
 pub fn local_date(at: Instant) -> NaiveDate {
     at.with_timezone(&Stockholm).date_naive()
 }
 
-/// The minutes since midnight that a Swedish clock shows.
+/// Returns the time of day in Sweden.
 pub fn local_time(at: Instant) -> NaiveTime {
     at.with_timezone(&Stockholm).time()
 }
 
-/// That day at the sending clock, 09:00 in Sweden.
+/// Returns the send time on that day, 09:00 in Sweden.
 pub fn at_sending_clock(day: NaiveDate) -> Instant {
     let nine = NaiveTime::from_hms_opt(9, 0, 0).expect("a time of day");
     instant(day, nine)
 }
 
-/// The midnight that ends a day in Sweden.
+/// Returns the midnight that ends a day in Sweden.
 pub fn end_of(day: NaiveDate) -> Instant {
     instant(plus(day, 1), NaiveTime::MIN)
 }
@@ -39,7 +39,7 @@ pub fn plus(day: NaiveDate, days: u64) -> NaiveDate {
     day + Days::new(days)
 }
 
-/// The day a fortnight after a hand-over, at the sending clock.
+/// Returns the send time on the day a fortnight after a hand-over.
 pub fn fortnight_after(handed_over_at: Instant) -> Instant {
     at_sending_clock(plus(local_date(handed_over_at), 14))
 }

@@ -1,4 +1,4 @@
-//! What a step asks of the service, word for word, given how things stand in the model.
+//! Calls: the request messages that a step sends to the service, given the state of the model.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::Origin;
@@ -53,7 +53,7 @@ fn new_id() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// The call that a step means now, if it means any.
+/// Returns the call that a step means now, if it means any.
 pub fn call(op: &Op, world: &World) -> Option<Call> {
     Some(match op {
         Op::Create(creation) => Call::Create(create(creation, world.now)),
@@ -130,7 +130,7 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// The request that a step is about.
+/// Returns the request that a step is about.
 fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
     let (at, action) = match op {
         Op::Invite { at, .. } => (at, Action::ChangeToInvitation),
@@ -144,7 +144,7 @@ fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
     world.request(*at, action)
 }
 
-/// A call on one request.
+/// Returns the call of a step on one request.
 fn verb(op: &Op, world: &World) -> Option<Call> {
     let request = target(op, world)?;
     let name = request.form.name.clone();
@@ -417,7 +417,7 @@ fn change(
             form.internal_comment = format!("comment {nth}");
             "internal_comment"
         }
-        // A part of what is not there cannot be changed.
+        // A field of constraints that are missing cannot be changed.
         _ if !has_constraints => return None,
         What::Period(span) => {
             form.constraints = Some(constraints(&span, now));
@@ -447,7 +447,7 @@ fn day(now: Instant, days: i64) -> NaiveDate {
     local_date(now) + TimeDelta::days(days)
 }
 
-/// The period's first day, today at the earliest.
+/// Returns the period's first day, today at the earliest.
 fn first_day(request: &Request, now: Instant) -> Option<NaiveDate> {
     let (first, _) = request.period()?;
     Some(first.max(local_date(now)))
@@ -468,9 +468,9 @@ fn booking(slot: &Slot, id: u8, first: impl Into<Option<NaiveDate>>, now: Instan
 }
 
 fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {
-    // Which messages are set aside for good depends on how far the service looks.
+    // The notifications that the service parks depend on the number that it claims.
     let most = if world.has_to_park() { 1_000 } else { most };
-    // A message whose channel has changed in a consumer's hands is found under the old one first.
+    // A notification whose channel has changed while it was leased is found under the old one first.
     let channel = match world.has_other_channel() {
         true => Channel::Unspecified,
         false => channel,
@@ -506,7 +506,7 @@ fn pick(world: &World, which: Which) -> Option<v1::Lease> {
     }
 }
 
-/// The same call again, or under the same id with another comment.
+/// Returns an earlier write as a replay, or under the same request id with another comment.
 fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
     let mut call = nth_of(&world.writes, nth)?.clone();
     if !twisted {

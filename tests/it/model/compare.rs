@@ -1,4 +1,4 @@
-//! Says where an answer differs from what the model expects.
+//! Comparisons of the service's responses with those that the model expects.
 
 use std::fmt::Debug;
 
@@ -19,7 +19,7 @@ pub fn same<T: Debug + PartialEq>(what: &str, expected: &T, actual: &T) -> Resul
     Err(difference(what, &lines(expected), &lines(actual)))
 }
 
-/// Requests print their name only, so they are told field by field.
+/// Compares two requests field by field, since they print their name only.
 pub fn same_request(
     what: &str,
     expected: &v1::BookingRequest,
@@ -31,7 +31,7 @@ pub fn same_request(
     Err(difference(what, &request(expected), &request(actual)))
 }
 
-/// Likewise for messages on their way to a consumer.
+/// Compares two due notifications in the same way.
 pub fn same_due(
     what: &str,
     expected: &v1::DueNotification,
@@ -63,7 +63,7 @@ fn difference(what: &str, expected: &[String], actual: &[String]) -> String {
     text.join("\n")
 }
 
-/// What a request says, line by line.
+/// Returns the fields of a request, one a line.
 pub fn request(of: &v1::BookingRequest) -> Vec<String> {
     let mut lines = vec![
         format!("name {}", of.name),

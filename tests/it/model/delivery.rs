@@ -1,4 +1,4 @@
-//! What consumers do to the messages of one request: lease, authorize, acknowledge, report.
+//! Delivery of one request's notifications: lease, authorize, acknowledge, report.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;
@@ -15,7 +15,7 @@ use super::message::{KINDS, Message, back_off};
 use super::request::Request;
 use super::rules::Refusal;
 
-/// Characters of a consumer's words that are kept.
+/// Maximum characters that are kept of a consumer's cause.
 const CAUSE_MAX: usize = 500;
 
 impl Request {
@@ -35,7 +35,7 @@ impl Request {
         self.invitation.as_ref().map(|it| it.round) == Some(message.round)
     }
 
-    /// Whether the message is wanted now: by a live invitation, or as a withdrawal.
+    /// Returns whether the notification is still to be sent: of a live invitation, or as a withdrawal.
     pub fn wants(&self, message: &Message, now: Instant) -> bool {
         if message.is_withdrawal() {
             return self.state == RequestState::Cancelled && !self.has_died();
@@ -43,7 +43,8 @@ impl Request {
         self.is_live(now) && self.in_present_round(message)
     }
 
-    /// Its invitation has ended, or given way to a new round; its period's end aside.
+    /// Returns whether its invitation has ended or been replaced by a new round; the end of the period does
+    /// not count.
     fn has_ended(&self, message: &Message) -> bool {
         if message.is_withdrawal() {
             return self.has_died();
@@ -51,23 +52,23 @@ impl Request {
         self.state != RequestState::Invited || !self.in_present_round(message)
     }
 
-    /// It is a withdrawal to a patient with protection that staff have not released.
+    /// Returns whether it is a withdrawal to a patient with protection that staff have not released.
     fn is_withheld(&self, message: &Message) -> bool {
         message.is_withdrawal() && self.hold() == HoldReason::ProtectedIdentity
     }
 
-    /// It is set aside at the claim, which nobody gets.
+    /// Returns whether a claim parks it instead of leasing it.
     pub fn parks_at_claim(&self, message: &Message) -> bool {
         self.is_withheld(message) || message.is_worn_out()
     }
 
-    /// Whether a consumer may have it now.
+    /// Returns whether a consumer may lease it now.
     pub fn may_lease(&self, message: &Message, now: Instant) -> bool {
         let held = self.is_held() && !message.is_withdrawal();
         self.wants(message, now) && !held && message.is_claimable(now)
     }
 
-    /// Sets a message aside whose leases ran out too often, or that staff must release first.
+    /// Parks a notification whose leases expired too often, or that staff must release first.
     pub fn park_at_claim(&mut self, index: usize, now: Instant) {
         if self.is_withheld(self.message(index)) {
             self.message_mut(index).lapse();
@@ -94,7 +95,7 @@ impl Request {
         message.lease_until(State::Leased, now + duration);
     }
 
-    /// Gives leave to hand it over; the answer is until when.
+    /// Authorizes its hand-over; returns the time at which the authorization expires.
     pub fn authorize(&mut self, index: usize, token: &str, now: Instant) -> Option<Instant> {
         let message = self.message(index);
         let newest = message.tokens.last().is_some_and(|it| it == token);
@@ -109,7 +110,7 @@ impl Request {
         Some(ends_at)
     }
 
-    /// Records an answer to the newest lease.
+    /// Applies an acknowledgement of the newest lease.
     pub fn acknowledge(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
         let outcome = answer.outcome();
         let message = self.message(index);
@@ -154,13 +155,13 @@ impl Request {
         message.claimable_at = now + said.unwrap_or_else(|| back_off(message.retries));
     }
 
-    /// Staff have fixed the channel for the round, or protection leaves the choice to them.
+    /// Returns whether staff have fixed the channel for the round, or protection leaves the choice to them.
     fn is_channel_fixed(&self) -> bool {
         let invitation = self.invitation.as_ref();
         invitation.is_some_and(|it| it.fixed.is_some()) || self.is_protected()
     }
 
-    /// An inbox message becomes a letter; what cannot is set aside.
+    /// Replaces an inbox notification by a letter; parks one that cannot be replaced.
     fn unreachable(&mut self, index: usize, cause: &str, now: Instant) {
         let message = self.message(index).clone();
         let fixed = self.is_channel_fixed() || self.is_withheld(&message);
@@ -187,7 +188,7 @@ impl Request {
         self.note_message("NOTIFICATION_PARKED", Some(index), now);
     }
 
-    /// The truth: it has left the house.
+    /// Records that it was handed over, whatever the model believed.
     fn record_sent(&mut self, index: usize, sent_at: Instant, now: Instant) {
         let wanted = self.wants(self.message(index), sent_at);
         let message = self.message_mut(index);
@@ -205,7 +206,8 @@ impl Request {
         }
     }
 
-    /// A later message that is planned already, and has not left, counts from this hand-over too.
+    /// Postpones a later notification that is planned already and has not been handed over, so that its due
+    /// time counts from this hand-over.
     fn move_later(&mut self, index: usize) {
         let sent = self.message(index).clone();
         let later = KINDS.iter().skip_while(|kind| **kind != sent.kind).skip(1);
@@ -229,7 +231,7 @@ impl Request {
         }
     }
 
-    /// The letter that was to replace a message which has been handed over after all.
+    /// Cancels the letter that was to replace a notification which was handed over after all.
     fn cancel_twins(&mut self, index: usize, now: Instant) {
         let sent = self.message(index).clone();
         for other in 0..self.messages().len() {
@@ -241,7 +243,7 @@ impl Request {
         }
     }
 
-    /// Records what was learned about a sent message; the answer is the letter that follows.
+    /// Records a receipt for a sent notification; returns the letter that follows, if any.
     pub fn report(
         &mut self,
         index: usize,
@@ -296,7 +298,7 @@ impl Request {
         }
     }
 
-    /// The same kind once more, as a letter, beside the reminders.
+    /// Plans the same kind again as a letter, in addition to the reminders.
     fn follow_with_letter(&mut self, index: usize, reason: ChannelReason, now: Instant) {
         let message = self.message(index).clone();
         let invitation = self.invitation.as_ref().expect("it has messages");
@@ -333,13 +335,13 @@ impl Request {
     }
 }
 
-/// What the consumer said, as it is kept.
+/// Returns the consumer's cause as it is kept.
 fn fitted(cause: &str) -> String {
     let spaced = |it: char| if it.is_control() { ' ' } else { it };
     cause.chars().map(spaced).take(CAUSE_MAX).collect()
 }
 
-/// What the consumer said, or what the service says for it.
+/// Returns the consumer's cause or, if it is empty, the service's own.
 fn said<'a>(cause: &'a str, otherwise: &'a str) -> &'a str {
     if cause.is_empty() { otherwise } else { cause }
 }

@@ -1,4 +1,4 @@
-//! One message to the patient, and the rounds that messages belong to.
+//! One notification to the patient, and the rounds that notifications belong to.
 
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason, NotificationKind};
@@ -6,49 +6,51 @@ use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, minutes};
 
-/// Leases in a row that may run out before a message is parked.
+/// Number of leases in a row that expire before a notification is parked.
 const LAPSES_MAX: u32 = 8;
 
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Learned from the first answer that shows the message; the same ever after.
+    /// Name, learned from the first response that shows the notification; the same ever after.
     pub name: Option<String>,
     pub round: i32,
     pub kind: NotificationKind,
     pub state: State,
-    /// The channel at the latest lease, or the one that the message was made for.
+    /// Channel at the latest lease, or the one that the notification was planned for.
     pub channel: Channel,
     pub channel_reason: ChannelReason,
-    /// Made for one channel: a withdrawal, a letter that follows an unread inbox message.
+    /// True if it was planned for one channel: a withdrawal, or a letter that follows an unread inbox
+    /// notification.
     pub pinned: bool,
-    /// Follows a message that was handed over, and is not that kind's hand-over.
+    /// True if it follows a notification that was handed over, and is not that kind's hand-over.
     pub follow_up: bool,
     pub due_at: Instant,
-    /// When it may be leased, while it is SCHEDULED, LEASED or DISPATCHING.
+    /// Time from which it may be leased, while it is SCHEDULED, LEASED or DISPATCHING.
     pub claimable_at: Instant,
     pub sent_at: Option<Instant>,
     pub read_at: Option<Instant>,
     pub first_leased_at: Option<Instant>,
     pub attempts: i32,
-    /// Leases in a row that ran out.
+    /// Number of leases in a row that have expired.
     pub lapses: u32,
-    /// RETRY answers in a row.
+    /// Number of acknowledgements with RETRY.
     pub retries: u32,
-    /// An earlier lease ended without an answer.
+    /// True if an earlier lease ended without an acknowledgement.
     pub possible_repeat: bool,
-    /// When staff released it; no lease that lasted after_cursor that has ended without an answer.
+    /// Time of its release by staff; `None` again once a lease that lasted beyond it has ended without an
+    /// acknowledgement.
     pub released_at: Option<Instant>,
     pub cause: String,
     pub superseded: bool,
-    /// The invitation has changed since the latest lease.
+    /// True if the request has changed since the latest lease.
     pub outdated: bool,
     /// Tokens of its leases, the newest last.
     pub tokens: Vec<String>,
     lease_ends_at: Option<Instant>,
-    /// UNREAD has been reported; RETURNED has been reported.
+    /// True if UNREAD, or RETURNED, has been reported.
     pub unread: bool,
     pub returned: bool,
-    /// The letter that has followed it.
+    /// Index of the letter that has followed it.
     pub letter: Option<usize>,
 }
 
@@ -84,17 +86,17 @@ impl Message {
         }
     }
 
-    /// A consumer has it.
+    /// Returns whether it is leased to a consumer, authorized or not.
     pub fn is_out(&self) -> bool {
         matches!(self.state, State::Leased | State::Dispatching)
     }
 
-    /// It waits for its due time, for a consumer or for staff.
+    /// Returns whether it waits for its due time, for a consumer or for staff.
     pub fn is_waiting(&self) -> bool {
         matches!(self.state, State::Scheduled | State::Parked)
     }
 
-    /// Handed over, or as good as.
+    /// Returns whether it was handed over or is being handed over.
     pub fn counts_as_sent(&self) -> bool {
         matches!(self.state, State::Sent | State::Dispatching)
     }
@@ -103,12 +105,12 @@ impl Message {
         self.kind == NotificationKind::Withdrawal
     }
 
-    /// The lease has run out, so that anybody may have it.
+    /// Returns whether any consumer may lease it: it is due, and no lease or back-off lasts.
     pub fn is_claimable(&self, now: Instant) -> bool {
         (self.is_out() || self.state == State::Scheduled) && self.claimable_at <= now
     }
 
-    /// Leasing it again would be the claim after eight leases that ran out.
+    /// Returns whether leasing it again would be the claim after eight expired leases.
     pub fn is_worn_out(&self) -> bool {
         self.is_out() && self.lapses + 1 >= LAPSES_MAX
     }
@@ -122,14 +124,14 @@ impl Message {
         }
     }
 
-    /// A lease has ended without an answer.
+    /// Records that a lease has ended without an acknowledgement.
     pub fn lapse(&mut self) {
         self.possible_repeat = true;
         let lease_ends_at = self.lease_ends_at();
         self.released_at = self.released_at.filter(|at| lease_ends_at <= Some(*at));
     }
 
-    /// Staff have released it, unless a consumer has it in hand.
+    /// Records its release by staff, unless a lease lasts.
     pub fn release(&mut self, now: Instant) {
         let in_hand = self.lease_ends_at().is_some_and(|at| now < at);
         if self.is_waiting() || (self.state == State::Dispatching && !in_hand) {
@@ -137,7 +139,7 @@ impl Message {
         }
     }
 
-    /// No longer wanted, unless it has left the house. Says whether it was ended.
+    /// Cancels it unless it was handed over or is being handed over. Returns whether it did.
     pub fn end(&mut self, cause: &str) -> bool {
         let ends = self.is_waiting() || self.state == State::Leased;
         if ends {
@@ -151,20 +153,21 @@ impl Message {
         self.cause = cause.into();
     }
 
-    /// Leases it, or gives leave, until then.
+    /// Leases it, or authorizes its hand-over, until then.
     pub fn lease_until(&mut self, state: State, ends_at: Instant) {
         self.state = state;
         self.lease_ends_at = Some(ends_at);
         self.claimable_at = ends_at + wait_after_lapse(self.lapses + 1);
     }
 
-    /// When its lease runs out, while it has one.
+    /// Returns the time at which its lease expires, while it has one.
     pub fn lease_ends_at(&self) -> Option<Instant> {
         self.lease_ends_at.filter(|_| self.is_out())
     }
 }
 
-/// At once after the first lease that ran out, then a minute that doubles to an hour.
+/// Returns the back-off after expired leases: nothing after the first, then a minute that doubles up to
+/// an hour.
 fn wait_after_lapse(nth: u32) -> TimeDelta {
     match nth {
         0 | 1 => TimeDelta::zero(),
@@ -172,12 +175,12 @@ fn wait_after_lapse(nth: u32) -> TimeDelta {
     }
 }
 
-/// How long a message waits after the `nth` failure that counts: a minute that doubles to an hour.
+/// Returns the back-off after the `nth` failure that counts: a minute that doubles up to an hour.
 pub fn back_off(nth: u32) -> TimeDelta {
     minutes((1_i64 << nth.saturating_sub(1).min(6)).min(60))
 }
 
-/// What has been planned and agreed with the patient.
+/// The invitation of a request, with the notifications of all its rounds.
 #[derive(Clone, Debug)]
 pub struct Invitation {
     pub round: i32,
@@ -185,7 +188,7 @@ pub struct Invitation {
     pub messages: Vec<Message>,
     pub hold: HoldReason,
     pub wait_until: Option<NaiveDate>,
-    /// What ReleaseHold fixed for the round.
+    /// Channel that ReleaseHold fixed for the round.
     pub fixed: Option<Channel>,
     pub inbox_failed: bool,
 }
@@ -195,7 +198,7 @@ impl Invitation {
         self.hold != HoldReason::Unspecified
     }
 
-    /// The latest reason stands, but protection is replaced by none.
+    /// Holds the invitation. The latest reason replaces the one before, except that protection is kept.
     pub fn hold(&mut self, reason: HoldReason) {
         if self.hold != HoldReason::ProtectedIdentity {
             self.hold = reason;
@@ -216,7 +219,8 @@ impl Invitation {
         )
     }
 
-    /// Ends what has not left the house, and the hold. Says which messages it ended.
+    /// Cancels notifications that were not handed over, and lifts the hold. Returns the indices of those it
+    /// cancelled.
     pub fn end(&mut self, cause: &str) -> Vec<usize> {
         self.lift();
         let messages = self.messages.iter_mut().enumerate();
@@ -224,38 +228,39 @@ impl Invitation {
         ended.collect()
     }
 
-    /// The present round's messages, letters that follow and withdrawals aside.
+    /// Returns the notifications of the present round, without letters that follow and withdrawals.
     pub fn chain(&self) -> impl Iterator<Item = &Message> {
         let round = self.round;
         let messages = self.messages.iter();
         messages.filter(move |it| it.round == round && !it.follow_up && !it.is_withdrawal())
     }
 
-    /// The first message of the present round has left the house, or as good as.
+    /// Returns whether the first notification of the present round was or is being handed over.
     pub fn is_under_way(&self) -> bool {
         self.chain().any(Message::counts_as_sent)
     }
 
-    /// The hand-over of a kind in the present round.
+    /// Returns the time of a kind's hand-over in the present round.
     pub fn hand_over(&self, kind: NotificationKind) -> Option<Instant> {
         let of_kind = self.chain().filter(|it| it.kind == kind);
         of_kind.filter_map(|it| it.sent_at).max()
     }
 
-    /// The latest hand-over of the present round, letters that follow included.
+    /// Returns the time of the latest hand-over in the present round, letters that follow included.
     pub fn last_hand_over(&self) -> Option<Instant> {
         let of_round = self.messages.iter().filter(|it| it.round == self.round);
         let sent = of_round.filter(|it| !it.is_withdrawal());
         sent.filter_map(|it| it.sent_at).max()
     }
 
-    /// The message of a kind in the present round that is neither ended nor handed over.
+    /// Returns the notification of a kind in the present round that is neither cancelled nor handed over.
     pub fn pending(&self, kind: NotificationKind) -> Option<&Message> {
         let mut of_kind = self.chain().filter(|it| it.kind == kind);
         of_kind.find(|it| it.is_waiting() || it.is_out())
     }
 
-    /// The message of the present round that left last; one on its way is later than all.
+    /// Returns the notification of the present round that was handed over last; one that is being handed
+    /// over is the latest of all.
     pub fn last_used(&self) -> Option<&Message> {
         let out = self.messages.iter().filter(|it| it.counts_as_sent());
         out.filter(|it| it.round == self.round && !it.is_withdrawal())
@@ -263,7 +268,7 @@ impl Invitation {
     }
 }
 
-/// The three messages of a round, in order.
+/// The three kinds of notification of a round, in order.
 pub const KINDS: [NotificationKind; 3] = [
     NotificationKind::Invitation,
     NotificationKind::FirstReminder,

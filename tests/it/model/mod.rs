@@ -1,17 +1,18 @@
-//! Random walks through every call and through time, on the service and on a plain model of
-//! DOMAIN.md, compared after each step.
+//! Random walks through every call and through time, on the service and on a plain model of it,
+//! compared after each step.
 //!
-//! `CARE_INVITATION_WALKS` says how many; `CARE_INVITATION_SEED` where to begin. A failure prints
-//! the shortest walk found, as Rust: it goes into `seeds.rs`, and is run ever after.
+//! `CARE_INVITATION_WALKS` sets the number of walks, `CARE_INVITATION_SEED` the first seed. A failure
+//! prints the shortest failing walk found, as Rust: put it into `seeds.rs`, so that it is run ever
+//! after.
 
 mod calendar;
 mod call;
 mod compare;
 mod delivery;
-mod habits;
+mod invariants;
 mod message;
 mod op;
-mod oracle;
+mod op_generators;
 mod request;
 mod rng;
 mod rules;
@@ -29,10 +30,10 @@ use rng::Rng;
 use tokio::task::JoinSet;
 use walk::Answers;
 
-/// Walks when nothing else is said, and steps in each.
+/// Default number of walks, and steps in each.
 const WALKS: u64 = 60;
 const STEPS: usize = 60;
-/// Walks at the same time.
+/// Concurrent walks.
 const WALKERS: usize = 2;
 
 fn setting(name: &str, or: u64) -> u64 {
@@ -87,10 +88,10 @@ async fn random(seed: u64) -> Result<Answers, (u64, String)> {
 fn ops(seed: u64) -> (usize, Vec<Op>) {
     let mut rng = Rng::new(seed);
     let start = usize::try_from(rng.below(8)).expect("a small number");
-    (start, habits::walk(&mut rng, STEPS))
+    (start, op_generators::walk(&mut rng, STEPS))
 }
 
-/// Cuts the walk down to what is needed for it to fail, and fails.
+/// Shrinks the walk to the steps that it needs to fail, and panics.
 async fn fail(seed: u64, mut failure: String) {
     let (start, mut ops) = ops(seed);
     let mut cut = ops.len() / 2;

@@ -1,5 +1,5 @@
-//! The steps of a walk, said so that they mean something wherever they stand: "the third request",
-//! "the next instant at which something happens". So a walk can be cut down and kept.
+//! The steps of a walk, in terms that mean something anywhere in it: "the third request", "the next
+//! instant at which something happens". So a walk can be shrunk and kept.
 
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
@@ -9,7 +9,7 @@ use care_invitation::contract::v1::{
     BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,
 };
 
-/// Where the clock stands when a walk begins.
+/// Times at which a walk may begin.
 pub const STARTS: [&str; 5] = [
     "2026-03-02T09:00:00Z",
     "2026-03-28T22:59:59.5Z",
@@ -62,7 +62,7 @@ pub enum Op {
         everywhere: bool,
         what: Learned,
     },
-    /// All that is due, if anything is.
+    /// Leases everything that is due, if anything is.
     LeaseAll,
     Lease {
         most: i32,
@@ -76,7 +76,7 @@ pub enum Op {
     Acknowledge {
         which: Which,
         outcome: Answer,
-        /// Negative for a time that is ahead.
+        /// Negative for a time in the future.
         seconds_ago: i64,
         delay: Option<i64>,
         words: Words,
@@ -87,20 +87,20 @@ pub enum Op {
     Report {
         at: Aim,
         receipt: Receipt,
-        /// Negative for a time that is ahead.
+        /// Negative for a time in the future.
         seconds_ago: i64,
     },
-    /// An earlier write once more, word for word or with another comment.
+    /// Sends an earlier write again, word for word or with another comment.
     Repeat {
         nth: usize,
         twisted: bool,
     },
     Advance(Jump),
-    /// A call about a request that does not exist.
+    /// Calls with the name of a request that does not exist.
     Stranger,
 }
 
-/// The nth request, or message, of those that allow what is asked; or of all.
+/// Choice of the nth request, or notification, of those that allow the action; or of all.
 #[derive(Clone, Copy, Debug)]
 pub enum Aim {
     Fit(usize),
@@ -126,7 +126,7 @@ pub struct Creation {
 #[derive(Clone, Copy, Debug)]
 pub enum From {
     Referral,
-    /// A referral that was decided on so many days ago.
+    /// Referral that was decided on so many days ago.
     DecidedReferral(u64),
     VisitWithReferral,
     Visit,
@@ -171,7 +171,7 @@ pub enum Etag {
 pub enum What {
     Constraints(Span),
     Period(Span),
-    /// The period that it has, moved by so many days at each end.
+    /// Present period, moved by so many days at each end.
     Stretch(i64, i64),
     Weekdays(&'static [i32]),
     Comment(u8),
@@ -195,31 +195,31 @@ pub enum Learned {
     Death,
 }
 
-/// What a consumer says went wrong.
+/// Cause that a consumer gives.
 #[derive(Clone, Copy, Debug)]
 pub enum Words {
     Nothing,
     OneLine,
-    /// With control characters.
+    /// Text with control characters.
     Lines,
-    /// More than is kept.
+    /// Text longer than is kept.
     Long,
 }
 
-/// A message among those that are leased, or among all that ever were.
+/// Choice of a notification among those that are leased, or among all that ever were.
 #[derive(Clone, Copy, Debug)]
 pub enum Which {
     Out(usize),
     Any(usize),
-    /// With a token that is not its newest, where it has one.
+    /// Token that is not its newest, if it has one.
     Stale(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum Jump {
-    /// The nth instant from now at which something happens, give or take some microseconds.
+    /// Move to the nth instant from now at which something happens, give or take some microseconds.
     Next(usize, i64),
-    /// When the first lease that nobody has answered makes its message due again.
+    /// Move to the instant at which the first unacknowledged lease makes its notification due again.
     Lapse,
     Seconds(i64),
     Days(i64),

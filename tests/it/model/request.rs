@@ -1,4 +1,4 @@
-//! One booking request of the model, and what follows from it at an instant.
+//! One booking request of the model, and the values derived from it at an instant.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
@@ -13,38 +13,37 @@ use super::calendar::{Instant, at_sending_clock, date, end_of, fortnight_after, 
 use super::compare::holds;
 use super::message::{Invitation, KINDS, Message};
 
-/// Days of the care guarantee, and how long before its end it is at risk.
+/// Days of the care guarantee, and days before its end from which it is at risk.
 const GUARANTEE_DAYS: u64 = 90;
 const AT_RISK_DAYS: u64 = 14;
-/// A first message goes out this long before the period starts.
+/// Time from the first notification to the start of the period.
 const AHEAD: TimeDelta = TimeDelta::days(42);
 
 #[derive(Clone, Debug)]
 pub struct Request {
     pub unit: String,
-    /// What callers have said, with the name and the booking.
+    /// Fields that callers have set, with the name and the booking.
     pub form: v1::BookingRequest,
-    /// The state that verbs set; EXPIRED and NO_RESPONSE are shown only.
+    /// Stored state; EXPIRED and NO_RESPONSE are derived.
     pub state: State,
-    /// Created with `allow_duplicate`.
+    /// True if it was created with `allow_duplicate`.
     pub exempt: bool,
     pub invitation: Option<Invitation>,
     pub cancel_reason: CancelReason,
-    /// It was an invitation, in INVITED or NO_RESPONSE, that was cancelled, so that a message of
-    /// it is to be withdrawn.
+    /// True if it was cancelled in INVITED or NO_RESPONSE for a reason that calls for a withdrawal.
     pub to_withdraw: bool,
     pub created_at: Instant,
     pub changed_at: Instant,
-    /// Seen in answers, the present one last.
+    /// Etags seen in responses, the present one last.
     pub etags: Vec<String>,
-    /// One more with each change that gives a new etag.
+    /// Number that grows by one with each change that gives a new etag.
     pub version: u32,
-    /// The version that `etags` ends with.
+    /// Version of the last of `etags`.
     pub seen_version: u32,
     pub history: Vec<Entry>,
 }
 
-/// An entry of the history, as far as the model goes.
+/// An entry of the history, with the fields that the model has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     pub action: String,
@@ -65,7 +64,7 @@ impl Request {
         self.cancel_reason == CancelReason::PatientDeceased
     }
 
-    /// First and last day.
+    /// Returns the first and the last day of the period.
     pub fn period(&self) -> Option<(NaiveDate, NaiveDate)> {
         period(self.form.constraints.as_ref()?)
     }
@@ -78,12 +77,12 @@ impl Request {
         self.expires_at().is_some_and(|at| at <= now)
     }
 
-    /// Not settled, whatever time shows.
+    /// Returns whether it is requested or invited, even if it has expired.
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Requested | State::Invited)
     }
 
-    /// The state with what time alone changes counted in.
+    /// Returns the effective state: the stored state with the passing of time counted in.
     pub fn shown(&self, now: Instant) -> State {
         match self.state {
             State::Requested | State::Invited if self.has_expired(now) => State::Expired,
@@ -94,7 +93,7 @@ impl Request {
         }
     }
 
-    /// Messages may go out.
+    /// Returns whether notifications may be sent: it is invited and has not expired.
     pub fn is_live(&self, now: Instant) -> bool {
         self.state == State::Invited && !self.has_expired(now)
     }
@@ -115,14 +114,14 @@ impl Request {
         }
         let last = invitation.last_hand_over()?;
         let expires_at = self.expires_at()?;
-        // One that is skipped only because the period is over now says nothing about silence.
+        // A notification that is skipped only because the period is over does not count.
         let mut waits = KINDS.iter().filter_map(|kind| invitation.pending(*kind));
         let waiting = waits.any(|it| it.due_at < expires_at);
         let complete = !waiting && self.to_come(now).iter().all(|it| it.skipped);
         complete.then(|| fortnight_after(last))
     }
 
-    /// Waits, but its day lies after the period, or the period is over.
+    /// Returns whether it waits, but is due after the period, or the period is over.
     pub fn shows_as_skipped(&self, message: &Message, now: Instant) -> bool {
         let Some(expires_at) = self.expires_at() else {
             return false;
@@ -149,7 +148,7 @@ impl Request {
             .then(|| plus(date(&referral.decision_date), GUARANTEE_DAYS))
     }
 
-    /// The referral that the request names.
+    /// Returns the referral that the request names.
     pub fn referral_id(&self) -> &str {
         match &self.form.origin {
             Some(Origin::Referral(it)) => &it.referral_id,
@@ -158,7 +157,7 @@ impl Request {
         }
     }
 
-    /// The same matter for the same patient in the same unit.
+    /// Returns whether the two are duplicates: the same origin and visit type, patient and care unit.
     pub fn is_like(&self, other: &Self) -> bool {
         let origin = |it: &Self| match &it.form.origin {
             Some(Origin::Referral(it)) => ('r', it.referral_id.clone()),
@@ -230,7 +229,7 @@ impl Request {
         stands.map(|(_, warning)| warning).collect()
     }
 
-    /// The first list that fits.
+    /// Returns the worklist that it is in, if any.
     pub fn list(&self, now: Instant) -> Option<Worklist> {
         let over = |day| local_date(now) > day;
         match (self.shown(now), self.hold()) {
@@ -264,13 +263,13 @@ impl Request {
         self.invitation.as_ref()?.wait_until
     }
 
-    /// When a first message is due that is planned now.
+    /// Returns the due time of a first notification that is planned now.
     pub fn first_due_at(&self, now: Instant) -> Instant {
         let (first, _) = self.period().expect("an invitation has a period");
         at_sending_clock(first - AHEAD).max(now)
     }
 
-    /// The channel by which a message would be leased now.
+    /// Returns the channel under which a notification would be leased now.
     pub fn channel_for(&self, message: &Message) -> (Channel, ChannelReason) {
         let invitation = self.invitation.as_ref();
         let fixed = invitation.and_then(|it| it.fixed);
@@ -291,7 +290,7 @@ impl Request {
         }
     }
 
-    /// What waits shows the channel by which it would be leased now.
+    /// Sets the channel of each waiting notification to that under which it would be leased now.
     pub fn choose_channels(&mut self) {
         for nth in 0..self.messages().len() {
             if self.message(nth).is_waiting() {
@@ -303,7 +302,7 @@ impl Request {
         }
     }
 
-    /// The messages of the present round that are not planned yet.
+    /// Returns the notifications of the present round that are not planned yet.
     pub fn to_come(&self, now: Instant) -> Vec<ToCome> {
         let (Some(invitation), Some(expires_at)) = (&self.invitation, self.expires_at()) else {
             return vec![];
@@ -333,7 +332,7 @@ impl Request {
     }
 }
 
-/// A message that is not planned yet.
+/// A notification that is not planned yet.
 #[derive(Clone, Copy, Debug)]
 pub struct ToCome {
     pub kind: NotificationKind,
@@ -345,20 +344,20 @@ pub fn same_person(one: &v1::Patient, other: &v1::Patient) -> bool {
     one.personal_id == other.personal_id && one.personal_id_type == other.personal_id_type
 }
 
-/// First and last day of what was asked for.
+/// Returns the first and the last day of the requested period.
 pub fn period(constraints: &v1::BookingConstraints) -> Option<(NaiveDate, NaiveDate)> {
     let period = constraints.requested_period.as_ref()?;
     Some((date(&period.start_date), date(&period.end_date)))
 }
 
 impl Request {
-    /// It has changed since it was last compared.
+    /// Returns whether it has changed since it was last compared.
     pub fn is_unseen(&self) -> bool {
         self.seen_version != self.version
     }
 
-    /// Takes over what only the service knows: the names of new messages and the etag, which is
-    /// new when the model has changed the request and the same when it has not.
+    /// Learns the values that only the service makes: the names of new notifications and the etag, which
+    /// must be new if the model has changed the request and the same if it has not.
     pub fn learn(&mut self, actual: &v1::BookingRequest) -> Result<(), String> {
         let shown = actual
             .care_invitation

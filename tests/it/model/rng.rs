@@ -1,4 +1,4 @@
-//! A small generator of random numbers: the same seed, the same walk, on every machine.
+//! A small generator of random numbers: the same seed gives the same walk on every machine.
 
 /// SplitMix64, as published by Steele, Lea and Flood (2014).
 pub struct Rng(u64);
@@ -16,7 +16,7 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// 0 to `count` - 1.
+    /// Returns a number from 0 to `count` - 1.
     pub fn below(&mut self, count: u64) -> u64 {
         self.next() % count
     }
@@ -30,7 +30,7 @@ impl Rng {
         of[index].clone()
     }
 
-    /// One of these, as often as its weight says.
+    /// Returns one of these at random, by weight.
     pub fn weighted<T: Clone>(&mut self, of: &[(u64, T)]) -> T {
         let mut left = self.below(of.iter().map(|(weight, _)| weight).sum());
         for (weight, it) in of {

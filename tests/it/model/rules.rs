@@ -1,4 +1,4 @@
-//! Why a call is refused, and the checks that need today's date: periods and bookings.
+//! Refusals of a call, and the checks that need today's date: periods and bookings.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use tonic::Code;
 use super::calendar::{Instant, from_timestamp, local_date, local_time};
 use super::request::{Request, period};
 
-/// What a failure says: code, reason, and the bad fields or the metadata as `key=value`.
+/// A failure: code, reason, and the bad fields or the metadata as `key=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub code: Code,
@@ -64,7 +64,7 @@ impl Refusal {
     }
 }
 
-/// Faults of constraints that need no today.
+/// Checks constraints for faults that do not depend on today's date.
 pub fn check_shape(constraints: &v1::BookingConstraints, at: &str) -> Result<(), Refusal> {
     let Some((first, last)) = period(constraints) else {
         return Err(Refusal::field(&format!("{at}.requested_period")));
@@ -76,7 +76,7 @@ pub fn check_shape(constraints: &v1::BookingConstraints, at: &str) -> Result<(),
     Err(Refusal::field(&format!("{at}.requested_period.end_date")))
 }
 
-/// Faults of new constraints on `today`. A changed request may keep the start that it had.
+/// Checks new constraints for faults on `today`. A changed request may keep the start that it had.
 pub fn check_today(
     constraints: &v1::BookingConstraints,
     kept_start: Option<NaiveDate>,
@@ -106,7 +106,7 @@ fn accepts(constraints: &v1::BookingConstraints, day: NaiveDate) -> bool {
     constraints.weekdays.is_empty() || constraints.weekdays.contains(&number)
 }
 
-/// The first reason why a booking breaks the constraints, if one does.
+/// Returns the first reason why a booking breaks the constraints, if it does.
 pub fn broken_by(
     constraints: Option<&v1::BookingConstraints>,
     booking: &v1::Booking,

@@ -1,4 +1,4 @@
-//! Walks that have failed once, the shortest found: where the clock starts, and the steps.
+//! Walks that have failed once, as short as found: the start of the clock, and the steps.
 
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::{DigitalReach, Priority, Protection};

@@ -1,4 +1,4 @@
-//! Makes the calls of a walk on a running service.
+//! The calls of a walk, made on a running service.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
@@ -9,7 +9,7 @@ use super::call::Call;
 use super::rules::Refusal;
 use crate::harness::{Harness, within};
 
-/// What the service answered.
+/// Response of the service.
 #[derive(Debug)]
 pub enum Answer {
     Nothing,
@@ -81,7 +81,7 @@ async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {
     })
 }
 
-/// Everything that the stream gives until it ends, or until it waits for acknowledgements.
+/// Leases everything that the stream delivers until it ends, or until it waits for acknowledgements.
 async fn lease(
     harness: &Harness,
     call: &v1::StreamDueNotificationsRequest,
@@ -101,7 +101,7 @@ async fn lease(
     Ok(due)
 }
 
-/// The failure in the model's terms, without what only a reader wants to know.
+/// Returns the failure in the model's terms, without its text.
 fn refusal(status: &Status) -> Refusal {
     let details = status.get_error_details();
     let info = details.error_info();
@@ -122,7 +122,7 @@ fn refusal(status: &Status) -> Refusal {
     refusal
 }
 
-/// The whole history of a request.
+/// Lists the whole history of a request.
 pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEntry>, String> {
     let call = v1::ListHistoryRequest {
         name: name.into(),
@@ -135,7 +135,7 @@ pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEnt
         .map_err(|it| it.to_string())
 }
 
-/// One worklist, page by page.
+/// Lists one worklist, page by page.
 pub async fn worklist(
     harness: &Harness,
     query: v1::WorklistQuery,
@@ -157,7 +157,7 @@ pub async fn worklist(
     }
 }
 
-/// How many requests each worklist holds.
+/// Counts the requests in each worklist.
 pub async fn counts(
     harness: &Harness,
     care_units: Vec<String>,
@@ -169,7 +169,7 @@ pub async fn counts(
         .map_err(|it| it.to_string())
 }
 
-/// Every message that waits or is out.
+/// Lists every notification that waits or is leased.
 pub async fn unsettled(
     harness: &Harness,
     care_units: Vec<String>,

@@ -1,4 +1,4 @@
-//! What an answer shows of a request at an instant. Names and etags are the service's to make.
+//! Rendering of the model's requests at an instant, without the names and etags that the service makes.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification::State;
@@ -7,7 +7,7 @@ use super::calendar::{Instant, timestamp};
 use super::message::{Invitation, Message};
 use super::request::{Request, ToCome};
 
-/// Why a message is shown as skipped.
+/// Cause of a notification that is displayed as skipped.
 const AFTER_PERIOD: &str = "AFTER_PERIOD";
 
 impl Request {
@@ -99,7 +99,7 @@ impl Request {
     }
 }
 
-/// The message as its consumer gets it, but for the times of the stream.
+/// Returns the notification as its consumer gets it, without the times of the stream.
 pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::DueNotification {
     let message = request.message(index);
     let patient = request.patient();

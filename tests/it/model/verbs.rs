@@ -1,4 +1,4 @@
-//! What each call does to one request, in the order of its checks: today, etag, state, rules.
+//! Effects of each call on one request, in the order of its checks: today, etag, state, rules.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
@@ -17,7 +17,7 @@ use super::rules::{Refusal, broken_by, check_today};
 
 type Decision = Result<(), Refusal>;
 
-/// Days that the patient is waited for who says that they will book.
+/// Default number of days to wait for a patient who will book.
 const WAIT_DAYS: u64 = 14;
 
 impl Request {
@@ -88,7 +88,7 @@ impl Request {
         }
     }
 
-    /// Ends what is pending and plans a first message. Says which messages it ended.
+    /// Cancels pending notifications and plans a first one. Returns the indices of those it cancelled.
     pub fn begin_round(&mut self, now: Instant) -> Vec<usize> {
         self.state = State::Invited;
         self.form.summons = true;
@@ -194,7 +194,7 @@ impl Request {
         vec![]
     }
 
-    /// Plans the message after the last hand-over of the round.
+    /// Plans the notification after the last hand-over of the round.
     pub fn plan_next(&mut self) {
         let Some(invitation) = &self.invitation else {
             return;
@@ -309,7 +309,7 @@ impl Request {
         Ok(())
     }
 
-    /// Cancels the request, of which the patient is to be told or not.
+    /// Cancels the request, and decides whether a withdrawal is due.
     pub fn close(&mut self, reason: CancelReason, cause: &str, now: Instant) -> Vec<usize> {
         let silent = [CancelReason::PatientRequest, CancelReason::PatientDeceased];
         let invited = matches!(self.shown(now), State::Invited | State::NoResponse);
@@ -319,8 +319,8 @@ impl Request {
         self.end_invitation(cause)
     }
 
-    /// Plans the withdrawal, once, by the channel last used; of a patient with protection it waits for
-    /// staff.
+    /// Plans the withdrawal, once, through the channel last used; for a patient with protection it waits
+    /// for staff.
     pub fn withdraw(&mut self, now: Instant) {
         let Some(invitation) = &mut self.invitation else {
             return;
@@ -342,7 +342,7 @@ impl Request {
         }
     }
 
-    /// Nothing is sent of a withdrawal until staff release it.
+    /// Parks the withdrawal until staff release it.
     fn withhold_withdrawal(&mut self, now: Instant) {
         let mut parked = vec![];
         let invitation = self.invitation.as_mut().expect("it was one");
@@ -399,7 +399,7 @@ impl Request {
         Ok(())
     }
 
-    /// Whether anything changed.
+    /// Applies an update of the patient. Returns whether anything changed.
     pub fn update_patient(&mut self, call: &v1::UpdatePatientRequest, now: Instant) -> bool {
         if call.deceased {
             return self.stop_for_death(now);
@@ -437,7 +437,7 @@ impl Request {
         changed
     }
 
-    /// Cancels what is not cancelled, and stops the withdrawal of what is cancelled already.
+    /// Cancels a request that is not cancelled, and stops the withdrawal of one that is.
     fn stop_for_death(&mut self, now: Instant) -> bool {
         if self.state == State::Cancelled && !self.may_yet_withdraw() {
             return false;
@@ -447,7 +447,8 @@ impl Request {
         true
     }
 
-    /// A withdrawal waits, or would be sent if a message turned out to have left.
+    /// Returns whether a withdrawal waits, or would be sent if a notification turned out to have been handed
+    /// over.
     fn may_yet_withdraw(&self) -> bool {
         let mut withdrawals = self.messages().iter().filter(|it| it.is_withdrawal());
         let planned = withdrawals.clone().next().is_some();
@@ -458,12 +459,12 @@ impl Request {
         self.state == State::Cancelled && !self.has_died() && (to_come || waits)
     }
 
-    /// Something happened that gives a new etag.
+    /// Records an event that gives a new etag.
     pub fn note(&mut self, action: &str, now: Instant) {
         self.note_message(action, None, now);
     }
 
-    /// Likewise, and these messages ended by it.
+    /// Records an event that gives a new etag and has cancelled these notifications.
     fn note_ending(&mut self, action: &str, ended: &[usize], now: Instant) {
         self.note(action, now);
         for message in ended {
@@ -490,7 +491,7 @@ fn check_etag(current: bool) -> Decision {
     }
 }
 
-/// Takes over what the mask names.
+/// Overwrites a field that the mask names.
 fn overwrite(form: &mut v1::BookingRequest, given: &v1::BookingRequest, path: &str) {
     let new = given.constraints.clone().unwrap_or_default();
     match (path, &mut form.constraints) {

@@ -8,15 +8,15 @@ use care_invitation::contract::v1::{Channel, Worklist};
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
 use super::compare::{self, holds, same, same_request};
+use super::invariants::{Invariants, came_to_an_end};
 use super::op::{Op, STARTS};
-use super::oracle::{Oracle, came_to_an_end};
 use super::rules::Refusal;
 use super::service::{self, Answer, send};
 use super::world::{Reply, World};
 use crate::harness::Harness;
 use crate::make::at;
 
-/// The lists that a request may be on.
+/// Lists that a request may be on.
 const LISTS: [Worklist; 7] = [
     Worklist::BookingRequests,
     Worklist::CareInvitations,
@@ -26,27 +26,27 @@ const LISTS: [Worklist; 7] = [
     Worklist::Declined,
     Worklist::GuaranteeAtRisk,
 ];
-/// Steps from one look at the lists to the next.
+/// Steps between two checks of the lists.
 const LISTS_EVERY: usize = 10;
-/// Moves of the clock in which everything that is left must come to its end.
+/// Maximum moves of the clock until nothing is left to happen.
 const MOVES_MAX: usize = 60;
 
 pub struct Walk {
     harness: Harness,
     world: World,
-    oracle: Oracle,
-    /// The requests as the model showed them after the latest step.
+    invariants: Invariants,
+    /// Requests as the model rendered them after the latest step.
     shown: Vec<v1::BookingRequest>,
-    /// The calls so far, for whoever reads the failure.
+    /// Calls so far, printed with a failure.
     transcript: Vec<String>,
-    /// How often each call was answered how.
+    /// Number of each outcome of each call.
     answers: Answers,
 }
 
-/// What was answered to what, and how often.
+/// Number of each outcome of each call.
 pub type Answers = BTreeMap<String, usize>;
 
-/// Takes the steps; a failure says what differed, after the calls that led there.
+/// Takes the steps; a failure lists the calls that led there and the difference.
 pub async fn walk(start: usize, ops: &[Op]) -> Result<Answers, String> {
     let mut walk = Walk::begin(STARTS[start % STARTS.len()]).await;
     let walked = walk.steps(ops).await;
@@ -72,7 +72,7 @@ impl Walk {
         Self {
             harness: Harness::start(start).await,
             world: World::new(at(start)),
-            oracle: Oracle::default(),
+            invariants: Invariants::default(),
             shown: vec![],
             transcript: vec![],
             answers: Answers::new(),
@@ -100,7 +100,7 @@ impl Walk {
             self.transcript
                 .push(format!("    {}", compare::request(form).join(" | ")));
         }
-        self.warn_oracle(&call);
+        self.warn_invariants(&call);
         let actual = send(&self.harness, &call).await;
         self.count(&call, &actual);
         let before = self.world.requests.len();
@@ -126,7 +126,7 @@ impl Walk {
         }
         self.check_requests().await?;
         self.check_reply(&expected, &actual)?;
-        self.tell_oracle(&call, &actual).await?;
+        self.tell_invariants(&call, &actual).await?;
         if is_write(&call) {
             self.world.writes.push(call);
         }
@@ -143,8 +143,8 @@ impl Walk {
         *self.answers.entry(format!("{call} {answer}")).or_default() += 1;
     }
 
-    /// The requests that the model has changed are as it has them, and so is one of the others, in
-    /// turn. Names and etags are learned on the way.
+    /// Checks that the requests that the model has changed are the same in the service, and one of the
+    /// others in turn. Learns names and etags on the way.
     async fn check_requests(&mut self) -> Result<(), String> {
         let requests = self.world.requests.iter();
         let expected: Vec<_> = requests.map(|it| it.show(self.world.now)).collect();
@@ -174,7 +174,7 @@ impl Walk {
     ) -> Result<(), String> {
         let now = self.world.now;
         self.world.requests[index].learn(&actual)?;
-        self.oracle.saw(&actual)?;
+        self.invariants.saw(&actual)?;
         actual.etag.clear();
         let expected = self.world.requests[index].show(now);
         same_request(&format!("request {index}"), &expected, &actual)
@@ -221,7 +221,7 @@ impl Walk {
         }
     }
 
-    fn warn_oracle(&mut self, call: &Call) {
+    fn warn_invariants(&mut self, call: &Call) {
         let Call::Acknowledge(call) = call else {
             return;
         };
@@ -232,20 +232,20 @@ impl Walk {
             .filter(|it| it.outcome() == sent)
         {
             let lease = answer.lease.as_ref().expect("given");
-            self.oracle.reports_sent(&lease.name);
+            self.invariants.reports_sent(&lease.name);
         }
     }
 
-    async fn tell_oracle(&mut self, call: &Call, actual: &Answer) -> Result<(), String> {
+    async fn tell_invariants(&mut self, call: &Call, actual: &Answer) -> Result<(), String> {
         match (call, actual) {
-            (Call::Contact(call), _) => self.oracle.contacted(call),
-            (Call::Release(call), _) => self.oracle.released(call),
-            (_, Answer::FollowUp(Some(letter))) => self.oracle.followed_by(letter),
+            (Call::Contact(call), _) => self.invariants.contacted(call),
+            (Call::Release(call), _) => self.invariants.released(call),
+            (_, Answer::FollowUp(Some(letter))) => self.invariants.followed_by(letter),
             (_, Answer::Due(due)) => {
                 for message in due {
                     let index = self.world.find(&message.booking_request);
                     let request = self.get(index.expect("seen above")).await?;
-                    self.oracle.leased(message, &request, self.world.now)?;
+                    self.invariants.leased(message, &request, self.world.now)?;
                 }
             }
             _ => {}
@@ -253,7 +253,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Every open request on exactly one list, in order; the counts are the lengths.
+    /// Checks that every open request is on exactly one list, in order, and that counts equal lengths.
     async fn check_lists(&self) -> Result<(), String> {
         let units = call::units();
         let counts = service::counts(&self.harness, units.clone()).await?;
@@ -321,7 +321,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Lets time pass, handing over what falls due, until nothing more can happen.
+    /// Lets time pass, handing over notifications that fall due, until nothing more can happen.
     async fn settle(&mut self) -> Result<(), String> {
         for _ in 0..MOVES_MAX {
             let outcome = v1::acknowledgement::Outcome::Sent;

@@ -1,6 +1,6 @@
-//! The plain model of the whole service: its clock, its requests, the calls that it remembers.
+//! The plain model of the whole service: its clock, its requests, its idempotency keys.
 //!
-//! Written from DOMAIN.md and the comments of the contract; it never looks at the code.
+//! Written from the comments of the contract; it never uses the code of the domain.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,19 +21,19 @@ use super::show::due_notification;
 pub struct World {
     pub now: Instant,
     pub requests: Vec<Request>,
-    /// Writes so far, to be made once more.
+    /// Writes so far, for replays.
     pub writes: Vec<Call>,
-    /// By care unit and request id.
+    /// Writes and their replies by care unit and request id.
     remembered: HashMap<(String, String), (Call, Reply)>,
 }
 
-/// What a call answers, in the model's terms.
+/// Reply to a call, in the model's terms.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     Nothing,
-    /// The request, as it stands.
+    /// Index of the request, as it stands.
     Request(usize),
-    /// The names of these requests.
+    /// Indices of the requests whose names are returned.
     Requests(BTreeSet<usize>),
     Authorized {
         authorized: BTreeSet<String>,
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// Makes a call. Leases are taken over from what the service gave: see [`Self::take_leases`].
+    /// Applies a call. Leases are copied from the service's response: see [`Self::take_leases`].
     pub fn apply(&mut self, call: &Call) -> Result<Reply, Refusal> {
         let reply = self.answer(call);
         self.requests.iter_mut().for_each(Request::choose_channels);
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// A write, which is remembered by its request id when it succeeds.
+    /// Applies a write, whose request id is kept if it succeeds.
     fn write(&mut self, call: &Call) -> Result<Reply, Refusal> {
         call_shape(call)?;
         let key = key(call);
@@ -195,7 +195,7 @@ impl World {
         found.ok_or_else(Refusal::not_found)
     }
 
-    /// The request that a step means.
+    /// Returns the request that a step means.
     pub fn request(&self, at: Aim, action: Action) -> Option<&Request> {
         let fits = |it: &&Request| it.allows(action, self.now);
         let fit = || self.requests.iter().filter(fits).collect::<Vec<_>>();
@@ -218,7 +218,7 @@ impl World {
         requests.flat_map(|it| it.messages().iter().map(move |message| (it, message)))
     }
 
-    /// The message that a step means: one that was sent, or any.
+    /// Returns the notification that a step means: one that was sent, or any.
     pub fn message_name(&self, at: Aim) -> Option<String> {
         let named = |(_, message): (&Request, &Message)| message.name.clone();
         let sent = self.each_message().filter(|(_, it)| it.sent_at.is_some());
@@ -231,7 +231,7 @@ impl World {
         }
     }
 
-    /// When a message that nobody has answered for may be leased again.
+    /// Returns the time at which the first unacknowledged notification may be leased again.
     pub fn next_lapse(&self) -> Option<Instant> {
         let out = self.each_message().filter(|(_, it)| it.is_out());
         out.map(|(_, it)| it.claimable_at)
@@ -249,7 +249,7 @@ impl World {
         self.each_message().filter_map(lease).collect()
     }
 
-    /// Newest leases of the messages that a consumer has.
+    /// Returns the newest leases of the notifications that are leased.
     pub fn out(&self) -> Vec<v1::Lease> {
         self.leases(|it| it.tokens.last().filter(|_| it.is_out()).cloned())
     }
@@ -276,19 +276,19 @@ impl World {
         claimable
     }
 
-    /// Whether the channel of a message that a consumer has would be chosen otherwise now. It is found
+    /// Returns whether another channel would be chosen now for some leased notification, which is found
     /// under its old one first.
     pub fn has_other_channel(&self) -> bool {
         self.each_message()
             .any(|(it, message)| message.is_out() && it.channel_for(message).0 != message.channel)
     }
 
-    /// Whether a lease now would be given.
+    /// Returns whether a claim now would lease anything.
     pub fn has_due(&self) -> bool {
         !self.claimable(&[]).is_empty()
     }
 
-    /// When a message falls due next, or the period of one that waits is over.
+    /// Returns the next time at which a notification falls due, or the period of one that waits ends.
     pub fn next_due(&self) -> Option<Instant> {
         let waits = |(request, message): &(&Request, &Message)| {
             message.is_out() || (message.is_waiting() && request.wants(message, self.now))
@@ -299,7 +299,7 @@ impl World {
         ends.flatten().filter(|at| *at > self.now).min()
     }
 
-    /// Whether a lease now would set a message aside.
+    /// Returns whether a claim now would park a notification.
     pub fn has_to_park(&self) -> bool {
         let parks = |(at, nth): &(usize, usize)| {
             let request = &self.requests[*at];
@@ -308,7 +308,7 @@ impl World {
         self.claimable(&[]).iter().any(parks)
     }
 
-    /// Takes over what the service has leased, when it may have leased it.
+    /// Copies the leases that the service granted, if it might grant them.
     pub fn take_leases(
         &mut self,
         call: &v1::StreamDueNotificationsRequest,
@@ -396,7 +396,7 @@ impl World {
         Ok(Reply::FollowUp(follow_up.map(|it| (at, it))))
     }
 
-    /// The instants after now at which something happens by itself, the nearest first.
+    /// Returns the instants after now at which something happens by itself, the nearest first.
     pub fn instants(&self) -> Vec<Instant> {
         let mut instants = BTreeSet::new();
         for request in &self.requests {
@@ -413,7 +413,7 @@ impl World {
         instants.into_iter().filter(|it| *it > self.now).collect()
     }
 
-    /// A worklist of these units, in order of start date.
+    /// Returns a worklist of these units, in order of start date.
     pub fn list(&self, list: Worklist, units: &[String]) -> Vec<usize> {
         let on = |it: &Request| match list {
             Worklist::GuaranteeAtRisk => it.is_at_risk(self.now),
@@ -432,7 +432,7 @@ impl World {
         in_any_worklist.into_iter().map(|(_, _, at)| at).collect()
     }
 
-    /// Messages that wait or are out, as ListNotifications shows them.
+    /// Returns the notifications that wait or are leased, as ListNotifications shows them.
     pub fn unsettled(&self, channel: Channel) -> Vec<v1::Notification> {
         use v1::notification::State;
         let wanted = [
@@ -455,7 +455,7 @@ pub fn nth_of<T>(list: &[T], nth: usize) -> Option<&T> {
     list.get(nth % list.len().max(1))
 }
 
-/// The faults of a call that need neither today nor a stored request.
+/// Checks a call for faults that need neither today's date nor a stored request.
 fn call_shape(call: &Call) -> Result<(), Refusal> {
     match call {
         Call::Create(call) => create_shape(call),
@@ -505,7 +505,7 @@ fn change_shape(call: &v1::ChangeBookingRequestRequest) -> Result<(), Refusal> {
     }
 }
 
-/// The care unit and the request id under which a write is remembered.
+/// Returns the care unit and the request id under which a write is kept.
 fn key(call: &Call) -> (String, String) {
     let (scope, id) = match call {
         Call::Create(it) => (&it.parent, &it.request_id),
@@ -525,7 +525,7 @@ fn key(call: &Call) -> (String, String) {
     (unit.join("/"), id.clone())
 }
 
-/// The name and the etag of a call on one request.
+/// Returns the name and the etag of a call on one request.
 fn address(call: &Call) -> (&str, &str) {
     match call {
         Call::Invite(it) => (&it.name, &it.etag),

@@ -14,7 +14,7 @@ use crate::consumer::{Consumer, acknowledge, answer, everything, message, name, 
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::logged::Log;
 use crate::make::at;
-use crate::{make, staff};
+use crate::{make, worklist_user};
 
 /// A request of which the first message is leased.
 async fn leased(harness: &Harness) -> (String, v1::DueNotification) {
@@ -206,7 +206,7 @@ async fn times_more_than_a_minute_ahead_are_logged_once_a_call_by_count_and_dist
     let read = |time| {
         let (message, at) = (name(&leased[0]), Some(make::wire_at(time)));
         let harness = &harness;
-        async move { staff::try_report(harness, &message, Receipt::Read, at).await }
+        async move { worklist_user::try_report(harness, &message, Receipt::Read, at).await }
     };
     read("2026-03-02T09:02:00Z").await.expect("recorded");
     let said = log.lines("ahead of this server's clock");

@@ -17,7 +17,7 @@ use crate::consumer::{
 };
 use crate::harness::{Harness, within};
 use crate::make;
-use crate::staff;
+use crate::worklist_user;
 
 /// When the first and the second reminder fall due after a first message at [`NOW`].
 const FIRST_REMINDER: &str = "2026-03-16T08:00:00Z";
@@ -108,8 +108,8 @@ fn protected() -> v1::BookingRequest {
 /// A request of which staff have fixed the channel, its first message due.
 async fn fixed(harness: &Harness, channel: Channel) -> String {
     let request = create(harness, due_now("R-1")).await;
-    staff::contact(harness, &request, Contact::CallBack).await;
-    staff::release(harness, &request, channel).await;
+    worklist_user::contact(harness, &request, Contact::CallBack).await;
+    worklist_user::release(harness, &request, channel).await;
     request
 }
 
@@ -219,13 +219,13 @@ async fn the_channel_is_the_first_of_the_table_that_applies() {
         let request = create(&harness, form).await;
         let first = harness.hand_over_due().await.remove(0);
         if inbox_fails {
-            let follows = staff::report(&harness, &name(&first), Receipt::Returned).await;
+            let follows = worklist_user::report(&harness, &name(&first), Receipt::Returned).await;
             assert_eq!(chosen(&follows.expect(row)), expected_after_return());
             harness.hand_over_due().await;
         }
         if let Some(channel) = fixed {
-            staff::contact(&harness, &request, Contact::CallBack).await;
-            staff::release(&harness, &request, channel).await;
+            worklist_user::contact(&harness, &request, Contact::CallBack).await;
+            worklist_user::release(&harness, &request, channel).await;
         }
         let shown = messages(&harness, &request).await;
         let to_come = shown.iter().filter(|it| it.state() != State::Sent);
@@ -248,11 +248,11 @@ async fn an_account_that_is_lost_counts_before_an_inbox_that_has_failed() {
     let request = create(&harness, due_now("R-1")).await;
     let first = lease_only(&harness).await;
     answer(&harness, unreachable(&first, "")).await;
-    staff::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, DigitalReach::None).await;
     let letter = lease_only(&harness).await;
     let lost = (Channel::Letter, ChannelReason::NoDigitalAccount);
     assert_eq!(chosen(message(&letter)), lost);
-    staff::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
     answer(&harness, sent(&letter)).await;
     // What has left says through which channel it did.
     let shown = messages(&harness, &request).await;
@@ -276,7 +276,7 @@ async fn the_channel_is_chosen_anew_at_each_lease() {
     ] {
         // The consumer that holds it has it as it was leased.
         let held = chosen(message(&due));
-        assert_eq!(staff::set_reach(&harness, reach).await, [&*request]);
+        assert_eq!(worklist_user::set_reach(&harness, reach).await, [&*request]);
         assert_eq!(chosen(&messages(&harness, &request).await[0]), held);
         answer(&harness, again(&due)).await;
         assert_eq!(chosen(&messages(&harness, &request).await[0]), expected);
@@ -284,7 +284,7 @@ async fn the_channel_is_chosen_anew_at_each_lease() {
         assert_eq!(chosen(message(&due)), expected);
     }
     answer(&harness, sent(&due)).await;
-    staff::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, DigitalReach::None).await;
     let shown = messages(&harness, &request).await;
     assert_eq!(chosen(&shown[0]), inbox);
     assert_eq!((chosen(&shown[1]), chosen(&shown[2])), (none, none));
@@ -302,7 +302,7 @@ async fn a_lease_that_ran_out_on_the_inbox_goes_to_who_sends_letters_when_it_has
     let mut inbox = Consumer::open(&harness, only(Channel::Inbox)).await;
     inbox.due().await;
     inbox.ended().await;
-    staff::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, DigitalReach::None).await;
     harness.advance("2026-03-02T09:01:00Z");
     let inbox = Consumer::open(&harness, only(Channel::Inbox)).await;
     inbox.ended().await;
@@ -368,7 +368,11 @@ async fn an_inbox_message_that_reaches_nobody_ends_and_the_same_follows_as_a_let
         assert!(handled_by_hand(&harness).await.is_empty());
         let told = ("NOTIFICATION_UNREACHABLE", "no such inbox");
         let told = (told.0.to_owned(), told.1.to_owned());
-        assert!(staff::history(&harness, &request).await.contains(&told));
+        assert!(
+            worklist_user::history(&harness, &request)
+                .await
+                .contains(&told)
+        );
     }
 }
 
@@ -390,7 +394,7 @@ async fn what_follows_a_failed_inbox_is_letters_for_the_round_and_counts_from_th
         assert_eq!(chosen(message(&reminder)), expected_after_return());
         answer(&harness, sent(&reminder)).await;
     }
-    staff::contact(&harness, &request, Contact::CallBack).await;
+    worklist_user::contact(&harness, &request, Contact::CallBack).await;
     let call = make::wire_invite(&request);
     harness.invite(call).await.expect("a new round");
     let first = lease_only(&harness).await;
@@ -410,7 +414,7 @@ async fn a_channel_that_staff_fixed_holds_for_the_round_and_no_longer() {
         assert_eq!(chosen(message(&leased)), by_staff, "{due}");
         answer(&harness, sent(&leased)).await;
     }
-    staff::contact(&harness, &request, Contact::NoSuitableTime).await;
+    worklist_user::contact(&harness, &request, Contact::NoSuitableTime).await;
     let call = make::wire_invite(&request);
     harness.invite(call).await.expect("a new round");
     let first = lease_only(&harness).await;
@@ -447,7 +451,7 @@ async fn at_last_resort(harness: &Harness, how: LastResort) -> (String, v1::DueN
         LastResort::LetterByStaff => fixed(harness, Channel::Letter).await,
         LastResort::Protected => {
             let request = create(harness, protected()).await;
-            staff::release(harness, &request, Channel::Unspecified).await;
+            worklist_user::release(harness, &request, Channel::Unspecified).await;
             request
         }
         LastResort::LetterAfterInbox => {
@@ -459,7 +463,7 @@ async fn at_last_resort(harness: &Harness, how: LastResort) -> (String, v1::DueN
         LastResort::LetterAfterUnread => {
             let request = create(harness, due_now("R-1")).await;
             let unread = harness.hand_over_due().await.remove(0);
-            let letter = staff::report(harness, &name(&unread), Receipt::Unread).await;
+            let letter = worklist_user::report(harness, &name(&unread), Receipt::Unread).await;
             assert!(letter.is_some());
             request
         }
@@ -509,12 +513,16 @@ async fn assert_set_aside(
     assert_eq!((&parked[0].name, &*parked[0].cause), (&name(due), cause));
     assert_eq!(handled_by_hand(harness).await, [request]);
     let told = ("NOTIFICATION_PARKED".to_owned(), cause.to_owned());
-    assert!(staff::history(harness, request).await.contains(&told));
+    assert!(
+        worklist_user::history(harness, request)
+            .await
+            .contains(&told)
+    );
 
     let later = harness.clock.now() + chrono::Duration::hours(30);
     harness.clock.advance(later).expect("forward");
     assert!(harness.lease_due().await.is_empty());
-    let released = staff::release(harness, request, Channel::Unspecified).await;
+    let released = worklist_user::release(harness, request, Channel::Unspecified).await;
     let invitation = released.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Unspecified);
     assert!(handled_by_hand(harness).await.is_empty());
@@ -558,7 +566,7 @@ async fn staff_fix_the_channel_of_what_was_undeliverable() {
     let harness = Harness::start(NOW).await;
     let (request, letter) = at_last_resort(&harness, LastResort::LetterAfterInbox).await;
     answer(&harness, unreachable(&letter, "")).await;
-    staff::release(&harness, &request, Channel::Inbox).await;
+    worklist_user::release(&harness, &request, Channel::Inbox).await;
     let released = lease_only(&harness).await;
     assert_eq!(name(&released), name(&letter));
     let by_staff = (Channel::Inbox, ChannelReason::Staff);
@@ -576,7 +584,7 @@ async fn protection_that_comes_later_forbids_a_letter_as_well() {
     let request = create(&harness, due_now("R-1")).await;
     let due = lease_only(&harness).await;
     authorize(&harness, vec![lease(&due)]).await.expect("given");
-    staff::set_protection(&harness, Protection::ProtectedRegistration).await;
+    worklist_user::set_protection(&harness, Protection::ProtectedRegistration).await;
     answer(&harness, unreachable(&due, "")).await;
     let shown = invitation(&harness, &request).await;
     // The latest reason stands, but protection gives way to none.
@@ -584,7 +592,7 @@ async fn protection_that_comes_later_forbids_a_letter_as_well() {
     assert_eq!(shown.notifications[0].state(), State::Parked);
     assert_eq!(states(&harness, &request).await.len(), 3, "no letter");
     assert!(harness.lease_due().await.is_empty());
-    let released = staff::release(&harness, &request, Channel::Letter).await;
+    let released = worklist_user::release(&harness, &request, Channel::Letter).await;
     assert_eq!(released.state(), RequestState::Invited);
     let letter = lease_only(&harness).await;
     assert_eq!(name(&letter), name(&due));
@@ -597,11 +605,11 @@ async fn a_message_set_aside_takes_the_place_of_the_reason_that_held_before() {
     let request = create(&harness, due_now("R-1")).await;
     let due = lease_only(&harness).await;
     authorize(&harness, vec![lease(&due)]).await.expect("given");
-    staff::contact(&harness, &request, Contact::CallBack).await;
+    worklist_user::contact(&harness, &request, Contact::CallBack).await;
     answer(&harness, park(&due, "")).await;
     let shown = invitation(&harness, &request).await;
     assert_eq!(shown.hold_reason(), HoldReason::Parked);
-    staff::contact(&harness, &request, Contact::NoSuitableTime).await;
+    worklist_user::contact(&harness, &request, Contact::NoSuitableTime).await;
     let shown = invitation(&harness, &request).await;
     assert_eq!(shown.hold_reason(), HoldReason::NoSuitableTime);
     assert_eq!(shown.notifications[0].state(), State::Parked);
@@ -642,20 +650,20 @@ async fn other_outcomes_for_a_message_that_is_no_longer_out_change_nothing() {
         match what {
             NoLongerOut::Booked => book(&harness, &request).await,
             NoLongerOut::Declined => {
-                staff::contact(&harness, &request, Contact::Declined).await;
+                worklist_user::contact(&harness, &request, Contact::Declined).await;
             }
             NoLongerOut::Cancelled => {
                 let call = make::wire_cancel(&request);
                 harness.cancel(call).await.expect("cancelled");
             }
             NoLongerOut::Held => {
-                staff::contact(&harness, &request, Contact::CallBack).await;
+                worklist_user::contact(&harness, &request, Contact::CallBack).await;
             }
             NoLongerOut::Protected => {
-                staff::set_protection(&harness, Protection::ConfidentialityMarked).await;
+                worklist_user::set_protection(&harness, Protection::ConfidentialityMarked).await;
             }
             NoLongerOut::Changed => {
-                staff::change_purpose(&harness, &request, "Näsa").await;
+                worklist_user::change_purpose(&harness, &request, "Näsa").await;
             }
             NoLongerOut::Sent => answer(&harness, sent(&due)).await,
             NoLongerOut::Retried => answer(&harness, retry(&due)).await,
@@ -692,7 +700,7 @@ async fn other_outcomes_of_what_was_on_its_way_when_the_invitation_ended_plan_an
             if ending == NoLongerOut::Booked {
                 book(&harness, &request).await;
             } else {
-                staff::contact(&harness, &request, Contact::Declined).await;
+                worklist_user::contact(&harness, &request, Contact::Declined).await;
             }
             assert_eq!(states(&harness, &request).await, [State::Dispatching]);
             answer(&harness, outcome(&due)).await;
@@ -740,7 +748,7 @@ async fn what_is_on_its_way_when_a_hold_comes_runs_its_course_and_what_follows_i
         let request = create(&harness, due_now("R-1")).await;
         let due = lease_only(&harness).await;
         authorize(&harness, vec![lease(&due)]).await.expect("given");
-        staff::contact(&harness, &request, Contact::CallBack).await;
+        worklist_user::contact(&harness, &request, Contact::CallBack).await;
         assert_eq!(states(&harness, &request).await[0], State::Dispatching);
         answer(&harness, outcome(&due)).await;
         let shown = invitation(&harness, &request).await;
@@ -748,7 +756,7 @@ async fn what_is_on_its_way_when_a_hold_comes_runs_its_course_and_what_follows_i
         assert_eq!(states(&harness, &request).await, expected, "{row}");
         harness.advance("2026-03-20T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{row}");
-        staff::release(&harness, &request, Channel::Unspecified).await;
+        worklist_user::release(&harness, &request, Channel::Unspecified).await;
         assert_eq!(harness.lease_due().await.len(), 1, "{row}");
     }
 }
@@ -778,13 +786,13 @@ async fn a_change_that_keeps_the_round_keeps_the_failed_inbox() {
     answer(&harness, unreachable(&failed, "")).await;
     harness.hand_over_due().await;
     let unspecified = v1::change_booking_request_request::OnChange::Unspecified;
-    staff::change_period(&harness, &request, FIRST, "2026-06-30", unspecified).await;
+    worklist_user::change_period(&harness, &request, FIRST, "2026-06-30", unspecified).await;
     harness.advance(FIRST_REMINDER);
     let reminder = lease_only(&harness).await;
     assert_eq!(chosen(message(&reminder)), expected_after_return());
     answer(&harness, sent(&reminder)).await;
     let restart = v1::change_booking_request_request::OnChange::Restart;
-    staff::change_period(&harness, &request, FIRST, LAST, restart).await;
+    worklist_user::change_period(&harness, &request, FIRST, LAST, restart).await;
     let first = lease_only(&harness).await;
     assert_eq!(message(&first).round, 2);
     assert_eq!(message(&first).channel(), Channel::Inbox);
@@ -815,7 +823,7 @@ async fn a_withdrawal_that_reaches_nobody_by_the_inbox_follows_as_a_letter_and_t
     assert_eq!(invitation.hold_reason(), HoldReason::Undeliverable);
     assert_eq!(handled_by_hand(&harness).await, [&*request]);
     assert!(harness.lease_due().await.is_empty());
-    staff::release(&harness, &request, Channel::Inbox).await;
+    worklist_user::release(&harness, &request, Channel::Inbox).await;
     assert!(handled_by_hand(&harness).await.is_empty());
     let again = lease_only(&harness).await;
     assert_eq!(name(&again), name(&letter));
@@ -856,7 +864,7 @@ async fn a_consumer_of_all_channels_gets_what_has_changed_its_channel_at_once() 
     create(&harness, due_now("R-1")).await;
     let mut standing = Consumer::open(&harness, everything()).await;
     let inbox = standing.due().await;
-    staff::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, DigitalReach::None).await;
     harness.advance("2026-03-02T09:01:00Z");
     let letter = standing.due().await;
     assert_eq!(name(&letter), name(&inbox));
@@ -864,7 +872,7 @@ async fn a_consumer_of_all_channels_gets_what_has_changed_its_channel_at_once() 
     assert_eq!(message(&letter).delivery_attempt, 2);
     assert!(letter.possible_repeat);
     drop(standing);
-    staff::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
     harness.advance("2026-03-02T09:03:00Z");
     let again = lease_only(&harness).await;
     assert_eq!(message(&again).channel(), Channel::Inbox);

@@ -16,7 +16,7 @@ use crate::consumer::{
 };
 use crate::harness::Harness;
 use crate::make;
-use crate::staff;
+use crate::worklist_user;
 
 /// When the SENT of these tests is reported, and the hand-over that it tells of.
 const REPORTED: &str = "2026-03-04T10:00:00Z";
@@ -79,13 +79,13 @@ async fn meanwhile(harness: &Harness, request: &str, due: &v1::DueNotification, 
         Meanwhile::LeaseRanOut => harness.advance("2026-03-02T10:00:00Z"),
         Meanwhile::Retried => answer(harness, crate::consumer::retry(due)).await,
         Meanwhile::CalledBack => {
-            staff::contact(harness, request, Contact::CallBack).await;
+            worklist_user::contact(harness, request, Contact::CallBack).await;
         }
         Meanwhile::Protected => {
-            staff::set_protection(harness, Protection::ConfidentialityMarked).await;
+            worklist_user::set_protection(harness, Protection::ConfidentialityMarked).await;
         }
         Meanwhile::ReachLost => {
-            staff::set_reach(harness, v1::DigitalReach::None).await;
+            worklist_user::set_reach(harness, v1::DigitalReach::None).await;
         }
         Meanwhile::Parked => {
             let park = v1::Acknowledgement {
@@ -100,25 +100,27 @@ async fn meanwhile(harness: &Harness, request: &str, due: &v1::DueNotification, 
             assert_eq!(harness.lease_due().await.len(), 1);
         }
         Meanwhile::PurposeChanged => {
-            staff::change_purpose(harness, request, "Näsa").await;
+            worklist_user::change_purpose(harness, request, "Näsa").await;
         }
         Meanwhile::PeriodMoved => {
             let (first, last) = ("2026-05-18", "2026-06-12");
-            staff::change_period(harness, request, first, last, OnChange::Unspecified).await;
+            worklist_user::change_period(harness, request, first, last, OnChange::Unspecified)
+                .await;
         }
         Meanwhile::PeriodGrown => {
-            staff::change_period(harness, request, FIRST, "2026-06-30", OnChange::Keep).await;
+            worklist_user::change_period(harness, request, FIRST, "2026-06-30", OnChange::Keep)
+                .await;
         }
         Meanwhile::Booked => book(harness, request).await,
         Meanwhile::Declined => {
-            staff::contact(harness, request, Contact::Declined).await;
+            worklist_user::contact(harness, request, Contact::Declined).await;
         }
         Meanwhile::Cancelled => cancel(harness, request, CancelReason::UnitRequest).await,
         Meanwhile::CancelledAsAsked => {
             cancel(harness, request, CancelReason::PatientRequest).await;
         }
         Meanwhile::InvitedAnew => {
-            staff::contact(harness, request, Contact::CallBack).await;
+            worklist_user::contact(harness, request, Contact::CallBack).await;
             invite_again(harness, request).await;
         }
     }
@@ -190,7 +192,7 @@ async fn assert_no_second(
     let shown = harness.get(request).await.expect("a request");
     let held = shown.care_invitation.expect("an invitation").hold_reason();
     if held != HoldReason::Unspecified {
-        staff::release(harness, request, Channel::Unspecified).await;
+        worklist_user::release(harness, request, Channel::Unspecified).await;
     }
     for when in [REPORTED, "2026-03-04T12:00:00Z"] {
         harness.advance(when);
@@ -282,7 +284,7 @@ async fn the_token_of_a_message_that_was_leased_anew_counts_for_nothing() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;
     let old = harness.lease_due().await.remove(0);
-    staff::change_purpose(&harness, &request, "Näsa").await;
+    worklist_user::change_purpose(&harness, &request, "Näsa").await;
     let new = harness.lease_due().await.remove(0);
     assert_eq!(name(&old), name(&new));
     assert!(new.possible_repeat);
@@ -303,10 +305,10 @@ async fn what_was_on_its_way_when_the_request_changed_is_superseded() {
         authorize(&harness, vec![lease(&due)]).await.expect("given");
         match row {
             "changed" => {
-                staff::change_purpose(&harness, &request, "Näsa").await;
+                worklist_user::change_purpose(&harness, &request, "Näsa").await;
             }
             "held" => {
-                staff::contact(&harness, &request, Contact::CallBack).await;
+                worklist_user::contact(&harness, &request, Contact::CallBack).await;
             }
             _ => {}
         }
@@ -376,7 +378,7 @@ async fn a_late_reminder_is_recorded_and_the_last_counts_from_it() {
     harness.hand_over_due().await;
     harness.advance("2026-03-16T08:00:00Z");
     let reminder = harness.lease_due().await.remove(0);
-    staff::will_book(&harness, &request, "2026-03-20").await;
+    worklist_user::will_book(&harness, &request, "2026-03-20").await;
     harness.advance("2026-03-18T12:00:00Z");
     answer(&harness, sent_at(&reminder, "2026-03-17T12:00:00Z")).await;
     let shown = harness.get(&request).await.expect("a request");
@@ -388,7 +390,7 @@ async fn a_late_reminder_is_recorded_and_the_last_counts_from_it() {
     assert_eq!(last.due_time, Some(make::wire_at("2026-03-31T07:00:00Z")));
     harness.advance("2026-04-01T07:00:00Z");
     assert!(harness.lease_due().await.is_empty(), "it is held");
-    staff::release(&harness, &request, Channel::Unspecified).await;
+    worklist_user::release(&harness, &request, Channel::Unspecified).await;
     let last = harness.hand_over_due().await;
     assert_eq!(last.len(), 1);
     // Silence counts from the last hand-over.
@@ -422,7 +424,7 @@ async fn a_second_reminder_sent_late_ends_in_no_response_once_the_hold_is_lifted
     let invitation = shown.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Parked);
     assert_eq!(invitation.no_response_time, None);
-    let released = staff::release(&harness, &request, Channel::Unspecified).await;
+    let released = worklist_user::release(&harness, &request, Channel::Unspecified).await;
     assert_eq!(released.state(), RequestState::NoResponse);
     let invitation = released.care_invitation.expect("an invitation");
     let silence = Some(make::wire_at("2026-04-13T07:00:00Z"));
@@ -436,7 +438,7 @@ async fn sent_of_the_round_before_leaves_a_longer_period_of_the_new_round_alone(
     let request = create(&harness, due_now("R-1")).await;
     let old = harness.lease_due().await.remove(0);
     authorize(&harness, vec![lease(&old)]).await.expect("given");
-    staff::change_period(&harness, &request, "2026-05-18", LAST, OnChange::Restart).await;
+    worklist_user::change_period(&harness, &request, "2026-05-18", LAST, OnChange::Restart).await;
     let before = messages(&harness, &request).await;
     assert_eq!(before[0].state(), State::Dispatching);
     assert_eq!((before[1].round, before[1].state()), (2, State::Scheduled));

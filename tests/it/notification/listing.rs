@@ -17,7 +17,7 @@ use crate::backend::Backend;
 use crate::consumer::{answer, authorize, lease, message, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
-use crate::staff;
+use crate::worklist_user;
 
 fn all_of(states: &[State]) -> v1::ListNotificationsRequest {
     v1::ListNotificationsRequest {
@@ -103,7 +103,7 @@ async fn populate(harness: &Harness) -> Population {
             }
             "sent" | "short" => answer(harness, sent(due)).await,
             "held" => {
-                staff::contact(harness, request, Contact::CallBack).await;
+                worklist_user::contact(harness, request, Contact::CallBack).await;
             }
             "parked" => answer(harness, park(due)).await,
             "booked" => book(harness, request).await,
@@ -224,7 +224,7 @@ async fn a_longer_period_brings_a_skipped_message_back() {
     assert_eq!(skipped[0].cause, "AFTER_PERIOD");
     assert!(in_any_worklist(&harness, all_of(&[])).await.is_empty());
     let keep = v1::change_booking_request_request::OnChange::Keep;
-    staff::change_period(&harness, &request, "2026-03-09", "2026-03-31", keep).await;
+    worklist_user::change_period(&harness, &request, "2026-03-09", "2026-03-31", keep).await;
     let scheduled = in_any_worklist(&harness, all_of(&[])).await;
     assert_eq!(scheduled.len(), 1);
     assert_eq!(scheduled[0].name, skipped[0].name);
@@ -556,7 +556,7 @@ async fn a_parked_message_is_listed_until_staff_release_it() {
     let parked = in_any_worklist(&harness, all_of(&[State::Parked])).await;
     assert_eq!(parked.len(), 1);
     assert_eq!(parked[0].name, message(&due).name);
-    staff::release(&harness, &request, Channel::Letter).await;
+    worklist_user::release(&harness, &request, Channel::Letter).await;
     assert!(
         in_any_worklist(&harness, all_of(&[State::Parked]))
             .await

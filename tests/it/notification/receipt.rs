@@ -17,7 +17,7 @@ use crate::consumer::{answer, authorize, lease, message, name, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 use crate::make::at;
-use crate::staff;
+use crate::worklist_user;
 
 const RECEIPTS: [Receipt; 3] = [Receipt::Read, Receipt::Unread, Receipt::Returned];
 const FIRST_REMINDER: &str = "2026-03-16T08:00:00Z";
@@ -62,7 +62,7 @@ async fn hold_of(harness: &Harness, request: &str) -> HoldReason {
 
 /// The actions of a request's history that tell of messages.
 async fn told(harness: &Harness, request: &str) -> Vec<String> {
-    let history = staff::history(harness, request).await;
+    let history = worklist_user::history(harness, request).await;
     let actions = history.into_iter().map(|(action, _)| action);
     actions
         .filter(|it| it.starts_with("NOTIFICATION_") && it != "NOTIFICATION_SENT")
@@ -83,7 +83,7 @@ async fn read_is_shown_with_its_time_and_nothing_follows() {
         assert_eq!(messages(&harness, &request).await[0].read_time, None);
         harness.advance("2026-03-05T12:00:00Z");
         let event_time = event_time.map(make::wire_at);
-        let reported = staff::try_report(&harness, &first, Receipt::Read, event_time).await;
+        let reported = worklist_user::try_report(&harness, &first, Receipt::Read, event_time).await;
         assert_eq!(reported.expect("recorded"), None);
         let shown = messages(&harness, &request).await;
         assert_eq!(shown[0].read_time, Some(make::wire_at(expected)));
@@ -103,7 +103,7 @@ async fn the_same_follows_as_a_letter_at_once_and_the_reminders_keep_their_dates
         let harness = Harness::start(NOW).await;
         let (request, first) = handed_over(&harness).await;
         harness.advance("2026-03-09T13:00:00Z");
-        let follows = staff::report(&harness, &first, receipt).await;
+        let follows = worklist_user::report(&harness, &first, receipt).await;
         let follows = follows.expect("a letter");
         assert_ne!(follows.name, first);
         assert_eq!(follows.kind(), NotificationKind::Invitation);
@@ -141,8 +141,8 @@ async fn the_same_follows_as_a_letter_at_once_and_the_reminders_keep_their_dates
 async fn a_letter_that_follows_is_a_letter_whatever_is_learned_of_the_inbox() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
-    staff::report(&harness, &first, Receipt::Unread).await;
-    staff::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::report(&harness, &first, Receipt::Unread).await;
+    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
     let letter = harness.lease_due().await.remove(0);
     assert_eq!(chosen(message(&letter)), UNREAD);
     harness.advance("2026-03-02T09:01:00Z");
@@ -177,7 +177,7 @@ async fn after_an_unread_message_a_letter_follows_when_the_next_is_more_than_thr
             }
             harness.clock.advance(reported_at).expect("forward");
             let before = messages(&harness, &request).await.len();
-            let letter = staff::report(&harness, &latest, Receipt::Unread).await;
+            let letter = worklist_user::report(&harness, &latest, Receipt::Unread).await;
             assert_eq!(letter.is_some(), follows, "{reported_at}");
             let count = before + usize::from(follows);
             assert_eq!(messages(&harness, &request).await.len(), count);
@@ -191,12 +191,15 @@ async fn after_an_unread_message_a_letter_follows_when_the_next_is_more_than_thr
 async fn no_letter_follows_a_message_that_was_reported_unread_after_it_was_read() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
-    staff::report(&harness, &first, Receipt::Read).await;
-    assert_eq!(staff::report(&harness, &first, Receipt::Unread).await, None);
+    worklist_user::report(&harness, &first, Receipt::Read).await;
+    assert_eq!(
+        worklist_user::report(&harness, &first, Receipt::Unread).await,
+        None
+    );
     let recorded = ["NOTIFICATION_READ", "NOTIFICATION_UNREAD"];
     assert_eq!(told(&harness, &request).await, recorded);
     // It came back all the same, says the inbox.
-    let follows = staff::report(&harness, &first, Receipt::Returned).await;
+    let follows = worklist_user::report(&harness, &first, Receipt::Returned).await;
     assert_eq!(chosen(&follows.expect("a letter")), FAILED);
 }
 
@@ -205,7 +208,7 @@ async fn after_a_returned_message_a_letter_follows_however_near_the_next_is() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
     harness.advance("2026-03-16T07:59:59Z");
-    let letter = staff::report(&harness, &first, Receipt::Returned).await;
+    let letter = worklist_user::report(&harness, &first, Receipt::Returned).await;
     assert_eq!(chosen(&letter.expect("a letter")), FAILED);
     let shown = messages(&harness, &request).await;
     assert_eq!(shown[1].due_time, Some(make::wire_at(FIRST_REMINDER)));
@@ -220,7 +223,7 @@ async fn a_letter_follows_the_last_message_and_one_after_which_the_period_ends()
         last = name(&harness.hand_over_due().await[0]);
     }
     harness.advance("2026-04-10T12:00:00Z");
-    let letter = staff::report(&harness, &last, Receipt::Unread).await;
+    let letter = worklist_user::report(&harness, &last, Receipt::Unread).await;
     assert_eq!(
         letter.expect("a letter").kind(),
         NotificationKind::SecondReminder
@@ -235,7 +238,7 @@ async fn a_letter_follows_the_last_message_and_one_after_which_the_period_ends()
     create(&harness, make::wire_form("2026-03-09", "2026-03-13")).await;
     let only = name(&harness.hand_over_due().await[0]);
     harness.advance("2026-03-13T22:59:59Z");
-    let letter = staff::report(&harness, &only, Receipt::Unread).await;
+    let letter = worklist_user::report(&harness, &only, Receipt::Unread).await;
     assert!(letter.is_some(), "the reminders are skipped");
 }
 
@@ -245,14 +248,14 @@ async fn a_receipt_that_was_reported_before_changes_nothing_and_answers_as_it_di
         let harness = Harness::start(NOW).await;
         let (request, first) = handed_over(&harness).await;
         harness.advance("2026-03-05T12:00:00Z");
-        let followed = staff::report(&harness, &first, receipt).await;
+        let followed = worklist_user::report(&harness, &first, receipt).await;
         let follows = receipt != Receipt::Read;
         assert_eq!(followed.is_some(), follows);
         let before = harness.get(&request).await.expect("a request");
-        let written = staff::history(&harness, &request).await.len();
+        let written = worklist_user::history(&harness, &request).await.len();
         harness.advance("2026-03-06T12:00:00Z");
         for event_time in [None, Some(make::wire_at("2026-03-04T12:00:00Z"))] {
-            let again = staff::try_report(&harness, &first, receipt, event_time).await;
+            let again = worklist_user::try_report(&harness, &first, receipt, event_time).await;
             assert_eq!(again.expect("recorded"), followed, "{receipt:?}");
             let after = harness.get(&request).await.expect("a request");
             assert!(after == before, "{receipt:?}");
@@ -260,10 +263,10 @@ async fn a_receipt_that_was_reported_before_changes_nothing_and_answers_as_it_di
         // The letter is named as it stands then.
         let sent = harness.hand_over_due().await;
         assert_eq!(sent.len(), usize::from(follows));
-        let again = staff::report(&harness, &first, receipt).await;
+        let again = worklist_user::report(&harness, &first, receipt).await;
         let state = again.map(|letter| letter.state());
         assert_eq!(state, follows.then_some(State::Sent), "{receipt:?}");
-        let now_written = staff::history(&harness, &request).await.len();
+        let now_written = worklist_user::history(&harness, &request).await.len();
         assert_eq!(now_written, written + sent.len());
     }
 }
@@ -273,10 +276,10 @@ async fn a_receipt_that_no_letter_followed_is_followed_by_none_when_it_is_repeat
     for receipt in [Receipt::Unread, Receipt::Returned] {
         let harness = Harness::start(NOW).await;
         let (request, first) = handed_over(&harness).await;
-        staff::contact(&harness, &request, Contact::CallBack).await;
-        assert_eq!(staff::report(&harness, &first, receipt).await, None);
-        staff::release(&harness, &request, Channel::Unspecified).await;
-        assert_eq!(staff::report(&harness, &first, receipt).await, None);
+        worklist_user::contact(&harness, &request, Contact::CallBack).await;
+        assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
+        worklist_user::release(&harness, &request, Channel::Unspecified).await;
+        assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
         assert!(harness.lease_due().await.is_empty(), "{receipt:?}");
     }
 }
@@ -291,12 +294,12 @@ async fn a_letter_follows_once_a_message() {
         for letter_is_out in [false, true] {
             let harness = Harness::start(NOW).await;
             let (request, first) = handed_over(&harness).await;
-            let letter = staff::report(&harness, &first, one).await;
+            let letter = worklist_user::report(&harness, &first, one).await;
             let letter = letter.expect("a letter");
             if letter_is_out {
                 harness.hand_over_due().await;
             }
-            staff::report(&harness, &first, other).await;
+            worklist_user::report(&harness, &first, other).await;
             let shown = messages(&harness, &request).await;
             let kind = NotificationKind::Invitation;
             let same = shown.iter().filter(|it| it.kind() == kind).count();
@@ -314,12 +317,12 @@ async fn a_letter_follows_once_a_message() {
 async fn a_letter_follows_each_message_that_was_the_latest_when_it_was_reported() {
     let harness = Harness::start(NOW).await;
     let (_, first) = handed_over(&harness).await;
-    staff::report(&harness, &first, Receipt::Unread).await;
+    worklist_user::report(&harness, &first, Receipt::Unread).await;
     harness.hand_over_due().await;
     harness.advance(FIRST_REMINDER);
     let reminder = harness.hand_over_due().await.remove(0);
     harness.advance("2026-03-20T08:00:00Z");
-    let letter = staff::report(&harness, &name(&reminder), Receipt::Unread).await;
+    let letter = worklist_user::report(&harness, &name(&reminder), Receipt::Unread).await;
     let letter = letter.expect("a letter");
     assert_eq!(letter.kind(), NotificationKind::FirstReminder);
     let sent = harness.hand_over_due().await;
@@ -334,7 +337,7 @@ async fn no_letter_follows_a_message_that_another_has_followed() {
         let (request, first) = handed_over(&harness).await;
         harness.advance(FIRST_REMINDER);
         harness.hand_over_due().await;
-        assert_eq!(staff::report(&harness, &first, receipt).await, None);
+        assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
         assert!(harness.lease_due().await.is_empty());
         // That the inbox has failed is learned all the same.
         let shown = messages(&harness, &request).await;
@@ -357,10 +360,10 @@ async fn a_receipt_of_a_round_that_is_over_says_nothing_of_the_new_one() {
             } else {
                 handed_over(&harness).await
             };
-            staff::contact(&harness, &request, Contact::CallBack).await;
+            worklist_user::contact(&harness, &request, Contact::CallBack).await;
             let call = make::wire_invite(&request);
             harness.invite(call).await.expect("a new round");
-            assert_eq!(staff::report(&harness, &first, receipt).await, None);
+            assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
             let hold = hold_of(&harness, &request).await;
             assert_eq!(hold, HoldReason::Unspecified, "{receipt:?}");
             let second = harness.lease_due().await;
@@ -393,8 +396,8 @@ async fn situation(harness: &Harness, what: Situation) -> (String, String) {
     match what {
         Situation::FixedByStaff => {
             let request = create(harness, due_now("R-1")).await;
-            staff::contact(harness, &request, Contact::CallBack).await;
-            staff::release(harness, &request, Channel::Inbox).await;
+            worklist_user::contact(harness, &request, Contact::CallBack).await;
+            worklist_user::release(harness, &request, Channel::Inbox).await;
             let due = harness.hand_over_due().await;
             return (request, name(&due[0]));
         }
@@ -407,7 +410,7 @@ async fn situation(harness: &Harness, what: Situation) -> (String, String) {
                 ..due_now("R-1")
             };
             let request = create(harness, form).await;
-            staff::release(harness, &request, Channel::Unspecified).await;
+            worklist_user::release(harness, &request, Channel::Unspecified).await;
             let due = harness.hand_over_due().await;
             return (request, name(&due[0]));
         }
@@ -416,17 +419,17 @@ async fn situation(harness: &Harness, what: Situation) -> (String, String) {
     let (request, mut latest) = handed_over(harness).await;
     match what {
         Situation::CalledBack => {
-            staff::contact(harness, &request, Contact::CallBack).await;
+            worklist_user::contact(harness, &request, Contact::CallBack).await;
         }
         Situation::WillBook => {
-            staff::contact(harness, &request, Contact::WillBook).await;
+            worklist_user::contact(harness, &request, Contact::WillBook).await;
         }
         Situation::NoSuitableTime => {
-            staff::contact(harness, &request, Contact::NoSuitableTime).await;
+            worklist_user::contact(harness, &request, Contact::NoSuitableTime).await;
         }
         Situation::Booked => book(harness, &request).await,
         Situation::Declined => {
-            staff::contact(harness, &request, Contact::Declined).await;
+            worklist_user::contact(harness, &request, Contact::Declined).await;
         }
         Situation::Cancelled => {
             let call = v1::CancelBookingRequestRequest {
@@ -466,7 +469,7 @@ async fn no_letter_follows_unless_the_invitation_lives_unheld_with_a_channel_of_
             let harness = Harness::start(NOW).await;
             let (request, latest) = situation(&harness, what).await;
             let before = harness.get(&request).await.expect("a request");
-            let followed = staff::report(&harness, &latest, receipt).await;
+            let followed = worklist_user::report(&harness, &latest, receipt).await;
             assert_eq!(followed, None, "{what:?} {receipt:?}");
             // It is recorded all the same, and leaves the request where it was.
             let after = harness.get(&request).await.expect("a request");
@@ -491,7 +494,7 @@ async fn no_letter_follows_an_unread_letter() {
     let harness = Harness::start(NOW).await;
     let (request, letter) = letter_handed_over(&harness).await;
     assert_eq!(
-        staff::report(&harness, &letter, Receipt::Unread).await,
+        worklist_user::report(&harness, &letter, Receipt::Unread).await,
         None
     );
     assert_eq!(hold_of(&harness, &request).await, HoldReason::Unspecified);
@@ -504,12 +507,12 @@ async fn a_letter_that_came_back_holds_the_invitation_as_undeliverable() {
         let harness = Harness::start(NOW).await;
         let (request, letter) = letter_handed_over(&harness).await;
         if let Some(contact) = contact {
-            staff::contact(&harness, &request, contact).await;
+            worklist_user::contact(&harness, &request, contact).await;
         }
         harness.advance(FIRST_REMINDER);
         let leased = harness.lease_due().await;
         assert_eq!(leased.len(), usize::from(contact.is_none()));
-        let followed = staff::report(&harness, &letter, Receipt::Returned).await;
+        let followed = worklist_user::report(&harness, &letter, Receipt::Returned).await;
         assert_eq!(followed, None);
         let shown = harness.get(&request).await.expect("a request");
         assert_eq!(shown.state(), RequestState::Invited);
@@ -522,7 +525,7 @@ async fn a_letter_that_came_back_holds_the_invitation_as_undeliverable() {
         assert_eq!(invitation.notifications[1].state(), State::Scheduled);
         harness.advance("2026-03-20T08:00:00Z");
         assert!(harness.lease_due().await.is_empty());
-        staff::release(&harness, &request, Channel::Unspecified).await;
+        worklist_user::release(&harness, &request, Channel::Unspecified).await;
         assert_eq!(harness.lease_due().await.len(), 1);
     }
 }
@@ -531,9 +534,9 @@ async fn a_letter_that_came_back_holds_the_invitation_as_undeliverable() {
 async fn the_letter_that_followed_holds_the_invitation_when_it_comes_back_too() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
-    staff::report(&harness, &first, Receipt::Returned).await;
+    worklist_user::report(&harness, &first, Receipt::Returned).await;
     let letter = harness.hand_over_due().await.remove(0);
-    let followed = staff::report(&harness, &name(&letter), Receipt::Returned).await;
+    let followed = worklist_user::report(&harness, &name(&letter), Receipt::Returned).await;
     assert_eq!(followed, None);
     assert_eq!(hold_of(&harness, &request).await, HoldReason::Undeliverable);
 }
@@ -551,7 +554,7 @@ async fn a_withdrawal_that_came_back_is_recorded_and_nothing_follows() {
         harness.cancel(call).await.expect("cancelled");
         let withdrawal = harness.hand_over_due().await.remove(0);
         assert_eq!(message(&withdrawal).kind(), NotificationKind::Withdrawal);
-        let followed = staff::report(&harness, &name(&withdrawal), Receipt::Returned).await;
+        let followed = worklist_user::report(&harness, &name(&withdrawal), Receipt::Returned).await;
         assert_eq!(followed, None);
         let shown = harness.get(&request).await.expect("a request");
         assert_eq!(shown.state(), RequestState::Cancelled);
@@ -597,7 +600,7 @@ async fn a_receipt_for_what_was_not_sent_is_a_conflict_and_is_not_recorded() {
         let before = messages(&harness, &request).await;
         assert_eq!(before[0].state(), state);
         for receipt in RECEIPTS {
-            let refused = staff::try_report(&harness, &before[0].name, receipt, None).await;
+            let refused = worklist_user::try_report(&harness, &before[0].name, receipt, None).await;
             let refused = refused.expect_err("not sent");
             let reason = (Code::FailedPrecondition, "STATE_CONFLICT".to_owned());
             assert_eq!(refusal(&refused), reason, "{state:?} {receipt:?}");
@@ -624,7 +627,7 @@ async fn a_message_that_is_unknown_is_not_found() {
         format!("{of_unit}/{other}/notifications/{id}"),
         first.replace("SE2321000131-P000000123457", "SE2321000131-P2"),
     ] {
-        let refused = staff::try_report(&harness, &unknown, Receipt::Read, None).await;
+        let refused = worklist_user::try_report(&harness, &unknown, Receipt::Read, None).await;
         let reason = (Code::NotFound, "RESOURCE_NOT_FOUND".to_owned());
         assert_eq!(refusal(&refused.expect_err("unknown")), reason);
     }
@@ -640,7 +643,7 @@ async fn what_was_learned_ahead_of_the_clock_is_taken_as_learned_now() {
         let harness = Harness::start(NOW).await;
         let (request, first) = handed_over(&harness).await;
         let ahead = Some(render_instant(at(NOW) + ahead));
-        let reported = staff::try_report(&harness, &first, Receipt::Read, ahead).await;
+        let reported = worklist_user::try_report(&harness, &first, Receipt::Read, ahead).await;
         assert_eq!(reported.expect("recorded"), None);
         let shown = messages(&harness, &request).await;
         assert_eq!(shown[0].read_time, Some(make::wire_at(NOW)));
@@ -655,12 +658,12 @@ async fn every_bad_field_of_a_report_is_named() {
         seconds: 0,
         nanos: -1,
     });
-    let refused = staff::try_report(&harness, &first, Receipt::Read, broken).await;
+    let refused = worklist_user::try_report(&harness, &first, Receipt::Read, broken).await;
     let refused = refused.expect_err("no instant");
     let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
     assert_eq!(refusal(&refused), reason);
     assert_eq!(bad_fields(&refused), ["event_time"]);
-    let refused = staff::try_report(&harness, "x", Receipt::Unspecified, broken).await;
+    let refused = worklist_user::try_report(&harness, "x", Receipt::Unspecified, broken).await;
     let mut named = bad_fields(&refused.expect_err("refused"));
     named.sort();
     assert_eq!(named, ["event_time", "name", "receipt"]);
@@ -704,7 +707,7 @@ async fn reminders_after_a_letter_are_skipped_by_the_period_as_they_were() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, make::wire_form("2026-03-09", "2026-03-20")).await;
     let first = name(&harness.hand_over_due().await[0]);
-    staff::report(&harness, &first, Receipt::Unread).await;
+    worklist_user::report(&harness, &first, Receipt::Unread).await;
     let shown = states(&harness, &request).await;
     let expected = [
         State::Sent,

@@ -10,7 +10,7 @@ use chrono::Duration;
 use super::{NOW, create, due_now};
 use crate::consumer::{Consumer, answer, authorize, everything, lease, name, retry, sent};
 use crate::harness::Harness;
-use crate::staff;
+use crate::worklist_user;
 
 fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
     v1::Acknowledgement {
@@ -20,7 +20,7 @@ fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
 }
 
 async fn release(harness: &Harness, request: &str) {
-    staff::release(harness, request, Channel::Unspecified).await;
+    worklist_user::release(harness, request, Channel::Unspecified).await;
 }
 
 /// The one message that is due now, and what is said of it: that it may be a repeat, and that staff
@@ -77,7 +77,7 @@ async fn a_lease_after_the_release_that_ends_unanswered_ends_it() {
             let mut consumer = Consumer::open(&harness, everything()).await;
             let due = consumer.due().await;
             assert!(due.released_by_staff);
-            staff::change_purpose(&harness, &request, "Näsa").await;
+            worklist_user::change_purpose(&harness, &request, "Näsa").await;
             assert_eq!(consumer.revoked().await, name(&due));
             let again = consumer.due().await;
             assert_eq!(
@@ -110,7 +110,7 @@ async fn a_release_counts_for_what_waited_and_not_for_what_is_being_handed_over(
         let (due, _) = leased(&harness).await;
         let leave = authorize(&harness, vec![lease(&due)]).await;
         assert_eq!(leave.expect("answered").refused, [""; 0]);
-        staff::contact(&harness, &request, Contact::CallBack).await;
+        worklist_user::contact(&harness, &request, Contact::CallBack).await;
         if lapsed {
             wait(&harness, Duration::minutes(2));
         }
@@ -124,7 +124,7 @@ async fn a_release_counts_for_what_waited_and_not_for_what_is_being_handed_over(
 async fn a_message_that_was_held_before_anyone_had_it_is_no_repeat_when_it_is_released() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;
-    staff::contact(&harness, &request, Contact::CallBack).await;
+    worklist_user::contact(&harness, &request, Contact::CallBack).await;
     release(&harness, &request).await;
     assert_eq!(leased(&harness).await.1, (false, true));
 }

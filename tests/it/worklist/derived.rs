@@ -31,7 +31,7 @@ use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::{self as domain, Cursor, OrderBy, Query};
 use care_invitation::store::Store;
-use care_invitation::store::idempotency::Call;
+use care_invitation::store::idempotency::IdempotentCall;
 use chrono::{Duration, NaiveDate};
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ use crate::consumer::{answer, message, sent};
 use crate::harness::Harness;
 use crate::make;
 use crate::make::at;
-use crate::staff;
+use crate::worklist_user;
 
 /// The lists of which every open request is on exactly one.
 const FIRST_LISTS: [Worklist; 6] = [
@@ -101,16 +101,16 @@ impl Ripening {
         }
         match self {
             Self::CalledBack => {
-                staff::contact(harness, &name, Contact::CallBack).await;
+                worklist_user::contact(harness, &name, Contact::CallBack).await;
             }
             Self::NoSuitableTime => {
-                staff::contact(harness, &name, Contact::NoSuitableTime).await;
+                worklist_user::contact(harness, &name, Contact::NoSuitableTime).await;
             }
             Self::WaitedFor => {
-                staff::will_book(harness, &name, "2026-03-29").await;
+                worklist_user::will_book(harness, &name, "2026-03-29").await;
             }
             Self::WaitedForUntilTheEnd => {
-                staff::will_book(harness, &name, "2026-04-24").await;
+                worklist_user::will_book(harness, &name, "2026-04-24").await;
             }
             Self::Parked => {
                 let due = harness.lease_due().await.remove(0);
@@ -326,20 +326,20 @@ async fn no_response_goes_when_a_hold_comes_and_comes_back_when_it_is_lifted() {
         assert_shown(&harness, &name, state, list, Ripening::Silent).await;
     };
     on(Worklist::FollowUp, State::NoResponse).await;
-    staff::contact(&harness, &name, Contact::NoSuitableTime).await;
+    worklist_user::contact(&harness, &name, Contact::NoSuitableTime).await;
     on(Worklist::SlotIssues, State::Invited).await;
-    staff::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
     on(Worklist::FollowUp, State::NoResponse).await;
-    staff::will_book(&harness, &name, "2026-04-14").await;
+    worklist_user::will_book(&harness, &name, "2026-04-14").await;
     on(Worklist::CareInvitations, State::Invited).await;
     harness.advance("2026-04-14T22:00:00Z");
     on(Worklist::FollowUp, State::Invited).await;
     harness.advance("2026-04-24T22:00:00Z");
     on(Worklist::FollowUp, State::Expired).await;
     // In EXPIRED the state stays.
-    staff::contact(&harness, &name, Contact::NoSuitableTime).await;
+    worklist_user::contact(&harness, &name, Contact::NoSuitableTime).await;
     on(Worklist::FollowUp, State::Expired).await;
-    staff::contact(&harness, &name, Contact::Declined).await;
+    worklist_user::contact(&harness, &name, Contact::Declined).await;
     on(Worklist::Declined, State::Declined).await;
 }
 
@@ -421,10 +421,12 @@ async fn populate(harness: &Harness) -> BTreeSet<String> {
             let decision = format!("2025-12-{:02}", 5 + 4 * number);
             let name = create(harness, decided(form, &decision)).await.name;
             match row {
-                "called" => drop(staff::contact(harness, &name, Contact::CallBack).await),
-                "waited" => drop(staff::will_book(harness, &name, "2026-03-10").await),
-                "unsuited" => drop(staff::contact(harness, &name, Contact::NoSuitableTime).await),
-                "declined" => drop(staff::contact(harness, &name, Contact::Declined).await),
+                "called" => drop(worklist_user::contact(harness, &name, Contact::CallBack).await),
+                "waited" => drop(worklist_user::will_book(harness, &name, "2026-03-10").await),
+                "unsuited" => {
+                    drop(worklist_user::contact(harness, &name, Contact::NoSuitableTime).await)
+                }
+                "declined" => drop(worklist_user::contact(harness, &name, Contact::Declined).await),
                 "booked" => {
                     let call = make::wire_booking(&name, "2026-03-02T10:00:00Z");
                     harness.book(call).await.expect("booked");
@@ -765,7 +767,7 @@ fn whole(worklist: domain::Worklist, care_units: Vec<HsaId>, order_by: OrderBy) 
 }
 
 async fn keep(store: &Store, record: &BookingRequest) {
-    let call = Call {
+    let call = IdempotentCall {
         caller: "tester".into(),
         id: Uuid::new_v4(),
         hash: [7; 32],

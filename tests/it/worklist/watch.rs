@@ -22,8 +22,8 @@ use super::{
 use crate::consumer::{answer, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
-use crate::staff;
 use crate::wire::{Wire, frame};
+use crate::worklist_user;
 
 const WATCH: &str = "/careinvitation.v1.WorklistService/WatchWorklist";
 
@@ -238,7 +238,7 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
     let name = create(&harness, form).await.name;
     let requested = [on(L::BookingRequests, State::Requested)];
     board.expect("created", &requested).await;
-    staff::change_purpose(&harness, &name, "Näsa").await;
+    worklist_user::change_purpose(&harness, &name, "Näsa").await;
     board.expect("changed", &requested).await;
 
     let call = make::wire_invite(&name);
@@ -251,25 +251,25 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
         .expect("handed over", std::slice::from_ref(&invited))
         .await;
 
-    staff::contact(&harness, &name, Contact::NoSuitableTime).await;
+    worklist_user::contact(&harness, &name, Contact::NoSuitableTime).await;
     let moves = [off(L::CareInvitations), on(L::SlotIssues, State::Invited)];
     board.expect("no suitable time", &moves).await;
-    staff::contact(&harness, &name, Contact::CallBack).await;
+    worklist_user::contact(&harness, &name, Contact::CallBack).await;
     let moves = [off(L::SlotIssues), on(L::FollowUp, State::Invited)];
     board.expect("call back", &moves).await;
-    staff::contact(&harness, &name, Contact::WillBook).await;
+    worklist_user::contact(&harness, &name, Contact::WillBook).await;
     let moves = [off(L::FollowUp), invited.clone()];
     board.expect("will book", &moves).await;
-    staff::set_protection(&harness, v1::Protection::ConfidentialityMarked).await;
+    worklist_user::set_protection(&harness, v1::Protection::ConfidentialityMarked).await;
     let moves = [
         off(L::CareInvitations),
         on(L::ManualHandling, State::Invited),
     ];
     board.expect("protected", &moves).await;
-    staff::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
     let moves = [off(L::ManualHandling), invited.clone()];
     board.expect("released", &moves).await;
-    staff::set_protection(&harness, v1::Protection::Unspecified).await;
+    worklist_user::set_protection(&harness, v1::Protection::Unspecified).await;
     board
         .expect("unprotected", std::slice::from_ref(&invited))
         .await;
@@ -290,7 +290,7 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
     let stays = [on(L::ManualHandling, State::Invited)];
     board.expect("sent after all", &stays).await;
 
-    staff::contact(&harness, &name, Contact::Declined).await;
+    worklist_user::contact(&harness, &name, Contact::Declined).await;
     let moves = [off(L::ManualHandling), on(L::Declined, State::Declined)];
     board.expect("declined", &moves).await;
     let call = make::wire_invite(&name);
@@ -320,7 +320,7 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
     answer(&harness, park).await;
     let back = [on(L::ManualHandling, State::Cancelled)];
     board.expect("a parked withdrawal", &back).await;
-    staff::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
     board.expect("released", &[off(L::ManualHandling)]).await;
     board.nothing_more(&harness).await;
 }
@@ -331,7 +331,7 @@ async fn what_is_told_is_the_request_as_it_is_shown_then() {
     let (mut watcher, _) = Watcher::open(&harness, query(Worklist::CareInvitations)).await;
     let created = create(&harness, invitation("R-1", "2026-04-06", "2026-06-12")).await;
     assert_eq!(watcher.upserted().await, created);
-    let changed = staff::change_priority(&harness, &created.name, Priority::Urgent).await;
+    let changed = worklist_user::change_priority(&harness, &created.name, Priority::Urgent).await;
     assert_eq!(watcher.upserted().await, changed);
     harness.hand_over_due().await;
     let told = watcher.upserted().await;
@@ -439,7 +439,7 @@ async fn a_patient_who_was_to_book_is_told_when_the_day_has_passed() {
     let name = create(&harness, form).await.name;
     let (mut invited, _) = Watcher::open(&harness, query(Worklist::CareInvitations)).await;
     let (mut follow_up, _) = Watcher::open(&harness, query(Worklist::FollowUp)).await;
-    staff::will_book(&harness, &name, "2026-03-02").await;
+    worklist_user::will_book(&harness, &name, "2026-03-02").await;
     assert_eq!(invited.told().await, here("tardy", State::Invited));
     harness.advance("2026-03-02T22:59:59Z");
     create(&harness, invitation("fence", "2026-06-15", "2026-07-10")).await;
@@ -450,7 +450,7 @@ async fn a_patient_who_was_to_book_is_told_when_the_day_has_passed() {
 
     // A period that is cut short afterwards expires when it says now.
     let (first, last) = ("2026-03-09", "2026-03-13");
-    staff::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
+    worklist_user::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
     assert_eq!(follow_up.told().await, here("tardy", State::Invited));
     harness.advance("2026-03-13T23:00:00Z");
     assert_eq!(follow_up.told().await, here("tardy", State::Expired));
@@ -545,17 +545,17 @@ async fn only_what_the_query_asks_for_is_told_and_what_leaves_it_is_gone() {
     let (mut others, _) = Watcher::open(&harness, others).await;
 
     let requested = here("R-1", State::Requested);
-    staff::change_priority(&harness, &name, Priority::Emergency).await;
+    worklist_user::change_priority(&harness, &name, Priority::Emergency).await;
     assert_eq!(urgent.told().await, requested);
     assert_eq!(in_june.told().await, requested);
     let (first, last) = ("2026-05-18", "2026-05-31");
-    staff::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
+    worklist_user::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
     assert_eq!(urgent.told().await, requested);
     assert_eq!(in_june.told().await, gone("R-1"));
-    staff::change_priority(&harness, &name, Priority::Routine).await;
+    worklist_user::change_priority(&harness, &name, Priority::Routine).await;
     assert_eq!(urgent.told().await, gone("R-1"));
     let (first, last) = ("2026-05-18", "2026-06-01");
-    staff::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
+    worklist_user::change_period(&harness, &name, first, last, OnChange::Unspecified).await;
     assert_eq!(in_june.told().await, requested);
     // Time takes what does not match no less silently.
     harness.advance("2026-06-01T22:00:00Z");
@@ -708,7 +708,7 @@ async fn a_watcher_that_reads_too_slowly_is_cut_off_and_holds_nobody_back() {
     slow.send_last(frame(0, &call.encode_to_vec()));
     for round in 0..ROUNDS {
         let language = ["fi", "en"][round % 2];
-        let changed = staff::set_language(&harness, language).await;
+        let changed = worklist_user::set_language(&harness, language).await;
         assert_eq!(changed.len(), REQUESTS);
         for _ in 0..REQUESTS {
             let told = reader.upserted().await;

@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tonic::transport::Channel;
 
 use crate::database::{Database, Kind};
-use crate::report::{Line, Report, number};
+use crate::number::number;
+use crate::report::{Line, Report};
 use crate::server::{Clock, Server};
 use crate::{Bench, Outcome, consumer, make, process};
 

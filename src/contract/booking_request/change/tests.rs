@@ -1,4 +1,4 @@
-//! Masks as tables: what they name, what they clear, and what they leave alone.
+//! Masks as tables: the fields that they name, clear and leave as they are.
 
 use uuid::Uuid;
 
@@ -333,7 +333,7 @@ fn what_a_new_period_means_may_be_left_open() {
 }
 
 #[test]
-fn a_repeat_may_be_spelled_otherwise_and_may_not_say_anything_else() {
+fn a_replay_may_be_spelled_otherwise_and_may_not_say_anything_else() {
     let hash = |message| parse_change(message).unwrap().content_hash;
     let first = change(&["constraints", "purpose"]);
     let mut respelled = change(&[

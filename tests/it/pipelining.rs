@@ -1,4 +1,4 @@
-//! What is decided while what came before is still being written.
+//! Pipelining: operations that are decided while the batch before them is being written.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::backend::Backend;
 use crate::make::at;
 use crate::store::{book_by, claim, form, insert};
-use crate::stored::call;
+use crate::store_fixtures::call;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// How many times something overlaps, each time a little later: a batch takes some milliseconds.

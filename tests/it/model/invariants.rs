@@ -1,8 +1,8 @@
-//! "What must always hold", watched from the service's answers alone.
+//! Invariants that must always hold, checked on the service's responses alone.
 //!
-//! A consumer of the walk hands a message over when it is leased, by what it knows then. Whoever
-//! reports SENT for a message that was taken back did not ask, but is believed: what follows counts
-//! from that too.
+//! A consumer of the walk hands a notification over when it is leased, by the facts that it was given.
+//! A consumer that reports SENT for a revoked lease is believed: later due times count from that
+//! hand-over too.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,29 +16,29 @@ use super::calendar::{Instant, from_timestamp, local_date};
 use super::compare::holds;
 
 #[derive(Default)]
-pub struct Oracle {
+pub struct Invariants {
     stories: HashMap<String, Story>,
-    /// Calls that have done what they do; a repeat does nothing.
+    /// Request ids of calls that have succeeded; a replay does nothing.
     done: HashSet<String>,
 }
 
-/// What the oracle remembers of a request.
+/// History of a request, as seen in responses.
 #[derive(Default)]
 struct Story {
     handed_over: Vec<HandOver>,
-    /// The patient has been in touch, and neither ReleaseHold nor a new round has come after.
+    /// True if a contact was recorded and neither ReleaseHold nor a new round came after it.
     in_touch: bool,
     round: i32,
-    /// The patient has protection, and staff have released nothing since it was learned, the round
-    /// began or the withdrawal was planned.
+    /// True if the patient has protection and staff have released nothing since it was recorded, the
+    /// round began or the withdrawal was planned.
     unreleased: bool,
     protection: i32,
     is_withdrawn: bool,
-    /// Letters that ReportDelivery said would follow.
+    /// Letters that ReportDelivery returned as follow-ups.
     follow_ups: HashSet<String>,
-    /// Messages that had not been handed over at the latest look.
+    /// Notifications that had not been handed over in the latest response.
     not_sent: HashSet<String>,
-    /// Those of them of which a consumer says that it has.
+    /// Those of them that a consumer has reported as sent.
     on_their_way: HashSet<String>,
 }
 
@@ -49,7 +49,7 @@ struct HandOver {
     day: NaiveDate,
 }
 
-impl Oracle {
+impl Invariants {
     pub fn contacted(&mut self, call: &v1::RecordPatientContactRequest) {
         if self.done.insert(call.request_id.clone()) {
             self.stories.entry(call.name.clone()).or_default().in_touch = true;
@@ -64,14 +64,14 @@ impl Oracle {
         }
     }
 
-    /// A letter follows a message that was handed over.
+    /// Records a letter that follows a notification that was handed over.
     pub fn followed_by(&mut self, letter: &v1::Notification) {
         let (request, _) = letter.name.split_once("/notifications/").expect("a name");
         let story = self.stories.get_mut(request).expect("seen before");
         story.follow_ups.insert(letter.name.clone());
     }
 
-    /// Any answer that shows the request.
+    /// Checks any response that shows the request.
     pub fn saw(&mut self, request: &v1::BookingRequest) -> Result<(), String> {
         let story = self.stories.entry(request.name.clone()).or_default();
         let protection = request.patient.as_ref().map_or(0, |it| it.protection);
@@ -107,7 +107,7 @@ impl Oracle {
         })
     }
 
-    /// A lease that the service has just given, with the request as it stands.
+    /// Checks a lease that the service has just granted, with the request as it stands.
     pub fn leased(
         &self,
         due: &v1::DueNotification,
@@ -141,7 +141,7 @@ impl Oracle {
         story.is_first(message, now, "sent twice or too soon")
     }
 
-    /// The consumer is about to say that it has handed this message over.
+    /// Records that the consumer is about to report this notification as sent.
     pub fn reports_sent(&mut self, message: &str) {
         for story in self.stories.values_mut() {
             if story.not_sent.remove(message) {
@@ -173,8 +173,8 @@ impl Story {
         }
     }
 
-    /// One hand-over a kind and round, each a fortnight after the others, follow-up letters aside;
-    /// and nothing twice.
+    /// Checks that each kind is handed over once a round, a fortnight after the others, follow-up letters
+    /// aside, and nothing twice.
     fn is_first(&self, message: &v1::Notification, now: Instant, what: &str) -> Result<(), String> {
         let today = local_date(now);
         let follows = |name: &String| self.follow_ups.contains(name);
@@ -201,7 +201,7 @@ impl Story {
     }
 }
 
-/// When everything that could happen has happened, nothing of a live invitation waits.
+/// Checks that nothing of a live invitation waits when everything that could happen has happened.
 pub fn came_to_an_end(request: &v1::BookingRequest) -> Result<(), String> {
     let live = [State::Invited, State::NoResponse, State::Expired];
     let Some(invitation) = &request.care_invitation else {

@@ -1,4 +1,4 @@
-//! How walks are made up: single steps as they come, and steps that come together in life.
+//! Generation of walks: random single steps, and sequences of steps that belong together in practice.
 
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
@@ -16,7 +16,7 @@ use super::rng::Rng;
 const WORK_DAYS: &[i32] = &[1, 2, 3, 4, 5];
 const WEEKDAYS: [&[i32]; 4] = [&[], &[], WORK_DAYS, &[1]];
 
-/// A walk of about `length` steps.
+/// Generates a walk of about `length` steps.
 pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
     let mut ops = vec![];
     for _ in 0..=rng.below(3) {
@@ -29,13 +29,13 @@ pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
         }));
     }
     while ops.len() < length {
-        habit(rng, &mut ops);
+        step(rng, &mut ops);
     }
     ops
 }
 
-/// Steps that come together in life, among single ones that come as they like.
-fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
+/// Adds a sequence of steps that belong together in practice, with random single steps among them.
+fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
     match rng.below(15) {
         0..4 => ops.push(single(rng)),
         4..7 => deliver(rng, ops),
@@ -54,7 +54,7 @@ fn habit(rng: &mut Rng, ops: &mut Vec<Op>) {
     }
 }
 
-/// What is due next is handed over, and may be reported on.
+/// Hands over the next due notification, and may report on it.
 fn deliver(rng: &mut Rng, ops: &mut Vec<Op>) {
     ops.push(Op::Advance(Jump::Next(0, rng.pick(&[0, 0, 0, 1]))));
     ops.push(Op::LeaseAll);
@@ -66,7 +66,7 @@ fn deliver(rng: &mut Rng, ops: &mut Vec<Op>) {
     }
 }
 
-/// Something happens while a consumer has the message.
+/// Lets something happen while a consumer has a notification leased.
 fn interrupt(rng: &mut Rng, ops: &mut Vec<Op>) {
     ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
     if rng.chance(40) {
@@ -79,7 +79,7 @@ fn interrupt(rng: &mut Rng, ops: &mut Vec<Op>) {
     ops.push(acknowledge(rng));
 }
 
-/// Lease after lease runs out.
+/// Lets lease after lease expire.
 fn nobody_answers(ops: &mut Vec<Op>) {
     ops.push(Op::Advance(Jump::Next(0, 0)));
     for _ in 0..9 {
@@ -88,8 +88,8 @@ fn nobody_answers(ops: &mut Vec<Op>) {
     ops.push(Op::LeaseAll);
 }
 
-/// A message that reached nobody, by what its consumer said, turns out to have been handed over: days
-/// later, when others have followed it.
+/// Reports SENT for a notification that its consumer has acknowledged as unreachable: days later, when
+/// others have followed it.
 fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
     ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
     ops.push(Op::AcknowledgeAll {
@@ -111,8 +111,8 @@ fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
     deliver(rng, ops);
 }
 
-/// A patient turns out to have protection, or to have died, when their request has ended: while they
-/// are being told that it is cancelled, or before they are invited again.
+/// Reports that a patient has protection, or has died, after their request has ended: while its
+/// withdrawal is being sent, or before they are invited again.
 fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
     let at = Aim::Any(index(rng));
     let etag = Etag::Unsaid;

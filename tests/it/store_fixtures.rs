@@ -1,4 +1,4 @@
-//! What tests of the store do to it, without the service around it.
+//! Fixtures for tests of the store, without the service around it.
 
 use care_invitation::domain::Context;
 use care_invitation::domain::booking_request::BookingRequest;
@@ -14,15 +14,15 @@ use care_invitation::domain::notification::{LeaseRef, Outcome};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
 use care_invitation::store::error::Error;
-use care_invitation::store::idempotency::Call;
+use care_invitation::store::idempotency::IdempotentCall;
 use uuid::Uuid;
 
 use crate::make;
 use crate::make::at;
 
 /// A call that nobody has made before.
-pub fn call() -> Call {
-    Call {
+pub fn call() -> IdempotentCall {
+    IdempotentCall {
         caller: "tester".into(),
         id: Uuid::new_v4(),
         hash: [7; 32],
@@ -49,7 +49,7 @@ pub fn creation(form: Form) -> Create {
 /// Creates a request.
 pub async fn insert(
     store: &Store,
-    call: Call,
+    call: IdempotentCall,
     command: Create,
     now: Instant,
 ) -> Result<BookingRequest, Error> {
@@ -80,7 +80,7 @@ pub fn booking() -> RecordBooking {
 /// Records that booking.
 pub async fn book(
     store: &Store,
-    call: Call,
+    call: IdempotentCall,
     key: RequestKey,
     now: Instant,
 ) -> Result<BookingRequest, Error> {

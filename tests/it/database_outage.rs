@@ -1,5 +1,5 @@
-//! The database away: calls fail in time, health says so, streams wait and go on, nothing is lost
-//! and nothing doubled.
+//! The database unavailable: calls fail in time, health reports it, streams wait and go on, nothing is
+//! lost and nothing doubled.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};

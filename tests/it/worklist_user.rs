@@ -1,4 +1,4 @@
-//! What staff do with a request that exists, one call each, which must be taken.
+//! The actions of staff on a request that exists: one call each, which must succeed.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;

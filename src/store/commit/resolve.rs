@@ -1,0 +1,209 @@
+//! Resolving a batch: loads the rows that its operations need, and lets them decide.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::request_key::RequestKey;
+use crate::store::commit::operation::Operation;
+use crate::store::commit::overlay::Overlay;
+use crate::store::commit::read_set::{ReadSet, Resolved};
+use crate::store::commit::unit_of_work::UnitOfWork;
+use crate::store::database::connection::RowLock;
+use crate::store::entity::booking_request::requests_of;
+use crate::store::entity::notification::{Due, claimable};
+use crate::store::error::Error;
+use crate::store::idempotency::IdempotentCall;
+use crate::store::quarantine::Quarantine;
+use crate::store::skew::Date;
+
+/// Loads the rows that the operations need, except those of the overlay, and lets the operations decide, by the clock
+/// that `date` then reads. Removes the operations that need a request which another writer has locked, and hands them
+/// to `requeue`.
+pub async fn resolve(
+    connection: &impl ConnectionTrait,
+    operations: &mut Vec<Box<dyn Operation>>,
+    overlay: &Overlay,
+    quarantine: &Quarantine,
+    requeue: impl Fn(Box<dyn Operation>),
+    date: impl Fn() -> Date,
+) -> Result<UnitOfWork, Error> {
+    let mut read_sets: Vec<Arc<ReadSet>> = operations
+        .iter()
+        .map(|operation| operation.read_set())
+        .collect();
+    let mut resolved = resolve_read_sets(connection, &read_sets, overlay, quarantine).await?;
+    let mut work = UnitOfWork::new();
+    // The requests are locked before the idempotency keys are looked up, so that the keys of a writer that had the
+    // lock before are seen. A claim locks no requests: it is tested when it is written.
+    let claims_alone = read_sets.iter().all(|read_set| read_set.claim.is_some());
+    let lock = if claims_alone {
+        RowLock::None
+    } else {
+        RowLock::SkipLocked
+    };
+    let locked_by_others = work
+        .load(
+            connection,
+            request_keys(&read_sets, &resolved),
+            lock,
+            overlay,
+        )
+        .await?;
+    let due = resolved.iter().flat_map(|resolved| &resolved.notifications);
+    let due = due.map(|(request, _)| request);
+    quarantine.add(due.filter(|key| work.is_undecodable(key)).cloned());
+    if !locked_by_others.is_empty() {
+        let mut place = 0;
+        while let (Some(read_set), Some(found)) = (read_sets.get(place), resolved.get(place)) {
+            let mut request_keys = read_set.requests.iter().chain(&found.requests);
+            if request_keys.any(|key| locked_by_others.contains(key)) {
+                requeue(operations.remove(place));
+                read_sets.remove(place);
+                resolved.remove(place);
+            } else {
+                place += 1;
+            }
+        }
+    }
+    let created = read_sets
+        .iter()
+        .filter_map(|read_set| read_set.creates.clone());
+    let changed: Vec<RequestKey> = read_sets
+        .iter()
+        .filter(|read_set| read_set.call.is_some())
+        .flat_map(|read_set| read_set.requests.clone())
+        .collect();
+    let idempotency_keys = idempotency_keys(&read_sets, &resolved);
+    let replayed = work
+        .load_duplicates_and_replays(
+            connection,
+            created.collect(),
+            &changed,
+            idempotency_keys,
+            overlay,
+        )
+        .await?;
+    work.load(connection, replayed, RowLock::None, overlay)
+        .await?;
+    work.decide_by(date());
+    // A decision that panics fails the batch, which is then bisected: the operation fails alone.
+    catch_unwind(AssertUnwindSafe(|| {
+        decide_in_order(operations, &read_sets, &resolved, &mut work);
+    }))
+    .map_err(|_panic| Error::internal("a decision has panicked"))?;
+    Ok(work)
+}
+
+/// Lets the operations decide: claims last, so that a notification which a booking of the same batch cancels is not
+/// leased.
+fn decide_in_order(
+    operations: &mut [Box<dyn Operation>],
+    read_sets: &[Arc<ReadSet>],
+    resolved: &[Resolved],
+    work: &mut UnitOfWork,
+) {
+    for claims in [false, true] {
+        for ((operation, read_set), resolved) in operations.iter_mut().zip(read_sets).zip(resolved)
+        {
+            if read_set.claim.is_some() == claims {
+                operation.decide(work, resolved);
+            }
+        }
+    }
+}
+
+/// Returns the rows for the read set of each operation. Claims of a batch that want the same notifications share one
+/// query, and each is offered as many as all of them could take.
+async fn resolve_read_sets(
+    connection: &impl ConnectionTrait,
+    read_sets: &[Arc<ReadSet>],
+    overlay: &Overlay,
+    quarantine: &Quarantine,
+) -> Result<Vec<Resolved>, Error> {
+    let mut due: Vec<(&Due, Vec<(RequestKey, Uuid)>)> = Vec::new();
+    let mut all = Vec::with_capacity(read_sets.len());
+    for read_set in read_sets {
+        let mut resolved = Resolved::default();
+        if let Some(claim) = &read_set.claim {
+            let known = due.iter().find(|(known, _)| **known == claim.due);
+            resolved.notifications = match known {
+                Some((_, notifications)) => notifications.clone(),
+                None => {
+                    let notifications =
+                        load_due(connection, &claim.due, read_sets, overlay, quarantine).await?;
+                    due.push((&claim.due, notifications.clone()));
+                    notifications
+                }
+            };
+        }
+        if let Some(scope) = &read_set.patient {
+            let care_unit = scope.care_unit.as_ref();
+            resolved.requests = requests_of(connection, &scope.personal_id, care_unit).await?;
+            resolved.requests.extend(overlay.requests_of(scope));
+            resolved.requests.sort();
+            resolved.requests.dedup();
+        }
+        all.push(resolved);
+    }
+    Ok(all)
+}
+
+/// Loads the due notifications for all claims that want these.
+async fn load_due(
+    connection: &impl ConnectionTrait,
+    due: &Due,
+    read_sets: &[Arc<ReadSet>],
+    overlay: &Overlay,
+    quarantine: &Quarantine,
+) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    let claims = read_sets
+        .iter()
+        .filter_map(|read_set| read_set.claim.as_ref());
+    let claims = claims.filter(|claim| claim.due == *due);
+    let (now, limit) = claims.fold((Instant::UNIX_EPOCH, 0), |(now, limit), claim| {
+        (now.max(claim.now), limit + claim.limit)
+    });
+    let limit_read = limit + overlay.moved_before(now);
+    let mut found = claimable(connection, due, now, limit_read, &quarantine.requests()).await?;
+    found.retain(|(request, id)| overlay.is_due(request, *id, due, now));
+    found.truncate(limit);
+    Ok(found)
+}
+
+/// Returns the requests that the operations name or that were found for them.
+fn request_keys(read_sets: &[Arc<ReadSet>], resolved: &[Resolved]) -> Vec<RequestKey> {
+    let mut request_keys: Vec<RequestKey> = read_sets
+        .iter()
+        .flat_map(|read_set| read_set.requests.clone())
+        .collect();
+    for resolved in resolved {
+        let notifications = resolved.notifications.iter();
+        request_keys.extend(notifications.map(|(request, _)| request.clone()));
+        request_keys.extend(resolved.requests.iter().cloned());
+    }
+    request_keys
+}
+
+/// Returns the calls that the operations execute, each with the care unit in which its idempotency key is unique.
+fn idempotency_keys(
+    read_sets: &[Arc<ReadSet>],
+    resolved: &[Resolved],
+) -> Vec<(HsaId, IdempotentCall)> {
+    let mut idempotency_keys = Vec::new();
+    for (read_set, resolved) in read_sets.iter().zip(resolved) {
+        idempotency_keys.extend(read_set.call.clone());
+        if let Some(scope) = &read_set.patient {
+            idempotency_keys.push((scope.idempotency_scope(), scope.call.clone()));
+            for request in &resolved.requests {
+                idempotency_keys.push((request.care_unit.clone(), scope.call.clone()));
+                idempotency_keys.push((request.care_unit.clone(), scope.call.on(request)));
+            }
+        }
+    }
+    idempotency_keys
+}

@@ -1,0 +1,182 @@
+//! Connections to SQLite: the file and its lock, pragmas, checks of a connection after its use, and WAL checkpoints.
+
+use std::fs::File;
+use std::time::Duration;
+
+use sea_orm::sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
+};
+use sea_orm::sqlx::{self, Connection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, Statement};
+
+use crate::store::database::pool_role::PoolRole;
+use crate::store::database::postgres::is_postgres;
+use crate::store::database::transaction::{Pool, Record, note_open_transaction};
+use crate::store::error::OpenError;
+
+/// Time for which SQLite waits for a lock that another connection has. The only writer of this process waits for no
+/// connection of its own process, so that the lock is another process's, which should not be there.
+const SQLITE_BUSY_MAX: Duration = Duration::from_millis(250);
+/// The same for the probe, which waits for the writer.
+const SQLITE_PROBE_BUSY_MAX: Duration = Duration::from_millis(750);
+/// Page cache of the connection that writes, in KiB; the default of 2 MB halves the insert rate once the indexes have
+/// outgrown it. The other pages are in the cache of the operating system.
+const SQLITE_WRITER_CACHE_KIB: u32 = 32 * 1_024;
+/// Page cache of each connection that reads, in KiB. The other pages are in the cache of the operating system.
+const SQLITE_READER_CACHE_KIB: u32 = 2 * 1_024;
+/// Pages of 4 KiB in the WAL at which a commit makes a checkpoint itself, of the pages that were not copied before.
+const SQLITE_CHECKPOINT_PAGES: u32 = 20_000;
+/// Pages in the WAL from which checkpoints follow each other without pauses, so that little is left for a commit to copy.
+const SQLITE_LONG_WAL_PAGES: i32 = 16_000;
+/// Rows that SQLite may read ahead of its reader: a page of requests with their notifications.
+const SQLITE_ROWS_AHEAD: usize = 1_024;
+/// Statements that stay prepared on a connection: a bulk write has one for each size of its chunks, a list one for each
+/// number of care units.
+const SQLITE_STATEMENTS_MAX: usize = 400;
+
+/// Refuses the address of a SQLite file that does not exist.
+pub fn require_existing_file(url: &str) -> Result<(), OpenError> {
+    if is_postgres(url) {
+        return Ok(());
+    }
+    let path = sqlite_path(url)?;
+    // As the library understands the address.
+    let options: SqliteConnectOptions = url
+        .parse()
+        .map_err(|_| OpenError::Address("is not one that SQLite understands"))?;
+    match options.get_filename().is_file() {
+        true => Ok(()),
+        false => Err(OpenError::NoFile(path.to_owned())),
+    }
+}
+
+/// Returns the path of the file in a SQLite address.
+pub fn sqlite_path(url: &str) -> Result<&str, OpenError> {
+    let rest = url
+        .strip_prefix("sqlite:")
+        .ok_or(OpenError::Address("must begin with sqlite: or postgres://"))?;
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    let path = path.split('?').next().unwrap_or_default();
+    if path.is_empty() || path == ":memory:" || url.contains("mode=memory") {
+        return Err(OpenError::Address(
+            "must name a file: a database in memory would lose every notification",
+        ));
+    }
+    Ok(path)
+}
+
+/// Takes the lock file, which keeps other processes away from the database file.
+///
+/// The lock is on a file of its own, because closing any handle to the database file itself would
+/// drop the locks that SQLite has on it.
+pub fn acquire_lock_file(path: &str) -> Result<File, OpenError> {
+    let name = format!("{path}.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|error| OpenError::LockFile(name.clone(), error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::LockFile(name, error)),
+    }
+}
+
+/// Opens a pool, with checks of a connection before and after its use.
+pub async fn connect_sqlite(
+    url: &str,
+    connections: u32,
+    role: PoolRole,
+    record: Record,
+) -> Result<Pool, OpenError> {
+    let (query_only, cache_kib, busy_max) = match role {
+        PoolRole::Statement | PoolRole::Snapshot => {
+            ("ON", SQLITE_READER_CACHE_KIB, SQLITE_BUSY_MAX)
+        }
+        PoolRole::Write => ("OFF", SQLITE_WRITER_CACHE_KIB, SQLITE_BUSY_MAX),
+        PoolRole::Probe => ("OFF", SQLITE_READER_CACHE_KIB, SQLITE_PROBE_BUSY_MAX),
+    };
+    let checked = record.clone();
+    let mut options = ConnectOptions::new(url);
+    options
+        .max_connections(connections)
+        .min_connections(connections)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .test_before_acquire(false)
+        .map_sqlx_sqlite_opts(move |options| {
+            options
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                .synchronous(SqliteSynchronous::Full)
+                .busy_timeout(busy_max)
+                .statement_cache_capacity(SQLITE_STATEMENTS_MAX)
+                .row_buffer_size(SQLITE_ROWS_AHEAD)
+                .pragma("cache_size", format!("-{cache_kib}"))
+                // For the statement journal, which undoes a statement that fails halfway: a bulk write exceeds what
+                // SQLite holds in memory by itself, and would write each page to a file as well.
+                .pragma("temp_store", "MEMORY")
+                .pragma("wal_autocheckpoint", SQLITE_CHECKPOINT_PAGES.to_string())
+                .pragma("query_only", query_only)
+        })
+        .map_sqlx_sqlite_pool_opts(move |options| {
+            let checked = checked.clone();
+            options
+                .before_acquire(move |_, metadata| {
+                    let is_trusted = checked.trusts(metadata.age);
+                    Box::pin(async move { Ok(is_trusted) })
+                })
+                .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
+        });
+    Ok(Pool::new(Database::connect(options).await?, record))
+}
+
+/// Reads back the settings on which the durability of commits depends.
+pub async fn check_sqlite(connection: &DatabaseConnection) -> Result<(), OpenError> {
+    for (setting, pragma, wanted) in [
+        ("journal_mode WAL", "PRAGMA journal_mode", "wal"),
+        ("synchronous FULL", "PRAGMA synchronous", "2"),
+    ] {
+        let row = connection
+            .query_one_raw(Statement::from_string(
+                connection.get_database_backend(),
+                pragma,
+            ))
+            .await?;
+        let answer = match &row {
+            Some(row) => row.try_get_by_index::<String>(0).or_else(|_| {
+                row.try_get_by_index::<i64>(0)
+                    .map(|number| number.to_string())
+            })?,
+            None => String::new(),
+        };
+        if answer != wanted {
+            return Err(OpenError::Setting { setting, answer });
+        }
+    }
+    Ok(())
+}
+
+/// Makes a WAL checkpoint, as far as readers and the writer allow; neither waits for it. Returns true when the WAL is
+/// long.
+pub async fn checkpoint(connection: &DatabaseConnection) -> Result<bool, DbErr> {
+    let backend = connection.get_database_backend();
+    let checkpoint = Statement::from_string(backend, "PRAGMA wal_checkpoint(PASSIVE)");
+    let row = connection.query_one_raw(checkpoint).await?;
+    // The row has: another checkpoint was running, pages in the WAL, pages copied.
+    let pages: Option<i32> = row.map(|row| row.try_get_by_index(1)).transpose()?;
+    Ok(pages.is_some_and(|pages| pages >= SQLITE_LONG_WAL_PAGES))
+}
+
+/// Returns true when a connection comes back without an open transaction.
+async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // The ping queues behind a rollback that nobody has waited for.
+    connection.ping().await?;
+    let is_open = connection.is_in_transaction();
+    if is_open {
+        note_open_transaction();
+    }
+    Ok(!is_open)
+}

@@ -45,7 +45,12 @@ impl Machine {
     fn read(&self) -> ClockReading {
         // Both are read under the lock, so that readings come in the order in which they were taken.
         let mut follower = self.follower.lock().unwrap_or_else(PoisonError::into_inner);
-        follower.read(whole((self.wall)()), (self.monotonic)())
+        // The monotonic clock is finer than what is stored.
+        match follower.read(whole((self.wall)()), (self.monotonic)()) {
+            ClockReading::Machine(now) => ClockReading::Machine(whole(now)),
+            ClockReading::InDoubt(now) => ClockReading::InDoubt(whole(now)),
+            ClockReading::Sandbox(now) => ClockReading::Sandbox(whole(now)),
+        }
     }
 }
 

@@ -108,9 +108,12 @@ impl Store {
     /// Changes the requests of a patient, in one care unit or in all, as `decide` says, and returns the keys of those that
     /// were changed. A replay of `call` returns the same keys.
     ///
+    /// Where a request of the patient cannot be decoded, the others are changed and the call fails. A repeat of it goes on
+    /// where it stopped, until all are changed.
+    ///
     /// # Errors
     ///
-    /// [`Error::RequestIdReused`] and errors of the database.
+    /// [`Error::RequestIdReused`], [`Error::Internal`] when a request cannot be decoded, and errors of the database.
     pub async fn update_patient(
         &self,
         call: IdempotentCall,
@@ -129,12 +132,16 @@ impl Store {
             ..ReadSet::default()
         };
         let update = move |work: &mut UnitOfWork, resolved: &Resolved| {
-            let replayed = replayed_requests(work, &call, &resolved.requests)?;
-            if !replayed.is_empty() || work.is_replay(&idempotency_scope, &call)? {
-                return Ok(replayed);
+            let (mut changed, is_complete) = replayed_requests(work, &call, &resolved.requests)?;
+            if is_complete || work.is_replay(&idempotency_scope, &call)? {
+                return Ok((changed, true));
             }
-            let mut changed: Vec<RequestKey> = Vec::new();
+            let is_complete = !resolved.requests.iter().any(|key| work.is_undecodable(key));
+            let before = changed.len();
             for key in &resolved.requests {
+                if changed[..before].contains(key) {
+                    continue;
+                }
                 if work.is_undecodable(key) {
                     // The patient's other requests must not wait for this one.
                     let RequestKey { care_unit, id } = key;
@@ -146,17 +153,27 @@ impl Store {
                 let Some(change) = work.get(key).and_then(&mut decide) else {
                     continue;
                 };
-                let first = changed.iter().all(|other| other.care_unit != key.care_unit);
-                let recorded = if first { call.clone() } else { call.on(key) };
+                let is_first = changed[before..]
+                    .iter()
+                    .all(|other| other.care_unit != key.care_unit);
+                // The caller's own id says that the update is complete.
+                let recorded = match is_first && is_complete {
+                    true => call.clone(),
+                    false => call.on(key),
+                };
                 work.apply(change, Some(&recorded))?;
                 changed.push(key.clone());
             }
-            if changed.is_empty() {
+            if is_complete && changed.len() == before {
                 work.record_key_without_history(&idempotency_scope, &call, None);
             }
-            Ok(changed)
+            Ok((changed, is_complete))
         };
-        self.call_queue()?.submit(read_set, update).await
+        let (changed, is_complete) = self.call_queue()?.submit(read_set, update).await?;
+        match is_complete {
+            true => Ok(changed),
+            false => Err(Error::undecodable()),
+        }
     }
 
     /// Returns a request with its notifications.
@@ -189,21 +206,23 @@ impl Store {
     }
 }
 
-/// Returns those of the requests on which the call was executed before.
+/// Returns those of the requests on which the call was executed before, and true when nothing of it is left to do.
 fn replayed_requests(
     work: &UnitOfWork,
     call: &IdempotentCall,
     requests: &[RequestKey],
-) -> Result<Vec<RequestKey>, Error> {
+) -> Result<(Vec<RequestKey>, bool), Error> {
     let mut replayed = Vec::new();
+    let mut is_complete = false;
     for request in requests {
         let by_own_id = work.replayed_request_key(&request.care_unit, call)?;
         let derived = work.replayed_request_key(&request.care_unit, &call.on(request))?;
+        is_complete |= by_own_id == Some(request);
         if derived.is_some() || by_own_id == Some(request) {
             replayed.push(request.clone());
         }
     }
-    Ok(replayed)
+    Ok((replayed, is_complete))
 }
 
 /// Requests by their keys; none in place of one that cannot be decoded.

@@ -9,6 +9,7 @@ use care_invitation::contract::v1::booking_request::Origin;
 use care_invitation::contract::v1::stream_due_notifications_response::Event as DueEvent;
 use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::grpc::middleware::Limits;
+use prost_types::FieldMask;
 use sea_orm::{ConnectionTrait, Database};
 use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
@@ -203,11 +204,16 @@ async fn everything_goes_on_without_a_request_that_cannot_be_decoded() {
         );
         assert_internal(refused, spoil);
         assert_eq!(changed.purpose, "Näsa", "{spoil}");
-        let mut updated = worklist_user::set_language(&harness, "fi").await;
-        updated.sort();
+        // The patient's other requests take what is learned; the call fails, since this one does not.
+        let mut client = harness.requests();
+        let updated = within(client.update_patient(finnish_from_now_on())).await;
+        assert_internal(updated.map(tonic::Response::into_inner), spoil);
         let mut expected: Vec<_> = all[1..].iter().map(|it| it.name.clone()).collect();
         expected.sort();
-        assert_eq!(updated, expected, "{spoil}");
+        for name in &expected {
+            let patient = harness.get(name).await.expect(spoil).patient;
+            assert_eq!(patient.expect("a patient").preferred_language, "fi");
+        }
 
         let due = harness.lease_due().await;
         let leased = due.iter().map(|it| it.booking_request.clone());
@@ -216,6 +222,63 @@ async fn everything_goes_on_without_a_request_that_cannot_be_decoded() {
         assert_eq!(leased, expected, "{spoil}");
         harness.acknowledge_sent(&due).await;
         assert_serving(&harness).await;
+    }
+}
+
+/// The call by which the patient of [`make::wire_form`] is to be addressed in Finnish.
+fn finnish_from_now_on() -> v1::UpdatePatientRequest {
+    let form = make::wire_form("2026-01-01", "2026-01-01");
+    v1::UpdatePatientRequest {
+        parent: make::wire_unit(),
+        patient: Some(v1::Patient {
+            preferred_language: "fi".into(),
+            ..form.patient.expect("a patient")
+        }),
+        update_mask: Some(FieldMask {
+            paths: vec!["preferred_language".into()],
+        }),
+        deceased: false,
+        request_id: make::request_id(),
+    }
+}
+
+#[tokio::test]
+async fn an_update_of_a_patient_that_met_a_bad_request_goes_on_when_it_is_repeated() {
+    for names in [&["bad"][..], &["bad", "one", "two"]] {
+        let harness = Harness::start(NOW).await;
+        let mut all: Vec<String> = Vec::new();
+        for request in invite_all(&harness, names).await {
+            all.push(request.name);
+        }
+        alter(&harness, SPOILT[0]).await;
+        let harness = restarted(harness).await;
+        let update = finnish_from_now_on();
+        let make = async || {
+            let mut client = harness.requests();
+            let answer = within(client.update_patient(update.clone())).await;
+            answer.map(|it| it.into_inner().booking_requests)
+        };
+        for _ in 0..2 {
+            assert_internal(make().await, "it is not complete");
+        }
+        let mend = "UPDATE booking_request SET priority = 1 WHERE referral_id = 'bad'";
+        alter(&harness, mend).await;
+        let harness = &restarted(harness).await;
+        let mut client = harness.requests();
+        let done = within(client.update_patient(update.clone())).await;
+        let mut done = done.expect("complete").into_inner().booking_requests;
+        done.sort();
+        all.sort();
+        assert_eq!(done, all);
+        for name in &all {
+            let read = harness.get(name).await.expect("read");
+            assert_eq!(read.patient.expect("a patient").preferred_language, "fi");
+            let etag = read.etag;
+            let again = within(client.update_patient(update.clone())).await;
+            let again = again.expect("a replay").into_inner().booking_requests;
+            assert_eq!(again.len(), all.len());
+            assert_eq!(harness.get(name).await.expect("read").etag, etag);
+        }
     }
 }
 

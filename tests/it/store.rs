@@ -213,6 +213,28 @@ async fn a_decision_that_panics_fails_alone() {
 }
 
 #[tokio::test]
+async fn a_replay_beside_a_decision_that_panics_is_answered_by_a_real_clock_too() {
+    let backend = Backend::empty().await;
+    let store = &backend.store;
+    let known = call();
+    let first = insert(store, known.clone(), form(1)).await;
+    let first = first.expect("created");
+    // What it shows is compared with the database's, where that has one.
+    let clock = Clock::real();
+    store.go_by(move || clock.reading());
+    for number in 100..105 {
+        let panics = || panic!("a decision with a fault");
+        let (key, form_of) = (make::key(), form(number));
+        let (failed, replayed) = tokio::join!(
+            store.create(call(), key, &form_of, panics),
+            insert(store, known.clone(), form(1)),
+        );
+        assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");
+        assert_eq!(replayed.expect("a replay"), first);
+    }
+}
+
+#[tokio::test]
 async fn one_of_many_duplicates_at_once_is_created_and_the_others_name_it() {
     let backend = Backend::empty().await;
     let mut calls = JoinSet::new();

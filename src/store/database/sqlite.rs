@@ -14,9 +14,9 @@ use crate::store::database::postgres::is_postgres;
 use crate::store::database::transaction::{Pool, Record, note_open_transaction};
 use crate::store::error::OpenError;
 
-/// Time for which SQLite waits for a lock that another connection has. The only writer of this process waits for no
-/// connection of its own process, so that the lock is another process's, which should not be there.
-const SQLITE_BUSY_MAX: Duration = Duration::from_millis(250);
+/// Time for which SQLite waits for a lock that another connection has. Of this process that is the probe alone, which
+/// writes one page at times; any other is another process's, which should not be there.
+const SQLITE_BUSY_MAX: Duration = Duration::from_millis(500);
 /// The same for the probe, which waits for the writer.
 const SQLITE_PROBE_BUSY_MAX: Duration = Duration::from_millis(750);
 /// Page cache of the connection that writes, in KiB; the default of 2 MB halves the insert rate once the indexes have

@@ -14,6 +14,8 @@ use sea_orm::{
 };
 use tokio::time::Instant as Moment;
 
+use crate::store::error::Error;
+
 /// A pool of connections over which transactions are begun.
 #[derive(Clone)]
 pub struct Pool {
@@ -65,6 +67,15 @@ impl Transaction {
         end.is_known = true;
         record.note_committed();
         Ok(())
+    }
+
+    /// Rolls back after an error. A database in trouble counts as one that cannot be written, whatever the rollback says.
+    pub async fn abandon(self, error: &Error) {
+        if matches!(error, Error::Unavailable(_)) {
+            self.record.note_refused();
+        }
+        // A connection on which that fails is not used again.
+        let _ = self.rollback().await;
     }
 
     /// Rolls back. When that fails, or the future is dropped before it is done, the connection is not used again.

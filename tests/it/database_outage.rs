@@ -251,7 +251,11 @@ async fn a_database_that_would_log_identity_numbers_is_warned_of() {
         let ended = within(program.output()).await.expect("it runs");
         let said = String::from_utf8(ended.stderr).expect("text");
         assert!(said.contains("cannot listen"), "{said}");
-        assert_eq!(said.contains("logs statement parameters"), warned, "{url}: {said}");
+        assert_eq!(
+            said.contains("logs statement parameters"),
+            warned,
+            "{url}: {said}"
+        );
     }
 }
 

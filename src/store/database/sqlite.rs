@@ -172,6 +172,9 @@ pub async fn checkpoint(connection: &DatabaseConnection) -> Result<bool, DbErr> 
 
 /// Returns true when a connection comes back without an open transaction.
 async fn has_no_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    if !connection.is_in_transaction() {
+        return Ok(true);
+    }
     // The ping queues behind a rollback that nobody has waited for.
     connection.ping().await?;
     let is_open = connection.is_in_transaction();

@@ -1,12 +1,16 @@
 //! Stands between the service and its database: passes everything on, refuses, swallows, or leads
 //! to another server. What an address that is taken over looks like from the service.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::harness::within;
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +70,7 @@ async fn accept(address: SocketAddr, listener: TcpListener, mut ways: watch::Rec
         }
         let open = match listener.take() {
             Some(open) => open,
-            None => TcpListener::bind(address).await.expect("the same port"),
+            None => bind_again(address).await,
         };
         tokio::select! {
             changed = ways.changed() => if changed.is_err() { return },
@@ -95,4 +99,18 @@ async fn carry(mut client: TcpStream, way: Way, mut ways: watch::Receiver<Way>) 
     // Both ends are kept open for as long as everything is swallowed.
     let _ = ways.wait_for(|it| *it != Way::Swallow).await;
     drop((client, server));
+}
+
+/// Listens on the same port again. A connection of another test may have been given it meanwhile.
+async fn bind_again(address: SocketAddr) -> TcpListener {
+    let bound = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(error) => assert_eq!(error.kind(), ErrorKind::AddrInUse, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(bound).await
 }

@@ -108,8 +108,8 @@ impl Store {
     /// Changes the requests of a patient, in one care unit or in all, as `decide` says, and returns the keys of those that
     /// were changed. A replay of `call` returns the same keys.
     ///
-    /// Where a request of the patient cannot be decoded, the others are changed and the call fails. A repeat of it goes on
-    /// where it stopped, until all are changed.
+    /// Changes the others when a request of the patient cannot be decoded, and fails. A repeat of the call goes on where it
+    /// stopped, until all are changed.
     ///
     /// # Errors
     ///

@@ -296,7 +296,7 @@ fn reflected(answer: Result<Vec<u8>, Status>) -> ReflectionAnswer {
 
 type ReflectionAnswer = tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-async fn in_any_worklist(channel: Channel, alpha: bool) -> BTreeSet<String> {
+async fn listed(channel: Channel, alpha: bool) -> BTreeSet<String> {
     let answer = if alpha {
         reflect!(v1alpha, channel, ListServices, "")
     } else {
@@ -318,12 +318,12 @@ async fn reflection_lists_the_services_in_both_versions() {
     ] {
         let harness = Harness::on(clock, Limits::default()).await;
         for alpha in [false, true] {
-            let in_any_worklist = in_any_worklist(harness.channel.clone(), alpha).await;
-            let ours = in_any_worklist.iter().map(String::as_str);
+            let listed = listed(harness.channel.clone(), alpha).await;
+            let ours = listed.iter().map(String::as_str);
             let ours: BTreeSet<_> = ours.filter(|it| it.starts_with("care")).collect();
             let expected = SERVICES.into_iter().chain(sandbox).collect();
             assert_eq!(ours, expected, "v1alpha: {alpha}");
-            assert!(in_any_worklist.contains("grpc.health.v1.Health"));
+            assert!(listed.contains("grpc.health.v1.Health"));
         }
     }
 }

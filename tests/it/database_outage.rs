@@ -135,7 +135,7 @@ async fn told(stream: &mut Streaming<v1::WatchWorklistResponse>, name: &str) {
     }
 }
 
-async fn in_any_worklist(replica: &Replica) -> usize {
+async fn listed(replica: &Replica) -> usize {
     let call = v1::ListWorklistRequest {
         query: Some(query()),
         page_size: 500,
@@ -280,7 +280,7 @@ async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
     let get = v1::GetBookingRequestRequest {
         name: first.name.clone(),
     };
-    let in_any_worklist = v1::ListWorklistRequest {
+    let listed = v1::ListWorklistRequest {
         query: Some(query()),
         ..Default::default()
     };
@@ -290,7 +290,7 @@ async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
     let opened = watch(replica).await;
     tokio::join!(
         refused(requests.get_booking_request(get)),
-        refused(lists.list_worklist(in_any_worklist)),
+        refused(lists.list_worklist(listed)),
         refused(counts.count_worklists(counted)),
     );
     other.execute_unprepared("COMMIT").await.expect("let go");
@@ -403,7 +403,7 @@ async fn goes_away_and_comes_back(way: Way) {
     assert!(name(&next).starts_with(&second.name), "{}", name(&next));
     assert!(!next.possible_repeat, "nobody has had it before");
     told(&mut list, &second.name).await;
-    assert_eq!(in_any_worklist(replica).await, 2, "none lost, none doubled");
+    assert_eq!(listed(replica).await, 2, "none lost, none doubled");
     let lost = replica.acknowledge(vec![sent(&leased), sent(&next)]).await;
     assert_eq!(lost, Vec::<String>::new(), "leases outlast it");
 }

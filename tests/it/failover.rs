@@ -49,7 +49,7 @@ struct Journal {
 }
 
 impl Journal {
-    /// A message has come, which the policy must allow.
+    /// A message has come, which the rules must allow.
     fn give(&mut self, due: &v1::DueNotification) {
         let name = name(due);
         let acknowledged = self.acknowledged.contains(&name);

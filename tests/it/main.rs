@@ -1,4 +1,4 @@
-//! One test binary: the policy as tables, the store on its databases, and the whole service through
+//! One test binary: the rules as tables, the store on its databases, and the whole service through
 //! a real client on a hand-moved clock.
 //!
 //! | helper | is |

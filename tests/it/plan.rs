@@ -145,10 +145,10 @@ async fn list(store: &Store, query: Query, now: Instant) {
     let page = store
         .list_worklist(&query, now, None, 50)
         .await
-        .expect("in_any_worklist");
+        .expect("listed");
     if let Some((last, _)) = page.last() {
         let next = store.list_worklist(&query, now, Some(last), 50).await;
-        next.expect("in_any_worklist");
+        next.expect("listed");
     }
 }
 
@@ -167,10 +167,10 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
         due_before: None,
     };
     let page = store.list_notifications(&filter, now, None, 50).await;
-    let page = page.expect("in_any_worklist");
+    let page = page.expect("listed");
     let (last, _) = page.last().expect("some wait");
     let next = store.list_notifications(&filter, now, Some(last), 50).await;
-    next.expect("in_any_worklist");
+    next.expect("listed");
 }
 
 async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {

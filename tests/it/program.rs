@@ -860,7 +860,7 @@ async fn drive(channel: &Channel, number: &str) {
         ..Default::default()
     };
     match within(worklists.list_worklist(list)).await {
-        Ok(in_any_worklist) => assert_eq!(in_any_worklist.into_inner().booking_requests.len(), 1),
+        Ok(listed) => assert_eq!(listed.into_inner().booking_requests.len(), 1),
         Err(refused) => assert_silent(&refused, number),
     }
     let due = lease_due(channel).await;

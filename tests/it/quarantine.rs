@@ -82,7 +82,7 @@ fn referrals<'a>(requests: impl IntoIterator<Item = &'a v1::BookingRequest>) -> 
 }
 
 /// The list as pages of this size give it.
-async fn in_any_worklist(harness: &Harness, page_size: i32) -> Vec<String> {
+async fn listed(harness: &Harness, page_size: i32) -> Vec<String> {
     let mut all = Vec::new();
     let mut call = v1::ListWorklistRequest {
         query: Some(invitations()),
@@ -100,7 +100,7 @@ async fn in_any_worklist(harness: &Harness, page_size: i32) -> Vec<String> {
     }
 }
 
-/// How many messages are in_any_worklist, page by page.
+/// How many messages are listed, page by page.
 async fn listed_messages(harness: &Harness, page_size: i32) -> usize {
     let mut count = 0;
     let mut call = v1::ListNotificationsRequest {
@@ -182,7 +182,7 @@ async fn everything_goes_on_without_a_request_that_cannot_be_decoded() {
         alter(&harness, spoil).await;
         let harness = restarted(harness).await;
         let others = ["one", "two"];
-        assert_eq!(in_any_worklist(&harness, 50).await, others, "{spoil}");
+        assert_eq!(listed(&harness, 50).await, others, "{spoil}");
         assert_eq!(watched(&harness).await, others, "{spoil}");
         assert_eq!(listed_messages(&harness, 50).await, 2, "{spoil}");
         let call = v1::CountWorklistsRequest {
@@ -297,7 +297,7 @@ async fn what_is_mended_is_taken_again_without_a_restart() {
     let mend = "UPDATE booking_request SET priority = 1 WHERE referral_id = 'bad'";
     alter(&harness, mend).await;
     harness.get(&name).await.expect("it can be read");
-    assert_eq!(in_any_worklist(&harness, 50).await, ["bad", "one"]);
+    assert_eq!(listed(&harness, 50).await, ["bad", "one"]);
     tokio::time::pause();
     tokio::time::advance(PASSED_OVER).await;
     tokio::time::resume();
@@ -320,11 +320,7 @@ async fn pages_go_on_beyond_requests_that_cannot_be_decoded() {
                  WHERE referral_id IN ('a', 'b', 'c', 'e', 'g')";
     alter(&harness, spoil).await;
     for page_size in [1, 2, 3, 50] {
-        assert_eq!(
-            in_any_worklist(&harness, page_size).await,
-            ["d", "f"],
-            "{page_size}"
-        );
+        assert_eq!(listed(&harness, page_size).await, ["d", "f"], "{page_size}");
         assert_eq!(listed_messages(&harness, page_size).await, 2, "{page_size}");
     }
     assert_eq!(watched(&harness).await, ["d", "f"]);
@@ -433,7 +429,7 @@ async fn a_list_that_means_nothing_is_not_counted_and_the_others_are() {
         .iter()
         .find(|it| it.worklist() == Worklist::CareInvitations);
     assert_eq!(invitations.expect("a count").count, 1);
-    assert_eq!(in_any_worklist(&harness, 50).await, ["one"]);
+    assert_eq!(listed(&harness, 50).await, ["one"]);
 }
 
 #[tokio::test]

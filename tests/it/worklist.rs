@@ -61,7 +61,7 @@ async fn page(
 }
 
 /// The referrals of the requests on a list, in its order.
-async fn in_any_worklist(harness: &Harness, query: v1::WorklistQuery) -> Vec<String> {
+async fn listed(harness: &Harness, query: v1::WorklistQuery) -> Vec<String> {
     let page = page(harness, query, 500, "").await.expect("a list");
     assert_eq!(page.next_page_token, "");
     page.booking_requests.iter().map(referral_of).collect()
@@ -76,9 +76,9 @@ fn referral_of(request: &v1::BookingRequest) -> String {
 }
 
 async fn sorted(harness: &Harness, query: v1::WorklistQuery) -> Vec<String> {
-    let mut in_any_worklist = in_any_worklist(harness, query).await;
-    in_any_worklist.sort();
-    in_any_worklist
+    let mut listed = listed(harness, query).await;
+    listed.sort();
+    listed
 }
 
 async fn counts(harness: &Harness, care_units: Vec<String>) -> Vec<(Worklist, i64)> {

@@ -78,7 +78,7 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
 }
 
 /// Actions as a refusal lists them.
-fn in_any_worklist(actions: &[Action]) -> String {
+fn listed(actions: &[Action]) -> String {
     let names = actions.iter().map(|it| it.as_str_name());
     let mut names: Vec<_> = names.map(|it| it.trim_start_matches("ACTION_")).collect();
     names.sort_unstable();
@@ -244,7 +244,7 @@ async fn assert_table(form: &v1::BookingRequest, steps: &[Step], shown: Shown) {
                     let reason = (Code::FailedPrecondition, "ALREADY_INVITATION".to_owned());
                     assert_eq!(refusal(&status), reason, "{row}");
                 } else {
-                    assert_conflict(&status, shown.0, &in_any_worklist(&expected), &row);
+                    assert_conflict(&status, shown.0, &listed(&expected), &row);
                 }
                 assert_eq!(harness.get(name).await.expect("read"), before, "{row}");
             }

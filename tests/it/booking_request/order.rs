@@ -1,7 +1,7 @@
 //! The order of checks: of two things that are wrong, the one that is checked first is told.
 //!
 //! Shape; the repeat of an id; what needs today's date or the stored request; existence; etag;
-//! state; the policy of the call; duplicates.
+//! state; the rules of the call; duplicates.
 
 use care_invitation::contract::v1;
 use tonic::Status;

@@ -61,7 +61,7 @@ async fn each_slot_has_its_verdict_in_the_order_given_and_the_first_reason_count
     const P2: &str = "SE2321000131-P2";
     // Until 29 March local time is one hour ahead, from then on two.
     let rows = [
-        // The example of the policy: 11:30–12:00 is offered, 11:45–12:15 is not.
+        // The example of the rules: 11:30–12:00 is offered, 11:45–12:15 is not.
         (
             "2026-03-16T10:30:00Z",
             "2026-03-16T11:00:00Z",

@@ -145,13 +145,13 @@ pub async fn worklist(
         page_size: 3,
         page_token: String::new(),
     };
-    let mut in_any_worklist = vec![];
+    let mut listed = vec![];
     loop {
         let answer = within(harness.worklists().list_worklist(call.clone())).await;
         let page = answer.map_err(|it| it.to_string())?.into_inner();
-        in_any_worklist.extend(page.booking_requests);
+        listed.extend(page.booking_requests);
         if page.next_page_token.is_empty() {
-            return Ok(in_any_worklist);
+            return Ok(listed);
         }
         call.page_token = page.next_page_token;
     }

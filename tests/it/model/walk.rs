@@ -272,11 +272,11 @@ impl Walk {
                 .collect();
             same(list.as_str_name(), &expected, &names)?;
             for request in actual {
-                let index = self.world.find(&request.name).expect("in_any_worklist");
+                let index = self.world.find(&request.name).expect("listed");
                 let expected = self.world.requests[index].show(self.world.now);
                 let etag = request.etag.clone();
                 same_request(
-                    "the in_any_worklist request",
+                    "the listed request",
                     &v1::BookingRequest { etag, ..expected },
                     &request,
                 )?;

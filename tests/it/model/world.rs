@@ -420,16 +420,16 @@ impl World {
             other => it.list(self.now) == Some(other),
         };
         let requests = self.requests.iter().enumerate();
-        let in_any_worklist = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
-        let mut in_any_worklist: Vec<_> = in_any_worklist
+        let listed = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
+        let mut listed: Vec<_> = listed
             .map(|(at, it)| (it.period(), it.form.name.clone(), at))
             .collect();
-        in_any_worklist.sort_by(|one, other| {
+        listed.sort_by(|one, other| {
             let key =
                 |it: &(Option<(_, _)>, String, usize)| (it.0.map(|(first, _)| first), it.1.clone());
             key(one).cmp(&key(other))
         });
-        in_any_worklist.into_iter().map(|(_, _, at)| at).collect()
+        listed.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// Returns the notifications that wait or are leased, as ListNotifications shows them.

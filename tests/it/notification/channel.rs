@@ -75,15 +75,9 @@ async fn handled_by_hand(harness: &Harness) -> Vec<String> {
         }),
         ..Default::default()
     };
-    let in_any_worklist = within(harness.worklists().list_worklist(call)).await;
-    let in_any_worklist = in_any_worklist
-        .expect("a page")
-        .into_inner()
-        .booking_requests;
-    in_any_worklist
-        .into_iter()
-        .map(|request| request.name)
-        .collect()
+    let listed = within(harness.worklists().list_worklist(call)).await;
+    let listed = listed.expect("a page").into_inner().booking_requests;
+    listed.into_iter().map(|request| request.name).collect()
 }
 
 fn patient(number: &str, kind: PersonalIdType, reach: DigitalReach) -> v1::Patient {

@@ -1,4 +1,4 @@
-//! ListNotifications: which messages are in_any_worklist, in which order and page by page, without leasing
+//! ListNotifications: which messages are listed, in which order and page by page, without leasing
 //! them.
 
 use std::collections::BTreeMap;
@@ -36,10 +36,7 @@ async fn list(
 }
 
 /// All that such a call lists, page by page.
-async fn in_any_worklist(
-    harness: &Harness,
-    call: v1::ListNotificationsRequest,
-) -> Vec<v1::Notification> {
+async fn listed(harness: &Harness, call: v1::ListNotificationsRequest) -> Vec<v1::Notification> {
     let mut all = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -129,10 +126,10 @@ fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
     }
 }
 
-/// What is in_any_worklist in these states, by row, in the order of the rows.
+/// What is listed in these states, by row, in the order of the rows.
 async fn rows(harness: &Harness, population: &Population, states: &[State]) -> Vec<&'static str> {
-    let in_any_worklist = in_any_worklist(harness, all_of(states)).await;
-    let rows = in_any_worklist.iter().map(|message| {
+    let listed = listed(harness, all_of(states)).await;
+    let rows = listed.iter().map(|message| {
         let row = population.iter().find(|(_, it)| *it == request_of(message));
         *row.expect("one of them").0
     });
@@ -195,7 +192,7 @@ async fn each_state_lists_the_messages_that_are_shown_in_it() {
         for (state, expected) in table {
             let rows = rows(&harness, &population, &[*state]).await;
             assert_eq!(rows, *expected, "{state:?} at {now}");
-            for message in in_any_worklist(&harness, all_of(&[*state])).await {
+            for message in listed(&harness, all_of(&[*state])).await {
                 assert_eq!(message.state(), *state, "{now}");
                 let shown = messages(&harness, request_of(&message)).await;
                 assert!(shown.contains(&message), "{now}: as it is shown alone");
@@ -206,7 +203,7 @@ async fn each_state_lists_the_messages_that_are_shown_in_it() {
         let default = rows(&harness, &population, &[]).await;
         assert_eq!(default.len(), waits + parked, "{now}");
         let every: Vec<State> = table.iter().map(|(state, _)| *state).collect();
-        let all = in_any_worklist(&harness, all_of(&every)).await;
+        let all = listed(&harness, all_of(&every)).await;
         let sum: usize = table.iter().map(|(_, rows)| rows.len()).sum();
         assert_eq!(all.len(), sum, "each is in one state");
     }
@@ -219,29 +216,25 @@ async fn a_longer_period_brings_a_skipped_message_back() {
     let short = make::wire_form("2026-03-09", "2026-03-13");
     let request = create(&harness, short).await;
     harness.hand_over_due().await;
-    let skipped = in_any_worklist(&harness, all_of(&[State::Skipped])).await;
+    let skipped = listed(&harness, all_of(&[State::Skipped])).await;
     assert_eq!(skipped.len(), 1);
     assert_eq!(skipped[0].cause, "AFTER_PERIOD");
-    assert!(in_any_worklist(&harness, all_of(&[])).await.is_empty());
+    assert!(listed(&harness, all_of(&[])).await.is_empty());
     let keep = v1::change_booking_request_request::OnChange::Keep;
     worklist_user::change_period(&harness, &request, "2026-03-09", "2026-03-31", keep).await;
-    let scheduled = in_any_worklist(&harness, all_of(&[])).await;
+    let scheduled = listed(&harness, all_of(&[])).await;
     assert_eq!(scheduled.len(), 1);
     assert_eq!(scheduled[0].name, skipped[0].name);
     assert_eq!(scheduled[0].state(), State::Scheduled);
-    assert!(
-        in_any_worklist(&harness, all_of(&[State::Skipped]))
-            .await
-            .is_empty()
-    );
+    assert!(listed(&harness, all_of(&[State::Skipped])).await.is_empty());
 }
 
 #[tokio::test]
 async fn what_is_listed_is_not_leased() {
     let harness = Harness::start(NOW).await;
     create(&harness, due_now("R-1")).await;
-    let before = in_any_worklist(&harness, all_of(&[])).await;
-    assert_eq!(in_any_worklist(&harness, all_of(&[])).await, before);
+    let before = listed(&harness, all_of(&[])).await;
+    assert_eq!(listed(&harness, all_of(&[])).await, before);
     assert_eq!(before[0].delivery_attempt, 0);
     assert_eq!(harness.lease_due().await.len(), 1);
 }
@@ -299,8 +292,8 @@ async fn channels_and_due_times_narrow_the_list() {
             due_before_time: due_before.map(make::wire_at),
             ..all_of(&[])
         };
-        let in_any_worklist = in_any_worklist(&harness, call).await;
-        let requests: Vec<_> = in_any_worklist.iter().map(request_of).collect();
+        let listed = listed(&harness, call).await;
+        let requests: Vec<_> = listed.iter().map(request_of).collect();
         assert_eq!(requests, expected, "{row}");
     }
 }
@@ -328,7 +321,7 @@ async fn pages_follow_the_due_time_and_then_the_name_without_repeats_or_gaps() {
             page_size,
             ..all_of(&[])
         };
-        assert_eq!(in_any_worklist(&harness, call).await, all, "{page_size}");
+        assert_eq!(listed(&harness, call).await, all, "{page_size}");
     }
     // What leaves the list between two pages causes neither.
     let call = v1::ListNotificationsRequest {
@@ -461,8 +454,8 @@ async fn each_care_unit_has_its_own_and_several_are_listed_together() {
                 page_size,
                 ..Default::default()
             };
-            let in_any_worklist = in_any_worklist(&harness, call).await;
-            assert_eq!(units_of(&in_any_worklist), expected, "{care_units:?}");
+            let listed = listed(&harness, call).await;
+            assert_eq!(units_of(&listed), expected, "{care_units:?}");
         }
     }
 }
@@ -495,8 +488,8 @@ async fn ties_go_by_name_whatever_order_the_database_has() {
         page_size: 1,
         ..Default::default()
     };
-    let in_any_worklist = in_any_worklist(&harness, call).await;
-    assert_eq!(units_of(&in_any_worklist), units);
+    let listed = listed(&harness, call).await;
+    assert_eq!(units_of(&listed), units);
 }
 
 #[tokio::test]
@@ -553,16 +546,12 @@ async fn a_parked_message_is_listed_until_staff_release_it() {
     let request = create(&harness, due_now("R-1")).await;
     let due = harness.lease_due().await.remove(0);
     answer(&harness, park(&due)).await;
-    let parked = in_any_worklist(&harness, all_of(&[State::Parked])).await;
+    let parked = listed(&harness, all_of(&[State::Parked])).await;
     assert_eq!(parked.len(), 1);
     assert_eq!(parked[0].name, message(&due).name);
     worklist_user::release(&harness, &request, Channel::Letter).await;
-    assert!(
-        in_any_worklist(&harness, all_of(&[State::Parked]))
-            .await
-            .is_empty()
-    );
-    let scheduled = in_any_worklist(&harness, all_of(&[State::Scheduled])).await;
+    assert!(listed(&harness, all_of(&[State::Parked])).await.is_empty());
+    let scheduled = listed(&harness, all_of(&[State::Scheduled])).await;
     assert_eq!(scheduled.len(), 1);
     assert_eq!(scheduled[0].channel(), Channel::Letter);
 }

@@ -818,9 +818,9 @@ async fn the_store_lists_and_counts_exactly_what_the_domain_matches() {
     let mut found = 0;
     for round in 0..600 {
         let (query, now) = (random_query(&mut dice), dice.instant());
-        let in_any_worklist = walked(&backend.store, &query, now, 500).await;
-        let unique: BTreeSet<_> = in_any_worklist.iter().cloned().collect();
-        assert_eq!(unique.len(), in_any_worklist.len(), "{round}: each once");
+        let listed = walked(&backend.store, &query, now, 500).await;
+        let unique: BTreeSet<_> = listed.iter().cloned().collect();
+        assert_eq!(unique.len(), listed.len(), "{round}: each once");
         let filters = records.iter().filter(|record| query.matches(record, now));
         let filters: BTreeSet<_> = filters.map(|record| record.key.clone()).collect();
         assert_eq!(unique, filters, "{round}: {:?} at {now}", query.worklist);
@@ -856,14 +856,10 @@ async fn pages_of_several_units_together_are_the_whole_list() {
             _ => some.order_by,
         };
         let query = whole(some.worklist, some.care_units, order_by);
-        let in_any_worklist = walked(&backend.store, &query, now, 500).await;
+        let listed = walked(&backend.store, &query, now, 500).await;
         let limit = usize::try_from(1 + dice.below(4)).expect("few");
         let walked = walked(&backend.store, &query, now, limit).await;
-        assert_eq!(
-            walked, in_any_worklist,
-            "{round}: {:?} by {limit}",
-            query.order_by
-        );
+        assert_eq!(walked, listed, "{round}: {:?} by {limit}", query.order_by);
         pages += walked.len() / limit;
     }
     assert!(pages > 200, "there is more than a page: {pages}");

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::Worklist;
 use care_invitation::contract::v1::{Priority, VisitKind, WorklistQuery};
 use tonic::{Code, Status};
 
-use super::{NOW, counts, create, everything, in_any_worklist, page, query, request, sorted};
+use super::{NOW, counts, create, everything, listed, page, query, request, sorted};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 
@@ -207,7 +207,7 @@ async fn a_care_unit_sees_its_own_requests_and_several_see_each_their_own() {
         (vec![unit(2)], &["R-2"]),
         (vec![unit(3)], &[]),
         (vec![unit(2), unit(1)], &["R-1", "R-2"]),
-        // By name: P1, P10, P2. One that is named twice is in_any_worklist once.
+        // By name: P1, P10, P2. One that is named twice is listed once.
         (
             vec![unit(10), lower, unit(1), unit(2)],
             &["R-1", "R-10", "R-2"],
@@ -217,11 +217,7 @@ async fn a_care_unit_sees_its_own_requests_and_several_see_each_their_own() {
             care_units: care_units.clone(),
             ..query(Worklist::BookingRequests)
         };
-        assert_eq!(
-            in_any_worklist(&harness, list).await,
-            expected,
-            "{care_units:?}"
-        );
+        assert_eq!(listed(&harness, list).await, expected, "{care_units:?}");
         let counted = counts(&harness, care_units.clone()).await;
         let length = i64::try_from(expected.len()).expect("a few");
         assert_eq!(

@@ -4,7 +4,7 @@ use care_invitation::contract::v1::worklist_query::OrderBy;
 use care_invitation::contract::v1::{self, Priority, Worklist, WorklistQuery};
 
 use super::{
-    NOW, create, decided, everything, in_any_worklist, invitation, page, protected, query, request,
+    NOW, create, decided, everything, invitation, listed, page, protected, query, request,
 };
 use crate::harness::Harness;
 use crate::make;
@@ -56,7 +56,7 @@ async fn by_start_date_the_earliest_comes_first_and_that_is_the_default() {
     .await;
     for order_by in [OrderBy::Unspecified, OrderBy::StartDate] {
         assert_eq!(
-            in_any_worklist(&harness, by(order_by)).await,
+            listed(&harness, by(order_by)).await,
             ["a", "b1", "b2", "c", "none"]
         );
     }
@@ -83,10 +83,7 @@ async fn by_create_time_the_longest_wait_comes_first() {
         .await
         .expect("changed, not created");
     let order = by(OrderBy::CreateTime);
-    assert_eq!(
-        in_any_worklist(&harness, order).await,
-        ["first", "second", "third"]
-    );
+    assert_eq!(listed(&harness, order).await, ["first", "second", "third"]);
 }
 
 #[tokio::test]
@@ -108,21 +105,21 @@ async fn by_next_notification_the_soonest_comes_first_and_those_without_one_last
     // Now: z3 at ten, c at four in the afternoon, b on 6 April, d on 4 May.
     let order = || by(OrderBy::NextNotification);
     let expected = ["z3-brief", "c", "b1", "b2", "d", "z1-none", "z2-held"];
-    assert_eq!(in_any_worklist(&harness, order()).await, expected);
+    assert_eq!(listed(&harness, order()).await, expected);
     // A leased message is still to come.
     let due = harness.lease_due().await;
     assert_eq!(
-        (due.len(), in_any_worklist(&harness, order()).await),
+        (due.len(), listed(&harness, order()).await),
         (2, expected.map(Into::into).into())
     );
     // Handed over: the reminder of z3 is skipped, that of c is due on 16 March.
     harness.acknowledge_sent(&due).await;
     let expected = ["c", "b1", "b2", "d", "z1-none", "z2-held", "z3-brief"];
-    assert_eq!(in_any_worklist(&harness, order()).await, expected);
+    assert_eq!(listed(&harness, order()).await, expected);
     // From expiry on nothing is to come, though nobody has claimed it: not of b2 after 22 May.
     harness.advance("2026-05-22T22:00:00Z");
     let expected = ["c", "b1", "d", "z1-none", "z2-held", "z3-brief", "b2"];
-    assert_eq!(in_any_worklist(&harness, order()).await, expected);
+    assert_eq!(listed(&harness, order()).await, expected);
 }
 
 #[tokio::test]
@@ -149,10 +146,7 @@ async fn by_priority_the_highest_comes_first_then_the_longest_wait() {
         "routine-1",
         "routine-2",
     ];
-    assert_eq!(
-        in_any_worklist(&harness, by(OrderBy::Priority)).await,
-        expected
-    );
+    assert_eq!(listed(&harness, by(OrderBy::Priority)).await, expected);
 }
 
 #[tokio::test]
@@ -172,10 +166,7 @@ async fn by_care_guarantee_the_soonest_end_comes_first_and_those_without_one_las
     )
     .await;
     let expected = ["early-1", "early-2", "middle", "late", "none-1", "none-2"];
-    assert_eq!(
-        in_any_worklist(&harness, by(OrderBy::CareGuarantee)).await,
-        expected
-    );
+    assert_eq!(listed(&harness, by(OrderBy::CareGuarantee)).await, expected);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use prost::Message;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    LISTS, NOW, create, decided, everything, in_any_worklist, invitation, page, protected, query,
+    LISTS, NOW, create, decided, everything, invitation, listed, page, protected, query,
     referral_of, request,
 };
 use crate::consumer::{answer, sent};
@@ -197,7 +197,7 @@ async fn the_list_comes_as_it_stands_in_its_order_and_then_its_end() {
         let referrals: Vec<_> = snapshot.iter().map(referral_of).collect();
         assert_eq!(referrals, expected);
         let page = page(&harness, list, 0, "").await.expect("a list");
-        assert_eq!(snapshot, page.booking_requests, "as it is in_any_worklist");
+        assert_eq!(snapshot, page.booking_requests, "as it is listed");
     }
     let (_watcher, snapshot) = Watcher::open(&harness, query(Worklist::Declined)).await;
     assert!(snapshot.is_empty());
@@ -624,7 +624,7 @@ async fn a_watch_that_is_opened_among_writes_misses_nothing() {
     }
     writes.join_all().await;
     let last = create(&harness, request("last", "2026-05-18", "2026-06-12")).await;
-    let mut expected = in_any_worklist(&harness, list).await;
+    let mut expected = listed(&harness, list).await;
     expected.sort();
     assert_eq!(expected.len(), REQUESTS / 2 + 1);
     while here.len() != expected.len() || !here.contains_key(&last.name) {

@@ -4,21 +4,27 @@
 //! replicas, and publishes their events here as if they had been committed here. A row becomes visible only when its
 //! writer commits, so each poll looks back a while and skips the rows that it has seen.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityName, EntityTrait, FromQueryResult, IdenStatic,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
 use tokio::sync::broadcast;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
+use crate::domain::calendar::micros;
 use crate::store::Store;
-use crate::store::bulk::write::Write;
 use crate::store::change_event::ChangeEvent;
 use crate::store::database::connection::POSTGRES_TIMEOUTS;
-use crate::store::entity::change_event::{self, Key};
+use crate::store::database::probe::database_now;
+use crate::store::entity::change_event::{ActiveModel, Column, Entity, Key, Model, row};
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 
 /// Interval of polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
@@ -76,10 +82,9 @@ impl Store {
         let (now, keys) = self
             .read(move |snapshot| {
                 Box::pin(async move {
-                    let now = change_event::database_now(snapshot).await?;
+                    let now = micros(database_now(snapshot).await?);
                     let since = since.unwrap_or(now) - LOOKBACK;
-                    let keys = change_event::keys_since(snapshot, replica, since).await?;
-                    Ok((now, keys))
+                    Ok((now, keys_since(snapshot, replica, since).await?))
                 })
             })
             .await?;
@@ -89,13 +94,13 @@ impl Store {
             true => Vec::new(),
             false => {
                 self.read_statement(move |readers| {
-                    Box::pin(async move { change_event::load(readers, &wanted).await })
+                    Box::pin(async move { load(readers, wanted).await })
                 })
                 .await?
             }
         };
         seen.note(unseen, now);
-        Ok(events.into_iter().map(|(_, event)| event).collect())
+        Ok(events)
     }
 
     /// Deletes the rows that are older than the retention time.
@@ -103,8 +108,63 @@ impl Store {
         let Some(polled_at) = polled_at else {
             return Ok(());
         };
-        change_event::delete_before(&self.inner.maintenance, polled_at - RETENTION).await
+        Entity::delete_many()
+            .filter(Column::WrittenAt.lt(polled_at - RETENTION))
+            .exec(&self.inner.maintenance)
+            .await?;
+        Ok(())
     }
+}
+
+/// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
+/// clock. Events whose writers have not committed are not visible yet: a later poll must look back.
+async fn keys_since(
+    connection: &impl ConnectionTrait,
+    replica: Uuid,
+    since: i64,
+) -> Result<Vec<Key>, Error> {
+    let keys = Entity::find()
+        .select_only()
+        .columns([Column::Replica, Column::Number])
+        .filter(Column::WrittenAt.gt(since))
+        .filter(Column::Replica.ne(replica))
+        .order_by_asc(Column::WrittenAt)
+        .order_by_asc(Column::Replica)
+        .order_by_asc(Column::Number);
+    Ok(keys.into_tuple().all(connection).await?)
+}
+
+/// Loads these events, those of each replica in their order. One that cannot be decoded becomes a resync, since its content
+/// is unknown.
+async fn load(
+    connection: &impl ConnectionTrait,
+    keys: Vec<Key>,
+) -> Result<Vec<ChangeEvent>, Error> {
+    let mut numbers: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
+    for (replica, number) in keys {
+        numbers.entry(replica).or_default().push(number);
+    }
+    let mut events = Vec::new();
+    for (replica, numbers) in numbers {
+        let select = Entity::find()
+            .filter(Column::Replica.eq(replica))
+            .filter(Column::Number.eq_any(numbers))
+            .order_by_asc(Column::WrittenAt)
+            .order_by_asc(Column::Number)
+            .build(connection.get_database_backend());
+        for row in connection.query_all_raw(select).await? {
+            let decoded = Model::from_query_result(&row, "").map_err(Error::from);
+            let row = RowKey {
+                table: Entity.table_name(),
+                care_unit: None,
+                id: replica,
+                number: row.try_get("", Column::Number.as_str()).ok(),
+            };
+            let event = row.accept(decoded.and_then(Model::into_domain));
+            events.push(event.unwrap_or_else(ChangeEvent::resync));
+        }
+    }
+    Ok(events)
 }
 
 /// Publishes change events: to other replicas by a row in the commit, to listeners here after it.
@@ -126,10 +186,10 @@ impl ChangePublisher {
     }
 
     /// Returns the row by which a commit publishes the event to other replicas, if there are any and it is not empty.
-    pub fn outbox_row(&self, event: &ChangeEvent) -> Option<Write> {
+    pub fn outbox_row(&self, event: &ChangeEvent) -> Option<ActiveModel> {
         let replica = self.replica.filter(|_| !event.is_empty())?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        Some(change_event::write((replica, number), event))
+        Some(row((replica, number), event))
     }
 
     /// Publishes the event to listeners here, after the commit.

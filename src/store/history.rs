@@ -1,14 +1,19 @@
 //! Operations on the history of a request: pages.
 
-use sea_orm::DatabaseTransaction;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityName, EntityTrait, FromQueryResult,
+    IdenStatic, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+};
+use uuid::Uuid;
 
 use crate::domain::Refusal;
 use crate::domain::history::HistoryEntry;
 use crate::domain::request_key::RequestKey;
 use crate::store::Store;
-use crate::store::database::connection::RowLock;
-use crate::store::entity::{booking_request, history as row};
+use crate::store::entity::booking_request;
+use crate::store::entity::history::{Column, Entity, Model};
 use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
 
 impl Store {
     /// Returns the history of a request after entry number `after`, at most `limit` entries with their numbers; none in
@@ -36,10 +41,26 @@ async fn page(
     after: i32,
     limit: u32,
 ) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
-    let known =
-        booking_request::lock_existing(snapshot, std::slice::from_ref(key), RowLock::None).await?;
-    if known.is_empty() {
+    let care_unit = key.care_unit.as_str();
+    let request = booking_request::Entity::find_by_id((care_unit.to_owned(), key.id));
+    let known = request.select_only().column(booking_request::Column::Id);
+    if known.into_tuple::<Uuid>().one(snapshot).await?.is_none() {
         return Err(Refusal::NotFound.into());
     }
-    row::list(snapshot, key, after, limit).await
+    let entries = Entity::find()
+        .filter(Column::CareUnit.eq(care_unit))
+        .filter(Column::BookingRequest.eq(key.id))
+        .filter(Column::Ordinal.gt(after))
+        .order_by_asc(Column::Ordinal)
+        .limit(u64::from(limit))
+        .build(snapshot.get_database_backend());
+    let rows = snapshot.query_all_raw(entries).await?;
+    rows.iter()
+        .map(|row| {
+            let ordinal: i32 = row.try_get("", Column::Ordinal.as_str())?;
+            let decoded = Model::from_query_result(row, "").map_err(Error::from);
+            let row = RowKey::of(Entity.table_name(), key, Some(ordinal.into()));
+            Ok((ordinal, row.accept(decoded.and_then(Model::into_domain))))
+        })
+        .collect()
 }

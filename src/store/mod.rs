@@ -22,6 +22,8 @@
 //! the creation and migration of tables in `schema`.
 
 pub mod change_event;
+#[expect(missing_docs, reason = "columns are called what they are")]
+pub mod entity;
 pub mod error;
 pub mod idempotency;
 pub mod purge;
@@ -35,7 +37,6 @@ mod bulk;
 mod change_feed;
 mod commit;
 mod database;
-mod entity;
 mod history;
 mod quarantine;
 mod query;

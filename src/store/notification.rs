@@ -27,8 +27,9 @@ use crate::store::commit::read_set::ReadSet;
 use crate::store::commit::read_set::Resolved;
 use crate::store::commit::tracked::lease_change;
 use crate::store::commit::unit_of_work::UnitOfWork;
-use crate::store::entity::notification::{self as row, Due};
 use crate::store::error::Error;
+use crate::store::query::due::{Due, next_claimable_at};
+use crate::store::query::notification_page;
 
 /// Pause before another attempt to release lost claims.
 const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
@@ -315,7 +316,7 @@ impl Store {
 
     /// Returns the first instant after `now` at which a notification becomes claimable.
     pub async fn next_claimable_at(&self, now: Instant) -> Result<Option<Instant>, Error> {
-        self.read(move |snapshot| Box::pin(row::next_claimable_at(snapshot, now)))
+        self.read(move |snapshot| Box::pin(next_claimable_at(snapshot, now)))
             .await
     }
 }
@@ -352,7 +353,7 @@ async fn page(
     after: Option<&NotificationCursor>,
     limit: u32,
 ) -> Result<Vec<(NotificationCursor, Option<BookingRequest>)>, Error> {
-    let page = row::page(snapshot, filter, now, after, limit).await?;
+    let page = notification_page::page(snapshot, filter, now, after, limit).await?;
     let keys = page.iter().map(|it| it.request.clone()).collect();
     let records = read_by_key(snapshot, keys).await?;
     let with_record = |cursor: NotificationCursor| {

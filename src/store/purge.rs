@@ -5,25 +5,30 @@
 //! that it can be interrupted at any point and started again. On PostgreSQL the service may run at the same time; on
 //! SQLite the purge needs the file to itself.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DatabaseTransaction, Statement, Value};
+use sea_orm::sea_query::{
+    BinOper, Condition, Expr, IntoValueTuple, LockBehavior, LockType, Query, ValueTuple,
+};
+use sea_orm::{
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, EntityTrait, ExprTrait, Iterable,
+    PaginatorTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::domain::calendar::{ClockReading, Instant, from_micros, micros};
-use crate::domain::notification::State;
-use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{self, Kind, Table};
+use crate::domain::calendar::{ClockReading, Instant, micros};
+use crate::domain::notification::State as NotificationState;
 use crate::store::commit::committer::random;
-use crate::store::database::connection::{RowLock, connect_admin, write_options};
+use crate::store::database::connection::{connect_admin, write_options};
 use crate::store::database::postgres::is_postgres;
+use crate::store::database::probe::database_now;
 use crate::store::database::sqlite::require_existing_file;
 use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
-use crate::store::entity::change_event::database_now;
-use crate::store::entity::{history, idempotency_key};
+use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
 use crate::store::schema;
 use crate::store::skew::Timepiece;
@@ -173,7 +178,7 @@ async fn check_clock(
     let timepiece = Timepiece::default();
     timepiece.set(clock);
     let date = timepiece.date(None);
-    Ok(date.check(from_micros(database_now(connection).await?))?)
+    Ok(date.check(database_now(connection).await?)?)
 }
 
 struct Purge<'a> {
@@ -188,9 +193,9 @@ impl Purge<'_> {
     async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
         self.requests(cutoffs.settled).await?;
         if let Some(before) = cutoffs.history {
-            self.sweep(&HISTORY, before).await?;
+            self.sweep(history_sweep(before)).await?;
         }
-        self.sweep(&IDEMPOTENCY_KEYS, cutoffs.idempotency_keys)
+        self.sweep(idempotency_key_sweep(cutoffs.idempotency_keys))
             .await?;
         self.purged.stopped = self.stop.is_cancelled();
         Ok(())
@@ -214,29 +219,31 @@ impl Purge<'_> {
     }
 
     /// Sweeps a table in the order of its key, page by page.
-    async fn sweep(&mut self, sweep: &TableSweep, before: Instant) -> Result<(), Error> {
+    async fn sweep<E: EntityTrait>(&mut self, sweep: TableSweep<E>) -> Result<(), Error> {
         let connection = &self.connection;
         let deleted = (sweep.count)(&mut self.purged);
-        let mut after: Option<Vec<Value>> = None;
+        let mut after: Option<ValueTuple> = None;
         while !self.stop.is_cancelled() {
             (self.progress)(sweep.kind, *deleted, None);
-            let start = after.as_deref();
-            let page = || page_end(connection, &sweep.table, start);
+            let page = || page_end::<E>(connection, after.clone());
             let last = with_retry(self.stop, page).await?;
-            let range = Range {
-                after: start,
-                last: last.as_deref(),
-            };
-            let statement = range.delete(connection, sweep, before);
+            let mut page = E::delete_many().filter(sweep.condition.clone());
+            for (bound, compared) in [
+                (after, BinOper::GreaterThan),
+                (last.clone(), BinOper::SmallerThanOrEqual),
+            ] {
+                if let Some(bound) = bound {
+                    page = page.filter(key_of::<E>().binary(compared, bound_expr(bound)));
+                }
+            }
             *deleted += with_retry(self.stop, || async {
-                let deleted = connection.execute_raw(statement.clone()).await?;
-                Ok(deleted.rows_affected())
+                Ok(page.clone().exec(&**connection).await?.rows_affected)
             })
             .await?;
-            match last {
-                Some(last) => after = Some(last),
-                None => break,
+            if last.is_none() {
+                break;
             }
+            after = last;
         }
         (self.progress)(sweep.kind, *deleted, None);
         Ok(())
@@ -244,30 +251,53 @@ impl Purge<'_> {
 }
 
 /// A table that is swept from end to end.
-struct TableSweep {
+struct TableSweep<E> {
+    entity: PhantomData<E>,
     /// Kind of rows, as progress names it.
     kind: &'static str,
-    table: Table,
-    /// Condition of the rows to delete, where `$1` is the cutoff.
-    condition: &'static str,
+    /// Condition of the rows to delete.
+    condition: Condition,
     /// Count of the deleted rows.
     count: fn(&mut Purged) -> &mut u64,
 }
 
-const HISTORY: TableSweep = TableSweep {
-    kind: "history",
-    table: history::TABLE,
-    condition: "recorded_at < $1 AND NOT EXISTS (SELECT 1 FROM booking_request AS r \
-            WHERE r.care_unit = history.care_unit AND r.id = history.booking_request)",
-    count: |purged| &mut purged.history,
-};
+/// Returns the sweep of the history that was written before this time and whose request no longer exists.
+fn history_sweep(before: Instant) -> TableSweep<history::Entity> {
+    use history::Column::{BookingRequest, CareUnit, RecordedAt};
+    let request = Query::select()
+        .expr(Expr::val(1))
+        .from(request::Entity)
+        .and_where(
+            request::Column::CareUnit
+                .into_expr()
+                .equals((history::Entity, CareUnit)),
+        )
+        .and_where(
+            request::Column::Id
+                .into_expr()
+                .equals((history::Entity, BookingRequest)),
+        )
+        .take();
+    TableSweep {
+        entity: PhantomData,
+        kind: "history",
+        condition: Condition::all()
+            .add(RecordedAt.lt(micros(before)))
+            .add(Expr::exists(request).not()),
+        count: |purged| &mut purged.history,
+    }
+}
 
-const IDEMPOTENCY_KEYS: TableSweep = TableSweep {
-    kind: "idempotency keys",
-    table: idempotency_key::TABLE,
-    condition: "recorded_at < $1",
-    count: |purged| &mut purged.idempotency_keys,
-};
+/// Returns the sweep of the idempotency keys that were recorded before this time.
+fn idempotency_key_sweep(before: Instant) -> TableSweep<idempotency_key::Entity> {
+    let recorded_at = idempotency_key::Column::RecordedAt;
+    TableSweep {
+        entity: PhantomData,
+        kind: "idempotency keys",
+        condition: Condition::all().add(recorded_at.lt(micros(before))),
+        count: |purged| &mut purged.idempotency_keys,
+    }
+}
 
 /// Tries work again that has a conflict, or for which the database is unavailable, with a pause before each attempt.
 async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
@@ -293,12 +323,11 @@ fn pause(attempt: u32) -> Duration {
 
 /// Counts the settled requests before the cutoff.
 async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {
-    let sql = "SELECT count(*) FROM booking_request WHERE settled_at < $1";
-    let backend = connection.get_database_backend();
-    let count = Statement::from_sql_and_values(backend, sql, [micros(before).into()]);
-    let row = connection.query_one_raw(count).await?;
-    let count: Option<i64> = row.map(|row| row.try_get_by_index(0)).transpose()?;
-    Ok(count.and_then(|it| u64::try_from(it).ok()).unwrap_or(0))
+    let settled = request::Column::SettledAt.lt(micros(before));
+    Ok(request::Entity::find()
+        .filter(settled)
+        .count(connection)
+        .await?)
 }
 
 /// Deletes a batch of settled requests, the oldest first, with their notifications.
@@ -310,10 +339,21 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
         transaction.rollback().await?;
         return Ok((0, 0));
     }
-    let notifications = delete(&transaction, "notification", "booking_request", &keys).await?;
-    let requests = delete(&transaction, "booking_request", "id", &keys).await?;
+    let of_notifications = [
+        notification::Column::CareUnit,
+        notification::Column::BookingRequest,
+    ];
+    let notifications = notification::Entity::delete_many()
+        .filter(Expr::tuple(of_notifications.map(Expr::col)).in_tuples(keys.clone()))
+        .exec(&*transaction)
+        .await?;
+    let of_requests = [request::Column::CareUnit, request::Column::Id];
+    let requests = request::Entity::delete_many()
+        .filter(Expr::tuple(of_requests.map(Expr::col)).in_tuples(keys))
+        .exec(&*transaction)
+        .await?;
     transaction.commit().await?;
-    Ok((requests, notifications))
+    Ok((requests.rows_affected, notifications.rows_affected))
 }
 
 /// Locks the requests of a batch and returns their keys. Skips requests of which a notification may still be sent or
@@ -321,105 +361,66 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
 async fn settled(
     transaction: &DatabaseTransaction,
     before: Instant,
-) -> Result<Vec<RequestKey>, Error> {
-    let backend = transaction.get_database_backend();
+) -> Result<Vec<(String, Uuid)>, Error> {
+    use notification::Column::{BookingRequest, CareUnit, ClaimableAt, Id, State};
     // The notifications are counted by key, request by request: the planner may turn NOT EXISTS into a join with the
     // whole table.
-    let sql = format!(
-        "SELECT r.care_unit, r.id FROM booking_request AS r WHERE r.settled_at < $1 \
-         AND (SELECT count(*) FROM notification AS n WHERE n.care_unit = r.care_unit \
-         AND n.booking_request = r.id AND (n.claimable_at IS NOT NULL OR n.state = $2)) = 0 \
-         ORDER BY r.settled_at LIMIT {REQUESTS_MAX}{}",
-        RowLock::SkipLocked.clause(backend, "r"),
-    );
-    let values = [micros(before).into(), State::Parked.code().into()];
-    let rows = transaction
-        .query_all_raw(Statement::from_sql_and_values(backend, sql, values))
-        .await?;
-    rows.iter()
-        .map(|row| {
-            let key = (row.try_get("", "care_unit")?, row.try_get("", "id")?);
-            Ok(request::key(key))
-        })
-        .collect()
-}
-
-/// Deletes the rows of these requests from a table whose column `id` has the request's id.
-async fn delete(
-    transaction: &DatabaseTransaction,
-    table: &str,
-    id: &str,
-    keys: &[RequestKey],
-) -> Result<u64, Error> {
-    let sql = |keys: &str| {
-        format!(
-            "DELETE FROM {table} WHERE (care_unit, {id}) IN (SELECT care_unit, id FROM {keys} AS k)"
+    let open = Query::select()
+        .expr(Id.count())
+        .from(notification::Entity)
+        .and_where(
+            CareUnit
+                .into_expr()
+                .equals((request::Entity, request::Column::CareUnit)),
         )
-    };
-    Ok(request::key_rows(keys).execute(transaction, sql).await?)
+        .and_where(
+            BookingRequest
+                .into_expr()
+                .equals((request::Entity, request::Column::Id)),
+        )
+        .cond_where(
+            Condition::any()
+                .add(ClaimableAt.is_not_null())
+                .add(State.eq(NotificationState::Parked.code())),
+        )
+        .take();
+    let settled = request::Entity::find()
+        .select_only()
+        .columns([request::Column::CareUnit, request::Column::Id])
+        .filter(request::Column::SettledAt.lt(micros(before)))
+        .filter(Expr::from(open).eq(0))
+        .order_by_asc(request::Column::SettledAt)
+        .limit(REQUESTS_MAX)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    Ok(settled.into_tuple().all(transaction).await?)
 }
 
 /// Returns the key of the last row of the page after `after`; none when the page is the last.
-async fn page_end(
+async fn page_end<E: EntityTrait>(
     connection: &DatabaseConnection,
-    table: &Table,
-    after: Option<&[Value]>,
-) -> Result<Option<Vec<Value>>, Error> {
-    let key = key_of(table);
-    let sql = format!(
-        "SELECT {key} FROM {} WHERE {} ORDER BY {key} LIMIT 1 OFFSET {}",
-        table.name,
-        after.map_or("TRUE".to_owned(), |_| format!("({key}) > ($1, $2, $3)")),
-        ROWS_MAX - 1,
-    );
-    let values = after.unwrap_or_default().to_vec();
-    let backend = connection.get_database_backend();
-    let row = connection
-        .query_one_raw(Statement::from_sql_and_values(backend, sql, values))
-        .await?;
-    let Some(row) = row else { return Ok(None) };
-    let value = |(name, kind): &rows::Column| match kind {
-        Kind::Text => row.try_get::<String>("", name).map(Value::from),
-        Kind::Uuid => row.try_get::<Uuid>("", name).map(Value::from),
-        Kind::Integer | Kind::Boolean | Kind::Bytes | Kind::Optional(_) => {
-            row.try_get::<i32>("", name).map(Value::from)
-        }
-    };
-    let last: Result<Vec<Value>, _> = table.key.iter().map(value).collect();
-    Ok(Some(last?))
-}
-
-/// Returns the three columns of a table's key, as a list.
-fn key_of(table: &Table) -> String {
-    let names: Vec<&str> = table.key.iter().map(|(name, _)| *name).collect();
-    names.join(", ")
-}
-
-/// A range of keys: after the one, up to the other, or without an end.
-struct Range<'a> {
-    after: Option<&'a [Value]>,
-    last: Option<&'a [Value]>,
-}
-
-impl Range<'_> {
-    /// Returns the statement that deletes the rows of the sweep in this range.
-    fn delete(
-        &self,
-        connection: &DatabaseConnection,
-        sweep: &TableSweep,
-        before: Instant,
-    ) -> Statement {
-        let key = key_of(&sweep.table);
-        let mut sql = format!("DELETE FROM {} WHERE {}", sweep.table.name, sweep.condition);
-        let mut values = vec![Value::from(micros(before))];
-        for (bound, compared) in [(self.after, ">"), (self.last, "<=")] {
-            if let Some(bound) = bound {
-                let first = values.len() + 1;
-                let (second, third) = (first + 1, first + 2);
-                sql += &format!(" AND ({key}) {compared} (${first}, ${second}, ${third})");
-                values.extend_from_slice(bound);
-            }
-        }
-        Statement::from_sql_and_values(connection.get_database_backend(), sql, values)
+    after: Option<ValueTuple>,
+) -> Result<Option<ValueTuple>, Error> {
+    let mut rows = E::find().select_only().offset(ROWS_MAX - 1).limit(1);
+    for column in E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column) {
+        rows = rows.column(column).order_by_asc(column);
     }
+    if let Some(after) = after {
+        rows = rows.filter(key_of::<E>().gt(bound_expr(after)));
+    }
+    let last = rows.into_tuple::<<E::PrimaryKey as PrimaryKeyTrait>::ValueType>();
+    Ok(last
+        .one(connection)
+        .await?
+        .map(IntoValueTuple::into_value_tuple))
+}
+
+/// Returns the primary key of a table as a tuple of columns.
+fn key_of<E: EntityTrait>() -> Expr {
+    let columns = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column);
+    Expr::tuple(columns.map(|column| column.into_expr()))
+}
+
+/// Returns a key as a tuple of values.
+fn bound_expr(key: ValueTuple) -> Expr {
+    Expr::tuple(key.into_iter().map(Expr::val))
 }

@@ -27,6 +27,7 @@ mod care_invitation;
 mod clock;
 mod database_outage;
 mod disk;
+mod entities;
 mod failover;
 mod links;
 mod log;

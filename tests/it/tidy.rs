@@ -337,6 +337,18 @@ fn each_library_has_its_folder() {
 }
 
 #[test]
+fn sql_stands_where_databases_differ() {
+    let statements = [
+        "SELECT ", "INSERT ", "UPDATE ", "DELETE ", "WITH ", "PRAGMA ",
+    ];
+    let pieces = statements.map(|it| format!("\"{it}"));
+    let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+    let places = ["store/bulk/", "store/database/", "store/schema/"];
+    let found = outside(&places, &pieces);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
 fn nothing_is_left_to_do() {
     let pieces = [
         "todo!",

@@ -18,23 +18,24 @@ stored_enum! {
     }
 }
 
-/// The stored state with the passing of time counted in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EffectiveState {
-    /// Waits for staff to book or invite.
-    Requested,
-    /// The patient is invited.
-    Invited,
-    /// The visit is booked.
-    Booked,
-    /// The patient has declined the visit.
-    Declined,
-    /// Invited; the last notification was sent 14 days ago and the patient has not answered.
-    NoResponse,
-    /// Requested or invited, and the period has passed.
-    Expired,
-    /// Closed without a visit.
-    Cancelled,
+stored_enum! {
+    /// The stored state with the passing of time counted in.
+    pub enum EffectiveState {
+        /// Waits for staff to book or invite.
+        Requested = 1,
+        /// The patient is invited.
+        Invited = 2,
+        /// The visit is booked.
+        Booked = 3,
+        /// The patient has declined the visit.
+        Declined = 4,
+        /// Invited; the last notification was sent 14 days ago and the patient has not answered.
+        NoResponse = 5,
+        /// Requested or invited, and the period has passed.
+        Expired = 6,
+        /// Closed without a visit.
+        Cancelled = 7,
+    }
 }
 
 impl EffectiveState {

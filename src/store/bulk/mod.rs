@@ -1,4 +1,92 @@
-//! Many rows in one statement: as typed arrays on PostgreSQL, as padded lists of values on SQLite.
+//! Many rows in one statement, over any entity: as typed arrays on PostgreSQL, as padded lists of values on SQLite.
+//!
+//! [`write::Inserts`] and [`write::VersionedUpdates`] collect rows of a table by the columns of its entity; [`write_all`]
+//! writes them in as few statements as the database takes. [`rows::Rows`] are rows with any columns, to query with.
 
+mod postgres;
 pub mod rows;
+mod sqlite;
 pub mod write;
+
+use sea_orm::sea_query::{Expr, SelectStatement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+
+use crate::domain::calendar::Instant;
+use crate::store::bulk::rows::Rows;
+use crate::store::bulk::write::Write;
+
+/// Result of bulk writes.
+pub struct Written {
+    /// True when every row was written. If false, the transaction must be rolled back.
+    pub is_complete: bool,
+    /// Time on the database's clock; none on SQLite, which goes by the machine's, and none if there was nothing to write.
+    pub database_now: Option<Instant>,
+}
+
+/// Executes all writes. The transaction must be rolled back when this fails.
+pub async fn write_all(
+    connection: &impl ConnectionTrait,
+    mut writes: Vec<Write>,
+) -> Result<Written, DbErr> {
+    writes.retain(|write| !write.is_empty());
+    let expected: usize = writes.iter().map(|write| write.rows.len()).sum();
+    let (written, database_now) = match connection.get_database_backend() {
+        _ if writes.is_empty() => (0, None),
+        DbBackend::Postgres => {
+            let (written, database_now) = postgres::write(connection, writes).await?;
+            (written, Some(database_now))
+        }
+        _ => (sqlite::write(connection, writes).await?, None),
+    };
+    Ok(Written {
+        is_complete: written == expected as u64,
+        database_now,
+    })
+}
+
+/// Queries with rows: with each table of `named`, which has the columns of the rows beside it. `select` has no parameters of
+/// its own. Queries once for each chunk of rows on SQLite; some of the tables may be empty.
+pub async fn query_with<const N: usize>(
+    connection: &impl ConnectionTrait,
+    mut named: [(&str, Rows); N],
+    select: &SelectStatement,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let backend = connection.get_database_backend();
+    let select = backend.build(select).sql;
+    let mut found = Vec::new();
+    while named.iter().any(|(_, rows)| !rows.is_empty()) {
+        let mut tables = Vec::with_capacity(N);
+        let mut values = Vec::new();
+        for (name, rows) in &mut named {
+            let (rows, more) = take(rows, backend, values.len() + 1);
+            tables.push(format!("{name} AS {rows}"));
+            values.extend(more);
+        }
+        let sql = format!("WITH {} {select}", tables.join(", "));
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        found.append(&mut connection.query_all_raw(statement).await?);
+    }
+    Ok(found)
+}
+
+/// Returns the conditions that a row is none of these, by its columns of the same names.
+pub fn exclusion(mut rows: Rows, backend: DbBackend) -> Vec<Expr> {
+    let names: Vec<&str> = rows.names().collect();
+    let names = names.join(", ");
+    let mut conditions = Vec::new();
+    while !rows.is_empty() {
+        let (list, values) = take(&mut rows, backend, 1);
+        let condition = format!("({names}) NOT IN {list}");
+        conditions.push(Expr::cust_with_values(condition, values));
+    }
+    conditions
+}
+
+/// Takes as many rows as go into one statement: all of them on PostgreSQL, a chunk on SQLite. Returns them as a sub-select
+/// in parentheses, with its parameters, the first of which has the number `first` on PostgreSQL.
+fn take(rows: &mut Rows, backend: DbBackend, first: usize) -> (String, Vec<Value>) {
+    match backend {
+        DbBackend::Postgres => postgres::take(rows, first),
+        _ => sqlite::take(rows),
+    }
+}

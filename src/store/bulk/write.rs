@@ -1,144 +1,220 @@
-//! Bulk writes of several tables, in as few statements as the database takes.
+//! Rows of entities to write: inserts, and updates on condition that a row still has its version.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use std::marker::PhantomData;
 
-use crate::domain::calendar::{Instant, from_micros};
-use crate::store::bulk::rows::{Column, Rows, Table, execute_all};
+use sea_orm::{
+    ActiveModelTrait, DbBackend, EntityTrait, IdenStatic, IntoActiveModel, Iterable, ModelTrait,
+    PrimaryKeyToColumn,
+};
 
-/// Present time of PostgreSQL's clock while a statement runs, in microseconds since 1970.
-pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+use crate::store::bulk::rows::{RowColumn, Rows};
 
-/// Maximum rows that are written by statements which are sent to SQLite as one: those of a single call. They stay prepared
-/// as one too, for each combination of sizes that comes.
-const CONCATENATED_ROWS_MAX: usize = 8;
+/// An entity whose rows are updated on condition that they still have the version with which they were read.
+pub trait VersionedEntity: EntityTrait {
+    /// Column of the version, a number.
+    const VERSION: Self::Column;
+    /// Columns that are written once.
+    const FIXED: &'static [Self::Column];
+    /// Columns that change most often, the version among them, and are in few indexes or none. SQLite writes an index
+    /// again whenever one of its columns is assigned, even if the value is the same, so a row in which no others have
+    /// changed is updated in these alone.
+    const HOT: &'static [Self::Column];
+}
+
+/// New rows of a table.
+pub struct Inserts<E: EntityTrait> {
+    rows: Option<Rows>,
+    entity: PhantomData<E>,
+}
+
+impl<E: EntityTrait> Default for Inserts<E> {
+    fn default() -> Self {
+        Self {
+            rows: None,
+            entity: PhantomData,
+        }
+    }
+}
+
+impl<E: EntityTrait> Inserts<E> {
+    /// Adds a row. Columns that it does not set get the database's defaults; every row sets the same columns.
+    pub fn push(&mut self, row: impl IntoActiveModel<E::ActiveModel>) {
+        let mut row: E::ActiveModel = row.into_active_model();
+        let rows = self.rows.get_or_insert_with(|| {
+            let set = key_first::<E>().filter(|column| !row.is_not_set(*column));
+            Rows::new(set.map(RowColumn::of::<E>).collect())
+        });
+        let values = key_first::<E>().filter_map(|column| row.take(column).into_value());
+        rows.push(values);
+    }
+
+    /// Returns the write of the rows. It is an error if a key exists.
+    pub fn into_write(self) -> Write {
+        let rows = self.rows.unwrap_or_default();
+        let table = E::default().table_name();
+        Write {
+            rows,
+            target: Target::Insert { table },
+        }
+    }
+}
+
+/// Changed rows of a table.
+pub struct VersionedUpdates<E: VersionedEntity> {
+    /// Rows changed in [`VersionedEntity::HOT`] alone.
+    hot: UpdatesOf<E>,
+    /// Rows changed in other columns too.
+    whole: UpdatesOf<E>,
+}
+
+/// Updates of the same columns.
+struct UpdatesOf<E: VersionedEntity> {
+    columns: Vec<E::Column>,
+    rows: Rows,
+}
+
+impl<E: VersionedEntity> Default for VersionedUpdates<E> {
+    fn default() -> Self {
+        Self {
+            hot: UpdatesOf::new(E::HOT.iter().copied()),
+            whole: UpdatesOf::new(changeable::<E>()),
+        }
+    }
+}
+
+impl<E> VersionedUpdates<E>
+where
+    E: VersionedEntity,
+    E::Model: IntoActiveModel<E::ActiveModel>,
+{
+    /// Adds a row that was read as `before` and is to be `after`. It is not written if it no longer has the version of
+    /// `before`, and then does not count as written.
+    pub fn push(&mut self, before: &E::Model, after: E::Model) {
+        let is_hot = changeable::<E>()
+            .filter(|column| !E::HOT.iter().any(|hot| hot.as_str() == column.as_str()))
+            .all(|column| before.get(column) == after.get(column));
+        let updates = match is_hot {
+            true => &mut self.hot,
+            false => &mut self.whole,
+        };
+        let mut after: E::ActiveModel = after.into_active_model();
+        let columns = key::<E>().chain(updates.columns.iter().copied());
+        let values = columns.filter_map(|column| after.take(column).into_value());
+        updates.rows.push(values.chain([before.get(E::VERSION)]));
+    }
+
+    /// Returns the writes of the rows.
+    pub fn into_writes(self) -> [Write; 2] {
+        [self.whole, self.hot].map(|updates| Write {
+            rows: updates.rows,
+            target: Target::Update {
+                table: E::default().table_name(),
+                key: key::<E>().map(|column| column.as_str()).collect(),
+                columns: updates.columns.iter().map(|it| it.as_str()).collect(),
+                version: E::VERSION.as_str(),
+            },
+        })
+    }
+}
+
+/// Name, in the rows of an update, of the version that each is expected to have.
+const EXPECTED: &str = "expected";
+
+impl<E: VersionedEntity> UpdatesOf<E> {
+    fn new(columns: impl Iterator<Item = E::Column>) -> Self {
+        let columns: Vec<E::Column> = columns.collect();
+        let expected = RowColumn {
+            name: EXPECTED,
+            ..RowColumn::of::<E>(E::VERSION)
+        };
+        let written = key::<E>().chain(columns.iter().copied());
+        let written = written.map(RowColumn::of::<E>);
+        Self {
+            rows: Rows::new(written.chain([expected]).collect()),
+            columns,
+        }
+    }
+}
+
+/// Returns the columns of the primary key, in its order.
+fn key<E: EntityTrait>() -> impl Iterator<Item = E::Column> {
+    E::PrimaryKey::iter().map(|key| key.into_column())
+}
+
+/// Returns all columns but those of the primary key.
+fn beside_key<E: EntityTrait>() -> impl Iterator<Item = E::Column> {
+    E::Column::iter().filter(|column| E::PrimaryKey::from_column(*column).is_none())
+}
+
+/// Returns all columns, those of the primary key first.
+fn key_first<E: EntityTrait>() -> impl Iterator<Item = E::Column> {
+    key::<E>().chain(beside_key::<E>())
+}
+
+/// Returns the columns that an update may change.
+fn changeable<E: VersionedEntity>() -> impl Iterator<Item = E::Column> {
+    let is_fixed = |column: &E::Column| E::FIXED.iter().any(|it| it.as_str() == column.as_str());
+    beside_key::<E>().filter(move |column| !is_fixed(column))
+}
 
 /// Rows to write, and their target.
 pub struct Write {
-    rows: Rows,
+    pub(super) rows: Rows,
     target: Target,
 }
 
-/// The table and the kind of a write.
-struct Target {
-    table: &'static Table,
-    /// Columns to update, and the column of the version; none for an insert.
-    update: Option<(&'static [Column], &'static str)>,
+/// Table of a write, and what happens to its rows.
+enum Target {
+    Insert {
+        table: &'static str,
+    },
+    Update {
+        table: &'static str,
+        key: Vec<&'static str>,
+        columns: Vec<&'static str>,
+        version: &'static str,
+    },
 }
 
 impl Write {
-    /// Returns the insert of rows with the columns of [`Table::new_rows`]. It is an error if a key exists.
-    pub fn new(table: &'static Table, rows: Rows) -> Self {
-        let target = Target {
-            table,
-            update: None,
-        };
-        Self { rows, target }
-    }
-
-    /// Returns the update of `columns` of rows with the columns of [`Table::changed_rows`]. A row whose `version` is not
-    /// the expected one does not count as written.
-    pub fn update(
-        table: &'static Table,
-        columns: &'static [Column],
-        version: &'static str,
-        rows: Rows,
-    ) -> Self {
-        let target = Target {
-            table,
-            update: Some((columns, version)),
-        };
-        Self { rows, target }
-    }
-
     /// Returns true when there are no rows.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
-}
 
-/// Result of bulk writes.
-pub struct Written {
-    /// True when every row was written. If false, the transaction must be rolled back.
-    pub is_complete: bool,
-    /// Time on the database's clock; none on SQLite, which goes by the machine's, and none if there was nothing to write.
-    pub database_now: Option<Instant>,
-}
-
-/// Executes all writes. The transaction must be rolled back when this fails.
-pub async fn write_all(
-    connection: &impl ConnectionTrait,
-    mut writes: Vec<Write>,
-) -> Result<Written, DbErr> {
-    writes.retain(|write| !write.is_empty());
-    let expected: usize = writes.iter().map(|write| write.rows.len()).sum();
-    let (written, database_now) = match connection.get_database_backend() {
-        _ if writes.is_empty() => (0, None),
-        DbBackend::Postgres => {
-            let (written, database_now) = write_in_one_cte(connection, writes).await?;
-            (written, Some(database_now))
-        }
-        backend => {
-            let mut statements = Vec::new();
-            for Write { rows, target } in writes {
-                statements.extend(rows.statements(backend, |rows| target.sql(backend, rows)));
+    /// Returns the statement that writes `rows`, a sub-select of them.
+    ///
+    /// An insert fails when a unique key exists. An update skips rows whose version is not the expected one, so that the
+    /// number of rows written shows a conflict. When either fails on SQLite, the rows before stay until the transaction is
+    /// rolled back.
+    pub(super) fn sql(&self, backend: DbBackend, rows: &str) -> String {
+        // Spares SQLite the statement journal, into which it copies each page before a statement changes it, to be able
+        // to undo that statement alone.
+        let or_fail = match backend {
+            DbBackend::Sqlite => "OR FAIL ",
+            _ => "",
+        };
+        match &self.target {
+            Target::Insert { table } => {
+                let names: Vec<&str> = self.rows.names().collect();
+                let names = names.join(", ");
+                format!("INSERT {or_fail}INTO {table} ({names}) SELECT * FROM {rows} AS r")
             }
-            if expected <= CONCATENATED_ROWS_MAX {
-                statements = vec![concatenated(statements)];
+            Target::Update {
+                table,
+                key,
+                columns,
+                version,
+            } => {
+                let set: Vec<String> = columns.iter().map(|it| format!("{it} = r.{it}")).collect();
+                let matches = key.iter().map(|it| format!("{table}.{it} = r.{it}"));
+                let matches: Vec<String> = matches.collect();
+                format!(
+                    "UPDATE {or_fail}{table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.{EXPECTED}",
+                    set.join(", "),
+                    matches.join(" AND "),
+                )
             }
-            (execute_all(connection, statements).await?, None)
-        }
-    };
-    Ok(Written {
-        is_complete: written == expected as u64,
-        database_now,
-    })
-}
-
-impl Target {
-    /// Returns the statement that writes the rows.
-    fn sql(&self, backend: DbBackend, rows: &str) -> String {
-        match self.update {
-            None => self.table.insert_sql(backend, rows),
-            Some((columns, version)) => self.table.update_sql(backend, columns, version, rows),
         }
     }
-}
-
-/// Joins statements to one, of which SQLite executes one after the other.
-fn concatenated(statements: Vec<Statement>) -> Statement {
-    let backend = DbBackend::Sqlite;
-    let sql: Vec<&str> = statements.iter().map(|it| it.sql.as_str()).collect();
-    let sql = sql.join("; ");
-    let values = statements.into_iter().filter_map(|it| it.values);
-    Statement::from_sql_and_values(backend, sql, values.flat_map(|it| it.0))
-}
-
-/// Writes on PostgreSQL, by one statement with a common table expression for each write. Returns the number of rows
-/// written and the time on the database's clock. PostgreSQL does not promise an order of the parts. Only the order of
-/// locks depends on it, and a batch that runs into a deadlock is tried again.
-async fn write_in_one_cte(
-    connection: &impl ConnectionTrait,
-    writes: Vec<Write>,
-) -> Result<(u64, Instant), DbErr> {
-    let mut parts = Vec::new();
-    let mut counts = Vec::new();
-    let mut values = Vec::new();
-    for (number, mut write) in writes.into_iter().enumerate() {
-        let (rows, arrays) = write.rows.take(DbBackend::Postgres, values.len() + 1);
-        let write = write.target.sql(DbBackend::Postgres, &rows);
-        parts.push(format!("w{number} AS ({write} RETURNING 1)"));
-        counts.push(format!("(SELECT count(*) FROM w{number})"));
-        values.extend(arrays);
-    }
-    let sql = format!(
-        "WITH {} SELECT {DATABASE_NOW} AS now, {} AS written",
-        parts.join(", "),
-        counts.join(" + ")
-    );
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-    let row = connection.query_one_raw(statement).await?;
-    let row = row.ok_or(DbErr::RecordNotFound(String::new()))?;
-    let written: i64 = row.try_get("", "written")?;
-    let now: i64 = row.try_get("", "now")?;
-    Ok((written.unsigned_abs(), from_micros(now)))
 }

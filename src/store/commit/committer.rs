@@ -13,7 +13,6 @@ use tokio::task::JoinHandle;
 use tracing::Instrument;
 use tracing::instrument::WithSubscriber;
 
-use crate::domain::calendar::from_micros;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::operation::Operation;
@@ -23,8 +22,8 @@ use crate::store::commit::read_set::ReadSet;
 use crate::store::commit::resolve::resolve;
 use crate::store::commit::write_set::WriteSet;
 use crate::store::database::connection::{Timeouts, Workers, write_options};
+use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
-use crate::store::entity::change_event::database_now;
 use crate::store::error::Error;
 use crate::store::quarantine::Quarantine;
 use crate::store::skew::{ClockFault, Shown, Timepiece};
@@ -275,7 +274,7 @@ impl Committer {
             let is_unverified = has_a_clock && date.is_unverified();
             if write_set.is_empty() && relies_on_time(operations) && is_unverified {
                 // No statement will be sent that compares the clocks.
-                date.check(from_micros(database_now(transaction).await?))?;
+                date.check(database_now(transaction).await?)?;
             }
             Ok(is_confirmed.then_some(write_set))
         });

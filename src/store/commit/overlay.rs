@@ -17,8 +17,8 @@ use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
 use crate::store::commit::read_set::PatientScope;
 use crate::store::commit::tracked::Snapshot;
-use crate::store::entity::notification::Due;
 use crate::store::idempotency::{IdempotencyKey, IdempotencyRecord};
+use crate::store::query::due::Due;
 
 /// Minimum number of requests, and of idempotency records, that are kept once there have been as many; the maximum
 /// is twice that and two batches. Consumers acknowledge a notification a little while after they got it.

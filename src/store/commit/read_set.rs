@@ -7,8 +7,8 @@ use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
-use crate::store::entity::notification::Due;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::query::due::Due;
 
 /// The rows that an operation needs before it can decide.
 #[derive(Default)]

@@ -14,11 +14,11 @@ use crate::store::commit::overlay::Overlay;
 use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::database::connection::RowLock;
-use crate::store::entity::booking_request::requests_of;
-use crate::store::entity::notification::{Due, claimable};
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::quarantine::Quarantine;
+use crate::store::query::due::{Due, claimable};
+use crate::store::query::request_keys::requests_of;
 use crate::store::skew::Date;
 
 /// Loads the rows that the operations need, except those of the overlay, and lets the operations decide, by the clock

@@ -16,14 +16,13 @@ use crate::domain::history::HistoryEntry;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
-use crate::store::bulk::rows::Rows;
+use crate::store::bulk::write::Inserts;
 use crate::store::commit::overlay::Overlay;
 use crate::store::commit::overlay::PostState;
 use crate::store::commit::tracked::Snapshot;
 use crate::store::commit::tracked::TrackedRequest;
 use crate::store::commit::write_set::WriteSet;
 use crate::store::database::connection::RowLock;
-use crate::store::entity::booking_request as request;
 use crate::store::entity::history;
 use crate::store::entity::idempotency_key;
 use crate::store::error::Error;
@@ -33,6 +32,7 @@ use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
 use crate::store::query::aggregate;
 use crate::store::query::lookup::{LookupResult, look_up};
+use crate::store::query::request_keys::lock_existing;
 use crate::store::skew::Date;
 
 /// Everything that a batch has loaded and decided so far.
@@ -44,9 +44,9 @@ pub struct UnitOfWork {
     open: HashMap<DuplicateKey, Vec<RequestKey>>,
     idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
     /// New rows of the history.
-    history: Rows,
+    history: Inserts<history::Entity>,
     /// New rows of idempotency keys that no row of the history carries.
-    keys_without_history: Rows,
+    keys_without_history: Inserts<idempotency_key::Entity>,
     date: Date,
 }
 
@@ -58,8 +58,8 @@ impl UnitOfWork {
             undecodable: HashSet::new(),
             open: HashMap::new(),
             idempotency_records: HashMap::new(),
-            history: history::TABLE.new_rows(),
-            keys_without_history: idempotency_key::TABLE.new_rows(),
+            history: Inserts::default(),
+            keys_without_history: Inserts::default(),
             date: Date::default(),
         }
     }
@@ -158,8 +158,8 @@ impl UnitOfWork {
         call: &IdempotentCall,
         request: Option<&RequestKey>,
     ) {
-        self.keys_without_history
-            .push(idempotency_key::values(scope, call, request));
+        let row = idempotency_key::row(scope, call, request);
+        self.keys_without_history.push(row);
         self.record_key(scope, call, request);
     }
 
@@ -222,8 +222,8 @@ impl UnitOfWork {
         for (ordinal, entry) in (first..).zip(history) {
             // The first entry carries the idempotency key.
             let carried = call.filter(|_| ordinal == first);
-            self.history
-                .push(history::values(&record.key, ordinal, entry, carried));
+            let row = history::Model::of(&record.key, ordinal, entry, carried);
+            self.history.push(row);
         }
         match call {
             Some(call) if history.is_empty() => {
@@ -260,7 +260,7 @@ impl UnitOfWork {
         let locked;
         let free = match locks {
             true => {
-                locked = request::lock_existing(connection, &keys, lock).await?;
+                locked = lock_existing(connection, &keys, lock).await?;
                 &locked
             }
             false => &keys,
@@ -280,7 +280,7 @@ impl UnitOfWork {
             return Ok(HashSet::new());
         }
         // Those that exist all the same are locked.
-        let skipped = request::lock_existing(connection, &keys, RowLock::None).await?;
+        let skipped = lock_existing(connection, &keys, RowLock::None).await?;
         Ok(skipped.into_iter().collect())
     }
 

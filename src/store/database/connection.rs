@@ -188,12 +188,4 @@ impl RowLock {
     pub fn locks_rows(self, backend: DbBackend) -> bool {
         backend == DbBackend::Postgres && self == Self::SkipLocked
     }
-
-    /// Returns the clause to append to a statement over `table`; nothing where no rows are locked.
-    pub fn clause(self, backend: DbBackend, table: &str) -> String {
-        match self.locks_rows(backend) {
-            true => format!(" FOR UPDATE OF {table} SKIP LOCKED"),
-            false => String::new(),
-        }
-    }
 }

@@ -32,6 +32,9 @@ const PLANNER_SETTINGS: [(&str, &str); 5] = [
     ("jit", "off"),
 ];
 
+/// Present time of the server's clock while a statement runs, in microseconds since 1970.
+pub const DATABASE_NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// Returns true for an address of PostgreSQL.
 pub fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")

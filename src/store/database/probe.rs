@@ -2,8 +2,9 @@
 
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
 
-use crate::domain::calendar::from_micros;
+use crate::domain::calendar::{Instant, from_micros};
 use crate::store::DatabaseStatus;
+use crate::store::database::postgres::DATABASE_NOW;
 use crate::store::database::preflight::IS_READ_ONLY;
 
 /// Probes the database. SQLite is probed by a write that changes nothing, unless it `has_written` recently.
@@ -26,12 +27,23 @@ pub async fn probe_pool(
             read_only: false,
         });
     }
-    let sql =
-        format!("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, {IS_READ_ONLY}");
-    let row = connection.query_one_raw(Statement::from_string(backend, sql));
-    let row = row.await?.ok_or(DbErr::RecordNotFound(String::new()))?;
+    let (now, read_only) = ask_server(connection).await?;
     Ok(DatabaseStatus {
-        now: Some(from_micros(row.try_get_by_index(0)?)),
-        read_only: row.try_get_by_index(1)?,
+        now: Some(now),
+        read_only,
     })
+}
+
+/// Returns the time on the clock of a PostgreSQL server.
+pub async fn database_now(connection: &impl ConnectionTrait) -> Result<Instant, DbErr> {
+    Ok(ask_server(connection).await?.0)
+}
+
+/// Returns the time on the clock of a PostgreSQL server, and true when it takes no writes.
+async fn ask_server(connection: &impl ConnectionTrait) -> Result<(Instant, bool), DbErr> {
+    let sql = format!("SELECT {DATABASE_NOW}, {IS_READ_ONLY}");
+    let row = connection.query_one_raw(Statement::from_string(DbBackend::Postgres, sql));
+    let row = row.await?.ok_or(DbErr::RecordNotFound(String::new()))?;
+    let now = from_micros(row.try_get_by_index(0)?);
+    Ok((now, row.try_get_by_index(1)?))
 }

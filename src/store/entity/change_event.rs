@@ -2,117 +2,64 @@
 //!
 //! The commit itself writes the row, so that every commit has an event, and every event a commit.
 
-use sea_orm::{ConnectionTrait, DbBackend, QueryResult, Statement};
+use sea_orm::ActiveValue::{NotSet, Set};
+use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::notification::LeaseRef;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{Column, Kind, Rows, Table};
-use crate::store::bulk::write::{DATABASE_NOW, Write};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 use crate::store::entity::booking_request::key as request_key;
+use crate::store::entity::debug_without_content;
 use crate::store::entity::document::from_json;
+use crate::store::entity::row_reader::Decoded;
 use crate::store::error::Error;
-use crate::store::quarantine::RowKey;
+
+/// A row of `change_event`.
+#[derive(Clone, PartialEq, DeriveEntityModel)]
+#[sea_orm(table_name = "change_event")]
+pub struct Model {
+    /// Replica that published it.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub replica: Uuid,
+    /// Number among those of the replica.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub number: i64,
+    /// Time by the database's clock.
+    pub written_at: i64,
+    /// JSON of the event.
+    #[sea_orm(column_type = "Text")]
+    pub content: String,
+}
+
+debug_without_content!(Model);
+
+#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}
 
 /// Key of an event: the replica that published it, and its number there.
 pub type Key = (Uuid, i64);
 
-/// Columns of the key, for bulk statements.
-const KEY: [Column; 2] = [("replica", Kind::Uuid), ("number", Kind::Integer)];
-
-/// The table, for bulk writes.
-const TABLE: Table = Table {
-    name: "change_event",
-    key: &KEY,
-    mutable: &[],
-    fixed: &[("content", Kind::Text)],
-};
-
-/// Returns the write of an event. The database's clock dates it.
-pub fn write((replica, number): Key, event: &ChangeEvent) -> Write {
-    let mut rows = TABLE.new_rows();
-    let content = Document::of(event).to_text();
-    rows.push([replica.into(), number.into(), content.into()]);
-    Write::new(&TABLE, rows)
-}
-
-/// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
-/// clock. Events whose writers have not committed are not visible yet: a later poll must look back.
-pub async fn keys_since(
-    connection: &impl ConnectionTrait,
-    replica: Uuid,
-    since: i64,
-) -> Result<Vec<Key>, Error> {
-    let statement = Statement::from_sql_and_values(
-        connection.get_database_backend(),
-        "SELECT replica, number FROM change_event WHERE written_at > $1 AND replica <> $2 \
-         ORDER BY written_at, replica, number",
-        [since.into(), replica.into()],
-    );
-    let rows = connection.query_all_raw(statement).await?;
-    rows.iter().map(key).collect()
-}
-
-fn key(row: &QueryResult) -> Result<Key, Error> {
-    Ok((row.try_get("", "replica")?, row.try_get("", "number")?))
-}
-
-/// Loads these events, in their order. One that cannot be decoded becomes a resync, since its content is unknown.
-pub async fn load(
-    connection: &impl ConnectionTrait,
-    keys: &[Key],
-) -> Result<Vec<(Key, ChangeEvent)>, Error> {
-    let mut key_rows = Rows::new(KEY.to_vec());
-    for (replica, number) in keys {
-        key_rows.push([(*replica).into(), (*number).into()]);
+/// Returns the row of an event. The database dates it.
+pub fn row((replica, number): Key, event: &ChangeEvent) -> ActiveModel {
+    ActiveModel {
+        replica: Set(replica),
+        number: Set(number),
+        written_at: NotSet,
+        content: Set(Document::of(event).to_text()),
     }
-    let sql = |keys: &str| {
-        format!(
-            "SELECT a.replica, a.number, a.content FROM {keys} AS k CROSS JOIN change_event AS a \
-             WHERE a.replica = k.replica AND a.number = k.number \
-             ORDER BY a.written_at, a.replica, a.number"
-        )
-    };
-    let rows = key_rows.query(connection, sql).await?;
-    rows.iter()
-        .map(|row| {
-            let (replica, number) = key(row)?;
-            let content = row.try_get("", "content").map_err(Error::from);
-            let document = content.and_then(|content: String| from_json::<Document>(&content));
-            let row = RowKey {
-                table: TABLE.name,
-                care_unit: None,
-                id: replica,
-                number: Some(number),
-            };
-            let event = row.accept(document).map(Document::into_event);
-            Ok(((replica, number), event.unwrap_or_else(ChangeEvent::resync)))
-        })
-        .collect()
 }
 
-/// Deletes the events that were written before this time, in microseconds by the database's clock.
-pub async fn delete_before(connection: &impl ConnectionTrait, before: i64) -> Result<(), Error> {
-    let statement = Statement::from_sql_and_values(
-        connection.get_database_backend(),
-        "DELETE FROM change_event WHERE written_at < $1",
-        [before.into()],
-    );
-    connection.execute_raw(statement).await?;
-    Ok(())
-}
-
-/// Returns the time on the database's clock, in microseconds since 1970.
-pub async fn database_now(connection: &impl ConnectionTrait) -> Result<i64, Error> {
-    let statement =
-        Statement::from_string(DbBackend::Postgres, format!("SELECT {DATABASE_NOW} AS now"));
-    let row = connection.query_one_raw(statement).await?;
-    let row = row.ok_or_else(|| Error::internal("the database returned no time"))?;
-    Ok(row.try_get("", "now")?)
+impl Model {
+    /// Returns the event that the row holds.
+    pub fn into_domain(self) -> Result<ChangeEvent, Error> {
+        let document: Document = from_json(&self.content).of_column(Column::Content)?;
+        Ok(document.into_event())
+    }
 }
 
 /// [`ChangeEvent`] as it is stored.

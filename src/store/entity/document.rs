@@ -13,9 +13,12 @@ use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::notification::Channel;
+use crate::domain::patient::{DigitalReach, Protection};
+use crate::domain::stored_enum;
 use crate::store::error::Error;
 
 /// Returns a date as it is stored, in days of the common era.
@@ -135,39 +138,46 @@ impl Document {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
 
-    /// Returns the constraints, with the period that has columns of its own.
-    pub fn constraints(
-        &self,
-        start_day: Option<i32>,
-        end_day: Option<i32>,
-    ) -> Result<Option<Constraints>, Error> {
-        let (Some(document), Some(first), Some(last)) = (&self.constraints, start_day, end_day)
-        else {
-            return Ok(None);
+    /// Decodes the parts that are stored in another form; `start_day` and `end_day` are the columns of the period.
+    pub fn decode(&self, start_day: Option<i32>, end_day: Option<i32>) -> Result<Parts, Error> {
+        let period = match (start_day, end_day) {
+            (Some(first), Some(last)) => Some(Period {
+                first: date(first)?,
+                last: date(last)?,
+            }),
+            (_, None) | (None, _) => None,
         };
-        let period = Period {
-            first: date(first)?,
-            last: date(last)?,
-        };
-        document.to_domain(period).map(Some)
+        let constraints = self.constraints.as_ref().zip(period);
+        let constraints = constraints.map(|(document, period)| document.to_domain(period));
+        let invitation = self.care_invitation.as_ref();
+        Ok(Parts {
+            constraints: constraints.transpose()?,
+            care_invitation: invitation.map(InvitationDocument::to_domain).transpose()?,
+            booking: self
+                .booking
+                .clone()
+                .map(BookingDocument::into_domain)
+                .transpose()?,
+            cancel_reason: optional(CancelReason::from_code, self.cancel_reason)?,
+            decision_date: self.decision_day.map(date).transpose()?,
+            protection: optional(Protection::from_code, self.protection)?,
+            digital_reach: optional(DigitalReach::from_code, self.digital_reach)?,
+            updated_at: instant(self.updated_at)?,
+        })
     }
+}
 
-    /// Returns the invitation, without its notifications.
-    pub fn care_invitation(&self) -> Result<Option<CareInvitation>, Error> {
-        let Some(document) = &self.care_invitation else {
-            return Ok(None);
-        };
-        Ok(Some(CareInvitation {
-            round: document.round,
-            invited_at: instant(document.invited_at)?,
-            hold: document.hold()?,
-            staff_channel: optional(Channel::from_code, document.staff_channel)?,
-            inbox_failed: document.inbox_failed,
-            withdraw_when_sent: document.withdraw_when_sent,
-            no_response_at: document.no_response_at.map(instant).transpose()?,
-            notifications: Vec::new(),
-        }))
-    }
+/// The parts of a document that are stored in another form.
+pub struct Parts {
+    pub(super) constraints: Option<Constraints>,
+    /// Without its notifications.
+    pub(super) care_invitation: Option<CareInvitation>,
+    pub(super) booking: Option<Booking>,
+    pub(super) cancel_reason: Option<CancelReason>,
+    pub(super) decision_date: Option<NaiveDate>,
+    pub(super) protection: Option<Protection>,
+    pub(super) digital_reach: Option<DigitalReach>,
+    pub(super) updated_at: Instant,
 }
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
@@ -261,7 +271,7 @@ impl ConstraintsDocument {
 }
 
 /// A booking, in a request and in the history.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct BookingDocument {
     booking_id: String,
     start_at: i64,
@@ -321,17 +331,17 @@ impl InvitationDocument {
     fn of(invitation: &CareInvitation) -> Self {
         let (hold, wait_until) = match invitation.hold {
             None => (None, None),
-            Some(Hold::ProtectedIdentity) => (Some(1), None),
-            Some(Hold::Undeliverable) => (Some(2), None),
-            Some(Hold::Parked) => (Some(3), None),
-            Some(Hold::NoSuitableTime) => (Some(4), None),
-            Some(Hold::CallBack) => (Some(5), None),
-            Some(Hold::WillBook { until }) => (Some(6), Some(day(until))),
+            Some(Hold::ProtectedIdentity) => (Some(StoredHold::ProtectedIdentity), None),
+            Some(Hold::Undeliverable) => (Some(StoredHold::Undeliverable), None),
+            Some(Hold::Parked) => (Some(StoredHold::Parked), None),
+            Some(Hold::NoSuitableTime) => (Some(StoredHold::NoSuitableTime), None),
+            Some(Hold::CallBack) => (Some(StoredHold::CallBack), None),
+            Some(Hold::WillBook { until }) => (Some(StoredHold::WillBook), Some(day(until))),
         };
         Self {
             round: invitation.round,
             invited_at: micros(invitation.invited_at),
-            hold,
+            hold: hold.map(StoredHold::code),
             wait_until_day: wait_until,
             staff_channel: invitation.staff_channel.map(|it| it.code()),
             inbox_failed: invitation.inbox_failed,
@@ -340,18 +350,53 @@ impl InvitationDocument {
         }
     }
 
-    fn hold(&self) -> Result<Option<Hold>, Error> {
-        Ok(match (self.hold, self.wait_until_day) {
-            (None, _) => None,
-            (Some(1), _) => Some(Hold::ProtectedIdentity),
-            (Some(2), _) => Some(Hold::Undeliverable),
-            (Some(3), _) => Some(Hold::Parked),
-            (Some(4), _) => Some(Hold::NoSuitableTime),
-            (Some(5), _) => Some(Hold::CallBack),
-            (Some(6), Some(until)) => Some(Hold::WillBook {
-                until: date(until)?,
-            }),
-            (Some(_), _) => return Err(Error::internal("a stored hold that is not known")),
+    /// Returns the invitation, without its notifications.
+    fn to_domain(&self) -> Result<CareInvitation, Error> {
+        Ok(CareInvitation {
+            round: self.round,
+            invited_at: instant(self.invited_at)?,
+            hold: self.hold()?,
+            staff_channel: optional(Channel::from_code, self.staff_channel)?,
+            inbox_failed: self.inbox_failed,
+            withdraw_when_sent: self.withdraw_when_sent,
+            no_response_at: self.no_response_at.map(instant).transpose()?,
+            notifications: Vec::new(),
         })
+    }
+
+    fn hold(&self) -> Result<Option<Hold>, Error> {
+        let Some(hold) = optional(StoredHold::from_code, self.hold)? else {
+            return Ok(None);
+        };
+        Ok(Some(match hold {
+            StoredHold::ProtectedIdentity => Hold::ProtectedIdentity,
+            StoredHold::Undeliverable => Hold::Undeliverable,
+            StoredHold::Parked => Hold::Parked,
+            StoredHold::NoSuitableTime => Hold::NoSuitableTime,
+            StoredHold::CallBack => Hold::CallBack,
+            StoredHold::WillBook => {
+                let until = self.wait_until_day.map(date).transpose()?;
+                let until = until.ok_or_else(|| Error::internal("a wait without its last day"))?;
+                Hold::WillBook { until }
+            }
+        }))
+    }
+}
+
+stored_enum! {
+    /// [`Hold`] as it is stored. The last day of [`Hold::WillBook`] has a field of its own.
+    pub enum StoredHold {
+        /// [`Hold::ProtectedIdentity`].
+        ProtectedIdentity = 1,
+        /// [`Hold::Undeliverable`].
+        Undeliverable = 2,
+        /// [`Hold::Parked`].
+        Parked = 3,
+        /// [`Hold::NoSuitableTime`].
+        NoSuitableTime = 4,
+        /// [`Hold::CallBack`].
+        CallBack = 5,
+        /// [`Hold::WillBook`].
+        WillBook = 6,
     }
 }

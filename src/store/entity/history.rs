@@ -2,146 +2,81 @@
 //! content, by which a replay is recognised.
 
 use sea_orm::entity::prelude::*;
-use sea_orm::{ConnectionTrait, FromQueryResult, QueryOrder, QuerySelect, QueryTrait, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
-use crate::domain::calendar::{Period, micros};
+use crate::domain::calendar::{Instant, Period, micros};
 use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{Kind, Table};
-use crate::store::entity::booking_request as request;
+use crate::store::entity::debug_without_content;
 use crate::store::entity::document::{
     BookingDocument, ConstraintsDocument, code, date, day, from_json, instant, optional,
 };
+use crate::store::entity::row_reader::Decoded;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
-use crate::store::quarantine::RowKey;
 
-/// A row of `history`.
+/// A row of `history`. Rows are never changed.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "history")]
 pub struct Model {
-    #[sea_orm(primary_key, auto_increment = false)]
+    #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub care_unit: String,
     #[sea_orm(primary_key, auto_increment = false)]
     pub booking_request: Uuid,
+    /// Number among those of its request, from 1.
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i32,
     pub recorded_at: i64,
+    #[sea_orm(column_type = "Text")]
     pub actor: String,
     pub event: i16,
+    /// Idempotency key of the call that wrote it, on the first row that the call wrote.
     pub request_id: Option<Uuid>,
+    /// Hash of that call's content.
     pub content_hash: Option<Vec<u8>>,
+    /// JSON of the parts that no query uses.
+    #[sea_orm(column_type = "Text")]
     pub document: String,
 }
 
-impl std::fmt::Debug for Model {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("history::Model")
-    }
-}
+debug_without_content!(Model);
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}
 
-/// The table, for bulk writes. Rows are never changed.
-pub const TABLE: Table = Table {
-    name: "history",
-    key: &[
-        ("care_unit", Kind::Text),
-        ("booking_request", Kind::Uuid),
-        ("ordinal", Kind::Integer),
-    ],
-    mutable: &[],
-    fixed: &[
-        ("recorded_at", Kind::Integer),
-        ("actor", Kind::Text),
-        ("event", Kind::Integer),
-        ("request_id", Kind::Optional(&Kind::Uuid)),
-        ("content_hash", Kind::Optional(&Kind::Bytes)),
-        ("document", Kind::Text),
-    ],
-};
-
-/// Returns the row of an entry. The first entry of a call carries its idempotency key.
-pub fn values(
-    request: &RequestKey,
-    ordinal: i32,
-    entry: &HistoryEntry,
-    call: Option<&IdempotentCall>,
-) -> Vec<Value> {
-    let mut values = request::key_values(request);
-    values.extend([
-        ordinal.into(),
-        micros(entry.at).into(),
-        entry.actor.clone().into(),
-        entry.event.code().into(),
-        call.map(|call| call.id).into(),
-        call.map(|call| call.hash.to_vec()).into(),
-        Document::of(entry).to_text().into(),
-    ]);
-    values
-}
-
-/// Returns the entries of a request after number `after`, in order, at most `limit`, with their numbers; none in place of
-/// one that cannot be decoded.
-pub async fn list(
-    connection: &impl ConnectionTrait,
-    request: &RequestKey,
-    after: i32,
-    limit: u32,
-) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
-    let select = Entity::find()
-        .filter(Column::CareUnit.eq(request.care_unit.as_str()))
-        .filter(Column::BookingRequest.eq(request.id))
-        .filter(Column::Ordinal.gt(after))
-        .order_by_asc(Column::Ordinal)
-        .limit(u64::from(limit))
-        .build(connection.get_database_backend());
-    let rows = connection.query_all_raw(select).await?;
-    rows.iter()
-        .map(|row| {
-            let ordinal: i32 = row.try_get("", "ordinal")?;
-            let decoded = Model::from_query_result(row, "").map_err(Error::from);
-            let decoded = decoded.and_then(Model::into_domain);
-            let row = RowKey::of(TABLE.name, request, Some(ordinal.into()));
-            Ok((ordinal, row.accept(decoded)))
-        })
-        .collect()
-}
-
 impl Model {
-    fn into_domain(self) -> Result<HistoryEntry, Error> {
-        let document: Document = from_json(&self.document)?;
-        Ok(HistoryEntry {
-            at: instant(self.recorded_at)?,
-            actor: self.actor,
-            event: code(Event::from_code, self.event)?,
-            state: effective_state(document.state)?,
-            change_reason: optional(ChangeReason::from_code, document.change_reason)?,
-            cancel_reason: optional(CancelReason::from_code, document.cancel_reason)?,
-            comment: document.comment,
-            notification: document.notification,
-            constraints: match (document.constraints, document.period) {
-                (Some(constraints), Some((first, last))) => {
-                    Some(constraints.to_domain(Period {
-                        first: date(first)?,
-                        last: date(last)?,
-                    })?)
-                }
-                _ => None,
-            },
-            booking: document
-                .booking
-                .map(BookingDocument::into_domain)
-                .transpose()?,
-            contact: optional(Contact::from_code, document.contact)?,
-        })
+    /// Returns the row of an entry. The first entry of a call carries its idempotency key.
+    pub fn of(
+        request: &RequestKey,
+        ordinal: i32,
+        entry: &HistoryEntry,
+        call: Option<&IdempotentCall>,
+    ) -> Self {
+        Self {
+            care_unit: request.care_unit.as_str().to_owned(),
+            booking_request: request.id,
+            ordinal,
+            recorded_at: micros(entry.at),
+            actor: entry.actor.clone(),
+            event: entry.event.code(),
+            request_id: call.map(|call| call.id),
+            content_hash: call.map(|call| call.hash.to_vec()),
+            document: Document::of(entry).to_text(),
+        }
+    }
+
+    /// Returns the entry that the row holds.
+    pub fn into_domain(self) -> Result<HistoryEntry, Error> {
+        let document: Document = from_json(&self.document).of_column(Column::Document)?;
+        let event = code(Event::from_code, self.event).of_column(Column::Event)?;
+        let at = instant(self.recorded_at).of_column(Column::RecordedAt)?;
+        let entry = document.into_entry(at, self.actor, event);
+        entry.of_column(Column::Document)
     }
 }
 
@@ -171,7 +106,7 @@ impl Document {
     fn of(entry: &HistoryEntry) -> Self {
         let constraints = entry.constraints.as_ref();
         Self {
-            state: effective_state_code(entry.state),
+            state: entry.state.code(),
             change_reason: entry.change_reason.map(|it| it.code()),
             cancel_reason: entry.cancel_reason.map(|it| it.code()),
             comment: entry.comment.clone(),
@@ -186,29 +121,27 @@ impl Document {
     fn to_text(&self) -> String {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
-}
 
-fn effective_state_code(state: EffectiveState) -> i16 {
-    match state {
-        EffectiveState::Requested => 1,
-        EffectiveState::Invited => 2,
-        EffectiveState::Booked => 3,
-        EffectiveState::Declined => 4,
-        EffectiveState::NoResponse => 5,
-        EffectiveState::Expired => 6,
-        EffectiveState::Cancelled => 7,
+    fn into_entry(self, at: Instant, actor: String, event: Event) -> Result<HistoryEntry, Error> {
+        let constraints = self.constraints.zip(self.period);
+        let constraints = constraints.map(|(constraints, (first, last))| {
+            constraints.to_domain(Period {
+                first: date(first)?,
+                last: date(last)?,
+            })
+        });
+        Ok(HistoryEntry {
+            at,
+            actor,
+            event,
+            state: code(EffectiveState::from_code, self.state)?,
+            change_reason: optional(ChangeReason::from_code, self.change_reason)?,
+            cancel_reason: optional(CancelReason::from_code, self.cancel_reason)?,
+            comment: self.comment,
+            notification: self.notification,
+            constraints: constraints.transpose()?,
+            booking: self.booking.map(BookingDocument::into_domain).transpose()?,
+            contact: optional(Contact::from_code, self.contact)?,
+        })
     }
-}
-
-fn effective_state(code: i16) -> Result<EffectiveState, Error> {
-    Ok(match code {
-        1 => EffectiveState::Requested,
-        2 => EffectiveState::Invited,
-        3 => EffectiveState::Booked,
-        4 => EffectiveState::Declined,
-        5 => EffectiveState::NoResponse,
-        6 => EffectiveState::Expired,
-        7 => EffectiveState::Cancelled,
-        _ => return Err(Error::internal("a stored state that is not known")),
-    })
 }

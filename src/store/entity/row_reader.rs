@@ -1,10 +1,10 @@
 //! Reading a row value by value.
 
-use sea_orm::{QueryResult, TryGetable};
+use sea_orm::{IdenStatic, QueryResult, TryGetable};
 
 use crate::store::error::Error;
 
-/// Reader of the values of a row, one after the other: to look each up by name would take longer.
+/// Reader of the values of a row, one after the other.
 pub struct RowReader<'a> {
     row: &'a QueryResult,
     next: usize,
@@ -16,31 +16,43 @@ impl<'a> RowReader<'a> {
         Self { row, next: 0 }
     }
 
-    /// Returns the next value without taking it; none if it is of another type.
-    pub fn peek<T: TryGetable>(&self) -> Option<T> {
-        self.row.try_get_by_index(self.next).ok()
+    /// Returns the value so many places ahead without taking it; none if it is null or of another type.
+    pub fn peek<T: TryGetable>(&self, ahead: usize) -> Option<T> {
+        let value = self.row.try_get_by_index::<Option<T>>(self.next + ahead);
+        value.ok().flatten()
     }
 
     /// Takes the next value.
     pub fn take<T: TryGetable>(&mut self) -> Result<T, Error> {
+        let place = self.next;
         self.next += 1;
-        let value = self.row.try_get_by_index(self.next - 1);
-        value.map_err(|_| Error::internal("a value that is not of the column's type"))
-    }
-
-    /// Adds the column to an error: that of the value that was taken last.
-    pub fn locate(&self, error: Error) -> Error {
-        let cause = match error {
-            Error::Internal(cause) => cause.to_string(),
-            error => error.to_string(),
-        };
-        let names = self.row.column_names();
-        let column = self.next.checked_sub(1).and_then(|place| names.get(place));
-        Error::internal(format!("{}: {cause}", column.map_or("", String::as_str)))
+        self.row.try_get_by_index(place).map_err(|_| {
+            let names = self.row.column_names();
+            let name = names.get(place).map_or("", String::as_str);
+            Error::internal(format!("{name}: a value that is not of the column's type"))
+        })
     }
 
     /// Skips so many values.
     pub fn skip(&mut self, count: usize) {
         self.next += count;
+    }
+}
+
+/// A result of decoding a stored value.
+pub trait Decoded {
+    /// Adds to an error the column that has the value.
+    fn of_column(self, column: impl IdenStatic) -> Self;
+}
+
+impl<T> Decoded for Result<T, Error> {
+    fn of_column(self, column: impl IdenStatic) -> Self {
+        self.map_err(|error| {
+            let cause = match error {
+                Error::Internal(cause) => cause.to_string(),
+                error => error.to_string(),
+            };
+            Error::internal(format!("{}: {cause}", column.as_str()))
+        })
     }
 }

@@ -3,15 +3,21 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::sea_query::{Condition, Query, SelectStatement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityName, ExprTrait, Iterable, QueryResult, RelationTrait,
+};
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::request_key::RequestKey;
+use crate::store::bulk::query_with;
 use crate::store::entity::booking_request;
+use crate::store::entity::booking_request::Column::{CareUnit, Id};
 use crate::store::entity::notification::{self, StoredNotification};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
+use crate::store::query::request_keys::key_rows;
 
 /// A request as it is stored.
 pub struct StoredRequest {
@@ -31,23 +37,26 @@ pub struct FoundRequest<T> {
     pub record: Option<StoredRequest>,
 }
 
-/// Returns the statement that reads the requests whose keys are in `keys`, a sub-select that the statement calls `k`, and
-/// the extra columns of each.
-pub fn select_sql(keys: &str, extra_columns: &[&str]) -> String {
-    let of_request = [
-        &["r.care_unit", "r.id"],
-        extra_columns,
-        booking_request::COLUMNS,
-    ]
-    .concat();
-    let of_notification: Vec<String> = notification::columns().collect();
-    format!(
-        "SELECT {}, {} FROM {keys} AS k CROSS JOIN booking_request AS r LEFT JOIN notification AS n \
-         ON n.care_unit = r.care_unit AND n.booking_request = r.id \
-         WHERE r.care_unit = k.care_unit AND r.id = k.id",
-        of_request.join(", "),
-        of_notification.join(", ")
-    )
+/// Returns the query for the requests whose keys are in a table `k`, with extra columns of that table before them. The
+/// table must be added to it.
+fn select(extra_columns: &[&'static str]) -> SelectStatement {
+    let extra_columns = extra_columns.iter().map(|column| ("k", *column));
+    let of_request = booking_request::Column::iter();
+    let of_notification = notification::Column::iter();
+    let column = booking_request::Column::into_expr;
+    Query::select()
+        .columns(extra_columns)
+        .columns(of_request.map(|column| (booking_request::Entity, column)))
+        .columns(of_notification.map(|column| (notification::Entity, column)))
+        // Keeps SQLite from walking the table and looking each request up among the keys.
+        .cross_join(booking_request::Entity)
+        .left_join(
+            notification::Entity,
+            Condition::from(notification::Relation::BookingRequest.def()),
+        )
+        .and_where(column(CareUnit).equals(("k", CareUnit)))
+        .and_where(column(Id).equals(("k", Id)))
+        .take()
 }
 
 /// Loads the requests with these keys that exist.
@@ -55,14 +64,26 @@ pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<Vec<FoundRequest<()>>, Error> {
-    let keys = booking_request::key_rows(keys);
-    let rows = keys.query(connection, |keys| select_sql(keys, &[])).await?;
+    let select = select(&[]).from("k").take();
+    let rows = query_with(connection, [("k", key_rows(keys))], &select).await?;
     collect(&rows, |_| Ok(()))
 }
 
-/// Collects the requests from rows of [`select_sql`], which have a row for each notification, in any order. A request of
-/// which a row cannot be decoded is quarantined, and the others are read all the same.
-pub fn collect<T>(
+/// Loads the requests whose keys `keys` selects, with extra columns of that query.
+pub async fn load_selected<T>(
+    connection: &impl ConnectionTrait,
+    keys: SelectStatement,
+    extra_columns: &[&'static str],
+    read: impl Fn(&mut RowReader) -> Result<T, Error>,
+) -> Result<Vec<FoundRequest<T>>, Error> {
+    let select = select(extra_columns).from_subquery(keys, "k").take();
+    let statement = connection.get_database_backend().build(&select);
+    collect(&connection.query_all_raw(statement).await?, read)
+}
+
+/// Collects the requests from rows of [`select`], which has a row for each notification, in any order. A request of which a
+/// row cannot be decoded is quarantined, and the others are read all the same.
+fn collect<T>(
     rows: &[QueryResult],
     extra_columns: impl Fn(&mut RowReader) -> Result<T, Error>,
 ) -> Result<Vec<FoundRequest<T>>, Error> {
@@ -70,26 +91,25 @@ pub fn collect<T>(
     let mut places: HashMap<RequestKey, usize> = HashMap::new();
     for row in rows {
         let mut row_reader = RowReader::new(row);
-        let key = booking_request::key((row_reader.take()?, row_reader.take()?));
         let extra_columns = extra_columns(&mut row_reader)?;
-        let place = match places.entry(key) {
+        let key = (
+            row_reader.peek(CareUnit as usize),
+            row_reader.peek(Id as usize),
+        );
+        let (Some(care_unit), Some(id)) = key else {
+            return Err(Error::internal("a request without a key"));
+        };
+        let place = match places.entry(booking_request::key((care_unit, id))) {
             Entry::Occupied(known) => {
-                row_reader.skip(booking_request::COLUMNS.len());
+                row_reader.skip(booking_request::Column::iter().len());
                 *known.get()
             }
             Entry::Vacant(new) => {
                 let key = new.key().clone();
-                let request = booking_request::read(key.clone(), &mut row_reader);
-                let request = request.map_err(|error| row_reader.locate(error));
-                let row = RowKey::of(booking_request::TABLE.name, &key, None);
-                let record = row.accept(request).map(|request| StoredRequest {
-                    request,
-                    versions: Vec::new(),
-                });
                 let found = FoundRequest {
+                    record: read_request(&key, &mut row_reader),
                     key,
                     extra_columns,
-                    record,
                 };
                 read.push((found, Vec::new()));
                 *new.insert(read.len() - 1)
@@ -110,15 +130,35 @@ pub fn collect<T>(
     Ok(read.into_iter().map(whole).collect())
 }
 
+/// Reads the request that a row holds; none when it cannot be decoded.
+fn read_request(key: &RequestKey, row_reader: &mut RowReader) -> Option<StoredRequest> {
+    let request = booking_request::Model::read(row_reader);
+    let request = request.and_then(booking_request::Model::into_domain);
+    let row = RowKey::of(booking_request::Entity.table_name(), key, None);
+    row.accept(request).map(|request| StoredRequest {
+        request,
+        versions: Vec::new(),
+    })
+}
+
 /// Reads the notification of a request that a row holds, if it holds one; none when it cannot be decoded.
 fn read_notification(
     request: &RequestKey,
     row_reader: &mut RowReader,
 ) -> Option<Option<StoredNotification>> {
-    let ordinal: Option<i16> = row_reader.peek();
-    let notification = notification::read(row_reader).map_err(|error| row_reader.locate(error));
-    let row = RowKey::of(notification::TABLE.name, request, ordinal.map(i64::from));
-    row.accept(notification)
+    // Null when it has no notification.
+    if row_reader
+        .peek::<String>(notification::Column::CareUnit as usize)
+        .is_none()
+    {
+        return Some(None);
+    }
+    let ordinal: Option<i16> = row_reader.peek(notification::Column::Ordinal as usize);
+    let notification = notification::Model::read(row_reader);
+    let notification = notification.and_then(notification::Model::into_domain);
+    let table = notification::Entity.table_name();
+    let row = RowKey::of(table, request, ordinal.map(i64::from));
+    row.accept(notification).map(Some)
 }
 
 impl StoredRequest {

@@ -1,15 +1,17 @@
 //! Lookup of replays and duplicates: calls that were executed before, and open requests with the same duplicate key. One
 //! statement for both, because every batch of calls waits for it.
 
-use sea_orm::{ConnectionTrait, QueryResult};
+use sea_orm::sea_query::{ArrayType, BinOper, Expr, Query, SelectStatement, UnionType};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, ExprTrait, IdenStatic, QueryResult};
 use uuid::Uuid;
 
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::rows::{Column, Kind, Rows, query_both};
+use crate::store::bulk::query_with;
+use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::entity::booking_request::duplicate_digest;
-use crate::store::entity::idempotency_key;
+use crate::store::entity::{booking_request, history, idempotency_key};
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
@@ -25,54 +27,23 @@ pub struct LookupResult {
     pub replays: Vec<(IdempotencyKey, IdempotencyRecord)>,
 }
 
-const KEYS: &[Column] = &[
-    ("place", Kind::Integer),
-    ("care_unit", Kind::Text),
-    ("personal_id", Kind::Text),
-    ("digest", Kind::Bytes),
-];
-const CALLS: &[Column] = &[
-    ("place", Kind::Integer),
-    ("care_unit", Kind::Text),
-    ("actor", Kind::Text),
-    ("request_id", Kind::Uuid),
-];
-
 /// Looks up the open requests that have one of these duplicate keys, and those of these calls, each in its care unit, that
 /// were executed before.
 ///
 /// Both come from one snapshot: if another writer has just executed the same call, the committer that sees its request
 /// sees its idempotency key too, and replays instead of refusing a duplicate.
-///
-/// The care unit is compared as an expression, so that no index on it is used: while the table is empty, such an index
-/// would have the same cost as that on patients, and the plan would be kept.
 pub async fn look_up(
     connection: &impl ConnectionTrait,
     keys: &[DuplicateKey],
     calls: &[(HsaId, IdempotentCall)],
 ) -> Result<LookupResult, Error> {
-    let replays_in = |table: &str| {
-        format!(
-            "SELECT c.place AS place, t.booking_request AS request, t.content_hash AS hash, \
-             TRUE AS is_call FROM c CROSS JOIN {table} AS t WHERE t.care_unit = c.care_unit \
-             AND t.actor = c.actor AND t.request_id = c.request_id"
-        )
-    };
-    let (history, keys_alone) = (
-        replays_in("history"),
-        replays_in(idempotency_key::TABLE.name),
-    );
-    let sql = |keys: &str, calls: &str| {
-        format!(
-            "WITH k AS {keys}, c AS {calls} \
-             SELECT k.place AS place, r.id AS request, k.digest AS hash, FALSE AS is_call \
-             FROM k CROSS JOIN booking_request AS r WHERE r.personal_id = k.personal_id \
-             AND r.care_unit || '' = k.care_unit AND r.duplicate_digest = k.digest \
-             UNION ALL {history} UNION ALL {keys_alone}"
-        )
-    };
+    let mut select = select_duplicates();
+    select
+        .union(UnionType::All, select_replays(history::Entity))
+        .union(UnionType::All, select_replays(idempotency_key::Entity));
+    let tables = [("k", key_rows(keys)), ("c", call_rows(calls))];
     let mut result = LookupResult::default();
-    for row in query_both(connection, key_rows(keys), call_rows(calls), sql).await? {
+    for row in query_with(connection, tables, &select).await? {
         let place: i64 = row.try_get("", "place")?;
         let place = usize::try_from(place).map_err(Error::internal)?;
         match row.try_get("", "is_call")? {
@@ -83,8 +54,56 @@ pub async fn look_up(
     Ok(result)
 }
 
+/// Returns the query for the open requests that have a duplicate key of the table `k`.
+///
+/// The care unit is compared as an expression, so that no index on it is used: while the table is empty, such an index
+/// would have the same cost as that on patients, and the plan would be kept.
+fn select_duplicates() -> SelectStatement {
+    use booking_request::Column::{CareUnit, DuplicateDigest, Id, PersonalId};
+    let care_unit = CareUnit
+        .into_expr()
+        .binary(BinOper::Custom("||"), Expr::cust("''"));
+    Query::select()
+        .column(("k", PLACE))
+        .expr_as(Id.into_expr(), "request")
+        .expr_as(Expr::col(("k", DuplicateDigest)), "hash")
+        .expr_as(Expr::cust("FALSE"), "is_call")
+        .from("k")
+        .cross_join(booking_request::Entity)
+        .and_where(PersonalId.into_expr().equals(("k", PersonalId)))
+        .and_where(care_unit.equals(("k", CareUnit)))
+        .and_where(DuplicateDigest.into_expr().equals(("k", DuplicateDigest)))
+        .take()
+}
+
+/// Returns the query for the calls of the table `c` that a table has recorded, whose columns have the names of those of
+/// `idempotency_key`.
+fn select_replays(recorded: impl EntityName) -> SelectStatement {
+    use idempotency_key::Column::{Actor, BookingRequest, CareUnit, ContentHash, RequestId};
+    let table = recorded.table_name();
+    let matches = |column| Expr::col((table, column)).equals(("c", column));
+    Query::select()
+        .column(("c", PLACE))
+        .expr_as(Expr::col((table, BookingRequest)), "request")
+        .expr_as(Expr::col((table, ContentHash)), "hash")
+        .expr_as(Expr::cust("TRUE"), "is_call")
+        .from("c")
+        .cross_join(table)
+        .and_where(matches(CareUnit))
+        .and_where(matches(Actor))
+        .and_where(matches(RequestId))
+        .take()
+}
+
+/// Name of the column with the place of a row among the keys or calls that are looked up.
+const PLACE: &str = "place";
+
 fn key_rows(keys: &[DuplicateKey]) -> Rows {
-    let mut rows = Rows::new(KEYS.to_vec());
+    use booking_request::Column::{CareUnit, DuplicateDigest, PersonalId};
+    let mut columns = vec![RowColumn::new(PLACE, ArrayType::BigInt)];
+    columns.extend([CareUnit, PersonalId].map(RowColumn::of::<booking_request::Entity>));
+    columns.push(RowColumn::new(DuplicateDigest.as_str(), ArrayType::Bytes));
+    let mut rows = Rows::new(columns);
     for (place, key) in (0_i64..).zip(keys) {
         rows.push([
             place.into(),
@@ -97,7 +116,10 @@ fn key_rows(keys: &[DuplicateKey]) -> Rows {
 }
 
 fn call_rows(calls: &[(HsaId, IdempotentCall)]) -> Rows {
-    let mut rows = Rows::new(CALLS.to_vec());
+    use idempotency_key::Column::{Actor, CareUnit, RequestId};
+    let mut columns = vec![RowColumn::new(PLACE, ArrayType::BigInt)];
+    columns.extend([CareUnit, Actor, RequestId].map(RowColumn::of::<idempotency_key::Entity>));
+    let mut rows = Rows::new(columns);
     for (place, (care_unit, call)) in (0_i64..).zip(calls) {
         rows.push([
             place.into(),

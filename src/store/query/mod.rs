@@ -1,7 +1,10 @@
 //! Queries over several rows or tables, and the collation of their texts.
 
 pub mod aggregate;
+pub mod due;
 pub mod lookup;
+pub mod notification_page;
+pub mod request_keys;
 pub mod worklist;
 
 use sea_orm::DbBackend;

@@ -7,8 +7,8 @@ use sea_orm::sea_query::{
     self, Condition, Expr, ExprTrait, Func, Order, SelectStatement, SimpleExpr, UnionType,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
-    Select,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, QueryFilter, QuerySelect,
+    QueryTrait, Select,
 };
 use uuid::Uuid;
 
@@ -19,8 +19,9 @@ use crate::domain::calendar::{Instant, civil_date, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::{Cursor, OrderBy, Query, Worklist, guarantee_at_risk_until};
-use crate::store::entity::booking_request::{Column, Entity, TABLE, key};
+use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::entity::document::day;
+use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
 use crate::store::query::aggregate;
@@ -46,13 +47,8 @@ pub async fn page(
     let Some(keys) = keys else {
         return Ok(Vec::new());
     };
-    let mut statement = backend.build(&keys);
-    let keys = format!("({})", statement.sql);
-    statement.sql = aggregate::select_sql(&keys, &["k.first_rank", "k.second_rank"]);
-    let rows = connection.query_all_raw(statement).await?;
-    let records = aggregate::collect(&rows, |row_reader| {
-        Ok([row_reader.take()?, row_reader.take()?])
-    })?;
+    let sort_key = |row_reader: &mut RowReader| Ok([row_reader.take()?, row_reader.take()?]);
+    let records = aggregate::load_selected(connection, keys, &SORT_KEY, sort_key).await?;
     let placed = records.into_iter().map(|found| {
         let cursor = Cursor {
             sort_key: found.extra_columns,
@@ -88,20 +84,23 @@ fn page_by_sort(
     limit_sorted(backend, keys, limit)
 }
 
+/// Names of the two columns of a sort key.
+const SORT_KEY: [&str; 2] = ["first_rank", "second_rank"];
+
 /// Returns the query for the keys of requests with their sort keys.
 fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
     sea_query::Query::select()
         .columns([Column::CareUnit, Column::Id])
-        .expr_as(first.clone(), "first_rank")
-        .expr_as(second.clone(), "second_rank")
+        .expr_as(first.clone(), SORT_KEY[0])
+        .expr_as(second.clone(), SORT_KEY[1])
         .from(Entity)
         .take()
 }
 
 /// Returns the query for the first `limit` of these keys.
 fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> SelectStatement {
-    keys.order_by("first_rank", Order::Asc)
-        .order_by("second_rank", Order::Asc)
+    keys.order_by(SORT_KEY[0], Order::Asc)
+        .order_by(SORT_KEY[1], Order::Asc)
         .order_by_expr(
             in_byte_order(backend, Expr::col(Column::CareUnit)),
             Order::Asc,
@@ -372,7 +371,7 @@ async fn name_unlisted(
         .all(connection)
         .await?;
     for key in keys.into_iter().map(key) {
-        let row = RowKey::of(TABLE.name, &key, None);
+        let row = RowKey::of(Entity.table_name(), &key, None);
         row.accept::<()>(Err(Error::internal("worklist: a list that is not known")));
     }
     Ok(())

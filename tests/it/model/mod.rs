@@ -14,7 +14,7 @@ mod message;
 mod op;
 mod op_generators;
 mod request;
-mod rng;
+pub mod rng;
 mod rules;
 mod seeds;
 mod service;

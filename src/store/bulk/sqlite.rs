@@ -1,0 +1,104 @@
+//! Bulk rows on SQLite, which has no arrays: each row is a list of parameters, and the rows are padded to one of a few
+//! sizes, so that the statements stay prepared.
+
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+
+use crate::store::bulk::rows::Rows;
+use crate::store::bulk::write::Write;
+
+/// Maximum rows of a chunk; smaller chunks have a power of two. Each chunk is a switch to another thread and back, which
+/// costs more than padding does. Larger chunks take too much memory while they stay prepared.
+const CHUNK_ROWS_MAX: usize = 256;
+/// Maximum rows that are written by statements which are sent as one: those of a single call. They stay prepared as one
+/// too, for each combination of sizes that comes.
+const CONCATENATED_ROWS_MAX: usize = 8;
+
+/// Value of all columns of a padding row.
+const PADDING: Value = Value::BigInt(None);
+
+/// Takes a chunk of rows as a padded list of values, which is padding alone when no rows are left.
+pub fn take(rows: &mut Rows) -> (String, Vec<Value>) {
+    let width = rows.columns.len();
+    let filled = rows.len().min(CHUNK_ROWS_MAX);
+    let padded = filled.next_power_of_two();
+    let left = rows.values.split_off(filled * width);
+    let mut chunk = std::mem::replace(&mut rows.values, left);
+    chunk.resize(padded * width, PADDING);
+    (values_list(rows, padded), chunk)
+}
+
+/// Returns the sub-select of so many rows, with a parameter for each value. Rows whose first column is null are padding.
+fn values_list(rows: &Rows, count: usize) -> String {
+    let names: Vec<String> = rows
+        .names()
+        .zip(1..)
+        .map(|(name, number)| format!("column{number} AS {name}"))
+        .collect();
+    let row = format!(",({})", vec!["?"; names.len()].join(","));
+    format!(
+        "(SELECT {} FROM (VALUES {}) WHERE column1 IS NOT NULL)",
+        names.join(", "),
+        &row.repeat(count)[1..]
+    )
+}
+
+/// Executes the writes one after the other. Returns the number of rows written.
+pub async fn write(connection: &impl ConnectionTrait, writes: Vec<Write>) -> Result<u64, DbErr> {
+    let backend = DbBackend::Sqlite;
+    let rows: usize = writes.iter().map(|write| write.rows.len()).sum();
+    let mut statements = Vec::new();
+    for mut write in writes {
+        while !write.rows.is_empty() {
+            let (rows, values) = take(&mut write.rows);
+            let sql = write.sql(backend, &rows);
+            statements.push(Statement::from_sql_and_values(backend, sql, values));
+        }
+    }
+    if rows <= CONCATENATED_ROWS_MAX {
+        statements = vec![concatenated(statements)];
+    }
+    let mut written = 0;
+    for statement in statements {
+        written += connection.execute_raw(statement).await?.rows_affected();
+    }
+    Ok(written)
+}
+
+/// Joins statements to one, of which SQLite executes one after the other.
+fn concatenated(statements: Vec<Statement>) -> Statement {
+    let sql: Vec<&str> = statements.iter().map(|it| it.sql.as_str()).collect();
+    let sql = sql.join("; ");
+    let values = statements.into_iter().filter_map(|it| it.values);
+    Statement::from_sql_and_values(DbBackend::Sqlite, sql, values.flat_map(|it| it.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::sea_query::ArrayType;
+
+    use super::*;
+    use crate::store::bulk::rows::RowColumn;
+
+    #[test]
+    fn rows_are_chunks_of_a_few_sizes_on_sqlite() {
+        for (count, sizes) in [
+            (0, vec![]),
+            (1, vec![1]),
+            (7, vec![8]),
+            (600, vec![256, 256, 128]),
+        ] {
+            let columns = ["a", "b"].map(|name| RowColumn::new(name, ArrayType::BigInt));
+            let mut rows = Rows::new(columns.to_vec());
+            for number in 0..count {
+                rows.push([Value::from(number), Value::from(number)]);
+            }
+            let mut found = Vec::new();
+            while !rows.is_empty() {
+                let (sql, values) = take(&mut rows);
+                assert_eq!(sql.matches('?').count(), values.len());
+                found.push(values.len() / 2);
+            }
+            assert_eq!(found, sizes);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Due notifications, by the index on the instants from which they may be claimed.
+
+use sea_orm::sea_query::{Asterisk, LockBehavior, LockType, Query, SelectStatement, UnionType};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+};
+use uuid::Uuid;
+
+use crate::domain::calendar::{Instant, from_micros, micros};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::Channel;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::exclusion;
+use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::entity::booking_request as request;
+use crate::store::entity::notification::{Column, Entity};
+use crate::store::error::Error;
+
+/// The notifications that a consumer may lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Channels.
+    pub channels: Vec<Channel>,
+    /// Care units; none means all.
+    pub care_units: Option<Vec<HsaId>>,
+}
+
+/// Returns the notifications that are claimable at `now`, the earliest first, at most `limit`, without those of the
+/// requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
+pub async fn claimable(
+    connection: &impl ConnectionTrait,
+    due: &Due,
+    now: Instant,
+    limit: usize,
+    excluded: &[RequestKey],
+) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    let backend = connection.get_database_backend();
+    let Some(select) = select_claimable(backend, due, now, limit, excluded) else {
+        return Ok(Vec::new());
+    };
+    let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
+    for row in connection.query_all_raw(backend.build(&select)).await? {
+        let key = (
+            row.try_get("", "care_unit")?,
+            row.try_get("", "booking_request")?,
+        );
+        let request = request::key(key);
+        found.push((
+            row.try_get("", "claimable_at")?,
+            request,
+            row.try_get("", "id")?,
+        ));
+    }
+    found.sort();
+    found.truncate(limit);
+    Ok(found
+        .into_iter()
+        .map(|(_, request, id)| (request, id))
+        .collect())
+}
+
+/// Returns the query for claimable notifications. It walks the partial index `notification_due` once for each channel, in
+/// one statement, so that a notification that moves to another channel meanwhile is seen under one of them. `None` without
+/// channels.
+fn select_claimable(
+    backend: DbBackend,
+    due: &Due,
+    now: Instant,
+    limit: usize,
+    excluded: &[RequestKey],
+) -> Option<SelectStatement> {
+    let walk = |channel: &Channel| {
+        let mut walk = Entity::find()
+            .select_only()
+            .columns([
+                Column::CareUnit,
+                Column::BookingRequest,
+                Column::Id,
+                Column::ClaimableAt,
+            ])
+            .filter(Column::Channel.eq(channel.code()))
+            .filter(Column::ClaimableAt.lte(micros(now)))
+            .order_by_asc(Column::ClaimableAt)
+            .limit(limit as u64)
+            // SQLite has no row locks, and is sent none.
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        if let Some(units) = &due.care_units {
+            walk = walk.filter(Column::CareUnit.is_in(units.iter().map(HsaId::as_str)));
+        }
+        for condition in exclusion(excluded_rows(excluded), backend) {
+            walk = walk.filter(condition);
+        }
+        // A query with a limit must be a subquery to be part of a union.
+        Query::select()
+            .column(Asterisk)
+            .from_subquery(walk.into_query(), "due")
+            .take()
+    };
+    let walks = due.channels.iter().map(walk);
+    walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())
+}
+
+/// Returns the keys of requests, by the columns of their notifications.
+fn excluded_rows(requests: &[RequestKey]) -> Rows {
+    let columns = [Column::CareUnit, Column::BookingRequest];
+    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
+    for key in requests {
+        rows.push([key.care_unit.as_str().into(), key.id.into()]);
+    }
+    rows
+}
+
+/// Returns the first instant after `now` at which a notification becomes claimable.
+pub async fn next_claimable_at(
+    connection: &impl ConnectionTrait,
+    now: Instant,
+) -> Result<Option<Instant>, Error> {
+    let mut next: Option<i64> = None;
+    for channel in Channel::ALL {
+        let first = Entity::find()
+            .select_only()
+            .column(Column::ClaimableAt)
+            .filter(Column::Channel.eq(channel.code()))
+            .filter(Column::ClaimableAt.gt(micros(now)))
+            .order_by_asc(Column::ClaimableAt)
+            .limit(1)
+            .build(connection.get_database_backend());
+        if let Some(row) = connection.query_one_raw(first).await? {
+            // A value that is no instant is never due.
+            let at: Option<i64> = row.try_get_by_index(0).ok();
+            next = [next, at].into_iter().flatten().min();
+        }
+    }
+    Ok(next.map(from_micros))
+}

@@ -1,0 +1,70 @@
+//! Keys of requests: as rows to query with, those that exist, and those of a patient.
+
+use sea_orm::sea_query::{LockBehavior, LockType, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect,
+};
+use uuid::Uuid;
+
+use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::query_with;
+use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::database::connection::RowLock;
+use crate::store::entity::booking_request::{Column, Entity, key};
+use crate::store::error::Error;
+
+/// Returns keys as rows.
+pub fn key_rows(keys: &[RequestKey]) -> Rows {
+    let columns = [Column::CareUnit, Column::Id];
+    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
+    for key in keys {
+        rows.push([key.care_unit.as_str().into(), key.id.into()]);
+    }
+    rows
+}
+
+/// Returns the keys of those requests that exist, and locks the requests where the database locks rows.
+pub async fn lock_existing(
+    connection: &impl ConnectionTrait,
+    keys: &[RequestKey],
+    lock: RowLock,
+) -> Result<Vec<RequestKey>, Error> {
+    let mut select = Query::select();
+    select
+        .columns([Column::CareUnit, Column::Id].map(|column| (Entity, column)))
+        .from("k")
+        .cross_join(Entity)
+        .and_where(Column::CareUnit.into_expr().equals(("k", Column::CareUnit)))
+        .and_where(Column::Id.into_expr().equals(("k", Column::Id)))
+        .order_by((Entity, Column::CareUnit), sea_orm::Order::Asc)
+        .order_by((Entity, Column::Id), sea_orm::Order::Asc);
+    if lock == RowLock::SkipLocked {
+        select.lock_with_tables_behavior(LockType::Update, [Entity], LockBehavior::SkipLocked);
+    }
+    let rows = query_with(connection, [("k", key_rows(keys))], &select).await?;
+    let key = |row: &QueryResult| Ok(key((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
+    rows.iter().map(key).collect()
+}
+
+/// Returns the requests of a patient, closed ones included, in the order of their keys.
+pub async fn requests_of(
+    connection: &impl ConnectionTrait,
+    personal_id: &PersonalId,
+    care_unit: Option<&HsaId>,
+) -> Result<Vec<RequestKey>, Error> {
+    let mut select = Entity::find()
+        .select_only()
+        .columns([Column::CareUnit, Column::Id])
+        .filter(Column::PersonalId.eq(personal_id.number()))
+        .filter(Column::PersonalIdType.eq(personal_id.kind().code()))
+        .order_by_asc(Column::CareUnit)
+        .order_by_asc(Column::Id);
+    if let Some(care_unit) = care_unit {
+        select = select.filter(Column::CareUnit.eq(care_unit.as_str()));
+    }
+    let keys: Vec<(String, Uuid)> = select.into_tuple().all(connection).await?;
+    Ok(keys.into_iter().map(key).collect())
+}

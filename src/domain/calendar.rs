@@ -44,11 +44,11 @@ pub fn from_micros(micros: i64) -> Instant {
 }
 
 /// Tolerance for times later than the server's clock; those further ahead are reported.
-const AHEAD_MAX: Duration = Duration::minutes(1);
+const AHEAD_TOLERANCE: Duration = Duration::minutes(1);
 
 /// Times given by callers that are ahead of the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead {
+pub struct TimesAhead {
     /// Number of such times.
     pub count: usize,
     /// Distance from the server's clock to the latest of them.
@@ -56,10 +56,10 @@ pub struct Ahead {
 }
 
 /// Counts the times that are more than a minute later than `now`; `None` if there are none.
-pub fn ahead(times: impl Iterator<Item = Instant>, now: Instant) -> Option<Ahead> {
+pub fn times_ahead(times: impl Iterator<Item = Instant>, now: Instant) -> Option<TimesAhead> {
     let distances = times.map(|time| time - now);
-    let ahead: Vec<_> = distances.filter(|it| AHEAD_MAX < *it).collect();
-    Some(Ahead {
+    let ahead: Vec<_> = distances.filter(|it| AHEAD_TOLERANCE < *it).collect();
+    Some(TimesAhead {
         count: ahead.len(),
         furthest: ahead.into_iter().max()?,
     })
@@ -213,7 +213,7 @@ mod tests {
         let now: Instant = "2026-03-02T09:00:00Z".parse().unwrap();
         let found = |micros: &[i64]| {
             let times = micros.iter().map(|it| now + Duration::microseconds(*it));
-            ahead(times, now).map(|it| (it.count, it.furthest))
+            times_ahead(times, now).map(|it| (it.count, it.furthest))
         };
         let minute = 60_000_000;
         assert_eq!(found(&[]), None);

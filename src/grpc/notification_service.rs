@@ -14,7 +14,7 @@ use crate::contract::v1::notification_service_server::NotificationService;
 use crate::contract::{notification, notification_name, v1};
 use crate::dispatch::{Event, Filter};
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::calendar::{Ahead, Instant, ahead};
+use crate::domain::calendar::{Instant, TimesAhead, times_ahead};
 use crate::domain::notification::report_delivery::report_delivery;
 
 #[tonic::async_trait]
@@ -115,7 +115,7 @@ impl NotificationService for Service {
 impl Service {
     /// Logs times that are ahead of this server's clock: that clock, or the consumer's, is wrong.
     fn log_times_ahead(&self, times: impl Iterator<Item = Instant>) {
-        let Some(Ahead { count, furthest }) = ahead(times, self.clock.now()) else {
+        let Some(TimesAhead { count, furthest }) = times_ahead(times, self.clock.now()) else {
             return;
         };
         let ahead_seconds = furthest.num_seconds();

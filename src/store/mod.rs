@@ -66,7 +66,7 @@ use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::error::{Error, OpenError};
 use crate::store::schema::Schema;
-use skew::Timepiece;
+use skew::DecisionClock;
 
 /// Maximum change events that a listener may lag behind before it has to resync.
 const COMMITS_KEPT: usize = 1_024;
@@ -117,7 +117,7 @@ struct Inner {
     committers: Mutex<Vec<JoinHandle<()>>>,
     commits: broadcast::Sender<Arc<ChangeEvent>>,
     timeouts: Timeouts,
-    timepiece: Timepiece,
+    decision_clock: DecisionClock,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
     /// Lock file, held while the store is open.
@@ -158,14 +158,14 @@ impl Store {
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let publisher = ChangePublisher::new(commits.clone(), replica);
         let leased = Arc::new(Leased::default());
-        let timepiece = Timepiece::default();
+        let decision_clock = DecisionClock::default();
         let (calls, mut tasks) = committer::start(
             connections.writers,
             connections.workers,
             timeouts,
             publisher.clone(),
             Arc::clone(&leased),
-            timepiece.clone(),
+            decision_clock.clone(),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
@@ -175,7 +175,7 @@ impl Store {
                     timeouts,
                     publisher,
                     leased,
-                    timepiece.clone(),
+                    decision_clock.clone(),
                 );
                 tasks.extend(more);
                 claims
@@ -194,7 +194,7 @@ impl Store {
                 committers: Mutex::new(tasks),
                 commits,
                 timeouts,
-                timepiece,
+                decision_clock,
                 replica,
                 _lock: connections.lock,
             }),
@@ -204,7 +204,7 @@ impl Store {
     /// Sets the clock to decide by: while it cannot be trusted, operations that need it are refused. Until it is set
     /// no clock is doubted. The first clock stays.
     pub fn go_by(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
-        self.inner.timepiece.set(clock);
+        self.inner.decision_clock.set(clock);
     }
 
     /// Makes WAL checkpoints on SQLite while others write, for as long as the future is polled: if they were left to

@@ -31,7 +31,7 @@ use crate::store::entity::booking_request as request;
 use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
 use crate::store::schema;
-use crate::store::skew::Timepiece;
+use crate::store::skew::DecisionClock;
 
 /// Days for which idempotency keys are kept: 30, and one more for clocks that differ. The rows that carry them cannot be
 /// purged before.
@@ -175,9 +175,9 @@ async fn check_clock(
     connection: &DatabaseConnection,
     clock: impl Fn() -> ClockReading + Send + Sync + 'static,
 ) -> Result<(), Error> {
-    let timepiece = Timepiece::default();
-    timepiece.set(clock);
-    let date = timepiece.date(None);
+    let decision_clock = DecisionClock::default();
+    decision_clock.set(clock);
+    let date = decision_clock.date(None);
     Ok(date.check(database_now(connection).await?)?)
 }
 

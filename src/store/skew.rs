@@ -39,9 +39,9 @@ pub fn distance(database: Instant, before: Instant, after: Instant) -> TimeDelta
 
 /// The clock by which batches are decided. Until one is set, none is doubted.
 #[derive(Clone, Default)]
-pub struct Timepiece(Arc<OnceLock<Box<dyn Fn() -> ClockReading + Send + Sync>>>);
+pub struct DecisionClock(Arc<OnceLock<Box<dyn Fn() -> ClockReading + Send + Sync>>>);
 
-impl Timepiece {
+impl DecisionClock {
     /// Sets the clock. The first that is set stays.
     pub fn set(&self, clock: impl Fn() -> ClockReading + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(clock));
@@ -49,13 +49,13 @@ impl Timepiece {
 
     /// Reads the clock for a batch that is decided now; uses the database's clock instead, if there is one because the two
     /// were found to be apart.
-    pub fn date(&self, database: Option<Shown>) -> Date {
+    pub fn date(&self, database: Option<ClockSample>) -> Date {
         if let Some(database) = database {
             let fault = ClockFault::Apart {
                 database: database.now,
             };
             return Date {
-                shown: Some(database),
+                sample: Some(database),
                 fault: Some(fault),
             };
         }
@@ -65,7 +65,7 @@ impl Timepiece {
             Some(ClockReading::InDoubt(now)) => (now, Some(ClockFault::Stepped)),
         };
         Date {
-            shown: Some(Shown::at_present(now)),
+            sample: Some(ClockSample::taken_now(now)),
             fault,
         }
     }
@@ -73,14 +73,14 @@ impl Timepiece {
 
 /// A reading of a clock, and the moment of the reading.
 #[derive(Clone, Copy, Debug)]
-pub struct Shown {
+pub struct ClockSample {
     now: Instant,
     at: Moment,
 }
 
-impl Shown {
+impl ClockSample {
     /// Returns a reading that is made now.
-    pub fn at_present(now: Instant) -> Self {
+    pub fn taken_now(now: Instant) -> Self {
         let at = Moment::now();
         Self { now, at }
     }
@@ -96,7 +96,7 @@ impl Shown {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Date {
     /// Reading of the clock; none of a sandbox clock.
-    shown: Option<Shown>,
+    sample: Option<ClockSample>,
     /// Fault of this replica's clock.
     fault: Option<ClockFault>,
 }
@@ -109,12 +109,12 @@ impl Date {
 
     /// Returns true when the clock has no known fault and the database's clock may show one.
     pub fn is_unverified(&self) -> bool {
-        self.shown.is_some() && self.fault.is_none()
+        self.sample.is_some() && self.fault.is_none()
     }
 
     /// Returns the time to record when this replica's clock shows `now`: that of the database, if the two are apart.
     pub fn correct(&self, now: Instant) -> Instant {
-        match (self.fault, self.shown) {
+        match (self.fault, self.sample) {
             (Some(ClockFault::Apart { .. }), Some(database)) => database.present(),
             (Some(ClockFault::Apart { .. } | ClockFault::Stepped) | None, _) => now,
         }
@@ -126,8 +126,8 @@ impl Date {
     ///
     /// [`ClockFault::Apart`] when they differ by more than [`CLOCK_SKEW_MAX`].
     pub fn check(&self, database: Instant) -> Result<(), ClockFault> {
-        match self.shown {
-            Some(shown) if CLOCK_SKEW_MAX < distance(database, shown.now, shown.present()) => {
+        match self.sample {
+            Some(sample) if CLOCK_SKEW_MAX < distance(database, sample.now, sample.present()) => {
                 Err(ClockFault::Apart { database })
             }
             Some(_) | None => Ok(()),
@@ -162,9 +162,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_takes_long_is_not_taken_for_a_wrong_clock() {
         let now = at("2026-03-02T09:00:00Z");
-        let timepiece = Timepiece::default();
-        timepiece.set(move || ClockReading::Machine(now));
-        let date = timepiece.date(None);
+        let clock = DecisionClock::default();
+        clock.set(move || ClockReading::Machine(now));
+        let date = clock.date(None);
         tokio::time::advance(std::time::Duration::from_secs(9)).await;
         for (database, fits) in [
             ("2026-03-02T08:59:58Z", true),
@@ -179,12 +179,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_the_clocks_are_apart_the_database_says_what_time_it_is() {
-        let timepiece = Timepiece::default();
-        timepiece.set(|| ClockReading::Machine(at("2026-03-22T09:00:00Z")));
+        let clock = DecisionClock::default();
+        clock.set(|| ClockReading::Machine(at("2026-03-22T09:00:00Z")));
         let database = at("2026-03-02T09:00:00Z");
-        let fault = timepiece.date(None).check(database).expect_err("apart");
+        let fault = clock.date(None).check(database).expect_err("apart");
         assert_eq!(fault, ClockFault::Apart { database });
-        let date = timepiece.date(Some(Shown::at_present(database)));
+        let date = clock.date(Some(ClockSample::taken_now(database)));
         assert_eq!(date.fault(), Some(fault));
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         let corrected = date.correct(at("2026-03-22T09:00:01Z"));
@@ -193,9 +193,9 @@ mod tests {
 
     #[test]
     fn a_sandbox_clock_is_compared_with_nothing() {
-        let timepiece = Timepiece::default();
-        timepiece.set(|| ClockReading::Sandbox(at("2099-03-22T09:00:00Z")));
-        for date in [timepiece.date(None), Timepiece::default().date(None)] {
+        let clock = DecisionClock::default();
+        clock.set(|| ClockReading::Sandbox(at("2099-03-22T09:00:00Z")));
+        for date in [clock.date(None), DecisionClock::default().date(None)] {
             assert!(!date.is_unverified());
             assert_eq!(date.check(at("2026-03-02T09:00:00Z")), Ok(()));
             assert_eq!(date.fault(), None);

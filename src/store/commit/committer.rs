@@ -26,7 +26,7 @@ use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
 use crate::store::error::Error;
 use crate::store::quarantine::Quarantine;
-use crate::store::skew::{ClockFault, Shown, Timepiece};
+use crate::store::skew::{ClockFault, ClockSample, DecisionClock};
 
 /// Minimum delay before an operation whose request another writer has locked is queued again: about the time that a
 /// batch takes.
@@ -43,7 +43,7 @@ pub fn start(
     timeouts: Timeouts,
     publisher: ChangePublisher,
     leased: Arc<Leased>,
-    timepiece: Timepiece,
+    decision_clock: DecisionClock,
 ) -> (CommitQueue, Vec<JoinHandle<()>>) {
     let (sender, batcher) = Batcher::new();
     let committer = Committer {
@@ -53,7 +53,7 @@ pub fn start(
         timeouts,
         leased,
         quarantine: Arc::default(),
-        timepiece,
+        decision_clock,
     };
     let tasks = match workers {
         Workers::Concurrent(count) => {
@@ -86,7 +86,7 @@ struct Committer {
     timeouts: Timeouts,
     leased: Arc<Leased>,
     quarantine: Arc<Quarantine>,
-    timepiece: Timepiece,
+    decision_clock: DecisionClock,
 }
 
 impl Committer {
@@ -140,7 +140,7 @@ impl Committer {
         overlay: &mut Overlay,
     ) -> Result<WriteSet, Error> {
         let requeue = |operation| self.requeue(operation);
-        let date = || self.timepiece.date(None);
+        let date = || self.decision_clock.date(None);
         let work = resolve(reader, operations, overlay, &self.quarantine, requeue, date);
         let work = tokio::time::timeout(self.timeouts.work, work).await;
         let work = work.unwrap_or_else(|_| Err(Error::timed_out()))?;
@@ -223,7 +223,7 @@ impl Committer {
                 Err(Error::Clock(ClockFault::Apart { database }))
                     if attempts < self.timeouts.attempts_max =>
                 {
-                    database_clock = Some(Shown::at_present(database));
+                    database_clock = Some(ClockSample::taken_now(database));
                 }
                 attempt => return attempt,
             }
@@ -246,10 +246,10 @@ impl Committer {
         &self,
         operations: &mut Vec<Box<dyn Operation>>,
         leased: &Overlay,
-        database_clock: Option<Shown>,
+        database_clock: Option<ClockSample>,
     ) -> Result<Attempt, Error> {
         let requeue = |operation| self.requeue(operation);
-        let date = || self.timepiece.date(database_clock);
+        let date = || self.decision_clock.date(database_clock);
         let mut claimed = Vec::new();
         let attempt = self.commit(async |transaction| {
             let work = resolve(

@@ -38,6 +38,7 @@ mod change_feed;
 mod commit;
 mod database;
 mod history;
+mod lost_claims;
 mod quarantine;
 mod query;
 mod worklist;

@@ -1,8 +1,6 @@
 //! Operations on notifications: claim, authorize, acknowledge, release, list.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
@@ -28,13 +26,9 @@ use crate::store::commit::read_set::Resolved;
 use crate::store::commit::tracked::lease_change;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
+use crate::store::lost_claims::ClaimLedger;
 use crate::store::query::due::{Due, next_claimable_at};
 use crate::store::query::notification_page;
-
-/// Pause before another attempt to release lost claims.
-const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum attempts: enough for about the time that a lease lasts.
-const LOST_CLAIM_ATTEMPTS_MAX: u32 = 60;
 
 /// A consumer's claim of due notifications.
 #[derive(Clone, Debug)]
@@ -67,36 +61,6 @@ pub struct Authorized {
     pub refused: Vec<LeaseRef>,
     /// Instant at which the authorization expires; none when none was given.
     pub expires_at: Option<Instant>,
-}
-
-/// The leases that a claim has decided, in all of its attempts: each may have been committed although its response
-/// was lost.
-#[derive(Default)]
-struct ClaimLedger(Mutex<Decisions>);
-
-#[derive(Default)]
-struct Decisions {
-    /// Leases that may have been committed.
-    leases: HashSet<LeaseRef>,
-    /// True once the caller no longer waits, so that nothing more is leased.
-    closed: bool,
-}
-
-impl ClaimLedger {
-    /// Locks the decisions.
-    fn decisions(&self) -> MutexGuard<'_, Decisions> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Closes the ledger, once the response has come or is no longer waited for. Returns the leases that are not in it.
-    fn close(&self, claimed: Option<&Claimed>) -> Vec<LeaseRef> {
-        let mut decisions = self.decisions();
-        decisions.closed = true;
-        for (_, lease) in claimed.iter().flat_map(|claimed| &claimed.leased) {
-            decisions.leases.remove(lease);
-        }
-        decisions.leases.drain().collect()
-    }
 }
 
 impl Store {
@@ -148,32 +112,9 @@ impl Store {
             })
         };
         let claimed = self.claim_queue()?.submit(read_set, claim).await;
-        self.release_lost_claims(ledger.close(claimed.as_ref().ok()));
+        let received = claimed.iter().flat_map(|claimed| &claimed.leased);
+        self.release_lost_claims(ledger.close(received.map(|(_, lease)| lease)));
         claimed
-    }
-
-    /// Releases leases that may have been committed although the response was lost. If that fails for too long they
-    /// expire by themselves.
-    fn release_lost_claims(&self, leases: Vec<LeaseRef>) {
-        if leases.is_empty() {
-            return;
-        }
-        let store = self.clone();
-        tokio::spawn(async move {
-            for _ in 0..LOST_CLAIM_ATTEMPTS_MAX {
-                match store.release_leases(leases.clone()).await {
-                    Err(
-                        Error::Unavailable(_)
-                        | Error::Contention
-                        | Error::Overloaded
-                        | Error::Clock(_),
-                    ) => {
-                        tokio::time::sleep(LOST_CLAIM_PAUSE).await;
-                    }
-                    Ok(()) | Err(_) => return,
-                }
-            }
-        });
     }
 
     /// Authorizes a consumer to hand leased notifications over now.

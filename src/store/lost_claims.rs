@@ -1,0 +1,73 @@
+//! Lost claims: leases that may have been committed although the response to their claim was lost. They are released, so
+//! that no notification waits for a consumer that does not know of it.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::notification::LeaseRef;
+use crate::store::Store;
+use crate::store::error::Error;
+
+/// Pause before another attempt to release lost claims.
+const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
+/// Maximum attempts: enough for about the time that a lease lasts.
+const LOST_CLAIM_ATTEMPTS_MAX: u32 = 60;
+
+/// The leases that a claim has decided, in all of its attempts: each may have been committed although its response
+/// was lost.
+#[derive(Default)]
+pub struct ClaimLedger(Mutex<Decisions>);
+
+/// What the attempts at a claim have decided.
+#[derive(Default)]
+pub struct Decisions {
+    /// Leases that may have been committed.
+    pub leases: HashSet<LeaseRef>,
+    /// True once the caller no longer waits, so that nothing more is leased.
+    pub closed: bool,
+}
+
+impl ClaimLedger {
+    /// Locks the decisions.
+    pub fn decisions(&self) -> MutexGuard<'_, Decisions> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the ledger, once the response has come or is no longer waited for. Returns the leases that were not
+    /// `received` with it.
+    pub fn close<'a>(&self, received: impl Iterator<Item = &'a LeaseRef>) -> Vec<LeaseRef> {
+        let mut decisions = self.decisions();
+        decisions.closed = true;
+        for lease in received {
+            decisions.leases.remove(lease);
+        }
+        decisions.leases.drain().collect()
+    }
+}
+
+impl Store {
+    /// Releases leases that may have been committed although the response was lost. If that fails for too long they
+    /// expire by themselves.
+    pub(super) fn release_lost_claims(&self, leases: Vec<LeaseRef>) {
+        if leases.is_empty() {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            for _ in 0..LOST_CLAIM_ATTEMPTS_MAX {
+                match store.release_leases(leases.clone()).await {
+                    Err(
+                        Error::Unavailable(_)
+                        | Error::Contention
+                        | Error::Overloaded
+                        | Error::Clock(_),
+                    ) => {
+                        tokio::time::sleep(LOST_CLAIM_PAUSE).await;
+                    }
+                    Ok(()) | Err(_) => return,
+                }
+            }
+        });
+    }
+}

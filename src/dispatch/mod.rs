@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
+use backon::Retryable;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch as changes;
 use tokio::time::MissedTickBehavior;
@@ -30,15 +31,14 @@ use crate::domain::notification::{Channel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Query;
 use crate::domain::{Context, RegionPolicy};
-use crate::store::{self, Store};
+use crate::store::error::Error;
+use crate::store::{Store, retry};
 use backlog::{EventStream, TotalBytes, backlog};
 use shared::SharedRequests;
 
 /// Interval at which the due index is read in any case. A wake-up may be missed, and a replica that
 /// died has published nothing of the notifications whose leases it released.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// Pause before the store is asked again when it could not answer.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// An event of a subscription.
 #[derive(Clone, Debug)]
@@ -75,7 +75,7 @@ pub enum StreamEnd {
     TooSlow,
     /// The store failed in a way that another attempt does not mend.
     #[error(transparent)]
-    Store(#[from] store::error::Error),
+    Store(#[from] Error),
 }
 
 /// The notifications that a consumer subscribes to, and the terms.
@@ -252,6 +252,17 @@ impl Drop for Subscription {
     }
 }
 
+/// Asks the store until it answers, or reports an error that another attempt would meet too.
+async fn ask<T, F>(question: impl FnMut() -> F) -> Result<T, Error>
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    question
+        .retry(retry::ANSWER)
+        .when(Error::is_temporary)
+        .await
+}
+
 /// Releases leases that no consumer has seen. If that fails they expire by themselves.
 fn release_undelivered(store: &Store, leases: Vec<LeaseRef>) {
     if leases.is_empty() {
@@ -313,15 +324,11 @@ impl DueTimer {
     /// Returns the first instant after `since` at which a notification falls due. Retries until the store
     /// answers.
     async fn next_after(&self, since: Instant) -> Option<Instant> {
-        loop {
-            match self.store.next_claimable_at(since).await {
-                Ok(next) => return next,
-                Err(error) => {
-                    tracing::warn!(%error, "reading the next due time failed");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-            }
-        }
+        let next = || self.store.next_claimable_at(since);
+        let next = next.retry(retry::ANSWER).notify(|error, _| {
+            tracing::warn!(%error, "reading the next due time failed");
+        });
+        next.await.expect("it is retried until the store answers")
     }
 }
 

@@ -11,13 +11,14 @@ use tokio::time::Instant as Moment;
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
 use super::shared::estimated_bytes;
-use super::{Dispatch, Event, Filter, RETRY_PAUSE, StreamEnd, release_undelivered, sleep_until};
+use super::{Dispatch, Event, Filter, StreamEnd, ask, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 use crate::store::error::Error;
 use crate::store::notification::{ClaimRequest, Claimed};
+use crate::store::retry::ANSWER_PAUSE;
 
 /// Longest silence of a subscription, after which a heartbeat is sent.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
@@ -96,6 +97,8 @@ impl SubscriptionTask {
         Ok(false)
     }
 
+    /// Claims once there is room, until the store answers. The loop is written out, since each attempt asks for the
+    /// room that there is by then, and the pauses end with the stream, which the attempts must not.
     async fn claim(&mut self) -> Result<Claimed, TaskEnd> {
         loop {
             // No more than can be emitted at once.
@@ -116,7 +119,7 @@ impl SubscriptionTask {
                 Ok(claimed) => return Ok(claimed),
                 Err(Error::Contention | Error::Overloaded | Error::Unavailable(_)) => {
                     tokio::select! {
-                        () = tokio::time::sleep(RETRY_PAUSE) => {}
+                        () = tokio::time::sleep(ANSWER_PAUSE) => {}
                         end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
                     }
                     self.send_heartbeat_if_due().await?;
@@ -232,22 +235,19 @@ impl SubscriptionTask {
 
     /// Loads the changes of these leases. Retries until the store answers or the consumer has gone.
     async fn lease_changes(&self, leases: &[(LeaseRef, Instant)]) -> Vec<(LeaseRef, LeaseChange)> {
-        while !leases.is_empty() && !self.events.is_closed() {
-            match self.dispatch.store.lease_changes(leases).await {
-                Ok(lease_changes) => return lease_changes,
-                Err(
-                    Error::Contention | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_),
-                ) => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-                Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Internal(_))) => {
-                    // The leases expire by themselves.
-                    tracing::warn!(%error, "loading lease changes failed");
-                    break;
-                }
-            }
+        if leases.is_empty() {
+            return Vec::new();
         }
-        Vec::new()
+        let store = &self.dispatch.store;
+        let answer = tokio::select! {
+            answer = ask(|| store.lease_changes(leases)) => answer,
+            () = self.events.closed() => return Vec::new(),
+        };
+        answer.unwrap_or_else(|error| {
+            // The leases expire by themselves.
+            tracing::warn!(%error, "loading lease changes failed");
+            Vec::new()
+        })
     }
 
     /// Follows the commits that have come in the meantime, so that each claim uses all the room that there

@@ -14,7 +14,7 @@ use tokio::time::Instant as Moment;
 
 use super::backlog::{EventSender, Room};
 use super::shared::estimated_bytes;
-use super::{Dispatch, RETRY_PAUSE, StreamEnd, WatchEvent, sleep_until};
+use super::{Dispatch, StreamEnd, WatchEvent, ask, sleep_until};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
@@ -35,6 +35,12 @@ const EVENT_BYTES: usize = 128;
 
 /// Reason for which a watcher ends; `None` when its reader has gone.
 struct TaskEnd(Option<StreamEnd>);
+
+impl From<Error> for TaskEnd {
+    fn from(error: Error) -> Self {
+        Self(Some(error.into()))
+    }
+}
 
 /// The task behind one watch.
 pub struct Watcher {
@@ -176,13 +182,8 @@ impl Watcher {
         limit: usize,
     ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, TaskEnd> {
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        loop {
-            let store = &self.dispatch.store;
-            let page = store.list_worklist(&self.query, now, after, limit).await;
-            if let Some(page) = retry_if_unavailable(page).await? {
-                return Ok(page);
-            }
-        }
+        let store = &self.dispatch.store;
+        Ok(ask(|| store.list_worklist(&self.query, now, after, limit)).await?)
     }
 
     /// Emits the changes of the list by a commit and by those that have come meanwhile.
@@ -211,15 +212,8 @@ impl Watcher {
     async fn emit_transitions(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
         let care_units = &self.query.care_units;
-        let changed = loop {
-            let store = &self.dispatch.store;
-            let changed = store
-                .timed_transitions(care_units, self.emitted_until, now)
-                .await;
-            if let Some(changed) = retry_if_unavailable(changed).await? {
-                break changed;
-            }
-        };
+        let (store, since) = (&self.dispatch.store, self.emitted_until);
+        let changed = ask(|| store.timed_transitions(care_units, since, now)).await?;
         self.emit_changes(changed).await?;
         self.emitted_until = now;
         self.schedule_next_transition().await
@@ -243,13 +237,8 @@ impl Watcher {
     /// Emits the changes by these requests as far as there is room. Returns the number of requests that
     /// were handled.
     async fn emit_fitting(&mut self, keys: &[RequestKey], room: &Room) -> Result<usize, TaskEnd> {
-        let mut records = loop {
-            if let Some(records) =
-                retry_if_unavailable(self.dispatch.store.get_many(keys).await).await?
-            {
-                break records;
-            }
-        };
+        let store = &self.dispatch.store;
+        let mut records = ask(|| store.get_many(keys)).await?;
         let now = self.dispatch.clock.now();
         let mut emitted = Sizes::default();
         for (handled, key) in keys.iter().enumerate() {
@@ -276,13 +265,8 @@ impl Watcher {
     /// Schedules the next wake-up for a transition by time.
     async fn schedule_next_transition(&mut self) -> Result<(), TaskEnd> {
         let (care_units, since) = (&self.query.care_units, self.emitted_until);
-        let next = loop {
-            let store = &self.dispatch.store;
-            let next = store.next_transition_at(care_units, since).await;
-            if let Some(next) = retry_if_unavailable(next).await? {
-                break next;
-            }
-        };
+        let store = &self.dispatch.store;
+        let next = ask(|| store.next_transition_at(care_units, since)).await?;
         let next_day_at = self.query.next_day_at(since);
         self.next_transition_at = [next, next_day_at].into_iter().flatten().min();
         Ok(())
@@ -321,20 +305,6 @@ impl Watcher {
             }
             let taken = tokio::time::timeout(READ_TIMEOUT, self.events.taken()).await;
             taken.map_err(|_| TaskEnd(Some(StreamEnd::TooSlow)))?;
-        }
-    }
-}
-
-/// Returns the store's answer; `None`, after a pause, when the caller is to try again.
-async fn retry_if_unavailable<T>(answer: Result<T, Error>) -> Result<Option<T>, TaskEnd> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(Error::Contention | Error::Overloaded | Error::Clock(_) | Error::Unavailable(_)) => {
-            tokio::time::sleep(RETRY_PAUSE).await;
-            Ok(None)
-        }
-        Err(error @ (Error::Refused(_) | Error::RequestIdReused | Error::Internal(_))) => {
-            Err(TaskEnd(Some(StreamEnd::Store(error))))
         }
     }
 }

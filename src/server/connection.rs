@@ -2,11 +2,13 @@
 //! they have been idle for long.
 
 use std::io::{self, Cursor, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -47,8 +49,10 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for which a connection that is being closed stays open after its last call, while the peer
 /// reads the end of that.
 const CLOSE_GRACE: Duration = Duration::from_secs(3);
-/// Pause after a connection could not be accepted, as when there are no file handles left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Pauses after a connection could not be accepted, as when there are no file handles left.
+const ACCEPT: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(100))
+    .without_max_times();
 /// Shortest interval between two log lines about refused connections.
 const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// File handles that are reserved for the database, the log and the listener.
@@ -121,28 +125,27 @@ pub async fn serve(
     open.wait().await;
 }
 
-/// Accepts the next connection. Tries again after a failure, as when there are no file handles left.
-async fn accept(listener: &TcpListener) -> (TcpStream, std::net::SocketAddr) {
+/// Accepts the next connection. Attempts it again after a failure, as when there are no file handles left.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let mut failed = false;
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => {
-                if failed {
-                    info!("accepting connections again");
-                }
-                return accepted;
-            }
+    let accepted = (|| listener.accept())
+        .retry(ACCEPT)
+        .adjust(|error, pause| match error.kind() {
             // The error concerns that connection alone.
-            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                if !failed {
-                    warn!(%error, "accepting connections failed");
-                }
+            ErrorKind::ConnectionAborted => Some(Duration::ZERO),
+            _ => pause,
+        })
+        .notify(|error, pause| {
+            if !failed && !pause.is_zero() {
+                warn!(%error, "accepting connections failed");
                 failed = true;
-                sleep(ACCEPT_PAUSE).await;
             }
-        }
+        })
+        .await;
+    if failed {
+        info!("accepting connections again");
     }
+    accepted.expect("it is attempted until a connection is accepted")
 }
 
 /// Counts refused connections, and logs them together instead of one by one.

@@ -26,7 +26,7 @@ use crate::store::entity::change_event::{ActiveModel, Column, Entity, Key, Model
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
 
-/// Interval of polls.
+/// Interval of polls, failed ones too: each looks back over the time of those before, so that none is attempted again.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
 /// Time by which each poll looks back beyond the longest time that a batch may take.
 const LOOKBACK_MARGIN: Duration = Duration::from_secs(5);

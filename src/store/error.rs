@@ -136,6 +136,14 @@ impl Error {
 }
 
 impl Error {
+    /// Returns true for an error that another attempt may not meet.
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Contention | Self::Overloaded | Self::Clock(_) | Self::Unavailable(_) => true,
+            Self::Refused(_) | Self::RequestIdReused | Self::Internal(_) => false,
+        }
+    }
+
     /// Returns true for a conflict with another writer that the database has reported: a serialization failure, a
     /// deadlock, a lock timeout, or a unique key that another writer has just taken.
     pub(super) fn is_contention(&self) -> bool {

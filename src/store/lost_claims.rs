@@ -3,16 +3,13 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+
+use backon::Retryable;
 
 use crate::domain::notification::LeaseRef;
 use crate::store::Store;
 use crate::store::error::Error;
-
-/// Pause before another attempt to release lost claims.
-const LOST_CLAIM_PAUSE: Duration = Duration::from_secs(1);
-/// Maximum attempts: enough for about the time that a lease lasts.
-const LOST_CLAIM_ATTEMPTS_MAX: u32 = 60;
+use crate::store::retry;
 
 /// The leases that a claim has decided, in all of its attempts: each may have been committed although its response
 /// was lost.
@@ -55,19 +52,9 @@ impl Store {
         }
         let store = self.clone();
         tokio::spawn(async move {
-            for _ in 0..LOST_CLAIM_ATTEMPTS_MAX {
-                match store.release_leases(leases.clone()).await {
-                    Err(
-                        Error::Unavailable(_)
-                        | Error::Contention
-                        | Error::Overloaded
-                        | Error::Clock(_),
-                    ) => {
-                        tokio::time::sleep(LOST_CLAIM_PAUSE).await;
-                    }
-                    Ok(()) | Err(_) => return,
-                }
-            }
+            let release = || store.release_leases(leases.clone());
+            let released = release.retry(retry::LOST_CLAIMS);
+            let _ = released.when(Error::is_temporary).await;
         });
     }
 }

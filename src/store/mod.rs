@@ -27,6 +27,7 @@ pub mod entity;
 pub mod error;
 pub mod idempotency;
 pub mod purge;
+pub mod retry;
 pub mod schema;
 
 pub mod notification;

@@ -6,8 +6,8 @@
 //! SQLite the purge needs the file to itself.
 
 use std::marker::PhantomData;
-use std::time::Duration;
 
+use backon::Retryable;
 use sea_orm::sea_query::{
     BinOper, Condition, Expr, IntoValueTuple, LockBehavior, LockType, Query, ValueTuple,
 };
@@ -21,7 +21,6 @@ use uuid::Uuid;
 
 use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
-use crate::store::commit::committer::random;
 use crate::store::database::connection::{connect_admin, write_options};
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::database_now;
@@ -30,6 +29,7 @@ use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
+use crate::store::retry;
 use crate::store::schema;
 use crate::store::skew::DecisionClock;
 
@@ -40,11 +40,6 @@ const KEY_RETENTION_DAYS: i64 = 31;
 const REQUESTS_MAX: u64 = 200;
 /// Rows of a page, in tables that are swept from end to end.
 const ROWS_MAX: u64 = 2_000;
-/// Maximum attempts at a batch that has a conflict, or for which the database is unavailable.
-const ATTEMPTS_MAX: u32 = 8;
-/// Maximum pause, before the last attempt; all pauses together are less than twice as long.
-const PAUSE_MAX: Duration = Duration::from_secs(8);
-
 /// The cutoffs before which rows are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutoffs {
@@ -299,26 +294,18 @@ fn idempotency_key_sweep(before: Instant) -> TableSweep<idempotency_key::Entity>
     }
 }
 
-/// Tries work again that has a conflict, or for which the database is unavailable, with a pause before each attempt.
+/// Attempts work again that has a conflict, or for which the database is unavailable. A purge that is to stop does not
+/// pause any more.
 async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
     stop: &CancellationToken,
-    mut work: impl FnMut() -> F,
+    work: impl FnMut() -> F,
 ) -> Result<T, Error> {
-    for attempt in 1..ATTEMPTS_MAX {
-        match work().await {
-            Err(error) if error.is_contention() || matches!(error, Error::Unavailable(_)) => {
-                stop.run_until_cancelled(sleep(pause(attempt))).await;
-            }
-            outcome => return outcome,
-        }
-    }
-    work().await
-}
-
-/// Returns the pause after so many attempts: random, and up to twice as long each time.
-fn pause(attempt: u32) -> Duration {
-    let longest = PAUSE_MAX.as_millis() as u64 >> (ATTEMPTS_MAX - 1 - attempt);
-    Duration::from_millis(longest / 2 + random() % (longest / 2))
+    let stop = stop.clone();
+    let pause = move |pause| stop.clone().run_until_cancelled_owned(sleep(pause));
+    work.retry(retry::PURGE_BATCH)
+        .sleep(pause)
+        .when(|error| error.is_contention() || error.is_temporary())
+        .await
 }
 
 /// Counts the settled requests before the cutoff.

@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use backon::{BackoffBuilder, RetryableWithContext};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -26,14 +27,12 @@ use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
 use crate::store::error::Error;
 use crate::store::quarantine::Quarantine;
+use crate::store::retry;
 use crate::store::skew::{ClockFault, ClockSample, DecisionClock};
 
 /// Minimum delay before an operation whose request another writer has locked is queued again: about the time that a
 /// batch takes.
 const REQUEUE_DELAY_MIN: Duration = Duration::from_millis(5);
-/// Maximum attempts at a single operation with a conflict, the one that left it alone included, before its caller is
-/// told of contention.
-const CONFLICT_ATTEMPTS_MAX: u32 = 8;
 
 /// Starts a committer over its own connections, and returns the queue to it with its tasks. The tasks end when the last
 /// handle of the queue is dropped and the queue is empty.
@@ -189,15 +188,21 @@ impl Committer {
     }
 
     /// Executes an operation that had a conflict on its own, again and again, and responds.
-    async fn execute_single(&self, mut operations: Vec<Box<dyn Operation>>) {
-        for attempt in 1..CONFLICT_ATTEMPTS_MAX {
-            match self.attempt(&mut operations).await {
-                Ok(Attempt::Committed) => return respond_all(operations, Ok(())),
-                Ok(Attempt::Conflict) => tokio::time::sleep(backoff_with_jitter(attempt)).await,
-                Err(error) => return respond_all(operations, Err(error)),
-            }
-        }
-        respond_all(operations, Err(Error::Contention));
+    async fn execute_single(&self, operations: Vec<Box<dyn Operation>>) {
+        let attempt = |mut operations| async move {
+            let outcome = match self.attempt(&mut operations).await {
+                Ok(Attempt::Committed) => Ok(()),
+                Ok(Attempt::Conflict) => Err(Error::Contention),
+                Err(error) => Err(error),
+            };
+            (operations, outcome)
+        };
+        let (operations, outcome) = attempt
+            .retry(retry::CONFLICT)
+            .context(operations)
+            .when(|error| matches!(error, Error::Contention))
+            .await;
+        respond_all(operations, outcome);
     }
 
     /// Attempts a batch, and tries it again while the database is unavailable: a second execution of an operation is
@@ -205,27 +210,22 @@ impl Committer {
     /// clock by which the batch was decided proves to be wrong, it is decided again by the database's clock: operations
     /// that need a trusted clock are then refused, and the others are executed.
     async fn attempt(&self, operations: &mut Vec<Box<dyn Operation>>) -> Result<Attempt, Error> {
-        let mut attempts = 0;
+        let mut pauses = retry::unavailable_batch(self.timeouts.attempts_max).build();
         let mut database_clock = None;
         loop {
-            attempts += 1;
             let leased = self.take_leased(operations);
             let attempt = match self.try_execute(operations, &leased, database_clock).await {
                 Err(error) if error.is_contention() => Ok(Attempt::Conflict),
                 attempt => attempt,
             };
-            match attempt {
+            match (attempt, pauses.next()) {
                 // They are no longer kept, and are read next time.
-                Ok(Attempt::Conflict) if !leased.is_empty() => {}
-                Err(Error::Unavailable(_)) if attempts < self.timeouts.attempts_max => {
-                    tokio::time::sleep(backoff_with_jitter(6)).await;
-                }
-                Err(Error::Clock(ClockFault::Apart { database }))
-                    if attempts < self.timeouts.attempts_max =>
-                {
+                (Ok(Attempt::Conflict), _) if !leased.is_empty() => {}
+                (Err(Error::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
+                (Err(Error::Clock(ClockFault::Apart { database })), Some(_)) => {
                     database_clock = Some(ClockSample::taken_now(database));
                 }
-                attempt => return attempt,
+                (attempt, _) => return attempt,
             }
         }
     }

@@ -58,7 +58,7 @@ use uuid::Uuid;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
-use crate::store::commit::committer::{self, random};
+use crate::store::commit::committer;
 use crate::store::commit::overlay::Leased;
 use crate::store::commit::queue::CommitQueue;
 use crate::store::database::connection::{Timeouts, Workers, connect};
@@ -156,7 +156,7 @@ impl Store {
         let replica = connections
             .lock
             .is_none()
-            .then(|| Uuid::from_u64_pair(random(), random()));
+            .then(|| Uuid::from_u128(rand::random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let publisher = ChangePublisher::new(commits.clone(), replica);
         let leased = Arc::new(Leased::default());

@@ -3,7 +3,6 @@
 //! On PostgreSQL several workers each resolve and write a batch in one transaction. On SQLite the committer is
 //! pipelined: it resolves the next batch over a reader while the one before is being written.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +32,8 @@ use crate::store::skew::{ClockFault, ClockSample, DecisionClock};
 /// Minimum delay before an operation whose request another writer has locked is queued again: about the time that a
 /// batch takes.
 const REQUEUE_DELAY_MIN: Duration = Duration::from_millis(5);
+/// Maximum delay. It is random, so that operations that were requeued together do not meet again.
+const REQUEUE_DELAY_MAX: Duration = Duration::from_millis(130);
 
 /// Starts a committer over its own connections, and returns the queue to it with its tasks. The tasks end when the last
 /// handle of the queue is dropped and the queue is empty.
@@ -336,7 +337,8 @@ impl Committer {
     fn requeue(&self, operation: Box<dyn Operation>) {
         let queue = self.queue.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(REQUEUE_DELAY_MIN + backoff_with_jitter(6)).await;
+            let delay = rand::random_range(REQUEUE_DELAY_MIN..REQUEUE_DELAY_MAX);
+            tokio::time::sleep(delay).await;
             match queue.upgrade() {
                 Some(queue) if operation.has_receiver() => {
                     if let Err(mpsc::error::SendError(operation)) = queue.send(operation).await {
@@ -365,16 +367,6 @@ fn spawn_dedicated_thread<T: Send + 'static>(
     let runtime = tokio::runtime::Handle::current();
     let future = future.with_current_subscriber();
     tokio::task::spawn_blocking(move || runtime.block_on(future))
-}
-
-/// Returns the pause after so many attempts: random, and on average longer each time.
-fn backoff_with_jitter(attempts: u32) -> Duration {
-    Duration::from_micros(random() % (2_000 << attempts.min(6)))
-}
-
-/// Returns a random number.
-pub fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 /// Responds to the callers of a batch.

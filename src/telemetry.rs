@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -152,13 +153,12 @@ pub fn start(format: LogFormat, level: LevelFilter) -> Log {
     Log { worker, dropped }
 }
 
-/// Width of the bar, in characters.
-const BAR_WIDTH: u64 = 30;
-
 /// The progress of a command: a bar on a terminal, elsewhere a line for every tenth. The command waits
 /// for its reader, as with its result: an operator runs it to see that.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// Bar of the kind that is shown; hidden by itself where standard error is no terminal.
+    bar: Option<ProgressBar>,
     what: &'static str,
     tenths: u64,
 }
@@ -166,38 +166,41 @@ pub struct Progress {
 impl Progress {
     /// Shows the amount that is done, out of the total where that is known.
     pub fn show(&mut self, what: &'static str, done: u64, total: Option<u64>) {
-        let mut stderr = io::stderr();
         let total = total.map(|total| total.max(done));
-        let amount = total.map_or(String::new(), |total| format!(" of {total}"));
-        let part = |parts: u64| total.map_or(0, |total| done * parts / total.max(1));
-        let fresh = self.what != what;
-        let was = std::mem::replace(&mut self.tenths, part(10));
-        // An operator who has closed standard error does not want to see it.
-        let _ = if stderr.is_terminal() {
-            let line_end = if fresh && !self.what.is_empty() {
-                "\n"
-            } else {
-                "\r"
-            };
-            let filled = "#".repeat(usize::try_from(part(BAR_WIDTH)).unwrap_or(0));
-            let width = if total.is_some() { 30 } else { 0 };
-            write!(
-                stderr,
-                "{line_end}{what:<12} {filled:.<width$} {done}{amount}"
-            )
-        } else if fresh || was < self.tenths {
-            writeln!(stderr, "{what}: {done}{amount}")
-        } else {
-            Ok(())
-        };
-        self.what = what;
+        let is_new = self.what != what;
+        if is_new {
+            self.end();
+            self.what = what;
+        }
+        let bar = self.bar.get_or_insert_with(|| bar(what, total));
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        bar.set_position(done);
+        let tenths = total.map_or(0, |total| done * 10 / total.max(1));
+        let was = std::mem::replace(&mut self.tenths, tenths);
+        if bar.is_hidden() && (is_new || was < tenths) {
+            let amount = total.map_or(String::new(), |total| format!(" of {total}"));
+            // An operator who has closed standard error does not want to see it.
+            let _ = writeln!(io::stderr(), "{what}: {done}{amount}");
+        }
     }
 
     /// Leaves the bar as it is.
     pub fn end(&mut self) {
-        if io::stderr().is_terminal() && !self.what.is_empty() {
-            // As above.
-            let _ = writeln!(io::stderr());
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
         }
     }
+}
+
+/// Returns an empty bar, or a mere count where there is no total.
+fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
+    let (bar, template) = match total {
+        Some(total) => (ProgressBar::new(total), "{msg:16} {bar:30} {pos} of {len}"),
+        None => (ProgressBar::no_length(), "{msg:16} {pos}"),
+    };
+    let style = ProgressStyle::with_template(template).expect("its placeholders are known");
+    bar.with_style(style.progress_chars("##."))
+        .with_message(what)
 }

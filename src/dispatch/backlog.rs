@@ -3,7 +3,8 @@
 //!
 //! A stream whose reader takes nothing is not polled either, for the transport asks for more only when
 //! its peer has room. So nothing here waits for a poll: the task that cuts a reader off frees the events
-//! that wait for it at once.
+//! that wait for it at once. tokio's channels are bounded in messages, and only their reader can empty
+//! them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

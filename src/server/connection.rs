@@ -1,5 +1,8 @@
 //! Connections: accepted within their limits, closed when they do not speak HTTP/2, and closed when
 //! they have been idle for long.
+//!
+//! hyper has no limit on the time without a call. hyper-util's `GracefulShutdown` closes all connections
+//! together, and waits for each without a limit.
 
 use std::io::{self, Cursor, ErrorKind};
 use std::net::SocketAddr;
@@ -148,7 +151,8 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     accepted.expect("it is attempted until a connection is accepted")
 }
 
-/// Counts refused connections, and logs them together instead of one by one.
+/// Counts refused connections, and logs them together instead of one by one. A layer of tracing that limits
+/// the rate of lines would do so for all of them.
 #[derive(Default)]
 struct Refusals {
     count: u64,
@@ -209,7 +213,8 @@ fn log_end(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// Reads the preface and checks it. Returns the connection as if it had not been read.
+/// Reads the preface and checks it. Returns the connection as if it had not been read. hyper-util reads it
+/// too, to tell HTTP/1 by it, but waits for it without a limit.
 async fn open(mut stream: TcpStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
     stream.set_nodelay(true)?;
     let mut preface = [0; PREFACE.len()];

@@ -28,6 +28,9 @@ pub struct Deadlines {
 }
 
 /// A call while it is in flight. Logs its outcome when it is dropped.
+///
+/// tower-http's `TraceLayer` is handed the span at the end of a call, not the call: it cannot tell by the
+/// method at which level to log, and leaves a caller that has gone away to another layer.
 #[derive(Debug)]
 pub struct InFlightCall {
     /// Method that is called.
@@ -55,6 +58,10 @@ impl InFlightCall {
 
     /// Runs the handler until it responds, the deadline has passed, or the request has not been received in
     /// time. A handler that panics is answered with INTERNAL.
+    ///
+    /// tower's `Timeout` has one duration for all calls, and no second deadline. tower-http's `CatchPanic`
+    /// does not reach into the body of a response, where streams run and `catch_unwind` is needed all the
+    /// same, and boxes each body once more.
     pub async fn run(
         &self,
         handler: impl Future<Output = Result<Response<Body>, Infallible>>,

@@ -1,5 +1,9 @@
 //! Load: calls, streams, bytes and connections, counted in all, by caller and by connection. A permit
 //! that would pass a limit is refused at once, so that no caller waits for another one's permits.
+//!
+//! tower's `ConcurrencyLimit` and `LoadShed` know no callers, and give a permit back when the response
+//! begins, not when it has been sent. Nor would tokio's `Semaphore` do: some permits are given beyond the
+//! limit, since a write that is committed has to be answered.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

@@ -12,6 +12,10 @@
 //! | `response_body` | the body of a response while it is sent |
 //! | `reset` | cuts off a stream whose peer does not read |
 //! | `method` | the properties of a method that are known before its call is read |
+//!
+//! The layers of tower and tower-http do none of this: they limit one service as a whole, until its
+//! response begins, and fail with errors of their own. Each file says which layer comes near, and what
+//! it lacks.
 
 mod in_flight;
 pub mod load;
@@ -252,7 +256,7 @@ async fn terminated(deadline: Option<Instant>, draining: Option<CancellationToke
 }
 
 /// Returns the caller's timeout from the header `grpc-timeout`: up to eight digits and a unit. A value
-/// that is not understood counts as none, as in tonic.
+/// that is not understood counts as none, as in tonic, whose own parser is private.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

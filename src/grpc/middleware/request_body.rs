@@ -1,4 +1,8 @@
 //! The body of a request while it is received.
+//!
+//! tower-http's `RequestBodyLimit` bounds the bytes of one request; these are bounded for all requests of
+//! a connection, of a caller and of everybody. Its `RequestBodyDeadline` fails within the handler, whose
+//! answer would then be another one than the contract's.
 
 use std::pin::Pin;
 use std::sync::Arc;

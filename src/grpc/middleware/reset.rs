@@ -3,6 +3,8 @@
 //! Bytes that have been handed to the transport wait there for the peer's window, and the response body
 //! is not polled meanwhile. So a timer is polled beside the task of the stream: when the task is dropped,
 //! the transport discards the unsent bytes and sends RST_STREAM to the peer.
+//!
+//! The body timeouts of tower-http run only while a body is polled, so that they miss this very case.
 
 use std::future::poll_fn;
 use std::pin::pin;

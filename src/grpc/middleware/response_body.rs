@@ -4,7 +4,7 @@
 //! The transport buffers all bytes that it is given until the peer reads them. A unary response is
 //! therefore encoded at once, its bytes are counted until the last of them has been sent, and it is
 //! handed to the transport in small chunks. It does not end before they have been sent, so that it can
-//! still be cut off.
+//! still be cut off. No layer of tower-http counts the bytes that wait for a peer.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};

@@ -65,7 +65,8 @@ pub struct Purge {
     pub history_before: Option<NaiveDate>,
 }
 
-/// Address of a database, secrets included.
+/// Address of a database, secrets included. `secrecy` would wipe it from memory, where the driver keeps a
+/// copy all the same.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(String);
 

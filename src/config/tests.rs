@@ -75,6 +75,11 @@ fn a_value_is_taken_or_refused() {
             "postgres://db/care?options%5Brole%5D=a",
             true,
         ),
+        (
+            "--database-url",
+            "postgres://db/care?ssl%2Dmode=require",
+            true,
+        ),
         ("--database-url", "postgres://db/care?sslpassword=a", false),
         (
             "--database-url",

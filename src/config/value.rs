@@ -60,11 +60,9 @@ pub fn database_url(text: &str) -> Result<DatabaseUrl, String> {
 
 /// Refuses a parameter that the PostgreSQL library does not know, by its name alone.
 fn known_parameters(query: &str) -> Result<(), String> {
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let name = pair.split('=').next().unwrap_or_default();
-        let name = name.replace("%5B", "[").replace("%5D", "]");
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
         let is_option = name.starts_with("options[") && name.ends_with(']');
-        if !is_option && !PARAMETERS.contains(&name.as_str()) {
+        if !is_option && !PARAMETERS.contains(&&*name) {
             return Err(unknown_parameter(&name, query));
         }
     }

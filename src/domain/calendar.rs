@@ -133,7 +133,8 @@ impl Period {
     }
 }
 
-/// Acceptable days of the week. The empty set means every day.
+/// Acceptable days of the week. The empty set means every day. chrono's `WeekdaySet` keeps its bits, which
+/// are stored, to itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Weekdays(u8);
 

@@ -4,14 +4,14 @@
 //! replicas, and publishes their events here as if they had been committed here. A row becomes visible only when its
 //! writer commits, so each poll looks back a while and skips the rows that it has seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityName, EntityTrait, FromQueryResult, IdenStatic,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use tokio::sync::broadcast;
 use tokio::time::Instant as Moment;
@@ -79,26 +79,25 @@ impl Store {
     /// time.
     async fn poll(&self, replica: Uuid, seen: &mut DedupWindow) -> Result<Vec<ChangeEvent>, Error> {
         let since = seen.polled_at;
-        let (now, keys) = self
+        let (now, written) = self
             .read(move |snapshot| {
                 Box::pin(async move {
                     let now = micros(database_now(snapshot).await?);
                     let since = since.unwrap_or(now) - LOOKBACK;
-                    Ok((now, keys_since(snapshot, replica, since).await?))
+                    Ok((now, written_since(snapshot, replica, since).await?))
                 })
             })
             .await?;
-        let unseen = seen.unseen(keys);
-        let wanted = unseen.clone();
-        let events = match unseen.is_empty() {
-            true => Vec::new(),
-            false => {
-                self.read_statement(move |readers| {
-                    Box::pin(async move { load(readers, wanted).await })
+        let unseen = seen.unseen(written.iter().map(|(key, _)| *key).collect());
+        let mut events = Vec::new();
+        if let Some((_, first)) = written.into_iter().find(|(key, _)| unseen.contains(key)) {
+            let wanted = unseen.clone();
+            events = self
+                .read_statement(move |readers| {
+                    Box::pin(async move { load(readers, replica, first, &wanted).await })
                 })
-                .await?
-            }
-        };
+                .await?;
+        }
         seen.note(unseen, now);
         Ok(events)
     }
@@ -117,54 +116,65 @@ impl Store {
 }
 
 /// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
-/// clock. Events whose writers have not committed are not visible yet: a later poll must look back.
-async fn keys_since(
+/// clock, each with the time at which it was written, in this order. Events whose writers have not committed are not visible
+/// yet: a later poll must look back.
+async fn written_since(
     connection: &impl ConnectionTrait,
     replica: Uuid,
     since: i64,
-) -> Result<Vec<Key>, Error> {
-    let keys = Entity::find()
+) -> Result<Vec<(Key, i64)>, Error> {
+    let written: Vec<(Uuid, i64, i64)> = of_others(replica)
         .select_only()
-        .columns([Column::Replica, Column::Number])
+        .columns([Column::Replica, Column::Number, Column::WrittenAt])
         .filter(Column::WrittenAt.gt(since))
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let written = written.into_iter();
+    Ok(written
+        .map(|(replica, number, at)| ((replica, number), at))
+        .collect())
+}
+
+/// Loads the wanted events, the first of which was written at `first`, in the order in which they were written. One that
+/// cannot be decoded becomes a resync, since its content is unknown.
+async fn load(
+    connection: &impl ConnectionTrait,
+    replica: Uuid,
+    first: i64,
+    wanted: &HashSet<Key>,
+) -> Result<Vec<ChangeEvent>, Error> {
+    let select = of_others(replica).filter(Column::WrittenAt.gte(first));
+    let select = select.build(connection.get_database_backend());
+    let mut events = Vec::new();
+    for row in connection.query_all_raw(select).await? {
+        let key: Key = (
+            row.try_get("", Column::Replica.as_str())?,
+            row.try_get("", Column::Number.as_str())?,
+        );
+        if !wanted.contains(&key) {
+            continue;
+        }
+        let decoded = Model::from_query_result(&row, "").map_err(Error::from);
+        let row = RowKey {
+            table: Entity.table_name(),
+            care_unit: None,
+            id: key.0,
+            number: Some(key.1),
+        };
+        let event = row.accept(decoded.and_then(Model::into_domain));
+        events.push(event.unwrap_or_else(ChangeEvent::resync));
+    }
+    Ok(events)
+}
+
+/// Returns the query for the events of other replicas, in the order in which they were written.
+fn of_others(replica: Uuid) -> Select<Entity> {
+    Entity::find()
         .filter(Column::Replica.ne(replica))
         .order_by_asc(Column::WrittenAt)
         .order_by_asc(Column::Replica)
-        .order_by_asc(Column::Number);
-    Ok(keys.into_tuple().all(connection).await?)
-}
-
-/// Loads these events, those of each replica in their order. One that cannot be decoded becomes a resync, since its content
-/// is unknown.
-async fn load(
-    connection: &impl ConnectionTrait,
-    keys: Vec<Key>,
-) -> Result<Vec<ChangeEvent>, Error> {
-    let mut numbers: BTreeMap<Uuid, Vec<i64>> = BTreeMap::new();
-    for (replica, number) in keys {
-        numbers.entry(replica).or_default().push(number);
-    }
-    let mut events = Vec::new();
-    for (replica, numbers) in numbers {
-        let select = Entity::find()
-            .filter(Column::Replica.eq(replica))
-            .filter(Column::Number.eq_any(numbers))
-            .order_by_asc(Column::WrittenAt)
-            .order_by_asc(Column::Number)
-            .build(connection.get_database_backend());
-        for row in connection.query_all_raw(select).await? {
-            let decoded = Model::from_query_result(&row, "").map_err(Error::from);
-            let row = RowKey {
-                table: Entity.table_name(),
-                care_unit: None,
-                id: replica,
-                number: row.try_get("", Column::Number.as_str()).ok(),
-            };
-            let event = row.accept(decoded.and_then(Model::into_domain));
-            events.push(event.unwrap_or_else(ChangeEvent::resync));
-        }
-    }
-    Ok(events)
+        .order_by_asc(Column::Number)
 }
 
 /// Publishes change events: to other replicas by a row in the commit, to listeners here after it.
@@ -210,13 +220,13 @@ struct DedupWindow {
 
 impl DedupWindow {
     /// Returns the keys that were not seen before.
-    fn unseen(&self, mut keys: Vec<Key>) -> Vec<Key> {
+    fn unseen(&self, mut keys: HashSet<Key>) -> HashSet<Key> {
         keys.retain(|key| !self.seen_at.contains_key(key));
         keys
     }
 
     /// Adds the keys that were seen at `now`, and removes those to which no later poll looks back.
-    fn note(&mut self, keys: Vec<Key>, now: i64) {
+    fn note(&mut self, keys: HashSet<Key>, now: i64) {
         self.seen_at.extend(keys.into_iter().map(|key| (key, now)));
         self.seen_at
             .retain(|_, seen_at| now - 2 * LOOKBACK < *seen_at);
@@ -230,21 +240,26 @@ mod tests {
 
     #[test]
     fn each_change_event_is_published_once() {
-        let key = |number| (Uuid::from_u128(1), number);
+        let keys = |numbers: &[i64]| -> HashSet<Key> {
+            numbers
+                .iter()
+                .map(|number| (Uuid::from_u128(1), *number))
+                .collect()
+        };
         let mut seen = DedupWindow::default();
-        assert_eq!(seen.unseen(vec![key(1), key(2)]), [key(1), key(2)]);
-        seen.note(vec![key(1), key(2)], 20);
-        assert_eq!(seen.unseen(vec![key(1), key(2), key(3)]), [key(3)]);
+        assert_eq!(seen.unseen(keys(&[1, 2])), keys(&[1, 2]));
+        seen.note(keys(&[1, 2]), 20);
+        assert_eq!(seen.unseen(keys(&[1, 2, 3])), keys(&[3]));
         assert_eq!(seen.polled_at, Some(20));
     }
 
     #[test]
     fn keys_to_which_no_poll_looks_back_are_forgotten() {
         let mut seen = DedupWindow::default();
-        seen.note(vec![(Uuid::from_u128(1), 1)], 20);
-        seen.note(vec![], 20 + LOOKBACK);
+        seen.note(HashSet::from([(Uuid::from_u128(1), 1)]), 20);
+        seen.note(HashSet::new(), 20 + LOOKBACK);
         assert_eq!(seen.seen_at.len(), 1);
-        seen.note(vec![], 20 + 2 * LOOKBACK);
+        seen.note(HashSet::new(), 20 + 2 * LOOKBACK);
         assert!(seen.seen_at.is_empty());
     }
 }

@@ -121,9 +121,7 @@ impl Error {
     pub(super) fn undecodable() -> Self {
         Self::internal("a row that cannot be decoded")
     }
-}
 
-impl Error {
     /// Returns the error of a timeout. The outcome of a write is not known.
     pub(super) fn timed_out() -> Self {
         Self::unavailable("timed out")
@@ -133,9 +131,7 @@ impl Error {
     pub(super) fn unavailable(cause: &'static str) -> Self {
         Self::Unavailable(Cause(Arc::from(Box::from(cause))))
     }
-}
 
-impl Error {
     /// Returns true for an error that another attempt may not meet.
     pub fn is_temporary(&self) -> bool {
         match self {

@@ -16,7 +16,7 @@ use crate::store::retry;
 #[derive(Default)]
 pub struct ClaimLedger(Mutex<Decisions>);
 
-/// What the attempts at a claim have decided.
+/// Decisions of the attempts at a claim.
 #[derive(Default)]
 pub struct Decisions {
     /// Leases that may have been committed.

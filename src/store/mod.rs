@@ -10,7 +10,6 @@
 //! | --- | --- | --- |
 //! | committers | one, for calls and claims, pipelined | some for calls, one for claims, each over a connection |
 //! | rows to change | no locks: the committer is the only writer | requests are locked; operations on locked ones are requeued |
-//! | requests of leased notifications | in the overlay | kept until they are acknowledged, then neither locked nor read, but tested when written |
 //! | rows to claim | no locks: the committer is the only writer | notifications are locked; locked ones are skipped |
 //! | WAL checkpoint | by a task of its own | the server's own |
 //! | reads | some connections | some connections; transactions are REPEATABLE READ |
@@ -59,7 +58,6 @@ use crate::domain::calendar::{ClockReading, Instant};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::committer;
-use crate::store::commit::overlay::Leased;
 use crate::store::commit::queue::CommitQueue;
 use crate::store::database::connection::{Timeouts, Workers, connect};
 use crate::store::database::postgres::is_postgres;
@@ -112,7 +110,7 @@ struct Inner {
     /// Record of the transactions of the committer of calls.
     writes: Record,
     /// Notified when a probe has written to the WAL, of which no change event tells.
-    log_grown: Notify,
+    wal_grown: Notify,
     /// Queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
     /// Tasks of the committers.
@@ -159,14 +157,12 @@ impl Store {
             .then(|| Uuid::from_u128(rand::random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let publisher = ChangePublisher::new(commits.clone(), replica);
-        let leased = Arc::new(Leased::default());
         let decision_clock = DecisionClock::default();
         let (calls, mut tasks) = committer::start(
             connections.writers,
             connections.workers,
             timeouts,
             publisher.clone(),
-            Arc::clone(&leased),
             decision_clock.clone(),
         );
         let claims = match connections.claimers {
@@ -176,7 +172,6 @@ impl Store {
                     Workers::Concurrent(1),
                     timeouts,
                     publisher,
-                    leased,
                     decision_clock.clone(),
                 );
                 tasks.extend(more);
@@ -191,7 +186,7 @@ impl Store {
                 probe: connections.probe,
                 maintenance: connections.maintenance,
                 writes: connections.writes,
-                log_grown: Notify::new(),
+                wal_grown: Notify::new(),
                 queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
                 committers: Mutex::new(tasks),
                 commits,
@@ -223,7 +218,7 @@ impl Store {
         loop {
             tokio::select! {
                 commit = commits.recv() => if matches!(commit, Err(RecvError::Closed)) { return },
-                () = self.inner.log_grown.notified() => {}
+                () = self.inner.wal_grown.notified() => {}
             }
             let begun = tokio::time::Instant::now();
             let is_long = sqlite::checkpoint(&self.inner.maintenance).await;
@@ -270,7 +265,7 @@ impl Store {
         }
         if !has_written {
             writes.note_committed();
-            self.inner.log_grown.notify_one();
+            self.inner.wal_grown.notify_one();
         }
         Ok(answer)
     }

@@ -167,7 +167,6 @@ impl Store {
                 .iter()
                 .map(|(request, ..)| request.clone())
                 .collect(),
-            acknowledges: true,
             tolerates_clock_fault: true,
             ..ReadSet::default()
         };

@@ -21,6 +21,8 @@ use uuid::Uuid;
 
 use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::membership;
 use crate::store::database::connection::{connect_admin, write_options};
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::database_now;
@@ -29,6 +31,7 @@ use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
+use crate::store::query::request_keys::{key_rows, notification_key_rows};
 use crate::store::retry;
 use crate::store::schema;
 use crate::store::skew::DecisionClock;
@@ -326,17 +329,14 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
         transaction.rollback().await?;
         return Ok((0, 0));
     }
-    let of_notifications = [
-        notification::Column::CareUnit,
-        notification::Column::BookingRequest,
-    ];
+    let backend = connection.get_database_backend();
+    let of_requests = membership(notification_key_rows(&keys), backend);
     let notifications = notification::Entity::delete_many()
-        .filter(Expr::tuple(of_notifications.map(Expr::col)).in_tuples(keys.clone()))
+        .filter(of_requests)
         .exec(&*transaction)
         .await?;
-    let of_requests = [request::Column::CareUnit, request::Column::Id];
     let requests = request::Entity::delete_many()
-        .filter(Expr::tuple(of_requests.map(Expr::col)).in_tuples(keys))
+        .filter(membership(key_rows(&keys), backend))
         .exec(&*transaction)
         .await?;
     transaction.commit().await?;
@@ -348,7 +348,7 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
 async fn settled(
     transaction: &DatabaseTransaction,
     before: Instant,
-) -> Result<Vec<(String, Uuid)>, Error> {
+) -> Result<Vec<RequestKey>, Error> {
     use notification::Column::{BookingRequest, CareUnit, ClaimableAt, Id, State};
     // The notifications are counted by key, request by request: the planner may turn NOT EXISTS into a join with the
     // whole table.
@@ -379,7 +379,8 @@ async fn settled(
         .order_by_asc(request::Column::SettledAt)
         .limit(REQUESTS_MAX)
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
-    Ok(settled.into_tuple().all(transaction).await?)
+    let keys: Vec<(String, Uuid)> = settled.into_tuple().all(transaction).await?;
+    Ok(keys.into_iter().map(request::key).collect())
 }
 
 /// Returns the key of the last row of the page after `after`; none when the page is the last.

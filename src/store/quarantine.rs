@@ -1,6 +1,15 @@
 //! Quarantine of rows that cannot be decoded: a newer version has written a value that this one does not know, or
 //! somebody has altered a document. The log names each of them once, by its key and never by its content, and everything
 //! else goes on without it. A row that is repaired is used again.
+//!
+//! | where it is met | then |
+//! | --- | --- |
+//! | page of a list, history | it is left out; a notification takes its request along |
+//! | operation on that request alone | INTERNAL |
+//! | claim | its request is skipped, for a while without being read |
+//! | acknowledgement, authorization | answered as lost, refused |
+//! | update of a patient | the other requests are changed, then INTERNAL |
+//! | change event | listeners resync |
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;

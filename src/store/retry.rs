@@ -1,5 +1,6 @@
 //! Retry policies: how often work that failed is attempted again, and after which pauses. One for each need; the
-//! attempts themselves are `backon`'s.
+//! attempts themselves are `backon`'s. An operation that is requeued waits for another writer and is no attempt: its
+//! delay stands in the committer.
 //!
 //! Jitter makes each pause up to twice as long, at random, so that those who failed together do not meet again.
 
@@ -22,7 +23,7 @@ pub const LOST_CLAIMS: ConstantBuilder = ConstantBuilder::new()
 /// For a single operation with a conflict: 7 attempts, beside the one that left it alone, before its caller is told of
 /// contention. The last pause is 50 to 100 ms.
 pub const CONFLICT: ExponentialBuilder = ExponentialBuilder::new()
-    .with_min_delay(Duration::from_micros(1_500))
+    .with_min_delay(Duration::from_micros(1_600))
     .with_max_delay(Duration::from_millis(50))
     .with_max_times(6)
     .with_jitter();

@@ -22,6 +22,7 @@ use care_invitation::domain::patient::{
     DigitalReach, Patient, PersonalId, PersonalIdType, Protection,
 };
 use care_invitation::store::Store;
+use care_invitation::store::entity::document::StoredHold;
 use care_invitation::store::entity::{
     booking_request, change_event, history, idempotency_key, notification as stored_notification,
 };
@@ -275,13 +276,13 @@ fn record(rng: &mut Rng) -> BookingRequest {
 }
 
 fn invitation(rng: &mut Rng) -> CareInvitation {
-    let hold = |rng: &mut Rng| match rng.below(6) {
-        0 => Hold::ProtectedIdentity,
-        1 => Hold::Undeliverable,
-        2 => Hold::Parked,
-        3 => Hold::NoSuitableTime,
-        4 => Hold::CallBack,
-        _ => Hold::WillBook { until: date(rng) },
+    let hold = |rng: &mut Rng| match rng.pick(StoredHold::ALL) {
+        StoredHold::ProtectedIdentity => Hold::ProtectedIdentity,
+        StoredHold::Undeliverable => Hold::Undeliverable,
+        StoredHold::Parked => Hold::Parked,
+        StoredHold::NoSuitableTime => Hold::NoSuitableTime,
+        StoredHold::CallBack => Hold::CallBack,
+        StoredHold::WillBook => Hold::WillBook { until: date(rng) },
     };
     CareInvitation {
         round: number(rng),

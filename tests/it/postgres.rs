@@ -46,7 +46,7 @@ const ONCE: [(&str, &str); 14] = [
         "store::a_second_process_on_the_same_file_is_refused",
         "PostgreSQL welcomes it",
     ),
-    ("log::", "is about SQLite"),
+    ("wal::", "is about SQLite"),
     ("disk::", "is about SQLite"),
     ("postgres::", "is this run"),
     ("replicas::", "goes to PostgreSQL by itself"),

@@ -39,7 +39,8 @@ pub struct Acknowledgement {
     pub cause: String,
 }
 
-/// The notification is unknown or has been leased again, so the acknowledgement is ignored.
+/// The acknowledgement comes too late: the notification has been leased again, or is unknown. It changes nothing
+/// (fencing), and is answered as `lost`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StaleToken;
 

@@ -8,7 +8,7 @@ pub mod rows;
 mod sqlite;
 pub mod write;
 
-use sea_orm::sea_query::{Expr, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, SelectStatement};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use crate::domain::calendar::Instant;
@@ -44,15 +44,20 @@ pub async fn write_all(
     })
 }
 
-/// Queries with rows: with each table of `named`, which has the columns of the rows beside it. `select` has no parameters of
-/// its own. Queries once for each chunk of rows on SQLite; some of the tables may be empty.
+/// Queries with rows: with each table of `named`, which has the columns of the rows beside it. `select` must have no
+/// parameters of its own. Queries once for each chunk of rows on SQLite; some of the tables may be empty.
 pub async fn query_with<const N: usize>(
     connection: &impl ConnectionTrait,
     mut named: [(&str, Rows); N],
     select: &SelectStatement,
 ) -> Result<Vec<QueryResult>, DbErr> {
     let backend = connection.get_database_backend();
-    let select = backend.build(select).sql;
+    let Statement {
+        sql: select,
+        values: parameters,
+        ..
+    } = backend.build(select);
+    debug_assert!(parameters.is_none_or(|it| it.0.is_empty()));
     let mut found = Vec::new();
     while named.iter().any(|(_, rows)| !rows.is_empty()) {
         let mut tables = Vec::with_capacity(N);
@@ -69,17 +74,21 @@ pub async fn query_with<const N: usize>(
     Ok(found)
 }
 
-/// Returns the conditions that a row is none of these, by its columns of the same names.
-pub fn exclusion(mut rows: Rows, backend: DbBackend) -> Vec<Expr> {
+/// Returns the condition that a row is one of these, at most [`sqlite::CHUNK_ROWS_MAX`], by its columns of the same names.
+pub fn membership(mut rows: Rows, backend: DbBackend) -> Expr {
     let names: Vec<&str> = rows.names().collect();
     let names = names.join(", ");
-    let mut conditions = Vec::new();
-    while !rows.is_empty() {
-        let (list, values) = take(&mut rows, backend, 1);
-        let condition = format!("({names}) NOT IN {list}");
-        conditions.push(Expr::cust_with_values(condition, values));
+    let (list, values) = take(&mut rows, backend, 1);
+    debug_assert!(rows.is_empty(), "as many rows as go into one statement");
+    Expr::cust_with_values(format!("({names}) IN {list}"), values)
+}
+
+/// Returns the condition that a row is none of these, however many they are, by its columns of the same names.
+pub fn exclusion(rows: Rows, backend: DbBackend) -> Expr {
+    match backend {
+        DbBackend::Postgres => membership(rows, backend).not(),
+        _ => sqlite::exclusion(&rows),
     }
-    conditions
 }
 
 /// Takes as many rows as go into one statement: all of them on PostgreSQL, a chunk on SQLite. Returns them as a sub-select

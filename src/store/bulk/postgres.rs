@@ -93,7 +93,7 @@ fn push_element(array: &mut String, value: &Value) {
             written
         }
         null if is_null(null) => write!(array, "NULL"),
-        other => unreachable!("no column holds {other:?}"),
+        _ => unreachable!("no column holds a value of this type"),
     };
     written.expect("a string takes everything");
 }

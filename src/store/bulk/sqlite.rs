@@ -1,14 +1,15 @@
 //! Bulk rows on SQLite, which has no arrays: each row is a list of parameters, and the rows are padded to one of a few
 //! sizes, so that the statements stay prepared.
 
+use sea_orm::sea_query::{ArrayType, Expr};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 
-use crate::store::bulk::rows::Rows;
+use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::bulk::write::Write;
 
 /// Maximum rows of a chunk; smaller chunks have a power of two. Each chunk is a switch to another thread and back, which
 /// costs more than padding does. Larger chunks take too much memory while they stay prepared.
-const CHUNK_ROWS_MAX: usize = 256;
+pub const CHUNK_ROWS_MAX: usize = 256;
 /// Maximum rows that are written by statements which are sent as one: those of a single call. They stay prepared as one
 /// too, for each combination of sizes that comes.
 const CONCATENATED_ROWS_MAX: usize = 8;
@@ -40,6 +41,32 @@ fn values_list(rows: &Rows, count: usize) -> String {
         names.join(", "),
         &row.repeat(count)[1..]
     )
+}
+
+/// Returns the condition that a row is none of these, as one parameter: a parameter for each value would need a statement
+/// of its own for each number of rows, and SQLite has a limit on them.
+pub fn exclusion(rows: &Rows) -> Expr {
+    let name = |column: &RowColumn| match column.value_type {
+        ArrayType::Uuid => format!("hex({})", column.name),
+        _ => column.name.to_owned(),
+    };
+    let names: Vec<String> = rows.columns.iter().map(name).collect();
+    let parts: Vec<String> = (0..names.len())
+        .map(|it| format!("value ->> {it}"))
+        .collect();
+    let text = |value: &Value| match value {
+        Value::Uuid(Some(id)) => id.simple().to_string().to_uppercase(),
+        Value::String(Some(text)) => text.clone(),
+        _ => unreachable!("keys are texts and ids"),
+    };
+    let keys = rows.values.chunks(names.len());
+    let keys: Vec<Vec<String>> = keys.map(|key| key.iter().map(text).collect()).collect();
+    let condition = format!(
+        "({}) NOT IN (SELECT {} FROM json_each(?))",
+        names.join(", "),
+        parts.join(", ")
+    );
+    Expr::cust_with_values(condition, [serde_json::json!(keys).to_string()])
 }
 
 /// Executes the writes one after the other. Returns the number of rows written.
@@ -74,10 +101,7 @@ fn concatenated(statements: Vec<Statement>) -> Statement {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::sea_query::ArrayType;
-
     use super::*;
-    use crate::store::bulk::rows::RowColumn;
 
     #[test]
     fn rows_are_chunks_of_a_few_sizes_on_sqlite() {

@@ -65,6 +65,8 @@ pub struct VersionedUpdates<E: VersionedEntity> {
     hot: UpdatesOf<E>,
     /// Rows changed in other columns too.
     whole: UpdatesOf<E>,
+    /// Columns that an update may change and that are not hot.
+    cold: Vec<E::Column>,
 }
 
 /// Updates of the same columns.
@@ -78,6 +80,9 @@ impl<E: VersionedEntity> Default for VersionedUpdates<E> {
         Self {
             hot: UpdatesOf::new(E::HOT.iter().copied()),
             whole: UpdatesOf::new(changeable::<E>()),
+            cold: changeable::<E>()
+                .filter(|column| !contains(E::HOT, *column))
+                .collect(),
         }
     }
 }
@@ -87,12 +92,12 @@ where
     E: VersionedEntity,
     E::Model: IntoActiveModel<E::ActiveModel>,
 {
-    /// Adds a row that was read as `before` and is to be `after`. It is not written if it no longer has the version of
+    /// Adds a row that was read as `before`, of which hot columns but the version need not be filled in, and is to be
+    /// `after`. It is not written if it no longer has the version of
     /// `before`, and then does not count as written.
     pub fn push(&mut self, before: &E::Model, after: E::Model) {
-        let is_hot = changeable::<E>()
-            .filter(|column| !E::HOT.iter().any(|hot| hot.as_str() == column.as_str()))
-            .all(|column| before.get(column) == after.get(column));
+        let mut cold = self.cold.iter();
+        let is_hot = cold.all(|column| before.get(*column) == after.get(*column));
         let updates = match is_hot {
             true => &mut self.hot,
             false => &mut self.whole,
@@ -153,8 +158,11 @@ fn key_first<E: EntityTrait>() -> impl Iterator<Item = E::Column> {
 
 /// Returns the columns that an update may change.
 fn changeable<E: VersionedEntity>() -> impl Iterator<Item = E::Column> {
-    let is_fixed = |column: &E::Column| E::FIXED.iter().any(|it| it.as_str() == column.as_str());
-    beside_key::<E>().filter(move |column| !is_fixed(column))
+    beside_key::<E>().filter(|column| !contains(E::FIXED, *column))
+}
+
+fn contains<C: IdenStatic>(columns: &[C], column: C) -> bool {
+    columns.iter().any(|it| it.as_str() == column.as_str())
 }
 
 /// Rows to write, and their target.

@@ -16,10 +16,10 @@ use tracing::instrument::WithSubscriber;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::operation::Operation;
-use crate::store::commit::overlay::{Leased, Overlay};
+use crate::store::commit::overlay::Overlay;
 use crate::store::commit::queue::{Batcher, CommitQueue, Pipeline};
-use crate::store::commit::read_set::ReadSet;
 use crate::store::commit::resolve::resolve;
+use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::commit::write_set::WriteSet;
 use crate::store::database::connection::{Timeouts, Workers, write_options};
 use crate::store::database::probe::database_now;
@@ -42,7 +42,6 @@ pub fn start(
     workers: Workers,
     timeouts: Timeouts,
     publisher: ChangePublisher,
-    leased: Arc<Leased>,
     decision_clock: DecisionClock,
 ) -> (CommitQueue, Vec<JoinHandle<()>>) {
     let (sender, batcher) = Batcher::new();
@@ -51,7 +50,6 @@ pub fn start(
         queue: sender.downgrade(),
         publisher,
         timeouts,
-        leased,
         quarantine: Arc::default(),
         decision_clock,
     };
@@ -74,7 +72,8 @@ pub fn start(
 enum Attempt {
     /// It was committed.
     Committed,
-    /// It was rolled back: a row has another version than it was loaded with, or could not be tested.
+    /// It was rolled back: a row has another version than it was loaded with, or another writer was met in another
+    /// way.
     Conflict,
 }
 
@@ -84,7 +83,6 @@ struct Committer {
     queue: mpsc::WeakSender<Box<dyn Operation>>,
     publisher: ChangePublisher,
     timeouts: Timeouts,
-    leased: Arc<Leased>,
     quarantine: Arc<Quarantine>,
     decision_clock: DecisionClock,
 }
@@ -106,19 +104,17 @@ impl Committer {
         let mut overlay = Overlay::default();
         let mut in_flight: Option<JoinHandle<bool>> = None;
         while let Some(mut operations) = batcher.next_batch(pipeline(&in_flight)).await {
-            let resolved = self
-                .resolve_next(&mut operations, &reader, &mut overlay)
-                .await;
+            let resolved = self.resolve_next(&mut operations, &reader, &overlay).await;
             let committed = match in_flight.take() {
                 // After a panic it is not known that it was committed.
                 Some(write) => write.await.unwrap_or(false),
                 None => true,
             };
             match resolved {
-                Ok(write_set) if committed => {
-                    in_flight = Some(spawn_dedicated_thread(
-                        self.clone().write(operations, write_set),
-                    ));
+                Ok(work) if committed => {
+                    overlay = work.overlay();
+                    let write = self.clone().write(operations, work.into_write_set());
+                    in_flight = Some(spawn_dedicated_thread(write));
                 }
                 _ => {
                     overlay = Overlay::default();
@@ -132,20 +128,18 @@ impl Committer {
         }
     }
 
-    /// Resolves a batch over the reader and the overlay, and adds its state to the overlay.
+    /// Resolves a batch over the reader and the overlay of the batch in flight.
     async fn resolve_next(
         &self,
         operations: &mut Vec<Box<dyn Operation>>,
         reader: &DatabaseConnection,
-        overlay: &mut Overlay,
-    ) -> Result<WriteSet, Error> {
+        overlay: &Overlay,
+    ) -> Result<UnitOfWork, Error> {
         let requeue = |operation| self.requeue(operation);
         let date = || self.decision_clock.date(None);
         let work = resolve(reader, operations, overlay, &self.quarantine, requeue, date);
         let work = tokio::time::timeout(self.timeouts.work, work).await;
-        let work = work.unwrap_or_else(|_| Err(Error::timed_out()))?;
-        overlay.absorb(work.post_state());
-        Ok(work.into_write_set())
+        work.unwrap_or_else(|_| Err(Error::timed_out()))
     }
 
     /// Writes a batch that was resolved before, and responds. Returns false if it was not committed as decided: then its
@@ -153,11 +147,11 @@ impl Committer {
     async fn write(self, operations: Vec<Box<dyn Operation>>, write_set: WriteSet) -> bool {
         let span = tracing::debug_span!("write", operations = operations.len());
         async {
-            let committed = write_set.is_empty()
-                || matches!(
-                    self.commit(async |_| Ok(Some(write_set))).await,
-                    Ok(Attempt::Committed)
-                );
+            let committed = match write_set.is_empty() {
+                true => Ok(Attempt::Committed),
+                false => self.commit(async |_| Ok(write_set)).await,
+            };
+            let committed = matches!(committed, Ok(Attempt::Committed));
             match committed {
                 true => respond_all(operations, Ok(())),
                 false => self.execute(operations).await,
@@ -214,14 +208,11 @@ impl Committer {
         let mut pauses = retry::unavailable_batch(self.timeouts.attempts_max).build();
         let mut database_clock = None;
         loop {
-            let leased = self.take_leased(operations);
-            let attempt = match self.try_execute(operations, &leased, database_clock).await {
+            let attempt = match self.try_execute(operations, database_clock).await {
                 Err(error) if error.is_contention() => Ok(Attempt::Conflict),
                 attempt => attempt,
             };
             match (attempt, pauses.next()) {
-                // They are no longer kept, and are read next time.
-                (Ok(Attempt::Conflict), _) if !leased.is_empty() => {}
                 (Err(Error::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
                 (Err(Error::Clock(ClockFault::Apart { database })), Some(_)) => {
                     database_clock = Some(ClockSample::taken_now(database));
@@ -231,44 +222,25 @@ impl Committer {
         }
     }
 
-    /// Takes the requests that acknowledgements name, as far as they are kept.
-    fn take_leased(&self, operations: &[Box<dyn Operation>]) -> Overlay {
-        let read_sets: Vec<Arc<ReadSet>> = operations
-            .iter()
-            .map(|operation| operation.read_set())
-            .collect();
-        let acknowledgements = read_sets.iter().filter(|read_set| read_set.acknowledges);
-        self.leased
-            .take(acknowledgements.flat_map(|read_set| &read_set.requests))
-    }
-
     /// Resolves and commits a batch in one transaction.
     async fn try_execute(
         &self,
         operations: &mut Vec<Box<dyn Operation>>,
-        leased: &Overlay,
         database_clock: Option<ClockSample>,
     ) -> Result<Attempt, Error> {
         let requeue = |operation| self.requeue(operation);
         let date = || self.decision_clock.date(database_clock);
-        let mut claimed = Vec::new();
-        let attempt = self.commit(async |transaction| {
+        self.commit(async |transaction| {
+            let nothing = Overlay::default();
             let work = resolve(
                 transaction,
                 operations,
-                leased,
+                &nothing,
                 &self.quarantine,
                 requeue,
                 date,
             )
             .await?;
-            if operations
-                .iter()
-                .any(|operation| operation.read_set().claim.is_some())
-            {
-                claimed = work.post_state_requests();
-            }
-            let is_confirmed = work.confirms_all(leased);
             let date = *work.date();
             let write_set = work.into_write_set();
             let has_a_clock = self.connection.get_database_backend() == DbBackend::Postgres;
@@ -277,20 +249,16 @@ impl Committer {
                 // No statement will be sent that compares the clocks.
                 date.check(database_now(transaction).await?)?;
             }
-            Ok(is_confirmed.then_some(write_set))
-        });
-        let attempt = attempt.await?;
-        if let Attempt::Committed = attempt {
-            self.leased.keep(claimed);
-        }
-        Ok(attempt)
+            Ok(write_set)
+        })
+        .await
     }
 
     /// Writes the write set, which may be decided in the transaction, commits it and publishes the change event. There
-    /// is a conflict when there is no write set, or when a row does not have the version with which it was loaded.
+    /// is a conflict when a row does not have the version with which it was loaded.
     async fn commit(
         &self,
-        write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<WriteSet>, Error>,
+        write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<WriteSet, Error>,
     ) -> Result<Attempt, Error> {
         let prepared = tokio::time::timeout(self.timeouts.work, self.prepare(write_set)).await;
         let Some((transaction, event)) = prepared.unwrap_or_else(|_| Err(Error::timed_out()))?
@@ -308,14 +276,12 @@ impl Committer {
     /// Begins a transaction and writes the write set in it. Returns `None` on a conflict, after a rollback.
     async fn prepare(
         &self,
-        write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<Option<WriteSet>, Error>,
+        write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<WriteSet, Error>,
     ) -> Result<Option<(Transaction, ChangeEvent)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin(options).await?;
         let saved = async {
-            let Some(write_set) = write_set(&transaction).await? else {
-                return Ok(None);
-            };
+            let write_set = write_set(&transaction).await?;
             let outbox_row = self.publisher.outbox_row(&write_set.event);
             write_set.save(&*transaction, outbox_row).await
         };

@@ -24,9 +24,7 @@
 //! committer rolls back. When a request changes, each of its pending notifications is written too, with the next
 //! version, even if the notification itself is the same. A claim does not lock the requests that it leases from: if
 //! another writer changes such a request, it must write the notification that the claim has locked or will write, so
-//! that one of the two finds a row changed or locked. For the same reason the requests of leased notifications may be
-//! kept in memory and neither locked nor read when they are acknowledged: the batch is committed only if it changes all
-//! of those, so that each of them is tested; otherwise it is tried again with the requests read.
+//! that one of the two finds a row changed or locked.
 //!
 //! # Locks and requeue
 //!
@@ -54,8 +52,9 @@
 //!
 //! SQLite has one writer. While one batch is being written, the committer decides the next over a connection of its
 //! own, which may not see that batch yet; an overlay shows the state that it leaves behind. Requests and idempotency
-//! keys of the overlay take precedence over the rows that are read. At most one batch is in flight. Should it not be
-//! committed as decided, the overlay is dropped and the next batch is executed anew, with nothing in flight.
+//! keys of the overlay take precedence over the rows that are read. At most one batch is in flight, so the batches
+//! before it are committed and seen. Should it not be committed as decided, the next batch is executed anew, with
+//! nothing in flight.
 
 pub mod committer;
 pub mod operation;

@@ -17,8 +17,6 @@ pub struct ReadSet {
     pub call: Option<(HsaId, IdempotentCall)>,
     /// The requests that it reads or changes.
     pub requests: Vec<RequestKey>,
-    /// True of an acknowledgement of leased notifications, whose requests have most likely not changed since.
-    pub acknowledges: bool,
     /// True of an operation that is executed even while the clock cannot be trusted: it records no more than has
     /// already happened, and is dated by the database if this replica's clock is wrong.
     pub tolerates_clock_fault: bool,

@@ -37,7 +37,7 @@ pub async fn resolve(
         .map(|operation| operation.read_set())
         .collect();
     let mut resolved = resolve_read_sets(connection, &read_sets, overlay, quarantine).await?;
-    let mut work = UnitOfWork::new();
+    let mut work = UnitOfWork::default();
     // The requests are locked before the idempotency keys are looked up, so that the keys of a writer that had the
     // lock before are seen. A claim locks no requests: it is tested when it is written.
     let claims_alone = read_sets.iter().all(|read_set| read_set.claim.is_some());

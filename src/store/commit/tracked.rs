@@ -7,29 +7,42 @@ use uuid::Uuid;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::{LeaseRef, Notification};
-use crate::domain::request_key::RequestKey;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 
 /// A request with its original and its current state.
-#[derive(Default)]
 pub struct TrackedRequest {
     /// State in which it was loaded; none of a new request.
     pub original: Option<Arc<BookingRequest>>,
     /// Versions with which its notifications were loaded.
     pub versions: Vec<i32>,
     /// Current state.
-    pub current: Option<Arc<BookingRequest>>,
+    pub current: Arc<BookingRequest>,
 }
 
 impl TrackedRequest {
+    /// Returns a request as it was loaded.
+    pub fn loaded(VersionedRequest { record, versions }: VersionedRequest) -> Self {
+        Self {
+            original: Some(Arc::clone(&record)),
+            versions,
+            current: record,
+        }
+    }
+
+    /// Returns a new request.
+    pub fn new(record: Arc<BookingRequest>) -> Self {
+        Self {
+            original: None,
+            versions: Vec::new(),
+            current: record,
+        }
+    }
+
     /// Pairs each notification with its original state.
-    fn notifications<'a>(
-        &'a self,
-        current: &'a BookingRequest,
-    ) -> impl Iterator<Item = (Option<&'a Notification>, &'a Notification)> {
+    fn notifications(&self) -> impl Iterator<Item = (Option<&Notification>, &Notification)> {
         let before = self.original.as_deref().map_or(&[][..], notifications);
-        notifications(current)
+        notifications(&self.current)
             .iter()
             .enumerate()
             .map(|(ordinal, notification)| (before.get(ordinal), notification))
@@ -37,10 +50,8 @@ impl TrackedRequest {
 
     /// Adds the difference to the change event.
     pub fn add_to_event(&self, event: &mut ChangeEvent) {
-        let Some(current) = &self.current else {
-            return;
-        };
-        for (before, after) in self.notifications(current) {
+        let current = &self.current;
+        for (before, after) in self.notifications() {
             if before == Some(after) {
                 continue;
             }
@@ -66,8 +77,8 @@ impl TrackedRequest {
 
     /// Returns true when the request itself is changed.
     pub fn is_changed(&self) -> bool {
-        let revision = |record: &Option<Arc<BookingRequest>>| record.as_ref().map(|it| it.revision);
-        revision(&self.original) != revision(&self.current)
+        let original = self.original.as_ref().map(|it| it.revision);
+        original != Some(self.current.revision)
     }
 
     /// Returns the notifications that must be written, each with its ordinal and, if it is stored, its original state and
@@ -75,12 +86,11 @@ impl TrackedRequest {
     ///
     /// Every pending notification of a changed request is written too: a claim that has read the request in its original
     /// state then finds the notification changed.
-    pub fn rows_to_write<'a>(
-        &'a self,
-        current: &'a BookingRequest,
-    ) -> impl Iterator<Item = (usize, Option<(&'a Notification, i32)>, &'a Notification)> {
+    pub fn rows_to_write(
+        &self,
+    ) -> impl Iterator<Item = (usize, Option<(&Notification, i32)>, &Notification)> {
         let is_changed = self.is_changed();
-        self.notifications(current)
+        self.notifications()
             .enumerate()
             .filter(move |(_, (before, after))| {
                 *before != Some(*after) || (is_changed && after.is_pending())
@@ -91,34 +101,29 @@ impl TrackedRequest {
             })
     }
 
-    /// Returns the request in the state that the batch leaves behind.
-    pub fn post_state(&self) -> Option<Snapshot> {
-        let current = self.current.as_ref()?;
+    /// Returns the request in the state that the batch leaves behind; `None` when it writes nothing of it.
+    pub fn post_state(&self) -> Option<VersionedRequest> {
+        let mut is_written = self.is_changed();
         let mut versions = self.versions.clone();
-        for (ordinal, stored, _) in self.rows_to_write(current) {
+        for (ordinal, stored, _) in self.rows_to_write() {
+            is_written = true;
             let next = stored.map_or(1, |(_, version)| version + 1);
             match versions.get_mut(ordinal) {
                 Some(version) => *version = next,
                 None => versions.push(next),
             }
         }
-        Some(Snapshot {
-            record: Arc::clone(current),
+        is_written.then(|| VersionedRequest {
+            record: Arc::clone(&self.current),
             versions,
         })
     }
 
     /// Returns the instants at which the changed notifications stood in the due index.
-    pub fn moved_due_entries(&self) -> Vec<Instant> {
-        let Some(current) = &self.current else {
-            return Vec::new();
-        };
-        let changed = self
-            .notifications(current)
-            .filter(|(before, after)| *before != Some(*after));
-        changed
-            .filter_map(|(before, _)| before?.claimable_at)
-            .collect()
+    pub fn moved_due_entries(&self) -> impl Iterator<Item = Instant> {
+        let pairs = self.notifications();
+        let changed = pairs.filter(|(before, after)| *before != Some(*after));
+        changed.filter_map(|(before, _)| before?.claimable_at)
     }
 }
 
@@ -131,18 +136,11 @@ fn notifications(record: &BookingRequest) -> &[Notification] {
 
 /// A request, and the versions of its notifications.
 #[derive(Clone)]
-pub struct Snapshot {
+pub struct VersionedRequest {
     /// The request.
     pub record: Arc<BookingRequest>,
     /// The version of each of its notifications.
     pub versions: Vec<i32>,
-}
-
-impl Snapshot {
-    /// Returns it with its key.
-    pub fn with_key(self) -> (RequestKey, Self) {
-        (self.record.key.clone(), self)
-    }
 }
 
 /// Returns the token of the lease in `before`, and its change in `after`; `None` when there is no lease or no change.

@@ -5,6 +5,7 @@
 //! the decided state is the write set; each row is written on condition that it still has the version with which it
 //! was loaded, and a conflict means that the committer rolls the whole batch back.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -18,9 +19,8 @@ use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
 use crate::store::bulk::write::Inserts;
 use crate::store::commit::overlay::Overlay;
-use crate::store::commit::overlay::PostState;
-use crate::store::commit::tracked::Snapshot;
 use crate::store::commit::tracked::TrackedRequest;
+use crate::store::commit::tracked::VersionedRequest;
 use crate::store::commit::write_set::WriteSet;
 use crate::store::database::connection::RowLock;
 use crate::store::entity::history;
@@ -32,10 +32,11 @@ use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
 use crate::store::query::aggregate;
 use crate::store::query::lookup::{LookupResult, look_up};
-use crate::store::query::request_keys::lock_existing;
+use crate::store::query::request_keys::existing;
 use crate::store::skew::Date;
 
 /// Everything that a batch has loaded and decided so far.
+#[derive(Default)]
 pub struct UnitOfWork {
     requests: BTreeMap<RequestKey, TrackedRequest>,
     /// Requests that exist and cannot be decoded.
@@ -51,19 +52,6 @@ pub struct UnitOfWork {
 }
 
 impl UnitOfWork {
-    /// Returns an empty unit of work.
-    pub fn new() -> Self {
-        Self {
-            requests: BTreeMap::new(),
-            undecodable: HashSet::new(),
-            open: HashMap::new(),
-            idempotency_records: HashMap::new(),
-            history: Inserts::default(),
-            keys_without_history: Inserts::default(),
-            date: Date::default(),
-        }
-    }
-
     /// Returns the clock by which it is decided.
     pub fn date(&self) -> &Date {
         &self.date
@@ -76,7 +64,7 @@ impl UnitOfWork {
 
     /// Returns the request as the operations before have left it; `None` when it does not exist or cannot be decoded.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
-        self.requests.get(key)?.current.as_deref()
+        Some(&self.requests.get(key)?.current)
     }
 
     /// Returns the request like [`UnitOfWork::get`], for an operation that is about this request.
@@ -192,7 +180,13 @@ impl UnitOfWork {
             (false, false) | (true, true) => {}
         }
         self.record_history(&change.record, &change.history, call);
-        self.requests.entry(key).or_default().current = Some(Arc::new(change.record));
+        let record = Arc::new(change.record);
+        match self.requests.entry(key) {
+            Entry::Occupied(known) => known.into_mut().current = record,
+            Entry::Vacant(new) => {
+                new.insert(TrackedRequest::new(record));
+            }
+        }
         Ok(())
     }
 
@@ -260,7 +254,7 @@ impl UnitOfWork {
         let locked;
         let free = match locks {
             true => {
-                locked = lock_existing(connection, &keys, lock).await?;
+                locked = existing(connection, &keys, lock).await?;
                 &locked
             }
             false => &keys,
@@ -270,7 +264,7 @@ impl UnitOfWork {
                 self.undecodable.insert(found.key);
                 continue;
             };
-            self.track(Snapshot {
+            self.track(VersionedRequest {
                 record: Arc::new(read.request),
                 versions: read.versions,
             });
@@ -280,7 +274,7 @@ impl UnitOfWork {
             return Ok(HashSet::new());
         }
         // Those that exist all the same are locked.
-        let skipped = lock_existing(connection, &keys, RowLock::None).await?;
+        let skipped = existing(connection, &keys, RowLock::None).await?;
         Ok(skipped.into_iter().collect())
     }
 
@@ -288,14 +282,9 @@ impl UnitOfWork {
         self.requests.contains_key(key) || self.undecodable.contains(key)
     }
 
-    fn track(&mut self, Snapshot { record, versions }: Snapshot) {
-        let key = record.key.clone();
-        let tracked = TrackedRequest {
-            original: Some(Arc::clone(&record)),
-            versions,
-            current: Some(record),
-        };
-        self.requests.insert(key, tracked);
+    fn track(&mut self, loaded: VersionedRequest) {
+        let key = loaded.record.key.clone();
+        self.requests.insert(key, TrackedRequest::loaded(loaded));
     }
 
     /// Loads the idempotency records of the calls, and the open duplicates of the requests that the operations may
@@ -339,33 +328,16 @@ impl UnitOfWork {
         Ok(requests)
     }
 
-    /// Returns true when the batch changes all these requests, so that writing them tests that they were as the overlay
-    /// shows them: with a request its pending notifications are written.
-    pub fn confirms_all(&self, overlay: &Overlay) -> bool {
-        let is_changed = |key| {
-            self.requests
-                .get(key)
-                .is_some_and(TrackedRequest::is_changed)
-        };
-        overlay.keys().all(is_changed)
-    }
-
-    /// Returns the requests that the batch has loaded or written, in the state that it leaves behind.
-    pub fn post_state_requests(&self) -> Vec<Snapshot> {
-        self.requests
-            .values()
-            .filter_map(TrackedRequest::post_state)
-            .collect()
-    }
-
     /// Returns the state that the batch leaves behind once it is committed.
-    pub fn post_state(&self) -> PostState {
-        PostState {
-            requests: self.post_state_requests(),
+    pub fn overlay(&self) -> Overlay {
+        let requests = self.requests.iter();
+        let tracked = self.requests.values();
+        Overlay {
+            requests: requests
+                .filter_map(|(key, tracked)| Some((key.clone(), tracked.post_state()?)))
+                .collect(),
             idempotency_records: self.idempotency_records.clone(),
-            moved_due_entries: self
-                .requests
-                .values()
+            moved_due_entries: tracked
                 .flat_map(TrackedRequest::moved_due_entries)
                 .collect(),
         }

@@ -2,7 +2,6 @@
 
 use sea_orm::ConnectionTrait;
 
-use crate::domain::booking_request::BookingRequest;
 use crate::store::bulk::write::{Inserts, VersionedUpdates, Write};
 use crate::store::bulk::write_all;
 use crate::store::change_event::ChangeEvent;
@@ -87,18 +86,17 @@ struct RowsByKind {
 
 impl RowsByKind {
     fn add(&mut self, tracked: &TrackedRequest) {
-        let Some(current) = &tracked.current else {
-            return;
-        };
-        let row = |record: &BookingRequest| request::Model::from(record);
+        let current = &tracked.current;
         match &tracked.original {
-            None => self.new_requests.push(row(current)),
+            None => self.new_requests.push(request::Model::of(current)),
             Some(original) if original.revision != current.revision => {
-                self.changed_requests.push(&row(original), row(current));
+                let before = request::Model::without_document(original);
+                let after = request::Model::of(current);
+                self.changed_requests.push(&before, after);
             }
             Some(_) => {}
         }
-        for (ordinal, stored, notification) in tracked.rows_to_write(current) {
+        for (ordinal, stored, notification) in tracked.rows_to_write() {
             let row = |version, it| notification::Model::of(&current.key, ordinal, version, it);
             match stored {
                 None => self.new_notifications.push(row(1, notification)),

@@ -11,18 +11,18 @@ use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::form::VisitType;
 use crate::domain::booking_request::state::State;
-use crate::domain::calendar::micros;
+use crate::domain::calendar::{Period, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{Patient, PersonalId, PersonalIdType};
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{Document, code, date, day, from_json, instant};
 use crate::store::entity::row_reader::Decoded;
-use crate::store::entity::{debug_without_content, hot_model};
+use crate::store::entity::{debug_without_content, positional_model};
 use crate::store::error::Error;
 
-hot_model! {
-    /// A row of `booking_request`.
+positional_model! {
+    /// A row of `booking_request`. A new column also gets its place in [`VersionedEntity`], and in the conversions.
     #[derive(Clone, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "booking_request")]
     pub struct Model {
@@ -32,20 +32,12 @@ hot_model! {
         pub id: Uuid,
         pub revision: i64,
         pub state: i16,
-        /// List that the request is on; none when it is on none.
-        pub worklist: Option<i16>,
-        /// Instant at which the passing of time moves it to FOLLOW_UP.
-        pub follow_up_at: Option<i64>,
-        pub expires_at: Option<i64>,
         pub start_day: Option<i32>,
         pub end_day: Option<i32>,
         pub priority: i16,
         pub care_guarantee_day: Option<i32>,
-        pub next_notification_at: Option<i64>,
         #[sea_orm(column_type = "Text", nullable)]
         pub referral_id: Option<String>,
-        /// Hash of the duplicate key; none when the request is closed.
-        pub duplicate_digest: Option<Vec<u8>>,
         /// JSON of a [`Document`].
         #[sea_orm(column_type = "Text")]
         pub document: String,
@@ -57,6 +49,17 @@ hot_model! {
         pub visit_type_code: String,
         pub allow_duplicate: bool,
         pub created_at: i64,
+    }
+
+    derived {
+        /// List that the request is on; none when it is on none.
+        pub worklist: Option<i16>,
+        /// Instant at which the passing of time moves it to FOLLOW_UP.
+        pub follow_up_at: Option<i64>,
+        pub expires_at: Option<i64>,
+        pub next_notification_at: Option<i64>,
+        /// Hash of the duplicate key; none when the request is closed.
+        pub duplicate_digest: Option<Vec<u8>>,
         /// Instant of its last change; none while it is open.
         pub settled_at: Option<i64>,
     }
@@ -104,9 +107,17 @@ pub fn duplicate_digest(key: &DuplicateKey) -> Vec<u8> {
     digest.finalize()[..16].to_vec()
 }
 
-impl From<&BookingRequest> for Model {
+impl Model {
     /// Returns the row of a request, without its notifications.
-    fn from(record: &BookingRequest) -> Self {
+    pub fn of(record: &BookingRequest) -> Self {
+        Self {
+            document: Document::of(record).to_text(),
+            ..Self::without_document(record)
+        }
+    }
+
+    /// Returns the row of a request with an empty document, which takes the longest to make, for comparing the rest.
+    pub fn without_document(record: &BookingRequest) -> Self {
         let form = &record.form;
         let placement = record.placement();
         let period = form.constraints.as_ref().map(|it| it.period);
@@ -126,7 +137,7 @@ impl From<&BookingRequest> for Model {
             next_notification_at: record.next_notification_at().map(micros),
             referral_id: form.origin.referral_id().map(ToOwned::to_owned),
             duplicate_digest: is_open.then(|| duplicate_digest(&record.duplicate_key())),
-            document: Document::of(record).to_text(),
+            document: String::new(),
             personal_id: form.patient.personal_id.number().to_owned(),
             personal_id_type: form.patient.personal_id.kind().code(),
             visit_kind: form.visit_kind.code(),
@@ -136,14 +147,15 @@ impl From<&BookingRequest> for Model {
             settled_at: (!is_open).then(|| micros(record.updated_at)),
         }
     }
-}
 
-impl Model {
     /// Returns the request that the row holds, without its notifications.
     pub fn into_domain(self) -> Result<BookingRequest, Error> {
         let document: Document = from_json(&self.document).of_column(Column::Document)?;
-        let of_document = document.decode(self.start_day, self.end_day);
-        let of_document = of_document.of_column(Column::Document)?;
+        let bound = |column, day: Option<i32>| day.map(date).transpose().of_column(column);
+        let first = bound(Column::StartDay, self.start_day)?;
+        let last = bound(Column::EndDay, self.end_day)?;
+        let period = first.zip(last).map(|(first, last)| Period { first, last });
+        let of_document = document.decode(period).of_column(Column::Document)?;
         let guarantee = self.care_guarantee_day.map(date).transpose();
         let personal_id_type = code(PersonalIdType::from_code, self.personal_id_type);
         let personal_id_type = personal_id_type.of_column(Column::PersonalIdType)?;
@@ -162,7 +174,10 @@ impl Model {
                 referral_id,
                 decision_date: of_document.decision_date,
             },
-            (None, None) => return Err(Error::internal("a request without an origin")),
+            (None, None) => {
+                let error = Error::internal("a request without an origin");
+                return Err(error).of_column(Column::Document);
+            }
         };
         let form = Form {
             patient,

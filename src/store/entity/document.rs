@@ -138,15 +138,8 @@ impl Document {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
 
-    /// Decodes the parts that are stored in another form; `start_day` and `end_day` are the columns of the period.
-    pub fn decode(&self, start_day: Option<i32>, end_day: Option<i32>) -> Result<Parts, Error> {
-        let period = match (start_day, end_day) {
-            (Some(first), Some(last)) => Some(Period {
-                first: date(first)?,
-                last: date(last)?,
-            }),
-            (_, None) | (None, _) => None,
-        };
+    /// Decodes the parts that are stored in another form. The period has columns of its own.
+    pub fn decode(&self, period: Option<Period>) -> Result<Parts, Error> {
         let constraints = self.constraints.as_ref().zip(period);
         let constraints = constraints.map(|(document, period)| document.to_domain(period));
         let invitation = self.care_invitation.as_ref();

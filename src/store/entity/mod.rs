@@ -1,7 +1,8 @@
 //! Entities: every table with all its columns, and the conversion between records and rows.
 //!
 //! A table's model is the only list of its columns. Records become models, and models records, by the names of the fields,
-//! so that the compiler finds a column that one of them has forgotten.
+//! so that none can stand in another's place. Neither prints
+//! its content: an identity number may be among it.
 
 pub mod booking_request;
 pub mod change_event;
@@ -12,23 +13,48 @@ pub mod notification;
 pub mod row_reader;
 
 /// Declares a model that is read from the values of a row in their order. To look up each column by its name, as SeaORM
-/// does, takes longer. The fields stand in the order of the entity's columns, which is derived from them.
-macro_rules! hot_model {
-    ($(#[$meta:meta])* pub struct Model { $($(#[$attribute:meta])* pub $field:ident: $type:ty,)+ }) => {
+/// does, takes longer. The fields stand in the order of the entity's columns, which is derived from them. Two groups are
+/// written but not read, and left empty: those under `owner`, the key of the row that this one belongs to and is read with,
+/// and those under `derived`, which follow from the others and serve queries alone.
+macro_rules! positional_model {
+    (
+        $(#[$meta:meta])*
+        pub struct Model
+        $(owner { $($(#[$owner_attribute:meta])* pub $owner:ident: $owner_type:ty,)+ })?
+        { $($(#[$attribute:meta])* pub $field:ident: $type:ty,)+ }
+        $(derived { $($(#[$derived_attribute:meta])* pub $derived:ident: $derived_type:ty,)+ })?
+    ) => {
         $(#[$meta])*
-        pub struct Model { $($(#[$attribute])* pub $field: $type,)+ }
+        pub struct Model {
+            $($($(#[$owner_attribute])* pub $owner: $owner_type,)+)?
+            $($(#[$attribute])* pub $field: $type,)+
+            $($($(#[$derived_attribute])* pub $derived: $derived_type,)+)?
+        }
 
         impl Model {
-            /// Reads a model from the next values of a row, one for each column in their order.
+            /// Number of columns that are read.
+            pub const READ_COUNT: usize = [$(stringify!($field),)+].len();
+
+            /// Returns the columns that are read.
+            pub fn read_columns() -> impl Iterator<Item = Column> {
+                let owner: &[&str] = &[$($(stringify!($owner),)+)?];
+                <Column as sea_orm::Iterable>::iter().skip(owner.len()).take(Self::READ_COUNT)
+            }
+
+            /// Reads a model from the next values of a row, one for each column that is read, in their order.
             pub fn read(
                 row_reader: &mut crate::store::entity::row_reader::RowReader,
             ) -> Result<Self, crate::store::error::Error> {
-                Ok(Self { $($field: row_reader.take()?,)+ })
+                Ok(Self {
+                    $($($owner: Default::default(),)+)?
+                    $($field: row_reader.take()?,)+
+                    $($($derived: Default::default(),)+)?
+                })
             }
         }
     };
 }
-use hot_model;
+use positional_model;
 
 /// Implements `Debug` for a model without its content, which may be personal.
 macro_rules! debug_without_content {

@@ -14,18 +14,21 @@ use crate::domain::request_key::RequestKey;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{code, instant, optional};
 use crate::store::entity::row_reader::Decoded;
-use crate::store::entity::{booking_request, debug_without_content, hot_model};
+use crate::store::entity::{booking_request, debug_without_content, positional_model};
 use crate::store::error::Error;
 
-hot_model! {
-    /// A row of `notification`.
+positional_model! {
+    /// A row of `notification`. A new column also gets its place in [`VersionedEntity`], and in the conversions.
     #[derive(Clone, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "notification")]
-    pub struct Model {
+    pub struct Model
+    owner {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub care_unit: String,
         #[sea_orm(primary_key, auto_increment = false)]
         pub booking_request: Uuid,
+    }
+    {
         /// Number among those of its request, in the order in which they were planned.
         #[sea_orm(primary_key, auto_increment = false)]
         pub ordinal: i16,

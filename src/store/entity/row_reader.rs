@@ -22,6 +22,12 @@ impl<'a> RowReader<'a> {
         value.ok().flatten()
     }
 
+    /// Returns true when the value so many places ahead is null, and false when it is of another type.
+    pub fn is_null<T: TryGetable>(&self, ahead: usize) -> bool {
+        let value = self.row.try_get_by_index::<Option<T>>(self.next + ahead);
+        matches!(value, Ok(None))
+    }
+
     /// Takes the next value.
     pub fn take<T: TryGetable>(&mut self) -> Result<T, Error> {
         let place = self.next;

@@ -3,11 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use sea_orm::sea_query::{Condition, Query, SelectStatement};
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityName, ExprTrait, Iterable, QueryResult, RelationTrait,
-};
-
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::query_with;
@@ -18,6 +13,8 @@ use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
 use crate::store::query::request_keys::key_rows;
+use sea_orm::sea_query::{Condition, Query, SelectStatement};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, ExprTrait, QueryResult, RelationTrait};
 
 /// A request as it is stored.
 pub struct StoredRequest {
@@ -41,8 +38,8 @@ pub struct FoundRequest<T> {
 /// table must be added to it.
 fn select(extra_columns: &[&'static str]) -> SelectStatement {
     let extra_columns = extra_columns.iter().map(|column| ("k", *column));
-    let of_request = booking_request::Column::iter();
-    let of_notification = notification::Column::iter();
+    let of_request = booking_request::Model::read_columns();
+    let of_notification = notification::Model::read_columns();
     let column = booking_request::Column::into_expr;
     Query::select()
         .columns(extra_columns)
@@ -101,7 +98,7 @@ fn collect<T>(
         };
         let place = match places.entry(booking_request::key((care_unit, id))) {
             Entry::Occupied(known) => {
-                row_reader.skip(booking_request::Column::iter().len());
+                row_reader.skip(booking_request::Model::READ_COUNT);
                 *known.get()
             }
             Entry::Vacant(new) => {
@@ -146,14 +143,11 @@ fn read_notification(
     request: &RequestKey,
     row_reader: &mut RowReader,
 ) -> Option<Option<StoredNotification>> {
-    // Null when it has no notification.
-    if row_reader
-        .peek::<String>(notification::Column::CareUnit as usize)
-        .is_none()
-    {
+    // Its first column, of the key.
+    if row_reader.is_null::<i16>(0) {
         return Some(None);
     }
-    let ordinal: Option<i16> = row_reader.peek(notification::Column::Ordinal as usize);
+    let ordinal: Option<i16> = row_reader.peek(0);
     let notification = notification::Model::read(row_reader);
     let notification = notification.and_then(notification::Model::into_domain);
     let table = notification::Entity.table_name();

@@ -12,10 +12,10 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::Channel;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::exclusion;
-use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::entity::booking_request as request;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
+use crate::store::query::request_keys::notification_key_rows;
 
 /// The notifications that a consumer may lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +88,8 @@ fn select_claimable(
         if let Some(units) = &due.care_units {
             walk = walk.filter(Column::CareUnit.is_in(units.iter().map(HsaId::as_str)));
         }
-        for condition in exclusion(excluded_rows(excluded), backend) {
-            walk = walk.filter(condition);
+        if !excluded.is_empty() {
+            walk = walk.filter(exclusion(notification_key_rows(excluded), backend));
         }
         // A query with a limit must be a subquery to be part of a union.
         Query::select()
@@ -99,16 +99,6 @@ fn select_claimable(
     };
     let walks = due.channels.iter().map(walk);
     walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())
-}
-
-/// Returns the keys of requests, by the columns of their notifications.
-fn excluded_rows(requests: &[RequestKey]) -> Rows {
-    let columns = [Column::CareUnit, Column::BookingRequest];
-    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
-    for key in requests {
-        rows.push([key.care_unit.as_str().into(), key.id.into()]);
-    }
-    rows
 }
 
 /// Returns the first instant after `now` at which a notification becomes claimable.
@@ -133,4 +123,28 @@ pub async fn next_claimable_at(
         }
     }
     Ok(next.map(from_micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_has_few_parameters_however_many_requests_are_excluded() {
+        let due = Due {
+            channels: Channel::ALL.to_vec(),
+            care_units: None,
+        };
+        let request = |id| RequestKey {
+            care_unit: HsaId::from_stored("SE2321000131-P1".into()),
+            id: Uuid::from_u128(id),
+        };
+        let excluded: Vec<RequestKey> = (0..10_000).map(request).collect();
+        for backend in [DbBackend::Sqlite, DbBackend::Postgres] {
+            let select = select_claimable(backend, &due, Instant::UNIX_EPOCH, 256, &excluded);
+            let statement = backend.build(&select.expect("channels"));
+            let parameters = statement.values.map_or(0, |values| values.0.len());
+            assert!(parameters < 20, "{parameters} on {backend:?}");
+        }
+    }
 }

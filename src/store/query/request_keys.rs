@@ -14,20 +14,37 @@ use crate::store::bulk::query_with;
 use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request::{Column, Entity, key};
+use crate::store::entity::notification;
 use crate::store::error::Error;
 
-/// Returns keys as rows.
+/// Returns keys as rows, with the columns of a request.
 pub fn key_rows(keys: &[RequestKey]) -> Rows {
-    let columns = [Column::CareUnit, Column::Id];
-    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
+    rows(
+        keys,
+        [Column::CareUnit, Column::Id].map(RowColumn::of::<Entity>),
+    )
+}
+
+/// Returns keys as rows, with the columns of a notification.
+pub fn notification_key_rows(keys: &[RequestKey]) -> Rows {
+    use notification::Column::{BookingRequest, CareUnit};
+    rows(
+        keys,
+        [CareUnit, BookingRequest].map(RowColumn::of::<notification::Entity>),
+    )
+}
+
+fn rows(keys: &[RequestKey], columns: [RowColumn; 2]) -> Rows {
+    let mut rows = Rows::new(columns.to_vec());
     for key in keys {
         rows.push([key.care_unit.as_str().into(), key.id.into()]);
     }
     rows
 }
 
-/// Returns the keys of those requests that exist, and locks the requests where the database locks rows.
-pub async fn lock_existing(
+/// Returns the keys of those requests that exist. Where the database locks rows they may be locked; those that another
+/// writer has locked are then left out.
+pub async fn existing(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
     lock: RowLock,

@@ -1,4 +1,4 @@
-//! What may be done in each state: the table of DOMAIN.md, held against `allowed_actions` and
+//! What may be done in each state: the table of docs/lifecycle.md, held against `allowed_actions` and
 //! against what the calls then do, with the message in each of its states.
 
 use care_invitation::contract::v1;
@@ -34,7 +34,7 @@ const VERBS: [Action; 6] = [
     ReleaseHold,
 ];
 
-/// The table of DOMAIN.md.
+/// The table of docs/lifecycle.md.
 fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
     let invited_before = request.care_invitation.is_some();
     let withdrawal_is_parked = messages(request).iter().any(|it| {

@@ -1,5 +1,5 @@
 //! Through which channel a message goes, and what comes of one that reaches nobody or is set
-//! aside: the table of DOMAIN.md, row by row.
+//! aside: the table of docs/lifecycle.md, row by row.
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;

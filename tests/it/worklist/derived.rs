@@ -343,7 +343,7 @@ async fn no_response_goes_when_a_hold_comes_and_comes_back_when_it_is_lifted() {
     on(Worklist::Declined, State::Declined).await;
 }
 
-/// The list that DOMAIN.md gives a request, going by what callers see of it.
+/// The list that docs/lifecycle.md gives a request, going by what callers see of it.
 fn list_of(request: &v1::BookingRequest, now: Instant) -> Option<Worklist> {
     let invitation = request.care_invitation.as_ref();
     let hold = invitation.map_or(HoldReason::Unspecified, |it| it.hold_reason());

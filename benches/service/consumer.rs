@@ -150,8 +150,9 @@ async fn acknowledge(
             acknowledgements: std::mem::take(&mut batch),
         };
         let answer = client.acknowledge_notifications(call).await?.into_inner();
-        if !answer.lost.is_empty() {
-            return Err(format!("{} leases were lost", answer.lost.len()).into());
+        let lost = answer.results.iter().filter(|it| !it.recorded).count();
+        if lost > 0 {
+            return Err(format!("{} leases were lost", lost).into());
         }
         progress.calls.fetch_add(1, Ordering::Relaxed);
         progress.acknowledged.fetch_add(count, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
-use crate::domain::notification::{Channel, ChannelReason, Kind, Outcome};
+use crate::domain::notification::{Channel, ChannelReason, DispatchRefusal, Kind, Outcome};
 use crate::domain::patient::{DigitalReach, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
@@ -76,6 +76,9 @@ wire_enum!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
 });
 wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
+wire_enum!(DispatchRefusal = v1::DispatchRefusal {
+    Lost Booked Declined Cancelled Revoked Held Changed Expired
+});
 wire_enum!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
 wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
 wire_enum!(Verdict = v1::SlotVerdict {

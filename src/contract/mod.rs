@@ -17,6 +17,7 @@
 //! | `worklist`, `page_token` | worklists and their pages |
 //! | `clock` | time in the sandbox |
 
+pub mod batch;
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;

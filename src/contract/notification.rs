@@ -3,25 +3,24 @@
 pub mod list;
 pub mod report_delivery;
 
-use std::collections::HashSet;
-
 use chrono::Duration;
 use prost_types::Duration as WireDuration;
 use uuid::Uuid;
 
+use super::batch::Batch;
 use super::booking_request::form::{render_instructions, render_visit_type};
 use super::calendar::{parse_duration, parse_past_instant, render_instant, render_period};
 use super::text::{CAUSE_MAX, fit_line};
 use super::v1::stream_due_notifications_response::Event;
 use super::{
-    Violations, care_invitation, care_unit_name, enums, notification_name, parse_care_units,
-    parse_notification_name, request_name, uuid, v1,
+    Violations, care_invitation, care_unit_name, enums, parse_care_units, parse_notification_name,
+    request_name, uuid, v1,
 };
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::acknowledge::Acknowledgement;
-use crate::domain::notification::{Channel, LeaseRef, Notification, Outcome};
+use crate::domain::notification::{Channel, DispatchRefusal, LeaseRef, Notification, Outcome};
 use crate::domain::request_key::RequestKey;
 
 /// Maximum care units that a subscription may name.
@@ -112,81 +111,60 @@ fn parse_lease_duration(
     Some(parsed)
 }
 
-/// Parses AuthorizeDispatch, in the order of the message.
+/// Parses AuthorizeDispatch.
 ///
 /// # Errors
 ///
-/// Every fault of shape, such as a notification that is named twice.
-pub fn parse_authorize(message: v1::AuthorizeDispatchRequest) -> Result<Vec<LeaseRef>, Violations> {
-    Violations::collect(|violations| {
-        check_count(message.leases.len(), "leases", violations)?;
-        let mut leases = Leases::default();
-        let parsed = message.leases.iter().enumerate().filter_map(|(i, lease)| {
-            violations.within(format!("leases[{i}]"), |it| leases.parse(lease, it))
-        });
-        Some(parsed.collect())
-    })
+/// A number of leases that is not accepted.
+pub fn parse_authorize(
+    message: &v1::AuthorizeDispatchRequest,
+) -> Result<Batch<LeaseRef>, Violations> {
+    let name = |lease: &v1::Lease| lease.name.clone();
+    Batch::parse(&message.leases, "leases", LEASES_MAX, name, parse_lease)
 }
 
-/// Parses AcknowledgeNotifications, in the order of the message. Fields that do not apply to the outcome
-/// are ignored: the time unless it is SENT, the delay unless it is RETRY, the cause if it is SENT.
+/// Parses AcknowledgeNotifications. Fields that do not apply to the outcome are ignored: the time unless it is
+/// SENT, the delay unless it is RETRY, the cause if it is SENT.
 ///
 /// # Errors
 ///
-/// Every fault of shape, such as a notification that is named twice.
+/// A number of acknowledgements that is not accepted.
 pub fn parse_acknowledge(
-    message: v1::AcknowledgeNotificationsRequest,
-) -> Result<Vec<(RequestKey, Acknowledgement)>, Violations> {
-    Violations::collect(|violations| {
-        let given = &message.acknowledgements;
-        check_count(given.len(), "acknowledgements", violations)?;
-        let mut leases = Leases::default();
-        let parsed = given.iter().enumerate().filter_map(|(i, given)| {
-            let field = format!("acknowledgements[{i}]");
-            violations.within(field, |it| parse_acknowledgement(given, &mut leases, it))
-        });
-        Some(parsed.collect())
+    message: &v1::AcknowledgeNotificationsRequest,
+) -> Result<Batch<(RequestKey, Acknowledgement)>, Violations> {
+    let name = |given: &v1::Acknowledgement| {
+        let lease = given.lease.as_ref();
+        lease.map_or(String::new(), |lease| lease.name.clone())
+    };
+    Batch::parse(
+        &message.acknowledgements,
+        "acknowledgements",
+        LEASES_MAX,
+        name,
+        parse_acknowledgement,
+    )
+}
+
+/// Parses a lease. A token that is not a UUID cannot be one of ours: it is unknown, not malformed.
+fn parse_lease(lease: &v1::Lease, violations: &mut Violations) -> Option<LeaseRef> {
+    let named = parse_notification_name(&lease.name, "name", violations);
+    if lease.lease_token.is_empty() {
+        violations.add("lease_token", "is required");
+    }
+    let (request, notification) = named?;
+    Some(LeaseRef {
+        request,
+        notification,
+        token: uuid(&lease.lease_token).unwrap_or(Uuid::nil()),
     })
-}
-
-fn check_count(count: usize, field: &str, violations: &mut Violations) -> Option<()> {
-    if (1..=LEASES_MAX).contains(&count) {
-        return Some(());
-    }
-    violations.add(field, format!("must be 1 to {LEASES_MAX}"));
-    None
-}
-
-/// Notifications that a message has named so far.
-#[derive(Default)]
-struct Leases(HashSet<(RequestKey, Uuid)>);
-
-impl Leases {
-    /// Parses a lease. A token that is not a UUID cannot be one of ours: it is unknown, not malformed.
-    fn parse(&mut self, lease: &v1::Lease, violations: &mut Violations) -> Option<LeaseRef> {
-        let named = parse_notification_name(&lease.name, "name", violations);
-        if lease.lease_token.is_empty() {
-            violations.add("lease_token", "is required");
-        }
-        let (request, notification) = named?;
-        if !self.0.insert((request.clone(), notification)) {
-            violations.add("name", "is named before in the same call");
-        }
-        Some(LeaseRef {
-            request,
-            notification,
-            token: uuid(&lease.lease_token).unwrap_or(Uuid::nil()),
-        })
-    }
 }
 
 fn parse_acknowledgement(
     given: &v1::Acknowledgement,
-    leases: &mut Leases,
     violations: &mut Violations,
 ) -> Option<(RequestKey, Acknowledgement)> {
     let lease = match &given.lease {
-        Some(lease) => violations.within("lease", |violations| leases.parse(lease, violations)),
+        Some(lease) => violations.within("lease", |violations| parse_lease(lease, violations)),
         None => violations.require("lease"),
     };
     let outcome = enums::parse(given.outcome, "outcome", violations);
@@ -287,26 +265,43 @@ fn render_event(event: Event, now: Instant) -> v1::StreamDueNotificationsRespons
 /// Renders the response of AuthorizeDispatch; `expires_at` is the time at which the authorization expires,
 /// `None` if nothing was authorized.
 pub fn render_authorized(
-    authorized: &[LeaseRef],
-    refused: &[LeaseRef],
+    results: impl IntoIterator<Item = (String, ElementResult)>,
     expires_at: Option<Instant>,
+    now: Instant,
 ) -> v1::AuthorizeDispatchResponse {
-    let name = |lease: &LeaseRef| notification_name(&lease.request, lease.notification);
+    let result = |(name, result): (String, ElementResult)| v1::AuthorizeDispatchResult {
+        name,
+        authorized: matches!(result, Ok(None)),
+        refusal: render_refusal(&result),
+        error: result.err(),
+    };
     v1::AuthorizeDispatchResponse {
-        authorized: authorized.iter().map(name).collect(),
-        refused: refused.iter().map(name).collect(),
+        results: results.into_iter().map(result).collect(),
         expire_time: expires_at.map(render_instant),
+        server_time: Some(render_instant(now)),
     }
 }
 
-/// Renders the response of AcknowledgeNotifications with the notifications that were lost.
-pub fn render_lost(lost: &[(RequestKey, Uuid)]) -> v1::AcknowledgeNotificationsResponse {
+/// Renders the response of AcknowledgeNotifications.
+pub fn render_acknowledged(
+    results: impl IntoIterator<Item = (String, ElementResult)>,
+) -> v1::AcknowledgeNotificationsResponse {
+    let result = |(name, result): (String, ElementResult)| v1::AcknowledgementResult {
+        name,
+        recorded: matches!(result, Ok(None)),
+        refusal: render_refusal(&result),
+        error: result.err(),
+    };
     v1::AcknowledgeNotificationsResponse {
-        lost: lost
-            .iter()
-            .map(|(key, id)| notification_name(key, *id))
-            .collect(),
+        results: results.into_iter().map(result).collect(),
     }
+}
+
+/// The refusal of an element, if it was refused, or the error for which it was not executed.
+pub type ElementResult = Result<Option<DispatchRefusal>, v1::ElementError>;
+
+fn render_refusal(result: &ElementResult) -> i32 {
+    enums::render_optional(result.as_ref().ok().copied().flatten())
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! | `status` | errors of the contract; the only file with status codes |
 //! | `auth` | the caller of a call |
 //! | `descriptors` | the services that are served, for reflection, health and the middleware |
+//! | `element` | the answers and errors of a batch, element by element |
 //! | `…_service` | a service each |
 
 pub mod auth;
 mod booking_request_service;
 mod clock_service;
 pub mod descriptors;
+mod element;
 pub mod middleware;
 mod notification_service;
 pub mod status;

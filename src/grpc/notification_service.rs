@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
-use super::{Service, fill_page, status};
+use super::{Service, element, fill_page, status};
 use crate::clock::Clock;
 use crate::contract::notification::list;
 use crate::contract::notification::report_delivery::{parse_report, render_reported};
@@ -43,14 +43,14 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AuthorizeDispatchRequest>,
     ) -> Result<Response<v1::AuthorizeDispatchResponse>, Status> {
-        let leases = notification::parse_authorize(request.into_inner())?;
+        let (leases, batch) = notification::parse_authorize(request.get_ref())?.split();
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
         let outcome = self.store.authorize(leases, context).await?;
         Ok(Response::new(notification::render_authorized(
-            &outcome.authorized,
-            &outcome.refused,
+            element::results(batch, outcome.results.into_iter().map(Ok).collect()),
             outcome.expires_at,
+            self.clock.now(),
         )))
     }
 
@@ -58,18 +58,20 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
-        let acknowledgements = notification::parse_acknowledge(request.into_inner())?;
+        let (acknowledgements, batch) = notification::parse_acknowledge(request.get_ref())?.split();
         self.log_times_ahead(acknowledgements.iter().filter_map(|(_, it)| it.sent_at));
         let acknowledgements = acknowledgements
             .into_iter()
             .map(|(key, it)| (key, it, self.clock.new_id()));
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
-        let stale = self
+        let acknowledged = self
             .store
             .acknowledge(acknowledgements.collect(), context)
             .await?;
-        Ok(Response::new(notification::render_lost(&stale)))
+        Ok(Response::new(notification::render_acknowledged(
+            element::results(batch, acknowledged),
+        )))
     }
 
     async fn report_delivery(

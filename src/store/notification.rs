@@ -10,8 +10,9 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::Channel;
+use crate::domain::notification::DispatchRefusal;
 use crate::domain::notification::LeaseRef;
-use crate::domain::notification::acknowledge::{Acknowledgement, StaleToken, acknowledge};
+use crate::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use crate::domain::notification::authorize::{AUTHORIZATION_MIN, authorizable, authorize};
 use crate::domain::notification::lease::{LeaseOutcome, lease, release};
 use crate::domain::notification::list::NotificationCursor;
@@ -53,12 +54,10 @@ pub struct Claimed {
 }
 
 /// Result of an authorization.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Authorized {
-    /// Leases whose notifications may be handed over now.
-    pub authorized: Vec<LeaseRef>,
-    /// Leases whose notifications must not be handed over.
-    pub refused: Vec<LeaseRef>,
+    /// For each lease, in order, the reason why its notification must not be handed over, if it must not be.
+    pub results: Vec<Option<DispatchRefusal>>,
     /// Instant at which the authorization expires; none when none was given.
     pub expires_at: Option<Instant>,
 }
@@ -129,25 +128,25 @@ impl Store {
         };
         let authorize = move |work: &mut UnitOfWork, _: &Resolved| {
             let now = context().now;
-            let expiry = |lease: &LeaseRef| {
-                let record = work.get(&lease.request)?;
-                authorizable(record, lease.notification, lease.token, now)
-            };
-            let (authorized, refused): (Vec<_>, Vec<_>) = leases
+            let expiries: Vec<Result<Instant, DispatchRefusal>> = leases
                 .iter()
-                .cloned()
-                .partition(|lease| expiry(lease).is_some());
-            let earliest = authorized.iter().filter_map(expiry).min();
-            let expires_at = earliest.map(|earliest| earliest.max(now + AUTHORIZATION_MIN));
-            for lease in &authorized {
-                if let (Some(record), Some(until)) = (work.get(&lease.request), expires_at) {
+                .map(|lease| {
+                    let record = work.get(&lease.request).ok_or(DispatchRefusal::Lost)?;
+                    authorizable(record, lease.notification, lease.token, now)
+                })
+                .collect();
+            let earliest = expiries.iter().flatten().min();
+            let expires_at = earliest.map(|earliest| *earliest.max(&(now + AUTHORIZATION_MIN)));
+            for (lease, expiry) in leases.iter().zip(&expiries) {
+                if let (Some(record), Some(until)) = (work.get(&lease.request), expires_at)
+                    && expiry.is_ok()
+                {
                     let change = authorize(record, lease.notification, until);
                     work.apply(change, None)?;
                 }
             }
             Ok(Authorized {
-                authorized,
-                refused,
+                results: expiries.into_iter().map(Result::err).collect(),
                 expires_at,
             })
         };
@@ -155,13 +154,13 @@ impl Store {
     }
 
     /// Records the outcome of leased notifications; each acknowledgement comes with an id for the notification that may
-    /// follow. Returns the leases whose token is stale. Works while the clock is wrong too, and is then dated by the
-    /// database.
+    /// follow. Returns for each, in order, the reason why nothing was recorded, if nothing was, and an error when its
+    /// request cannot be decoded. Works while the clock is wrong too, and is then dated by the database.
     pub async fn acknowledge(
         &self,
         acknowledgements: Vec<(RequestKey, Acknowledgement, Uuid)>,
         context: impl Fn() -> Context + Send + 'static,
-    ) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+    ) -> Result<Vec<Result<Option<DispatchRefusal>, Error>>, Error> {
         let read_set = ReadSet {
             requests: acknowledgements
                 .iter()
@@ -171,7 +170,7 @@ impl Store {
             ..ReadSet::default()
         };
         let acknowledge = move |work: &mut UnitOfWork, _: &Resolved| {
-            let mut stale = Vec::new();
+            let mut results = Vec::new();
             let context = context();
             let context = Context {
                 now: work.date().correct(context.now),
@@ -182,17 +181,21 @@ impl Store {
                     new_id: *new_id,
                     ..context.clone()
                 };
-                let acknowledged = match work.get(request) {
-                    Some(record) => acknowledge(record, acknowledgement, &context),
-                    None => Err(StaleToken),
+                let acknowledged = match work.require(request) {
+                    Ok(Some(record)) => acknowledge(record, acknowledgement, &context),
+                    Ok(None) => Err(DispatchRefusal::Lost),
+                    Err(undecodable) => {
+                        results.push(Err(undecodable));
+                        continue;
+                    }
                 };
-                match acknowledged {
-                    Ok(Some(change)) => work.apply(change, None)?,
-                    Ok(None) => {}
-                    Err(StaleToken) => stale.push((request.clone(), acknowledgement.id)),
+                let change = acknowledged.as_ref().ok().cloned().flatten();
+                if let Some(change) = change {
+                    work.apply(change, None)?;
                 }
+                results.push(Ok(acknowledged.err()));
             }
-            Ok(stale)
+            Ok(results)
         };
         self.call_queue()?.submit(read_set, acknowledge).await
     }

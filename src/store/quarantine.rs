@@ -7,7 +7,7 @@
 //! | page of a list, history | it is left out; a notification takes its request along |
 //! | operation on that request alone | INTERNAL |
 //! | claim | its request is skipped, for a while without being read |
-//! | acknowledgement, authorization | answered as lost, refused |
+//! | acknowledgement, authorization | INTERNAL as its own error, refused as lost |
 //! | update of a patient | the other requests are changed, then INTERNAL |
 //! | change event | listeners resync |
 

@@ -139,6 +139,31 @@ pub fn retry(due: &v1::DueNotification) -> v1::Acknowledgement {
     }
 }
 
+/// The names of an answer, by what came of them.
+pub trait Outcomes {
+    fn authorized(&self) -> Vec<String>;
+    fn refused(&self) -> Vec<String>;
+}
+
+impl Outcomes for v1::AuthorizeDispatchResponse {
+    fn authorized(&self) -> Vec<String> {
+        let named = self.results.iter().filter(|it| it.authorized);
+        named.map(|it| it.name.clone()).collect()
+    }
+
+    fn refused(&self) -> Vec<String> {
+        let named = self.results.iter().filter(|it| !it.authorized);
+        named.map(|it| it.name.clone()).collect()
+    }
+}
+
+/// Returns the names of those that are lost.
+pub fn lost(answer: &v1::AcknowledgeNotificationsResponse) -> Vec<String> {
+    let lost = answer.results.iter();
+    let lost = lost.filter(|it| it.refusal() == v1::DispatchRefusal::Lost);
+    lost.map(|it| it.name.clone()).collect()
+}
+
 /// Answers for messages; says which are lost.
 pub async fn acknowledge(
     harness: &Harness,
@@ -146,7 +171,7 @@ pub async fn acknowledge(
 ) -> Result<Vec<String>, Status> {
     let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
     let answer = within(harness.notifications().acknowledge_notifications(call)).await?;
-    Ok(answer.into_inner().lost)
+    Ok(lost(answer.get_ref()))
 }
 
 /// Answers for one message, of which the lease must not be lost.

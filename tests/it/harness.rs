@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::backend::Backend;
+use crate::consumer;
 use crate::make::at;
 
 /// The longest that a test waits for a fact. Reaching it is a failure, not a measurement.
@@ -177,7 +178,7 @@ impl Harness {
         };
         if !call.acknowledgements.is_empty() {
             let answer = within(self.notifications().acknowledge_notifications(call)).await;
-            assert!(answer.expect("recorded").into_inner().lost.is_empty());
+            assert!(consumer::lost(answer.expect("recorded").get_ref()).is_empty());
         }
     }
 

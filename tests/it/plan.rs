@@ -195,12 +195,13 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
     store.lease_changes(&known).await.expect("read");
     check("lease_changes", &written);
     let context = || make::context(at(NOW));
-    let authorized = store.authorize(leases, context).await;
-    let leases = authorized.expect("given leave").authorized;
+    let authorized = store.authorize(leases.clone(), context).await;
+    let refused = authorized.expect("answered").results;
+    assert!(refused.iter().all(Option::is_none));
     check("authorize", &written);
     let answers = leases.iter().map(sent).collect();
-    let lost = store.acknowledge(answers, context).await.expect("settled");
-    assert!(lost.is_empty());
+    let results = store.acknowledge(answers, context).await.expect("settled");
+    assert!(results.iter().all(|it| matches!(it, Ok(None))));
     check(
         "acknowledge",
         &["booking_request", "notification", "history"],

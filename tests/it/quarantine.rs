@@ -17,7 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::backend::Kind;
-use crate::consumer::{Consumer, acknowledge, at_most, everything, name, sent};
+use crate::consumer::{Consumer, at_most, everything, name, sent};
 use crate::harness::{Harness, refusal, within};
 use crate::make::{self, at};
 use crate::worklist_user;
@@ -362,15 +362,23 @@ async fn messages_behind_many_that_cannot_be_decoded_are_due_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_answer_for_a_request_that_cannot_be_decoded_is_lost_alone() {
+async fn an_answer_for_a_request_that_cannot_be_decoded_fails_alone() {
     let harness = Harness::start(NOW).await;
     let all = invite_all(&harness, &["bad", "one"]).await;
     let due = harness.lease_due().await;
     alter(&harness, SPOILT[0]).await;
     let harness = restarted(harness).await;
     let of_bad = due.iter().find(|it| it.booking_request == all[0].name);
-    let lost = acknowledge(&harness, due.iter().map(sent).collect()).await;
-    assert_eq!(lost.expect("recorded"), [name(of_bad.expect("it was due"))]);
+    let call = v1::AcknowledgeNotificationsRequest {
+        acknowledgements: due.iter().map(sent).collect(),
+    };
+    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
+    let results = answer.expect("recorded").into_inner().results;
+    let failed: Vec<_> = results.iter().filter(|it| !it.recorded).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].name, name(of_bad.expect("it was due")));
+    let error = failed[0].error.as_ref().expect("an error of its own");
+    assert_eq!(error.reason(), v1::ErrorReason::Internal);
     let one = harness.get(&all[1].name).await.expect("read");
     let messages = one.care_invitation.expect("an invitation").notifications;
     assert!(messages[0].send_time.is_some(), "the other is recorded");

@@ -23,6 +23,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
+use crate::consumer;
 use crate::harness::within;
 
 /// How long a client waits before it comes again.
@@ -98,7 +99,7 @@ impl Replica {
                 }
             }
         };
-        within(recorded).await.lost
+        consumer::lost(&within(recorded).await)
     }
 
     /// Waits until health says so of a service; the empty name is the whole.

@@ -13,7 +13,7 @@ use care_invitation::domain::booking_request::update_patient::{UpdatePatient, up
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::{Channel, LeaseRef, State};
+use care_invitation::domain::notification::{Channel, DispatchRefusal, LeaseRef, State};
 use care_invitation::domain::patient::{DigitalReach, PersonalId};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::{Change, Refusal};
@@ -31,7 +31,7 @@ use crate::harness::within;
 use crate::make;
 use crate::make::at;
 use crate::store_fixtures;
-use crate::store_fixtures::{booking, call, creation, referral, sent};
+use crate::store_fixtures::{booking, call, creation, referral, refusals, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -436,7 +436,7 @@ async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
         .store
         .acknowledge(vec![sent(&lease)], move || make::context(at(NOW)))
         .await;
-    assert_eq!(lost.expect("settled"), []);
+    assert_eq!(refusals(lost.expect("settled")), []);
     let record = backend.store.get(&created.key).await.expect("read");
     let message = record.notification(lease.notification).expect("kept");
     assert_eq!((message.state, message.superseded), (State::Sent, true));
@@ -464,10 +464,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
         .store
         .acknowledge(vec![sent(&old)], move || make::context(later))
         .await;
-    assert_eq!(
-        lost.expect("settled"),
-        [(created.key.clone(), old.notification)]
-    );
+    assert_eq!(refusals(lost.expect("settled")), [DispatchRefusal::Lost]);
     assert_eq!(backend.store.get(&created.key).await.expect("read"), record);
 
     // The right token is recorded, and repeating it changes nothing.
@@ -476,7 +473,7 @@ async fn an_old_token_is_lost_and_changes_nothing() {
             .store
             .acknowledge(vec![sent(&new)], move || make::context(later))
             .await;
-        assert_eq!(lost.expect("settled"), []);
+        assert_eq!(refusals(lost.expect("settled")), []);
     }
     let record = backend.store.get(&created.key).await.expect("read");
     assert_eq!(
@@ -734,10 +731,10 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
 
     book(store, &leases[0].request).await.expect("booked");
     let settled = store.acknowledge(vec![sent(&leases[1])], move || make::context(at(NOW)));
-    assert_eq!(settled.await.expect("settled"), []);
+    assert_eq!(refusals(settled.await.expect("settled")), []);
     let later = at(NOW) + chrono::Duration::seconds(30);
     let given = store.authorize(vec![leases[2].clone()], move || make::context(later));
-    assert_eq!(given.await.expect("given").authorized.len(), 1);
+    assert_eq!(given.await.expect("given").results, [None]);
     store
         .release_leases(vec![leases[3].clone()])
         .await
@@ -879,7 +876,8 @@ async fn what_has_waited_for_its_turn_is_dated_when_it_is_carried_out() {
     proceed.send(()).expect("it waits");
 
     within(book).await.expect("run").expect("booked");
-    assert_eq!(within(settle).await.expect("run").expect("settled"), []);
+    let settled = within(settle).await.expect("run");
+    assert_eq!(refusals(settled.expect("settled")), []);
     let history = store.history(&created.key, 0, 500).await.expect("history");
     let (_, sent) = history.last().expect("entries");
     let sent = sent.as_ref().expect("decoded");

@@ -10,7 +10,7 @@ use care_invitation::domain::booking_request::form::Origin;
 use care_invitation::domain::booking_request::record_booking::{RecordBooking, record_booking};
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::notification::acknowledge::Acknowledgement;
-use care_invitation::domain::notification::{LeaseRef, Outcome};
+use care_invitation::domain::notification::{DispatchRefusal, LeaseRef, Outcome};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
 use care_invitation::store::error::Error;
@@ -87,6 +87,12 @@ pub async fn book(
     let (command, context) = (booking(), make::context(now));
     let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
     store.update(call, key, decide).await
+}
+
+/// Returns the refusals of acknowledgements, none of which failed.
+pub fn refusals(results: Vec<Result<Option<DispatchRefusal>, Error>>) -> Vec<DispatchRefusal> {
+    let results = results.into_iter().map(|it| it.expect("read"));
+    results.flatten().collect()
 }
 
 /// The answer that a message was handed over now.

@@ -15,7 +15,7 @@ fn now() -> Instant {
 }
 
 fn name(notification: u128) -> String {
-    notification_name(&samples::record().key, Uuid::from_u128(notification))
+    super::super::notification_name(&samples::record().key, Uuid::from_u128(notification))
 }
 
 fn seconds(seconds: i64) -> Option<WireDuration> {
@@ -103,47 +103,88 @@ fn a_token_of_another_make_is_unknown_and_not_malformed() {
         lease(1, &token.to_string().to_uppercase()),
         lease(2, "ours-not"),
     ];
-    let parsed = parse_authorize(v1::AuthorizeDispatchRequest { leases }).unwrap();
-    let tokens: Vec<_> = parsed.iter().map(|lease| lease.token).collect();
+    let parsed = parse_authorize(&v1::AuthorizeDispatchRequest { leases }).unwrap();
+    let tokens: Vec<_> = parsed.split().0.iter().map(|lease| lease.token).collect();
     assert_eq!(tokens, [token, Uuid::nil()]);
-    assert_eq!(
-        render_authorized(&parsed[..1], &parsed[1..], Some(now())),
-        v1::AuthorizeDispatchResponse {
-            authorized: vec![name(1)],
-            refused: vec![name(2)],
-            expire_time: Some(render_instant(now())),
-        }
-    );
 }
 
 #[test]
-fn a_call_names_1_to_500_notifications_each_once() {
+fn a_batch_has_1_to_500_elements() {
+    let lease = v1::Lease {
+        name: name(1),
+        lease_token: "t".into(),
+    };
+    for (count, faults) in [
+        (0, vec!["leases"]),
+        (1, vec![]),
+        (500, vec![]),
+        (501, vec!["leases"]),
+    ] {
+        let leases = vec![lease.clone(); count];
+        let parsed = parse_authorize(&v1::AuthorizeDispatchRequest { leases });
+        assert_eq!(parsed.map_or_else(fields, |_| vec![]), faults);
+    }
+}
+
+#[test]
+fn a_malformed_element_has_its_faults_and_the_others_their_answers() {
     let lease = |name: String| v1::Lease {
         name,
         lease_token: "t".into(),
     };
-    let many = |count: u128| (0..count).map(|id| lease(name(id))).collect::<Vec<_>>();
     let nameless = v1::Lease::default();
-    for (leases, faults) in [
-        (many(500), vec![]),
-        (many(501), vec!["leases"]),
-        (vec![], vec!["leases"]),
+    let leases = vec![lease(name(1)), nameless, lease("x".into()), lease(name(1))];
+    let parsed = parse_authorize(&v1::AuthorizeDispatchRequest { leases }).unwrap();
+    let (leases, batch) = parsed.split();
+    assert_eq!(leases.len(), 2);
+    let joined = batch.join(vec!["first", "second"]);
+    let joined: Vec<_> = joined
+        .into_iter()
+        .map(|(name, answer)| (name, answer.map_err(fields)))
+        .collect();
+    let faults = |paths: &[&str]| Err(paths.iter().map(ToString::to_string).collect());
+    let expected = [
+        (name(1), Ok("first")),
         (
-            vec![lease(name(1)), lease(name(2)), lease(name(1))],
-            vec!["leases[2].name"],
+            String::new(),
+            faults(&["leases[1].name", "leases[1].lease_token"]),
         ),
-        (
-            vec![lease(name(0xa)), lease(name(0xa).replace("SE", "se"))],
-            vec!["leases[1].name"],
-        ),
-        (
-            vec![nameless],
-            vec!["leases[0].name", "leases[0].lease_token"],
-        ),
-    ] {
-        let parsed = parse_authorize(v1::AuthorizeDispatchRequest { leases });
-        assert_eq!(parsed.map_or_else(fields, |_| vec![]), faults);
-    }
+        ("x".to_owned(), faults(&["leases[2].name"])),
+        (name(1), Ok("second")),
+    ];
+    assert_eq!(joined, expected);
+}
+
+#[test]
+fn a_lease_is_authorized_refused_or_malformed() {
+    let error = v1::ElementError {
+        code: 3,
+        ..Default::default()
+    };
+    let results = [
+        ("a".to_owned(), Ok(None)),
+        ("b".to_owned(), Ok(Some(DispatchRefusal::Held))),
+        ("c".to_owned(), Err(error.clone())),
+    ];
+    let answer = render_authorized(results.clone(), Some(now()), now());
+    let expected = [
+        (true, v1::DispatchRefusal::Unspecified, None),
+        (false, v1::DispatchRefusal::Held, None),
+        (false, v1::DispatchRefusal::Unspecified, Some(error)),
+    ];
+    let of_result =
+        |it: &v1::AuthorizeDispatchResult| (it.authorized, it.refusal(), it.error.clone());
+    assert_eq!(
+        answer.results.iter().map(of_result).collect::<Vec<_>>(),
+        expected
+    );
+    assert_eq!(answer.expire_time, answer.server_time);
+    let answer = render_acknowledged(results);
+    let of_result = |it: &v1::AcknowledgementResult| (it.recorded, it.refusal(), it.error.clone());
+    assert_eq!(
+        answer.results.iter().map(of_result).collect::<Vec<_>>(),
+        expected
+    );
 }
 
 fn acknowledgement(outcome: v1::acknowledgement::Outcome) -> v1::Acknowledgement {
@@ -160,7 +201,10 @@ fn acknowledgement(outcome: v1::acknowledgement::Outcome) -> v1::Acknowledgement
 fn parsed_one(given: v1::Acknowledgement) -> Result<Acknowledgement, Vec<String>> {
     let acknowledgements = vec![given];
     let message = v1::AcknowledgeNotificationsRequest { acknowledgements };
-    let mut parsed = parse_acknowledge(message).map_err(fields)?;
+    let (_, batch) = parse_acknowledge(&message).unwrap().split();
+    let (_, parsed) = batch.join(vec![()]).remove(0);
+    parsed.map_err(fields)?;
+    let (mut parsed, _) = parse_acknowledge(&message).unwrap().split();
     Ok(parsed.remove(0).1)
 }
 
@@ -314,7 +358,10 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     assert_eq!(due.care_unit, "careUnits/SE2321000131-P1");
     assert_eq!(due.booking_request, request_name(&record.key));
     let notification = due.notification.unwrap();
-    assert_eq!(notification.name, notification_name(&record.key, reminder));
+    assert_eq!(
+        notification.name,
+        super::super::notification_name(&record.key, reminder)
+    );
     assert_eq!(notification.state(), v1::notification::State::Leased);
 
     let first = render_due(&record, record_first(&record), now());
@@ -349,9 +396,7 @@ fn record_first(record: &BookingRequest) -> Uuid {
 }
 
 #[test]
-fn what_was_lost_is_answered_by_name() {
-    let lost = [(samples::record().key, Uuid::from_u128(3))];
-    assert_eq!(render_lost(&lost).lost, [name(3)]);
+fn a_revoked_lease_is_told_by_name() {
     let revoked = render_revoked(name(3), now());
     assert_eq!(revoked.event, Some(Event::Revoked(name(3))));
     let heartbeat = render_heartbeat(now());

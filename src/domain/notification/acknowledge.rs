@@ -3,7 +3,8 @@
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::{Channel, Outcome, State, backoff};
+use super::authorize::authorizable;
+use super::{Channel, DispatchRefusal, Outcome, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state;
 use crate::domain::booking_request::state::CancelReason;
@@ -39,52 +40,63 @@ pub struct Acknowledgement {
     pub cause: String,
 }
 
-/// The acknowledgement comes too late: the notification has been leased again, or is unknown. It changes nothing
-/// (fencing), and is answered as `lost`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaleToken;
-
 /// Applies a consumer's acknowledgement. `context.new_id` is for the notification that may follow.
-/// Returns `None` if the outcome is recorded already, or if the notification is no longer leased and
-/// only SENT would count.
+/// Returns `None` if the outcome is recorded already.
 ///
 /// # Errors
 ///
-/// [`StaleToken`].
+/// [`DispatchRefusal::Lost`] when it comes too late, because the notification has been leased again, or is
+/// unknown: it changes nothing (fencing). Another one when the notification is no longer leased and only SENT
+/// would count.
 pub fn acknowledge(
     record: &BookingRequest,
     acknowledgement: &Acknowledgement,
     context: &Context,
-) -> Result<Option<Change>, StaleToken> {
-    let notification = record.notification(acknowledgement.id).ok_or(StaleToken)?;
-    if !notification.has_lease(acknowledgement.token) {
-        return Err(StaleToken);
-    }
-    Ok(match (acknowledgement.outcome, notification.is_leased()) {
-        (Outcome::Sent, _) if notification.state != State::Sent => {
-            Some(record_sent(record, acknowledgement, context))
+) -> Result<Option<Change>, DispatchRefusal> {
+    let notification = record.notification(acknowledgement.id);
+    let notification = notification.filter(|it| it.has_lease(acknowledgement.token));
+    let notification = notification.ok_or(DispatchRefusal::Lost)?;
+    let is_leased = notification.is_leased();
+    Ok(match acknowledgement.outcome {
+        Outcome::Sent if notification.state == State::Sent => None,
+        Outcome::Sent => Some(record_sent(record, acknowledgement, context)),
+        Outcome::Retry | Outcome::Unreachable | Outcome::Park if !is_leased => {
+            let answer = notification.lease.as_ref().and_then(|lease| lease.answer);
+            if answer != Some(acknowledgement.outcome) {
+                return Err(refusal(record, acknowledgement, context));
+            }
+            None
         }
-        (Outcome::Sent, _) | (Outcome::Retry | Outcome::Unreachable | Outcome::Park, false) => None,
-        (Outcome::Retry | Outcome::Unreachable | Outcome::Park, true)
+        Outcome::Retry | Outcome::Unreachable | Outcome::Park
             if record.has_ended(acknowledgement.id) =>
         {
             Some(cancel_unsent(record, acknowledgement, context))
         }
-        (Outcome::Retry, true) if record.is_withheld(notification) => Some(park_and_hold(
+        Outcome::Retry if record.is_withheld(notification) => Some(park_and_hold(
             record,
             acknowledgement,
             Hold::ProtectedIdentity,
             context,
         )),
-        (Outcome::Retry, true) => Some(retry(record, acknowledgement, context)),
-        (Outcome::Unreachable, true) => Some(unreachable(record, acknowledgement, context)),
-        (Outcome::Park, true) => Some(park_and_hold(
+        Outcome::Retry => Some(retry(record, acknowledgement, context)),
+        Outcome::Unreachable => Some(unreachable(record, acknowledgement, context)),
+        Outcome::Park => Some(park_and_hold(
             record,
             acknowledgement,
             Hold::Parked,
             context,
         )),
     })
+}
+
+/// Returns the reason why a notification is no longer leased.
+fn refusal(
+    record: &BookingRequest,
+    Acknowledgement { id, token, .. }: &Acknowledgement,
+    context: &Context,
+) -> DispatchRefusal {
+    let refused = authorizable(record, *id, *token, context.now);
+    refused.err().unwrap_or(DispatchRefusal::Changed)
 }
 
 /// Records that the notification was handed over, whatever has happened meanwhile. The due time of the

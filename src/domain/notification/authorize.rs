@@ -3,32 +3,59 @@
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::State;
+use super::{DispatchRefusal, Kind, State};
 use crate::domain::Change;
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::state::{self, CancelReason};
 use crate::domain::calendar::Instant;
-use crate::domain::notification::Kind;
 
 /// Shortest time for which an authorization lasts.
 pub const AUTHORIZATION_MIN: Duration = Duration::seconds(60);
 
 /// Returns the instant at which the lease of `token` expires, if the notification may be handed over
-/// under it at `now`; `None` if it may no longer be delivered as it was leased, or the token is not
-/// that of its newest lease.
+/// under it at `now`.
+///
+/// # Errors
+///
+/// The first [`DispatchRefusal`] that applies.
 pub fn authorizable(
     record: &BookingRequest,
     id: Uuid,
     token: Uuid,
     now: Instant,
-) -> Option<Instant> {
-    let notification = record.notification(id)?;
-    let in_time = notification.kind == Kind::Withdrawal || !record.period_has_passed(now);
-    let as_leased = notification.is_leased()
-        && notification.has_lease(token)
-        && !notification.changed_since_lease;
-    let is_permitted = as_leased && record.is_deliverable(notification) && in_time;
-    let lease = notification.lease.as_ref()?;
-    is_permitted.then_some(lease.expires_at)
+) -> Result<Instant, DispatchRefusal> {
+    let notification = record.notification(id);
+    let notification = notification.filter(|it| it.has_lease(token));
+    let (Some(notification), Some(invitation)) = (notification, &record.care_invitation) else {
+        return Err(DispatchRefusal::Lost);
+    };
+    let Some(lease) = &notification.lease else {
+        return Err(DispatchRefusal::Lost);
+    };
+    let is_withdrawal = notification.kind == Kind::Withdrawal;
+    match record.state {
+        state::State::Booked => return Err(DispatchRefusal::Booked),
+        state::State::Declined => return Err(DispatchRefusal::Declined),
+        state::State::Requested => return Err(DispatchRefusal::Revoked),
+        state::State::Cancelled
+            if !is_withdrawal || record.cancel_reason == Some(CancelReason::PatientDeceased) =>
+        {
+            return Err(DispatchRefusal::Cancelled);
+        }
+        state::State::Cancelled | state::State::Invited => {}
+    }
+    let is_held = invitation.hold.is_some() && !is_withdrawal;
+    if is_held || notification.state == State::Parked || record.is_withheld(notification) {
+        return Err(DispatchRefusal::Held);
+    }
+    let is_as_leased = notification.is_leased() && !notification.changed_since_lease;
+    if !is_as_leased || (!is_withdrawal && notification.round != invitation.round) {
+        return Err(DispatchRefusal::Changed);
+    }
+    if !is_withdrawal && record.period_has_passed(now) || !record.is_deliverable(notification) {
+        return Err(DispatchRefusal::Expired);
+    }
+    Ok(lease.expires_at)
 }
 
 /// Authorizes the dispatch until `until`, or until the lease expires if that is later. The notification

@@ -101,6 +101,27 @@ stored_enum! {
     }
 }
 
+/// Reason why a leased notification is no longer wanted, the first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DispatchRefusal {
+    /// It is unknown, or has been leased anew.
+    Lost,
+    /// The patient has booked.
+    Booked,
+    /// The patient has declined.
+    Declined,
+    /// The invitation has been cancelled.
+    Cancelled,
+    /// The request waits for staff again.
+    Revoked,
+    /// The invitation is held, or the notification is parked.
+    Held,
+    /// It is not as it was leased.
+    Changed,
+    /// The period has passed.
+    Expired,
+}
+
 /// Number of leases in a row that expire before the notification is parked.
 pub const EXPIRED_LEASES_MAX: i32 = 8;
 

@@ -11,6 +11,7 @@ use prost_types::FieldMask;
 use tonic::{Code, Status};
 
 use super::messages;
+use crate::consumer::Outcomes as _;
 use crate::consumer::{authorize, lease, sent};
 use crate::harness::{Harness, metadata, refusal, within};
 use crate::make;
@@ -167,7 +168,7 @@ pub async fn get_leave(harness: &Harness, due: &v1::DueNotification) {
     let answer = authorize(harness, vec![lease(due)])
         .await
         .expect("an answer");
-    assert_eq!(answer.refused, [""; 0]);
+    assert_eq!(answer.refused(), [""; 0]);
 }
 
 /// The answer that the channel does not reach the patient.

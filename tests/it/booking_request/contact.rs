@@ -13,6 +13,7 @@ use super::calls::{
     released, unreachable, updated,
 };
 use super::{NOW, SILENCE_ENDS, created, done, lists_of, messages, plan, silent, state};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, authorize, everything, lease, name, sent};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
@@ -236,7 +237,7 @@ async fn a_leased_message_is_taken_back_by_a_hold_and_recorded_when_it_left_all_
         let leave = authorize(&harness, vec![lease(&due)])
             .await
             .expect("answered");
-        assert_eq!(leave.refused, [name(&due)], "{outcome:?}");
+        assert_eq!(leave.refused(), [name(&due)], "{outcome:?}");
         // Not when the lease would have run out either.
         harness.advance("2026-03-03T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{outcome:?}");

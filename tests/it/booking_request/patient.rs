@@ -16,6 +16,7 @@ use super::calls::{
 use super::{
     NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, record, requested, silent, state,
 };
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, authorize, everything, lease, message, name, sent};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
@@ -313,7 +314,7 @@ async fn new_protection_holds_at_once_and_takes_back_what_is_leased() {
         let leave = authorize(&harness, vec![lease(&due)])
             .await
             .expect("answered");
-        assert_eq!(leave.refused, [name(&due)]);
+        assert_eq!(leave.refused(), [name(&due)]);
         let after = read(&harness, &request.name).await;
         assert_eq!(
             (state(&after), planned(&after).as_str()),

@@ -14,6 +14,7 @@ use super::calls::{
 };
 use super::patient::{due_now, read};
 use super::{NOW, actions, created, done, lists_of, messages, state};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, authorize, everything, lease, message, name, retry, sent};
 use crate::harness::Harness;
 use crate::make;
@@ -200,7 +201,7 @@ async fn a_withdrawal_that_waits_is_revoked_and_parked_when_protection_is_learne
                 assert_eq!(consumer.revoked().await, name(&due));
             }
             let leave = authorize(&harness, vec![lease(&due)]).await;
-            assert_eq!(leave.expect("answered").refused, [name(&due)], "{stage}");
+            assert_eq!(leave.expect("answered").refused(), [name(&due)], "{stage}");
         }
         assert_eq!(
             planned(&read(&harness, &request).await),
@@ -234,7 +235,7 @@ async fn a_withdrawal_on_its_way_runs_its_course_and_is_parked_when_it_has_not_l
             let after = planned(&read(&harness, &request).await);
             assert_eq!(after, "SENT CANCELLED DISPATCHING", "{row}");
             let leave = authorize(&harness, vec![lease(&due)]).await;
-            assert_eq!(leave.expect("answered").refused, [name(&due)], "{row}");
+            assert_eq!(leave.expect("answered").refused(), [name(&due)], "{row}");
             if ended {
                 learn(&harness, unprotect(), &request).await;
             }

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
-use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason};
+use care_invitation::contract::v1::{Channel, ChannelReason, DispatchRefusal, HoldReason};
 use chrono::TimeDelta;
 
 use super::calendar::{
@@ -92,26 +92,78 @@ impl Request {
         message.first_leased_at.get_or_insert(now);
         message.outdated = false;
         message.tokens.push(token.into());
+        message.answered = None;
         message.lease_until(State::Leased, now + duration);
     }
 
-    /// Authorizes its hand-over; returns the time at which the authorization expires.
-    pub fn authorize(&mut self, index: usize, token: &str, now: Instant) -> Option<Instant> {
-        let message = self.message(index);
-        let newest = message.tokens.last().is_some_and(|it| it == token);
-        let held = self.is_withheld(message) || (self.is_held() && !message.is_withdrawal());
-        let as_leased = newest && message.is_out() && !message.outdated;
-        if !as_leased || !self.wants(message, now) || held {
-            return None;
+    /// Authorizes its hand-over; returns the time at which the authorization expires, or the reason why it is refused.
+    pub fn authorize(
+        &mut self,
+        index: usize,
+        token: &str,
+        now: Instant,
+    ) -> Result<Instant, DispatchRefusal> {
+        if let Some(refusal) = self.refusal(index, token, now) {
+            return Err(refusal);
         }
-        let ends_at = message.lease_ends_at()?.max(now + TimeDelta::seconds(60));
+        let ends_at = self.message(index).lease_ends_at().expect("leased");
+        let ends_at = ends_at.max(now + TimeDelta::seconds(60));
         self.message_mut(index)
             .lease_until(State::Dispatching, ends_at);
-        Some(ends_at)
+        Ok(ends_at)
     }
 
-    /// Applies an acknowledgement of the newest lease.
-    pub fn acknowledge(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
+    /// Returns the first reason for which a leased notification is no longer wanted, in the order of the contract.
+    fn refusal(&self, index: usize, token: &str, now: Instant) -> Option<DispatchRefusal> {
+        let message = self.message(index);
+        let closed = match self.state {
+            RequestState::Booked => Some(DispatchRefusal::Booked),
+            RequestState::Declined => Some(DispatchRefusal::Declined),
+            RequestState::Cancelled if !self.wants(message, now) => {
+                Some(DispatchRefusal::Cancelled)
+            }
+            RequestState::Requested => Some(DispatchRefusal::Revoked),
+            _ => None,
+        };
+        let held = self.is_withheld(message) || (self.is_held() && !message.is_withdrawal());
+        let old_round = !message.is_withdrawal() && !self.in_present_round(message);
+        if message.tokens.last().is_none_or(|it| it != token) {
+            Some(DispatchRefusal::Lost)
+        } else if closed.is_some() {
+            closed
+        } else if held || message.state == State::Parked {
+            Some(DispatchRefusal::Held)
+        } else if !message.is_out() || message.outdated || old_round {
+            Some(DispatchRefusal::Changed)
+        } else {
+            (!self.wants(message, now)).then_some(DispatchRefusal::Expired)
+        }
+    }
+
+    /// Applies an acknowledgement; returns the reason if nothing is recorded.
+    pub fn acknowledge(
+        &mut self,
+        index: usize,
+        answer: &v1::Acknowledgement,
+        now: Instant,
+    ) -> Option<DispatchRefusal> {
+        let token = &answer.lease.as_ref().expect("given").lease_token;
+        let outcome = answer.outcome();
+        let message = self.message(index);
+        if message.tokens.last() != Some(token) {
+            return Some(DispatchRefusal::Lost);
+        }
+        if outcome != Outcome::Sent && !message.is_out() {
+            let refusal = self.refusal(index, token, now);
+            return refusal.filter(|_| self.message(index).answered != Some(outcome));
+        }
+        self.record(index, answer, now);
+        self.message_mut(index).answered = Some(outcome);
+        None
+    }
+
+    /// Records an outcome of the newest lease.
+    fn record(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
         let outcome = answer.outcome();
         let message = self.message(index);
         if outcome == Outcome::Sent {
@@ -120,9 +172,6 @@ impl Request {
                 let sent_at = said.min(now).max(message.first_leased_at.expect("leased"));
                 self.record_sent(index, sent_at, now);
             }
-            return;
-        }
-        if !message.is_out() {
             return;
         }
         if self.has_ended(message) {

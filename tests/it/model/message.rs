@@ -1,5 +1,6 @@
 //! One notification to the patient, and the rounds that notifications belong to.
 
+use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason, NotificationKind};
 use chrono::{NaiveDate, TimeDelta};
@@ -46,6 +47,8 @@ pub struct Message {
     pub outdated: bool,
     /// Tokens of its leases, the newest last.
     pub tokens: Vec<String>,
+    /// Outcome that was recorded for the newest lease.
+    pub answered: Option<Outcome>,
     lease_ends_at: Option<Instant>,
     /// True if UNREAD, or RETURNED, has been reported.
     pub unread: bool,
@@ -79,6 +82,7 @@ impl Message {
             superseded: false,
             outdated: false,
             tokens: vec![],
+            answered: None,
             lease_ends_at: None,
             unread: false,
             returned: false,

@@ -17,7 +17,7 @@ pub enum Answer {
     Names(Vec<String>),
     Due(Vec<v1::DueNotification>),
     Authorized(v1::AuthorizeDispatchResponse),
-    StaleToken(Vec<String>),
+    Acknowledged(v1::AcknowledgeNotificationsResponse),
     FollowUp(Option<v1::Notification>),
 }
 
@@ -71,7 +71,7 @@ async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         }
         Call::Acknowledge(call) => {
             let answer = within(api.acknowledge_notifications(call.clone())).await?;
-            Answer::StaleToken(answer.into_inner().lost)
+            Answer::Acknowledged(answer.into_inner())
         }
         Call::Report(call) => {
             let answer = within(api.report_delivery(call.clone())).await?;

@@ -196,18 +196,24 @@ impl Walk {
             }
             (
                 Reply::Authorized {
-                    authorized,
-                    refused,
+                    results,
                     expires_at,
                 },
                 Answer::Authorized(actual),
             ) => {
-                same("what is authorized", authorized, &set(&actual.authorized))?;
-                same("what is refused", refused, &set(&actual.refused))?;
-                same("the leave", &expires_at.map(timestamp), &actual.expire_time)
+                let answered = actual.results.iter();
+                let answered = answered.map(|it| (it.name.clone(), it.refusal()));
+                same("what is authorized", results, &answered.collect())?;
+                same(
+                    "the permission",
+                    &expires_at.map(timestamp),
+                    &actual.expire_time,
+                )
             }
-            (Reply::StaleToken(expected), Answer::StaleToken(actual)) => {
-                same("what is lost", expected, &set(actual))
+            (Reply::Acknowledged(expected), Answer::Acknowledged(actual)) => {
+                let answered = actual.results.iter();
+                let answered = answered.map(|it| (it.name.clone(), it.refusal()));
+                same("what is recorded", expected, &answered.collect())
             }
             (Reply::FollowUp(expected), Answer::FollowUp(actual)) => {
                 let show = |(at, nth): (usize, usize)| {

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::{Action, CancelReason, Channel, Worklist};
+use care_invitation::contract::v1::{Action, CancelReason, Channel, DispatchRefusal, Worklist};
 use chrono::TimeDelta;
 use tonic::Code;
 
@@ -36,11 +36,10 @@ pub enum Reply {
     /// Indices of the requests whose names are returned.
     Requests(BTreeSet<usize>),
     Authorized {
-        authorized: BTreeSet<String>,
-        refused: BTreeSet<String>,
+        results: Vec<(String, DispatchRefusal)>,
         expires_at: Option<Instant>,
     },
-    StaleToken(BTreeSet<String>),
+    Acknowledged(Vec<(String, DispatchRefusal)>),
     FollowUp(Option<(usize, usize)>),
 }
 
@@ -347,46 +346,36 @@ impl World {
     }
 
     fn authorize(&mut self, call: &v1::AuthorizeDispatchRequest) -> Reply {
-        let mut authorized = BTreeSet::new();
-        let mut refused = BTreeSet::new();
+        let mut results = vec![];
         let mut ends = vec![];
         for lease in &call.leases {
-            let leave = self.find_message(&lease.name).and_then(|(at, nth)| {
-                self.requests[at].authorize(nth, &lease.lease_token, self.now)
-            });
-            match leave {
-                Some(ends_at) => {
-                    authorized.insert(lease.name.clone());
-                    ends.push(ends_at);
-                }
-                None => {
-                    refused.insert(lease.name.clone());
-                }
-            }
+            let found = self.find_message(&lease.name);
+            let authorized = match found {
+                Some((at, nth)) => self.requests[at].authorize(nth, &lease.lease_token, self.now),
+                None => Err(DispatchRefusal::Lost),
+            };
+            ends.extend(authorized.ok());
+            let refusal = authorized.err().unwrap_or_default();
+            results.push((lease.name.clone(), refusal));
         }
         let expires_at = ends.into_iter().min();
         Reply::Authorized {
-            authorized,
-            refused,
+            results,
             expires_at,
         }
     }
 
     fn acknowledge(&mut self, call: &v1::AcknowledgeNotificationsRequest) -> Reply {
-        let mut lost = BTreeSet::new();
+        let mut results = vec![];
         for answer in &call.acknowledgements {
-            let lease = answer.lease.as_ref().expect("given");
-            let newest = |it: &Message| it.tokens.last() == Some(&lease.lease_token);
-            match self.find_message(&lease.name) {
-                Some((at, nth)) if newest(self.requests[at].message(nth)) => {
-                    self.requests[at].acknowledge(nth, answer, self.now);
-                }
-                _ => {
-                    lost.insert(lease.name.clone());
-                }
-            }
+            let name = &answer.lease.as_ref().expect("given").name;
+            let refusal = match self.find_message(name) {
+                Some((at, nth)) => self.requests[at].acknowledge(nth, answer, self.now),
+                None => Some(DispatchRefusal::Lost),
+            };
+            results.push((name.clone(), refusal.unwrap_or_default()));
         }
-        Reply::StaleToken(lost)
+        Reply::Acknowledged(results)
     }
 
     fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Result<Reply, Refusal> {

@@ -1,17 +1,17 @@
 //! What consumers answer, and what comes of it.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::DispatchRefusal;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::domain;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge as decide};
 use chrono::Duration;
-use tonic::Code;
 
 use super::{NOW, State, book, create, due_now, messages, states};
 use crate::consumer::{Consumer, acknowledge, answer, everything, message, name, retry, sent};
-use crate::harness::{Harness, bad_fields, refusal};
+use crate::harness::{Harness, bad_fields, within};
 use crate::logged::Log;
 use crate::make::at;
 use crate::{make, worklist_user};
@@ -425,49 +425,105 @@ fn answer_for(name: &str, token: &str) -> v1::Acknowledgement {
 }
 
 #[tokio::test]
-async fn one_malformed_answer_fails_the_whole_call() {
-    let harness = Harness::start(NOW).await;
-    let (request, due) = leased(&harness).await;
-    let good = sent(&due);
+async fn a_malformed_answer_has_its_own_error_and_spoils_no_other() {
     let nothing = v1::Acknowledgement::default();
-    for (second, fields) in [
+    let stranger = strange("x/1");
+    for (bad, name, fields) in [
         (
             nothing,
-            vec!["acknowledgements[1].lease", "acknowledgements[1].outcome"],
+            "",
+            vec!["acknowledgements[0].lease", "acknowledgements[0].outcome"],
         ),
         (
             v1::Acknowledgement {
                 outcome: 99,
-                ..answer_for(&strange(&name(&due)), "token")
+                ..answer_for(&stranger, "token")
             },
-            vec!["acknowledgements[1].outcome"],
-        ),
-        (
-            answer_for("notifications/1", ""),
+            &stranger,
             vec![
-                "acknowledgements[1].lease.lease_token",
-                "acknowledgements[1].lease.name",
+                "acknowledgements[0].lease.name",
+                "acknowledgements[0].outcome",
             ],
         ),
         (
-            v1::Acknowledgement {
-                outcome: Outcome::Retry.into(),
-                retry_delay: Some(seconds(-1)),
-                ..answer_for(&strange(&name(&due)), "token")
-            },
-            vec!["acknowledgements[1].retry_delay"],
+            answer_for("notifications/1", ""),
+            "notifications/1",
+            vec![
+                "acknowledgements[0].lease.lease_token",
+                "acknowledgements[0].lease.name",
+            ],
         ),
-        (good.clone(), vec!["acknowledgements[1].lease.name"]),
     ] {
-        let refused = acknowledge(&harness, vec![good.clone(), second]).await;
-        let refused = refused.expect_err("a malformed answer");
-        let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
-        assert_eq!(refusal(&refused), reason);
-        let mut named = bad_fields(&refused);
-        named.sort();
+        let harness = Harness::start(NOW).await;
+        let (request, due) = leased(&harness).await;
+        let acknowledgements = vec![bad, sent(&due)];
+        let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
+        let answer = within(harness.notifications().acknowledge_notifications(call)).await;
+        let results = answer.expect("answered").into_inner().results;
+        let error = results[0].error.as_ref().expect("an error");
+        assert_eq!(
+            (error.code, error.reason().as_str_name()),
+            (3, "ERROR_REASON_FIELD_INVALID")
+        );
+        let mut named: Vec<_> = error
+            .field_violations
+            .iter()
+            .map(|it| it.field.as_str())
+            .collect();
+        named.sort_unstable();
         assert_eq!(named, fields);
-        assert_eq!(messages(&harness, &request).await[0].state(), State::Leased);
+        assert_eq!(
+            (results[0].name.as_str(), results[0].recorded),
+            (name, false)
+        );
+        let recorded = v1::AcknowledgementResult {
+            name: self::name(&due),
+            recorded: true,
+            ..Default::default()
+        };
+        assert_eq!(results[1..], [recorded]);
+        assert_eq!(messages(&harness, &request).await[0].state(), State::Sent);
     }
+}
+
+#[tokio::test]
+async fn a_message_that_is_answered_twice_in_a_call_has_two_answers() {
+    let harness = Harness::start(NOW).await;
+    let (request, due) = leased(&harness).await;
+    let acknowledgements = vec![sent(&due), retry(&due), sent(&due)];
+    let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
+    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
+    let results = answer.expect("answered").into_inner().results;
+    let found: Vec<_> = results
+        .iter()
+        .map(|it| (it.recorded, it.refusal()))
+        .collect();
+    let recorded = (true, DispatchRefusal::Unspecified);
+    assert_eq!(
+        found,
+        [recorded, (false, DispatchRefusal::Changed), recorded]
+    );
+    assert_eq!(messages(&harness, &request).await[0].state(), State::Sent);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_late_is_told_why() {
+    let harness = Harness::start(NOW).await;
+    let (request, due) = leased(&harness).await;
+    book(&harness, &request).await;
+    let acknowledgements = vec![retry(&due), sent(&due)];
+    let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
+    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
+    let results = answer.expect("answered").into_inner().results;
+    let found: Vec<_> = results
+        .iter()
+        .map(|it| (it.recorded, it.refusal()))
+        .collect();
+    let expected = [
+        (false, DispatchRefusal::Booked),
+        (true, DispatchRefusal::Unspecified),
+    ];
+    assert_eq!(found, expected);
 }
 
 #[tokio::test]

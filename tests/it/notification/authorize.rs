@@ -5,11 +5,12 @@ use chrono::Duration;
 use tonic::Code;
 
 use super::{NOW, State, book, create, due_now, messages, states};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{
     Consumer, acknowledge, answer, authorize, everything, lease, lease_one, leasing_for, name,
     retry, sent,
 };
-use crate::harness::{Harness, bad_fields, refusal};
+use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 use crate::make::at;
 
@@ -38,8 +39,11 @@ async fn leave_runs_for_a_minute_or_to_the_end_of_the_earliest_lease_where_that_
         harness.advance(now);
         let given = authorize(&harness, held.iter().map(lease).collect()).await;
         let given = given.expect("answered");
-        assert_eq!(given.authorized, held.iter().map(name).collect::<Vec<_>>());
-        assert!(given.refused.is_empty());
+        assert_eq!(
+            given.authorized(),
+            held.iter().map(name).collect::<Vec<_>>()
+        );
+        assert!(given.refused().is_empty());
         let expires = Some(make::wire_at(expires));
         assert_eq!(given.expire_time, expires, "{leases:?} at {now}");
     }
@@ -73,7 +77,7 @@ async fn leave_renews_the_lease_and_repeating_it_renews_the_leave() {
     assert_eq!(name(&again), name(&due));
     assert!(again.possible_repeat);
     let refused = authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(refused.expect("answered").refused, [name(&due)]);
+    assert_eq!(refused.expect("answered").refused(), [name(&due)]);
 }
 
 #[tokio::test]
@@ -109,10 +113,16 @@ async fn leave_is_refused_after_a_booking() {
     let due = leased(&harness, "R-1", 60).await;
     book(&harness, &due.booking_request).await;
     let answer = authorize(&harness, vec![lease(&due)]).await;
+    let result = v1::AuthorizeDispatchResult {
+        name: name(&due),
+        authorized: false,
+        refusal: v1::DispatchRefusal::Booked.into(),
+        error: None,
+    };
     let expected = v1::AuthorizeDispatchResponse {
-        authorized: vec![],
-        refused: vec![name(&due)],
+        results: vec![result],
         expire_time: None,
+        server_time: Some(make::wire_at(NOW)),
     };
     assert_eq!(answer.expect("answered"), expected);
     let shown = states(&harness, &due.booking_request).await;
@@ -128,10 +138,10 @@ async fn leave_is_refused_from_the_instant_at_which_the_period_ends() {
     let just_before = at("2026-03-13T23:00:00Z") - Duration::microseconds(1);
     harness.clock.advance(just_before).expect("forward");
     let given = authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(given.expect("answered").authorized, [name(&due)]);
+    assert_eq!(given.expect("answered").authorized(), [name(&due)]);
     harness.advance("2026-03-13T23:00:00Z");
     let given = authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(given.expect("answered").refused, [name(&due)]);
+    assert_eq!(given.expect("answered").refused(), [name(&due)]);
 }
 
 #[tokio::test]
@@ -152,8 +162,8 @@ async fn leave_is_refused_for_lost_and_unknown_leases_and_given_for_the_rest() {
     };
     let call = vec![lease(&old), lease(&good), unknown.clone()];
     let given = authorize(&harness, call).await.expect("answered");
-    assert_eq!(given.authorized, [name(&good)]);
-    assert_eq!(given.refused, [name(&old), unknown.name]);
+    assert_eq!(given.authorized(), [name(&good)]);
+    assert_eq!(given.refused(), [name(&old), unknown.name]);
     let shown = states(&harness, &new.booking_request).await;
     assert_eq!(shown[0], State::Leased, "an old token changes nothing");
 }
@@ -165,7 +175,7 @@ async fn leave_is_given_for_a_lease_that_ran_out_and_was_not_leased_again() {
     harness.advance("2026-03-02T09:30:00Z");
     let given = authorize(&harness, vec![lease(&due)]).await;
     let given = given.expect("answered");
-    assert_eq!(given.authorized, [name(&due)]);
+    assert_eq!(given.authorized(), [name(&due)]);
     let expires = Some(make::wire_at("2026-03-02T09:31:00Z"));
     assert_eq!(given.expire_time, expires);
     assert!(harness.lease_due().await.is_empty());
@@ -182,7 +192,7 @@ async fn leave_is_refused_for_what_has_been_answered() {
         answer(&harness, outcome(&due)).await;
         let given = authorize(&harness, vec![lease(&due)]).await;
         let given = given.expect("answered");
-        assert_eq!(given.refused, [name(&due)], "{referral_id}");
+        assert_eq!(given.refused(), [name(&due)], "{referral_id}");
     }
 }
 
@@ -201,7 +211,7 @@ async fn a_booking_after_leave_revokes_nothing_and_the_message_is_never_leased_a
     assert_eq!(states(&harness, &request).await, [State::Dispatching]);
 
     let refused = authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(refused.expect("answered").refused, [name(&due)]);
+    assert_eq!(refused.expect("answered").refused(), [name(&due)]);
     harness.advance("2026-03-02T12:00:00Z");
     assert!(harness.lease_due().await.is_empty());
     answer(&harness, sent(&due)).await;
@@ -238,26 +248,73 @@ async fn what_had_leave_is_recorded_as_sent() {
 }
 
 #[tokio::test]
-async fn one_malformed_lease_fails_the_whole_call() {
+async fn a_malformed_lease_has_its_own_error_and_spoils_no_other() {
     let harness = Harness::start(NOW).await;
     let due = leased(&harness, "R-1", 60).await;
     let good = lease(&due);
-    let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
-    for (leases, fields) in [
-        (vec![], vec!["leases"]),
-        (vec![good.clone(); 501], vec!["leases"]),
-        (vec![good.clone(); 2], vec!["leases[1].name"]),
-        (
-            vec![good.clone(), v1::Lease::default()],
-            vec!["leases[1].lease_token", "leases[1].name"],
-        ),
-    ] {
+    for leases in [vec![], vec![good.clone(); 501]] {
         let refused = authorize(&harness, leases).await.unwrap_err();
+        let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
         assert_eq!(refusal(&refused), reason);
-        let mut named = bad_fields(&refused);
-        named.sort();
-        assert_eq!(named, fields);
+        assert_eq!(bad_fields(&refused), ["leases"]);
     }
-    let shown = messages(&harness, &due.booking_request).await;
-    assert_eq!(shown[0].state(), State::Leased);
+    let call = vec![v1::Lease::default(), good.clone(), good];
+    let results = authorize(&harness, call).await.expect("answered").results;
+    let error = results[0].error.as_ref().expect("an error");
+    let mut named: Vec<_> = error
+        .field_violations
+        .iter()
+        .map(|it| it.field.as_str())
+        .collect();
+    named.sort_unstable();
+    assert_eq!(named, ["leases[0].lease_token", "leases[0].name"]);
+    // A message that is named twice is answered twice.
+    let given = v1::AuthorizeDispatchResult {
+        name: name(&due),
+        authorized: true,
+        ..Default::default()
+    };
+    assert_eq!(results[1..], [given.clone(), given]);
+}
+
+#[tokio::test]
+async fn a_refusal_says_why() {
+    use v1::DispatchRefusal::{Booked, Cancelled, Changed, Declined, Expired, Held, Lost};
+    use v1::record_patient_contact_request::Outcome;
+    for refusal in [Lost, Booked, Declined, Cancelled, Held, Changed, Expired] {
+        let harness = Harness::start(NOW).await;
+        let due = leased(&harness, "R-1", 10).await;
+        let request = due.booking_request.clone();
+        let contact = async |outcome: Outcome| {
+            let call = v1::RecordPatientContactRequest {
+                name: request.clone(),
+                outcome: outcome.into(),
+                request_id: make::request_id(),
+                ..Default::default()
+            };
+            let recorded = within(harness.requests().record_patient_contact(call)).await;
+            recorded.expect("recorded");
+        };
+        match refusal {
+            Lost => {
+                harness.advance("2026-03-02T09:00:10Z");
+                assert_eq!(harness.lease_due().await.len(), 1);
+            }
+            Booked => book(&harness, &request).await,
+            Declined => contact(Outcome::Declined).await,
+            Cancelled => {
+                let cancelled = harness.cancel(make::wire_cancel(&request)).await;
+                cancelled.expect("cancelled");
+            }
+            Held => contact(Outcome::CallBack).await,
+            Changed => answer(&harness, sent(&due)).await,
+            _ => harness.advance("2026-06-12T22:00:00Z"),
+        }
+        let results = authorize(&harness, vec![lease(&due)]).await;
+        let results = results.expect("answered").results;
+        assert_eq!(
+            (results[0].authorized, results[0].refusal()),
+            (false, refusal)
+        );
+    }
 }

@@ -11,6 +11,7 @@ use care_invitation::contract::v1::{
 };
 
 use super::{FIRST, LAST, NOW, State, book, create, due_now, messages, states};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{
     Consumer, acknowledge, answer, authorize, everything, lease, message, name, sent,
 };
@@ -230,7 +231,7 @@ async fn the_letter_that_waited_in_place_of_what_was_sent_after_all_is_taken_bac
     answer(&harness, sent(&inbox)).await;
     assert_eq!(consumer.revoked().await, name(&letter));
     let refused = authorize(&harness, vec![lease(&letter)]).await;
-    assert_eq!(refused.expect("answered").refused, [name(&letter)]);
+    assert_eq!(refused.expect("answered").refused(), [name(&letter)]);
     let shown = states(&harness, &request).await;
     let expected = [
         State::Sent,

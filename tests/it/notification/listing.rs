@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 
 use super::{NOW, State, book, create, due_now, messages};
 use crate::backend::Backend;
+use crate::consumer::Outcomes as _;
 use crate::consumer::{answer, authorize, lease, message, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
@@ -96,7 +97,7 @@ async fn populate(harness: &Harness) -> Population {
         match *row.expect("one of them").0 {
             "dispatching" => {
                 let given = authorize(harness, vec![lease(due)]).await;
-                assert!(given.expect("answered").refused.is_empty());
+                assert!(given.expect("answered").refused().is_empty());
             }
             "sent" | "short" => answer(harness, sent(due)).await,
             "held" => {

@@ -8,6 +8,7 @@ use care_invitation::contract::v1::record_patient_contact_request::Outcome as Co
 use chrono::Duration;
 
 use super::{NOW, create, due_now};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, authorize, everything, lease, name, retry, sent};
 use crate::harness::Harness;
 use crate::worklist_user;
@@ -90,7 +91,7 @@ async fn a_lease_after_the_release_that_ends_unanswered_ends_it() {
         assert_eq!(said, (true, true), "{end}");
         if end == "authorized and lapsed" {
             let leave = authorize(&harness, vec![lease(&due)]).await;
-            assert_eq!(leave.expect("answered").refused, [""; 0]);
+            assert_eq!(leave.expect("answered").refused(), [""; 0]);
         }
         wait(&harness, Duration::minutes(1));
         let (due, said) = leased(&harness).await;
@@ -109,7 +110,7 @@ async fn a_release_counts_for_what_waited_and_not_for_what_is_being_handed_over(
         let request = create(&harness, due_now("R-1")).await;
         let (due, _) = leased(&harness).await;
         let leave = authorize(&harness, vec![lease(&due)]).await;
-        assert_eq!(leave.expect("answered").refused, [""; 0]);
+        assert_eq!(leave.expect("answered").refused(), [""; 0]);
         worklist_user::contact(&harness, &request, Contact::CallBack).await;
         if lapsed {
             wait(&harness, Duration::minutes(2));

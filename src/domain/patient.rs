@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 
 use super::{Violation, stored_enum};
 
@@ -13,7 +13,7 @@ stored_enum! {
     pub enum PersonalIdType {
         /// Personal identity number: 12 digits, a real date, Luhn.
         Personnummer = 1,
-        /// Coordination number: the same with 60 added to the day.
+        /// Coordination number: the same with 60 added to the day; month 00 and day 60 are not known.
         Samordningsnummer = 2,
         /// A region's reserve number: 12 digits and capital letters.
         Reservnummer = 3,
@@ -57,7 +57,7 @@ impl PersonalId {
     /// Parses a number of the given kind; the error describes the fault, without the number.
     ///
     /// Personnummer and samordningsnummer: 12 digits, century 18 to 20, a date that exists (the
-    /// day less 60 for the latter), serial 001 to 999 and the Luhn check digit over the last ten.
+    /// day less 60 for the latter, of which month and day may be 0: not known), serial 001 to 999 and the Luhn check digit over the last ten.
     /// A date in the future is a matter for [`PersonalId::violation`], which is given today's date.
     pub fn parse(kind: PersonalIdType, number: &str) -> Result<Self, &'static str> {
         match kind {
@@ -93,26 +93,62 @@ impl PersonalId {
     }
 
     /// Returns a violation of `field` if the number holds a date after `today`: nobody is born in the future.
+    /// Of a date that is not known whole, the year alone counts.
     pub fn violation(&self, field: &str, today: NaiveDate) -> Option<Violation> {
-        let is_unborn = self.birth_date().is_some_and(|birth| birth > today);
+        let is_unborn = match self.birth_date() {
+            Some(birth) => birth > today,
+            None => birth_in(self.kind, &self.number).is_some_and(|it| it.year > today.year()),
+        };
         is_unborn.then(|| Violation::new(field, "holds a date in the future"))
     }
 
-    /// Returns the date of birth that the number holds; `None` for a reserve number.
+    /// Returns the date of birth that the number holds; `None` for a reserve number, and for a
+    /// coordination number without the month or the day.
     pub fn birth_date(&self) -> Option<NaiveDate> {
-        date_in(self.kind, &self.number)
+        birth_in(self.kind, &self.number)?.date()
     }
 }
 
-fn date_in(kind: PersonalIdType, number: &str) -> Option<NaiveDate> {
+/// What a number holds of its bearer's birth. Month and day are 0 where they are not known.
+#[derive(Clone, Copy)]
+struct Birth {
+    year: i32,
+    month: u32,
+    day: u32,
+}
+
+impl Birth {
+    fn date(self) -> Option<NaiveDate> {
+        NaiveDate::from_ymd_opt(self.year, self.month, self.day)
+    }
+
+    /// Returns whether a number of this kind may hold it.
+    fn is_possible(self, kind: PersonalIdType) -> bool {
+        match kind {
+            PersonalIdType::Samordningsnummer if self.month == 0 || self.day == 0 => {
+                self.month <= 12 && self.day <= 31
+            }
+            PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
+                self.date().is_some()
+            }
+            PersonalIdType::Reservnummer => false,
+        }
+    }
+}
+
+/// Returns the birth that a number of 12 digits holds; `None` if its day is too small for its kind.
+fn birth_in(kind: PersonalIdType, number: &str) -> Option<Birth> {
     let added = match kind {
         PersonalIdType::Personnummer => 0,
         PersonalIdType::Samordningsnummer => 60,
         PersonalIdType::Reservnummer => return None,
     };
     let part = |range: std::ops::Range<usize>| number.get(range)?.parse::<u32>().ok();
-    let year = i32::try_from(part(0..4)?).ok()?;
-    NaiveDate::from_ymd_opt(year, part(4..6)?, part(6..8)?.checked_sub(added)?)
+    Some(Birth {
+        year: i32::try_from(part(0..4)?).ok()?,
+        month: part(4..6)?,
+        day: part(6..8)?.checked_sub(added)?,
+    })
 }
 
 fn check_national(kind: PersonalIdType, number: &str) -> Result<(), &'static str> {
@@ -122,7 +158,7 @@ fn check_national(kind: PersonalIdType, number: &str) -> Result<(), &'static str
     if !matches!(&number[..2], "18" | "19" | "20") {
         return Err("must begin with a century from 18 to 20");
     }
-    if date_in(kind, number).is_none() {
+    if !birth_in(kind, number).is_some_and(|birth| birth.is_possible(kind)) {
         return Err("does not hold a date that exists");
     }
     if &number[8..11] == "000" {
@@ -189,7 +225,15 @@ mod tests {
             (Personnummer, "１98003012", false),
             (Personnummer, "197302889931", false), // a coordination number
             (Samordningsnummer, "197302889931", true),
+            (Samordningsnummer, "191500882392", true), // no month
+            (Samordningsnummer, "191500722390", true), // no month
+            (Samordningsnummer, "197302609925", true), // no day
+            (Samordningsnummer, "197300609927", true), // neither
             (Samordningsnummer, "197210869924", false),
+            (Samordningsnummer, "197302909929", false), // 30 February
+            (Samordningsnummer, "197300599920", false), // day 59
+            (Samordningsnummer, "197300929929", false), // day 92
+            (Samordningsnummer, "197313619921", false), // month 13
             (Samordningsnummer, "198003012385", false),
             (Reservnummer, "19A8003012BX", true),
             (Reservnummer, "19a8003012BX", false),
@@ -211,6 +255,8 @@ mod tests {
         let february = NaiveDate::from_ymd_opt(1973, 2, 28);
         assert_eq!(birth(Personnummer, "198003012385"), march);
         assert_eq!(birth(Samordningsnummer, "197302889931"), february);
+        assert_eq!(birth(Samordningsnummer, "191500882392"), None);
+        assert_eq!(birth(Samordningsnummer, "197302609925"), None);
         assert_eq!(birth(Reservnummer, "19A8003012BX"), None);
     }
 
@@ -225,6 +271,11 @@ mod tests {
         assert_eq!(on(Personnummer, "198003012385", "1980-03-01"), None);
         assert_eq!(on(Personnummer, "198003012385", "1980-02-29"), field);
         assert_eq!(on(Samordningsnummer, "197302889931", "1973-02-27"), field);
+        // Of a date that is not known whole, the year alone can lie in the future.
+        assert_eq!(on(Samordningsnummer, "191500882392", "1915-01-01"), None);
+        assert_eq!(on(Samordningsnummer, "191500882392", "1914-12-31"), field);
+        assert_eq!(on(Samordningsnummer, "197312609923", "1973-01-01"), None);
+        assert_eq!(on(Samordningsnummer, "197312609923", "1972-12-31"), field);
         assert_eq!(on(Reservnummer, "19A8003012BX", "1900-01-01"), None);
     }
 

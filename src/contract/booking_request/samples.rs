@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use chrono::{DateTime, NaiveDate, Weekday};
+use chrono::{DateTime, Datelike, NaiveDate, Weekday};
 use proptest::option;
 use proptest::prelude::*;
 use unicode_normalization::UnicodeNormalization;
@@ -198,20 +198,23 @@ fn patients() -> impl Strategy<Value = Patient> {
 fn personal_ids() -> impl Strategy<Value = PersonalId> {
     let reserve = "[0-9A-Z]{12}"
         .prop_map(|number| PersonalId::parse(PersonalIdType::Reservnummer, &number).unwrap());
-    let national = (dates(1900, 2025), 1..=999u32, any::<bool>())
-        .prop_map(|(birth, serial, coordination)| national_id(birth, serial, coordination));
-    prop_oneof![reserve, national]
+    let personal = (dates(1900, 2025), 1..=999u32).prop_map(|(birth, serial)| {
+        let parts = [birth.month(), birth.day(), serial];
+        national_id(PersonalIdType::Personnummer, birth.year(), parts)
+    });
+    let coordination = (dates(1900, 2025), any::<(bool, bool)>(), 1..=999u32);
+    let coordination = coordination.prop_map(|(birth, (has_month, has_day), serial)| {
+        let month = if has_month { birth.month() } else { 0 };
+        let day = if has_day { birth.day() } else { 0 };
+        let parts = [month, day + 60, serial];
+        national_id(PersonalIdType::Samordningsnummer, birth.year(), parts)
+    });
+    prop_oneof![reserve, personal, coordination]
 }
 
-/// Returns the number with its check digit.
-fn national_id(birth: NaiveDate, serial: u32, coordination: bool) -> PersonalId {
-    use chrono::Datelike;
-    let (kind, added) = match coordination {
-        true => (PersonalIdType::Samordningsnummer, 60),
-        false => (PersonalIdType::Personnummer, 0),
-    };
-    let day = birth.day() + added;
-    let stem = format!("{:04}{:02}{day:02}{serial:03}", birth.year(), birth.month());
+/// Returns the number with this month, day and serial, and its check digit.
+fn national_id(kind: PersonalIdType, year: i32, [month, day, serial]: [u32; 3]) -> PersonalId {
+    let stem = format!("{year:04}{month:02}{day:02}{serial:03}");
     (0..10)
         .find_map(|digit| PersonalId::parse(kind, &format!("{stem}{digit}")).ok())
         .unwrap()

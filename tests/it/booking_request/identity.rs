@@ -42,6 +42,14 @@ async fn identity_numbers_are_checked_by_their_kind_and_never_repeated() {
         (Personnummer, "１９８００３０１２３８５", false),
         (Personnummer, "197302889931", false), // a coordination number
         (Samordningsnummer, "197302889931", true),
+        (Samordningsnummer, "191500882392", true), // no month
+        (Samordningsnummer, "191500722390", true), // no month
+        (Samordningsnummer, "197302609925", true), // no day
+        (Samordningsnummer, "202600609925", true), // neither, this year
+        (Samordningsnummer, "202700609924", false), // next year
+        (Samordningsnummer, "197302909929", false), // 30 February
+        (Samordningsnummer, "197300929929", false), // day 92
+        (Samordningsnummer, "197313619921", false), // month 13
         (Samordningsnummer, "197210869924", false), // check digit
         (Samordningsnummer, "202603631231", false), // tomorrow
         (Samordningsnummer, "198003012385", false), // a personnummer

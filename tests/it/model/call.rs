@@ -19,11 +19,13 @@ const UNITS: [&str; 2] = [
     "careUnits/SE2321000131-P000000123457",
     "careUnits/SE2321000131-P000000123458",
 ];
-const PATIENTS: [(&str, PersonalIdType); 4] = [
+const PATIENTS: [(&str, PersonalIdType); 5] = [
     ("198003012385", PersonalIdType::Personnummer),
     ("191212121212", PersonalIdType::Personnummer),
     ("197302889931", PersonalIdType::Samordningsnummer),
     ("1980R0A1B2C3", PersonalIdType::Reservnummer),
+    // Born in 1915, nobody knows in which month.
+    ("191500882392", PersonalIdType::Samordningsnummer),
 ];
 
 /// A call, or a move of the clock.

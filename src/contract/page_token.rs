@@ -14,12 +14,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Fault;
-use crate::domain::hsa_id::HsaId;
+use crate::domain::hsa_id::{HSA_ID_MAX, HsaId};
 use crate::domain::request_key::RequestKey;
 
 /// Bytes of a request key in a payload: its id, and its care unit padded with zeros to the length of the
-/// longest HSA-id, which is `SE`, 10 digits, `-` and 18 more.
-pub(super) const KEY_BYTES: usize = 16 + 31;
+/// longest HSA-id.
+pub(super) const KEY_BYTES: usize = 16 + HSA_ID_MAX;
 const VERSION: u8 = 1;
 const CHECK_BYTES: usize = 16;
 /// Maximum characters in a token; ours have fewer.

@@ -127,7 +127,7 @@ pub(super) fn parse_optional_identifier(
     parse_identifier(text, field, violations)
 }
 
-/// Parses an HSA-id of a person that may be left out, into capitals.
+/// Parses an HSA-id that may be left out, into capitals.
 pub(super) fn parse_optional_hsa_id(
     text: &str,
     field: &str,

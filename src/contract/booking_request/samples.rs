@@ -175,7 +175,11 @@ fn identifiers() -> impl Strategy<Value = String> {
 }
 
 fn hsa_ids() -> impl Strategy<Value = String> {
-    "SE[0-9]{10}-[0-9A-Z]{1,18}"
+    prop_oneof![
+        "SE[0-9]{10}-[0-9A-Z._]{1,18}",
+        "SE16[0-9]{10}-[0-9A-Z._]{1,16}",
+        "TSTNMT[0-9]{10}-[0-9A-Z._]{1,14}",
+    ]
 }
 
 fn patients() -> impl Strategy<Value = Patient> {

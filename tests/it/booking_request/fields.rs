@@ -462,6 +462,26 @@ async fn control_characters_are_refused_but_line_feed_and_tab_in_the_longer_text
 }
 
 #[tokio::test]
+async fn every_form_of_an_hsa_id_is_a_care_unit_and_a_performer() {
+    let harness = Harness::start(NOW).await;
+    for id in [
+        "SE165565594230-1000",
+        "tstnmt2321000156-1003",
+        "SE2321000131-a.b_c",
+    ] {
+        let mut call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+        call.parent = format!("careUnits/{id}");
+        constraints(&mut call).performer_ids = vec![id.into()];
+        let request = harness.create(call).await.expect(id);
+        let capitals = id.to_uppercase();
+        let unit = format!("careUnits/{capitals}/");
+        assert!(request.name.starts_with(&unit), "{id}");
+        let performers = request.constraints.expect("constraints").performer_ids;
+        assert_eq!(performers, [capitals]);
+    }
+}
+
+#[tokio::test]
 async fn what_today_forbids_is_named_all_at_once_and_today_is_the_day_in_stockholm() {
     let start = "booking_request.constraints.requested_period.start_date";
     let end = "booking_request.constraints.requested_period.end_date";

@@ -17,7 +17,7 @@ use super::world::{World, nth_of};
 
 const UNITS: [&str; 2] = [
     "careUnits/SE2321000131-P000000123457",
-    "careUnits/SE2321000131-P000000123458",
+    "careUnits/TSTNMT2321000131-P.1_A",
 ];
 const PATIENTS: [(&str, PersonalIdType); 5] = [
     ("198003012385", PersonalIdType::Personnummer),

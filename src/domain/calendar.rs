@@ -188,6 +188,13 @@ pub struct TimeWindow {
     pub end_minute: u32,
 }
 
+impl TimeWindow {
+    /// Returns whether a minute of the day lies in it.
+    pub fn contains(self, minute: u32) -> bool {
+        (self.start_minute..self.end_minute).contains(&minute)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use chrono::Duration;
 use super::booking_request::BookingRequest;
 use super::booking_request::form::Constraints;
 use super::booking_request::state::EffectiveState;
-use super::calendar::{Instant, civil_date, minute_of_day};
+use super::calendar::{Instant, TimeWindow, civil_date, minute_of_day};
 use super::stored_enum;
 
 stored_enum! {
@@ -100,15 +100,23 @@ pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict
 }
 
 fn fits_a_window(slot: &Slot, constraints: &Constraints) -> bool {
-    let start = minute_of_day(slot.start_at);
     // The last moment that belongs to the slot decides, so that a slot may end as a window does
     // and midnight is the end of the day before.
     let last = slot.end_at - Duration::microseconds(1);
     let same_day = civil_date(last) == civil_date(slot.start_at);
+    let start = minute_of_day(slot.start_at);
     constraints.time_windows.is_empty()
-        || constraints.time_windows.iter().any(|window| {
-            same_day && window.start_minute <= start && minute_of_day(last) < window.end_minute
-        })
+        || (same_day && minute_of_day(last) < end_of_windows(start, &constraints.time_windows))
+}
+
+/// Returns the minute at which the time that is acceptable from `start` on ends; `start` itself if it is not
+/// acceptable. Windows that touch are one window.
+fn end_of_windows(start: u32, windows: &[TimeWindow]) -> u32 {
+    let mut end = start;
+    while let Some(window) = windows.iter().find(|it| it.contains(end)) {
+        end = window.end_minute;
+    }
+    end
 }
 
 fn performer_is_acceptable(slot: &Slot, constraints: &Constraints) -> bool {
@@ -128,7 +136,7 @@ mod tests {
     use super::super::booking_request::form::VisitKind;
     use super::super::booking_request::form::VisitType;
     use super::super::booking_request::state::State;
-    use super::super::calendar::{Period, TimeWindow, Weekdays};
+    use super::super::calendar::{Period, Weekdays};
     use super::super::hsa_id::HsaId;
     use super::super::patient::{Patient, PersonalId, PersonalIdType};
     use super::super::request_key::RequestKey;
@@ -308,6 +316,34 @@ mod tests {
             };
             let verdict = evaluate_for(&record, &slot, now.parse().unwrap());
             assert_eq!(verdict, expected, "{state:?} {now}");
+        }
+    }
+
+    #[test]
+    fn windows_that_touch_are_one_window_in_whatever_order() {
+        let mut constraints = constraints();
+        let window = |start: u32, end: u32| TimeWindow {
+            start_minute: start * 60,
+            end_minute: end * 60,
+        };
+        constraints.performer_ids.clear();
+        constraints.time_windows = vec![window(12, 17), window(8, 12), window(18, 19)];
+        let now = "2026-05-18T05:00:00Z".parse().unwrap();
+        for (start, end, expected) in [
+            ("09:45:00", "10:15:00", Verdict::Offered),
+            ("06:00:00", "15:00:00", Verdict::Offered),
+            ("06:00:00", "15:00:01", Verdict::TimeOfDay),
+            ("05:59:59", "15:00:00", Verdict::TimeOfDay),
+            ("14:45:00", "16:15:00", Verdict::TimeOfDay),
+            ("15:15:00", "15:45:00", Verdict::TimeOfDay),
+        ] {
+            let at = |clock| format!("2026-05-18T{clock}Z").parse().unwrap();
+            let slot = Slot {
+                start_at: at(start),
+                end_at: at(end),
+                performer_id: None,
+            };
+            assert_eq!(evaluate(&slot, &constraints, now), expected, "{start}");
         }
     }
 

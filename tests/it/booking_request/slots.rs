@@ -189,7 +189,7 @@ async fn each_slot_has_its_verdict_in_the_order_given_and_the_first_reason_count
 }
 
 #[tokio::test]
-async fn a_slot_lies_in_one_window_from_start_to_end() {
+async fn a_slot_lies_in_one_window_from_start_to_end_and_windows_that_touch_are_one() {
     let harness = Harness::start(NOW).await;
     let mut form = requested("2026-03-09", "2026-03-27");
     let window = |start: &str, end: &str| v1::TimeWindow {
@@ -197,16 +197,31 @@ async fn a_slot_lies_in_one_window_from_start_to_end() {
         end_clock: end.into(),
     };
     let constraints = form.constraints.as_mut().expect("constraints");
-    constraints.time_windows = vec![
+    let windows = vec![
+        window("12:00", "17:00"),
         window("08:00", "10:00"),
         window("10:00", "12:00"),
+        window("17:01", "18:00"),
         window("22:00", "24:00"),
+        window("00:00", "01:00"),
     ];
+    constraints.time_windows = windows.clone();
     let request = created(&harness, form).await;
+    // They are stored and answered as given.
+    let stored = request.constraints.as_ref().expect("constraints");
+    assert_eq!(stored.time_windows, windows);
     for (start, end, verdict) in [
         ("2026-03-09T07:00:00Z", "2026-03-09T09:00:00Z", Offered),
         ("2026-03-09T09:00:00Z", "2026-03-09T11:00:00Z", Offered),
-        ("2026-03-09T08:45:00Z", "2026-03-09T09:15:00Z", TimeOfDay),
+        ("2026-03-09T08:45:00Z", "2026-03-09T09:15:00Z", Offered),
+        // The example of the rules: 11:45–12:15.
+        ("2026-03-09T10:45:00Z", "2026-03-09T11:15:00Z", Offered),
+        ("2026-03-09T07:00:00Z", "2026-03-09T16:00:00Z", Offered),
+        ("2026-03-09T06:59:59Z", "2026-03-09T16:00:00Z", TimeOfDay),
+        ("2026-03-09T07:00:00Z", "2026-03-09T16:00:01Z", TimeOfDay),
+        ("2026-03-09T15:30:00Z", "2026-03-09T16:30:00Z", TimeOfDay),
+        // A window ends with its day.
+        ("2026-03-09T22:30:00Z", "2026-03-09T23:30:00Z", TimeOfDay),
         ("2026-03-09T22:00:00Z", "2026-03-09T23:00:00Z", Offered),
         ("2026-03-09T22:00:00Z", "2026-03-09T23:00:01Z", TimeOfDay),
     ] {

@@ -381,15 +381,20 @@ fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
 }
 
 fn constraints(span: &Span, now: Instant) -> v1::BookingConstraints {
-    let window = v1::TimeWindow {
-        start_clock: "08:00".into(),
-        end_clock: "12:00".into(),
-    };
+    // They touch, and so are one.
+    let windows = [("08:00", "09:30"), ("09:30", "12:00")].map(|(start, end)| v1::TimeWindow {
+        start_clock: start.into(),
+        end_clock: end.into(),
+    });
     let first = day(now, span.start);
     v1::BookingConstraints {
         requested_period: Some(interval(first, first + TimeDelta::days(span.days))),
         weekdays: span.weekdays.to_vec(),
-        time_windows: if span.mornings { vec![window] } else { vec![] },
+        time_windows: if span.mornings {
+            windows.to_vec()
+        } else {
+            vec![]
+        },
         duration_minutes: span.minutes,
         performer_ids: vec![],
     }

@@ -139,8 +139,19 @@ pub fn broken_by(
 fn fits(constraints: &v1::BookingConstraints, start_at: Instant, end_at: Instant) -> bool {
     let clock = |text: &str| NaiveTime::parse_from_str(text, "%H:%M").expect("a clock of the walk");
     let (start, end) = (local_time(start_at), local_time(end_at));
-    let inside = |window: &v1::TimeWindow| {
-        clock(&window.start_clock) <= start && end <= clock(&window.end_clock)
-    };
-    constraints.time_windows.is_empty() || constraints.time_windows.iter().any(inside)
+    let mut windows: Vec<_> = constraints
+        .time_windows
+        .iter()
+        .map(|it| (clock(&it.start_clock), clock(&it.end_clock)))
+        .collect();
+    windows.sort();
+    let mut joined: Vec<(NaiveTime, NaiveTime)> = Vec::new();
+    for window in windows {
+        match joined.last_mut() {
+            Some(last) if last.1 == window.0 => last.1 = window.1,
+            Some(_) | None => joined.push(window),
+        }
+    }
+    let inside = |window: &(NaiveTime, NaiveTime)| window.0 <= start && end <= window.1;
+    joined.is_empty() || joined.iter().any(inside)
 }

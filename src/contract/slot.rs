@@ -1,7 +1,7 @@
 //! Slots, and verdicts on whether the patient may be offered them.
 
 use super::calendar::parse_instant;
-use super::text::{IDENTIFIER_MAX, parse_line, parse_optional_hsa_id};
+use super::text::{parse_optional_hsa_id, parse_optional_identifier};
 use super::{Violations, enums, parse_request_name, v1};
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::{Slot, Verdict};
@@ -33,7 +33,7 @@ pub fn parse_slots(
 
 /// Parses a slot. Its identifier is the caller's own; it is checked and dropped.
 fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
-    parse_line(&message.slot_id, IDENTIFIER_MAX, "slot_id", violations);
+    parse_optional_identifier(&message.slot_id, "slot_id", violations);
     let start_at = parse_instant(message.start_time.as_ref(), "start_time", violations);
     let end_at = parse_instant(message.end_time.as_ref(), "end_time", violations);
     if start_at
@@ -96,6 +96,13 @@ mod tests {
                 vec![],
             ),
             (v1::Slot::default(), vec!["start_time", "end_time"]),
+            (
+                v1::Slot {
+                    slot_id: "S\u{200b}1".into(),
+                    ..slot()
+                },
+                vec!["slot_id"],
+            ),
             (
                 v1::Slot {
                     end_time: at(1_779_100_000),

@@ -1,7 +1,9 @@
 //! Text: normalised to Unicode NFC and otherwise kept as written. Limits count the code points of the
-//! normalised text.
+//! normalised text. Identifiers hold no character that cannot be seen: two that look the same are the
+//! same.
 
 use unicode_normalization::UnicodeNormalization;
+use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
 use super::Violations;
 use crate::domain::hsa_id::HsaId;
@@ -82,9 +84,15 @@ pub(super) fn parse_required_lines(
     Some(parse_lines(text, max, field, violations))
 }
 
-/// Returns whether a text is empty or holds only white space.
+/// Returns whether a text is empty or shows nothing: only white space and invisible format characters.
 pub(super) fn is_blank(text: &str) -> bool {
-    text.trim().is_empty()
+    text.chars().all(|c| c.is_whitespace() || is_invisible(c))
+}
+
+/// Returns whether a character formats others and cannot be seen itself: one of general category Cf, such as
+/// a zero width space or a mark of direction.
+fn is_invisible(c: char) -> bool {
+    c.general_category() == GeneralCategory::Format
 }
 
 fn check_length(text: &str, max: usize, field: &str, violations: &mut Violations) {
@@ -93,7 +101,8 @@ fn check_length(text: &str, max: usize, field: &str, violations: &mut Violations
     }
 }
 
-/// Parses an identifier of another system: 1 to 64 printable characters, among them spaces inside it.
+/// Parses an identifier of another system: 1 to 64 printable characters, among them spaces inside it. One
+/// that cannot be seen would make another identifier that looks the same.
 pub(super) fn parse_identifier(
     text: &str,
     field: &str,
@@ -103,7 +112,8 @@ pub(super) fn parse_identifier(
         return violations.require(field);
     }
     let text: String = text.nfc().collect();
-    let unprintable = |c: char| c.is_control() || (c.is_whitespace() && c != ' ');
+    let unprintable =
+        |c: char| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' ');
     if text.chars().any(unprintable) || text.starts_with(' ') || text.ends_with(' ') {
         violations.add(
             field,
@@ -186,6 +196,25 @@ mod tests {
             assert_eq!(faults.is_empty(), line, "{text:?}");
             let faults = outcome(|v| parse_lines(text, 20, "field", v)).1;
             assert_eq!(faults.is_empty(), lines, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_refused_in_identifiers_and_is_blank_alone() {
+        for invisible in ['\u{200b}', '\u{ad}', '\u{200f}', '\u{feff}', '\u{e0001}'] {
+            let text = format!("R-1{invisible}");
+            assert_eq!(
+                outcome(|v| parse_identifier(&text, "referral_id", v)).1,
+                ["referral_id"],
+                "{invisible:?}"
+            );
+            for parsed in [
+                outcome(|v| parse_line(&text, 4, "purpose", v)),
+                outcome(|v| parse_lines(&text, 4, "comment", v)),
+            ] {
+                assert_eq!(parsed, (text.clone(), vec![]), "{invisible:?}");
+            }
+            assert!(is_blank(&format!(" {invisible}\n")), "{invisible:?}");
         }
     }
 

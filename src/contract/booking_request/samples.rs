@@ -167,7 +167,7 @@ fn line(length: RangeInclusive<usize>) -> impl Strategy<Value = String> {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    "(\\PC|\n|\t){0,100}".prop_map(|text| text.nfc().collect())
+    "(\\PC|\\p{Cf}|\n|\t){0,100}".prop_map(|text| text.nfc().collect())
 }
 
 fn identifiers() -> impl Strategy<Value = String> {

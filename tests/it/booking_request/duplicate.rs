@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 
 use super::{NOW, booking, created, record, requested, state, visit};
-use crate::harness::{Harness, metadata, refusal, within};
+use crate::harness::{Harness, bad_fields, metadata, refusal, within};
 use crate::make;
 
 fn assert_duplicate_of(name: &str, status: &Status, row: &str) {
@@ -137,6 +137,26 @@ async fn an_identifier_in_nfd_is_the_same_identifier() {
     let first = created(&harness, form("Ö-1")).await;
     let second = harness.create(make::wire_create(form("O\u{308}-1"))).await;
     assert_duplicate_of(&first.name, &second.expect_err("a duplicate"), "NFD");
+}
+
+#[tokio::test]
+async fn a_character_that_cannot_be_seen_makes_no_second_invitation() {
+    let harness = Harness::start(NOW).await;
+    let form = |referral_id: &str| v1::BookingRequest {
+        origin: Some(make::wire_referral(referral_id)),
+        ..make::wire_form("2026-05-18", "2026-06-12")
+    };
+    created(&harness, form("R-1001")).await;
+    let second = harness
+        .create(make::wire_create(form("R-1001\u{200b}")))
+        .await;
+    let status = second.expect_err("refused");
+    let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
+    assert_eq!(refusal(&status), reason);
+    assert_eq!(
+        bad_fields(&status),
+        ["booking_request.referral.referral_id"]
+    );
 }
 
 #[tokio::test]

@@ -462,6 +462,77 @@ async fn control_characters_are_refused_but_line_feed_and_tab_in_the_longer_text
 }
 
 #[tokio::test]
+async fn characters_that_cannot_be_seen_are_refused_in_identifiers_and_kept_in_texts() {
+    let harness = Harness::start(NOW).await;
+    let coded: &[Text] = &[
+        ("booking_request.referral.referral_id", |it, text| {
+            referral(it).referral_id = text;
+        }),
+        ("booking_request.previous_visit.visit_id", |it, text| {
+            form(it).origin = Some(visit(&text, "R-1"));
+            form(it).invitation = false;
+        }),
+        ("booking_request.previous_visit.referral_id", |it, text| {
+            form(it).origin = Some(visit("V-1", &text));
+        }),
+        ("booking_request.visit_type.code", |it, text| {
+            visit_type(it).code = text;
+        }),
+        ("booking_request.booking.booking_id", |it, text| {
+            let booked = booking(&text, "2026-05-18T08:00:00Z", "2026-05-18T08:30:00Z");
+            form(it).invitation = false;
+            form(it).booking = Some(booked);
+        }),
+        (
+            "booking_request.constraints.performer_ids[0]",
+            |it, text| {
+                constraints(it).performer_ids = vec![format!("SE2321000131-{text}")];
+            },
+        ),
+        ("parent", |it, text| it.parent.push_str(&text)),
+        ("request_id", |it, text| it.request_id.push_str(&text)),
+    ];
+    // Zero width space, joiner and no-break, soft hyphen, marks and isolates of direction, tag.
+    let invisible = [
+        '\u{200b}',
+        '\u{200d}',
+        '\u{feff}',
+        '\u{ad}',
+        '\u{200f}',
+        '\u{2068}',
+        '\u{e0041}',
+    ];
+    for c in invisible {
+        for (field, set) in coded {
+            let mut call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+            set(&mut call, format!("A{c}1"));
+            let status = harness.create(call).await.expect_err(field);
+            assert_invalid(&status, vec![field]);
+        }
+    }
+    let said: String = invisible.into_iter().collect();
+    let mut call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+    form(&mut call).internal_comment = said.clone();
+    form(&mut call).purpose = format!("Öron{said}");
+    let request = harness.create(call).await.expect("created");
+    assert_eq!(request.internal_comment, said);
+    assert_eq!(request.purpose, format!("Öron{said}"));
+
+    let name = format!("{}\u{200b}", request.name);
+    assert_invalid(
+        &harness.get(&name).await.expect_err("no name"),
+        vec!["name"],
+    );
+    let mut book = record(
+        &request.name,
+        booking("B\u{200d}1", "2026-05-18T08:00:00Z", "2026-05-18T08:30:00Z"),
+    );
+    book.booking.as_mut().expect("a booking").performer_id = "SE2321000131-P1\u{200e}".into();
+    let status = harness.book(book).await.expect_err("refused");
+    assert_invalid(&status, vec!["booking.booking_id", "booking.performer_id"]);
+}
+
+#[tokio::test]
 async fn every_form_of_an_hsa_id_is_a_care_unit_and_a_performer() {
     let harness = Harness::start(NOW).await;
     for id in [

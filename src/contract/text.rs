@@ -1,5 +1,5 @@
-//! Text: normalised to Unicode NFC and otherwise kept as written. Limits count the code points of the
-//! normalised text. Identifiers hold no character that cannot be seen: two that look the same are the
+//! Text: normalised to Unicode NFC and, but for the ends of lines, kept as written. Limits count the code
+//! points of what is kept. Identifiers hold no character that cannot be seen: two that look the same are the
 //! same.
 
 use unicode_normalization::UnicodeNormalization;
@@ -33,13 +33,15 @@ pub(super) fn parse_line(
     text
 }
 
-/// Parses a longer text, without control characters but line feed and tab.
+/// Parses a longer text, without control characters but line feed and tab. Lines may end as in a web form,
+/// with CR LF, or with CR: both become line feeds.
 pub(super) fn parse_lines(
     text: &str,
     max: usize,
     field: &str,
     violations: &mut Violations,
 ) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let text: String = text.nfc().collect();
     let refused = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     if text.chars().any(refused) {
@@ -187,7 +189,8 @@ mod tests {
             (" kant ", true, true),
             ("två\nrader", false, true),
             ("en\ttabb", false, true),
-            ("två\r\nrader", false, false),
+            ("två\r\nrader", false, true),
+            ("två\rrader", false, true),
             ("nul\0", false, false),
             ("del\u{7f}", false, false),
             ("nel\u{85}", false, false),
@@ -197,6 +200,12 @@ mod tests {
             let faults = outcome(|v| parse_lines(text, 20, "field", v)).1;
             assert_eq!(faults.is_empty(), lines, "{text:?}");
         }
+    }
+
+    #[test]
+    fn ends_of_lines_become_line_feeds_before_anything_is_counted() {
+        let (text, faults) = outcome(|v| parse_lines("a\r\n\rb\r\n", 5, "comment", v));
+        assert_eq!((text.as_str(), faults.len()), ("a\n\nb\n", 0));
     }
 
     #[test]

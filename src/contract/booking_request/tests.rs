@@ -49,7 +49,7 @@ fn all_wrong() -> v1::CreateBookingRequestRequest {
             }),
             purpose: "196408233235\0".into(),
             patient_instructions: Some(v1::PatientInstructions {
-                sampling_information: "\r\n".into(),
+                sampling_information: "\u{1}".into(),
                 ..Default::default()
             }),
             internal_comment: "x".repeat(2_001),

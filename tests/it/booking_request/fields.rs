@@ -441,13 +441,13 @@ async fn control_characters_are_refused_but_line_feed_and_tab_in_the_longer_text
         set(&mut call, format!("sv{c}sv"));
         call
     };
-    for c in ['\0', '\u{1}', '\u{1b}', '\r', '\u{7f}', '\u{85}', '\u{9f}'] {
+    for c in ['\0', '\u{1}', '\u{1b}', '\u{7f}', '\u{85}', '\u{9f}'] {
         for (field, set) in short.iter().chain(long) {
             let status = harness.create(spoiled(*set, c)).await.expect_err(field);
             assert_invalid(&status, vec![field]);
         }
     }
-    for c in ['\n', '\t'] {
+    for c in ['\n', '\r', '\t'] {
         for (field, set) in short {
             let status = harness.create(spoiled(*set, c)).await.expect_err(field);
             assert_invalid(&status, vec![field]);
@@ -459,6 +459,29 @@ async fn control_characters_are_refused_but_line_feed_and_tab_in_the_longer_text
             harness.get(&request.name).await.expect("read");
         }
     }
+}
+
+#[tokio::test]
+async fn the_ends_of_lines_from_a_web_form_become_line_feeds() {
+    let harness = Harness::start(NOW).await;
+    let (written, kept) = ("ett\r\ntvå\r\rfyra\n\r", "ett\ntvå\n\nfyra\n\n");
+    let mut call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+    form(&mut call).internal_comment = written.into();
+    instructions(&mut call).supplementary = written.into();
+    let request = harness.create(call.clone()).await.expect("created");
+    let instructed = request.patient_instructions.expect("instructions");
+    assert_eq!(request.internal_comment, kept);
+    assert_eq!(instructed.supplementary, kept);
+
+    // With the other ends of lines it is the same call.
+    form(&mut call).internal_comment = kept.into();
+    let again = harness.create(call).await.expect("the same call");
+    assert_eq!(again.name, request.name);
+
+    // What is counted is what is kept.
+    let mut cancel = make::wire_cancel(&request.name);
+    cancel.comment = format!("{}\r\n", "å".repeat(1_999));
+    harness.cancel(cancel).await.expect("cancelled");
 }
 
 #[tokio::test]

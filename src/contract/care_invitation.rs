@@ -28,6 +28,7 @@ pub(super) fn render(
         wait_until_date,
         no_response_time: invitation.no_response_at.map(render_instant),
         expire_time: record.expires_at().map(render_instant),
+        bookable_since: record.bookable_since().map(render_instant),
     })
 }
 

@@ -79,6 +79,8 @@ pub struct CareInvitation {
     /// Instant at which silence becomes NO_RESPONSE; `None` until the last notification has been sent
     /// or skipped, and while the invitation is held.
     pub no_response_at: Option<Instant>,
+    /// Time of the first contact WILL_BOOK of the present round that opened booking to the patient.
+    pub will_book_at: Option<Instant>,
     /// Notifications of every round, in the order in which they were planned.
     pub notifications: Vec<Notification>,
 }
@@ -141,6 +143,15 @@ impl CareInvitation {
             |notification: &&Notification| notification.sent_at.unwrap_or(Instant::MAX_UTC);
         let last = self.current_round().filter(has_left).max_by_key(left_at)?;
         Some((last.channel, last.channel_reason))
+    }
+
+    /// Returns the instant since which the patient may book in the present round: that of the first lease
+    /// of one of its notifications, or of the first contact WILL_BOOK, whichever came first.
+    pub fn bookable_since(&self) -> Option<Instant> {
+        self.current_round()
+            .filter_map(Notification::first_out_at)
+            .chain(self.will_book_at)
+            .min()
     }
 
     /// Returns whether a consumer has leased a notification of the present round, which it may then have

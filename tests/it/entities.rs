@@ -292,6 +292,7 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
         inbox_failed: rng.chance(50),
         withdraw_when_sent: rng.chance(50),
         no_response_at: maybe(rng, instant),
+        will_book_at: maybe(rng, instant),
         notifications: (0..rng.below(4)).map(|_| notification(rng)).collect(),
     }
 }

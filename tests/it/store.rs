@@ -510,6 +510,67 @@ async fn a_lease_that_is_given_back_leaves_no_trace() {
 }
 
 #[tokio::test]
+async fn booking_is_open_from_the_first_lease_that_was_not_given_back() {
+    let backend = Backend::empty().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let store = &backend.store;
+    let seconds = |count| at(NOW) + chrono::Duration::seconds(count);
+    let since = || async {
+        store
+            .get(&created.key)
+            .await
+            .expect("read")
+            .bookable_since()
+    };
+    let give_back = |lease: LeaseRef| async {
+        store.release_leases(vec![lease]).await.expect("given back");
+    };
+
+    // Given back, it is as if it had never been given; twice does no more.
+    let (record, unseen) = claim(store, 1, seconds(0)).await.leased.remove(0);
+    assert_eq!(record.bookable_since(), Some(seconds(0)));
+    give_back(unseen.clone()).await;
+    assert_eq!(since().await, None);
+    give_back(unseen).await;
+    assert_eq!(since().await, None);
+
+    // The next one is the first, also when it expires; one that it did not depend on may go.
+    let (record, _) = claim(store, 1, seconds(10)).await.leased.remove(0);
+    assert_eq!(record.bookable_since(), Some(seconds(10)));
+    let (record, unseen) = claim(store, 1, seconds(70)).await.leased.remove(0);
+    assert_eq!(record.bookable_since(), Some(seconds(10)));
+    give_back(unseen).await;
+    assert_eq!(since().await, Some(seconds(10)));
+    assert_eq!(
+        store.get(&created.key).await.expect("read").revision,
+        created.revision
+    );
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_back_and_handed_over_all_the_same_opens_booking() {
+    let backend = Backend::empty().await;
+    let created = insert(&backend.store, call(), form(1))
+        .await
+        .expect("created");
+    let store = &backend.store;
+    let (_, unseen) = claim(store, 1, at(NOW)).await.leased.remove(0);
+    store
+        .release_leases(vec![unseen.clone()])
+        .await
+        .expect("given back");
+    let later = at(NOW) + chrono::Duration::seconds(10);
+    let lost = store
+        .acknowledge(vec![sent(&unseen)], move || make::context(later))
+        .await;
+    assert_eq!(lost.expect("settled"), []);
+    let record = store.get(&created.key).await.expect("read");
+    assert_eq!(record.bookable_since(), Some(later));
+}
+
+#[tokio::test]
 async fn the_history_is_numbered_and_read_in_pages() {
     let backend = Backend::empty().await;
     let created = insert(&backend.store, call(), form(1))

@@ -101,6 +101,17 @@ impl BookingRequest {
         self.care_invitation.as_ref()?.hold
     }
 
+    /// Returns the instant since which the patient may book in the present round, if they may or might until
+    /// the invitation ended.
+    pub fn bookable_since(&self) -> Option<Instant> {
+        match self.state {
+            State::Requested => None,
+            State::Invited | State::Booked | State::Declined | State::Cancelled => {
+                self.care_invitation.as_ref()?.bookable_since()
+            }
+        }
+    }
+
     /// Returns the actions that are allowed at `now`.
     pub fn allowed_actions(&self, now: Instant) -> Vec<Action> {
         use Action::{

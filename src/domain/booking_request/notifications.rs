@@ -36,6 +36,7 @@ impl BookingRequest {
             inbox_failed: false,
             withdraw_when_sent: false,
             no_response_at: None,
+            will_book_at: None,
             notifications,
         });
         self.state = State::Invited;

@@ -71,7 +71,13 @@ pub fn record_patient_contact(
     record.check_etag(&command.etag)?;
     record.check_allowed(Action::RecordPatientContact, context.now)?;
 
+    let has_expired = record.period_has_passed(context.now);
     let mut record = record.clone();
+    if let (Outcome::WillBook(_), false, Some(invitation)) =
+        (command.outcome, has_expired, &mut record.care_invitation)
+    {
+        invitation.will_book_at.get_or_insert(context.now);
+    }
     let hold = match command.outcome {
         Outcome::Declined => None,
         Outcome::WillBook(until) => Some(Hold::WillBook {

@@ -74,12 +74,10 @@ pub fn lease(
         }
         notification.state = State::Leased;
         (notification.channel, notification.channel_reason) = (channel, channel_reason);
+        // A lease that was released counts as never given.
+        let first_at = notification.first_out_at().unwrap_or(now);
         notification.attempt_count += 1;
         notification.changed_since_lease = false;
-        let first_at = notification
-            .lease
-            .as_ref()
-            .map_or(now, |lease| lease.first_at);
         notification.lease = Some(Lease {
             token,
             expires_at: now,

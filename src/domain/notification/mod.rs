@@ -150,7 +150,7 @@ pub struct Notification {
     pub claimable_at: Option<Instant>,
     /// Newest lease, kept after it has ended.
     pub lease: Option<Lease>,
-    /// Number of times that it has been leased.
+    /// Number of times that it has been leased, without leases that were released.
     pub attempt_count: i32,
     /// Number of leases in a row that have expired.
     pub expired_lease_count: i32,
@@ -184,7 +184,8 @@ pub struct Lease {
     pub token: Uuid,
     /// Time at which it expires.
     pub expires_at: Instant,
-    /// Time of the notification's first lease, before which it cannot have been handed over.
+    /// Time of the notification's first lease that was not released, or of this one if all before it were. It
+    /// cannot have been handed over earlier.
     pub first_at: Instant,
     /// Outcome that the consumer has acknowledged, if any.
     pub answer: Option<Outcome>,
@@ -215,6 +216,15 @@ impl Notification {
         match self.state {
             State::Leased | State::Dispatching => true,
             State::Scheduled | State::Sent | State::Cancelled | State::Parked => false,
+        }
+    }
+
+    /// Returns the time from which the patient may have it: that of its first lease that was not released,
+    /// or of its hand-over under one that was.
+    pub fn first_out_at(&self) -> Option<Instant> {
+        match (self.attempt_count, &self.lease) {
+            (1.., Some(lease)) => Some(lease.first_at),
+            (..=0, _) | (1.., None) => self.sent_at,
         }
     }
 

@@ -318,6 +318,8 @@ pub struct InvitationDocument {
     withdraw_when_sent: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     no_response_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    will_book_at: Option<i64>,
 }
 
 impl InvitationDocument {
@@ -340,6 +342,7 @@ impl InvitationDocument {
             inbox_failed: invitation.inbox_failed,
             withdraw_when_sent: invitation.withdraw_when_sent,
             no_response_at: invitation.no_response_at.map(micros),
+            will_book_at: invitation.will_book_at.map(micros),
         }
     }
 
@@ -353,6 +356,7 @@ impl InvitationDocument {
             inbox_failed: self.inbox_failed,
             withdraw_when_sent: self.withdraw_when_sent,
             no_response_at: self.no_response_at.map(instant).transpose()?,
+            will_book_at: self.will_book_at.map(instant).transpose()?,
             notifications: Vec::new(),
         })
     }

@@ -105,13 +105,14 @@ pub fn request(of: &v1::BookingRequest) -> Vec<String> {
     ];
     if let Some(it) = &of.care_invitation {
         lines.push(format!(
-            "round {} since {} hold {:?} until {:?} no response {} expires {}",
+            "round {} since {} hold {:?} until {:?} no response {} expires {} bookable {}",
             it.round,
             instant(it.invite_time),
             it.hold_reason(),
             it.wait_until_date,
             instant(it.no_response_time),
             instant(it.expire_time),
+            instant(it.bookable_since),
         ));
         lines.extend(it.notifications.iter().map(message));
     }

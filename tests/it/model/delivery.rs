@@ -94,6 +94,11 @@ impl Request {
         message.tokens.push(token.into());
         message.answered = None;
         message.lease_until(State::Leased, now + duration);
+        let opens = !message.is_withdrawal();
+        let invitation = self.invitation.as_mut().expect("it has messages");
+        if opens {
+            invitation.bookable_since.get_or_insert(now);
+        }
     }
 
     /// Authorizes its hand-over; returns the time at which the authorization expires, or the reason why it is refused.

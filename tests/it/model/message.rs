@@ -195,6 +195,8 @@ pub struct Invitation {
     /// Channel that ReleaseHold fixed for the round.
     pub fixed: Option<Channel>,
     pub inbox_failed: bool,
+    /// Time from which the patient may book in the present round.
+    pub bookable_since: Option<Instant>,
 }
 
 impl Invitation {

@@ -47,6 +47,7 @@ impl Request {
                 .unwrap_or_default(),
             no_response_time: self.no_response_at(now).map(timestamp),
             expire_time: self.expires_at().map(timestamp),
+            bookable_since: invitation.bookable_since.map(timestamp),
         }
     }
 

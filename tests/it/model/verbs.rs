@@ -104,6 +104,7 @@ impl Request {
             wait_until: None,
             fixed: None,
             inbox_failed: false,
+            bookable_since: None,
         });
         let held = protected || invitation.hold == HoldReason::ProtectedIdentity;
         let ended = invitation.end("NEW_ROUND");
@@ -111,6 +112,7 @@ impl Request {
         invitation.invited_at = now;
         invitation.fixed = None;
         invitation.inbox_failed = false;
+        invitation.bookable_since = None;
         if held {
             invitation.hold = HoldReason::ProtectedIdentity;
         }
@@ -271,6 +273,7 @@ impl Request {
         if !self.allows(Action::RecordPatientContact, now) {
             return Err(Refusal::state(self, now));
         }
+        let expired = self.has_expired(now);
         let invitation = self.invitation.as_mut().expect("invited");
         let mut ended = vec![];
         match call.outcome() {
@@ -279,6 +282,9 @@ impl Request {
                 ended = self.end_invitation("DECLINED");
             }
             Outcome::WillBook => {
+                if !expired {
+                    invitation.bookable_since.get_or_insert(now);
+                }
                 invitation.hold(HoldReason::WillBook);
                 if invitation.hold == HoldReason::WillBook {
                     invitation.wait_until = Some(given.unwrap_or(plus(today, WAIT_DAYS)));

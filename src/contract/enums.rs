@@ -82,7 +82,7 @@ wire_enum!(DispatchRefusal = v1::DispatchRefusal {
 wire_enum!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
 wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
 wire_enum!(Verdict = v1::SlotVerdict {
-    Offered RequestClosed Past OutsidePeriod Weekday TimeOfDay TooShort Performer
+    Offered RequestClosed NotInvited NotOpenYet TooLate Past OutsidePeriod Weekday TimeOfDay TooShort Performer
 });
 wire_enum!(Worklist = v1::Worklist {
     BookingRequests CareInvitations FollowUp ManualHandling SlotIssues Declined GuaranteeAtRisk All

@@ -3,36 +3,55 @@
 use super::calendar::parse_instant;
 use super::text::{parse_optional_hsa_id, parse_optional_identifier};
 use super::{Violations, enums, parse_request_name, v1};
+use crate::domain::booking_request::form::BookingSource;
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::{Slot, Verdict};
 
 /// Maximum slots in one call.
 const SLOTS_MAX: usize = 1_000;
 
-/// Parses EvaluateSlots: the request, and the slots in the order of the message.
+/// A call of EvaluateSlots.
+#[derive(Debug)]
+pub struct EvaluateSlots {
+    /// Request whose slots are judged.
+    pub request: RequestKey,
+    /// Who would book.
+    pub source: BookingSource,
+    /// The caller's identifier and the time of each slot, in the order of the message.
+    pub slots: Vec<(String, Slot)>,
+}
+
+/// Parses EvaluateSlots.
 ///
 /// # Errors
 ///
 /// Every fault of shape.
-pub fn parse_slots(
-    message: v1::EvaluateSlotsRequest,
-) -> Result<(RequestKey, Vec<Slot>), Violations> {
+pub fn parse_slots(message: v1::EvaluateSlotsRequest) -> Result<EvaluateSlots, Violations> {
     Violations::collect(|violations| {
-        let key = parse_request_name(&message.name, "name", violations);
+        let request = parse_request_name(&message.name, "name", violations);
+        let source = enums::parse_optional(message.source, "source", violations);
         if !(1..=SLOTS_MAX).contains(&message.slots.len()) {
             violations.add("slots", format!("must be 1 to {SLOTS_MAX}"));
             return None;
         }
-        let slots = message.slots.iter().enumerate().filter_map(|(i, slot)| {
-            violations.within(format!("slots[{i}]"), |violations| parse(slot, violations))
-        });
+        let slots = message
+            .slots
+            .into_iter()
+            .enumerate()
+            .filter_map(|(i, slot)| {
+                violations.within(format!("slots[{i}]"), |violations| parse(slot, violations))
+            });
         let slots = slots.collect();
-        Some((key?, slots))
+        Some(EvaluateSlots {
+            request: request?,
+            source: source.unwrap_or(BookingSource::Patient),
+            slots,
+        })
     })
 }
 
-/// Parses a slot. Its identifier is the caller's own; it is checked and dropped.
-fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
+/// Parses a slot and its identifier, which is the caller's own and answered as it was given.
+fn parse(message: v1::Slot, violations: &mut Violations) -> Option<(String, Slot)> {
     parse_optional_identifier(&message.slot_id, "slot_id", violations);
     let start_at = parse_instant(message.start_time.as_ref(), "start_time", violations);
     let end_at = parse_instant(message.end_time.as_ref(), "end_time", violations);
@@ -43,17 +62,26 @@ fn parse(message: &v1::Slot, violations: &mut Violations) -> Option<Slot> {
         violations.add("end_time", "must be after start_time");
     }
     let performer_id = parse_optional_hsa_id(&message.performer_id, "performer_id", violations);
-    Some(Slot {
+    let slot = Slot {
         start_at: start_at?,
         end_at: end_at?,
         performer_id,
-    })
+    };
+    Some((message.slot_id, slot))
 }
 
-/// Renders the response of EvaluateSlots, in the order of the slots in the call.
-pub fn render_verdicts(verdicts: impl IntoIterator<Item = Verdict>) -> v1::EvaluateSlotsResponse {
+/// Renders the response of EvaluateSlots: identifier and verdict of each slot, in the order of the call.
+pub fn render_verdicts(
+    verdicts: impl IntoIterator<Item = (String, Verdict)>,
+) -> v1::EvaluateSlotsResponse {
+    let slots = verdicts
+        .into_iter()
+        .map(|(slot_id, verdict)| v1::EvaluatedSlot {
+            slot_id,
+            verdict: enums::render(verdict),
+        });
     v1::EvaluateSlotsResponse {
-        verdicts: verdicts.into_iter().map(enums::render).collect(),
+        slots: slots.collect(),
     }
 }
 
@@ -79,8 +107,13 @@ mod tests {
 
     fn parsed(slots: Vec<v1::Slot>) -> Result<Vec<Slot>, Vec<String>> {
         let name = request_name(&key());
-        let parsed = parse_slots(v1::EvaluateSlotsRequest { name, slots });
-        parsed.map(|(_, slots)| slots).map_err(fields)
+        let parsed = parse_slots(v1::EvaluateSlotsRequest {
+            name,
+            slots,
+            source: 0,
+        });
+        let slots = |call: EvaluateSlots| call.slots.into_iter().map(|(_, slot)| slot).collect();
+        parsed.map(slots).map_err(fields)
     }
 
     #[test]
@@ -142,7 +175,43 @@ mod tests {
         given.performer_id = "se2321000131-p1".into();
         let slots = parsed(vec![given]).unwrap();
         assert_eq!(slots[0].performer_id.as_deref(), Some("SE2321000131-P1"));
-        let answer = render_verdicts([Verdict::Offered, Verdict::Performer]);
-        assert_eq!(answer.verdicts, [1, 8]);
+    }
+
+    #[test]
+    fn a_verdict_is_answered_under_the_identifier_of_its_slot() {
+        let given = |slot_id: &str| v1::Slot {
+            slot_id: slot_id.into(),
+            ..slot()
+        };
+        let call = parse_slots(v1::EvaluateSlotsRequest {
+            name: request_name(&key()),
+            slots: vec![given("å-1"), given("")],
+            source: 0,
+        });
+        let ids = call.unwrap().slots.into_iter().map(|(id, _)| id);
+        let answer = render_verdicts(ids.zip([Verdict::Offered, Verdict::Performer]));
+        let answered: Vec<_> = answer
+            .slots
+            .iter()
+            .map(|it| (&*it.slot_id, it.verdict))
+            .collect();
+        assert_eq!(answered, [("å-1", 1), ("", 11)]);
+    }
+
+    #[test]
+    fn the_patient_would_book_unless_the_call_says_otherwise() {
+        for (given, expected) in [
+            (0, Ok(BookingSource::Patient)),
+            (1, Ok(BookingSource::Patient)),
+            (2, Ok(BookingSource::Staff)),
+            (3, Err(vec!["source".to_owned()])),
+        ] {
+            let parsed = parse_slots(v1::EvaluateSlotsRequest {
+                name: request_name(&key()),
+                slots: vec![slot()],
+                source: given,
+            });
+            assert_eq!(parsed.map(|call| call.source).map_err(fields), expected);
+        }
     }
 }

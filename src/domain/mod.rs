@@ -155,6 +155,19 @@ pub enum Refusal {
         /// Actions that are allowed instead.
         allowed: Vec<Action>,
     },
+    /// Nobody books, or the patient does not, in the effective state.
+    #[error("not open for booking: {}", verdict.name())]
+    NotBookable {
+        /// Verdict on every slot: REQUEST_CLOSED, NOT_INVITED or NOT_OPEN_YET.
+        verdict: Verdict,
+        /// Effective state of the request.
+        state: EffectiveState,
+        /// Actions that are allowed instead.
+        allowed: Vec<Action>,
+    },
+    /// It is too late for the patient to move the visit.
+    #[error("too late for the patient to move the visit")]
+    TooLate,
     /// The notification is not in a state that allows the report.
     #[error("the notification has not been sent")]
     NotSent,

@@ -1,9 +1,9 @@
-//! Slots: times in the booking system, and verdicts on offering them to the patient.
+//! Slots: times in the booking system, and verdicts on offering them to the patient or to staff.
 
 use chrono::Duration;
 
 use super::booking_request::BookingRequest;
-use super::booking_request::form::Constraints;
+use super::booking_request::form::{BookingSource, Constraints};
 use super::booking_request::state::EffectiveState;
 use super::calendar::{Instant, TimeWindow, civil_date, minute_of_day};
 use super::stored_enum;
@@ -11,22 +11,28 @@ use super::stored_enum;
 stored_enum! {
     /// Verdict on a slot: offered, or the first reason in this order why it is not.
     pub enum Verdict {
-        /// The patient may be offered it.
+        /// It may be offered.
         Offered = 1,
         /// The request is closed or has expired.
         RequestClosed = 2,
+        /// The patient has not been invited to choose a time.
+        NotInvited = 3,
+        /// Booking is not open to the patient yet.
+        NotOpenYet = 4,
+        /// It is too late for the patient to move the visit.
+        TooLate = 5,
         /// It starts before now.
-        Past = 3,
+        Past = 6,
         /// Its day lies outside the requested period.
-        OutsidePeriod = 4,
+        OutsidePeriod = 7,
         /// Its weekday is not acceptable.
-        Weekday = 5,
+        Weekday = 8,
         /// It does not lie inside an acceptable time of day.
-        TimeOfDay = 6,
+        TimeOfDay = 9,
         /// It is shorter than the visit.
-        TooShort = 7,
+        TooShort = 10,
         /// Its performer is not acceptable.
-        Performer = 8,
+        Performer = 11,
     }
 }
 
@@ -36,6 +42,9 @@ impl Verdict {
         match self {
             Self::Offered => "OFFERED",
             Self::RequestClosed => "REQUEST_CLOSED",
+            Self::NotInvited => "NOT_INVITED",
+            Self::NotOpenYet => "NOT_OPEN_YET",
+            Self::TooLate => "TOO_LATE",
             Self::Past => "PAST",
             Self::OutsidePeriod => "OUTSIDE_PERIOD",
             Self::Weekday => "WEEKDAY",
@@ -57,29 +66,65 @@ pub struct Slot {
     pub performer_id: Option<String>,
 }
 
-/// Checks whether the patient of this request may be offered `slot`.
-pub fn evaluate_for(record: &BookingRequest, slot: &Slot, now: Instant) -> Verdict {
-    match (record.effective_state(now), &record.form.constraints) {
+/// Hours before the start of a booked visit until which the patient may move it.
+pub const MOVE_DEADLINE_HOURS: i64 = 24;
+
+/// Checks whether this request may be booked on `slot` by `source`. A booked visit is judged as one that
+/// moves.
+pub fn evaluate_for(
+    record: &BookingRequest,
+    source: BookingSource,
+    slot: &Slot,
+    now: Instant,
+) -> Verdict {
+    let constraints = record.form.constraints.as_ref();
+    verdict_on_request(record, source, now)
+        .or_else(|| constraints.map(|constraints| evaluate(slot, constraints, now)))
+        .unwrap_or(Verdict::Offered)
+}
+
+/// Returns the verdict that any slot of the request has, if it is not for the slot to decide.
+fn verdict_on_request(
+    record: &BookingRequest,
+    source: BookingSource,
+    now: Instant,
+) -> Option<Verdict> {
+    match (source, record.effective_state(now)) {
+        (BookingSource::Patient | BookingSource::Staff, EffectiveState::Cancelled)
+        | (BookingSource::Patient, EffectiveState::Declined | EffectiveState::Expired) => {
+            Some(Verdict::RequestClosed)
+        }
         (
-            EffectiveState::Requested | EffectiveState::Invited | EffectiveState::NoResponse,
-            Some(constraints),
-        ) => evaluate(slot, constraints, now),
-        // A request has constraints for as long as it is open.
-        (
-            EffectiveState::Requested | EffectiveState::Invited | EffectiveState::NoResponse,
-            None,
-        )
-        | (
-            EffectiveState::Booked
+            BookingSource::Staff,
+            EffectiveState::Requested
+            | EffectiveState::Invited
+            | EffectiveState::NoResponse
+            | EffectiveState::Booked
             | EffectiveState::Declined
-            | EffectiveState::Expired
-            | EffectiveState::Cancelled,
-            _,
-        ) => Verdict::RequestClosed,
+            | EffectiveState::Expired,
+        ) => None,
+        (BookingSource::Patient, EffectiveState::Requested) => Some(Verdict::NotInvited),
+        (BookingSource::Patient, EffectiveState::Invited | EffectiveState::NoResponse) => {
+            let is_open = record.bookable_since().is_some();
+            (!is_open).then_some(Verdict::NotOpenYet)
+        }
+        (BookingSource::Patient, EffectiveState::Booked) if record.form.constraints.is_none() => {
+            Some(Verdict::NotInvited)
+        }
+        (BookingSource::Patient, EffectiveState::Booked) => {
+            let is_late = move_deadline(record).is_some_and(|deadline| deadline <= now);
+            is_late.then_some(Verdict::TooLate)
+        }
     }
 }
 
-/// Checks `slot` against the constraints of a request that is open.
+/// Returns the instant from which the patient no longer moves the booked visit, if one is booked.
+fn move_deadline(record: &BookingRequest) -> Option<Instant> {
+    let booking = record.form.booking.as_ref()?;
+    Some(booking.start_at - Duration::hours(MOVE_DEADLINE_HOURS))
+}
+
+/// Checks `slot` against the constraints of a request.
 pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict {
     let day = civil_date(slot.start_at);
     if slot.start_at < now {
@@ -99,6 +144,7 @@ pub fn evaluate(slot: &Slot, constraints: &Constraints, now: Instant) -> Verdict
     }
 }
 
+/// Checks that the slot lies inside acceptable times of day from start to end. Windows that touch are one.
 fn fits_a_window(slot: &Slot, constraints: &Constraints) -> bool {
     // The last moment that belongs to the slot decides, so that a slot may end as a window does
     // and midnight is the end of the day before.
@@ -129,20 +175,9 @@ fn performer_is_acceptable(slot: &Slot, constraints: &Constraints) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::booking_request::form::Form;
-    use super::super::booking_request::form::Origin;
-    use super::super::booking_request::form::PatientInstructions;
-    use super::super::booking_request::form::Priority;
-    use super::super::booking_request::form::VisitKind;
-    use super::super::booking_request::form::VisitType;
-    use super::super::booking_request::state::State;
     use super::super::calendar::{Period, Weekdays};
-    use super::super::hsa_id::HsaId;
-    use super::super::patient::{Patient, PersonalId, PersonalIdType};
-    use super::super::request_key::RequestKey;
     use super::*;
     use chrono::Weekday;
-    use uuid::Uuid;
 
     fn constraints() -> Constraints {
         Constraints {
@@ -243,82 +278,6 @@ mod tests {
         }
     }
 
-    /// Returns a request of these constraints, which last until midnight after 12 June.
-    fn requested() -> BookingRequest {
-        let now = "2026-03-02T09:00:00Z".parse().unwrap();
-        let form = Form {
-            patient: Patient {
-                personal_id: PersonalId::from_stored(
-                    PersonalIdType::Reservnummer,
-                    "19A8003012BX".into(),
-                ),
-                protection: None,
-                digital_reach: None,
-                language: "sv".into(),
-            },
-            origin: Origin::Referral {
-                referral_id: "R-1".into(),
-                decision_date: None,
-            },
-            visit_kind: VisitKind::NewVisit,
-            visit_type: VisitType {
-                code: "ÖNH".into(),
-                display_name: String::new(),
-            },
-            purpose: "Öron".into(),
-            patient_instructions: PatientInstructions::default(),
-            internal_comment: String::new(),
-            summons: false,
-            invitation: false,
-            constraints: Some(constraints()),
-            booking: None,
-            priority: Priority::Routine,
-        };
-        BookingRequest {
-            key: RequestKey {
-                care_unit: HsaId::from_stored("SE2321000131-P1".into()),
-                id: Uuid::from_u128(1),
-            },
-            form,
-            state: State::Requested,
-            care_invitation: None,
-            cancel_reason: None,
-            care_guarantee_date: None,
-            allow_duplicate: false,
-            revision: 1,
-            history_count: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
-
-    #[test]
-    fn a_request_that_is_closed_or_over_is_offered_nothing() {
-        let slot = Slot {
-            start_at: "2026-06-09T09:30:00Z".parse().unwrap(),
-            end_at: "2026-06-09T10:00:00Z".parse().unwrap(),
-            performer_id: Some("SE2321000131-P1".into()),
-        };
-        let (before, after) = ("2026-06-09T09:30:00Z", "2026-06-12T22:00:00Z");
-        for (state, now, expected) in [
-            (State::Requested, before, Verdict::Offered),
-            (State::Invited, before, Verdict::Offered),
-            (State::Booked, before, Verdict::RequestClosed),
-            (State::Declined, before, Verdict::RequestClosed),
-            (State::Cancelled, before, Verdict::RequestClosed),
-            (State::Requested, after, Verdict::RequestClosed),
-            (State::Invited, after, Verdict::RequestClosed),
-            (State::Requested, "2026-06-12T21:59:59Z", Verdict::Past),
-        ] {
-            let record = BookingRequest {
-                state,
-                ..requested()
-            };
-            let verdict = evaluate_for(&record, &slot, now.parse().unwrap());
-            assert_eq!(verdict, expected, "{state:?} {now}");
-        }
-    }
-
     #[test]
     fn windows_that_touch_are_one_window_in_whatever_order() {
         let mut constraints = constraints();
@@ -358,5 +317,34 @@ mod tests {
         };
         let now = "2026-05-18T06:00:00Z".parse().unwrap();
         assert_eq!(evaluate(&slot, &constraints, now), Verdict::Offered);
+    }
+
+    #[test]
+    fn windows_that_touch_are_one_in_whatever_order_they_come() {
+        let window = |start_hour: u32, end_hour: u32| TimeWindow {
+            start_minute: start_hour * 60,
+            end_minute: end_hour * 60,
+        };
+        let mut constraints = constraints();
+        constraints.performer_ids.clear();
+        constraints.time_windows = vec![window(12, 17), window(18, 20), window(8, 12)];
+        let now = "2026-05-18T04:00:00Z".parse().unwrap();
+        for (start, end, expected) in [
+            ("09:45:00", "10:15:00", Verdict::Offered),
+            ("06:00:00", "15:00:00", Verdict::Offered),
+            ("06:00:00", "15:00:01", Verdict::TimeOfDay),
+            ("05:59:59", "15:00:00", Verdict::TimeOfDay),
+            ("14:45:00", "16:15:00", Verdict::TimeOfDay),
+            ("15:30:00", "16:00:00", Verdict::TimeOfDay),
+            ("16:00:00", "18:00:00", Verdict::Offered),
+        ] {
+            let slot = Slot {
+                start_at: format!("2026-05-18T{start}Z").parse().unwrap(),
+                end_at: format!("2026-05-18T{end}Z").parse().unwrap(),
+                performer_id: None,
+            };
+            let verdict = evaluate(&slot, &constraints, now);
+            assert_eq!(verdict, expected, "{start} {end}");
+        }
     }
 }

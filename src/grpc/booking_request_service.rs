@@ -206,10 +206,11 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::EvaluateSlotsRequest>,
     ) -> Result<Response<v1::EvaluateSlotsResponse>, Status> {
-        let (key, slots) = slot::parse_slots(request.into_inner())?;
-        let record = self.store.get(&key).await?;
-        let now = self.clock.now();
-        let verdicts = slots.iter().map(|slot| evaluate_for(&record, slot, now));
+        let call = slot::parse_slots(request.into_inner())?;
+        let record = self.store.get(&call.request).await?;
+        let (source, now) = (call.source, self.clock.now());
+        let judge = |(slot_id, slot)| (slot_id, evaluate_for(&record, source, &slot, now));
+        let verdicts = call.slots.into_iter().map(judge);
         Ok(Response::new(slot::render_verdicts(verdicts)))
     }
 }

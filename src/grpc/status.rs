@@ -41,6 +41,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::ReferralRequired
         | ErrorReason::PeriodPassed
         | ErrorReason::StateConflict
+        | ErrorReason::TooLate
         | ErrorReason::OutsideConstraints => Code::FailedPrecondition,
         ErrorReason::PermissionDenied => Code::PermissionDenied,
         ErrorReason::Unauthenticated => Code::Unauthenticated,
@@ -153,6 +154,12 @@ impl From<Refusal> for Status {
             Refusal::ReferralRequired => ErrorStatus::new(ErrorReason::ReferralRequired, text),
             Refusal::PeriodPassed => ErrorStatus::new(ErrorReason::PeriodPassed, text),
             Refusal::StateConflict { state, allowed } => state_conflict(text, state, &allowed),
+            Refusal::NotBookable {
+                verdict,
+                state,
+                allowed,
+            } => state_conflict(text, state, &allowed).with("verdict", verdict.name()),
+            Refusal::TooLate => ErrorStatus::new(ErrorReason::TooLate, text),
             Refusal::NotSent => ErrorStatus::new(ErrorReason::StateConflict, text),
             Refusal::OutsideConstraints(verdict) => {
                 ErrorStatus::new(ErrorReason::OutsideConstraints, text)

@@ -42,6 +42,7 @@ mod quarantine;
 mod readme;
 mod replicas;
 mod shutdown;
+mod slot;
 mod store;
 mod store_fixtures;
 mod tidy;

@@ -565,7 +565,7 @@ async fn a_lease_that_was_given_back_and_handed_over_all_the_same_opens_booking(
     let lost = store
         .acknowledge(vec![sent(&unseen)], move || make::context(later))
         .await;
-    assert_eq!(lost.expect("settled"), []);
+    assert_eq!(refusals(lost.expect("settled")), []);
     let record = store.get(&created.key).await.expect("read");
     assert_eq!(record.bookable_since(), Some(later));
 }

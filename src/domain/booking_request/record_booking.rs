@@ -4,8 +4,6 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
-use crate::domain::booking_request::state::Action;
-use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
@@ -31,29 +29,35 @@ impl Booking {
         }
     }
 
-    /// Checks the booking against the constraints of its request, unless staff give a reason to override
+    /// Checks the booking against the constraints that it comes with, unless staff give a reason to override
     /// them.
     pub(super) fn check_against(
         &self,
         constraints: Option<&Constraints>,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let overridden = self.source == BookingSource::Staff && !self.override_reason.is_empty();
         match constraints.map(|constraints| slot::evaluate(&self.slot(), constraints, now)) {
             None | Some(Verdict::Offered) => Ok(()),
-            Some(_) if overridden => Ok(()),
+            Some(_) if self.overrides_constraints() => Ok(()),
             Some(verdict) => Err(Refusal::OutsideConstraints(verdict)),
         }
     }
+
+    /// Returns whether staff give a reason to book outside the constraints.
+    fn overrides_constraints(&self) -> bool {
+        self.source == BookingSource::Staff && !self.override_reason.is_empty()
+    }
 }
 
-/// Records a booking; recording the same one again changes nothing.
+/// Records a booking; recording the same one again changes nothing, however late it is.
+///
+/// It is taken exactly when [`slot::evaluate_for`] offers its slot to whoever books, overrides and another
+/// visit that is booked already aside.
 ///
 /// # Errors
 ///
-/// In this order: [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`] if cancelled, and for a
-/// booking by the patient outside INVITED, NO_RESPONSE and BOOKED; [`Refusal::AlreadyBooked`];
-/// [`Refusal::OutsideConstraints`].
+/// In this order: [`Refusal::EtagMismatch`]; [`Refusal::NotBookable`] for a state in which nobody or not the
+/// patient books; [`Refusal::AlreadyBooked`]; [`Refusal::TooLate`]; [`Refusal::OutsideConstraints`].
 pub fn record_booking(
     stored: Option<&BookingRequest>,
     command: &RecordBooking,
@@ -62,21 +66,13 @@ pub fn record_booking(
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
     let booking = &command.booking;
-    check_state(record, booking.source, context)?;
-    if let Some(present) = &record.form.booking {
-        if present.booking_id != booking.booking_id {
-            return Err(Refusal::AlreadyBooked {
-                booking_id: present.booking_id.clone(),
-            });
-        }
-        if present == booking {
-            return Ok(Change {
-                record: record.clone(),
-                history: Vec::new(),
-            });
-        }
+    if record.booked() == Some(booking) {
+        return Ok(Change {
+            record: record.clone(),
+            history: Vec::new(),
+        });
     }
-    booking.check_against(record.form.constraints.as_ref(), context.now)?;
+    record.check_bookable(booking, context.now)?;
 
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
@@ -90,24 +86,45 @@ pub fn record_booking(
     Ok(record.finish_change(history, context))
 }
 
-fn check_state(
-    record: &BookingRequest,
-    source: BookingSource,
-    context: &Context,
-) -> Result<(), Refusal> {
-    record.check_allowed(Action::RecordBooking, context.now)?;
-    match (source, record.effective_state(context.now)) {
-        (BookingSource::Staff, _)
-        | (
-            BookingSource::Patient,
-            EffectiveState::Invited | EffectiveState::NoResponse | EffectiveState::Booked,
-        ) => Ok(()),
-        (
-            BookingSource::Patient,
-            EffectiveState::Requested
-            | EffectiveState::Declined
-            | EffectiveState::Expired
-            | EffectiveState::Cancelled,
-        ) => Err(record.conflict(context.now)),
+impl BookingRequest {
+    /// Returns the visit that is booked now.
+    fn booked(&self) -> Option<&Booking> {
+        match self.state {
+            State::Booked => self.form.booking.as_ref(),
+            State::Requested | State::Invited | State::Declined | State::Cancelled => None,
+        }
+    }
+
+    fn check_bookable(&self, booking: &Booking, now: Instant) -> Result<(), Refusal> {
+        let verdict = slot::evaluate_for(self, booking.source, &booking.slot(), now);
+        let other = self
+            .booked()
+            .filter(|present| present.booking_id != booking.booking_id);
+        match (verdict, other) {
+            (Verdict::RequestClosed | Verdict::NotInvited | Verdict::NotOpenYet, _) => {
+                Err(Refusal::NotBookable {
+                    verdict,
+                    state: self.effective_state(now),
+                    allowed: self.allowed_actions(now),
+                })
+            }
+            (_, Some(present)) => Err(Refusal::AlreadyBooked {
+                booking_id: present.booking_id.clone(),
+            }),
+            (Verdict::Offered, None) => Ok(()),
+            (Verdict::TooLate, None) => Err(Refusal::TooLate),
+            (
+                Verdict::Past
+                | Verdict::OutsidePeriod
+                | Verdict::Weekday
+                | Verdict::TimeOfDay
+                | Verdict::TooShort
+                | Verdict::Performer,
+                None,
+            ) => match booking.overrides_constraints() {
+                true => Ok(()),
+                false => Err(Refusal::OutsideConstraints(verdict)),
+            },
+        }
     }
 }

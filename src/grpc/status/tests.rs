@@ -21,12 +21,12 @@ fn read(status: &Status) -> (Code, String, Vec<String>) {
 
 #[test]
 fn every_reason_has_a_name_without_its_prefix() {
-    for number in 0..=21 {
+    for number in 0..=22 {
         let reason = ErrorReason::try_from(number).expect("a reason");
         assert!(!name(reason).starts_with("ERROR_REASON"), "{reason:?}");
     }
     assert!(
-        ErrorReason::try_from(22).is_err(),
+        ErrorReason::try_from(23).is_err(),
         "a new reason: name it here"
     );
 }
@@ -44,6 +44,11 @@ fn every_refusal_has_its_code_reason_and_metadata() {
             Action::ChangeToInvitation,
             Action::Cancel,
         ],
+    };
+    let closed = Refusal::NotBookable {
+        verdict: Verdict::RequestClosed,
+        state: EffectiveState::Cancelled,
+        allowed: vec![],
     };
     let booked = Refusal::AlreadyBooked {
         booking_id: "B-1".into(),
@@ -90,6 +95,17 @@ fn every_refusal_has_its_code_reason_and_metadata() {
                 "state=BOOKED",
             ],
         ),
+        (
+            closed,
+            precondition,
+            "STATE_CONFLICT",
+            vec![
+                "allowed_actions=",
+                "state=CANCELLED",
+                "verdict=REQUEST_CLOSED",
+            ],
+        ),
+        (Refusal::TooLate, precondition, "TOO_LATE", vec![]),
         (Refusal::NotSent, precondition, "STATE_CONFLICT", vec![]),
         (
             Refusal::OutsideConstraints(Verdict::Weekday),

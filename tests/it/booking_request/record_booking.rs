@@ -3,8 +3,10 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::BookingSource;
 use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use tonic::{Code, Status};
 
+use super::calls::{contact, contacted};
 use super::{
     NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, plan, record, requested, silent,
     state,
@@ -158,6 +160,8 @@ async fn a_visit_outside_the_constraints_is_refused_with_the_first_reason_unless
             let row = format!("{start} {source:?} {override_reason}");
             let harness = Harness::start(NOW).await;
             let request = created(&harness, form()).await;
+            assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
+            let request = harness.get(&request.name).await.expect("read");
             let visit = v1::Booking {
                 source: source.into(),
                 performer_id: performer.into(),
@@ -190,10 +194,11 @@ async fn a_visit_outside_the_constraints_is_refused_with_the_first_reason_unless
 }
 
 #[tokio::test]
-async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_are_invited() {
-    const INVITED: &str = "2026-05-18";
+async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_have_been_told() {
+    const INVITED: &str = "2026-04-13";
     for (row, expected) in [
         ("requested", State::Requested),
+        ("not told", State::Invited),
         ("invited", State::Invited),
         ("held", State::Invited),
         ("unanswered", State::NoResponse),
@@ -207,7 +212,7 @@ async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_are_invi
             let last = "2026-06-12";
             let request = match row {
                 "requested" => created(&harness, requested(INVITED, last)).await,
-                "held" => {
+                "not told" => {
                     let mut form = make::wire_form(INVITED, last);
                     form.patient.as_mut().expect("a patient").protection = 2;
                     created(&harness, form).await
@@ -219,7 +224,14 @@ async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_are_invi
                 }
                 _ => created(&harness, make::wire_form(INVITED, last)).await,
             };
+            if row != "unanswered" {
+                harness.lease_due().await;
+            }
             match row {
+                "held" => {
+                    let held = contacted(&harness, contact(&request.name, Outcome::CallBack)).await;
+                    held.expect("held");
+                }
                 "booked" => {
                     let visit = booking("B-1", "2026-05-19T08:00:00Z", "2026-05-19T08:30:00Z");
                     harness
@@ -244,8 +256,8 @@ async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_are_invi
             visit.override_reason = "ledig tid".into();
             let answer = harness.book(record(&request.name, visit)).await;
             let may_patient = !matches!(
-                expected,
-                State::Requested | State::Expired | State::Cancelled
+                row,
+                "requested" | "not told" | "expired" | "expired and never invited" | "cancelled"
             );
             let may = match source {
                 BookingSource::Patient => may_patient,
@@ -273,7 +285,8 @@ async fn staff_book_in_every_state_but_cancelled_and_patients_when_they_are_invi
 #[tokio::test]
 async fn the_same_booking_again_changes_nothing() {
     let harness = Harness::start(NOW).await;
-    let request = created(&harness, make::wire_form("2026-05-18", "2026-06-12")).await;
+    let request = created(&harness, make::wire_form("2026-04-13", "2026-06-12")).await;
+    assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
     let visit = half_an_hour(BookingSource::Patient);
     let booked = harness
         .book(record(&request.name, visit.clone()))
@@ -301,7 +314,8 @@ async fn the_same_booking_again_changes_nothing() {
 #[tokio::test]
 async fn a_booked_visit_moves_under_its_id_inside_the_constraints() {
     let harness = Harness::start(NOW).await;
-    let request = created(&harness, make::wire_form("2026-05-18", "2026-06-12")).await;
+    let request = created(&harness, make::wire_form("2026-04-13", "2026-06-12")).await;
+    assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
     let patient = |start: &str, end: &str| v1::Booking {
         source: BookingSource::Patient.into(),
         ..booking("B-1", start, end)
@@ -357,5 +371,40 @@ async fn another_visit_is_not_booked_beside_the_one_that_is() {
             "",
         );
         assert_eq!(harness.get(&request.name).await.expect("read"), booked);
+    }
+}
+
+#[tokio::test]
+async fn the_patient_moves_a_visit_until_a_day_before_it_and_staff_at_any_time() {
+    for (now, source, taken) in [
+        ("2026-05-17T07:59:59Z", BookingSource::Patient, true),
+        ("2026-05-17T08:00:00Z", BookingSource::Patient, false),
+        ("2026-05-17T08:00:00Z", BookingSource::Staff, true),
+        ("2026-05-18T08:00:00Z", BookingSource::Patient, false),
+        ("2026-05-18T08:00:00Z", BookingSource::Staff, true),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let form = make::wire_form("2026-04-13", "2026-06-12");
+        let request = created(&harness, form).await;
+        assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
+        let first = half_an_hour(BookingSource::Patient);
+        let call = record(&request.name, first.clone());
+        let booked = harness.book(call).await.expect("booked");
+        harness.advance(now);
+        // The visit that is booked, once more, is taken however late it is.
+        let again = harness.book(record(&request.name, first)).await;
+        assert_eq!(again.expect("the same").etag, booked.etag, "{now}");
+        let moved = v1::Booking {
+            source: source.into(),
+            ..booking("B-1", "2026-05-20T08:00:00Z", "2026-05-20T08:30:00Z")
+        };
+        match harness.book(record(&request.name, moved)).await {
+            Ok(_) => assert!(taken, "{now} {source:?}"),
+            Err(status) => {
+                let expected = (Code::FailedPrecondition, "TOO_LATE".to_owned());
+                assert_eq!(refusal(&status), expected, "{now} {source:?}");
+                assert!(!taken, "{now} {source:?}");
+            }
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! EvaluateSlots: which times a patient may be offered, and the first reason why not.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::BookingSource;
 use care_invitation::contract::v1::SlotVerdict::{
-    self, Offered, OutsidePeriod, Past, Performer, RequestClosed, TimeOfDay, TooShort, Weekday,
+    self, NotInvited, NotOpenYet, Offered, OutsidePeriod, Past, Performer, RequestClosed,
+    TimeOfDay, TooLate, TooShort, Weekday,
 };
 use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use tonic::{Code, Status};
 
 use super::calls::{contact, contacted};
 use super::{NOBODY, NOW, SILENCE_ENDS, booking, created, record, requested, silent};
-use crate::harness::{Harness, bad_fields, refusal, within};
+use crate::harness::{Harness, bad_fields, metadata, refusal, within};
 use crate::make;
 
 const PERFORMER: &str = "SE2321000131-P1";
@@ -23,17 +25,29 @@ fn slot(start: &str, end: &str, performer_id: &str) -> v1::Slot {
     }
 }
 
+async fn judged(
+    harness: &Harness,
+    name: &str,
+    slots: Vec<v1::Slot>,
+    source: BookingSource,
+) -> Result<Vec<SlotVerdict>, Status> {
+    let call = v1::EvaluateSlotsRequest {
+        name: name.into(),
+        slots,
+        source: source.into(),
+    };
+    let answer = within(harness.requests().evaluate_slots(call)).await?;
+    let slots = answer.into_inner().slots;
+    Ok(slots.iter().map(v1::EvaluatedSlot::verdict).collect())
+}
+
+/// The verdicts for staff, who ask whether the constraints allow it.
 async fn evaluated(
     harness: &Harness,
     name: &str,
     slots: Vec<v1::Slot>,
 ) -> Result<Vec<SlotVerdict>, Status> {
-    let call = v1::EvaluateSlotsRequest {
-        name: name.into(),
-        slots,
-    };
-    let answer = within(harness.requests().evaluate_slots(call)).await?;
-    Ok(answer.into_inner().verdicts().collect())
+    judged(harness, name, slots, BookingSource::Staff).await
 }
 
 /// A form that allows Mondays and Tuesdays of three weeks, 08:00 to 12:00, half an hour, one
@@ -251,87 +265,188 @@ async fn without_limits_any_time_in_the_period_is_offered() {
     }
 }
 
-#[tokio::test]
-async fn a_request_is_offered_times_while_it_is_open_and_has_not_expired() {
-    for (row, verdict) in [
-        ("requested", Offered),
-        ("invited", Offered),
-        ("held", Offered),
-        ("no response", Offered),
-        ("booked", RequestClosed),
-        ("declined", RequestClosed),
-        ("cancelled", RequestClosed),
-        ("expired", RequestClosed),
-        ("expired and never invited", RequestClosed),
-    ] {
-        let harness = Harness::start(NOW).await;
-        let (first, last) = ("2026-05-18", "2026-06-12");
-        let name = match row {
-            "no response" => silent(&harness).await.name,
-            "requested" | "expired and never invited" => {
-                created(&harness, requested(first, last)).await.name
-            }
-            _ => created(&harness, make::wire_form(first, last)).await.name,
-        };
-        match row {
-            "held" => drop(
-                contacted(&harness, contact(&name, Outcome::CallBack))
-                    .await
-                    .expect(row),
-            ),
-            "declined" => {
-                drop(
-                    contacted(&harness, contact(&name, Outcome::Declined))
-                        .await
-                        .expect(row),
-                );
-            }
-            "cancelled" => drop(harness.cancel(make::wire_cancel(&name)).await.expect(row)),
-            "booked" => {
-                let visit = booking("B-1", "2026-05-18T08:00:00Z", "2026-05-18T08:30:00Z");
-                harness.book(record(&name, visit)).await.expect(row);
-            }
-            "no response" => harness.advance(SILENCE_ENDS),
-            "expired" | "expired and never invited" => harness.advance("2026-06-12T22:00:00Z"),
-            _ => {}
+/// A Tuesday morning in the period of the requests below.
+const FREE: (&str, &str) = ("2026-05-19T08:00:00Z", "2026-05-19T08:30:00Z");
+
+/// Brings a request into the state that the row names; its name.
+async fn brought(harness: &Harness, row: &str) -> String {
+    let (first, last) = ("2026-04-13", "2026-06-12");
+    let form = match row {
+        "requested" | "expired and never invited" => requested(first, last),
+        "not told yet" | "held and not told" => make::wire_form("2026-05-18", last),
+        "no response" => return silent(harness).await.name,
+        "booked directly" => v1::BookingRequest {
+            booking: Some(booking(
+                "B-1",
+                "2026-05-20T08:00:00Z",
+                "2026-05-20T08:30:00Z",
+            )),
+            constraints: None,
+            ..requested(first, last)
+        },
+        _ => make::wire_form(first, last),
+    };
+    let name = created(harness, form).await.name;
+    match row {
+        "requested" | "booked directly" | "not told yet" | "expired and never invited" => {}
+        "held and not told" => {
+            let held = contacted(harness, contact(&name, Outcome::CallBack)).await;
+            held.expect(row);
         }
-        let slots = vec![slot("2026-05-19T08:00:00Z", "2026-05-19T08:30:00Z", "")];
-        let verdicts = evaluated(&harness, &name, slots.clone()).await;
-        assert_eq!(verdicts.expect("a verdict"), [verdict], "{row}");
-        if row == "requested" {
-            // Until the last moment, when all its slots are past.
-            harness.advance("2026-06-12T21:59:59Z");
-            let verdicts = evaluated(&harness, &name, slots).await;
-            assert_eq!(verdicts.expect("a verdict"), [Past]);
+        _ => assert_eq!(harness.lease_due().await.len(), 1, "{row}"),
+    }
+    let visit = booking("B-1", "2026-05-20T08:00:00Z", "2026-05-20T08:30:00Z");
+    match row {
+        "held" => drop(
+            contacted(harness, contact(&name, Outcome::CallBack))
+                .await
+                .expect(row),
+        ),
+        "declined" => drop(
+            contacted(harness, contact(&name, Outcome::Declined))
+                .await
+                .expect(row),
+        ),
+        "cancelled" => drop(harness.cancel(make::wire_cancel(&name)).await.expect(row)),
+        "booked" | "booked, a day before" | "booked, less than a day before" => {
+            harness.book(record(&name, visit)).await.expect(row);
+        }
+        _ => {}
+    }
+    name
+}
+
+/// When a row of the table below is judged.
+fn moment(row: &str) -> &str {
+    match row {
+        "no response" => SILENCE_ENDS,
+        "expired" | "expired and never invited" => "2026-06-12T22:00:00Z",
+        "booked, a day before" => "2026-05-19T07:59:59Z",
+        "booked, less than a day before" => "2026-05-19T08:00:00Z",
+        _ => NOW,
+    }
+}
+
+#[tokio::test]
+async fn each_state_has_its_verdict_for_the_patient_and_for_staff() {
+    for (row, patient, staff) in [
+        ("requested", NotInvited, Offered),
+        ("not told yet", NotOpenYet, Offered),
+        ("held and not told", NotOpenYet, Offered),
+        ("invited", Offered, Offered),
+        ("held", Offered, Offered),
+        ("no response", Offered, Offered),
+        ("booked", Offered, Offered),
+        ("booked directly", NotInvited, Offered),
+        ("booked, a day before", Offered, Offered),
+        ("booked, less than a day before", TooLate, Offered),
+        ("declined", RequestClosed, Offered),
+        ("cancelled", RequestClosed, RequestClosed),
+        ("expired", RequestClosed, Past),
+        ("expired and never invited", RequestClosed, Past),
+    ] {
+        for (source, verdict) in [
+            (BookingSource::Unspecified, patient),
+            (BookingSource::Patient, patient),
+            (BookingSource::Staff, staff),
+        ] {
+            let harness = Harness::start(NOW).await;
+            let name = brought(&harness, row).await;
+            if harness.clock.now() < make::at(moment(row)) {
+                harness.advance(moment(row));
+            }
+            let slots = vec![slot(FREE.0, FREE.1, "")];
+            let verdicts = judged(&harness, &name, slots, source).await;
+            assert_eq!(verdicts.expect("a verdict"), [verdict], "{row} {source:?}");
+            if source == BookingSource::Unspecified {
+                continue;
+            }
+            let visit = v1::Booking {
+                source: source.into(),
+                ..booking("B-1", FREE.0, FREE.1)
+            };
+            let answer = harness.book(record(&name, visit)).await;
+            let said = answer.map_or_else(|status| refusal(&status).1, |_| "OFFERED".into());
+            let expected = match verdict {
+                Offered => "OFFERED",
+                RequestClosed | NotInvited | NotOpenYet => "STATE_CONFLICT",
+                TooLate => "TOO_LATE",
+                _ => "OUTSIDE_CONSTRAINTS",
+            };
+            assert_eq!(said, expected, "{row} {source:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_is_offered_to_the_patient_can_be_booked_by_the_patient_and_nothing_else() {
-    for (start, end) in [
-        ("2026-03-16T10:30:00Z", "2026-03-16T11:00:00Z"),
-        ("2026-03-16T10:45:00Z", "2026-03-16T11:15:00Z"),
-        ("2026-03-18T10:30:00Z", "2026-03-18T11:00:00Z"),
+async fn a_refusal_of_the_state_names_its_verdict_and_what_is_allowed() {
+    for (row, state, verdict, allowed) in [
+        (
+            "requested",
+            "REQUESTED",
+            "NOT_INVITED",
+            "CANCEL,CHANGE,CHANGE_TO_INVITATION,RECORD_BOOKING",
+        ),
+        (
+            "not told yet",
+            "INVITED",
+            "NOT_OPEN_YET",
+            "CANCEL,CHANGE,RECORD_BOOKING,RECORD_PATIENT_CONTACT",
+        ),
+        ("cancelled", "CANCELLED", "REQUEST_CLOSED", ""),
     ] {
         let harness = Harness::start(NOW).await;
-        let form = v1::BookingRequest {
-            invitation: true,
-            ..narrow()
-        };
-        let request = created(&harness, form).await;
-        let slots = vec![slot(start, end, PERFORMER)];
-        let verdicts = evaluated(&harness, &request.name, slots)
-            .await
-            .expect("a verdict");
+        let name = brought(&harness, row).await;
         let visit = v1::Booking {
-            source: v1::BookingSource::Patient.into(),
-            performer_id: PERFORMER.into(),
-            ..booking("B-1", start, end)
+            source: BookingSource::Patient.into(),
+            ..booking("B-1", FREE.0, FREE.1)
         };
-        let booked = harness.book(record(&request.name, visit)).await;
-        assert_eq!(booked.is_ok(), verdicts == [Offered], "{start}");
+        let answer = harness.book(record(&name, visit)).await;
+        let status = answer.expect_err(row);
+        assert_eq!(
+            refusal(&status),
+            (Code::FailedPrecondition, "STATE_CONFLICT".to_owned())
+        );
+        for (key, value) in [
+            ("verdict", verdict),
+            ("state", state),
+            ("allowed_actions", allowed),
+        ] {
+            assert_eq!(metadata(&status, key), value, "{row}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_verdict_comes_under_the_identifier_of_its_slot() {
+    let harness = Harness::start(NOW).await;
+    let name = brought(&harness, "invited").await;
+    let slots = [
+        ("later", FREE),
+        ("å", ("2026-03-01T08:00:00Z", NOW)),
+        ("later", FREE),
+    ];
+    let call = v1::EvaluateSlotsRequest {
+        name,
+        slots: slots
+            .iter()
+            .map(|(id, (start, end))| v1::Slot {
+                slot_id: (*id).into(),
+                ..slot(start, end, "")
+            })
+            .collect(),
+        source: 0,
+    };
+    let answer = within(harness.requests().evaluate_slots(call)).await;
+    let slots = answer.expect("verdicts").into_inner().slots;
+    let answered: Vec<_> = slots
+        .iter()
+        .map(|it| (&*it.slot_id, it.verdict()))
+        .collect();
+    assert_eq!(
+        answered,
+        [("later", Offered), ("å", Past), ("later", Offered)]
+    );
 }
 
 #[tokio::test]

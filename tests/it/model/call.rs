@@ -13,6 +13,7 @@ use super::op::{
     Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
 };
 use super::request::Request;
+use super::verbs::slot_of;
 use super::world::{World, nth_of};
 
 const UNITS: [&str; 2] = [
@@ -472,6 +473,31 @@ fn booking(slot: &Slot, id: u8, first: impl Into<Option<NaiveDate>>, now: Instan
         source: BookingSource::Staff.into(),
         ..Default::default()
     }
+}
+
+/// Returns slots around the edges of a request's constraints, of now and of the visit that is booked.
+pub fn slots(request: &Request, now: Instant) -> Vec<v1::Slot> {
+    let mut slots = vec![];
+    for (from_period, day, hour) in [
+        (false, -1, 9),
+        (false, 0, 11),
+        (true, 0, 9),
+        (true, 1, 8),
+        (true, 3, 14),
+        (true, 40, 9),
+    ] {
+        for minutes in [20, 60] {
+            let slot = Slot {
+                from_period,
+                day,
+                hour,
+                minutes,
+            };
+            slots.push(slot_of(&booking(&slot, 1, first_day(request, now), now)));
+        }
+    }
+    slots.extend(request.form.booking.as_ref().map(slot_of));
+    slots
 }
 
 fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {

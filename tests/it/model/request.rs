@@ -107,6 +107,12 @@ impl Request {
         self.hold() != HoldReason::Unspecified
     }
 
+    /// Returns whether the patient has been told that they may book, or has said that they will.
+    pub fn is_bookable(&self) -> bool {
+        let invitation = self.invitation.as_ref();
+        invitation.is_some_and(|it| it.bookable_since.is_some())
+    }
+
     pub fn no_response_at(&self, now: Instant) -> Option<Instant> {
         let invitation = self.invitation.as_ref()?;
         if self.state != State::Invited || invitation.is_held() {

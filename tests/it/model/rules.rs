@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::SlotVerdict;
-use chrono::{Datelike, NaiveDate, NaiveTime};
+use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::{BookingSource, SlotVerdict};
+use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
 use tonic::Code;
 
 use super::calendar::{Instant, from_timestamp, local_date, local_time};
@@ -106,15 +107,45 @@ fn accepts(constraints: &v1::BookingConstraints, day: NaiveDate) -> bool {
     constraints.weekdays.is_empty() || constraints.weekdays.contains(&number)
 }
 
-/// Returns the first reason why a booking breaks the constraints, if it does.
-pub fn broken_by(
-    constraints: Option<&v1::BookingConstraints>,
-    booking: &v1::Booking,
+/// Returns the verdict on a slot for whoever would book it.
+pub fn verdict(
+    request: &Request,
+    source: BookingSource,
+    slot: &v1::Slot,
+    now: Instant,
+) -> SlotVerdict {
+    let constraints = request.form.constraints.as_ref();
+    let of_patient = source != BookingSource::Staff;
+    let of_request = match request.shown(now) {
+        State::Cancelled => Some(SlotVerdict::RequestClosed),
+        State::Declined | State::Expired if of_patient => Some(SlotVerdict::RequestClosed),
+        State::Requested if of_patient => Some(SlotVerdict::NotInvited),
+        State::Booked if of_patient && constraints.is_none() => Some(SlotVerdict::NotInvited),
+        State::Invited | State::NoResponse if of_patient && !request.is_bookable() => {
+            Some(SlotVerdict::NotOpenYet)
+        }
+        State::Booked if of_patient && moves_too_late(request, now) => Some(SlotVerdict::TooLate),
+        _ => None,
+    };
+    let of_slot = || constraints.and_then(|it| broken_by(it, slot, now));
+    of_request.or_else(of_slot).unwrap_or(SlotVerdict::Offered)
+}
+
+/// Returns whether 24 hours before the start of the booked visit have passed.
+fn moves_too_late(request: &Request, now: Instant) -> bool {
+    let booking = request.form.booking.as_ref().expect("booked");
+    let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
+    start_at - TimeDelta::hours(24) <= now
+}
+
+/// Returns the first reason why a slot breaks the constraints, if it does.
+fn broken_by(
+    constraints: &v1::BookingConstraints,
+    slot: &v1::Slot,
     now: Instant,
 ) -> Option<SlotVerdict> {
-    let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
-    let end_at = from_timestamp(booking.end_time.as_ref().expect("given"));
-    let constraints = constraints?;
+    let start_at = from_timestamp(slot.start_time.as_ref().expect("given"));
+    let end_at = from_timestamp(slot.end_time.as_ref().expect("given"));
     if start_at < now {
         return Some(SlotVerdict::Past);
     }
@@ -128,7 +159,7 @@ pub fn broken_by(
         (!fits(constraints, start_at, end_at), SlotVerdict::TimeOfDay),
         (!long, SlotVerdict::TooShort),
         (
-            !performers.is_empty() && !performers.contains(&booking.performer_id),
+            !performers.is_empty() && !performers.contains(&slot.performer_id),
             SlotVerdict::Performer,
         ),
     ];

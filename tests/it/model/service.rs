@@ -122,6 +122,24 @@ fn refusal(status: &Status) -> Refusal {
     refusal
 }
 
+/// Asks for the verdicts on slots of a request.
+pub async fn verdicts(
+    harness: &Harness,
+    name: &str,
+    slots: &[v1::Slot],
+    source: v1::BookingSource,
+) -> Result<Vec<v1::EvaluatedSlot>, String> {
+    let call = v1::EvaluateSlotsRequest {
+        name: name.into(),
+        slots: slots.to_vec(),
+        source: source.into(),
+    };
+    let answer = within(harness.requests().evaluate_slots(call)).await;
+    answer
+        .map(|it| it.into_inner().slots)
+        .map_err(|it| it.to_string())
+}
+
 /// Lists the whole history of a request.
 pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEntry>, String> {
     let call = v1::ListHistoryRequest {

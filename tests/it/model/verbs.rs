@@ -7,13 +7,14 @@ use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{
     Action, BookingSource, CancelReason, Channel, ChannelReason, HoldReason, NotificationKind,
+    SlotVerdict,
 };
 use tonic::Code;
 
 use super::calendar::{Instant, date, fortnight_after, local_date, plus};
 use super::message::{Invitation, KINDS, Message};
 use super::request::{Entry, Request};
-use super::rules::{Refusal, broken_by, check_today};
+use super::rules::{Refusal, check_today, verdict};
 
 type Decision = Result<(), Refusal>;
 
@@ -228,28 +229,29 @@ impl Request {
     ) -> Decision {
         let booking = call.booking.as_ref().expect("given");
         check_etag(current)?;
-        let by_patient = booking.source() == BookingSource::Patient;
-        let open_to_patient = matches!(
-            self.shown(now),
-            State::Invited | State::NoResponse | State::Booked
-        );
-        if self.state == State::Cancelled || (by_patient && !open_to_patient) {
-            return Err(Refusal::state(self, now));
+        let booked = self.form.booking.as_ref();
+        let booked = booked.filter(|_| self.state == State::Booked);
+        if booked == Some(booking) {
+            return Ok(());
         }
-        if let Some(present) = &self.form.booking {
-            if present.booking_id != booking.booking_id {
+        let verdict = verdict(self, booking.source(), &slot_of(booking), now);
+        let name = verdict.as_str_name().trim_start_matches("SLOT_VERDICT_");
+        let other = booked.filter(|it| it.booking_id != booking.booking_id);
+        let by_staff = booking.source() == BookingSource::Staff;
+        match (verdict, other) {
+            (SlotVerdict::RequestClosed | SlotVerdict::NotInvited | SlotVerdict::NotOpenYet, _) => {
+                return Err(Refusal::state(self, now).with("verdict", name));
+            }
+            (_, Some(other)) => {
                 let refusal = Refusal::new(Code::AlreadyExists, "ALREADY_BOOKED");
-                return Err(refusal.with("booking_id", &present.booking_id));
+                return Err(refusal.with("booking_id", &other.booking_id));
             }
-            if present == booking {
-                return Ok(());
+            (SlotVerdict::Offered, None) => {}
+            (SlotVerdict::TooLate, None) => return Err(Refusal::precondition("TOO_LATE")),
+            (_, None) if by_staff && !booking.override_reason.is_empty() => {}
+            (_, None) => {
+                return Err(Refusal::precondition("OUTSIDE_CONSTRAINTS").with("verdict", name));
             }
-        }
-        let overridden = !by_patient && !booking.override_reason.is_empty();
-        let broken = broken_by(self.form.constraints.as_ref(), booking, now);
-        if let Some(verdict) = broken.filter(|_| !overridden) {
-            let verdict = verdict.as_str_name().trim_start_matches("SLOT_VERDICT_");
-            return Err(Refusal::precondition("OUTSIDE_CONSTRAINTS").with("verdict", verdict));
         }
         self.state = State::Booked;
         self.form.booking = Some(booking.clone());
@@ -508,5 +510,15 @@ fn overwrite(form: &mut v1::BookingRequest, given: &v1::BookingRequest, path: &s
         ("constraints.requested_period", Some(it)) => it.requested_period = new.requested_period,
         ("constraints.weekdays", Some(it)) => it.weekdays = new.weekdays,
         (other, _) => unreachable!("the walk names no {other}"),
+    }
+}
+
+/// Returns the time that a booking takes.
+pub fn slot_of(booking: &v1::Booking) -> v1::Slot {
+    v1::Slot {
+        slot_id: booking.booking_id.clone(),
+        start_time: booking.start_time,
+        end_time: booking.end_time,
+        performer_id: booking.performer_id.clone(),
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::{Channel, Worklist};
+use care_invitation::contract::v1::{BookingSource, Channel, Worklist};
 
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
 use super::compare::{self, holds, same, same_request};
 use super::invariants::{Invariants, came_to_an_end};
 use super::op::{Op, STARTS};
-use super::rules::Refusal;
+use super::rules::{Refusal, verdict};
 use super::service::{self, Answer, send};
 use super::world::{Reply, World};
 use crate::harness::Harness;
@@ -125,6 +125,7 @@ impl Walk {
             self.world.take_leases(call, due)?;
         }
         self.check_requests().await?;
+        self.check_slots().await?;
         self.check_reply(&expected, &actual)?;
         self.tell_invariants(&call, &actual).await?;
         if is_write(&call) {
@@ -158,6 +159,27 @@ impl Walk {
         }
         let requests = self.world.requests.iter();
         self.shown = requests.map(|it| it.show(self.world.now)).collect();
+        Ok(())
+    }
+
+    /// Checks the verdicts on some slots of one request, each in its turn, for the patient and for staff.
+    async fn check_slots(&self) -> Result<(), String> {
+        let count = self.world.requests.len().max(1);
+        let Some(request) = self.world.requests.get(self.transcript.len() % count) else {
+            return Ok(());
+        };
+        let now = self.world.now;
+        let slots = call::slots(request, now);
+        for source in [BookingSource::Patient, BookingSource::Staff] {
+            let name = &request.form.name;
+            let actual = service::verdicts(&self.harness, name, &slots, source).await?;
+            let expected = slots.iter().map(|slot| v1::EvaluatedSlot {
+                slot_id: slot.slot_id.clone(),
+                verdict: verdict(request, source, slot, now).into(),
+            });
+            let what = format!("the verdicts for {source:?} on {name}");
+            same(&what, &expected.collect(), &actual)?;
+        }
         Ok(())
     }
 

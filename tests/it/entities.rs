@@ -211,6 +211,7 @@ fn changed(rng: &mut Rng, before: BookingRequest) -> BookingRequest {
                     round: old.round,
                     kind: old.kind,
                     channel_fixed: old.channel_fixed,
+                    follows_unread: old.follows_unread,
                     ..notification(rng)
                 },
             })
@@ -306,6 +307,7 @@ fn notification(rng: &mut Rng) -> Notification {
         channel: rng.pick(Channel::ALL),
         channel_reason: rng.pick(ChannelReason::ALL),
         channel_fixed: rng.chance(50),
+        follows_unread: rng.chance(50),
         due_at: instant(rng),
         retry_at: maybe(rng, instant),
         claimable_at: maybe(rng, instant),

@@ -8,6 +8,7 @@ mod late;
 mod lease;
 mod listing;
 mod planning;
+mod read;
 mod receipt;
 mod released;
 mod stream;

@@ -59,6 +59,7 @@ impl BookingRequest {
             channel,
             channel_reason,
             channel_fixed: false,
+            follows_unread: false,
             due_at,
             retry_at: None,
             claimable_at: None,

@@ -142,6 +142,8 @@ pub struct Notification {
     pub channel_reason: ChannelReason,
     /// True if the channel is the notification's own and is never chosen again.
     pub channel_fixed: bool,
+    /// True if it is the letter that follows a notification which was left unread.
+    pub follows_unread: bool,
     /// Time at which it is to be sent.
     pub due_at: Instant,
     /// Earliest time of the next claim, after a lease or a RETRY.

@@ -9,6 +9,9 @@ use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, stored_enum};
 
+/// Cause of a letter that is not sent, because the notification that it follows was read after all.
+const READ: &str = "READ";
+
 /// Days that must remain until the next notification for a letter to follow an unread one.
 const UNREAD_MARGIN_DAYS: u32 = 3;
 
@@ -24,8 +27,8 @@ stored_enum! {
     }
 }
 
-/// Records a receipt for a notification that was sent, and plans the letter that follows, if one does.
-/// A receipt that was reported before changes nothing; a time in the future is taken as now.
+/// Records a receipt for a notification that was sent, and plans the letter that follows, if one does. One
+/// that was read after all takes back the letter that UNREAD brought, if that has not left. A receipt that was reported before changes nothing; a time in the future is taken as now.
 ///
 /// # Errors
 ///
@@ -59,6 +62,10 @@ pub fn report_delivery(
     if follows {
         record.plan_letter(id, receipt, context);
     }
+    let cancelled = match receipt {
+        Receipt::Read => record.cancel_unread_letter(id),
+        Receipt::Unread | Receipt::Returned => None,
+    };
     let event = match receipt {
         Receipt::Read => Event::NotificationRead,
         Receipt::Unread => Event::NotificationUnread,
@@ -68,7 +75,9 @@ pub fn report_delivery(
         notification: Some(id),
         ..record.history_entry(event, context)
     };
-    Ok(record.finish_change(vec![entry], context))
+    let mut history = vec![entry];
+    history.extend(record.cancelled_entries(cancelled.as_slice(), context));
+    Ok(record.finish_change(history, context))
 }
 
 /// Returns the letter that follows a notification after a receipt, if one was planned.
@@ -162,6 +171,16 @@ impl BookingRequest {
         }
     }
 
+    /// Cancels the letter that UNREAD brought for a notification, unless it has left or is leaving. Returns its
+    /// id if it did. A hold stays.
+    fn cancel_unread_letter(&mut self, id: Uuid) -> Option<Uuid> {
+        let letter = follow_up(self, id).filter(|letter| letter.follows_unread)?;
+        let letter = letter.id;
+        self.notification_mut(letter)?
+            .cancel(READ)
+            .then_some(letter)
+    }
+
     /// Plans the same notification as a letter, due at once.
     fn plan_letter(&mut self, id: Uuid, receipt: Receipt, context: &Context) {
         let Some(kind) = self.notification(id).map(|notification| notification.kind) else {
@@ -176,6 +195,7 @@ impl BookingRequest {
             letter.channel = Channel::Letter;
             letter.channel_reason = reason;
             letter.channel_fixed = true;
+            letter.follows_unread = receipt == Receipt::Unread;
         }
     }
 }

@@ -61,6 +61,7 @@ positional_model! {
         pub round: i32,
         pub kind: i16,
         pub channel_fixed: bool,
+        pub follows_unread: bool,
     }
 }
 
@@ -98,6 +99,7 @@ impl VersionedEntity for Entity {
         Column::Round,
         Column::Kind,
         Column::ChannelFixed,
+        Column::FollowsUnread,
     ];
     /// What a lease or a hand-over changes.
     const HOT: &'static [Column] = &[
@@ -164,6 +166,7 @@ impl Model {
             round: notification.round,
             kind: notification.kind.code(),
             channel_fixed: notification.channel_fixed,
+            follows_unread: notification.follows_unread,
         }
     }
 
@@ -181,6 +184,7 @@ impl Model {
             channel: code(Channel::from_code, self.channel).of_column(Column::Channel)?,
             channel_reason: channel_reason.of_column(Column::ChannelReason)?,
             channel_fixed: self.channel_fixed,
+            follows_unread: self.follows_unread,
             due_at: instant(self.due_at).of_column(Column::DueAt)?,
             retry_at: optional_instant(Column::RetryAt, self.retry_at)?,
             claimable_at: optional_instant(Column::ClaimableAt, self.claimable_at)?,

@@ -165,6 +165,7 @@ fn notification() -> TableCreateStatement {
         required("round").integer().take(),
         required("kind").small_integer().take(),
         required("channel_fixed").boolean().take(),
+        required("follows_unread").boolean().take(),
     ];
     let key = ["care_unit", "booking_request", "ordinal"];
     table("notification", &key, columns)

@@ -314,6 +314,12 @@ impl Request {
             Receipt::Read if message.read_at.is_none() => {
                 self.message_mut(index).read_at = Some(event_at);
                 self.note_message("NOTIFICATION_READ", Some(index), now);
+                let letter = self.message(index).letter;
+                if let Some(letter) = letter.filter(|it| self.message(*it).of_unread)
+                    && self.message_mut(letter).end("READ")
+                {
+                    self.note_message("NOTIFICATION_CANCELLED", Some(letter), now);
+                }
             }
             Receipt::Unread if !message.unread => {
                 self.message_mut(index).unread = true;
@@ -375,6 +381,7 @@ impl Request {
         letter.pinned = true;
         letter.channel = Channel::Letter;
         letter.channel_reason = reason;
+        letter.of_unread = unread;
         self.message_mut(index).letter = Some(self.messages().len());
         let invitation = self.invitation.as_mut().expect("it has messages");
         invitation.messages.push(letter);

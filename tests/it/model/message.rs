@@ -55,6 +55,8 @@ pub struct Message {
     pub returned: bool,
     /// Index of the letter that has followed it.
     pub letter: Option<usize>,
+    /// True if UNREAD brought it.
+    pub of_unread: bool,
 }
 
 impl Message {
@@ -87,6 +89,7 @@ impl Message {
             unread: false,
             returned: false,
             letter: None,
+            of_unread: false,
         }
     }
 

@@ -79,7 +79,7 @@ wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park 
 wire_enum!(DispatchRefusal = v1::DispatchRefusal {
     Lost Booked Declined Cancelled Revoked Held Changed Expired
 });
-wire_enum!(Contact = v1::record_patient_contact_request::Outcome { WillBook Declined NoSuitableTime CallBack });
+wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack });
 wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
 wire_enum!(Verdict = v1::SlotVerdict {
     Offered RequestClosed NotInvited NotOpenYet TooLate Past OutsidePeriod Weekday TimeOfDay TooShort Performer

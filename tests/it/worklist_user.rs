@@ -1,8 +1,8 @@
 //! The actions of staff on a request that exists: one call each, which must succeed.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use prost_types::{FieldMask, Timestamp};
 use tonic::Status;

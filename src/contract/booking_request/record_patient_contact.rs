@@ -13,10 +13,10 @@ use crate::domain::request_key::RequestKey;
 
 /// Converts the outcome without the day of WILL_BOOK, which is a field of its own.
 impl WireEnum for Outcome {
-    type Wire = v1::record_patient_contact_request::Outcome;
+    type Wire = v1::ContactOutcome;
 
     fn from_wire(wire: Self::Wire) -> Option<Self> {
-        use v1::record_patient_contact_request::Outcome as Wire;
+        use v1::ContactOutcome as Wire;
         match wire {
             Wire::Unspecified => None,
             Wire::WillBook => Some(Self::WillBook(None)),
@@ -27,7 +27,7 @@ impl WireEnum for Outcome {
     }
 
     fn to_wire(self) -> Self::Wire {
-        use v1::record_patient_contact_request::Outcome as Wire;
+        use v1::ContactOutcome as Wire;
         match self {
             Self::WillBook(_) => Wire::WillBook,
             Self::Declined => Wire::Declined,
@@ -89,7 +89,10 @@ fn parse_wait(
         }
         Some(Outcome::Declined | Outcome::NoSuitableTime | Outcome::CallBack) => {
             if !wait_until_date.is_empty() {
-                violations.add("wait_until_date", "goes with OUTCOME_WILL_BOOK alone");
+                violations.add(
+                    "wait_until_date",
+                    "goes with CONTACT_OUTCOME_WILL_BOOK alone",
+                );
             }
             outcome
         }
@@ -109,7 +112,7 @@ mod tests {
     use crate::contract::booking_request::samples::key;
     use crate::contract::tests::fields;
     use uuid::Uuid;
-    use v1::record_patient_contact_request::Outcome as Wire;
+    use v1::ContactOutcome as Wire;
 
     fn contact(outcome: Wire) -> v1::RecordPatientContactRequest {
         v1::RecordPatientContactRequest {

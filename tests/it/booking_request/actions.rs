@@ -6,9 +6,9 @@ use care_invitation::contract::v1::Action::{
     Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
 };
 use care_invitation::contract::v1::CancelReason::{self, PatientRequest, UnitRequest};
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason::{self, Unspecified as NoHold};
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{Action, DigitalReach, NotificationKind};
 use tonic::{Code, Status};

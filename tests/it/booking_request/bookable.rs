@@ -1,8 +1,8 @@
 //! Since when the patient may book: from the first lease of a round, or a contact WILL_BOOK in it.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use chrono::{DateTime, SecondsFormat};
 
 use super::calls::{contact, contacted, lease_one, move_to, park, release, released, unreachable};

@@ -2,10 +2,10 @@
 //! meanwhile.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use prost_types::FieldMask;
 use tonic::{Code, Status};

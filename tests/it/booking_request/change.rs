@@ -2,10 +2,10 @@
 //! while it is on its way, and after.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as Message;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{HoldReason, Worklist};
 
 use super::calls::{

@@ -2,9 +2,9 @@
 //! request is worked on meanwhile.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{HoldReason, Worklist};
 use tonic::Code;
 

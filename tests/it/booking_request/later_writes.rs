@@ -2,7 +2,7 @@
 //! the name of a request that is not there.
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use tonic::{Code, Status};
 
 use super::calls::{change, changed, contact, contacted, release, released};

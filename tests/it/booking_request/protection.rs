@@ -2,8 +2,8 @@
 //! begins held, and a withdrawal waits until staff release it.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{
     Action, CancelReason, HoldReason, NotificationKind, Protection, Worklist,
 };

@@ -2,8 +2,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::BookingSource;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use tonic::{Code, Status};
 
 use super::calls::{contact, contacted};

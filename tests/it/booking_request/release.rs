@@ -1,8 +1,8 @@
 //! ReleaseHold: what waits or was parked goes out, when, and through which channel.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
     Channel, ChannelReason, DigitalReach, HoldReason, Warning, Worklist,

@@ -2,10 +2,10 @@
 //! that round comes late.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::NotificationKind::{FirstReminder, Invitation, SecondReminder};
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{CancelReason, ChangeReason, HoldReason, Worklist};
 use tonic::Code;
 

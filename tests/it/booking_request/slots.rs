@@ -2,11 +2,11 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::BookingSource;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::SlotVerdict::{
     self, NotInvited, NotOpenYet, Offered, OutsidePeriod, Past, Performer, RequestClosed,
     TimeOfDay, TooLate, TooShort, Weekday,
 };
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use tonic::{Code, Status};
 
 use super::calls::{contact, contacted};

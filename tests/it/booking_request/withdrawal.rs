@@ -2,9 +2,9 @@
 //! becomes of a withdrawal that reaches nobody.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
     CancelReason, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, Worklist,

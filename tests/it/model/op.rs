@@ -1,9 +1,9 @@
 //! The steps of a walk, in terms that mean something anywhere in it: "the third request", "the next
 //! instant at which something happens". So a walk can be shrunk and kept.
 
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
     BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,

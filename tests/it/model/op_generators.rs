@@ -1,8 +1,8 @@
 //! Generation of walks: random single steps, and sequences of steps that belong together in practice.
 
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
     BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,

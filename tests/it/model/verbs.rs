@@ -1,10 +1,10 @@
 //! Effects of each call on one request, in the order of its checks: today, etag, state, rules.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as MessageState;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome;
 use care_invitation::contract::v1::{
     Action, BookingSource, CancelReason, Channel, ChannelReason, HoldReason, NotificationKind,
     SlotVerdict,

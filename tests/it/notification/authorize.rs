@@ -279,8 +279,8 @@ async fn a_malformed_lease_has_its_own_error_and_spoils_no_other() {
 
 #[tokio::test]
 async fn a_refusal_says_why() {
+    use v1::ContactOutcome as Outcome;
     use v1::DispatchRefusal::{Booked, Cancelled, Changed, Declined, Expired, Held, Lost};
-    use v1::record_patient_contact_request::Outcome;
     for refusal in [Lost, Booked, Declined, Cancelled, Held, Changed, Expired] {
         let harness = Harness::start(NOW).await;
         let due = leased(&harness, "R-1", 10).await;

@@ -2,10 +2,10 @@
 //! its kind's hand-over, and the next message counts from it.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::{
     CancelReason, Channel, HoldReason, NotificationKind, Protection,
 };

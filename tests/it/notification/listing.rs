@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::{Channel, DigitalReach};
 use care_invitation::grpc::middleware::Limits;
 use sea_orm::{ConnectionTrait, Database};

@@ -1,12 +1,13 @@
 //! READ: what it does to the letter that UNREAD brought, and to no other.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{Channel, HoldReason};
 
 use super::{NOW, State, create, due_now, messages};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, everything, lease, name, sent};
 use crate::harness::Harness;
 use crate::make;
@@ -71,7 +72,7 @@ async fn stand(harness: &Harness, request: &str, row: &str) -> Option<v1::DueNot
         }
         "dispatching" => {
             let given = crate::consumer::authorize(harness, vec![lease(&due)]).await;
-            assert_eq!(given.expect("an answer").authorized.len(), 1);
+            assert_eq!(given.expect("an answer").authorized().len(), 1);
         }
         "sent" => answer(harness, sent(&due)).await,
         other => unreachable!("{other}"),
@@ -130,7 +131,7 @@ async fn a_leased_letter_is_revoked_and_its_hand_over_is_recorded_all_the_same()
     worklist_user::report(&harness, &first, Receipt::Read).await;
     assert_eq!(consumer.revoked().await, letter);
     let given = crate::consumer::authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(given.expect("an answer").refused, [letter.clone()]);
+    assert_eq!(given.expect("an answer").refused(), [letter.clone()]);
     answer(&harness, sent(&due)).await;
     assert_eq!(
         found(&harness, &request, &letter).await.state(),

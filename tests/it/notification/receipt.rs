@@ -2,9 +2,9 @@
 
 use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
     Action, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, Protection,

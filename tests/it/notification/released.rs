@@ -3,8 +3,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Channel;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use chrono::Duration;
 
 use super::{NOW, create, due_now};

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::{HoldReason, Worklist};
 use care_invitation::domain::Change;
 use care_invitation::domain::booking_request::BookingRequest;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::record_patient_contact_request::Outcome as Contact;
 use care_invitation::contract::v1::watch_worklist_response::{Event, Heartbeat};
 use care_invitation::contract::v1::worklist_query::OrderBy;
 use care_invitation::contract::v1::{Priority, Worklist, WorklistQuery};

@@ -254,6 +254,7 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
             .unwrap_or_default(),
         cancel_reason: enums::render_optional(record.cancel_reason),
         etag: record.etag(),
+        last_contact: record.last_contact.map(record_patient_contact::render),
         create_time: Some(render_instant(record.created_at)),
         update_time: Some(render_instant(record.updated_at)),
         ..form::render(&record.form)

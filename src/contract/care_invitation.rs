@@ -41,6 +41,7 @@ fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
         Some(Hold::Parked) => v1::HoldReason::Parked,
         Some(Hold::NoSuitableTime) => v1::HoldReason::NoSuitableTime,
         Some(Hold::CallBack) => v1::HoldReason::CallBack,
+        Some(Hold::Contacted) => v1::HoldReason::Contacted,
         Some(Hold::WillBook { until }) => return (v1::HoldReason::WillBook, render_date(until)),
     };
     (reason, String::new())

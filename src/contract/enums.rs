@@ -8,6 +8,7 @@ use crate::domain::booking_request::change::OnChange;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::record_patient_contact::ContactMedium;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::ChangeReason;
@@ -79,7 +80,8 @@ wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park 
 wire_enum!(DispatchRefusal = v1::DispatchRefusal {
     Lost Booked Declined Cancelled Revoked Held Changed Expired
 });
-wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack });
+wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack Other });
+wire_enum!(ContactMedium = v1::ContactMedium { Phone Portal Letter Email TextMessage Visit Other });
 wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
 wire_enum!(Verdict = v1::SlotVerdict {
     Offered RequestClosed NotInvited NotOpenYet TooLate Past OutsidePeriod Weekday TimeOfDay TooShort Performer
@@ -181,6 +183,8 @@ mod tests {
         survives(ChangeReason::ALL);
         survives(OnChange::ALL);
         survives(Channel::ALL);
+        survives(Contact::ALL);
+        survives(ContactMedium::ALL);
         survives(Receipt::ALL);
         survives(Verdict::ALL);
         survives(Outcome::ALL);

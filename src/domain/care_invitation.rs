@@ -36,13 +36,15 @@ pub enum Hold {
         /// Last day on which the invitation waits for them.
         until: NaiveDate,
     },
+    /// The patient was in touch, and nothing is decided.
+    Contacted,
 }
 
 impl Hold {
     /// Returns whether the hold follows from the patient's own contact.
     pub fn is_patient_initiated(self) -> bool {
         match self {
-            Self::NoSuitableTime | Self::CallBack | Self::WillBook { .. } => true,
+            Self::NoSuitableTime | Self::CallBack | Self::WillBook { .. } | Self::Contacted => true,
             Self::ProtectedIdentity | Self::Undeliverable | Self::Parked => false,
         }
     }
@@ -55,7 +57,8 @@ impl Hold {
             | Self::Undeliverable
             | Self::Parked
             | Self::NoSuitableTime
-            | Self::CallBack => None,
+            | Self::CallBack
+            | Self::Contacted => None,
         }
     }
 }

@@ -80,6 +80,8 @@ stored_enum! {
         NoSuitableTime = 3,
         /// The patient wants to be called.
         CallBack = 4,
+        /// The patient was in touch, and nothing is decided.
+        Other = 5,
     }
 }
 

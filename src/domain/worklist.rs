@@ -24,7 +24,7 @@ stored_enum! {
         BookingRequests = 1,
         /// Patients who are invited and have not answered.
         CareInvitations = 2,
-        /// Expired, unanswered, to be called, waited for in vain.
+        /// Expired, unanswered, to be called, in touch without a decision, waited for in vain.
         FollowUp = 3,
         /// Held until staff decide.
         ManualHandling = 4,
@@ -102,7 +102,7 @@ impl BookingRequest {
                 (Worklist::ManualHandling, None)
             }
             Some(Hold::NoSuitableTime) => (Worklist::SlotIssues, None),
-            Some(Hold::CallBack) => (Worklist::FollowUp, None),
+            Some(Hold::CallBack | Hold::Contacted) => (Worklist::FollowUp, None),
             Some(hold @ Hold::WillBook { .. }) => (Worklist::CareInvitations, hold.ends_at()),
             None => (Worklist::CareInvitations, no_response_at),
         }

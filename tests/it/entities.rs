@@ -8,6 +8,9 @@ use care_invitation::domain::booking_request::form::{
     Booking, BookingSource, Constraints, Form, Origin, PatientInstructions, Priority, VisitKind,
     VisitType,
 };
+use care_invitation::domain::booking_request::record_patient_contact::{
+    ContactMedium, PatientContact,
+};
 use care_invitation::domain::booking_request::state::{
     CancelReason, ChangeReason, EffectiveState, State,
 };
@@ -267,12 +270,21 @@ fn record(rng: &mut Rng) -> BookingRequest {
         state: rng.pick(State::ALL),
         care_invitation: maybe(rng, invitation),
         cancel_reason: maybe(rng, |rng| rng.pick(CancelReason::ALL)),
+        last_contact: maybe(rng, patient_contact),
         care_guarantee_date: maybe(rng, date),
         allow_duplicate: true,
         revision: 1,
         history_count: 0,
         created_at: instant(rng),
         updated_at: instant(rng),
+    }
+}
+
+fn patient_contact(rng: &mut Rng) -> PatientContact {
+    PatientContact {
+        outcome: rng.pick(Contact::ALL),
+        at: instant(rng),
+        medium: maybe(rng, |rng| rng.pick(ContactMedium::ALL)),
     }
 }
 
@@ -283,6 +295,7 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
         StoredHold::Parked => Hold::Parked,
         StoredHold::NoSuitableTime => Hold::NoSuitableTime,
         StoredHold::CallBack => Hold::CallBack,
+        StoredHold::Contacted => Hold::Contacted,
         StoredHold::WillBook => Hold::WillBook { until: date(rng) },
     };
     CareInvitation {

@@ -2,13 +2,15 @@
 
 use chrono::NaiveDate;
 
-use crate::contract::calendar::{parse_optional_date, render_date};
+use crate::contract::calendar::{parse_instant, parse_optional_date, render_date, render_instant};
 use crate::contract::enums::{self, WireEnum};
 use crate::contract::text::{COMMENT_MAX, parse_lines};
 use crate::contract::{
     IdempotentCommand, Violations, parse_request_id, parse_request_name, request_name, v1,
 };
-use crate::domain::booking_request::record_patient_contact::{Outcome, RecordPatientContact};
+use crate::domain::booking_request::record_patient_contact::{
+    Outcome, PatientContact, RecordPatientContact,
+};
 use crate::domain::request_key::RequestKey;
 
 /// Converts the outcome without the day of WILL_BOOK, which is a field of its own.
@@ -23,6 +25,7 @@ impl WireEnum for Outcome {
             Wire::Declined => Some(Self::Declined),
             Wire::NoSuitableTime => Some(Self::NoSuitableTime),
             Wire::CallBack => Some(Self::CallBack),
+            Wire::Other => Some(Self::Other),
         }
     }
 
@@ -33,6 +36,7 @@ impl WireEnum for Outcome {
             Self::Declined => Wire::Declined,
             Self::NoSuitableTime => Wire::NoSuitableTime,
             Self::CallBack => Wire::CallBack,
+            Self::Other => Wire::Other,
         }
     }
 }
@@ -51,10 +55,17 @@ pub fn parse_contact(
         let outcome = enums::parse(message.outcome, "outcome", violations);
         let outcome = parse_wait(outcome, &message.wait_until_date, violations);
         let comment = parse_lines(&message.comment, COMMENT_MAX, "comment", violations);
+        let contact_at = message
+            .contact_time
+            .as_ref()
+            .and_then(|contact_time| parse_instant(Some(contact_time), "contact_time", violations));
+        let medium = enums::parse_optional(message.medium, "medium", violations);
         let key = key?;
         let command = RecordPatientContact {
             etag: message.etag,
             outcome: outcome?,
+            contact_at,
+            medium,
             comment,
         };
         let content = v1::RecordPatientContactRequest {
@@ -66,6 +77,8 @@ pub fn parse_contact(
                 .map(render_date)
                 .unwrap_or_default(),
             comment: command.comment.clone(),
+            contact_time: command.contact_at.map(render_instant),
+            medium: enums::render_optional(command.medium),
         };
         Some(IdempotentCommand::new(
             request_id?,
@@ -87,7 +100,7 @@ fn parse_wait(
             let until = parse_optional_date(wait_until_date, "wait_until_date", violations);
             outcome.map(|_| Outcome::WillBook(until))
         }
-        Some(Outcome::Declined | Outcome::NoSuitableTime | Outcome::CallBack) => {
+        Some(Outcome::Declined | Outcome::NoSuitableTime | Outcome::CallBack | Outcome::Other) => {
             if !wait_until_date.is_empty() {
                 violations.add(
                     "wait_until_date",
@@ -99,10 +112,19 @@ fn parse_wait(
     }
 }
 
+/// Renders the contact that was recorded last.
+pub(super) fn render(contact: PatientContact) -> v1::PatientContact {
+    v1::PatientContact {
+        outcome: enums::render(contact.outcome),
+        contact_time: Some(render_instant(contact.at)),
+        medium: enums::render_optional(contact.medium),
+    }
+}
+
 fn waits_until(outcome: Outcome) -> Option<NaiveDate> {
     match outcome {
         Outcome::WillBook(until) => until,
-        Outcome::Declined | Outcome::NoSuitableTime | Outcome::CallBack => None,
+        Outcome::Declined | Outcome::NoSuitableTime | Outcome::CallBack | Outcome::Other => None,
     }
 }
 
@@ -149,6 +171,8 @@ mod tests {
             (Wire::NoSuitableTime, "x", fault()),
             (Wire::CallBack, "", Ok(Outcome::CallBack)),
             (Wire::CallBack, "2026-03-20", fault()),
+            (Wire::Other, "", Ok(Outcome::Other)),
+            (Wire::Other, "2026-03-20", fault()),
         ] {
             assert_eq!(outcome(given, date), expected, "{given:?} {date}");
         }
@@ -159,6 +183,11 @@ mod tests {
         let parsed = parse_contact(v1::RecordPatientContactRequest {
             wait_until_date: "x".into(),
             comment: "\0".into(),
+            contact_time: Some(prost_types::Timestamp {
+                seconds: i64::MAX,
+                nanos: 0,
+            }),
+            medium: 8,
             ..Default::default()
         });
         assert_eq!(
@@ -168,11 +197,13 @@ mod tests {
                 "request_id",
                 "outcome",
                 "wait_until_date",
-                "comment"
+                "comment",
+                "contact_time",
+                "medium"
             ]
         );
         let unknown = parse_contact(v1::RecordPatientContactRequest {
-            outcome: 5,
+            outcome: 6,
             ..contact(Wire::Declined)
         });
         assert_eq!(fields(unknown.unwrap_err()), ["outcome"]);

@@ -53,6 +53,7 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         },
         care_invitation: None,
         cancel_reason: None,
+        last_contact: None,
         care_guarantee_date: care_guarantee_date(form, &context.policy),
         allow_duplicate: command.allow_duplicate,
         revision: 0,

@@ -24,6 +24,7 @@ use super::notification::DisplayedNotification;
 use super::request_key::RequestKey;
 use super::{Change, Context, Refusal};
 use form::{DuplicateKey, Form};
+use record_patient_contact::PatientContact;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
 
 /// A booking request with all that belongs to it.
@@ -39,6 +40,8 @@ pub struct BookingRequest {
     pub care_invitation: Option<CareInvitation>,
     /// Reason for closing it.
     pub cancel_reason: Option<CancelReason>,
+    /// Contact with the patient that was recorded last.
+    pub last_contact: Option<PatientContact>,
     /// Last day of the care guarantee.
     pub care_guarantee_date: Option<NaiveDate>,
     /// True if it was created in the knowledge of a duplicate.

@@ -93,12 +93,24 @@ impl BookingRequest {
     }
 
     /// Holds the invitation and revokes its leases. The latest hold replaces the one before, except that
-    /// protected identity is kept.
+    /// protected identity is kept, and that [`Hold::Contacted`] replaces none.
     pub(in crate::domain) fn place_on_hold(&mut self, hold: Hold) {
         let Some(invitation) = &mut self.care_invitation else {
             return;
         };
-        if invitation.hold != Some(Hold::ProtectedIdentity) {
+        let is_kept = match invitation.hold {
+            None => false,
+            Some(Hold::ProtectedIdentity) => true,
+            Some(
+                Hold::Undeliverable
+                | Hold::Parked
+                | Hold::NoSuitableTime
+                | Hold::CallBack
+                | Hold::WillBook { .. }
+                | Hold::Contacted,
+            ) => hold == Hold::Contacted,
+        };
+        if !is_kept {
             invitation.hold = Some(hold);
         }
         for notification in &mut invitation.notifications {

@@ -202,6 +202,7 @@ impl Model {
             state: code(State::from_code, self.state).of_column(Column::State)?,
             care_invitation: of_document.care_invitation,
             cancel_reason: of_document.cancel_reason,
+            last_contact: of_document.last_contact,
             care_guarantee_date: guarantee.of_column(Column::CareGuaranteeDay)?,
             allow_duplicate: self.allow_duplicate,
             revision: self.revision,

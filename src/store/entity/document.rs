@@ -13,9 +13,11 @@ use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::record_patient_contact::{ContactMedium, PatientContact};
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
+use crate::domain::history::Contact;
 use crate::domain::notification::Channel;
 use crate::domain::patient::{DigitalReach, Protection};
 use crate::domain::stored_enum;
@@ -99,6 +101,8 @@ pub struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cancel_reason: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) last_contact: Option<ContactDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) care_invitation: Option<InvitationDocument>,
     pub(super) history_count: i32,
     pub(super) updated_at: i64,
@@ -127,6 +131,7 @@ impl Document {
             constraints: form.constraints.as_ref().map(ConstraintsDocument::of),
             booking: form.booking.as_ref().map(BookingDocument::of),
             cancel_reason: record.cancel_reason.map(|it| it.code()),
+            last_contact: record.last_contact.map(ContactDocument::of),
             care_invitation: record.care_invitation.as_ref().map(InvitationDocument::of),
             history_count: record.history_count,
             updated_at: micros(record.updated_at),
@@ -152,6 +157,10 @@ impl Document {
                 .map(BookingDocument::into_domain)
                 .transpose()?,
             cancel_reason: optional(CancelReason::from_code, self.cancel_reason)?,
+            last_contact: self
+                .last_contact
+                .map(ContactDocument::to_domain)
+                .transpose()?,
             decision_date: self.decision_day.map(date).transpose()?,
             protection: optional(Protection::from_code, self.protection)?,
             digital_reach: optional(DigitalReach::from_code, self.digital_reach)?,
@@ -167,6 +176,7 @@ pub struct Parts {
     pub(super) care_invitation: Option<CareInvitation>,
     pub(super) booking: Option<Booking>,
     pub(super) cancel_reason: Option<CancelReason>,
+    pub(super) last_contact: Option<PatientContact>,
     pub(super) decision_date: Option<NaiveDate>,
     pub(super) protection: Option<Protection>,
     pub(super) digital_reach: Option<DigitalReach>,
@@ -302,6 +312,33 @@ impl BookingDocument {
     }
 }
 
+/// The contact with the patient that was recorded last.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub struct ContactDocument {
+    outcome: i16,
+    at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    medium: Option<i16>,
+}
+
+impl ContactDocument {
+    fn of(contact: PatientContact) -> Self {
+        Self {
+            outcome: contact.outcome.code(),
+            at: micros(contact.at),
+            medium: contact.medium.map(|it| it.code()),
+        }
+    }
+
+    fn to_domain(self) -> Result<PatientContact, Error> {
+        Ok(PatientContact {
+            outcome: code(Contact::from_code, self.outcome)?,
+            at: instant(self.at)?,
+            medium: optional(ContactMedium::from_code, self.medium)?,
+        })
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 pub struct InvitationDocument {
     round: i32,
@@ -331,6 +368,7 @@ impl InvitationDocument {
             Some(Hold::Parked) => (Some(StoredHold::Parked), None),
             Some(Hold::NoSuitableTime) => (Some(StoredHold::NoSuitableTime), None),
             Some(Hold::CallBack) => (Some(StoredHold::CallBack), None),
+            Some(Hold::Contacted) => (Some(StoredHold::Contacted), None),
             Some(Hold::WillBook { until }) => (Some(StoredHold::WillBook), Some(day(until))),
         };
         Self {
@@ -371,6 +409,7 @@ impl InvitationDocument {
             StoredHold::Parked => Hold::Parked,
             StoredHold::NoSuitableTime => Hold::NoSuitableTime,
             StoredHold::CallBack => Hold::CallBack,
+            StoredHold::Contacted => Hold::Contacted,
             StoredHold::WillBook => {
                 let until = self.wait_until_day.map(date).transpose()?;
                 let until = until.ok_or_else(|| Error::internal("a wait without its last day"))?;
@@ -395,5 +434,7 @@ stored_enum! {
         CallBack = 5,
         /// [`Hold::WillBook`].
         WillBook = 6,
+        /// [`Hold::Contacted`].
+        Contacted = 7,
     }
 }

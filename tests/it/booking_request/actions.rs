@@ -56,9 +56,10 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
                     ReleaseHold,
                 ]
             }
-            HoldReason::WillBook | HoldReason::CallBack | HoldReason::NoSuitableTime => {
-                VERBS.to_vec()
-            }
+            HoldReason::WillBook
+            | HoldReason::CallBack
+            | HoldReason::NoSuitableTime
+            | HoldReason::Contacted => VERBS.to_vec(),
         },
         State::NoResponse | State::Expired => {
             vec![
@@ -344,6 +345,16 @@ async fn an_invitation_that_the_patients_contact_holds() {
     ] {
         let steps = [Step::Contact(outcome)];
         assert_each_pending(&steps, State::Invited, hold, HELD).await;
+    }
+    // A contact without a decision replaces no other hold.
+    let form = make::wire_form(FIRST, LAST);
+    for (pending, states) in PENDING.into_iter().zip(HELD) {
+        let hold = match states {
+            "PARKED" => HoldReason::Parked,
+            _ => HoldReason::Contacted,
+        };
+        let steps = [pending, &[Step::Contact(Outcome::Other)]].concat();
+        assert_table(&form, &steps, (State::Invited, hold, states)).await;
     }
 }
 

@@ -5,7 +5,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
-use care_invitation::contract::v1::{HoldReason, Worklist};
+use care_invitation::contract::v1::{ContactMedium, HoldReason, Worklist};
 use tonic::Code;
 
 use super::calls::{
@@ -18,10 +18,11 @@ use crate::consumer::{Consumer, answer, authorize, everything, lease, name, sent
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
 
-const HOLDS: [(Outcome, HoldReason); 3] = [
+const HOLDS: [(Outcome, HoldReason); 4] = [
     (Outcome::WillBook, HoldReason::WillBook),
     (Outcome::NoSuitableTime, HoldReason::NoSuitableTime),
     (Outcome::CallBack, HoldReason::CallBack),
+    (Outcome::Other, HoldReason::Contacted),
 ];
 
 /// An invitation that is due at once.
@@ -71,6 +72,7 @@ async fn each_outcome_ends_or_holds_the_invitation_and_has_its_list() {
             SlotIssues,
         ),
         (Outcome::CallBack, HoldReason::CallBack, FollowUp),
+        (Outcome::Other, HoldReason::Contacted, FollowUp),
         (Outcome::Declined, HoldReason::Unspecified, Declined),
     ] {
         for (start, shown, list_of_state) in [
@@ -155,6 +157,7 @@ async fn a_day_to_wait_until_that_cannot_be_is_refused() {
         (Outcome::WillBook, "soon", "wait_until_date"),
         (Outcome::CallBack, "2026-03-20", "wait_until_date"),
         (Outcome::NoSuitableTime, "2026-03-20", "wait_until_date"),
+        (Outcome::Other, "2026-03-20", "wait_until_date"),
         (Outcome::Declined, "2026-03-20", "wait_until_date"),
         (Outcome::Unspecified, "", "outcome"),
     ] {
@@ -302,21 +305,28 @@ async fn a_message_on_its_way_that_did_not_leave_waits_for_the_hold() {
 }
 
 #[tokio::test]
-async fn the_latest_reason_stands_and_protected_identity_gives_way_to_none() {
+async fn the_latest_reason_stands_but_contacted_replaces_none_and_protected_identity_is_never_replaced()
+ {
     let harness = Harness::start(NOW).await;
     let request = due_now(&harness).await;
     answer(&harness, park(&lease_one(&harness).await)).await;
     let read = async || harness.get(&request.name).await.expect("read");
     assert_eq!(hold(&read().await), HoldReason::Parked);
     for (outcome, reason) in HOLDS.into_iter().chain(HOLDS.into_iter().rev()) {
+        let before = hold(&read().await);
         let call = contact(&request.name, outcome);
         let after = contacted(&harness, call).await.expect("held");
+        // Where nothing is decided, what holds it already stays.
+        let reason = match outcome {
+            Outcome::Other => before,
+            _ => reason,
+        };
         assert_eq!((hold(&after), planned(&after).as_str()), (reason, "PARKED"));
         let until = after
             .care_invitation
             .expect("an invitation")
             .wait_until_date;
-        let expected = if outcome == Outcome::WillBook {
+        let expected = if reason == HoldReason::WillBook {
             "2026-03-16"
         } else {
             ""
@@ -458,4 +468,84 @@ async fn a_patient_who_was_in_touch_after_a_long_silence_is_invited_again_until_
         Some(make::wire_at(SILENCE_ENDS))
     );
     assert_eq!(state(&after), State::NoResponse);
+}
+
+/// The call that says when and how the patient was in touch.
+fn contact_by(
+    name: &str,
+    outcome: Outcome,
+    contact_time: Option<&str>,
+    medium: ContactMedium,
+) -> v1::RecordPatientContactRequest {
+    v1::RecordPatientContactRequest {
+        contact_time: contact_time.map(make::wire_at),
+        medium: medium.into(),
+        ..contact(name, outcome)
+    }
+}
+
+#[tokio::test]
+async fn the_contact_that_was_recorded_last_is_shown_whatever_holds_the_request() {
+    let harness = Harness::start(NOW).await;
+    let request = due_now(&harness).await;
+    assert_eq!(request.last_contact, None);
+    updated(&harness, protect()).await.expect("updated");
+    for (outcome, given, medium) in [
+        (Outcome::CallBack, None, ContactMedium::Unspecified),
+        (Outcome::WillBook, Some(NOW), ContactMedium::Phone),
+        // Recorded after another, and earlier all the same.
+        (
+            Outcome::Other,
+            Some("2025-12-24T14:00:00Z"),
+            ContactMedium::Visit,
+        ),
+        (Outcome::NoSuitableTime, None, ContactMedium::Other),
+        (Outcome::Declined, None, ContactMedium::Letter),
+    ] {
+        let call = contact_by(&request.name, outcome, given, medium);
+        let after = contacted(&harness, call).await.expect("recorded");
+        let expected = v1::PatientContact {
+            outcome: outcome.into(),
+            contact_time: Some(make::wire_at(given.unwrap_or(NOW))),
+            medium: medium.into(),
+        };
+        assert_eq!(after.last_contact, Some(expected), "{outcome:?}");
+        let read = harness.get(&request.name).await.expect("read");
+        assert_eq!(read.last_contact, after.last_contact, "{outcome:?}");
+    }
+    // A new round keeps it.
+    let before = harness.get(&request.name).await.expect("read");
+    let after = harness.invite(make::wire_invite(&request.name)).await;
+    assert_eq!(after.expect("invited").last_contact, before.last_contact);
+}
+
+#[tokio::test]
+async fn a_contact_in_the_future_is_refused_and_no_rule_counts_from_its_time() {
+    let harness = Harness::start(NOW).await;
+    let request = due_now(&harness).await;
+    let future = Some("2026-03-02T09:00:00.000001Z");
+    let call = v1::RecordPatientContactRequest {
+        wait_until_date: "2026-03-01".into(),
+        ..contact_by(
+            &request.name,
+            Outcome::WillBook,
+            future,
+            ContactMedium::Phone,
+        )
+    };
+    let status = contacted(&harness, call).await.expect_err("refused");
+    let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
+    assert_eq!(refusal(&status), reason);
+    assert_eq!(bad_fields(&status), ["wait_until_date", "contact_time"]);
+
+    let past = Some("2026-02-01T09:00:00Z");
+    let call = contact_by(
+        &request.name,
+        Outcome::WillBook,
+        past,
+        ContactMedium::Portal,
+    );
+    let after = contacted(&harness, call).await.expect("recorded");
+    let invitation = after.care_invitation.expect("an invitation");
+    assert_eq!(invitation.wait_until_date, "2026-03-16");
 }

@@ -40,6 +40,7 @@ async fn held(harness: &Harness, reason: HoldReason) -> v1::BookingRequest {
         HoldReason::WillBook => Some(Outcome::WillBook),
         HoldReason::CallBack => Some(Outcome::CallBack),
         HoldReason::NoSuitableTime => Some(Outcome::NoSuitableTime),
+        HoldReason::Contacted => Some(Outcome::Other),
         _ => None,
     };
     if let Some(outcome) = outcome {
@@ -55,13 +56,14 @@ async fn held(harness: &Harness, reason: HoldReason) -> v1::BookingRequest {
     read
 }
 
-const HOLDS: [HoldReason; 6] = [
+const HOLDS: [HoldReason; 7] = [
     HoldReason::ProtectedIdentity,
     HoldReason::Undeliverable,
     HoldReason::Parked,
     HoldReason::NoSuitableTime,
     HoldReason::CallBack,
     HoldReason::WillBook,
+    HoldReason::Contacted,
 ];
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn read(harness: &Harness, name: &str) -> v1::BookingRequest {
 }
 
 /// From where a new round begins.
-const STARTS: [&str; 8] = [
+const STARTS: [&str; 9] = [
     "requested",
     "declined",
     "booked",
@@ -44,6 +44,7 @@ const STARTS: [&str; 8] = [
     "will book",
     "call back",
     "no suitable time",
+    "contacted",
 ];
 
 /// Brings a request of which one message is out into a state that allows a new round.
@@ -62,6 +63,7 @@ async fn started(harness: &Harness, start: &str) -> v1::BookingRequest {
         "will book" => Some(Outcome::WillBook),
         "call back" => Some(Outcome::CallBack),
         "no suitable time" => Some(Outcome::NoSuitableTime),
+        "contacted" => Some(Outcome::Other),
         _ => None,
     };
     if let Some(outcome) = outcome {

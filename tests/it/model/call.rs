@@ -215,6 +215,8 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
         Op::Contact {
             outcome,
             wait,
+            seconds_ago,
+            medium,
             etag,
             ..
         } => {
@@ -227,6 +229,9 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
                 outcome: (*outcome).into(),
                 wait_until_date: wait.unwrap_or_default(),
                 comment: "contact".into(),
+                contact_time: seconds_ago
+                    .map(|seconds| timestamp(world.now - TimeDelta::seconds(seconds))),
+                medium: (*medium).into(),
             })
         }
         Op::Cancel { reason, etag, .. } => {

@@ -94,6 +94,7 @@ pub fn request(of: &v1::BookingRequest) -> Vec<String> {
         format!("constraints {:?}", of.constraints),
         format!("booking {:?}", of.booking),
         format!("state {:?} {:?}", of.state(), of.cancel_reason()),
+        format!("last contact {:?}", of.last_contact),
         format!("allowed {:?}", of.allowed_actions().collect::<Vec<_>>()),
         format!("warnings {:?}", of.warnings().collect::<Vec<_>>()),
         format!("guarantee {} etag {:?}", of.care_guarantee_date, of.etag),

@@ -207,9 +207,12 @@ impl Invitation {
         self.hold != HoldReason::Unspecified
     }
 
-    /// Holds the invitation. The latest reason replaces the one before, except that protection is kept.
+    /// Holds the invitation. The latest reason replaces the one before, except that protection is
+    /// kept, and that a contact without a decision replaces nothing.
     pub fn hold(&mut self, reason: HoldReason) {
-        if self.hold != HoldReason::ProtectedIdentity {
+        let stays = self.hold == HoldReason::ProtectedIdentity
+            || (reason == HoldReason::Contacted && self.is_held());
+        if !stays {
             self.hold = reason;
             self.wait_until = None;
         }
@@ -224,7 +227,10 @@ impl Invitation {
     pub fn held_by_contact(&self) -> bool {
         matches!(
             self.hold,
-            HoldReason::CallBack | HoldReason::WillBook | HoldReason::NoSuitableTime
+            HoldReason::CallBack
+                | HoldReason::WillBook
+                | HoldReason::NoSuitableTime
+                | HoldReason::Contacted
         )
     }
 

@@ -6,7 +6,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,
+    BookingSource, CancelReason, Channel, ContactMedium, DigitalReach, Priority, Protection,
 };
 
 /// Times at which a walk may begin.
@@ -45,6 +45,9 @@ pub enum Op {
         at: Aim,
         outcome: Contact,
         wait: Option<i64>,
+        /// Negative for a time in the future.
+        seconds_ago: Option<i64>,
+        medium: ContactMedium,
         etag: Etag,
     },
     Cancel {

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, Channel, DigitalReach, Priority, Protection,
+    BookingSource, CancelReason, Channel, ContactMedium, DigitalReach, Priority, Protection,
 };
 
 use super::op::{
@@ -319,6 +319,7 @@ fn contact(rng: &mut Rng) -> Op {
         (1, Contact::Declined),
         (2, Contact::NoSuitableTime),
         (2, Contact::CallBack),
+        (2, Contact::Other),
     ]);
     let says = outcome == Contact::WillBook && rng.chance(60);
     let wait = says.then(|| signed(rng, -1, 10));
@@ -326,6 +327,12 @@ fn contact(rng: &mut Rng) -> Op {
         at,
         outcome,
         wait,
+        seconds_ago: rng.pick(&[None, None, Some(0), Some(60), Some(86_400), Some(-1)]),
+        medium: rng.pick(&[
+            ContactMedium::Unspecified,
+            ContactMedium::Phone,
+            ContactMedium::Visit,
+        ]),
         etag: etag(rng),
     }
 }

@@ -30,6 +30,8 @@ pub struct Request {
     pub exempt: bool,
     pub invitation: Option<Invitation>,
     pub cancel_reason: CancelReason,
+    /// Contact that was recorded last.
+    pub last_contact: Option<v1::PatientContact>,
     /// True if it was cancelled in INVITED or NO_RESPONSE for a reason that calls for a withdrawal.
     pub to_withdraw: bool,
     pub created_at: Instant,
@@ -250,7 +252,9 @@ impl Request {
                 Some(Worklist::ManualHandling)
             }
             (_, HoldReason::NoSuitableTime) => Some(Worklist::SlotIssues),
-            (State::NoResponse, _) | (_, HoldReason::CallBack) => Some(Worklist::FollowUp),
+            (State::NoResponse, _) | (_, HoldReason::CallBack | HoldReason::Contacted) => {
+                Some(Worklist::FollowUp)
+            }
             (_, HoldReason::WillBook) if self.wait_until().is_some_and(over) => {
                 Some(Worklist::FollowUp)
             }

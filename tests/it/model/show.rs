@@ -25,6 +25,7 @@ impl Request {
             warnings: warnings.map(Into::into).collect(),
             care_guarantee_date: guarantee.map(|it| it.to_string()).unwrap_or_default(),
             cancel_reason: self.cancel_reason.into(),
+            last_contact: self.last_contact,
             create_time: Some(timestamp(self.created_at)),
             update_time: Some(timestamp(self.changed_at)),
             ..self.form.clone()

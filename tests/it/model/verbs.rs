@@ -11,7 +11,9 @@ use care_invitation::contract::v1::{
 };
 use tonic::Code;
 
-use super::calendar::{Instant, date, fortnight_after, local_date, plus};
+use super::calendar::{
+    Instant, date, fortnight_after, from_timestamp, local_date, plus, timestamp,
+};
 use super::message::{Invitation, KINDS, Message};
 use super::request::{Entry, Request};
 use super::rules::{Refusal, check_today, verdict};
@@ -268,8 +270,15 @@ impl Request {
     ) -> Decision {
         let today = local_date(now);
         let given = (!call.wait_until_date.is_empty()).then(|| date(&call.wait_until_date));
-        if given.is_some_and(|day| day < today) {
-            return Err(Refusal::field("wait_until_date"));
+        let contact_at = call.contact_time.as_ref().map_or(now, from_timestamp);
+        let faults = [
+            (contact_at > now, "contact_time"),
+            (given.is_some_and(|day| day < today), "wait_until_date"),
+        ];
+        let faults = faults.into_iter().filter(|(bad, _)| *bad);
+        let faults: Vec<_> = faults.map(|(_, field)| field.to_owned()).collect();
+        if !faults.is_empty() {
+            return Err(Refusal::fields(faults));
         }
         check_etag(current)?;
         if !self.allows(Action::RecordPatientContact, now) {
@@ -294,8 +303,14 @@ impl Request {
             }
             Outcome::NoSuitableTime => invitation.hold(HoldReason::NoSuitableTime),
             Outcome::CallBack => invitation.hold(HoldReason::CallBack),
+            Outcome::Other => invitation.hold(HoldReason::Contacted),
             Outcome::Unspecified => unreachable!("the walk gives an outcome"),
         }
+        self.last_contact = Some(v1::PatientContact {
+            outcome: call.outcome,
+            contact_time: Some(timestamp(contact_at)),
+            medium: call.medium,
+        });
         self.note_ending("RECORD_PATIENT_CONTACT", &ended, now);
         Ok(())
     }

@@ -121,6 +121,7 @@ impl World {
             exempt: call.allow_duplicate,
             invitation: None,
             cancel_reason: CancelReason::Unspecified,
+            last_contact: None,
             to_withdraw: false,
             created_at: self.now,
             changed_at: self.now,

@@ -65,6 +65,7 @@ enum Ripening {
     InvitedInWinter,
     Protected,
     CalledBack,
+    InTouch,
     NoSuitableTime,
     Parked,
     WaitedFor,
@@ -102,6 +103,9 @@ impl Ripening {
         match self {
             Self::CalledBack => {
                 worklist_user::contact(harness, &name, Contact::CallBack).await;
+            }
+            Self::InTouch => {
+                worklist_user::contact(harness, &name, Contact::Other).await;
             }
             Self::NoSuitableTime => {
                 worklist_user::contact(harness, &name, Contact::NoSuitableTime).await;
@@ -173,6 +177,13 @@ async fn what_time_alone_brings_is_shown_to_the_second_wherever_it_is_asked_for(
         ),
         (
             R::CalledBack,
+            expires,
+            State::Invited,
+            L::FollowUp,
+            State::Expired,
+        ),
+        (
+            R::InTouch,
             expires,
             State::Invited,
             L::FollowUp,
@@ -365,7 +376,7 @@ fn list_of(request: &v1::BookingRequest, now: Instant) -> Option<Worklist> {
                 Worklist::ManualHandling
             }
             HoldReason::NoSuitableTime => Worklist::SlotIssues,
-            HoldReason::CallBack => Worklist::FollowUp,
+            HoldReason::CallBack | HoldReason::Contacted => Worklist::FollowUp,
             HoldReason::WillBook => {
                 let until = &invitation.expect("it is held").wait_until_date;
                 match end_of(make::date(until)) <= now {
@@ -692,10 +703,13 @@ fn stepped(dice: &mut Dice, record: BookingRequest, now: Instant) -> BookingRequ
                 contact::Outcome::Declined,
                 contact::Outcome::NoSuitableTime,
                 contact::Outcome::CallBack,
+                contact::Outcome::Other,
             ]);
             let command = RecordPatientContact {
                 etag: String::new(),
                 outcome,
+                contact_at: None,
+                medium: None,
                 comment: String::new(),
             };
             record_patient_contact(Some(&record), &command, &context)

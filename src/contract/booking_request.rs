@@ -6,6 +6,7 @@ pub(super) mod constraints;
 pub(super) mod form;
 pub mod record_patient_contact;
 pub mod release_hold;
+pub mod revoke_invitation;
 pub mod update_patient;
 
 use super::calendar::{render_date, render_instant};

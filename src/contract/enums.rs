@@ -62,6 +62,7 @@ wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
 wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
 wire_enum!(Action = v1::Action {
     Change ChangeToInvitation RecordBooking RecordPatientContact Cancel ReleaseHold
+    RevokeInvitation
 });
 wire_enum!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
 wire_enum!(ChangeReason = v1::ChangeReason {

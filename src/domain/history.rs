@@ -29,6 +29,8 @@ stored_enum! {
         ReleaseHold = 7,
         /// The patient's details were updated.
         UpdatePatient = 8,
+        /// The invitation was revoked.
+        RevokeInvitation = 9,
         /// A notification was handed over.
         NotificationSent = 20,
         /// A notification was cancelled.
@@ -58,6 +60,7 @@ impl Event {
             Self::CancelBookingRequest => "CANCEL_BOOKING_REQUEST",
             Self::ReleaseHold => "RELEASE_HOLD",
             Self::UpdatePatient => "UPDATE_PATIENT",
+            Self::RevokeInvitation => "REVOKE_INVITATION",
             Self::NotificationSent => "NOTIFICATION_SENT",
             Self::NotificationCancelled => "NOTIFICATION_CANCELLED",
             Self::NotificationParked => "NOTIFICATION_PARKED",

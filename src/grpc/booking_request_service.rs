@@ -7,6 +7,7 @@ use super::{Service, fill_page};
 use crate::contract::booking_request::change::parse_change;
 use crate::contract::booking_request::record_patient_contact::parse_contact;
 use crate::contract::booking_request::release_hold::parse_release;
+use crate::contract::booking_request::revoke_invitation::parse_revoke;
 use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
 };
@@ -20,6 +21,7 @@ use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::record_booking::record_booking;
 use crate::domain::booking_request::record_patient_contact::record_patient_contact;
 use crate::domain::booking_request::release_hold::release_hold;
+use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
@@ -174,6 +176,19 @@ impl BookingRequestService for Service {
         let write = parse_release(request.into_inner())?;
         let record = self.apply(Caller::anonymous(), write, release_hold).await?;
         Ok(Response::new(v1::ReleaseHoldResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn revoke_invitation(
+        &self,
+        request: Request<v1::RevokeInvitationRequest>,
+    ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
+        let write = parse_revoke(request.into_inner())?;
+        let record = self
+            .apply(Caller::anonymous(), write, revoke_invitation)
+            .await?;
+        Ok(Response::new(v1::RevokeInvitationResponse {
             booking_request: Some(self.render(&record)),
         }))
     }

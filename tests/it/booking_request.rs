@@ -22,6 +22,7 @@ mod protection;
 mod record_booking;
 mod release;
 mod repeat;
+mod revoke;
 mod rounds;
 mod shown;
 mod slots;

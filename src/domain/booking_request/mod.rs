@@ -12,6 +12,7 @@ pub mod notifications;
 pub mod record_booking;
 pub mod record_patient_contact;
 pub mod release_hold;
+pub mod revoke_invitation;
 pub mod state;
 pub mod update_patient;
 
@@ -120,12 +121,9 @@ impl BookingRequest {
         use Action::{
             Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
         };
-        match self.effective_state(now) {
-            EffectiveState::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
-            EffectiveState::Expired if self.care_invitation.is_none() => {
-                vec![Change, ChangeToInvitation, RecordBooking, Cancel]
-            }
-            EffectiveState::Invited => {
+        match (self.state, self.effective_state(now)) {
+            (State::Requested, _) => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
+            (State::Invited, EffectiveState::Invited) => {
                 let mut actions = vec![Change, RecordBooking, RecordPatientContact, Cancel];
                 if let Some(hold) = self.hold() {
                     actions.push(ReleaseHold);
@@ -133,22 +131,33 @@ impl BookingRequest {
                         actions.insert(1, ChangeToInvitation);
                     }
                 }
+                actions.extend(self.revocation());
                 actions
             }
-            EffectiveState::NoResponse | EffectiveState::Expired => {
-                vec![
+            (State::Invited, _) => {
+                let mut actions = vec![
                     ChangeToInvitation,
                     RecordBooking,
                     RecordPatientContact,
                     Cancel,
-                ]
+                ];
+                actions.extend(self.revocation());
+                actions
             }
-            EffectiveState::Booked | EffectiveState::Declined => {
+            (State::Booked | State::Declined, _) => {
                 vec![ChangeToInvitation, RecordBooking, Cancel]
             }
-            EffectiveState::Cancelled if self.has_parked_withdrawal() => vec![ReleaseHold],
-            EffectiveState::Cancelled => vec![],
+            (State::Cancelled, _) if self.has_parked_withdrawal() => vec![ReleaseHold],
+            (State::Cancelled, _) => vec![],
         }
+    }
+
+    /// Returns the action of revoking the invitation, while the patient has not been told of it: no
+    /// notification of the present round is sent or dispatching.
+    fn revocation(&self) -> Option<Action> {
+        let invitation = self.care_invitation.as_ref()?;
+        let is_told = invitation.last_channel().is_some();
+        (!is_told).then_some(Action::RevokeInvitation)
     }
 
     /// Returns the warnings for staff, given the notifications as they are displayed.
@@ -165,11 +174,12 @@ impl BookingRequest {
         if self.skips_a_reminder(displayed) {
             warnings.push(Warning::RemindersSkipped);
         }
-        let unreleased = match &self.care_invitation {
-            None => true,
-            Some(invitation) => invitation.hold == Some(Hold::ProtectedIdentity),
+        let unreleased = match self.state {
+            State::Requested => true,
+            State::Invited => self.hold() == Some(Hold::ProtectedIdentity),
+            State::Booked | State::Declined | State::Cancelled => false,
         };
-        if self.is_open() && self.form.patient.protection.is_some() && unreleased {
+        if self.form.patient.protection.is_some() && unreleased {
             warnings.push(Warning::ProtectedIdentity);
         }
         warnings

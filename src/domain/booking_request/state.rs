@@ -68,6 +68,8 @@ stored_enum! {
         Cancel = 5,
         /// ReleaseHold.
         ReleaseHold = 6,
+        /// RevokeInvitation.
+        RevokeInvitation = 7,
     }
 }
 
@@ -81,6 +83,7 @@ impl Action {
             Self::RecordPatientContact => "RECORD_PATIENT_CONTACT",
             Self::Cancel => "CANCEL",
             Self::ReleaseHold => "RELEASE_HOLD",
+            Self::RevokeInvitation => "REVOKE_INVITATION",
         }
     }
 }

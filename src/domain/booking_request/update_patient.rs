@@ -39,8 +39,8 @@ pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refus
 /// Applies the update to a request of the patient; returns `None` if that changes nothing.
 ///
 /// Requests that are not cancelled are updated, and so are cancelled ones of which a withdrawal may
-/// still be sent. New protection holds an invitation and parks a withdrawal; on booked and declined
-/// requests it has no other effect. A death cancels all of them, and stops a withdrawal that has not
+/// still be sent. New protection holds an invitation and parks a withdrawal; on others it
+/// has no further effect. A death cancels all of them, and stops a withdrawal that has not
 /// been handed over.
 pub fn update_patient(
     record: &BookingRequest,
@@ -90,12 +90,12 @@ impl BookingRequest {
     /// of the notifications that it parked.
     fn protect(&mut self) -> Vec<Uuid> {
         match self.state {
-            State::Requested | State::Invited => {
+            State::Invited => {
                 self.place_on_hold(Hold::ProtectedIdentity);
                 Vec::new()
             }
             // Nothing waits, and the next round begins on hold.
-            State::Booked | State::Declined => Vec::new(),
+            State::Requested | State::Booked | State::Declined => Vec::new(),
             State::Cancelled => self.withhold_withdrawal(),
         }
     }

@@ -4,6 +4,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Action::{
     Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
+    RevokeInvitation,
 };
 use care_invitation::contract::v1::CancelReason::{self, PatientRequest, UnitRequest};
 use care_invitation::contract::v1::ContactOutcome as Outcome;
@@ -25,24 +26,24 @@ const LAST: &str = "2026-06-12";
 const OVER: &str = "2026-06-12T22:00:00Z";
 
 /// What may be called.
-const VERBS: [Action; 6] = [
+const VERBS: [Action; 7] = [
     Change,
     ChangeToInvitation,
     RecordBooking,
     RecordPatientContact,
     Cancel,
     ReleaseHold,
+    RevokeInvitation,
 ];
 
 /// The table of docs/lifecycle.md.
 fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
-    let invited_before = request.care_invitation.is_some();
     let withdrawal_is_parked = messages(request).iter().any(|it| {
         it.kind() == NotificationKind::Withdrawal && it.state() == v1::notification::State::Parked
     });
     let mut allowed = match state(request) {
         State::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
-        State::Expired if !invited_before => {
+        State::Expired if !request.invitation => {
             vec![Change, ChangeToInvitation, RecordBooking, Cancel]
         }
         State::Invited => match hold(request) {
@@ -59,7 +60,14 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
             HoldReason::WillBook
             | HoldReason::CallBack
             | HoldReason::NoSuitableTime
-            | HoldReason::Contacted => VERBS.to_vec(),
+            | HoldReason::Contacted => vec![
+                Change,
+                ChangeToInvitation,
+                RecordBooking,
+                RecordPatientContact,
+                Cancel,
+                ReleaseHold,
+            ],
         },
         State::NoResponse | State::Expired => {
             vec![
@@ -74,8 +82,20 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
         State::Cancelled => vec![],
         State::Unspecified => panic!("never returned"),
     };
+    let invited = matches!(state(request), State::Invited | State::Expired) && request.invitation;
+    if invited && !is_told(request) {
+        allowed.push(RevokeInvitation);
+    }
     allowed.sort();
     allowed
+}
+
+/// Returns whether a message of the present round is SENT or DISPATCHING.
+fn is_told(request: &v1::BookingRequest) -> bool {
+    use v1::notification::State;
+    messages(request).iter().any(|it| {
+        it.round == calls::round(request) && matches!(it.state(), State::Sent | State::Dispatching)
+    })
 }
 
 /// Actions as a refusal lists them.
@@ -102,9 +122,10 @@ enum Step {
     Cancel(CancelReason),
     Release,
     Invite,
+    Revoke,
 }
 
-/// Six requests in the same situation, one for each verb.
+/// Requests in the same situation, one for each verb.
 struct World {
     harness: Harness,
     names: Vec<String>,
@@ -146,7 +167,12 @@ impl World {
                     pass_on(harness, due, step).await;
                 }
             }
-            Step::Contact(_) | Step::Book | Step::Cancel(_) | Step::Release | Step::Invite => {
+            Step::Contact(_)
+            | Step::Book
+            | Step::Cancel(_)
+            | Step::Release
+            | Step::Invite
+            | Step::Revoke => {
                 for name in &self.names {
                     done(harness, name, step)
                         .await
@@ -183,6 +209,7 @@ async fn done(harness: &Harness, name: &str, step: Step) -> Result<v1::BookingRe
         Step::Cancel(reason) => harness.cancel(calls::cancel(name, reason)).await,
         Step::Release => released(harness, calls::release(name)).await,
         Step::Invite => harness.invite(make::wire_invite(name)).await,
+        Step::Revoke => calls::revoked(harness, calls::revoke(name)).await,
         other => panic!("{other:?} is not done by staff"),
     }
 }
@@ -207,6 +234,7 @@ async fn tried(harness: &Harness, name: &str, verb: Action) -> Result<v1::Bookin
         RecordPatientContact => contacted(harness, calls::contact(name, Outcome::CallBack)).await,
         Cancel => harness.cancel(make::wire_cancel(name)).await,
         ReleaseHold => released(harness, calls::release(name)).await,
+        RevokeInvitation => calls::revoked(harness, calls::revoke(name)).await,
         Action::Unspecified => panic!("no verb"),
     }
 }
@@ -214,7 +242,7 @@ async fn tried(harness: &Harness, name: &str, verb: Action) -> Result<v1::Bookin
 /// The state, what holds it, and the states of its messages.
 type Shown = (State, HoldReason, &'static str);
 
-/// Brings six requests into a situation and tries a verb on each.
+/// Brings a request for each verb into a situation and tries a verb on each.
 async fn assert_table(form: &v1::BookingRequest, steps: &[Step], shown: Shown) {
     let row = format!("{shown:?} after {steps:?}");
     let mut world = World::of(form).await;
@@ -549,4 +577,39 @@ async fn a_cancelled_request_with_a_withdrawal() {
         let steps = [&cancelled, steps].concat();
         assert_table(&form, &steps, (State::Cancelled, hold, states)).await;
     }
+}
+
+#[tokio::test]
+async fn a_request_whose_invitation_was_revoked() {
+    use Step::{Contact, Lease, Park, Protect, Revoke, Sent};
+    let form = make::wire_form(FIRST, LAST);
+    for steps in [
+        &[Revoke][..],
+        &[Lease, Revoke],
+        &[Lease, Park, Revoke],
+        &[Protect, Revoke],
+        &[Contact(Outcome::CallBack), Revoke],
+        &[Revoke, Protect],
+    ] {
+        let requested = (State::Requested, NoHold, "CANCELLED");
+        assert_table(&form, steps, requested).await;
+        let steps = [steps, &[Step::At(OVER)]].concat();
+        assert_table(&form, &steps, (State::Expired, NoHold, "CANCELLED")).await;
+    }
+    let expired = [Step::At(OVER), Revoke];
+    assert_table(&form, &expired, (State::Expired, NoHold, "CANCELLED")).await;
+    // Sent all the same.
+    let late = [Lease, Revoke, Sent];
+    assert_table(&form, &late, (State::Requested, NoHold, "SENT")).await;
+    let again = [Lease, Revoke, Sent, Step::Invite];
+    assert_table(&form, &again, (State::Invited, NoHold, "SENT SCHEDULED")).await;
+    let twice = [
+        Lease,
+        Sent,
+        Contact(Outcome::CallBack),
+        Step::Invite,
+        Revoke,
+    ];
+    let both = (State::Requested, NoHold, "SENT CANCELLED CANCELLED");
+    assert_table(&form, &twice, both).await;
 }

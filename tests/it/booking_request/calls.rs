@@ -90,6 +90,24 @@ pub async fn released(
     Ok(answer.into_inner().booking_request.expect("the request"))
 }
 
+/// The call that revokes an invitation.
+pub fn revoke(name: &str) -> v1::RevokeInvitationRequest {
+    v1::RevokeInvitationRequest {
+        name: name.into(),
+        request_id: make::request_id(),
+        comment: "fel remiss".into(),
+        ..Default::default()
+    }
+}
+
+pub async fn revoked(
+    harness: &Harness,
+    call: v1::RevokeInvitationRequest,
+) -> Result<v1::BookingRequest, Status> {
+    let answer = within(harness.requests().revoke_invitation(call)).await?;
+    Ok(answer.into_inner().booking_request.expect("the request"))
+}
+
 /// The call that says of the patient of every test form what is named of `to`, in the one unit.
 pub fn update(paths: &[&str], to: v1::Patient) -> v1::UpdatePatientRequest {
     v1::UpdatePatientRequest {

@@ -3,6 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Action::{
     Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
+    RevokeInvitation,
 };
 use care_invitation::contract::v1::booking_request::State;
 use tonic::Code;
@@ -254,19 +255,33 @@ async fn silence_turns_to_no_response_to_the_second_and_expiry_comes_before_it()
 #[tokio::test]
 async fn each_state_says_what_may_be_done() {
     let to_invitation = [Change, ChangeToInvitation, RecordBooking, Cancel];
-    let invited = [Change, RecordBooking, RecordPatientContact, Cancel];
+    let invited = [
+        Change,
+        RecordBooking,
+        RecordPatientContact,
+        Cancel,
+        RevokeInvitation,
+    ];
     let held = [
         Change,
         RecordBooking,
         RecordPatientContact,
         Cancel,
         ReleaseHold,
+        RevokeInvitation,
     ];
     let unanswered = [
         ChangeToInvitation,
         RecordBooking,
         RecordPatientContact,
         Cancel,
+    ];
+    let untold = [
+        ChangeToInvitation,
+        RecordBooking,
+        RecordPatientContact,
+        Cancel,
+        RevokeInvitation,
     ];
     let booked = [ChangeToInvitation, RecordBooking, Cancel];
 
@@ -312,9 +327,9 @@ async fn each_state_says_what_may_be_done() {
     }
     harness.advance("2026-06-12T22:00:00Z");
     for (name, allowed) in [
-        (&plain.name, &to_invitation),
-        (&open.name, &unanswered),
-        (&protected.name, &unanswered),
+        (&plain.name, &to_invitation[..]),
+        (&open.name, &untold),
+        (&protected.name, &untold),
         (&mute.name, &unanswered),
     ] {
         assert_eq!(shown(name).await, (State::Expired, allowed.to_vec()));

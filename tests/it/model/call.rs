@@ -40,6 +40,7 @@ pub enum Call {
     Contact(v1::RecordPatientContactRequest),
     Cancel(v1::CancelBookingRequestRequest),
     Release(v1::ReleaseHoldRequest),
+    Revoke(v1::RevokeInvitationRequest),
     Patient(v1::UpdatePatientRequest),
     Lease(v1::StreamDueNotificationsRequest),
     Authorize(v1::AuthorizeDispatchRequest),
@@ -125,6 +126,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
         | Op::Contact { .. }
         | Op::Cancel { .. }
         | Op::Release { .. }
+        | Op::Revoke { .. }
         | Op::Patient { .. } => verb(op, world)?,
     })
 }
@@ -142,6 +144,7 @@ fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
         Op::Contact { at, .. } => (at, Action::RecordPatientContact),
         Op::Cancel { at, .. } | Op::Patient { at, .. } => (at, Action::Cancel),
         Op::Release { at, .. } => (at, Action::ReleaseHold),
+        Op::Revoke { at, .. } => (at, Action::RevokeInvitation),
         other => unreachable!("{other:?} is not about one request"),
     };
     world.request(*at, action)
@@ -248,6 +251,12 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
                 comment: "release".into(),
             })
         }
+        Op::Revoke { etag, .. } => Call::Revoke(v1::RevokeInvitationRequest {
+            name,
+            request_id: new_id(),
+            etag: seen(request, *etag)?,
+            comment: "revoke".into(),
+        }),
         Op::Patient {
             everywhere, what, ..
         } => update_patient(request, *everywhere, *what),
@@ -561,6 +570,7 @@ fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
         Call::Contact(it) => (&mut it.comment, "twisted"),
         Call::Cancel(it) => (&mut it.comment, "twisted"),
         Call::Release(it) => (&mut it.comment, "twisted"),
+        Call::Revoke(it) => (&mut it.comment, "twisted"),
         Call::Patient(it) => {
             let paths = vec!["preferred_language".into()];
             it.update_mask = Some(prost_types::FieldMask { paths });

@@ -255,6 +255,14 @@ impl Invitation {
         self.chain().any(Message::counts_as_sent)
     }
 
+    /// Returns whether any message of the present round was or is being handed over.
+    pub fn is_told(&self) -> bool {
+        let of_round = self.messages.iter().filter(|it| it.round == self.round);
+        of_round
+            .filter(|it| !it.is_withdrawal())
+            .any(Message::counts_as_sent)
+    }
+
     /// Returns the time of a kind's hand-over in the present round.
     pub fn hand_over(&self, kind: NotificationKind) -> Option<Instant> {
         let of_kind = self.chain().filter(|it| it.kind == kind);

@@ -60,6 +60,10 @@ pub enum Op {
         channel: Channel,
         etag: Etag,
     },
+    Revoke {
+        at: Aim,
+        etag: Etag,
+    },
     Patient {
         at: Aim,
         everywhere: bool,

@@ -159,7 +159,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
 }
 
 fn single(rng: &mut Rng) -> Op {
-    match rng.below(100) {
+    match rng.below(105) {
         0..4 => Op::Create(creation(rng)),
         4..18 => invite(rng),
         18..34 => change(rng),
@@ -171,6 +171,7 @@ fn single(rng: &mut Rng) -> Op {
         77..82 => Op::Authorize { which: which(rng) },
         82 => Op::Stranger,
         83..92 => report(rng),
+        100.. => revoke(rng),
         92..97 => Op::Repeat {
             nth: index(rng),
             twisted: rng.chance(30),
@@ -368,6 +369,12 @@ fn release(rng: &mut Rng) -> Op {
         channel,
         etag: etag(rng),
     }
+}
+
+fn revoke(rng: &mut Rng) -> Op {
+    let at = aim(rng);
+    let etag = etag(rng);
+    Op::Revoke { at, etag }
 }
 
 fn patient(rng: &mut Rng) -> Op {

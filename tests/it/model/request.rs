@@ -184,7 +184,7 @@ impl Request {
         let invitation = self.invitation.as_ref();
         let mut allowed = match self.shown(now) {
             State::Requested => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
-            State::Expired if invitation.is_none() => {
+            State::Expired if self.state == State::Requested => {
                 vec![Change, ChangeToInvitation, RecordBooking, Cancel]
             }
             State::Invited => vec![Change, RecordBooking, RecordPatientContact, Cancel],
@@ -206,6 +206,10 @@ impl Request {
         if (invited && self.is_held()) || self.has_parked_withdrawal() {
             allowed.push(Action::ReleaseHold);
         }
+        let live = self.state == State::Invited;
+        if live && !invitation.is_some_and(Invitation::is_told) {
+            allowed.push(Action::RevokeInvitation);
+        }
         allowed.sort_unstable();
         allowed
     }
@@ -224,7 +228,8 @@ impl Request {
         let invitation = self.invitation.as_ref();
         let skipped =
             self.messages().iter().any(skips) || self.to_come(now).iter().any(|it| it.skipped);
-        let unreleased = invitation.is_none_or(|it| it.hold == HoldReason::ProtectedIdentity);
+        let unreleased = self.state == State::Requested
+            || invitation.is_none_or(|it| it.hold == HoldReason::ProtectedIdentity);
         let warnings = [
             (late && self.is_open(), v1::Warning::CareGuaranteeExceeded),
             (skipped, v1::Warning::RemindersSkipped),

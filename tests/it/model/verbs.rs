@@ -422,6 +422,18 @@ impl Request {
         Ok(())
     }
 
+    pub fn revoke_invitation(&mut self, now: Instant, current: bool) -> Decision {
+        check_etag(current)?;
+        if !self.allows(Action::RevokeInvitation, now) {
+            return Err(Refusal::state(self, now));
+        }
+        self.state = State::Requested;
+        self.form.invitation = false;
+        let ended = self.end_invitation("REVOKED");
+        self.note_ending("REVOKE_INVITATION", &ended, now);
+        Ok(())
+    }
+
     /// Applies an update of the patient. Returns whether anything changed.
     pub fn update_patient(&mut self, call: &v1::UpdatePatientRequest, now: Instant) -> bool {
         if call.deceased {
@@ -446,8 +458,8 @@ impl Request {
             }
         }
         let newly = patient.protection != before.protection && self.is_protected();
-        let open = self.is_open();
-        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly && open) {
+        let invited = self.state == State::Invited;
+        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly && invited) {
             invitation.hold(HoldReason::ProtectedIdentity);
         }
         let changed = *self.patient() != before;

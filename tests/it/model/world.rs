@@ -167,6 +167,7 @@ impl World {
             Call::Contact(call) => request.record_contact(call, now, current),
             Call::Cancel(call) => request.cancel(call, now, current),
             Call::Release(call) => request.release_hold(call, now, current),
+            Call::Revoke(_) => request.revoke_invitation(now, current),
             other => unreachable!("{other:?} is not about one request"),
         }?;
         if !was_open {
@@ -509,6 +510,7 @@ fn key(call: &Call) -> (String, String) {
         Call::Contact(it) => (&it.name, &it.request_id),
         Call::Cancel(it) => (&it.name, &it.request_id),
         Call::Release(it) => (&it.name, &it.request_id),
+        Call::Revoke(it) => (&it.name, &it.request_id),
         other => unreachable!("{other:?} has no request id"),
     };
     let unit: Vec<&str> = scope.split('/').take(2).collect();
@@ -524,6 +526,7 @@ fn address(call: &Call) -> (&str, &str) {
         Call::Contact(it) => (&it.name, &it.etag),
         Call::Cancel(it) => (&it.name, &it.etag),
         Call::Release(it) => (&it.name, &it.etag),
+        Call::Revoke(it) => (&it.name, &it.etag),
         other => unreachable!("{other:?} is not about one request"),
     }
 }

@@ -1,6 +1,7 @@
 //! The RPCs on one booking request, and the request as callers see it.
 
 pub(super) mod booking;
+pub mod cancel_booking;
 pub mod change;
 pub(super) mod constraints;
 pub(super) mod form;
@@ -255,6 +256,9 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
             .unwrap_or_default(),
         cancel_reason: enums::render_optional(record.cancel_reason),
         etag: record.etag(),
+        patient_cancellations: record.cancellations.by_patient,
+        unit_cancellations: record.cancellations.by_unit,
+        no_shows: record.cancellations.no_shows,
         last_contact: record.last_contact.map(record_patient_contact::render),
         create_time: Some(render_instant(record.created_at)),
         update_time: Some(render_instant(record.updated_at)),

@@ -4,6 +4,7 @@
 //! only is a compile error.
 
 use super::{Violations, v1};
+use crate::domain::booking_request::cancel_booking::{Initiator, Next};
 use crate::domain::booking_request::change::OnChange;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Priority;
@@ -62,8 +63,10 @@ wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
 wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
 wire_enum!(Action = v1::Action {
     Change ChangeToInvitation RecordBooking RecordPatientContact Cancel ReleaseHold
-    RevokeInvitation
+    RevokeInvitation CancelBooking
 });
+wire_enum!(Initiator = v1::cancel_booking_request::Initiator { Patient Unit NoShow });
+wire_enum!(Next = v1::cancel_booking_request::Next { ToRequested Reinvite });
 wire_enum!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
 wire_enum!(ChangeReason = v1::ChangeReason {
     ToCareInvitation PatientRequest UnitRequest Medical Other
@@ -180,6 +183,8 @@ mod tests {
         survives(VisitKind::ALL);
         survives(Priority::ALL);
         survives(BookingSource::ALL);
+        survives(Initiator::ALL);
+        survives(Next::ALL);
         survives(CancelReason::ALL);
         survives(ChangeReason::ALL);
         survives(OnChange::ALL);

@@ -31,6 +31,8 @@ stored_enum! {
         UpdatePatient = 8,
         /// The invitation was revoked.
         RevokeInvitation = 9,
+        /// The booking was cancelled.
+        CancelBooking = 10,
         /// A notification was handed over.
         NotificationSent = 20,
         /// A notification was cancelled.
@@ -61,6 +63,7 @@ impl Event {
             Self::ReleaseHold => "RELEASE_HOLD",
             Self::UpdatePatient => "UPDATE_PATIENT",
             Self::RevokeInvitation => "REVOKE_INVITATION",
+            Self::CancelBooking => "CANCEL_BOOKING",
             Self::NotificationSent => "NOTIFICATION_SENT",
             Self::NotificationCancelled => "NOTIFICATION_CANCELLED",
             Self::NotificationParked => "NOTIFICATION_PARKED",

@@ -180,6 +180,12 @@ pub enum Refusal {
         /// Identifier of the visit that is booked.
         booking_id: String,
     },
+    /// Another visit is booked than the one that is to be cancelled.
+    #[error("another visit is booked")]
+    BookingMismatch {
+        /// Identifier of the visit that is booked.
+        booking_id: String,
+    },
     /// An open request with the same duplicate key exists.
     #[error("the patient has an open request like it")]
     Duplicate(RequestKey),

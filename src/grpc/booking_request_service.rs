@@ -4,6 +4,7 @@ use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
 use super::{Service, fill_page};
+use crate::contract::booking_request::cancel_booking::parse_cancel_booking;
 use crate::contract::booking_request::change::parse_change;
 use crate::contract::booking_request::record_patient_contact::parse_contact;
 use crate::contract::booking_request::release_hold::parse_release;
@@ -15,6 +16,7 @@ use crate::contract::v1::booking_request_service_server::BookingRequestService;
 use crate::contract::{IdempotentCommand, booking_request, history, slot, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
+use crate::domain::booking_request::cancel_booking::cancel_booking;
 use crate::domain::booking_request::change::change_booking_request;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
 use crate::domain::booking_request::create::{Create, create};
@@ -88,6 +90,19 @@ impl BookingRequestService for Service {
             .apply(Caller::anonymous(), write, record_booking)
             .await?;
         Ok(Response::new(v1::RecordBookingResponse {
+            booking_request: Some(self.render(&record)),
+        }))
+    }
+
+    async fn cancel_booking(
+        &self,
+        request: Request<v1::CancelBookingRequest>,
+    ) -> Result<Response<v1::CancelBookingResponse>, Status> {
+        let write = parse_cancel_booking(request.into_inner())?;
+        let record = self
+            .apply(Caller::anonymous(), write, cancel_booking)
+            .await?;
+        Ok(Response::new(v1::CancelBookingResponse {
             booking_request: Some(self.render(&record)),
         }))
     }

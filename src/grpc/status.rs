@@ -40,6 +40,7 @@ fn code(reason: ErrorReason) -> Code {
         ErrorReason::AlreadyInvitation
         | ErrorReason::ReferralRequired
         | ErrorReason::PeriodPassed
+        | ErrorReason::BookingMismatch
         | ErrorReason::StateConflict
         | ErrorReason::TooLate
         | ErrorReason::OutsideConstraints => Code::FailedPrecondition,
@@ -167,6 +168,9 @@ impl From<Refusal> for Status {
             }
             Refusal::AlreadyBooked { booking_id } => {
                 ErrorStatus::new(ErrorReason::AlreadyBooked, text).with("booking_id", booking_id)
+            }
+            Refusal::BookingMismatch { booking_id } => {
+                ErrorStatus::new(ErrorReason::BookingMismatch, text).with("booking_id", booking_id)
             }
             Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
                 .with("name", request_name(&other)),

@@ -5,6 +5,7 @@ mod actions;
 mod bookable;
 mod calls;
 mod cancel;
+mod cancel_booking;
 mod change;
 mod change_fields;
 mod change_to_invitation;

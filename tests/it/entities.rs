@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use care_invitation::domain::Change;
 use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::cancel_booking::Cancellations;
 use care_invitation::domain::booking_request::form::{
     Booking, BookingSource, Constraints, Form, Origin, PatientInstructions, Priority, VisitKind,
     VisitType,
@@ -270,9 +271,15 @@ fn record(rng: &mut Rng) -> BookingRequest {
         state: rng.pick(State::ALL),
         care_invitation: maybe(rng, invitation),
         cancel_reason: maybe(rng, |rng| rng.pick(CancelReason::ALL)),
+        cancellations: Cancellations {
+            by_patient: number(rng),
+            by_unit: number(rng),
+            no_shows: number(rng),
+        },
         last_contact: maybe(rng, patient_contact),
         care_guarantee_date: maybe(rng, date),
         allow_duplicate: true,
+        reopened: rng.chance(50),
         revision: 1,
         history_count: 0,
         created_at: instant(rng),

@@ -1,12 +1,14 @@
 //! ChangeToInvitation: "Ändra begäran – vårdinbjudan", a first round or a new one.
 
+use uuid::Uuid;
+
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
-use crate::domain::calendar::civil_date;
+use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, Violation};
 
@@ -43,27 +45,21 @@ pub fn change_to_invitation(
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
     check_state(record, context)?;
-    if record.form.origin.referral_id().is_none() && command.referral_id.is_none() {
-        return Err(Refusal::ReferralRequired);
-    }
-    if command.constraints.is_none() && record.period_has_passed(context.now) {
-        return Err(Refusal::PeriodPassed);
-    }
+    check_invitable(
+        record,
+        command.referral_id.as_deref(),
+        command.constraints.as_ref(),
+        context.now,
+    )?;
 
     let mut record = record.clone();
-    let form = &mut record.form;
-    form.summons = true;
-    form.invitation = true;
-    let ended_booking = form.booking.take();
-    if let Some(constraints) = &command.constraints {
-        form.constraints = Some(constraints.clone());
-    }
-    if let Origin::PreviousVisit { referral_id, .. } = &mut form.origin
+    let ended_booking = record.form.booking.clone();
+    if let Origin::PreviousVisit { referral_id, .. } = &mut record.form.origin
         && referral_id.is_none()
     {
         referral_id.clone_from(&command.referral_id);
     }
-    let cancelled = record.begin_round(context);
+    let cancelled = record.invite(command.constraints.as_ref(), context);
     let mut history = vec![HistoryEntry {
         change_reason: Some(ChangeReason::ToCareInvitation),
         comment: command.comment.clone(),
@@ -80,8 +76,28 @@ fn violations(
     command: &ChangeToInvitation,
     context: &Context,
 ) -> Vec<Violation> {
+    let mut violations = constraints_violations(stored, command.constraints.as_ref(), context);
+    let named = stored.and_then(|record| record.form.origin.referral_id());
+    if let (Some(given), Some(named)) = (command.referral_id.as_deref(), named)
+        && given != named
+    {
+        violations.push(Violation::new(
+            "referral_id",
+            "is not the referral that the request names",
+        ));
+    }
+    violations
+}
+
+/// Returns what today forbids of the constraints that a request is given, or that it has none and none are
+/// given.
+pub(super) fn constraints_violations(
+    stored: Option<&BookingRequest>,
+    given: Option<&Constraints>,
+    context: &Context,
+) -> Vec<Violation> {
     let present = stored.and_then(|record| record.form.constraints.as_ref());
-    let mut violations = match (&command.constraints, present) {
+    match (given, present) {
         (Some(given), _) => given.violations(
             "constraints",
             civil_date(context.now),
@@ -93,17 +109,41 @@ fn violations(
             "constraints",
             "is required: the request has none",
         )],
-    };
-    let named = stored.and_then(|record| record.form.origin.referral_id());
-    if let (Some(given), Some(named)) = (command.referral_id.as_deref(), named)
-        && given != named
-    {
-        violations.push(Violation::new(
-            "referral_id",
-            "is not the referral that the request names",
-        ));
     }
-    violations
+}
+
+/// Checks that the request has, or is given, a referral and a period that has not passed.
+pub(super) fn check_invitable(
+    record: &BookingRequest,
+    referral_id: Option<&str>,
+    constraints: Option<&Constraints>,
+    now: Instant,
+) -> Result<(), Refusal> {
+    if record.form.origin.referral_id().is_none() && referral_id.is_none() {
+        return Err(Refusal::ReferralRequired);
+    }
+    if constraints.is_none() && record.period_has_passed(now) {
+        return Err(Refusal::PeriodPassed);
+    }
+    Ok(())
+}
+
+impl BookingRequest {
+    /// Makes the request an invitation and begins a round, with new constraints if they are given. Returns
+    /// the ids of the notifications that it cancelled.
+    pub(super) fn invite(
+        &mut self,
+        constraints: Option<&Constraints>,
+        context: &Context,
+    ) -> Vec<Uuid> {
+        self.form.summons = true;
+        self.form.invitation = true;
+        self.form.booking = None;
+        if let Some(constraints) = constraints {
+            self.form.constraints = Some(constraints.clone());
+        }
+        self.begin_round(context)
+    }
 }
 
 fn check_state(record: &BookingRequest, context: &Context) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Form;
 use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::VisitKind;
@@ -53,9 +54,11 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         },
         care_invitation: None,
         cancel_reason: None,
+        cancellations: Cancellations::default(),
         last_contact: None,
         care_guarantee_date: care_guarantee_date(form, &context.policy),
         allow_duplicate: command.allow_duplicate,
+        reopened: false,
         revision: 0,
         history_count: 0,
         created_at: context.now,

@@ -4,6 +4,7 @@
 //! makes are derived on reading, in [`BookingRequest::effective_state`].
 
 pub mod cancel;
+pub mod cancel_booking;
 pub mod change;
 pub mod change_to_invitation;
 pub mod create;
@@ -24,6 +25,7 @@ use super::history::{Event, HistoryEntry};
 use super::notification::DisplayedNotification;
 use super::request_key::RequestKey;
 use super::{Change, Context, Refusal};
+use cancel_booking::Cancellations;
 use form::{DuplicateKey, Form};
 use record_patient_contact::PatientContact;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
@@ -41,12 +43,16 @@ pub struct BookingRequest {
     pub care_invitation: Option<CareInvitation>,
     /// Reason for closing it.
     pub cancel_reason: Option<CancelReason>,
+    /// Number of its bookings that were cancelled.
+    pub cancellations: Cancellations,
     /// Contact with the patient that was recorded last.
     pub last_contact: Option<PatientContact>,
     /// Last day of the care guarantee.
     pub care_guarantee_date: Option<NaiveDate>,
     /// True if it was created in the knowledge of a duplicate.
     pub allow_duplicate: bool,
+    /// True while it is open because its booking was cancelled, without a look for duplicates.
+    pub reopened: bool,
     /// Number that grows by one at every change that callers see.
     pub revision: i64,
     /// Number of history entries that have been written.
@@ -119,7 +125,8 @@ impl BookingRequest {
     /// Returns the actions that are allowed at `now`.
     pub fn allowed_actions(&self, now: Instant) -> Vec<Action> {
         use Action::{
-            Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
+            Cancel, CancelBooking, Change, ChangeToInvitation, RecordBooking, RecordPatientContact,
+            ReleaseHold,
         };
         match (self.state, self.effective_state(now)) {
             (State::Requested, _) => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
@@ -144,9 +151,8 @@ impl BookingRequest {
                 actions.extend(self.revocation());
                 actions
             }
-            (State::Booked | State::Declined, _) => {
-                vec![ChangeToInvitation, RecordBooking, Cancel]
-            }
+            (State::Booked, _) => vec![ChangeToInvitation, RecordBooking, CancelBooking, Cancel],
+            (State::Declined, _) => vec![ChangeToInvitation, RecordBooking, Cancel],
             (State::Cancelled, _) if self.has_parked_withdrawal() => vec![ReleaseHold],
             (State::Cancelled, _) => vec![],
         }
@@ -193,6 +199,11 @@ impl BookingRequest {
     /// Returns the key that another open request must not share.
     pub fn duplicate_key(&self) -> DuplicateKey {
         DuplicateKey::of(&self.key.care_unit, &self.form)
+    }
+
+    /// Returns whether it is open, or may be opened, in spite of a duplicate.
+    pub fn is_exempt_from_duplicates(&self) -> bool {
+        self.allow_duplicate || self.reopened
     }
 
     fn check_etag(&self, etag: &str) -> Result<(), Refusal> {
@@ -245,6 +256,7 @@ impl BookingRequest {
         context: &Context,
     ) -> Change {
         self.revision += 1;
+        self.reopened &= self.is_open();
         self.updated_at = context.now;
         self.recompute_derived(&context.policy);
         let state = self.effective_state(context.now);

@@ -70,6 +70,8 @@ stored_enum! {
         ReleaseHold = 6,
         /// RevokeInvitation.
         RevokeInvitation = 7,
+        /// CancelBooking.
+        CancelBooking = 8,
     }
 }
 
@@ -84,6 +86,7 @@ impl Action {
             Self::Cancel => "CANCEL",
             Self::ReleaseHold => "RELEASE_HOLD",
             Self::RevokeInvitation => "REVOKE_INVITATION",
+            Self::CancelBooking => "CANCEL_BOOKING",
         }
     }
 }
@@ -103,7 +106,7 @@ stored_enum! {
 stored_enum! {
     /// Reason for changing a request (ändringsorsak).
     pub enum ChangeReason {
-        /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation alone.
+        /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation, and by CancelBooking with a new round.
         ToCareInvitation = 1,
         /// The patient asked for it.
         PatientRequest = 2,

@@ -120,6 +120,14 @@ fn every_refusal_has_its_code_reason_and_metadata() {
             vec!["booking_id=B-1"],
         ),
         (
+            Refusal::BookingMismatch {
+                booking_id: "B-1".into(),
+            },
+            precondition,
+            "BOOKING_MISMATCH",
+            vec!["booking_id=B-1"],
+        ),
+        (
             Refusal::Duplicate(key),
             Code::AlreadyExists,
             "DUPLICATE_REQUEST",

@@ -197,7 +197,9 @@ impl UnitOfWork {
     ) -> Result<(), Error> {
         let others = self.open.entry(key).or_default();
         match others.iter().find(|other| **other != record.key) {
-            Some(other) if !record.allow_duplicate => Err(Refusal::Duplicate(other.clone()).into()),
+            Some(other) if !record.is_exempt_from_duplicates() => {
+                Err(Refusal::Duplicate(other.clone()).into())
+            }
             _ => {
                 others.push(record.key.clone());
                 Ok(())

@@ -48,6 +48,7 @@ positional_model! {
         #[sea_orm(column_type = "Text")]
         pub visit_type_code: String,
         pub allow_duplicate: bool,
+        pub reopened: bool,
         pub created_at: i64,
     }
 
@@ -143,6 +144,7 @@ impl Model {
             visit_kind: form.visit_kind.code(),
             visit_type_code: form.visit_type.code.clone(),
             allow_duplicate: record.allow_duplicate,
+            reopened: record.reopened,
             created_at: micros(record.created_at),
             settled_at: (!is_open).then(|| micros(record.updated_at)),
         }
@@ -202,9 +204,11 @@ impl Model {
             state: code(State::from_code, self.state).of_column(Column::State)?,
             care_invitation: of_document.care_invitation,
             cancel_reason: of_document.cancel_reason,
+            cancellations: document.cancellations.into(),
             last_contact: of_document.last_contact,
             care_guarantee_date: guarantee.of_column(Column::CareGuaranteeDay)?,
             allow_duplicate: self.allow_duplicate,
+            reopened: self.reopened,
             revision: self.revision,
             history_count: document.history_count,
             created_at: instant(self.created_at).of_column(Column::CreatedAt)?,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
@@ -100,6 +101,8 @@ pub struct Document {
     pub(super) booking: Option<BookingDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cancel_reason: Option<i16>,
+    #[serde(skip_serializing_if = "CancellationsDocument::is_empty")]
+    pub(super) cancellations: CancellationsDocument,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_contact: Option<ContactDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,6 +134,7 @@ impl Document {
             constraints: form.constraints.as_ref().map(ConstraintsDocument::of),
             booking: form.booking.as_ref().map(BookingDocument::of),
             cancel_reason: record.cancel_reason.map(|it| it.code()),
+            cancellations: record.cancellations.into(),
             last_contact: record.last_contact.map(ContactDocument::of),
             care_invitation: record.care_invitation.as_ref().map(InvitationDocument::of),
             history_count: record.history_count,
@@ -309,6 +313,41 @@ impl BookingDocument {
             performer_id: self.performer_id,
             override_reason: self.override_reason,
         })
+    }
+}
+
+/// Numbers of cancelled bookings.
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CancellationsDocument {
+    by_patient: i32,
+    by_unit: i32,
+    no_shows: i32,
+}
+
+impl CancellationsDocument {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<Cancellations> for CancellationsDocument {
+    fn from(cancellations: Cancellations) -> Self {
+        Self {
+            by_patient: cancellations.by_patient,
+            by_unit: cancellations.by_unit,
+            no_shows: cancellations.no_shows,
+        }
+    }
+}
+
+impl From<CancellationsDocument> for Cancellations {
+    fn from(document: CancellationsDocument) -> Self {
+        Self {
+            by_patient: document.by_patient,
+            by_unit: document.by_unit,
+            no_shows: document.no_shows,
+        }
     }
 }
 

@@ -3,13 +3,14 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Action::{
-    Cancel, Change, ChangeToInvitation, RecordBooking, RecordPatientContact, ReleaseHold,
-    RevokeInvitation,
+    Cancel, CancelBooking, Change, ChangeToInvitation, RecordBooking, RecordPatientContact,
+    ReleaseHold, RevokeInvitation,
 };
 use care_invitation::contract::v1::CancelReason::{self, PatientRequest, UnitRequest};
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason::{self, Unspecified as NoHold};
 use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{Action, DigitalReach, NotificationKind};
 use tonic::{Code, Status};
@@ -26,7 +27,7 @@ const LAST: &str = "2026-06-12";
 const OVER: &str = "2026-06-12T22:00:00Z";
 
 /// What may be called.
-const VERBS: [Action; 7] = [
+const VERBS: [Action; 8] = [
     Change,
     ChangeToInvitation,
     RecordBooking,
@@ -34,6 +35,7 @@ const VERBS: [Action; 7] = [
     Cancel,
     ReleaseHold,
     RevokeInvitation,
+    CancelBooking,
 ];
 
 /// The table of docs/lifecycle.md.
@@ -77,7 +79,8 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
                 Cancel,
             ]
         }
-        State::Booked | State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
+        State::Booked => vec![ChangeToInvitation, RecordBooking, CancelBooking, Cancel],
+        State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
         State::Cancelled if withdrawal_is_parked => vec![ReleaseHold],
         State::Cancelled => vec![],
         State::Unspecified => panic!("never returned"),
@@ -123,6 +126,7 @@ enum Step {
     Release,
     Invite,
     Revoke,
+    Unbook(Next),
 }
 
 /// Requests in the same situation, one for each verb.
@@ -172,7 +176,8 @@ impl World {
             | Step::Cancel(_)
             | Step::Release
             | Step::Invite
-            | Step::Revoke => {
+            | Step::Revoke
+            | Step::Unbook(_) => {
                 for name in &self.names {
                     done(harness, name, step)
                         .await
@@ -210,6 +215,10 @@ async fn done(harness: &Harness, name: &str, step: Step) -> Result<v1::BookingRe
         Step::Release => released(harness, calls::release(name)).await,
         Step::Invite => harness.invite(make::wire_invite(name)).await,
         Step::Revoke => calls::revoked(harness, calls::revoke(name)).await,
+        Step::Unbook(next) => {
+            let call = calls::cancel_booking(name, "B-1", next);
+            calls::unbooked(harness, call).await
+        }
         other => panic!("{other:?} is not done by staff"),
     }
 }
@@ -235,6 +244,13 @@ async fn tried(harness: &Harness, name: &str, verb: Action) -> Result<v1::Bookin
         Cancel => harness.cancel(make::wire_cancel(name)).await,
         ReleaseHold => released(harness, calls::release(name)).await,
         RevokeInvitation => calls::revoked(harness, calls::revoke(name)).await,
+        CancelBooking => {
+            let call = v1::CancelBookingRequest {
+                constraints: Some(make::wire_constraints("2026-08-03", "2026-09-11")),
+                ..calls::cancel_booking(name, "B-1", Next::ToRequested)
+            };
+            calls::unbooked(harness, call).await
+        }
         Action::Unspecified => panic!("no verb"),
     }
 }
@@ -612,4 +628,31 @@ async fn a_request_whose_invitation_was_revoked() {
     ];
     let both = (State::Requested, NoHold, "SENT CANCELLED CANCELLED");
     assert_table(&form, &twice, both).await;
+}
+
+#[tokio::test]
+async fn a_request_whose_booking_was_cancelled() {
+    use Step::{At, Book, Lease, Leave, Sent, Unbook};
+    let form = make::wire_form(FIRST, LAST);
+    let back = Unbook(Next::ToRequested);
+    let requested = requested(FIRST, LAST);
+    let waits = (State::Requested, NoHold, "");
+    assert_table(&requested, &[Book, back], waits).await;
+    let over = (State::Expired, NoHold, "");
+    assert_table(&requested, &[Book, At(OVER), back], over).await;
+    for (before, states) in [
+        (&[][..], "CANCELLED"),
+        (&[Lease, Leave], "DISPATCHING"),
+        (&[Lease, Sent], "SENT CANCELLED"),
+    ] {
+        let steps = [before, &[Book, back]].concat();
+        assert_table(&form, &steps, (State::Requested, NoHold, states)).await;
+        let steps = [before, &[Book, Unbook(Next::Reinvite)]].concat();
+        let again: &'static str = match states {
+            "CANCELLED" => "CANCELLED SCHEDULED",
+            "DISPATCHING" => "DISPATCHING SCHEDULED",
+            _ => "SENT CANCELLED SCHEDULED",
+        };
+        assert_table(&form, &steps, (State::Invited, NoHold, again)).await;
+    }
 }

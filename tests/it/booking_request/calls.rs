@@ -6,6 +6,7 @@ use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
@@ -87,6 +88,26 @@ pub async fn released(
     call: v1::ReleaseHoldRequest,
 ) -> Result<v1::BookingRequest, Status> {
     let answer = within(harness.requests().release_hold(call)).await?;
+    Ok(answer.into_inner().booking_request.expect("the request"))
+}
+
+/// The call that says that a booking of the unit's is off.
+pub fn cancel_booking(name: &str, booking_id: &str, next: Next) -> v1::CancelBookingRequest {
+    v1::CancelBookingRequest {
+        name: name.into(),
+        request_id: make::request_id(),
+        booking_id: booking_id.into(),
+        initiator: v1::cancel_booking_request::Initiator::Unit.into(),
+        next: next.into(),
+        ..Default::default()
+    }
+}
+
+pub async fn unbooked(
+    harness: &Harness,
+    call: v1::CancelBookingRequest,
+) -> Result<v1::BookingRequest, Status> {
+    let answer = within(harness.requests().cancel_booking(call)).await?;
     Ok(answer.into_inner().booking_request.expect("the request"))
 }
 

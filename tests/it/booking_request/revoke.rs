@@ -11,6 +11,7 @@ use super::calls::{
     protect, revoke, revoked, round, updated,
 };
 use super::{NOBODY, NOW, created, done, lists_of, messages, plan, silent, state, warnings};
+use crate::consumer::Outcomes as _;
 use crate::consumer::{Consumer, answer, authorize, everything, lease, name, sent};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
@@ -108,7 +109,7 @@ async fn what_is_leased_is_revoked_and_a_late_sent_is_recorded_and_brings_nothin
     after.expect("revoked");
     assert_eq!(consumer.revoked().await, name(&due));
     let leave = authorize(&harness, vec![lease(&due)]).await;
-    assert_eq!(leave.expect("answered").refused, [name(&due)]);
+    assert_eq!(leave.expect("answered").refused(), [name(&due)]);
 
     answer(&harness, sent(&due)).await;
     let after = harness.get(&request.name).await.expect("read");

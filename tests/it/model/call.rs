@@ -40,6 +40,7 @@ pub enum Call {
     Contact(v1::RecordPatientContactRequest),
     Cancel(v1::CancelBookingRequestRequest),
     Release(v1::ReleaseHoldRequest),
+    Unbook(v1::CancelBookingRequest),
     Revoke(v1::RevokeInvitationRequest),
     Patient(v1::UpdatePatientRequest),
     Lease(v1::StreamDueNotificationsRequest),
@@ -126,6 +127,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
         | Op::Contact { .. }
         | Op::Cancel { .. }
         | Op::Release { .. }
+        | Op::Unbook { .. }
         | Op::Revoke { .. }
         | Op::Patient { .. } => verb(op, world)?,
     })
@@ -144,6 +146,7 @@ fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
         Op::Contact { at, .. } => (at, Action::RecordPatientContact),
         Op::Cancel { at, .. } | Op::Patient { at, .. } => (at, Action::Cancel),
         Op::Release { at, .. } => (at, Action::ReleaseHold),
+        Op::Unbook { at, .. } => (at, Action::CancelBooking),
         Op::Revoke { at, .. } => (at, Action::RevokeInvitation),
         other => unreachable!("{other:?} is not about one request"),
     };
@@ -251,6 +254,23 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
                 comment: "release".into(),
             })
         }
+        Op::Unbook {
+            by,
+            next,
+            id,
+            span,
+            etag,
+            ..
+        } => Call::Unbook(v1::CancelBookingRequest {
+            name,
+            request_id: new_id(),
+            etag: seen(request, *etag)?,
+            booking_id: format!("B-{id}"),
+            initiator: (*by).into(),
+            next: (*next).into(),
+            constraints: span.map(|it| constraints(&it, world.now)),
+            comment: "unbook".into(),
+        }),
         Op::Revoke { etag, .. } => Call::Revoke(v1::RevokeInvitationRequest {
             name,
             request_id: new_id(),
@@ -570,6 +590,7 @@ fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
         Call::Contact(it) => (&mut it.comment, "twisted"),
         Call::Cancel(it) => (&mut it.comment, "twisted"),
         Call::Release(it) => (&mut it.comment, "twisted"),
+        Call::Unbook(it) => (&mut it.comment, "twisted"),
         Call::Revoke(it) => (&mut it.comment, "twisted"),
         Call::Patient(it) => {
             let paths = vec!["preferred_language".into()];

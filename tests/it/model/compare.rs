@@ -94,6 +94,10 @@ pub fn request(of: &v1::BookingRequest) -> Vec<String> {
         format!("constraints {:?}", of.constraints),
         format!("booking {:?}", of.booking),
         format!("state {:?} {:?}", of.state(), of.cancel_reason()),
+        format!(
+            "cancellations {} {} {}",
+            of.patient_cancellations, of.unit_cancellations, of.no_shows
+        ),
         format!("last contact {:?}", of.last_contact),
         format!("allowed {:?}", of.allowed_actions().collect::<Vec<_>>()),
         format!("warnings {:?}", of.warnings().collect::<Vec<_>>()),

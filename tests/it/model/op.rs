@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
+use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
@@ -58,6 +59,14 @@ pub enum Op {
     Release {
         at: Aim,
         channel: Channel,
+        etag: Etag,
+    },
+    Unbook {
+        at: Aim,
+        by: Initiator,
+        next: Next,
+        id: u8,
+        span: Option<Span>,
         etag: Etag,
     },
     Revoke {

@@ -2,6 +2,7 @@
 
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
+use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
@@ -43,6 +44,7 @@ fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
         9 => ops.extend([Op::LeaseAll, acknowledge(rng), acknowledge(rng)]),
         10 => ops.extend([Op::Advance(jump(rng)), lease(rng)]),
         11 => ops.push(Op::Advance(jump(rng))),
+        12 if rng.chance(30) => ops.extend([book(rng), unbook(rng), single(rng), unbook(rng)]),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
         13 => learned_too_late(rng, ops),
         _ => match rng.below(10) {
@@ -159,7 +161,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
 }
 
 fn single(rng: &mut Rng) -> Op {
-    match rng.below(105) {
+    match rng.below(112) {
         0..4 => Op::Create(creation(rng)),
         4..18 => invite(rng),
         18..34 => change(rng),
@@ -171,7 +173,8 @@ fn single(rng: &mut Rng) -> Op {
         77..82 => Op::Authorize { which: which(rng) },
         82 => Op::Stranger,
         83..92 => report(rng),
-        100.. => revoke(rng),
+        100..105 => revoke(rng),
+        105.. => unbook(rng),
         92..97 => Op::Repeat {
             nth: index(rng),
             twisted: rng.chance(30),
@@ -367,6 +370,17 @@ fn release(rng: &mut Rng) -> Op {
     Op::Release {
         at,
         channel,
+        etag: etag(rng),
+    }
+}
+
+fn unbook(rng: &mut Rng) -> Op {
+    Op::Unbook {
+        at: aim(rng),
+        by: rng.pick(&[Initiator::Patient, Initiator::Unit, Initiator::NoShow]),
+        next: rng.pick(&[Next::ToRequested, Next::ToRequested, Next::Reinvite]),
+        id: rng.pick(&[1, 1, 1, 2]),
+        span: rng.chance(50).then(|| span(rng)),
         etag: etag(rng),
     }
 }

@@ -30,6 +30,8 @@ pub struct Request {
     pub exempt: bool,
     pub invitation: Option<Invitation>,
     pub cancel_reason: CancelReason,
+    /// Number of bookings that the patient or the unit cancelled, and of missed visits.
+    pub cancellations: [i32; 3],
     /// Contact that was recorded last.
     pub last_contact: Option<v1::PatientContact>,
     /// True if it was cancelled in INVITED or NO_RESPONSE for a reason that calls for a withdrawal.
@@ -196,7 +198,15 @@ impl Request {
                     Cancel,
                 ]
             }
-            State::Booked | State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
+            State::Booked => {
+                vec![
+                    ChangeToInvitation,
+                    RecordBooking,
+                    Action::CancelBooking,
+                    Cancel,
+                ]
+            }
+            State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
             State::Cancelled | State::Unspecified => vec![],
         };
         let invited = self.shown(now) == State::Invited;

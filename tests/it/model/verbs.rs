@@ -3,6 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::{Origin, State};
+use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{
@@ -419,6 +420,65 @@ impl Request {
             }
         }
         self.note("RELEASE_HOLD", now);
+        Ok(())
+    }
+
+    pub fn cancel_booking(
+        &mut self,
+        call: &v1::CancelBookingRequest,
+        now: Instant,
+        current: bool,
+    ) -> Decision {
+        match &call.constraints {
+            Some(constraints) => {
+                let kept = self.period().map(|(first, _)| first);
+                check_today(constraints, kept, local_date(now), "constraints")?;
+            }
+            None if self.form.constraints.is_none() => return Err(Refusal::field("constraints")),
+            None => {}
+        }
+        check_etag(current)?;
+        let Some(booking) = self
+            .form
+            .booking
+            .as_ref()
+            .filter(|_| self.state == State::Booked)
+        else {
+            return Err(Refusal::state(self, now));
+        };
+        if booking.booking_id != call.booking_id {
+            let refusal = Refusal::precondition("BOOKING_MISMATCH");
+            return Err(refusal.with("booking_id", &booking.booking_id));
+        }
+        let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
+        if call.initiator() == Initiator::NoShow && now < start_at {
+            return Err(Refusal::state(self, now));
+        }
+        let reinvite = call.next() == Next::Reinvite;
+        if reinvite && self.referral_id().is_empty() {
+            return Err(Refusal::precondition("REFERRAL_REQUIRED"));
+        }
+        if reinvite && call.constraints.is_none() && self.has_expired(now) {
+            return Err(Refusal::precondition("PERIOD_PASSED"));
+        }
+        match call.initiator() {
+            Initiator::Patient => self.cancellations[0] += 1,
+            Initiator::Unit => self.cancellations[1] += 1,
+            Initiator::NoShow => self.cancellations[2] += 1,
+            Initiator::Unspecified => unreachable!("the walk gives an initiator"),
+        }
+        if call.constraints.is_some() {
+            self.form.constraints.clone_from(&call.constraints);
+        }
+        let mut ended = vec![];
+        if reinvite {
+            ended = self.begin_round(now);
+        } else {
+            self.state = State::Requested;
+            self.form.booking = None;
+            self.form.invitation = false;
+        }
+        self.note_ending("CANCEL_BOOKING", &ended, now);
         Ok(())
     }
 

@@ -380,6 +380,7 @@ fn is_write(call: &Call) -> bool {
             | Call::Contact(_)
             | Call::Cancel(_)
             | Call::Release(_)
+            | Call::Unbook(_)
             | Call::Revoke(_)
             | Call::Patient(_)
     )

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::{Action, CancelReason, Channel, DispatchRefusal, Worklist};
 use chrono::TimeDelta;
 use tonic::Code;
@@ -122,6 +123,7 @@ impl World {
             invitation: None,
             cancel_reason: CancelReason::Unspecified,
             last_contact: None,
+            cancellations: [0; 3],
             to_withdraw: false,
             created_at: self.now,
             changed_at: self.now,
@@ -167,10 +169,13 @@ impl World {
             Call::Contact(call) => request.record_contact(call, now, current),
             Call::Cancel(call) => request.cancel(call, now, current),
             Call::Release(call) => request.release_hold(call, now, current),
+            Call::Unbook(call) => request.cancel_booking(call, now, current),
             Call::Revoke(_) => request.revoke_invitation(now, current),
             other => unreachable!("{other:?} is not about one request"),
         }?;
-        if !was_open {
+        // A visit that is off opens its request whatever else is open.
+        let unchecked = matches!(call, Call::Unbook(call) if call.next() == Next::ToRequested);
+        if !was_open && !unchecked {
             self.check_duplicate(&request)?;
         }
         self.requests[index] = request;
@@ -454,6 +459,10 @@ fn call_shape(call: &Call) -> Result<(), Refusal> {
             let constraints = call.constraints.as_ref();
             constraints.map_or(Ok(()), |it| check_shape(it, "constraints"))
         }
+        Call::Unbook(call) => {
+            let constraints = call.constraints.as_ref();
+            constraints.map_or(Ok(()), |it| check_shape(it, "constraints"))
+        }
         Call::Change(call) => change_shape(call),
         _ => Ok(()),
     }
@@ -510,6 +519,7 @@ fn key(call: &Call) -> (String, String) {
         Call::Contact(it) => (&it.name, &it.request_id),
         Call::Cancel(it) => (&it.name, &it.request_id),
         Call::Release(it) => (&it.name, &it.request_id),
+        Call::Unbook(it) => (&it.name, &it.request_id),
         Call::Revoke(it) => (&it.name, &it.request_id),
         other => unreachable!("{other:?} has no request id"),
     };
@@ -526,6 +536,7 @@ fn address(call: &Call) -> (&str, &str) {
         Call::Contact(it) => (&it.name, &it.etag),
         Call::Cancel(it) => (&it.name, &it.etag),
         Call::Release(it) => (&it.name, &it.etag),
+        Call::Unbook(it) => (&it.name, &it.etag),
         Call::Revoke(it) => (&it.name, &it.etag),
         other => unreachable!("{other:?} is not about one request"),
     }

@@ -27,8 +27,9 @@ stored_enum! {
     }
 }
 
-/// Records a receipt for a notification that was sent, and plans the letter that follows, if one does. One
-/// that was read after all takes back the letter that UNREAD brought, if that has not left. A receipt that was reported before changes nothing; a time in the future is taken as now.
+/// Records a receipt for a notification that was sent, and plans the letter that follows, if one does. For
+/// one that was read after all, cancels the letter that UNREAD brought, if that has not left. A receipt that
+/// was reported before changes nothing; a time in the future is taken as now.
 ///
 /// # Errors
 ///

@@ -55,7 +55,7 @@ macro_rules! wire_enum {
     };
 }
 
-wire_enum!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer Reservnummer });
+wire_enum!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer LocalReserveNumber NationalReserveNumber });
 wire_enum!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
 wire_enum!(DigitalReach = v1::DigitalReach { Inbox None });
 wire_enum!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });

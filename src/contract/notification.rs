@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::batch::Batch;
 use super::booking_request::form::{render_instructions, render_visit_type};
 use super::calendar::{parse_duration, parse_past_instant, render_instant, render_period};
+use super::patient::render_issuer;
 use super::text::{CAUSE_MAX, fit_line};
 use super::v1::stream_due_notifications_response::Event;
 use super::{
@@ -222,6 +223,7 @@ pub fn render_due(
         care_unit: care_unit_name(&record.key.care_unit),
         personal_id: form.patient.personal_id.number().to_owned(),
         personal_id_type: enums::render(form.patient.personal_id.kind()),
+        issuer: render_issuer(&form.patient.personal_id),
         protection: enums::render_optional(form.patient.protection),
         language: form.patient.language.clone(),
         visit_kind: enums::render(form.visit_kind),

@@ -29,22 +29,40 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
     })
 }
 
-/// Parses the fields `personal_id` and `personal_id_type`, which must be given.
+/// Parses the fields `personal_id`, `personal_id_type` and `issuer` of a patient, who must be given.
 pub(super) fn parse_personal_id(
     message: &v1::Patient,
     violations: &mut Violations,
 ) -> Option<PersonalId> {
-    if message.personal_id.is_empty() {
+    let v1::Patient {
+        personal_id,
+        personal_id_type,
+        issuer,
+        ..
+    } = message;
+    parse_identity(personal_id, *personal_id_type, issuer, violations)
+}
+
+/// Parses the three fields of an identity, of which no kind can do without the first two.
+pub(super) fn parse_identity(
+    number: &str,
+    kind: i32,
+    issuer: &str,
+    violations: &mut Violations,
+) -> Option<PersonalId> {
+    if number.is_empty() {
         violations.add("personal_id", "is required");
     }
-    let kind = enums::parse(message.personal_id_type, "personal_id_type", violations)?;
-    if message.personal_id.is_empty() {
-        return None;
-    }
-    match PersonalId::parse(kind, &message.personal_id) {
+    let kind = enums::parse(kind, "personal_id_type", violations)?;
+    match PersonalId::parse(kind, issuer, number) {
         Ok(personal_id) => Some(personal_id),
-        Err(description) => {
-            violations.add("personal_id", description);
+        Err(faults) => {
+            if let Some(description) = faults.number.filter(|_| !number.is_empty()) {
+                violations.add("personal_id", description);
+            }
+            if let Some(description) = faults.issuer {
+                violations.add("issuer", description);
+            }
             None
         }
     }
@@ -82,7 +100,13 @@ pub(super) fn render(patient: &Patient) -> v1::Patient {
         protection: enums::render_optional(patient.protection),
         digital_reach: enums::render_optional(patient.digital_reach),
         preferred_language: patient.language.clone(),
+        issuer: render_issuer(&patient.personal_id),
     }
+}
+
+/// Renders the issuer of an identity: empty for every kind but local reserve numbers.
+pub(super) fn render_issuer(personal_id: &PersonalId) -> String {
+    personal_id.issuer().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
@@ -111,7 +135,9 @@ mod tests {
 
     #[test]
     fn no_fault_repeats_the_number() {
-        use v1::PersonalIdType::{Personnummer, Reservnummer, Samordningsnummer, Unspecified};
+        use v1::PersonalIdType::{
+            LocalReserveNumber, NationalReserveNumber, Personnummer, Samordningsnummer, Unspecified,
+        };
         for (kind, number, faults) in [
             (Personnummer, "196408233235", vec!["patient.personal_id"]),
             (Personnummer, "201509160006", vec!["patient.personal_id"]),
@@ -121,7 +147,22 @@ mod tests {
                 "197210869924",
                 vec!["patient.personal_id"],
             ),
-            (Reservnummer, "19a8003012bx", vec!["patient.personal_id"]),
+            (
+                NationalReserveNumber,
+                "19a8003012bx",
+                vec!["patient.personal_id"],
+            ),
+            (LocalReserveNumber, "R-1", vec!["patient.issuer"]),
+            (
+                LocalReserveNumber,
+                "R_1",
+                vec!["patient.personal_id", "patient.issuer"],
+            ),
+            (
+                LocalReserveNumber,
+                "",
+                vec!["patient.personal_id", "patient.issuer"],
+            ),
             (
                 Unspecified,
                 "198003012385",

@@ -2,6 +2,7 @@
 
 use super::calendar::{parse_period, render_period};
 use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
+use super::patient::{parse_identity, render_issuer};
 use super::text::{parse_identifier, parse_optional_identifier};
 use super::v1::watch_worklist_response::{Event, Heartbeat, SnapshotComplete};
 use super::{
@@ -13,6 +14,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::calendar::{Instant, Period};
 use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::{Cursor, OrderBy, Query, Worklist};
 
@@ -89,7 +91,7 @@ fn parse_filters(message: &v1::WorklistQuery, violations: &mut Violations) -> Op
     let care_units = parse_listed_units(&message.care_units, violations);
     let visit_kind = enums::parse_optional(message.visit_kind, "visit_kind", violations);
     let visit_type_codes = parse_codes(&message.visit_type_codes, violations);
-    let personal_id = parse_personal_id(&message.personal_id, violations);
+    let personal_id = parse_patient(message, violations);
     let period = parse_filter_period(message.requested_period.as_ref(), violations);
     let priority = enums::parse_optional(message.minimum_priority, "minimum_priority", violations);
     let order_by = enums::parse_optional(message.order_by, "order_by", violations);
@@ -125,20 +127,18 @@ fn parse_codes(codes: &[String], violations: &mut Violations) -> Vec<String> {
     parsed
 }
 
-/// Parses an identity number. Its kind is not known here, so only the shape that all kinds share is
-/// checked.
-fn parse_personal_id(number: &str, violations: &mut Violations) -> Option<String> {
-    if number.is_empty() {
+/// Parses the identity of one patient, which may be left out, but not in part.
+fn parse_patient(message: &v1::WorklistQuery, violations: &mut Violations) -> Option<PersonalId> {
+    let v1::WorklistQuery {
+        personal_id,
+        personal_id_type,
+        issuer,
+        ..
+    } = message;
+    if personal_id.is_empty() && *personal_id_type == 0 && issuer.is_empty() {
         return None;
     }
-    let shaped = number.len() == 12
-        && number
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-    if !shaped {
-        violations.add("personal_id", "must be 12 digits and capital letters");
-    }
-    Some(number.to_owned())
+    parse_identity(personal_id, *personal_id_type, issuer, violations)
 }
 
 fn parse_filter_period(
@@ -151,12 +151,15 @@ fn parse_filter_period(
 
 /// Renders the query in its normalised form, to which page tokens are bound.
 fn render_query(query: &Query) -> v1::WorklistQuery {
+    let personal_id = query.personal_id.as_ref();
     v1::WorklistQuery {
         worklist: enums::render(query.worklist),
         care_units: query.care_units.iter().map(care_unit_name).collect(),
         visit_kind: enums::render_optional(query.visit_kind),
         visit_type_codes: query.visit_type_codes.clone(),
-        personal_id: query.personal_id.clone().unwrap_or_default(),
+        personal_id: personal_id.map_or_else(String::new, |it| it.number().to_owned()),
+        personal_id_type: enums::render_optional(personal_id.map(PersonalId::kind)),
+        issuer: personal_id.map_or_else(String::new, render_issuer),
         requested_period: query.period.map(render_period),
         minimum_priority: enums::render(query.minimum_priority),
         order_by: enums::render(query.order_by),

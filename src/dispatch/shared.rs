@@ -71,7 +71,7 @@ mod tests {
     fn sample() -> BookingRequest {
         let now: Instant = "2026-03-02T09:00:00Z".parse().expect("a test instant");
         let date = |text: &str| text.parse().expect("a test date");
-        let number = PersonalId::parse(PersonalIdType::Personnummer, "198003012385");
+        let number = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385");
         let form = Form {
             patient: Patient {
                 personal_id: number.expect("a good number"),

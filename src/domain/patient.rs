@@ -15,8 +15,10 @@ stored_enum! {
         Personnummer = 1,
         /// Coordination number: the same with 60 added to the day; month 00 and day 60 are not known.
         Samordningsnummer = 2,
-        /// A region's reserve number: 12 digits and capital letters.
-        Reservnummer = 3,
+        /// Reserve number of a series of its own, which its issuer names.
+        LocalReserveNumber = 3,
+        /// Reserve number of the national series: 12 digits and capital letters.
+        NationalReserveNumber = 4,
     }
 }
 
@@ -40,10 +42,17 @@ stored_enum! {
     }
 }
 
-/// A patient identity number of the shape that its kind asks for.
+/// Maximum characters in a local reserve number.
+const LOCAL_NUMBER_MAX: usize = 20;
+/// Maximum characters in the OID of an issuer.
+const ISSUER_MAX: usize = 64;
+
+/// A patient identity number of the shape that its kind asks for. Two are the same when kind, issuer and
+/// number are.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PersonalId {
     kind: PersonalIdType,
+    issuer: Option<String>,
     number: String,
 }
 
@@ -53,38 +62,57 @@ impl fmt::Debug for PersonalId {
     }
 }
 
+/// What is wrong with an identity, part by part and without the number; one of them at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PersonalIdFaults {
+    /// Fault of the number.
+    pub number: Option<&'static str>,
+    /// Fault of the issuer.
+    pub issuer: Option<&'static str>,
+}
+
 impl PersonalId {
-    /// Parses a number of the given kind; the error describes the fault, without the number.
+    /// Parses a number of the given kind and its issuer, which is empty where there is none; the error
+    /// describes the faults, without the number.
     ///
     /// Personnummer and samordningsnummer: 12 digits, century 18 to 20, a date that exists (the
-    /// day less 60 for the latter, of which month and day may be 0: not known), serial 001 to 999 and the Luhn check digit over the last ten.
-    /// A date in the future is a matter for [`PersonalId::violation`], which is given today's date.
-    pub fn parse(kind: PersonalIdType, number: &str) -> Result<Self, &'static str> {
-        match kind {
-            PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
-                check_national(kind, number)?;
-            }
-            PersonalIdType::Reservnummer => {
-                let shaped = number.len() == 12
-                    && number
-                        .bytes()
-                        .all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase());
-                if !shaped {
-                    return Err("must be 12 digits and capital letters");
-                }
-            }
+    /// day less 60 for the latter, of which month and day may be 0: not known), serial 001 to 999 and the
+    /// Luhn check digit over the last ten. A date in the future is a matter for
+    /// [`PersonalId::violation`], which is given today's date.
+    ///
+    /// Reserve numbers have a shape alone. A local one comes in either case and is kept in capitals; it
+    /// has an issuer, the OID of its series. A national one is kept without its hyphen.
+    pub fn parse(
+        kind: PersonalIdType,
+        issuer: &str,
+        number: &str,
+    ) -> Result<Self, PersonalIdFaults> {
+        match (parse_issuer(kind, issuer), parse_number(kind, number)) {
+            (Ok(issuer), Ok(number)) => Ok(Self::from_stored(kind, issuer, number)),
+            (issuer, number) => Err(PersonalIdFaults {
+                number: number.err(),
+                issuer: issuer.err(),
+            }),
         }
-        Ok(Self::from_stored(kind, number.to_owned()))
     }
 
     /// Wraps a number that [`PersonalId::parse`] accepted before it was stored.
-    pub fn from_stored(kind: PersonalIdType, number: String) -> Self {
-        Self { kind, number }
+    pub fn from_stored(kind: PersonalIdType, issuer: Option<String>, number: String) -> Self {
+        Self {
+            kind,
+            issuer,
+            number,
+        }
     }
 
     /// Returns the kind of the number.
     pub fn kind(&self) -> PersonalIdType {
         self.kind
+    }
+
+    /// Returns the OID of the series that a local reserve number belongs to; `None` for every other kind.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// Returns the number itself. Never to be logged.
@@ -131,7 +159,7 @@ impl Birth {
             PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
                 self.date().is_some()
             }
-            PersonalIdType::Reservnummer => false,
+            PersonalIdType::LocalReserveNumber | PersonalIdType::NationalReserveNumber => false,
         }
     }
 }
@@ -141,7 +169,7 @@ fn birth_in(kind: PersonalIdType, number: &str) -> Option<Birth> {
     let added = match kind {
         PersonalIdType::Personnummer => 0,
         PersonalIdType::Samordningsnummer => 60,
-        PersonalIdType::Reservnummer => return None,
+        PersonalIdType::LocalReserveNumber | PersonalIdType::NationalReserveNumber => return None,
     };
     let part = |range: std::ops::Range<usize>| number.get(range)?.parse::<u32>().ok();
     Some(Birth {
@@ -149,6 +177,62 @@ fn birth_in(kind: PersonalIdType, number: &str) -> Option<Birth> {
         month: part(4..6)?,
         day: part(6..8)?.checked_sub(added)?,
     })
+}
+
+fn parse_number(kind: PersonalIdType, number: &str) -> Result<String, &'static str> {
+    match kind {
+        PersonalIdType::Personnummer | PersonalIdType::Samordningsnummer => {
+            check_national(kind, number)?;
+            Ok(number.to_owned())
+        }
+        PersonalIdType::LocalReserveNumber => {
+            let number = number.to_ascii_uppercase();
+            let shaped = (1..=LOCAL_NUMBER_MAX).contains(&number.len())
+                && number.bytes().all(|byte| is_reserve(byte) || byte == b'-');
+            let fault = "must be 1 to 20 digits, letters A to Z and hyphens";
+            shaped.then_some(number).ok_or(fault)
+        }
+        PersonalIdType::NationalReserveNumber => {
+            let number = number.replacen('-', "", 1);
+            let shaped = number.len() == 12 && number.bytes().all(is_reserve);
+            let fault = "must be 12 digits and capital letters, with a hyphen among them at most";
+            shaped.then_some(number).ok_or(fault)
+        }
+    }
+}
+
+fn is_reserve(byte: u8) -> bool {
+    byte.is_ascii_digit() || byte.is_ascii_uppercase()
+}
+
+fn parse_issuer(kind: PersonalIdType, issuer: &str) -> Result<Option<String>, &'static str> {
+    match kind {
+        PersonalIdType::LocalReserveNumber if issuer.is_empty() => {
+            Err("is required for a local reserve number")
+        }
+        PersonalIdType::LocalReserveNumber if !is_oid(issuer) => {
+            Err("must be an OID of at most 64 characters")
+        }
+        PersonalIdType::LocalReserveNumber => Ok(Some(issuer.to_owned())),
+        PersonalIdType::Personnummer
+        | PersonalIdType::Samordningsnummer
+        | PersonalIdType::NationalReserveNumber => match issuer.is_empty() {
+            true => Ok(None),
+            false => Err("is for local reserve numbers alone"),
+        },
+    }
+}
+
+/// Returns whether a text is an OID with dots: two numbers or more, without leading zeros, the first 0 to 2.
+fn is_oid(text: &str) -> bool {
+    let is_number = |arc: &str| {
+        let is_padded = arc.len() > 1 && arc.starts_with('0');
+        !arc.is_empty() && !is_padded && arc.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let has_root = text
+        .split_once('.')
+        .is_some_and(|(root, _)| matches!(root, "0" | "1" | "2"));
+    text.len() <= ISSUER_MAX && has_root && text.split('.').all(is_number)
 }
 
 fn check_national(kind: PersonalIdType, number: &str) -> Result<(), &'static str> {
@@ -209,7 +293,9 @@ impl fmt::Debug for Patient {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use PersonalIdType::{Personnummer, Reservnummer, Samordningsnummer};
+    use PersonalIdType::{
+        LocalReserveNumber, NationalReserveNumber, Personnummer, Samordningsnummer,
+    };
 
     #[test]
     fn identity_numbers_are_checked_by_kind() {
@@ -235,35 +321,101 @@ mod tests {
             (Samordningsnummer, "197300929929", false), // day 92
             (Samordningsnummer, "197313619921", false), // month 13
             (Samordningsnummer, "198003012385", false),
-            (Reservnummer, "19A8003012BX", true),
-            (Reservnummer, "19a8003012BX", false),
-            (Reservnummer, "19A8003012B", false),
-            (Reservnummer, "Å9A8003012B", false),
+            (NationalReserveNumber, "19A8003012BX", true),
+            (NationalReserveNumber, "19A80030-12BX", true),
+            (NationalReserveNumber, "19A80030-12-X", false),
+            (NationalReserveNumber, "19A80030--12BX", false),
+            (NationalReserveNumber, "19a8003012BX", false),
+            (NationalReserveNumber, "19A8003012B", false),
+            (NationalReserveNumber, "Å9A8003012B", false),
         ] {
-            let parsed = PersonalId::parse(kind, number);
+            let parsed = PersonalId::parse(kind, "", number);
             assert_eq!(parsed.is_ok(), good, "{kind:?} {number}");
-            if let Err(text) = parsed {
-                assert!(!text.contains(number));
+            if let Err(faults) = parsed {
+                assert_eq!(faults.issuer, None, "{kind:?}");
+                assert!(!format!("{faults:?}").contains(number));
             }
         }
     }
 
     #[test]
+    fn a_local_reserve_number_has_an_issuer_and_no_other_has() {
+        const OID: &str = "1.2.752.97.3.1.3";
+        let long_oid = format!("1.2.{}", "7".repeat(60));
+        for (kind, issuer, number, faults) in [
+            (LocalReserveNumber, OID, "r-1", (false, false)),
+            (
+                LocalReserveNumber,
+                OID,
+                "ABCDEFGHIJ-123456789",
+                (false, false),
+            ),
+            (LocalReserveNumber, "2.999", "-", (false, false)),
+            (LocalReserveNumber, &long_oid, "R", (false, false)),
+            (
+                LocalReserveNumber,
+                OID,
+                "ABCDEFGHIJ-1234567890",
+                (true, false),
+            ),
+            (LocalReserveNumber, OID, "", (true, false)),
+            (LocalReserveNumber, OID, "R 1", (true, false)),
+            (LocalReserveNumber, OID, "Ä1", (true, false)),
+            (LocalReserveNumber, OID, "R1\u{200b}", (true, false)),
+            (LocalReserveNumber, "", "R-1", (false, true)),
+            (LocalReserveNumber, "", "", (true, true)),
+            (LocalReserveNumber, "3.1", "R-1", (false, true)),
+            (LocalReserveNumber, "1", "R-1", (false, true)),
+            (LocalReserveNumber, "1.2.", "R-1", (false, true)),
+            (LocalReserveNumber, "1..2", "R-1", (false, true)),
+            (LocalReserveNumber, "1.02", "R-1", (false, true)),
+            (LocalReserveNumber, "1.2.a", "R-1", (false, true)),
+            (LocalReserveNumber, " 1.2", "R-1", (false, true)),
+            (
+                LocalReserveNumber,
+                &format!("{long_oid}7"),
+                "R",
+                (false, true),
+            ),
+            (NationalReserveNumber, OID, "19A8003012BX", (false, true)),
+            (Personnummer, OID, "198003012385", (false, true)),
+            (Samordningsnummer, OID, "1", (true, true)),
+        ] {
+            let parsed = PersonalId::parse(kind, issuer, number);
+            let found = parsed.as_ref().map_or_else(
+                |it| (it.number.is_some(), it.issuer.is_some()),
+                |_| (false, false),
+            );
+            assert_eq!(found, faults, "{kind:?} {issuer} {number}");
+        }
+        let parsed = |kind, issuer, number| PersonalId::parse(kind, issuer, number).unwrap();
+        let local = parsed(LocalReserveNumber, OID, "r-1a");
+        assert_eq!((local.issuer(), local.number()), (Some(OID), "R-1A"));
+        assert!(local != parsed(LocalReserveNumber, "2.999", "R-1A"));
+        let national = parsed(NationalReserveNumber, "", "19A80030-12BX");
+        assert_eq!(
+            (national.issuer(), national.number()),
+            (None, "19A8003012BX")
+        );
+    }
+
+    #[test]
     fn the_date_of_birth_is_read_from_the_number() {
-        let birth = |kind, number: &str| PersonalId::from_stored(kind, number.into()).birth_date();
+        let birth =
+            |kind, number: &str| PersonalId::from_stored(kind, None, number.into()).birth_date();
         let march = NaiveDate::from_ymd_opt(1980, 3, 1);
         let february = NaiveDate::from_ymd_opt(1973, 2, 28);
         assert_eq!(birth(Personnummer, "198003012385"), march);
         assert_eq!(birth(Samordningsnummer, "197302889931"), february);
         assert_eq!(birth(Samordningsnummer, "191500882392"), None);
         assert_eq!(birth(Samordningsnummer, "197302609925"), None);
-        assert_eq!(birth(Reservnummer, "19A8003012BX"), None);
+        assert_eq!(birth(NationalReserveNumber, "19A8003012BX"), None);
     }
 
     #[test]
     fn nobody_is_born_in_the_future() {
         let on = |kind, number: &str, today: &str| {
-            let personal_id = PersonalId::from_stored(kind, number.into());
+            let personal_id = PersonalId::from_stored(kind, None, number.into());
             let violation = personal_id.violation("field", today.parse().unwrap());
             violation.map(|it| it.field)
         };
@@ -276,13 +428,16 @@ mod tests {
         assert_eq!(on(Samordningsnummer, "191500882392", "1914-12-31"), field);
         assert_eq!(on(Samordningsnummer, "197312609923", "1973-01-01"), None);
         assert_eq!(on(Samordningsnummer, "197312609923", "1972-12-31"), field);
-        assert_eq!(on(Reservnummer, "19A8003012BX", "1900-01-01"), None);
+        assert_eq!(
+            on(NationalReserveNumber, "19A8003012BX", "1900-01-01"),
+            None
+        );
     }
 
     #[test]
     fn a_patient_prints_no_identity_number() {
         let patient = Patient {
-            personal_id: PersonalId::from_stored(Personnummer, "198003012385".into()),
+            personal_id: PersonalId::from_stored(Personnummer, None, "198003012385".into()),
             protection: None,
             digital_reach: None,
             language: "sv".into(),

@@ -12,6 +12,7 @@ use super::booking_request::state::State;
 use super::calendar::{Instant, Period, civil_date, end_of};
 use super::care_invitation::Hold;
 use super::hsa_id::HsaId;
+use super::patient::PersonalId;
 use super::stored_enum;
 
 /// Days before the end of the care guarantee from which a request is at risk.
@@ -147,8 +148,8 @@ pub struct Query {
     pub visit_kind: Option<VisitKind>,
     /// Codes of visit types.
     pub visit_type_codes: Vec<String>,
-    /// One patient's identity number.
-    pub personal_id: Option<String>,
+    /// One patient.
+    pub personal_id: Option<PersonalId>,
     /// One referral.
     pub referral_id: Option<String>,
     /// Period with which the requested period must share a day.
@@ -182,12 +183,12 @@ impl Query {
             Worklist::All => true,
         };
         let code = &form.visit_type.code;
-        let number = form.patient.personal_id.number();
+        let patient = &form.patient.personal_id;
         in_worklist
             && self.care_units.contains(&record.key.care_unit)
             && self.visit_kind.is_none_or(|kind| kind == form.visit_kind)
             && (self.visit_type_codes.is_empty() || self.visit_type_codes.contains(code))
-            && self.personal_id.as_deref().is_none_or(|id| id == number)
+            && self.personal_id.as_ref().is_none_or(|it| it == patient)
             && (self.referral_id.is_none()
                 || self.referral_id.as_deref() == form.origin.referral_id())
             && self

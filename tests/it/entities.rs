@@ -239,7 +239,11 @@ fn record(rng: &mut Rng) -> BookingRequest {
         },
     };
     let patient = Patient {
-        personal_id: PersonalId::from_stored(rng.pick(PersonalIdType::ALL), text(rng)),
+        personal_id: PersonalId::from_stored(
+            rng.pick(PersonalIdType::ALL),
+            maybe(rng, text),
+            text(rng),
+        ),
         protection: maybe(rng, |rng| rng.pick(Protection::ALL)),
         digital_reach: maybe(rng, |rng| rng.pick(DigitalReach::ALL)),
         language: text(rng),

@@ -68,7 +68,7 @@ pub fn constraints(first: &str, last: &str) -> Constraints {
 pub fn form(first: &str, last: &str) -> Form {
     Form {
         patient: Patient {
-            personal_id: PersonalId::parse(PersonalIdType::Personnummer, "198003012385")
+            personal_id: PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385")
                 .expect("a good number"),
             protection: None,
             digital_reach: None,

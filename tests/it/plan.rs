@@ -128,7 +128,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
 
     book(store, created.key).await;
     check("book", &["booking_request", "history", "notification"]);
-    let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "198003012385");
+    let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385");
     let personal_id = personal_id.expect("a good number");
     let changed = store.update_patient(call(), None, personal_id, |_| None);
     changed.await.expect("nothing to change");

@@ -854,6 +854,7 @@ async fn drive(channel: &Channel, number: &str) {
             worklist: v1::Worklist::All.into(),
             care_units: vec![make::wire_unit()],
             personal_id: number.into(),
+            personal_id_type: v1::PersonalIdType::Personnummer.into(),
             ..Default::default()
         }),
         page_token: if good { String::new() } else { number.into() },

@@ -87,6 +87,7 @@ fn all() -> v1::WorklistQuery {
         worklist: v1::Worklist::All.into(),
         care_units: vec![make::wire_unit()],
         personal_id: "198003012385".into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
         ..Default::default()
     }
 }

@@ -41,6 +41,7 @@ fn query(worklist: Worklist) -> v1::WorklistQuery {
 fn everything() -> v1::WorklistQuery {
     v1::WorklistQuery {
         personal_id: "198003012385".into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
         ..query(Worklist::All)
     }
 }

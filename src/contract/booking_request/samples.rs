@@ -200,8 +200,13 @@ fn patients() -> impl Strategy<Value = Patient> {
 }
 
 fn personal_ids() -> impl Strategy<Value = PersonalId> {
-    let reserve = "[0-9A-Z]{12}"
-        .prop_map(|number| PersonalId::parse(PersonalIdType::Reservnummer, &number).unwrap());
+    let national = "[0-9A-Z]{12}".prop_map(|number| {
+        PersonalId::parse(PersonalIdType::NationalReserveNumber, "", &number).unwrap()
+    });
+    let local = ("[0-9A-Z-]{1,20}", "[0-2](\\.(0|[1-9][0-9]{0,6})){1,7}");
+    let local = local.prop_map(|(number, issuer)| {
+        PersonalId::parse(PersonalIdType::LocalReserveNumber, &issuer, &number).unwrap()
+    });
     let personal = (dates(1900, 2025), 1..=999u32).prop_map(|(birth, serial)| {
         let parts = [birth.month(), birth.day(), serial];
         national_id(PersonalIdType::Personnummer, birth.year(), parts)
@@ -213,14 +218,14 @@ fn personal_ids() -> impl Strategy<Value = PersonalId> {
         let parts = [month, day + 60, serial];
         national_id(PersonalIdType::Samordningsnummer, birth.year(), parts)
     });
-    prop_oneof![reserve, personal, coordination]
+    prop_oneof![local, national, personal, coordination]
 }
 
 /// Returns the number with this month, day and serial, and its check digit.
 fn national_id(kind: PersonalIdType, year: i32, [month, day, serial]: [u32; 3]) -> PersonalId {
     let stem = format!("{year:04}{month:02}{day:02}{serial:03}");
     (0..10)
-        .find_map(|digit| PersonalId::parse(kind, &format!("{stem}{digit}")).ok())
+        .find_map(|digit| PersonalId::parse(kind, "", &format!("{stem}{digit}")).ok())
         .unwrap()
 }
 

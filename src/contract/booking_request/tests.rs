@@ -40,6 +40,7 @@ fn all_wrong() -> v1::CreateBookingRequestRequest {
                 protection: 3,
                 digital_reach: -1,
                 preferred_language: "sv_SE".into(),
+                issuer: "1.2.752".into(),
             }),
             origin: None,
             visit_kind: 0,
@@ -80,6 +81,7 @@ fn every_fault_of_a_call_is_named_at_once() {
     let expected = [
         "parent",
         "booking_request.patient.personal_id",
+        "booking_request.patient.issuer",
         "booking_request.patient.protection",
         "booking_request.patient.digital_reach",
         "booking_request.patient.preferred_language",

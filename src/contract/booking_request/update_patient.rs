@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::contract::patient::{parse_language, parse_personal_id};
+use crate::contract::patient::{parse_language, parse_personal_id, render_issuer};
 use crate::contract::{
     IdempotentCommand, Violations, care_unit_name, enums, parse_care_unit_name, parse_request_id,
     request_name, v1,
@@ -142,6 +142,7 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
             protection: enums::render_optional(update.protection.flatten()),
             digital_reach: enums::render_optional(update.digital_reach.flatten()),
             preferred_language: update.language.clone().unwrap_or_default(),
+            issuer: render_issuer(&command.personal_id),
         }),
         update_mask: Some(FieldMask {
             paths: named.map(|(path, _)| (*path).to_owned()).collect(),
@@ -175,6 +176,7 @@ mod tests {
                 protection: v1::Protection::ConfidentialityMarked.into(),
                 digital_reach: v1::DigitalReach::None.into(),
                 preferred_language: "fi".into(),
+                issuer: String::new(),
             }),
             update_mask: Some(FieldMask {
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),

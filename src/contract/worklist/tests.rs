@@ -110,9 +110,40 @@ fn each_fault_of_a_query_names_its_field() {
         (
             v1::WorklistQuery {
                 personal_id: "19800301-2385".into(),
+                personal_id_type: v1::PersonalIdType::Personnummer.into(),
                 ..query()
             },
             vec!["query.personal_id"],
+        ),
+        (
+            v1::WorklistQuery {
+                personal_id: "198003012385".into(),
+                ..query()
+            },
+            vec!["query.personal_id_type"],
+        ),
+        (
+            v1::WorklistQuery {
+                personal_id: "R-1".into(),
+                personal_id_type: v1::PersonalIdType::LocalReserveNumber.into(),
+                ..query()
+            },
+            vec!["query.issuer"],
+        ),
+        (
+            v1::WorklistQuery {
+                personal_id_type: v1::PersonalIdType::LocalReserveNumber.into(),
+                issuer: "1.2.752".into(),
+                ..query()
+            },
+            vec!["query.personal_id"],
+        ),
+        (
+            v1::WorklistQuery {
+                issuer: "1.2.752".into(),
+                ..query()
+            },
+            vec!["query.personal_id", "query.personal_id_type"],
         ),
         (
             v1::WorklistQuery {
@@ -145,6 +176,22 @@ fn each_fault_of_a_query_names_its_field() {
 }
 
 #[test]
+fn a_token_is_bound_to_the_whole_identity_of_the_patient() {
+    let of = |issuer: &str, number: &str| v1::WorklistQuery {
+        personal_id: number.into(),
+        personal_id_type: v1::PersonalIdType::LocalReserveNumber.into(),
+        issuer: issuer.into(),
+        ..query()
+    };
+    let parsed = watched(of("1.2.752.1", "r-1")).unwrap();
+    assert_eq!(watched(render_query(&parsed)), Ok(parsed.clone()));
+    let token = next_page_token(&parsed, &cursor());
+    assert!(list(of("1.2.752.1", "R-1"), &token).is_ok());
+    let other = list(of("1.2.752.2", "R-1"), &token);
+    assert!(matches!(other, Err(Fault::PageToken)));
+}
+
+#[test]
 fn every_request_is_listed_only_of_a_patient_or_a_referral() {
     let all = || v1::WorklistQuery {
         worklist: v1::Worklist::All.into(),
@@ -152,6 +199,7 @@ fn every_request_is_listed_only_of_a_patient_or_a_referral() {
     };
     let of_patient = v1::WorklistQuery {
         personal_id: "198003012385".into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
         ..all()
     };
     assert!(watched(of_patient).is_ok());

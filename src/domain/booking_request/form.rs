@@ -197,9 +197,9 @@ impl fmt::Debug for Form {
 pub struct DuplicateKey {
     /// Care unit of the request.
     pub care_unit: HsaId,
-    /// Kind and number of the patient's identity, kind and identifier of the origin, and the
+    /// Kind, number and issuer of the patient's identity, kind and identifier of the origin, and the
     /// code of the visit type.
-    pub parts: [String; 5],
+    pub parts: [String; 6],
 }
 
 impl fmt::Debug for DuplicateKey {
@@ -221,6 +221,7 @@ impl DuplicateKey {
             parts: [
                 patient.kind().code().to_string(),
                 patient.number().to_owned(),
+                patient.issuer().unwrap_or_default().to_owned(),
                 origin.to_owned(),
                 identifier.clone(),
                 form.visit_type.code.clone(),

@@ -144,7 +144,9 @@ impl BookingRequest {
         }
         match self.form.patient.personal_id.kind() {
             PersonalIdType::Personnummer => {}
-            PersonalIdType::Samordningsnummer | PersonalIdType::Reservnummer => {
+            PersonalIdType::Samordningsnummer
+            | PersonalIdType::LocalReserveNumber
+            | PersonalIdType::NationalReserveNumber => {
                 return (Channel::Letter, ChannelReason::IdentityNumber);
             }
         }

@@ -44,6 +44,9 @@ positional_model! {
         #[sea_orm(column_type = "Text")]
         pub personal_id: String,
         pub personal_id_type: i16,
+        /// OID of the series of a local reserve number.
+        #[sea_orm(column_type = "Text", nullable)]
+        pub issuer: Option<String>,
         pub visit_kind: i16,
         #[sea_orm(column_type = "Text")]
         pub visit_type_code: String,
@@ -78,6 +81,7 @@ impl VersionedEntity for Entity {
     const FIXED: &'static [Column] = &[
         Column::PersonalId,
         Column::PersonalIdType,
+        Column::Issuer,
         Column::VisitKind,
         Column::VisitTypeCode,
         Column::AllowDuplicate,
@@ -141,6 +145,7 @@ impl Model {
             document: String::new(),
             personal_id: form.patient.personal_id.number().to_owned(),
             personal_id_type: form.patient.personal_id.kind().code(),
+            issuer: form.patient.personal_id.issuer().map(ToOwned::to_owned),
             visit_kind: form.visit_kind.code(),
             visit_type_code: form.visit_type.code.clone(),
             allow_duplicate: record.allow_duplicate,
@@ -162,7 +167,7 @@ impl Model {
         let personal_id_type = code(PersonalIdType::from_code, self.personal_id_type);
         let personal_id_type = personal_id_type.of_column(Column::PersonalIdType)?;
         let patient = Patient {
-            personal_id: PersonalId::from_stored(personal_id_type, self.personal_id),
+            personal_id: PersonalId::from_stored(personal_id_type, self.issuer, self.personal_id),
             protection: of_document.protection,
             digital_reach: of_document.digital_reach,
             language: document.language,

@@ -1,6 +1,6 @@
 //! Keys of requests: as rows to query with, those that exist, and those of a patient.
 
-use sea_orm::sea_query::{LockBehavior, LockType, Query};
+use sea_orm::sea_query::{Condition, LockBehavior, LockType, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QueryResult,
     QuerySelect,
@@ -66,6 +66,18 @@ pub async fn existing(
     rows.iter().map(key).collect()
 }
 
+/// Returns the condition for the requests of a patient: kind, issuer and number are the same.
+pub fn is_patient(personal_id: &PersonalId) -> Condition {
+    let of_issuer = match personal_id.issuer() {
+        Some(issuer) => Column::Issuer.eq(issuer),
+        None => Column::Issuer.is_null(),
+    };
+    Condition::all()
+        .add(Column::PersonalId.eq(personal_id.number()))
+        .add(Column::PersonalIdType.eq(personal_id.kind().code()))
+        .add(of_issuer)
+}
+
 /// Returns the requests of a patient, closed ones included, in the order of their keys.
 pub async fn requests_of(
     connection: &impl ConnectionTrait,
@@ -75,8 +87,7 @@ pub async fn requests_of(
     let mut select = Entity::find()
         .select_only()
         .columns([Column::CareUnit, Column::Id])
-        .filter(Column::PersonalId.eq(personal_id.number()))
-        .filter(Column::PersonalIdType.eq(personal_id.kind().code()))
+        .filter(is_patient(personal_id))
         .order_by_asc(Column::CareUnit)
         .order_by_asc(Column::Id);
     if let Some(care_unit) = care_unit {

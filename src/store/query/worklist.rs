@@ -26,6 +26,7 @@ use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
 use crate::store::query::aggregate;
 use crate::store::query::in_byte_order;
+use crate::store::query::request_keys::is_patient;
 
 /// Maximum requests on an unknown list that are named at once.
 const UNLISTED_MAX: u64 = 100;
@@ -297,7 +298,7 @@ fn filters(query: &Query) -> Condition {
         condition = condition.add(Column::VisitTypeCode.is_in(&query.visit_type_codes));
     }
     if let Some(personal_id) = &query.personal_id {
-        condition = condition.add(Column::PersonalId.eq(personal_id));
+        condition = condition.add(is_patient(personal_id));
     }
     if let Some(referral_id) = &query.referral_id {
         condition = condition.add(Column::ReferralId.eq(referral_id));

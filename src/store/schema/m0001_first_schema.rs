@@ -123,6 +123,7 @@ fn booking_request() -> TableCreateStatement {
         required("document").text().take(),
         required("personal_id").text().take(),
         required("personal_id_type").small_integer().take(),
+        optional("issuer").text().take(),
         required("visit_kind").small_integer().take(),
         required("visit_type_code").text().take(),
         required("allow_duplicate").boolean().take(),
@@ -296,7 +297,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index(
             "booking_request",
             "booking_request_patient",
-            &["personal_id", "care_unit"],
+            &["personal_id", "personal_id_type", "issuer", "care_unit"],
         ),
         index(
             "booking_request",

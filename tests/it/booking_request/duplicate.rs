@@ -23,7 +23,7 @@ async fn patient_origin_and_visit_type_make_a_duplicate_and_nothing_else_does() 
         personal_id_type: kind.into(),
         ..Default::default()
     };
-    let reserve = patient(v1::PersonalIdType::Reservnummer, "198003012385");
+    let reserve = patient(v1::PersonalIdType::NationalReserveNumber, "198003012385");
     let somebody = patient(v1::PersonalIdType::Personnummer, "191212121212");
     let visit_type = |code: &str| v1::VisitType {
         code: code.into(),

@@ -193,6 +193,7 @@ async fn a_page_token_belongs_to_its_request_and_is_taken_as_it_was_given() {
         worklist: v1::Worklist::All.into(),
         care_units: vec![make::wire_unit()],
         personal_id: "198003012385".into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
         ..Default::default()
     };
     let list = v1::ListWorklistRequest {

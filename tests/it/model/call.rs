@@ -20,13 +20,17 @@ const UNITS: [&str; 2] = [
     "careUnits/SE2321000131-P000000123457",
     "careUnits/TSTNMT2321000131-P.1_A",
 ];
-const PATIENTS: [(&str, PersonalIdType); 5] = [
-    ("198003012385", PersonalIdType::Personnummer),
-    ("191212121212", PersonalIdType::Personnummer),
-    ("197302889931", PersonalIdType::Samordningsnummer),
-    ("1980R0A1B2C3", PersonalIdType::Reservnummer),
+/// Number, kind and issuer of each.
+const PATIENTS: [(&str, PersonalIdType, &str); 7] = [
+    ("198003012385", PersonalIdType::Personnummer, ""),
+    ("191212121212", PersonalIdType::Personnummer, ""),
+    ("197302889931", PersonalIdType::Samordningsnummer, ""),
+    ("1980R0A1B2C3", PersonalIdType::NationalReserveNumber, ""),
     // Born in 1915, nobody knows in which month.
-    ("191500882392", PersonalIdType::Samordningsnummer),
+    ("191500882392", PersonalIdType::Samordningsnummer, ""),
+    // Two issuers gave the same number.
+    ("R-1", PersonalIdType::LocalReserveNumber, "1.2.752.1"),
+    ("R-1", PersonalIdType::LocalReserveNumber, "1.2.752.2"),
 ];
 
 /// A call, or a move of the clock.
@@ -298,6 +302,7 @@ fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
     let mut patient = v1::Patient {
         personal_id: request.patient().personal_id.clone(),
         personal_id_type: request.patient().personal_id_type,
+        issuer: request.patient().issuer.clone(),
         ..Default::default()
     };
     let path = match what {
@@ -339,7 +344,7 @@ fn seen(request: &Request, etag: Etag) -> Option<String> {
 }
 
 fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest {
-    let (personal_id, kind) = PATIENTS[creation.patient];
+    let (personal_id, kind, issuer) = PATIENTS[creation.patient];
     let (summons, invitation, booked) = match creation.form {
         Form::Invitation => (true, true, false),
         Form::Summons => (true, false, false),
@@ -366,6 +371,7 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             protection: creation.protection.into(),
             digital_reach: creation.reach.into(),
             preferred_language: "sv".into(),
+            issuer: issuer.into(),
         }),
         origin: origin(creation, now),
         visit_kind: visit_kind.into(),
@@ -416,8 +422,9 @@ fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
 }
 
 fn constraints(span: &Span, now: Instant) -> v1::BookingConstraints {
-    // They touch, and so are one.
-    let windows = [("08:00", "09:30"), ("09:30", "12:00")].map(|(start, end)| v1::TimeWindow {
+    // They touch, and so are one: most slots go from one into the next.
+    let windows = [("08:15", "09:15"), ("09:15", "12:00"), ("08:00", "08:15")];
+    let windows = windows.map(|(start, end)| v1::TimeWindow {
         start_clock: start.into(),
         end_clock: end.into(),
     });

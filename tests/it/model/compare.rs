@@ -132,7 +132,7 @@ fn origin(of: &Origin) -> String {
 }
 
 fn patient(of: &v1::Patient) -> String {
-    let number = (&of.personal_id, of.personal_id_type());
+    let number = (&of.personal_id, of.personal_id_type(), &of.issuer);
     let reach = (of.protection(), of.digital_reach());
     format!("{number:?} {reach:?} {:?}", of.preferred_language)
 }
@@ -168,7 +168,12 @@ fn due(of: &v1::DueNotification) -> Vec<String> {
             of.possible_repeat, of.released_by_staff
         ),
         format!("request {} unit {}", of.booking_request, of.care_unit),
-        format!("patient {} {:?}", of.personal_id, of.personal_id_type()),
+        format!(
+            "patient {} {:?} {}",
+            of.personal_id,
+            of.personal_id_type(),
+            of.issuer
+        ),
         format!("{:?} language {}", of.protection(), of.language),
         format!(
             "visit {:?} {:?} {:?}",

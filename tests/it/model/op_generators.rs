@@ -202,7 +202,7 @@ fn signed(rng: &mut Rng, from: i64, to: i64) -> i64 {
 fn creation(rng: &mut Rng) -> Creation {
     Creation {
         unit: rng.pick(&[0, 0, 0, 1]),
-        patient: rng.pick(&[0, 0, 0, 1, 1, 2, 3, 4]),
+        patient: rng.pick(&[0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 6]),
         matter: rng.pick(&[1, 2, 3, 4]),
         origin: rng.weighted(&[
             (6, From::Referral),

@@ -366,7 +366,16 @@ pub struct ToCome {
 }
 
 pub fn same_person(one: &v1::Patient, other: &v1::Patient) -> bool {
-    one.personal_id == other.personal_id && one.personal_id_type == other.personal_id_type
+    let identity = |it: &v1::Patient| {
+        let v1::Patient {
+            personal_id,
+            personal_id_type,
+            issuer,
+            ..
+        } = it.clone();
+        (personal_id_type, issuer, personal_id)
+    };
+    identity(one) == identity(other)
 }
 
 /// Returns the first and the last day of the requested period.

@@ -124,6 +124,7 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         care_unit: request.unit.clone(),
         personal_id: patient.personal_id.clone(),
         personal_id_type: patient.personal_id_type,
+        issuer: patient.issuer.clone(),
         protection: patient.protection,
         language: patient.preferred_language.clone(),
         visit_kind: form.visit_kind,

@@ -109,11 +109,11 @@ async fn fixed(harness: &Harness, channel: Channel) -> String {
 
 #[tokio::test]
 async fn the_channel_is_the_first_of_the_table_that_applies() {
-    use PersonalIdType::{Personnummer, Reservnummer, Samordningsnummer};
+    use PersonalIdType::{NationalReserveNumber, Personnummer, Samordningsnummer};
     let unknown = DigitalReach::Unspecified;
     let person = |reach| patient("198003012385", Personnummer, reach);
     let coordinated = |reach| patient("197302889931", Samordningsnummer, reach);
-    let reserve = |reach| patient("19800301TA5K", Reservnummer, reach);
+    let reserve = |reach| patient("19800301TA5K", NationalReserveNumber, reach);
     let inbox = (Channel::Inbox, ChannelReason::Default);
     let by_staff = |channel| (channel, ChannelReason::Staff);
     let letter = |reason| (Channel::Letter, reason);

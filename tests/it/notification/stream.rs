@@ -131,6 +131,7 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         care_unit: make::wire_unit(),
         personal_id: "198003012385".into(),
         personal_id_type: PersonalIdType::Personnummer.into(),
+        issuer: String::new(),
         protection: Protection::Unspecified.into(),
         language: "fi".into(),
         visit_kind: v1::VisitKind::NewVisit.into(),
@@ -413,7 +414,7 @@ async fn a_letter_goes_to_those_whom_the_inbox_does_not_reach() {
         (
             3,
             "19800301TA5K",
-            PersonalIdType::Reservnummer,
+            PersonalIdType::NationalReserveNumber,
             DigitalReach::Inbox,
             ChannelReason::IdentityNumber,
         ),

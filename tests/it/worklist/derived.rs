@@ -599,9 +599,18 @@ impl Dice {
 }
 
 const UNITS: [&str; 3] = ["SE2321000131-P1", "SE2321000131-P2", "SE2321000131-P10"];
-const PEOPLE: [&str; 2] = ["198003012385", "191212121212"];
+/// Two who share a number that two issuers gave, and somebody else.
+const PEOPLE: [(PersonalIdType, &str, &str); 3] = [
+    (PersonalIdType::Personnummer, "", "198003012385"),
+    (PersonalIdType::LocalReserveNumber, "1.2.752.1", "R-1"),
+    (PersonalIdType::LocalReserveNumber, "1.2.752.2", "R-1"),
+];
 const REFERRALS: [&str; 3] = ["R-1", "R-2", "R-3"];
 const CODES: [&str; 3] = ["ONH-NY", "HUD", "ÖNH-ÅB"];
+
+fn person((kind, issuer, number): (PersonalIdType, &str, &str)) -> PersonalId {
+    PersonalId::parse(kind, issuer, number).expect("a good number")
+}
 
 fn unit(name: &str) -> HsaId {
     HsaId::parse(name).expect("a test unit")
@@ -618,8 +627,7 @@ fn random_form(dice: &mut Dice) -> Form {
         last: add_days(first, length),
     };
     let number = dice.one_of(&PEOPLE);
-    form.patient.personal_id =
-        PersonalId::parse(PersonalIdType::Personnummer, number).expect("a good number");
+    form.patient.personal_id = person(number);
     form.patient.protection = dice.maybe(&[Protection::ConfidentialityMarked]);
     let referral_id = dice.one_of(&REFERRALS).to_owned();
     form.origin = match dice.below(3) {
@@ -757,7 +765,7 @@ fn random_query(dice: &mut Dice) -> Query {
         care_units,
         visit_kind: dice.maybe(VisitKind::ALL),
         visit_type_codes,
-        personal_id: dice.maybe(&PEOPLE).map(str::to_owned),
+        personal_id: dice.maybe(&PEOPLE).map(person),
         referral_id: dice.maybe(&REFERRALS).map(str::to_owned),
         period: dice.maybe(&[period]),
         minimum_priority: dice.one_of(Priority::ALL),

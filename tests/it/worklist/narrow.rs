@@ -98,12 +98,18 @@ async fn each_filter_narrows_the_list_and_all_together_do() {
         ),
         (
             "a patient",
-            |q| q.personal_id = "191212121212".into(),
+            |q| {
+                q.personal_id = "191212121212".into();
+                q.set_personal_id_type(v1::PersonalIdType::Personnummer);
+            },
             &["other"],
         ),
         (
             "an unknown patient",
-            |q| q.personal_id = "19A212121212".into(),
+            |q| {
+                q.personal_id = "191212121212".into();
+                q.set_personal_id_type(v1::PersonalIdType::NationalReserveNumber);
+            },
             &[],
         ),
         ("a referral", |q| q.referral_id = "again".into(), &["again"]),
@@ -179,6 +185,7 @@ async fn each_filter_narrows_the_list_and_all_together_do() {
             "two that do not",
             |q| {
                 q.personal_id = "191212121212".into();
+                q.set_personal_id_type(v1::PersonalIdType::Personnummer);
                 q.referral_id = "again".into();
             },
             &[],
@@ -290,6 +297,8 @@ async fn a_query_names_a_list_and_its_bad_fields_are_named_at_once() {
         visit_kind: 9,
         visit_type_codes: vec!["HUD".into(), String::new()],
         personal_id: "1".into(),
+        personal_id_type: v1::PersonalIdType::Samordningsnummer.into(),
+        issuer: "1.2.752".into(),
         requested_period: interval("2026-05-18", "2026-05-17"),
         minimum_priority: 9,
         order_by: 9,
@@ -303,6 +312,7 @@ async fn a_query_names_a_list_and_its_bad_fields_are_named_at_once() {
         [
             "page_size",
             "query.care_units[0]",
+            "query.issuer",
             "query.minimum_priority",
             "query.order_by",
             "query.personal_id",

@@ -260,7 +260,10 @@ async fn a_page_token_belongs_to_its_query() {
         |q| q.care_units.truncate(1),
         |q| q.visit_kind = v1::VisitKind::NewVisit.into(),
         |q| q.visit_type_codes = vec!["ONH-NY".into()],
-        |q| q.personal_id = "198003012385".into(),
+        |q| {
+            q.personal_id = "198003012385".into();
+            q.set_personal_id_type(v1::PersonalIdType::Personnummer);
+        },
         |q| {
             q.requested_period = make::wire_constraints("2026-05-18", "2026-06-12").requested_period
         },

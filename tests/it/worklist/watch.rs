@@ -536,6 +536,7 @@ async fn only_what_the_query_asks_for_is_told_and_what_leaves_it_is_gone() {
     };
     let others = WorklistQuery {
         personal_id: "191212121212".into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
         ..query(Worklist::BookingRequests)
     };
     let (mut urgent, snapshot) = Watcher::open(&harness, urgent).await;

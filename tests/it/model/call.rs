@@ -33,6 +33,9 @@ const PATIENTS: [(&str, PersonalIdType, &str); 7] = [
     ("R-1", PersonalIdType::LocalReserveNumber, "1.2.752.2"),
 ];
 
+/// One of the characters that no identifier holds.
+pub const ZERO_WIDTH_SPACE: char = '\u{200b}';
+
 /// A call, or a move of the clock.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Call {
@@ -400,12 +403,13 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
 }
 
 fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
-    let referral = |decision_date| {
+    let named = |referral_id, decision_date| {
         Origin::Referral(v1::Referral {
-            referral_id: format!("R-{}", creation.matter),
+            referral_id,
             decision_date,
         })
     };
+    let referral = |decision_date| named(format!("R-{}", creation.matter), decision_date);
     let visit = |referral_id| {
         Origin::PreviousVisit(v1::PreviousVisit {
             visit_id: format!("V-{}", creation.matter),
@@ -414,6 +418,10 @@ fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
     };
     Some(match creation.origin {
         From::Referral => referral(String::new()),
+        From::DisguisedReferral => {
+            let referral_id = format!("R-{}{ZERO_WIDTH_SPACE}", creation.matter);
+            named(referral_id, String::new())
+        }
         From::DecidedReferral(days) => referral(day(now, -days.cast_signed()).to_string()),
         From::VisitWithReferral => visit("R-7".into()),
         From::Visit => visit(String::new()),
@@ -463,7 +471,8 @@ fn change(
         }
         What::NoConstraints => "constraints",
         What::Comment(nth) => {
-            form.internal_comment = format!("comment {nth}");
+            // As a web form ends its lines.
+            form.internal_comment = format!("comment\r\n{nth}");
             "internal_comment"
         }
         // A field of constraints that are missing cannot be changed.

@@ -142,6 +142,8 @@ pub struct Creation {
 #[derive(Clone, Copy, Debug)]
 pub enum From {
     Referral,
+    /// Referral whose identifier looks like that of another and holds a character that cannot be seen.
+    DisguisedReferral,
     /// Referral that was decided on so many days ago.
     DecidedReferral(u64),
     VisitWithReferral,

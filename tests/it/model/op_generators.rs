@@ -206,6 +206,7 @@ fn creation(rng: &mut Rng) -> Creation {
         matter: rng.pick(&[1, 2, 3, 4]),
         origin: rng.weighted(&[
             (6, From::Referral),
+            (1, From::DisguisedReferral),
             (4, From::DecidedReferral(60)),
             (2, From::DecidedReferral(5)),
             (3, From::VisitWithReferral),

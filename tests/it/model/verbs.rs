@@ -592,7 +592,9 @@ fn overwrite(form: &mut v1::BookingRequest, given: &v1::BookingRequest, path: &s
     match (path, &mut form.constraints) {
         ("constraints", _) => form.constraints.clone_from(&given.constraints),
         ("purpose", _) => form.purpose.clone_from(&given.purpose),
-        ("internal_comment", _) => form.internal_comment.clone_from(&given.internal_comment),
+        ("internal_comment", _) => {
+            form.internal_comment = given.internal_comment.replace("\r\n", "\n");
+        }
         ("priority", _) => form.priority = given.priority,
         ("constraints.requested_period", Some(it)) => it.requested_period = new.requested_period,
         ("constraints.weekdays", Some(it)) => it.weekdays = new.weekdays,

@@ -5,14 +5,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::{Action, CancelReason, Channel, DispatchRefusal, Worklist};
 use chrono::TimeDelta;
 use tonic::Code;
 
 use super::calendar::{Instant, end_of, local_date};
-use super::call::Call;
+use super::call::{Call, ZERO_WIDTH_SPACE};
 use super::message::Message;
 use super::op::Aim;
 use super::request::{Request, same_person};
@@ -471,8 +471,12 @@ fn call_shape(call: &Call) -> Result<(), Refusal> {
 fn create_shape(call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
     let form = call.booking_request.as_ref().expect("given");
     let mut faults = vec![];
-    if form.origin.is_none() {
-        faults.push("booking_request.origin".to_owned());
+    match &form.origin {
+        None => faults.push("booking_request.origin".to_owned()),
+        Some(Origin::Referral(it)) if it.referral_id.contains(ZERO_WIDTH_SPACE) => {
+            faults.push("booking_request.referral.referral_id".to_owned());
+        }
+        Some(Origin::Referral(_) | Origin::PreviousVisit(_)) => {}
     }
     if form.invitation && (!form.summons || form.booking.is_some()) {
         faults.push("booking_request.invitation".to_owned());

@@ -203,7 +203,12 @@ fn needs_comment(reason: CancelReason) -> bool {
         CancelReason::ReferralWithdrawn
         | CancelReason::PatientRequest
         | CancelReason::UnitRequest
-        | CancelReason::PatientDeceased => false,
+        | CancelReason::PatientDeceased
+        | CancelReason::NoResponse
+        | CancelReason::NoShow
+        | CancelReason::PatientMoved
+        | CancelReason::CaredForElsewhere
+        | CancelReason::Transferred => false,
     }
 }
 

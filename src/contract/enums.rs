@@ -74,6 +74,7 @@ wire_enum!(ChangeReason = v1::ChangeReason {
 wire_enum!(OnChange = v1::change_booking_request_request::OnChange { Keep Restart });
 wire_enum!(CancelReason = v1::CancelReason {
     ReferralWithdrawn PatientRequest UnitRequest PatientDeceased EnteredInError Other
+    NoResponse NoShow PatientMoved CaredForElsewhere Transferred
 });
 wire_enum!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
 wire_enum!(Channel = v1::Channel { Inbox Letter });

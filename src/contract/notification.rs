@@ -21,7 +21,9 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::acknowledge::Acknowledgement;
-use crate::domain::notification::{Channel, DispatchRefusal, LeaseRef, Notification, Outcome};
+use crate::domain::notification::{
+    Channel, DispatchRefusal, Kind, LeaseRef, Notification, Outcome,
+};
 use crate::domain::request_key::RequestKey;
 
 /// Maximum care units that a subscription may name.
@@ -233,8 +235,17 @@ pub fn render_due(
         purpose: form.purpose.clone(),
         patient_instructions: render_instructions(&form.patient_instructions),
         released_by_staff: notification.released_at.is_some(),
+        cancel_reason: cancel_reason(record, notification.kind),
     };
     Some(render_event(Event::Due(due), server_time))
+}
+
+/// Renders the reason for closing the request, which a withdrawal alone carries.
+fn cancel_reason(record: &BookingRequest, kind: Kind) -> i32 {
+    match kind {
+        Kind::Withdrawal => enums::render_optional(record.cancel_reason),
+        Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder => 0,
+    }
 }
 
 /// Returns the time at which the notification before this one in its round was handed over.

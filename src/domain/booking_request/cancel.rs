@@ -7,6 +7,7 @@ use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::State;
+use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
 
@@ -27,7 +28,8 @@ pub struct Cancel {
 ///
 /// # Errors
 ///
-/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] if it is closed already.
+/// [`Refusal::EtagMismatch`], then [`Refusal::StateConflict`] if it is closed already, or is said not to have
+/// been answered and is no invitation that has waited in vain.
 pub fn cancel(
     stored: Option<&BookingRequest>,
     command: &Cancel,
@@ -40,6 +42,9 @@ pub fn cancel(
         effective == EffectiveState::Cancelled && command.reason == CancelReason::PatientDeceased;
     if !stops_withdrawal {
         record.check_allowed(Action::Cancel, context.now)?;
+    }
+    if command.reason == CancelReason::NoResponse && !record.is_without_answer(context.now) {
+        return Err(record.conflict(context.now));
     }
 
     let mut record = record.clone();
@@ -68,6 +73,19 @@ pub fn cancel(
 }
 
 impl BookingRequest {
+    /// Returns whether it is an invitation that the patient has not answered: NO_RESPONSE, or expired.
+    fn is_without_answer(&self, now: Instant) -> bool {
+        let has_waited = match self.effective_state(now) {
+            EffectiveState::NoResponse | EffectiveState::Expired => true,
+            EffectiveState::Requested
+            | EffectiveState::Invited
+            | EffectiveState::Booked
+            | EffectiveState::Declined
+            | EffectiveState::Cancelled => false,
+        };
+        self.state == State::Invited && has_waited
+    }
+
     /// Plans the withdrawal of an invitation that is cancelled in the effective state `effective`, now or, if
     /// it is not known whether a notification was handed over, later. Returns its id if it was parked.
     fn withdraw(
@@ -89,7 +107,12 @@ impl BookingRequest {
             CancelReason::ReferralWithdrawn
             | CancelReason::UnitRequest
             | CancelReason::EnteredInError
-            | CancelReason::Other => true,
+            | CancelReason::Other
+            | CancelReason::NoResponse
+            | CancelReason::NoShow
+            | CancelReason::PatientMoved
+            | CancelReason::CaredForElsewhere
+            | CancelReason::Transferred => true,
         };
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();

@@ -134,5 +134,15 @@ stored_enum! {
         EnteredInError = 5,
         /// Something else.
         Other = 6,
+        /// The patient has not answered the invitation.
+        NoResponse = 7,
+        /// The patient did not come to a visit.
+        NoShow = 8,
+        /// The patient has moved.
+        PatientMoved = 9,
+        /// The patient gets the care elsewhere.
+        CaredForElsewhere = 10,
+        /// Handed on to another unit.
+        Transferred = 11,
     }
 }

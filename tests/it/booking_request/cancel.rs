@@ -20,6 +20,10 @@ async fn a_request_is_closed_for_a_reason_some_of_which_need_a_comment() {
         (CancelReason::PatientDeceased, false),
         (CancelReason::EnteredInError, true),
         (CancelReason::Other, true),
+        (CancelReason::NoShow, false),
+        (CancelReason::PatientMoved, false),
+        (CancelReason::CaredForElsewhere, false),
+        (CancelReason::Transferred, false),
     ] {
         let harness = Harness::start(NOW).await;
         let request = created(&harness, make::wire_form("2026-03-09", "2026-06-12")).await;
@@ -140,4 +144,59 @@ async fn a_closed_request_stays_as_it_is() {
     }
     harness.advance("2026-07-01T09:00:00Z");
     assert_eq!(harness.get(&request.name).await.expect("read"), closed);
+}
+
+#[tokio::test]
+async fn no_response_is_a_reason_where_an_invitation_was_not_answered_alone() {
+    let over = "2026-06-12T22:00:00Z";
+    let visit = || booking("B-1", "2026-05-18T08:00:00Z", "2026-05-18T08:30:00Z");
+    for (start, taken) in [
+        ("silent", true),
+        ("expired invitation", true),
+        ("expired and unheard of", true),
+        ("invited", false),
+        ("requested", false),
+        ("expired request", false),
+        ("booked", false),
+        ("cancelled", false),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let request = match start {
+            "silent" | "expired invitation" => silent(&harness).await,
+            "requested" | "expired request" => {
+                created(&harness, requested("2026-03-09", "2026-06-12")).await
+            }
+            _ => created(&harness, make::wire_form("2026-03-09", "2026-06-12")).await,
+        };
+        match start {
+            "silent" => harness.advance(SILENCE_ENDS),
+            "booked" => drop(harness.book(record(&request.name, visit())).await),
+            "cancelled" => drop(harness.cancel(make::wire_cancel(&request.name)).await),
+            "invited" | "requested" => {}
+            _ => harness.advance(over),
+        }
+        let before = harness.get(&request.name).await.expect("read");
+        let call = v1::CancelBookingRequestRequest {
+            reason: CancelReason::NoResponse.into(),
+            ..make::wire_cancel(&request.name)
+        };
+        match harness.cancel(call).await {
+            Ok(closed) => {
+                assert!(taken, "{start}");
+                assert_eq!(closed.cancel_reason(), CancelReason::NoResponse, "{start}");
+                // Who has been silent is told; after the period nobody is.
+                let due = harness.lease_due().await;
+                let reasons: Vec<_> = due.iter().map(|it| it.cancel_reason()).collect();
+                let told = [CancelReason::NoResponse];
+                let expected = if start == "silent" { &told[..] } else { &[] };
+                assert_eq!(reasons, expected, "{start}");
+            }
+            Err(status) => {
+                assert!(!taken, "{start}: {status:?}");
+                assert_eq!(refusal(&status).1, "STATE_CONFLICT", "{start}");
+                let after = harness.get(&request.name).await.expect("read");
+                assert_eq!(after, before, "{start}");
+            }
+        }
+    }
 }

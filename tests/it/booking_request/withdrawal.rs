@@ -19,13 +19,17 @@ use crate::consumer::{Consumer, answer, everything, message, name, retry, sent};
 use crate::harness::Harness;
 use crate::make;
 
-const REASONS: [(CancelReason, bool); 6] = [
+const REASONS: [(CancelReason, bool); 10] = [
     (CancelReason::ReferralWithdrawn, true),
     (CancelReason::PatientRequest, false),
     (CancelReason::UnitRequest, true),
     (CancelReason::PatientDeceased, false),
     (CancelReason::EnteredInError, true),
     (CancelReason::Other, true),
+    (CancelReason::NoShow, true),
+    (CancelReason::PatientMoved, true),
+    (CancelReason::CaredForElsewhere, true),
+    (CancelReason::Transferred, true),
 ];
 
 /// An invitation that is due at once.
@@ -56,7 +60,8 @@ async fn a_patient_who_has_had_a_message_is_told_at_once_unless_they_asked_or_ha
     for (reason, told) in REASONS {
         let harness = Harness::start(NOW).await;
         let request = due_now(&harness).await;
-        hand_over_one(&harness).await;
+        let first = hand_over_one(&harness).await;
+        assert_eq!(first.cancel_reason(), CancelReason::Unspecified);
         harness.advance("2026-03-07T22:15:00Z");
         let after = cancelled(&harness, &request, reason).await;
         assert_eq!(
@@ -69,6 +74,7 @@ async fn a_patient_who_has_had_a_message_is_told_at_once_unless_they_asked_or_ha
         let due = harness.lease_due().await;
         assert_eq!(due.len(), usize::from(told), "{reason:?}");
         let Some(due) = due.first() else { continue };
+        assert_eq!(due.cancel_reason(), reason);
 
         assert_eq!(
             plan(messages(&after))[2],

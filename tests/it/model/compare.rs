@@ -184,6 +184,7 @@ fn due(of: &v1::DueNotification) -> Vec<String> {
         format!("period {:?}", of.requested_period),
         format!("earlier {}", instant(of.previous_send_time)),
         format!("texts {:?}", of.patient_instructions),
+        format!("cancelled {:?}", of.cancel_reason()),
     ]
 }
 

@@ -352,6 +352,9 @@ fn cancel(rng: &mut Rng) -> Op {
         CancelReason::PatientDeceased,
         CancelReason::EnteredInError,
         CancelReason::Other,
+        CancelReason::NoResponse,
+        CancelReason::NoResponse,
+        CancelReason::Transferred,
     ]);
     Op::Cancel {
         at,

@@ -137,5 +137,9 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         purpose: form.purpose.clone(),
         patient_instructions: form.patient_instructions.clone(),
         released_by_staff: message.released_at.is_some(),
+        cancel_reason: match message.is_withdrawal() {
+            true => request.cancel_reason.into(),
+            false => 0,
+        },
     }
 }

@@ -327,6 +327,14 @@ impl Request {
         if self.state == State::Cancelled && !died {
             return Err(Refusal::state(self, now));
         }
+        let unanswered = match self.shown(now) {
+            State::NoResponse => true,
+            State::Expired => self.state == State::Invited,
+            _ => false,
+        };
+        if call.reason() == CancelReason::NoResponse && !unanswered {
+            return Err(Refusal::state(self, now));
+        }
         let ended = self.close(call.reason(), "CANCELLED", now);
         self.note_ending("CANCEL_BOOKING_REQUEST", &ended, now);
         self.withdraw(now);

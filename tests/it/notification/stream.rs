@@ -127,6 +127,7 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         lease_expire_time: Some(make::wire_at("2026-03-02T09:01:00Z")),
         possible_repeat: false,
         released_by_staff: false,
+        cancel_reason: 0,
         booking_request: request.clone(),
         care_unit: make::wire_unit(),
         personal_id: "198003012385".into(),

@@ -151,7 +151,7 @@ impl BookingRequest {
                 actions.extend(self.revocation());
                 actions
             }
-            (State::Booked, _) => vec![ChangeToInvitation, RecordBooking, CancelBooking, Cancel],
+            (State::Booked, _) => vec![ChangeToInvitation, RecordBooking, Cancel, CancelBooking],
             (State::Declined, _) => vec![ChangeToInvitation, RecordBooking, Cancel],
             (State::Cancelled, _) if self.has_parked_withdrawal() => vec![ReleaseHold],
             (State::Cancelled, _) => vec![],

@@ -391,7 +391,7 @@ async fn a_refusal_of_the_state_names_its_verdict_and_what_is_allowed() {
             "not told yet",
             "INVITED",
             "NOT_OPEN_YET",
-            "CANCEL,CHANGE,RECORD_BOOKING,RECORD_PATIENT_CONTACT",
+            "CANCEL,CHANGE,RECORD_BOOKING,RECORD_PATIENT_CONTACT,REVOKE_INVITATION",
         ),
         ("cancelled", "CANCELLED", "REQUEST_CLOSED", ""),
     ] {

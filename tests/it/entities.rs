@@ -46,6 +46,8 @@ use crate::store_fixtures::call;
 
 /// Records of each test.
 const RECORDS: u64 = 128;
+/// Records that are stored at once: few enough that none waits long for a connection.
+const AT_ONCE: usize = 4;
 /// Changes of each record.
 const CHANGES: usize = 4;
 
@@ -132,12 +134,16 @@ async fn rows(backend: &Backend, sql: &str) -> Vec<String> {
 #[tokio::test]
 async fn every_record_is_read_as_it_was_stored() {
     let backend = Backend::empty().await;
+    let mut seeds = 0..RECORDS;
     let mut tasks = JoinSet::new();
-    for seed in 0..RECORDS {
+    for seed in seeds.by_ref().take(AT_ONCE) {
         tasks.spawn(store_and_change(backend.store.clone(), seed));
     }
     while let Some(done) = tasks.join_next().await {
         done.expect("as it was stored");
+        if let Some(seed) = seeds.next() {
+            tasks.spawn(store_and_change(backend.store.clone(), seed));
+        }
     }
 }
 

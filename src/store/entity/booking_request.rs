@@ -22,7 +22,7 @@ use crate::store::entity::{debug_without_content, positional_model};
 use crate::store::error::Error;
 
 positional_model! {
-    /// A row of `booking_request`. A new column also gets its place in [`VersionedEntity`], and in the conversions.
+    /// A row of `booking_request`. A new column also gets its place in `VersionedEntity`, and in the conversions.
     #[derive(Clone, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "booking_request")]
     pub struct Model {

@@ -18,7 +18,7 @@ use crate::store::entity::{booking_request, debug_without_content, positional_mo
 use crate::store::error::Error;
 
 positional_model! {
-    /// A row of `notification`. A new column also gets its place in [`VersionedEntity`], and in the conversions.
+    /// A row of `notification`. A new column also gets its place in `VersionedEntity`, and in the conversions.
     #[derive(Clone, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "notification")]
     pub struct Model

@@ -135,8 +135,8 @@ impl Store {
                     authorizable(record, lease.notification, lease.token, now)
                 })
                 .collect();
-            let earliest = expiries.iter().flatten().min();
-            let expires_at = earliest.map(|earliest| *earliest.max(&(now + AUTHORIZATION_MIN)));
+            let earliest = expiries.iter().flatten().copied().min();
+            let expires_at = earliest.map(|earliest| earliest.max(now + AUTHORIZATION_MIN));
             for (lease, expiry) in leases.iter().zip(&expiries) {
                 if let (Some(record), Some(until)) = (work.get(&lease.request), expires_at)
                     && expiry.is_ok()
@@ -181,19 +181,19 @@ impl Store {
                     new_id: *new_id,
                     ..context.clone()
                 };
-                let acknowledged = match work.require(request) {
-                    Ok(Some(record)) => acknowledge(record, acknowledgement, &context),
-                    Ok(None) => Err(DispatchRefusal::Lost),
-                    Err(undecodable) => {
-                        results.push(Err(undecodable));
-                        continue;
+                let acknowledged = work.require(request).map(|record| {
+                    let record = record.ok_or(DispatchRefusal::Lost)?;
+                    acknowledge(record, acknowledgement, &context)
+                });
+                results.push(match acknowledged {
+                    Ok(Ok(Some(change))) => {
+                        work.apply(change, None)?;
+                        Ok(None)
                     }
-                };
-                let change = acknowledged.as_ref().ok().cloned().flatten();
-                if let Some(change) = change {
-                    work.apply(change, None)?;
-                }
-                results.push(Ok(acknowledged.err()));
+                    Ok(Ok(None)) => Ok(None),
+                    Ok(Err(refusal)) => Ok(Some(refusal)),
+                    Err(undecodable) => Err(undecodable),
+                });
             }
             Ok(results)
         };

@@ -282,11 +282,14 @@ pub fn render_authorized(
     expires_at: Option<Instant>,
     now: Instant,
 ) -> v1::AuthorizeDispatchResponse {
-    let result = |(name, result): (String, ElementResult)| v1::AuthorizeDispatchResult {
-        name,
-        authorized: matches!(result, Ok(None)),
-        refusal: render_refusal(&result),
-        error: result.err(),
+    let result = |(name, result)| {
+        let (authorized, refusal, error) = render_result(result);
+        v1::AuthorizeDispatchResult {
+            name,
+            authorized,
+            refusal,
+            error,
+        }
     };
     v1::AuthorizeDispatchResponse {
         results: results.into_iter().map(result).collect(),
@@ -299,11 +302,14 @@ pub fn render_authorized(
 pub fn render_acknowledged(
     results: impl IntoIterator<Item = (String, ElementResult)>,
 ) -> v1::AcknowledgeNotificationsResponse {
-    let result = |(name, result): (String, ElementResult)| v1::AcknowledgementResult {
-        name,
-        recorded: matches!(result, Ok(None)),
-        refusal: render_refusal(&result),
-        error: result.err(),
+    let result = |(name, result)| {
+        let (recorded, refusal, error) = render_result(result);
+        v1::AcknowledgementResult {
+            name,
+            recorded,
+            refusal,
+            error,
+        }
     };
     v1::AcknowledgeNotificationsResponse {
         results: results.into_iter().map(result).collect(),
@@ -313,8 +319,12 @@ pub fn render_acknowledged(
 /// The refusal of an element, if it was refused, or the error for which it was not executed.
 pub type ElementResult = Result<Option<DispatchRefusal>, v1::ElementError>;
 
-fn render_refusal(result: &ElementResult) -> i32 {
-    enums::render_optional(result.as_ref().ok().copied().flatten())
+/// Renders a result: true when the element was executed, otherwise its refusal or its error.
+fn render_result(result: ElementResult) -> (bool, i32, Option<v1::ElementError>) {
+    match result {
+        Ok(refusal) => (refusal.is_none(), enums::render_optional(refusal), None),
+        Err(error) => (false, 0, Some(error)),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use tracing::{error, warn};
 
 use crate::clock;
-use crate::contract::v1::ErrorReason;
+use crate::contract::v1::{self, ErrorReason};
 use crate::contract::{Fault, Violations, request_name};
 use crate::dispatch::StreamEnd;
 use crate::domain::booking_request::state::Action;
@@ -59,8 +59,8 @@ fn name(reason: ErrorReason) -> &'static str {
     name.strip_prefix("ERROR_REASON_").unwrap_or(name)
 }
 
-/// A status that is being built.
-struct ErrorStatus {
+/// An error of the contract, before it becomes the status of a call or the error of an element.
+pub struct ErrorStatus {
     reason: ErrorReason,
     text: String,
     metadata: Vec<(&'static str, String)>,
@@ -108,6 +108,29 @@ impl ErrorStatus {
         self
     }
 
+    fn internal() -> Self {
+        Self::new(ErrorReason::Internal, "internal error")
+    }
+
+    /// Returns the error of one element of a batch.
+    pub fn element(self) -> v1::ElementError {
+        let metadata = self.metadata.into_iter();
+        let violations = self.violations.into_iter();
+        let violations = violations.map(|it| v1::InvalidField {
+            field: it.field,
+            description: it.description,
+        });
+        v1::ElementError {
+            code: code(self.reason).into(),
+            reason: self.reason.into(),
+            message: self.text,
+            metadata: metadata
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+            field_violations: violations.collect(),
+        }
+    }
+
     fn status(self) -> Status {
         let metadata = self
             .metadata
@@ -127,9 +150,15 @@ impl ErrorStatus {
     }
 }
 
+impl From<Violations> for ErrorStatus {
+    fn from(violations: Violations) -> Self {
+        Self::invalid(violations.into_vec())
+    }
+}
+
 impl From<Violations> for Status {
     fn from(violations: Violations) -> Self {
-        Fault::Invalid(violations).into()
+        ErrorStatus::from(violations).status()
     }
 }
 
@@ -137,14 +166,14 @@ impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         let text = fault.to_string();
         match fault {
-            Fault::Invalid(violations) => ErrorStatus::invalid(violations.into_vec()),
+            Fault::Invalid(violations) => violations.into(),
             Fault::PageToken => ErrorStatus::new(ErrorReason::PageTokenInvalid, text),
         }
         .status()
     }
 }
 
-impl From<Refusal> for Status {
+impl From<Refusal> for ErrorStatus {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
@@ -175,7 +204,12 @@ impl From<Refusal> for Status {
             Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
                 .with("name", request_name(&other)),
         }
-        .status()
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        ErrorStatus::from(refusal).status()
     }
 }
 
@@ -188,11 +222,11 @@ fn state_conflict(text: String, state: EffectiveState, allowed: &[Action]) -> Er
 }
 
 /// Logs the causes that the caller is not told: those of an unavailable database and of internal errors.
-impl From<store::error::Error> for Status {
+impl From<store::error::Error> for ErrorStatus {
     fn from(error: store::error::Error) -> Self {
         let text = error.to_string();
         match &error {
-            store::error::Error::Refused(refusal) => return refusal.clone().into(),
+            store::error::Error::Refused(refusal) => refusal.clone().into(),
             store::error::Error::RequestIdReused => {
                 ErrorStatus::new(ErrorReason::RequestIdReused, text)
             }
@@ -209,10 +243,15 @@ impl From<store::error::Error> for Status {
             }
             store::error::Error::Internal(_) => {
                 error!(cause = error_chain(&error), "store operation failed");
-                return internal();
+                ErrorStatus::internal()
             }
         }
-        .status()
+    }
+}
+
+impl From<store::error::Error> for Status {
+    fn from(error: store::error::Error) -> Self {
+        ErrorStatus::from(error).status()
     }
 }
 
@@ -288,7 +327,7 @@ pub fn stopping() -> Status {
 
 /// Returns the error of a fault of the service, whose cause is in the log.
 pub fn internal() -> Status {
-    ErrorStatus::new(ErrorReason::Internal, "internal error").status()
+    ErrorStatus::internal().status()
 }
 
 /// Turns the transport's status for a call that never reached a handler into an error of the contract.

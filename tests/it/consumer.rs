@@ -157,6 +157,14 @@ impl Outcomes for v1::AuthorizeDispatchResponse {
     }
 }
 
+/// Returns the paths of the bad fields of an element, in alphabetical order.
+pub fn element_fields(error: &v1::ElementError) -> Vec<&str> {
+    let fields = error.field_violations.iter();
+    let mut fields: Vec<_> = fields.map(|it| it.field.as_str()).collect();
+    fields.sort_unstable();
+    fields
+}
+
 /// Returns the names of those that are lost.
 pub fn lost(answer: &v1::AcknowledgeNotificationsResponse) -> Vec<String> {
     let lost = answer.results.iter();
@@ -169,9 +177,17 @@ pub async fn acknowledge(
     harness: &Harness,
     acknowledgements: Vec<v1::Acknowledgement>,
 ) -> Result<Vec<String>, Status> {
+    Ok(lost(&results(harness, acknowledgements).await?))
+}
+
+/// Acknowledges messages; returns what came of each.
+pub async fn results(
+    harness: &Harness,
+    acknowledgements: Vec<v1::Acknowledgement>,
+) -> Result<v1::AcknowledgeNotificationsResponse, Status> {
     let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
     let answer = within(harness.notifications().acknowledge_notifications(call)).await?;
-    Ok(lost(answer.get_ref()))
+    Ok(answer.into_inner())
 }
 
 /// Answers for one message, of which the lease must not be lost.

@@ -17,7 +17,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::backend::Kind;
-use crate::consumer::{Consumer, at_most, everything, name, sent};
+use crate::consumer::{Consumer, at_most, everything, name, results, sent};
 use crate::harness::{Harness, refusal, within};
 use crate::make::{self, at};
 use crate::worklist_user;
@@ -369,11 +369,8 @@ async fn an_answer_for_a_request_that_cannot_be_decoded_fails_alone() {
     alter(&harness, SPOILT[0]).await;
     let harness = restarted(harness).await;
     let of_bad = due.iter().find(|it| it.booking_request == all[0].name);
-    let call = v1::AcknowledgeNotificationsRequest {
-        acknowledgements: due.iter().map(sent).collect(),
-    };
-    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
-    let results = answer.expect("recorded").into_inner().results;
+    let answer = results(&harness, due.iter().map(sent).collect()).await;
+    let results = answer.expect("recorded").results;
     let failed: Vec<_> = results.iter().filter(|it| !it.recorded).collect();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].name, name(of_bad.expect("it was due")));

@@ -254,6 +254,15 @@ async fn who_is_invited_again_needs_a_referral_and_a_period_to_come() {
 #[tokio::test]
 async fn a_visit_is_off_whatever_else_is_open_and_an_invitation_is_no_duplicate() {
     let harness = Harness::start(NOW).await;
+    let book = async |id: &str, name: &str| {
+        let booked = harness.book(record(name, booking(id, START, END))).await;
+        booked.expect("booked");
+    };
+    let assert_cannot_be_invited = async |name: &str| {
+        let again = harness.invite(make::wire_invite(name)).await;
+        let status = again.expect_err("a duplicate");
+        assert_eq!(reason(&status), "DUPLICATE_REQUEST");
+    };
     let first = booked(&harness, invitation()).await;
     let second = created(&harness, invitation()).await;
     let call = cancel_booking(&first.name, "B-1", Next::Reinvite);
@@ -270,31 +279,15 @@ async fn a_visit_is_off_whatever_else_is_open_and_an_invitation_is_no_duplicate(
         reason(&third.expect_err("a duplicate")),
         "DUPLICATE_REQUEST"
     );
-    let visit = booking("B-2", START, END);
-    harness
-        .book(record(&second.name, visit))
-        .await
-        .expect("booked");
+    book("B-2", &second.name).await;
     let third = harness.create(make::wire_create(invitation())).await;
     let status = third.expect_err("a duplicate");
     assert_eq!(metadata(&status, "name"), first.name);
-    let again = harness.invite(make::wire_invite(&second.name)).await;
-    assert_eq!(
-        reason(&again.expect_err("a duplicate")),
-        "DUPLICATE_REQUEST"
-    );
+    assert_cannot_be_invited(&second.name).await;
     // The first, once closed, is as any other.
-    let visit = booking("B-1", START, END);
-    harness
-        .book(record(&first.name, visit))
-        .await
-        .expect("booked");
+    book("B-1", &first.name).await;
     created(&harness, invitation()).await;
-    let again = harness.invite(make::wire_invite(&first.name)).await;
-    assert_eq!(
-        reason(&again.expect_err("a duplicate")),
-        "DUPLICATE_REQUEST"
-    );
+    assert_cannot_be_invited(&first.name).await;
 }
 
 #[tokio::test]

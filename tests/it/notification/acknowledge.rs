@@ -10,8 +10,10 @@ use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknow
 use chrono::Duration;
 
 use super::{NOW, State, book, create, due_now, messages, states};
-use crate::consumer::{Consumer, acknowledge, answer, everything, message, name, retry, sent};
-use crate::harness::{Harness, bad_fields, within};
+use crate::consumer::{
+    Consumer, acknowledge, answer, element_fields, everything, message, name, results, retry, sent,
+};
+use crate::harness::{Harness, bad_fields};
 use crate::logged::Log;
 use crate::make::at;
 use crate::{make, worklist_user};
@@ -456,22 +458,14 @@ async fn a_malformed_answer_has_its_own_error_and_spoils_no_other() {
     ] {
         let harness = Harness::start(NOW).await;
         let (request, due) = leased(&harness).await;
-        let acknowledgements = vec![bad, sent(&due)];
-        let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
-        let answer = within(harness.notifications().acknowledge_notifications(call)).await;
-        let results = answer.expect("answered").into_inner().results;
+        let answer = results(&harness, vec![bad, sent(&due)]).await;
+        let results = answer.expect("answered").results;
         let error = results[0].error.as_ref().expect("an error");
         assert_eq!(
             (error.code, error.reason().as_str_name()),
             (3, "ERROR_REASON_FIELD_INVALID")
         );
-        let mut named: Vec<_> = error
-            .field_violations
-            .iter()
-            .map(|it| it.field.as_str())
-            .collect();
-        named.sort_unstable();
-        assert_eq!(named, fields);
+        assert_eq!(element_fields(error), fields);
         assert_eq!(
             (results[0].name.as_str(), results[0].recorded),
             (name, false)
@@ -486,18 +480,22 @@ async fn a_malformed_answer_has_its_own_error_and_spoils_no_other() {
     }
 }
 
+/// Acknowledges messages; returns of each whether it is recorded, and the refusal.
+async fn outcomes(
+    harness: &Harness,
+    acknowledgements: Vec<v1::Acknowledgement>,
+) -> Vec<(bool, DispatchRefusal)> {
+    let answer = results(harness, acknowledgements).await;
+    let results = answer.expect("answered").results;
+    let outcome = |it: &v1::AcknowledgementResult| (it.recorded, it.refusal());
+    results.iter().map(outcome).collect()
+}
+
 #[tokio::test]
 async fn a_message_that_is_answered_twice_in_a_call_has_two_answers() {
     let harness = Harness::start(NOW).await;
     let (request, due) = leased(&harness).await;
-    let acknowledgements = vec![sent(&due), retry(&due), sent(&due)];
-    let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
-    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
-    let results = answer.expect("answered").into_inner().results;
-    let found: Vec<_> = results
-        .iter()
-        .map(|it| (it.recorded, it.refusal()))
-        .collect();
+    let found = outcomes(&harness, vec![sent(&due), retry(&due), sent(&due)]).await;
     let recorded = (true, DispatchRefusal::Unspecified);
     assert_eq!(
         found,
@@ -511,14 +509,7 @@ async fn an_answer_that_is_too_late_is_told_why() {
     let harness = Harness::start(NOW).await;
     let (request, due) = leased(&harness).await;
     book(&harness, &request).await;
-    let acknowledgements = vec![retry(&due), sent(&due)];
-    let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
-    let answer = within(harness.notifications().acknowledge_notifications(call)).await;
-    let results = answer.expect("answered").into_inner().results;
-    let found: Vec<_> = results
-        .iter()
-        .map(|it| (it.recorded, it.refusal()))
-        .collect();
+    let found = outcomes(&harness, vec![retry(&due), sent(&due)]).await;
     let expected = [
         (false, DispatchRefusal::Booked),
         (true, DispatchRefusal::Unspecified),

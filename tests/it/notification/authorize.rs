@@ -7,8 +7,8 @@ use tonic::Code;
 use super::{NOW, State, book, create, due_now, messages, states};
 use crate::consumer::Outcomes as _;
 use crate::consumer::{
-    Consumer, acknowledge, answer, authorize, everything, lease, lease_one, leasing_for, name,
-    retry, sent,
+    Consumer, acknowledge, answer, authorize, element_fields, everything, lease, lease_one,
+    leasing_for, name, retry, sent,
 };
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
@@ -261,13 +261,8 @@ async fn a_malformed_lease_has_its_own_error_and_spoils_no_other() {
     let call = vec![v1::Lease::default(), good.clone(), good];
     let results = authorize(&harness, call).await.expect("answered").results;
     let error = results[0].error.as_ref().expect("an error");
-    let mut named: Vec<_> = error
-        .field_violations
-        .iter()
-        .map(|it| it.field.as_str())
-        .collect();
-    named.sort_unstable();
-    assert_eq!(named, ["leases[0].lease_token", "leases[0].name"]);
+    let fields = ["leases[0].lease_token", "leases[0].name"];
+    assert_eq!(element_fields(error), fields);
     // A message that is named twice is answered twice.
     let given = v1::AuthorizeDispatchResult {
         name: name(&due),

@@ -15,7 +15,7 @@ const SLOTS_MAX: usize = 1_000;
 pub struct EvaluateSlots {
     /// Request whose slots are judged.
     pub request: RequestKey,
-    /// Who would book.
+    /// Source of the booking that the slots are for.
     pub source: BookingSource,
     /// The caller's identifier and the time of each slot, in the order of the message.
     pub slots: Vec<(String, Slot)>,

@@ -1,6 +1,6 @@
 //! HSA-ids: the identifiers of care units, people and systems in Swedish health care.
 
-/// What an HSA-id begins with; the second is for tests.
+/// Prefixes of HSA-ids; the second is for tests.
 const PREFIXES: [&str; 2] = ["SE", "TSTNMT"];
 /// Maximum characters in an HSA-id.
 pub const HSA_ID_MAX: usize = 31;

@@ -62,7 +62,7 @@ impl fmt::Debug for PersonalId {
     }
 }
 
-/// What is wrong with an identity, part by part and without the number; one of them at least.
+/// Faults of an identity, part by part and without the number; one of them at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PersonalIdFaults {
     /// Fault of the number.
@@ -137,7 +137,7 @@ impl PersonalId {
     }
 }
 
-/// What a number holds of its bearer's birth. Month and day are 0 where they are not known.
+/// Birth of the bearer, as far as a number holds it. Month and day are 0 where they are not known.
 #[derive(Clone, Copy)]
 struct Birth {
     year: i32,

@@ -28,7 +28,7 @@ const GOOD: &str = "2026-06-09T08:00:00Z";
 const WEDNESDAY: &str = "2026-06-10T08:00:00Z";
 const OUTSIDE: &str = "2026-06-16T08:00:00Z";
 
-/// What has become of the present round, and whether that opens booking.
+/// State of the present round, and true when that opens booking.
 #[derive(Clone, Copy, Debug)]
 enum Told {
     /// The notification stands in this state, and has or has not been leased.

@@ -11,7 +11,7 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, stored_enum};
 
 stored_enum! {
-    /// Who cancelled a booking.
+    /// Initiator of the cancellation of a booking.
     pub enum Initiator {
         /// The patient, or somebody for them.
         Patient = 1,
@@ -23,7 +23,7 @@ stored_enum! {
 }
 
 stored_enum! {
-    /// What becomes of a request whose booking is cancelled.
+    /// Next step of a request whose booking is cancelled.
     pub enum Next {
         /// It waits for staff.
         ToRequested = 1,
@@ -35,11 +35,11 @@ stored_enum! {
 /// Number of the bookings of a request that were cancelled, by initiator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cancellations {
-    /// Those that the patient cancelled.
+    /// Number that the patient cancelled.
     pub by_patient: i32,
-    /// Those that the care unit cancelled.
+    /// Number that the care unit cancelled.
     pub by_unit: i32,
-    /// Those to which the patient did not come.
+    /// Number to which the patient did not come.
     pub no_shows: i32,
 }
 
@@ -62,9 +62,9 @@ pub struct CancelBooking {
     pub etag: String,
     /// Identifier of the booking to cancel.
     pub booking_id: String,
-    /// Who cancelled it.
+    /// Initiator of the cancellation.
     pub initiator: Initiator,
-    /// What becomes of the request.
+    /// Next step of the request.
     pub next: Next,
     /// New constraints, in place of the present ones.
     pub constraints: Option<Constraints>,

@@ -39,9 +39,8 @@ pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refus
 /// Applies the update to a request of the patient; returns `None` if that changes nothing.
 ///
 /// Requests that are not cancelled are updated, and so are cancelled ones of which a withdrawal may
-/// still be sent. New protection holds an invitation and parks a withdrawal; on others it
-/// has no further effect. A death cancels all of them, and stops a withdrawal that has not
-/// been handed over.
+/// still be sent. New protection holds an invitation and parks a withdrawal; on others it has no further
+/// effect. A death cancels all of them, and stops a withdrawal that has not been handed over.
 pub fn update_patient(
     record: &BookingRequest,
     command: &UpdatePatient,

@@ -101,7 +101,7 @@ impl VersionedEntity for Entity {
         Column::ChannelFixed,
         Column::FollowsUnread,
     ];
-    /// What a lease or a hand-over changes.
+    /// Columns that a lease or a hand-over changes.
     const HOT: &'static [Column] = &[
         Column::Version,
         Column::State,

@@ -38,7 +38,7 @@ struct Story {
     follow_ups: HashSet<String>,
     /// Notifications that had not been handed over in the latest response.
     not_sent: HashSet<String>,
-    /// Those of them that a consumer has reported as sent.
+    /// Names of those that a consumer has reported as sent.
     on_their_way: HashSet<String>,
 }
 

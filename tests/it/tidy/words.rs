@@ -106,6 +106,11 @@ const NO_VERBS: &[&str] = &[
     "Status",
 ];
 
+/// First words of clauses, where a comment should open with a verb or a noun.
+const CLAUSES: &[&str] = &[
+    "Who", "What", "Which", "Whether", "How", "Why", "That", "Those",
+];
+
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let between = |it: char| !it.is_alphanumeric();
     text.split(between).filter(|word| !word.is_empty())
@@ -132,8 +137,8 @@ fn places(text: &str, phrase: &str) -> Vec<RangeInclusive<usize>> {
         .collect()
 }
 
-/// Returns the first words of the comments of functions, with their lines.
-fn openings(text: &str) -> Vec<(usize, String)> {
+/// Returns the first words of comments, with their lines, and true for those that stand on functions.
+fn openings(text: &str) -> Vec<(usize, String, bool)> {
     let mut found = Vec::new();
     let mut comment: Option<(usize, String)> = None;
     let mut within_attribute = false;
@@ -144,10 +149,8 @@ fn openings(text: &str) -> Vec<(usize, String)> {
             comment = comment.or_else(|| Some((number, first.to_owned())));
         } else if within_attribute || line.starts_with("#[") {
             within_attribute = !line.ends_with(']');
-        } else if let Some(comment) = comment.take()
-            && is_function(line)
-        {
-            found.push(comment);
+        } else if let Some((number, word)) = comment.take() {
+            found.push((number, word, is_function(line)));
         }
     }
     found
@@ -193,8 +196,21 @@ fn no_retired_word_is_left() {
 fn the_comment_of_a_function_opens_with_a_verb() {
     let mut wrong = Vec::new();
     for source in swept() {
-        for (number, word) in openings(&source.text) {
-            if !is_verb(&word) {
+        for (number, word, of_function) in openings(&source.text) {
+            if of_function && !is_verb(&word) {
+                wrong.push(format!("{}:{number}: {word}", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_comment_opens_with_a_clause() {
+    let mut wrong = Vec::new();
+    for source in swept() {
+        for (number, word, _) in openings(&source.text) {
+            if CLAUSES.contains(&word.as_str()) {
                 wrong.push(format!("{}:{number}: {word}", source.path));
             }
         }
@@ -220,7 +236,9 @@ fn a_phrase_is_found_in_names_and_over_the_ends_of_lines() {
 fn comments_are_told_apart_by_what_they_stand_on() {
     let text = "/// Locks it.\n#[inline]\npub(super) async fn a() {}\n/// The rows.\nrows: u8,\n\
                 /// What it is.\n///\n/// Returns nothing.\n#[expect(\n    dead_code\n)]\nconst fn b() {}\n";
-    let expected = [(1, "Locks".to_owned()), (6, "What".to_owned())];
+    let expected = [(1, "Locks", true), (4, "The", false), (6, "What", true)];
+    let expected =
+        expected.map(|(number, word, of_function)| (number, word.to_owned(), of_function));
     assert_eq!(openings(text), expected);
     for (word, expected) in [
         ("Locks", true),

@@ -44,20 +44,39 @@ pub async fn write_all(
     })
 }
 
-/// Queries with rows: with each table of `named`, which has the columns of the rows beside it. `select` must have no
-/// parameters of its own. Queries once for each chunk of rows on SQLite; some of the tables may be empty.
+/// A query with rows whose text is made once, for both databases: every batch and every read of requests waits for it.
+pub struct RowQuery {
+    sqlite: String,
+    postgres: String,
+}
+
+impl RowQuery {
+    /// Returns a query without parameters of its own.
+    pub fn new(select: &SelectStatement) -> Self {
+        let text = |backend: DbBackend| {
+            let Statement { sql, values, .. } = backend.build(select);
+            debug_assert!(values.is_none_or(|it| it.0.is_empty()));
+            sql
+        };
+        Self {
+            sqlite: text(DbBackend::Sqlite),
+            postgres: text(DbBackend::Postgres),
+        }
+    }
+}
+
+/// Queries with rows: with each table of `named`, which has the columns of the rows beside it. Queries once for each chunk
+/// of rows on SQLite; some of the tables may be empty.
 pub async fn query_with<const N: usize>(
     connection: &impl ConnectionTrait,
     mut named: [(&str, Rows); N],
-    select: &SelectStatement,
+    query: &RowQuery,
 ) -> Result<Vec<QueryResult>, DbErr> {
     let backend = connection.get_database_backend();
-    let Statement {
-        sql: select,
-        values: parameters,
-        ..
-    } = backend.build(select);
-    debug_assert!(parameters.is_none_or(|it| it.0.is_empty()));
+    let select = match backend {
+        DbBackend::Postgres => &query.postgres,
+        _ => &query.sqlite,
+    };
     let mut found = Vec::new();
     while named.iter().any(|(_, rows)| !rows.is_empty()) {
         let mut tables = Vec::with_capacity(N);

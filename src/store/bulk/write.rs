@@ -1,10 +1,8 @@
 //! Rows of entities to write: inserts, and updates on condition that a row still has its version.
 
-use std::marker::PhantomData;
-
 use sea_orm::{
     ActiveModelTrait, DbBackend, EntityTrait, IdenStatic, IntoActiveModel, Iterable, ModelTrait,
-    PrimaryKeyToColumn,
+    PrimaryKeyToColumn, Value,
 };
 
 use crate::store::bulk::rows::{RowColumn, Rows};
@@ -23,15 +21,16 @@ pub trait VersionedEntity: EntityTrait {
 
 /// New rows of a table.
 pub struct Inserts<E: EntityTrait> {
-    rows: Option<Rows>,
-    entity: PhantomData<E>,
+    /// Columns that the rows set.
+    columns: Vec<E::Column>,
+    rows: Rows,
 }
 
 impl<E: EntityTrait> Default for Inserts<E> {
     fn default() -> Self {
         Self {
-            rows: None,
-            entity: PhantomData,
+            columns: Vec::new(),
+            rows: Rows::default(),
         }
     }
 }
@@ -40,27 +39,29 @@ impl<E: EntityTrait> Inserts<E> {
     /// Adds a row. Columns that it does not set get the database's defaults; every row sets the same columns.
     pub fn push(&mut self, row: impl IntoActiveModel<E::ActiveModel>) {
         let mut row: E::ActiveModel = row.into_active_model();
-        let rows = self.rows.get_or_insert_with(|| {
+        if self.columns.is_empty() {
             let set = key_first::<E>().filter(|column| !row.is_not_set(*column));
-            Rows::new(set.map(RowColumn::of::<E>).collect())
-        });
-        let values = key_first::<E>().filter_map(|column| row.take(column).into_value());
-        rows.push(values);
+            self.columns = set.collect();
+            self.rows = Rows::new(row_columns::<E>(&self.columns).collect());
+        }
+        self.rows.push(values::<E>(&mut row, &self.columns));
     }
 
     /// Returns the write of the rows. It is an error if a key exists.
     pub fn into_write(self) -> Write {
-        let rows = self.rows.unwrap_or_default();
         let table = E::default().table_name();
         Write {
-            rows,
+            rows: self.rows,
             target: Target::Insert { table },
         }
     }
 }
 
 /// Changed rows of a table.
-pub struct VersionedUpdates<E: VersionedEntity> {
+pub struct VersionedUpdates<E: VersionedEntity>(Option<UpdateGroups<E>>);
+
+/// Changed rows, by the columns in which they have changed.
+struct UpdateGroups<E: VersionedEntity> {
     /// Rows changed in [`VersionedEntity::HOT`] alone.
     hot: UpdatesOf<E>,
     /// Rows changed in other columns too.
@@ -76,14 +77,9 @@ struct UpdatesOf<E: VersionedEntity> {
 }
 
 impl<E: VersionedEntity> Default for VersionedUpdates<E> {
+    /// Returns no rows. Their columns are gathered with the first of them, since most batches change rows of few tables.
     fn default() -> Self {
-        Self {
-            hot: UpdatesOf::new(E::HOT.iter().copied()),
-            whole: UpdatesOf::new(changeable::<E>()),
-            cold: changeable::<E>()
-                .filter(|column| !contains(E::HOT, *column))
-                .collect(),
-        }
+        Self(None)
     }
 }
 
@@ -93,52 +89,83 @@ where
     E::Model: IntoActiveModel<E::ActiveModel>,
 {
     /// Adds a row that was read as `before`, of which hot columns but the version need not be filled in, and is to be
-    /// `after`. It is not written if it no longer has the version of
-    /// `before`, and then does not count as written.
+    /// `after`. It is not written if it no longer has the version of `before`, and then does not count as written.
     pub fn push(&mut self, before: &E::Model, after: E::Model) {
-        let mut cold = self.cold.iter();
+        let groups = self.0.get_or_insert_with(UpdateGroups::new);
+        let mut cold = groups.cold.iter();
         let is_hot = cold.all(|column| before.get(*column) == after.get(*column));
         let updates = match is_hot {
-            true => &mut self.hot,
-            false => &mut self.whole,
+            true => &mut groups.hot,
+            false => &mut groups.whole,
         };
         let mut after: E::ActiveModel = after.into_active_model();
-        let columns = key::<E>().chain(updates.columns.iter().copied());
-        let values = columns.filter_map(|column| after.take(column).into_value());
+        let values = values::<E>(&mut after, &updates.columns);
         updates.rows.push(values.chain([before.get(E::VERSION)]));
     }
 
     /// Returns the writes of the rows.
-    pub fn into_writes(self) -> [Write; 2] {
-        [self.whole, self.hot].map(|updates| Write {
-            rows: updates.rows,
-            target: Target::Update {
-                table: E::default().table_name(),
-                key: key::<E>().map(|column| column.as_str()).collect(),
-                columns: updates.columns.iter().map(|it| it.as_str()).collect(),
-                version: E::VERSION.as_str(),
-            },
-        })
+    pub fn into_writes(self) -> impl Iterator<Item = Write> {
+        let groups = self.0.into_iter();
+        let updates = groups.flat_map(|groups| [groups.whole, groups.hot]);
+        updates.map(UpdatesOf::into_write)
     }
 }
 
 /// Name, in the rows of an update, of the version that each is expected to have.
 const EXPECTED: &str = "expected";
 
+impl<E: VersionedEntity> UpdateGroups<E> {
+    fn new() -> Self {
+        let is_cold = |column: &E::Column| !contains(E::HOT, *column);
+        Self {
+            hot: UpdatesOf::new(E::HOT.iter().copied()),
+            whole: UpdatesOf::new(changeable::<E>()),
+            cold: changeable::<E>().filter(is_cold).collect(),
+        }
+    }
+}
+
 impl<E: VersionedEntity> UpdatesOf<E> {
-    fn new(columns: impl Iterator<Item = E::Column>) -> Self {
-        let columns: Vec<E::Column> = columns.collect();
+    /// Returns no updates of these columns, before which their rows have the key, and after which the expected version.
+    fn new(changed: impl Iterator<Item = E::Column>) -> Self {
+        let columns: Vec<E::Column> = key::<E>().chain(changed).collect();
         let expected = RowColumn {
             name: EXPECTED,
             ..RowColumn::of::<E>(E::VERSION)
         };
-        let written = key::<E>().chain(columns.iter().copied());
-        let written = written.map(RowColumn::of::<E>);
-        Self {
-            rows: Rows::new(written.chain([expected]).collect()),
-            columns,
+        let rows = Rows::new(row_columns::<E>(&columns).chain([expected]).collect());
+        Self { columns, rows }
+    }
+
+    fn into_write(self) -> Write {
+        let key: Vec<&str> = key::<E>().map(|column| column.as_str()).collect();
+        let columns = self.columns.iter().skip(key.len());
+        let target = Target::Update {
+            table: E::default().table_name(),
+            columns: columns.map(|column| column.as_str()).collect(),
+            key,
+            version: E::VERSION.as_str(),
+        };
+        Write {
+            rows: self.rows,
+            target,
         }
     }
+}
+
+fn row_columns<E: EntityTrait>(columns: &[E::Column]) -> impl Iterator<Item = RowColumn> {
+    columns.iter().copied().map(RowColumn::of::<E>)
+}
+
+/// Takes the values of these columns, all of which are set.
+fn values<E: EntityTrait>(
+    row: &mut E::ActiveModel,
+    columns: &[E::Column],
+) -> impl Iterator<Item = Value> {
+    columns.iter().map(|column| {
+        let value = row.take(*column).into_value();
+        value.expect("the rows of one write set the same columns")
+    })
 }
 
 /// Returns the columns of the primary key, in its order.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::LazyLock;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::query_with;
+use crate::store::bulk::{RowQuery, query_with};
 use crate::store::entity::booking_request;
 use crate::store::entity::booking_request::Column::{CareUnit, Id};
 use crate::store::entity::notification::{self, StoredNotification};
@@ -61,8 +62,8 @@ pub async fn load(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<Vec<FoundRequest<()>>, Error> {
-    let select = select(&[]).from("k").take();
-    let rows = query_with(connection, [("k", key_rows(keys))], &select).await?;
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(select(&[]).from("k")));
+    let rows = query_with(connection, [("k", key_rows(keys))], &QUERY).await?;
     collect(&rows, |_| Ok(()))
 }
 

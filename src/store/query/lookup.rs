@@ -1,6 +1,8 @@
 //! Lookup of replays and duplicates: calls that were executed before, and open requests with the same duplicate key. One
 //! statement for both, because every batch of calls waits for it.
 
+use std::sync::LazyLock;
+
 use sea_orm::sea_query::{ArrayType, BinOper, Expr, Query, SelectStatement, UnionType};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, ExprTrait, IdenStatic, QueryResult};
 use uuid::Uuid;
@@ -8,8 +10,8 @@ use uuid::Uuid;
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::query_with;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{RowQuery, query_with};
 use crate::store::entity::booking_request::duplicate_digest;
 use crate::store::entity::{booking_request, history, idempotency_key};
 use crate::store::error::Error;
@@ -37,13 +39,16 @@ pub async fn look_up(
     keys: &[DuplicateKey],
     calls: &[(HsaId, IdempotentCall)],
 ) -> Result<LookupResult, Error> {
-    let mut select = select_duplicates();
-    select
-        .union(UnionType::All, select_replays(history::Entity))
-        .union(UnionType::All, select_replays(idempotency_key::Entity));
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| {
+        let mut select = select_duplicates();
+        select
+            .union(UnionType::All, select_replays(history::Entity))
+            .union(UnionType::All, select_replays(idempotency_key::Entity));
+        RowQuery::new(&select)
+    });
     let tables = [("k", key_rows(keys)), ("c", call_rows(calls))];
     let mut result = LookupResult::default();
-    for row in query_with(connection, tables, &select).await? {
+    for row in query_with(connection, tables, &QUERY).await? {
         let place: i64 = row.try_get("", "place")?;
         let place = usize::try_from(place).map_err(Error::internal)?;
         match row.try_get("", "is_call")? {

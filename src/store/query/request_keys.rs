@@ -1,6 +1,8 @@
 //! Keys of requests: as rows to query with, those that exist, and those of a patient.
 
-use sea_orm::sea_query::{Condition, LockBehavior, LockType, Query};
+use std::sync::LazyLock;
+
+use sea_orm::sea_query::{Condition, LockBehavior, LockType, Order, Query, SelectStatement};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QueryResult,
     QuerySelect,
@@ -10,8 +12,8 @@ use uuid::Uuid;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::query_with;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{RowQuery, query_with};
 use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::entity::notification;
@@ -49,19 +51,16 @@ pub async fn existing(
     keys: &[RequestKey],
     lock: RowLock,
 ) -> Result<Vec<RequestKey>, Error> {
-    let mut select = Query::select();
-    select
-        .columns([Column::CareUnit, Column::Id].map(|column| (Entity, column)))
-        .from("k")
-        .cross_join(Entity)
-        .and_where(Column::CareUnit.into_expr().equals(("k", Column::CareUnit)))
-        .and_where(Column::Id.into_expr().equals(("k", Column::Id)))
-        .order_by((Entity, Column::CareUnit), sea_orm::Order::Asc)
-        .order_by((Entity, Column::Id), sea_orm::Order::Asc);
-    if lock == RowLock::SkipLocked {
-        select.lock_with_tables_behavior(LockType::Update, [Entity], LockBehavior::SkipLocked);
-    }
-    let rows = query_with(connection, [("k", key_rows(keys))], &select).await?;
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(&select_existing()));
+    static LOCKING: LazyLock<RowQuery> = LazyLock::new(|| {
+        let (update, skip) = (LockType::Update, LockBehavior::SkipLocked);
+        RowQuery::new(select_existing().lock_with_tables_behavior(update, [Entity], skip))
+    });
+    let query = match lock {
+        RowLock::None => &QUERY,
+        RowLock::SkipLocked => &LOCKING,
+    };
+    let rows = query_with(connection, [("k", key_rows(keys))], query).await?;
     let key = |row: &QueryResult| Ok(key((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     rows.iter().map(key).collect()
 }
@@ -76,6 +75,19 @@ pub fn is_patient(personal_id: &PersonalId) -> Condition {
         .add(Column::PersonalId.eq(personal_id.number()))
         .add(Column::PersonalIdType.eq(personal_id.kind().code()))
         .add(of_issuer)
+}
+
+/// Returns the query for the keys of those requests of the table `k` that exist, in the order of the keys.
+fn select_existing() -> SelectStatement {
+    Query::select()
+        .columns([Column::CareUnit, Column::Id].map(|column| (Entity, column)))
+        .from("k")
+        .cross_join(Entity)
+        .and_where(Column::CareUnit.into_expr().equals(("k", Column::CareUnit)))
+        .and_where(Column::Id.into_expr().equals(("k", Column::Id)))
+        .order_by((Entity, Column::CareUnit), Order::Asc)
+        .order_by((Entity, Column::Id), Order::Asc)
+        .take()
 }
 
 /// Returns the requests of a patient, closed ones included, in the order of their keys.

@@ -66,7 +66,7 @@ pub fn render_notification(
         send_time: planned.and_then(|it| it.sent_at).map(render_instant),
         delivery_attempt: planned.map_or(0, |it| it.attempt_count),
         cause: displayed.cause.clone().unwrap_or_default(),
-        superseded: planned.is_some_and(|it| it.superseded),
+        sent_after_change: planned.is_some_and(|it| it.sent_after_change),
         read_time: planned.and_then(|it| it.read_at).map(render_instant),
     }
 }

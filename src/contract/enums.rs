@@ -16,8 +16,8 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
-use crate::domain::notification::{Channel, ChannelReason, DispatchRefusal, Kind, Outcome};
-use crate::domain::patient::{DigitalReach, PersonalIdType, Protection};
+use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Kind, Outcome};
+use crate::domain::patient::{InboxReach, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
 
@@ -57,7 +57,7 @@ macro_rules! wire_enum {
 
 wire_enum!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer LocalReserveNumber NationalReserveNumber });
 wire_enum!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
-wire_enum!(DigitalReach = v1::DigitalReach { Inbox None });
+wire_enum!(InboxReach = v1::InboxReach { Inbox None });
 wire_enum!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });
 wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
 wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
@@ -77,7 +77,7 @@ wire_enum!(CancelReason = v1::CancelReason {
     NoResponse NoShow PatientMoved CaredForElsewhere Transferred
 });
 wire_enum!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
-wire_enum!(Channel = v1::Channel { Inbox Letter });
+wire_enum!(DeliveryChannel = v1::DeliveryChannel { Inbox Letter });
 wire_enum!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
 });
@@ -180,7 +180,7 @@ mod tests {
         }
         survives(PersonalIdType::ALL);
         survives(Protection::ALL);
-        survives(DigitalReach::ALL);
+        survives(InboxReach::ALL);
         survives(VisitKind::ALL);
         survives(Priority::ALL);
         survives(BookingSource::ALL);
@@ -189,7 +189,7 @@ mod tests {
         survives(CancelReason::ALL);
         survives(ChangeReason::ALL);
         survives(OnChange::ALL);
-        survives(Channel::ALL);
+        survives(DeliveryChannel::ALL);
         survives(Contact::ALL);
         survives(ContactMedium::ALL);
         survives(Receipt::ALL);

@@ -22,7 +22,7 @@ use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::acknowledge::Acknowledgement;
 use crate::domain::notification::{
-    Channel, DispatchRefusal, Kind, LeaseRef, Notification, Outcome,
+    DeliveryChannel, DispatchRefusal, Kind, LeaseRef, Notification, Outcome,
 };
 use crate::domain::request_key::RequestKey;
 
@@ -41,7 +41,7 @@ const RETRY_DELAY_MAX: Duration = Duration::days(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     /// Channels that the consumer serves, each once; never empty.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<DeliveryChannel>,
     /// Care units, sorted and each once; `None` means all that the caller may serve.
     pub care_units: Option<Vec<HsaId>>,
     /// Maximum notifications that it may hold unacknowledged, 1 to 1,000.
@@ -76,14 +76,14 @@ pub fn parse_stream(
 }
 
 /// Parses the field `channels`: each once, all if none is named.
-fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<Channel> {
-    let mut named: Vec<Channel> = Vec::new();
+fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<DeliveryChannel> {
+    let mut named: Vec<DeliveryChannel> = Vec::new();
     for (i, number) in numbers.iter().enumerate() {
         let channel = enums::parse(*number, &format!("channels[{i}]"), violations);
         named.extend(channel.filter(|channel| !named.contains(channel)));
     }
     if named.is_empty() {
-        Channel::ALL.to_vec()
+        DeliveryChannel::ALL.to_vec()
     } else {
         named
     }

@@ -17,13 +17,12 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
     violations.within("patient", |violations| {
         let personal_id = parse_personal_id(message, violations);
         let protection = enums::parse_optional(message.protection, "protection", violations);
-        let digital_reach =
-            enums::parse_optional(message.digital_reach, "digital_reach", violations);
+        let inbox_reach = enums::parse_optional(message.inbox_reach, "inbox_reach", violations);
         let language = parse_language(&message.preferred_language, violations);
         Some(Patient {
             personal_id: personal_id?,
             protection,
-            digital_reach,
+            inbox_reach,
             language,
         })
     })
@@ -98,7 +97,7 @@ pub(super) fn render(patient: &Patient) -> v1::Patient {
         personal_id: patient.personal_id.number().to_owned(),
         personal_id_type: enums::render(patient.personal_id.kind()),
         protection: enums::render_optional(patient.protection),
-        digital_reach: enums::render_optional(patient.digital_reach),
+        inbox_reach: enums::render_optional(patient.inbox_reach),
         preferred_language: patient.language.clone(),
         issuer: render_issuer(&patient.personal_id),
     }

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::{Channel, LeaseRef};
+use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Query;
 use crate::domain::{Context, RegionPolicy};
@@ -82,7 +82,7 @@ pub enum StreamEnd {
 #[derive(Clone, Debug)]
 pub struct Filter {
     /// Channels that the consumer delivers through; at least one.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<DeliveryChannel>,
     /// Care units; `None` means all.
     pub care_units: Option<Vec<HsaId>>,
     /// Maximum notifications that are leased and not acknowledged.

@@ -76,7 +76,7 @@ mod tests {
             patient: Patient {
                 personal_id: number.expect("a good number"),
                 protection: None,
-                digital_reach: None,
+                inbox_reach: None,
                 language: "sv".into(),
             },
             origin: Origin::Referral {

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use super::RegionPolicy;
 use super::booking_request::state::State;
 use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
-use super::notification::{self, Channel, ChannelReason, Kind, Notification};
+use super::notification::{self, ChannelReason, DeliveryChannel, Kind, Notification};
 
 /// Days before the start of the period on which the first notification falls due.
 pub const LEAD_DAYS: u32 = 42;
@@ -73,7 +73,7 @@ pub struct CareInvitation {
     /// Hold on the invitation, if any.
     pub hold: Option<Hold>,
     /// Channel that staff fixed for the round.
-    pub staff_channel: Option<Channel>,
+    pub staff_channel: Option<DeliveryChannel>,
     /// True if the inbox has failed to reach the patient in this round.
     pub inbox_failed: bool,
     /// True if it was cancelled for a reason that calls for a withdrawal, should a notification of it
@@ -132,7 +132,7 @@ impl CareInvitation {
 
     /// Returns the channel through which a notification of the present round was last handed over or is
     /// being handed over, and the reason for it.
-    pub fn last_channel(&self) -> Option<(Channel, ChannelReason)> {
+    pub fn last_channel(&self) -> Option<(DeliveryChannel, ChannelReason)> {
         let has_left = |notification: &&Notification| match notification.state {
             notification::State::Sent | notification::State::Dispatching => true,
             notification::State::Scheduled

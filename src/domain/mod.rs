@@ -8,7 +8,7 @@
 //! | --- | --- |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
-//! | `patient` | identity numbers, protection, digital reach |
+//! | `patient` | identity numbers, protection, reach by the inbox |
 //! | `request_key` | the key of a request |
 //! | `booking_request` | the record, its states, and a verb per file in its folder |
 //! | `care_invitation` | rounds, holds, which notification comes next, projections |

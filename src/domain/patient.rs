@@ -34,7 +34,7 @@ stored_enum! {
 
 stored_enum! {
     /// Knowledge of the patient's use of 1177.
-    pub enum DigitalReach {
+    pub enum InboxReach {
         /// The patient uses it.
         Inbox = 1,
         /// The patient does not use it.
@@ -279,7 +279,7 @@ pub struct Patient {
     /// Protected identity; nothing is sent until staff release it.
     pub protection: Option<Protection>,
     /// Use of 1177; `None` if not known.
-    pub digital_reach: Option<DigitalReach>,
+    pub inbox_reach: Option<InboxReach>,
     /// BCP 47 tag of the language to address the patient in.
     pub language: String,
 }
@@ -439,7 +439,7 @@ mod tests {
         let patient = Patient {
             personal_id: PersonalId::from_stored(Personnummer, None, "198003012385".into()),
             protection: None,
-            digital_reach: None,
+            inbox_reach: None,
             language: "sv".into(),
         };
         assert_eq!(format!("{patient:?}"), "Patient");

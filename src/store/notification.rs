@@ -9,7 +9,7 @@ use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::Channel;
+use crate::domain::notification::DeliveryChannel;
 use crate::domain::notification::DispatchRefusal;
 use crate::domain::notification::LeaseRef;
 use crate::domain::notification::acknowledge::{Acknowledgement, acknowledge};
@@ -35,7 +35,7 @@ use crate::store::query::notification_page;
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
     /// Channels; at least one.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<DeliveryChannel>,
     /// Care units; none means all.
     pub care_units: Option<Vec<HsaId>>,
     /// Fresh tokens, one for each notification that it wants.

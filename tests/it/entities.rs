@@ -20,10 +20,10 @@ use care_invitation::domain::care_invitation::{CareInvitation, Hold};
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::{
-    Channel, ChannelReason, Kind, Lease, Notification, Outcome,
+    ChannelReason, DeliveryChannel, Kind, Lease, Notification, Outcome,
 };
 use care_invitation::domain::patient::{
-    DigitalReach, Patient, PersonalId, PersonalIdType, Protection,
+    InboxReach, Patient, PersonalId, PersonalIdType, Protection,
 };
 use care_invitation::store::Store;
 use care_invitation::store::entity::document::StoredHold;
@@ -251,7 +251,7 @@ fn record(rng: &mut Rng) -> BookingRequest {
             text(rng),
         ),
         protection: maybe(rng, |rng| rng.pick(Protection::ALL)),
-        digital_reach: maybe(rng, |rng| rng.pick(DigitalReach::ALL)),
+        inbox_reach: maybe(rng, |rng| rng.pick(InboxReach::ALL)),
         language: text(rng),
     };
     BookingRequest {
@@ -319,7 +319,7 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
         round: number(rng),
         invited_at: instant(rng),
         hold: maybe(rng, hold),
-        staff_channel: maybe(rng, |rng| rng.pick(Channel::ALL)),
+        staff_channel: maybe(rng, |rng| rng.pick(DeliveryChannel::ALL)),
         inbox_failed: rng.chance(50),
         withdraw_when_sent: rng.chance(50),
         no_response_at: maybe(rng, instant),
@@ -334,7 +334,7 @@ fn notification(rng: &mut Rng) -> Notification {
         round: number(rng),
         kind: rng.pick(Kind::ALL),
         state: rng.pick(notification::State::ALL),
-        channel: rng.pick(Channel::ALL),
+        channel: rng.pick(DeliveryChannel::ALL),
         channel_reason: rng.pick(ChannelReason::ALL),
         channel_fixed: rng.chance(50),
         follows_unread: rng.chance(50),
@@ -350,7 +350,7 @@ fn notification(rng: &mut Rng) -> Notification {
         changed_since_lease: rng.chance(50),
         sent_at: maybe(rng, instant),
         cause: maybe(rng, text),
-        superseded: rng.chance(50),
+        sent_after_change: rng.chance(50),
         read_at: maybe(rng, instant),
         unread_at: maybe(rng, instant),
         returned_at: maybe(rng, instant),

@@ -71,7 +71,7 @@ pub fn form(first: &str, last: &str) -> Form {
             personal_id: PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385")
                 .expect("a good number"),
             protection: None,
-            digital_reach: None,
+            inbox_reach: None,
             language: "sv".into(),
         },
         origin: Origin::Referral {

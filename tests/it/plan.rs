@@ -13,7 +13,7 @@ use care_invitation::domain::booking_request::form::Form;
 use care_invitation::domain::booking_request::form::Priority;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::Channel;
+use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::domain::notification::DisplayState;
 use care_invitation::domain::notification::LeaseRef;
 use care_invitation::domain::notification::State;
@@ -163,7 +163,7 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
     let filter = NotificationFilter {
         care_units,
         states: states.map(DisplayState::Planned).to_vec(),
-        channels: Channel::ALL.to_vec(),
+        channels: DeliveryChannel::ALL.to_vec(),
         due_before: None,
     };
     let page = store.list_notifications(&filter, now, None, 50).await;
@@ -175,7 +175,7 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
 
 async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
     let claim = ClaimRequest {
-        channels: Channel::ALL.to_vec(),
+        channels: DeliveryChannel::ALL.to_vec(),
         care_units,
         tokens: (0..6).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),

@@ -207,7 +207,7 @@ async fn a_booking_on_one_takes_a_lease_on_another_back_and_sent_is_recorded_all
         let messages = shown.care_invitation.expect("an invitation").notifications;
         assert_eq!(messages.len(), 1);
         assert_eq!(messages[0].state(), State::Sent);
-        assert!(messages[0].superseded);
+        assert!(messages[0].sent_after_change);
     }
 }
 

@@ -13,8 +13,8 @@ use care_invitation::domain::booking_request::update_patient::{UpdatePatient, up
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::domain::notification::{Channel, DispatchRefusal, LeaseRef, State};
-use care_invitation::domain::patient::{DigitalReach, PersonalId};
+use care_invitation::domain::notification::{DeliveryChannel, DispatchRefusal, LeaseRef, State};
+use care_invitation::domain::patient::{InboxReach, PersonalId};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
@@ -64,7 +64,7 @@ pub async fn book_by(
 
 pub fn claim_request(count: usize) -> ClaimRequest {
     ClaimRequest {
-        channels: Channel::ALL.to_vec(),
+        channels: DeliveryChannel::ALL.to_vec(),
         care_units: None,
         tokens: (0..count).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
@@ -385,7 +385,7 @@ async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
 async fn a_claim_takes_only_its_channels_and_care_units() {
     let backend = Backend::empty().await;
     let mut letter = form(1);
-    letter.patient.digital_reach = Some(DigitalReach::None);
+    letter.patient.inbox_reach = Some(InboxReach::None);
     let letter = insert(&backend.store, call(), letter)
         .await
         .expect("created");
@@ -404,7 +404,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
         .expect("claimed");
     assert!(claimed.leased.is_empty());
     let letters = ClaimRequest {
-        channels: vec![Channel::Letter],
+        channels: vec![DeliveryChannel::Letter],
         care_units: HsaId::parse(make::CARE_UNIT).map(|unit| vec![unit]),
         ..claim_request(10)
     };
@@ -439,7 +439,10 @@ async fn a_booking_takes_the_lease_back_and_sent_is_recorded_all_the_same() {
     assert_eq!(refusals(lost.expect("settled")), []);
     let record = backend.store.get(&created.key).await.expect("read");
     let message = record.notification(lease.notification).expect("kept");
-    assert_eq!((message.state, message.superseded), (State::Sent, true));
+    assert_eq!(
+        (message.state, message.sent_after_change),
+        (State::Sent, true)
+    );
     assert_eq!(record.care_invitation.expect("kept").notifications.len(), 1);
 }
 

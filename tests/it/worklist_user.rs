@@ -39,7 +39,11 @@ async fn record_contact(
 }
 
 /// Lifts the hold; the unspecified channel leaves the choice as it was.
-pub async fn release(harness: &Harness, request: &str, channel: v1::Channel) -> v1::BookingRequest {
+pub async fn release(
+    harness: &Harness,
+    request: &str,
+    channel: v1::DeliveryChannel,
+) -> v1::BookingRequest {
     let call = v1::ReleaseHoldRequest {
         name: request.into(),
         request_id: make::request_id(),
@@ -116,12 +120,12 @@ async fn change(
 }
 
 /// Writes down whether 1177 reaches the patient of [`make::wire_form`]; says of which requests.
-pub async fn set_reach(harness: &Harness, digital_reach: v1::DigitalReach) -> Vec<String> {
+pub async fn set_reach(harness: &Harness, inbox_reach: v1::InboxReach) -> Vec<String> {
     let known = v1::Patient {
-        digital_reach: digital_reach.into(),
+        inbox_reach: inbox_reach.into(),
         ..the_patient()
     };
-    update_patient(harness, known, "digital_reach").await
+    update_patient(harness, known, "inbox_reach").await
 }
 
 /// Writes down the protection of the patient of [`make::wire_form`]; says of which requests.

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::contract::booking_request::samples::key;
     use crate::contract::tests::fields;
-    use crate::domain::notification::Channel;
+    use crate::domain::notification::DeliveryChannel;
     use uuid::Uuid;
 
     fn release() -> v1::ReleaseHoldRequest {
@@ -63,8 +63,8 @@ mod tests {
     fn a_channel_may_be_fixed_and_a_comment_must_say_why() {
         for (channel, comment, expected) in [
             (0, "Ja", Ok(None)),
-            (1, "rad\nrad", Ok(Some(Channel::Inbox))),
-            (2, "Ja", Ok(Some(Channel::Letter))),
+            (1, "rad\nrad", Ok(Some(DeliveryChannel::Inbox))),
+            (2, "Ja", Ok(Some(DeliveryChannel::Letter))),
             (3, "Ja", Err("channel")),
             (0, "", Err("comment")),
             (0, " \n", Err("comment")),

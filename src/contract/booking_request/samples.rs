@@ -22,7 +22,7 @@ use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::form::VisitType;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::{DigitalReach, Patient, PersonalId, PersonalIdType, Protection};
+use crate::domain::patient::{InboxReach, Patient, PersonalId, PersonalIdType, Protection};
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Context, RegionPolicy};
 
@@ -186,17 +186,15 @@ fn patients() -> impl Strategy<Value = Patient> {
     (
         personal_ids(),
         option::of(select(Protection::ALL)),
-        option::of(select(DigitalReach::ALL)),
+        option::of(select(InboxReach::ALL)),
         "[a-z]{2,3}(-[A-Z]{2})?",
     )
-        .prop_map(
-            |(personal_id, protection, digital_reach, language)| Patient {
-                personal_id,
-                protection,
-                digital_reach,
-                language,
-            },
-        )
+        .prop_map(|(personal_id, protection, inbox_reach, language)| Patient {
+            personal_id,
+            protection,
+            inbox_reach,
+            language,
+        })
 }
 
 fn personal_ids() -> impl Strategy<Value = PersonalId> {

@@ -85,7 +85,7 @@ fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaI
 #[derive(Default)]
 struct Mask {
     protection: bool,
-    digital_reach: bool,
+    inbox_reach: bool,
     preferred_language: bool,
     fault: Option<&'static str>,
 }
@@ -100,7 +100,7 @@ impl Mask {
         for path in paths {
             match path.as_str() {
                 "protection" => named.protection = true,
-                "digital_reach" => named.digital_reach = true,
+                "inbox_reach" => named.inbox_reach = true,
                 "preferred_language" => named.preferred_language = true,
                 _ => named.fault = Some("names a field that cannot be changed"),
             }
@@ -114,9 +114,9 @@ fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> 
         protection: mask
             .protection
             .then(|| enums::parse_optional(given.protection, "protection", violations)),
-        digital_reach: mask
-            .digital_reach
-            .then(|| enums::parse_optional(given.digital_reach, "digital_reach", violations)),
+        inbox_reach: mask
+            .inbox_reach
+            .then(|| enums::parse_optional(given.inbox_reach, "inbox_reach", violations)),
         language: mask
             .preferred_language
             .then(|| parse_language(&given.preferred_language, violations)),
@@ -129,7 +129,7 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
     let update = &command.update;
     let named = [
         ("protection", update.protection.is_some()),
-        ("digital_reach", update.digital_reach.is_some()),
+        ("inbox_reach", update.inbox_reach.is_some()),
         ("preferred_language", update.language.is_some()),
     ];
     let named = named.iter().filter(|(_, is_named)| *is_named);
@@ -140,7 +140,7 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
             personal_id: command.personal_id.number().to_owned(),
             personal_id_type: enums::render(command.personal_id.kind()),
             protection: enums::render_optional(update.protection.flatten()),
-            digital_reach: enums::render_optional(update.digital_reach.flatten()),
+            inbox_reach: enums::render_optional(update.inbox_reach.flatten()),
             preferred_language: update.language.clone().unwrap_or_default(),
             issuer: render_issuer(&command.personal_id),
         }),
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::contract::booking_request::samples::key;
     use crate::contract::tests::fields;
-    use crate::domain::patient::{DigitalReach, Protection};
+    use crate::domain::patient::{InboxReach, Protection};
     use uuid::Uuid;
 
     fn update(paths: &[&str]) -> v1::UpdatePatientRequest {
@@ -174,7 +174,7 @@ mod tests {
                 personal_id: "198003012385".into(),
                 personal_id_type: v1::PersonalIdType::Personnummer.into(),
                 protection: v1::Protection::ConfidentialityMarked.into(),
-                digital_reach: v1::DigitalReach::None.into(),
+                inbox_reach: v1::InboxReach::None.into(),
                 preferred_language: "fi".into(),
                 issuer: String::new(),
             }),
@@ -194,14 +194,9 @@ mod tests {
     #[test]
     fn only_what_is_named_is_changed() {
         let marked = Some(Some(Protection::ConfidentialityMarked));
-        for (paths, protection, digital_reach, language) in [
+        for (paths, protection, inbox_reach, language) in [
             (&["protection"][..], marked, None, None),
-            (
-                &["digital_reach"],
-                None,
-                Some(Some(DigitalReach::None)),
-                None,
-            ),
+            (&["inbox_reach"], None, Some(Some(InboxReach::None)), None),
             (&["preferred_language"], None, None, Some("fi")),
             (
                 &["preferred_language", "protection", "protection"],
@@ -212,7 +207,7 @@ mod tests {
         ] {
             let expected = UpdatePatient {
                 protection,
-                digital_reach,
+                inbox_reach,
                 language: language.map(str::to_owned),
                 deceased: false,
             };
@@ -222,14 +217,14 @@ mod tests {
 
     #[test]
     fn what_is_named_and_not_set_is_cleared() {
-        let mut message = update(&["protection", "digital_reach", "preferred_language"]);
+        let mut message = update(&["protection", "inbox_reach", "preferred_language"]);
         let patient = message.patient.as_mut().unwrap();
         patient.protection = 0;
-        patient.digital_reach = 0;
+        patient.inbox_reach = 0;
         patient.preferred_language.clear();
         let expected = UpdatePatient {
             protection: Some(None),
-            digital_reach: Some(None),
+            inbox_reach: Some(None),
             language: Some("sv".into()),
             deceased: false,
         };
@@ -239,7 +234,7 @@ mod tests {
     #[test]
     fn each_fault_of_an_update_names_its_field() {
         let altered = |alter: fn(&mut v1::Patient)| {
-            let mut message = update(&["protection", "digital_reach", "preferred_language"]);
+            let mut message = update(&["protection", "inbox_reach", "preferred_language"]);
             alter(message.patient.as_mut().unwrap());
             message
         };
@@ -256,12 +251,12 @@ mod tests {
             (
                 altered(|it| {
                     it.protection = 9;
-                    it.digital_reach = -1;
+                    it.inbox_reach = -1;
                     it.preferred_language = "sv_SE".into();
                 }),
                 vec![
                     "patient.protection",
-                    "patient.digital_reach",
+                    "patient.inbox_reach",
                     "patient.preferred_language",
                 ],
             ),
@@ -282,7 +277,7 @@ mod tests {
     #[test]
     fn a_field_that_is_not_named_is_not_looked_at() {
         let mut message = update(&["protection"]);
-        message.patient.as_mut().unwrap().digital_reach = 9;
+        message.patient.as_mut().unwrap().inbox_reach = 9;
         assert!(parsed(message).is_ok());
     }
 
@@ -326,7 +321,7 @@ mod tests {
         let first = update(&["protection", "preferred_language"]);
         let mut respelled = update(&["preferred_language", "protection"]);
         respelled.parent = "careUnits/se2321000131-p1".into();
-        respelled.patient.as_mut().unwrap().digital_reach = 1;
+        respelled.patient.as_mut().unwrap().inbox_reach = 1;
         assert_eq!(hash(first.clone()), hash(respelled));
         let others = [
             update(&["protection"]),

@@ -143,7 +143,7 @@ mod tests {
     use crate::contract::booking_request::samples::{invited, now};
     use crate::contract::tests::fields;
     use crate::domain::hsa_id::HsaId;
-    use crate::domain::notification::Channel;
+    use crate::domain::notification::DeliveryChannel;
     use crate::domain::request_key::RequestKey;
     use prost_types::Timestamp;
     use v1::notification::State as Wire;
@@ -177,7 +177,10 @@ mod tests {
     fn what_is_left_out_lists_what_may_still_go_out() {
         let parsed = list(request()).unwrap();
         assert_eq!(parsed.filter.states, STATES_DEFAULT);
-        assert_eq!(parsed.filter.channels, [Channel::Inbox, Channel::Letter]);
+        assert_eq!(
+            parsed.filter.channels,
+            [DeliveryChannel::Inbox, DeliveryChannel::Letter]
+        );
         assert_eq!((parsed.filter.due_before, parsed.page_size), (None, 50));
         assert_eq!(parsed.after, None);
     }

@@ -26,7 +26,7 @@ fn seconds(seconds: i64) -> Option<WireDuration> {
 fn a_stream_without_wishes_has_its_defaults() {
     let parsed = parse_stream(v1::StreamDueNotificationsRequest::default()).unwrap();
     let expected = Subscription {
-        channels: vec![Channel::Inbox, Channel::Letter],
+        channels: vec![DeliveryChannel::Inbox, DeliveryChannel::Letter],
         care_units: None,
         max_outstanding: 100,
         lease_duration: Duration::seconds(60),
@@ -88,7 +88,7 @@ fn each_fault_of_a_stream_names_its_field() {
     let parsed = parsed.unwrap();
     assert_eq!(
         (parsed.channels, parsed.max_outstanding),
-        (vec![Channel::Letter], 1_000)
+        (vec![DeliveryChannel::Letter], 1_000)
     );
 }
 

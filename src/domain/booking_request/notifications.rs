@@ -10,9 +10,9 @@ use crate::domain::care_invitation::{
 };
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{
-    self, Channel, ChannelReason, DisplayState, DisplayedNotification, Kind, Notification,
+    self, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind, Notification,
 };
-use crate::domain::patient::{DigitalReach, PersonalIdType};
+use crate::domain::patient::{InboxReach, PersonalIdType};
 use crate::domain::{Context, RegionPolicy};
 
 impl BookingRequest {
@@ -72,7 +72,7 @@ impl BookingRequest {
             changed_since_lease: false,
             sent_at: None,
             cause: None,
-            superseded: false,
+            sent_after_change: false,
             read_at: None,
             unread_at: None,
             returned_at: None,
@@ -134,26 +134,26 @@ impl BookingRequest {
     }
 
     /// Returns the channel for the present round, and the reason for it.
-    pub fn choose_channel(&self) -> (Channel, ChannelReason) {
+    pub fn choose_channel(&self) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.care_invitation.as_ref();
         if let Some(channel) = invitation.and_then(|it| it.staff_channel) {
             return (channel, ChannelReason::Staff);
         }
-        if self.form.patient.digital_reach == Some(DigitalReach::None) {
-            return (Channel::Letter, ChannelReason::NoDigitalAccount);
+        if self.form.patient.inbox_reach == Some(InboxReach::None) {
+            return (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
         }
         match self.form.patient.personal_id.kind() {
             PersonalIdType::Personnummer => {}
             PersonalIdType::Samordningsnummer
             | PersonalIdType::LocalReserveNumber
             | PersonalIdType::NationalReserveNumber => {
-                return (Channel::Letter, ChannelReason::IdentityNumber);
+                return (DeliveryChannel::Letter, ChannelReason::IdentityNumber);
             }
         }
         if invitation.is_some_and(|it| it.inbox_failed) {
-            return (Channel::Letter, ChannelReason::DigitalFailed);
+            return (DeliveryChannel::Letter, ChannelReason::DigitalFailed);
         }
-        (Channel::Inbox, ChannelReason::Default)
+        (DeliveryChannel::Inbox, ChannelReason::Default)
     }
 
     /// Returns whether a pending notification may be leased to a consumer once it is due: the patient is

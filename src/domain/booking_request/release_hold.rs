@@ -3,7 +3,7 @@
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::Action;
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::notification::{Channel, ChannelReason, State};
+use crate::domain::notification::{ChannelReason, DeliveryChannel, State};
 use crate::domain::{Change, Context, Refusal};
 
 /// Command of the caller.
@@ -12,7 +12,7 @@ pub struct ReleaseHold {
     /// Etag that the caller saw; empty if none.
     pub etag: String,
     /// Channel for the rest of the round; `None` leaves the choice as it was.
-    pub channel: Option<Channel>,
+    pub channel: Option<DeliveryChannel>,
     /// Reason why it may be sent.
     pub comment: String,
 }

@@ -8,7 +8,7 @@ use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::patient::{DigitalReach, PersonalId, Protection};
+use crate::domain::patient::{InboxReach, PersonalId, Protection};
 use crate::domain::{Change, Context, Refusal};
 
 /// Command of the caller; an outer `None` leaves a field as it is.
@@ -17,7 +17,7 @@ pub struct UpdatePatient {
     /// Protected identity.
     pub protection: Option<Option<Protection>>,
     /// Use of 1177.
-    pub digital_reach: Option<Option<DigitalReach>>,
+    pub inbox_reach: Option<Option<InboxReach>>,
     /// Language to address the patient in.
     pub language: Option<String>,
     /// True if the patient has died.
@@ -54,8 +54,8 @@ pub fn update_patient(
     }
     let mut updated = record.clone();
     let patient = &mut updated.form.patient;
-    if let Some(digital_reach) = command.digital_reach {
-        patient.digital_reach = digital_reach;
+    if let Some(inbox_reach) = command.inbox_reach {
+        patient.inbox_reach = inbox_reach;
     }
     if let Some(language) = &command.language {
         patient.language.clone_from(language);

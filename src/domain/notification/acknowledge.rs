@@ -4,7 +4,7 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::authorize::authorizable;
-use super::{Channel, DispatchRefusal, Outcome, State, backoff};
+use super::{DeliveryChannel, DispatchRefusal, Outcome, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state;
 use crate::domain::booking_request::state::CancelReason;
@@ -128,7 +128,7 @@ fn record_sent(
     notification.sent_at = Some(sent_at);
     notification.claimable_at = None;
     notification.cause = None;
-    notification.superseded =
+    notification.sent_after_change =
         !is_withdrawal && (ended_meanwhile || notification.changed_since_lease);
     if let Some(lease) = &mut notification.lease {
         lease.answer = Some(Outcome::Sent);
@@ -172,7 +172,7 @@ fn unreachable(
         .is_some_and(|invitation| invitation.staff_channel.is_some());
     let protected = record.form.patient.protection.is_some();
     let withheld = record.is_withheld(notification);
-    if notification.channel == Channel::Letter || staff_fixed || protected || withheld {
+    if notification.channel == DeliveryChannel::Letter || staff_fixed || protected || withheld {
         return park_and_hold(record, acknowledgement, Hold::Undeliverable, context);
     }
     let kind = notification.kind;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Channel, DisplayState};
+use super::{DeliveryChannel, DisplayState};
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
@@ -16,7 +16,7 @@ pub struct NotificationFilter {
     /// States, as displayed, without `Projected`.
     pub states: Vec<DisplayState>,
     /// Channels.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<DeliveryChannel>,
     /// End of the due times, not included.
     pub due_before: Option<Instant>,
 }

@@ -43,7 +43,7 @@ impl Kind {
 
 stored_enum! {
     /// Channel through which a notification reaches the patient.
-    pub enum Channel {
+    pub enum DeliveryChannel {
         /// The patient's inbox in 1177.
         Inbox = 1,
         /// A letter by post.
@@ -137,7 +137,7 @@ pub struct Notification {
     /// State of the notification.
     pub state: State,
     /// Channel as it would be chosen now, or as it was when the notification was handed over.
-    pub channel: Channel,
+    pub channel: DeliveryChannel,
     /// Reason for the channel.
     pub channel_reason: ChannelReason,
     /// True if the channel is the notification's own and is never chosen again.
@@ -170,7 +170,7 @@ pub struct Notification {
     /// Cause of its cancellation or parking, or of a consumer's RETRY.
     pub cause: Option<String>,
     /// True if it was handed over although the invitation had ended or changed.
-    pub superseded: bool,
+    pub sent_after_change: bool,
     /// Time at which the patient read it, if reported.
     pub read_at: Option<Instant>,
     /// Time at which it was found unread, if reported.
@@ -305,7 +305,7 @@ pub struct DisplayedNotification {
     /// State of the notification.
     pub state: DisplayState,
     /// Channel through which it is sent.
-    pub channel: Channel,
+    pub channel: DeliveryChannel,
     /// Reason for the channel.
     pub channel_reason: ChannelReason,
     /// Time at which it is to be sent; the earliest such time for a projected notification.

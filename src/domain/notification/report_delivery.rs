@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Channel, ChannelReason, Kind, Notification, State};
+use super::{ChannelReason, DeliveryChannel, Kind, Notification, State};
 use crate::domain::booking_request::{BookingRequest, state};
 use crate::domain::calendar::{Instant, add_days, at_clock, civil_date, local_clock};
 use crate::domain::care_invitation::Hold;
@@ -116,7 +116,7 @@ fn follows(
         && free
         && invited
         && invitation.hold.is_none()
-        && notification.channel == Channel::Inbox
+        && notification.channel == DeliveryChannel::Inbox
         && notification.kind != Kind::Withdrawal
         && invitation.is_latest(notification)
         && follow_up(record, notification.id).is_none()
@@ -161,12 +161,12 @@ impl BookingRequest {
             return;
         }
         match channel {
-            Channel::Inbox => {
+            DeliveryChannel::Inbox => {
                 if let Some(invitation) = &mut self.care_invitation {
                     invitation.inbox_failed = true;
                 }
             }
-            Channel::Letter => {
+            DeliveryChannel::Letter => {
                 self.place_on_hold(Hold::Undeliverable);
             }
         }
@@ -193,7 +193,7 @@ impl BookingRequest {
             Receipt::Read | Receipt::Unread => ChannelReason::Unread,
         };
         if let Some(letter) = self.notification_mut(context.new_id) {
-            letter.channel = Channel::Letter;
+            letter.channel = DeliveryChannel::Letter;
             letter.channel_reason = reason;
             letter.channel_fixed = true;
             letter.follows_unread = receipt == Receipt::Unread;

@@ -169,7 +169,7 @@ impl Model {
         let patient = Patient {
             personal_id: PersonalId::from_stored(personal_id_type, self.issuer, self.personal_id),
             protection: of_document.protection,
-            digital_reach: of_document.digital_reach,
+            inbox_reach: of_document.inbox_reach,
             language: document.language,
         };
         let origin = match (document.visit_id, self.referral_id) {

@@ -19,8 +19,8 @@ use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::history::Contact;
-use crate::domain::notification::Channel;
-use crate::domain::patient::{DigitalReach, Protection};
+use crate::domain::notification::DeliveryChannel;
+use crate::domain::patient::{InboxReach, Protection};
 use crate::domain::stored_enum;
 use crate::store::error::Error;
 
@@ -80,7 +80,7 @@ pub struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) protection: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) digital_reach: Option<i16>,
+    pub(super) inbox_reach: Option<i16>,
     pub(super) language: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) visit_id: Option<String>,
@@ -121,7 +121,7 @@ impl Document {
         };
         Self {
             protection: form.patient.protection.map(|it| it.code()),
-            digital_reach: form.patient.digital_reach.map(|it| it.code()),
+            inbox_reach: form.patient.inbox_reach.map(|it| it.code()),
             language: form.patient.language.clone(),
             visit_id,
             decision_day: decision_date.map(day),
@@ -167,7 +167,7 @@ impl Document {
                 .transpose()?,
             decision_date: self.decision_day.map(date).transpose()?,
             protection: optional(Protection::from_code, self.protection)?,
-            digital_reach: optional(DigitalReach::from_code, self.digital_reach)?,
+            inbox_reach: optional(InboxReach::from_code, self.inbox_reach)?,
             updated_at: instant(self.updated_at)?,
         })
     }
@@ -183,7 +183,7 @@ pub struct Parts {
     pub(super) last_contact: Option<PatientContact>,
     pub(super) decision_date: Option<NaiveDate>,
     pub(super) protection: Option<Protection>,
-    pub(super) digital_reach: Option<DigitalReach>,
+    pub(super) inbox_reach: Option<InboxReach>,
     pub(super) updated_at: Instant,
 }
 
@@ -429,7 +429,7 @@ impl InvitationDocument {
             round: self.round,
             invited_at: instant(self.invited_at)?,
             hold: self.hold()?,
-            staff_channel: optional(Channel::from_code, self.staff_channel)?,
+            staff_channel: optional(DeliveryChannel::from_code, self.staff_channel)?,
             inbox_failed: self.inbox_failed,
             withdraw_when_sent: self.withdraw_when_sent,
             no_response_at: self.no_response_at.map(instant).transpose()?,

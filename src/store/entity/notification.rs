@@ -3,8 +3,8 @@
 use sea_orm::entity::prelude::*;
 
 use crate::domain::calendar::{Instant, micros};
-use crate::domain::notification::Channel;
 use crate::domain::notification::ChannelReason;
+use crate::domain::notification::DeliveryChannel;
 use crate::domain::notification::Kind;
 use crate::domain::notification::Lease;
 use crate::domain::notification::Notification;
@@ -52,7 +52,7 @@ positional_model! {
         pub sent_at: Option<i64>,
         #[sea_orm(column_type = "Text", nullable)]
         pub cause: Option<String>,
-        pub superseded: bool,
+        pub sent_after_change: bool,
         pub read_at: Option<i64>,
         pub unread_at: Option<i64>,
         pub returned_at: Option<i64>,
@@ -157,7 +157,7 @@ impl Model {
             changed_since_lease: notification.changed_since_lease,
             sent_at: notification.sent_at.map(micros),
             cause: notification.cause.clone(),
-            superseded: notification.superseded,
+            sent_after_change: notification.sent_after_change,
             read_at: notification.read_at.map(micros),
             unread_at: notification.unread_at.map(micros),
             returned_at: notification.returned_at.map(micros),
@@ -181,7 +181,7 @@ impl Model {
             round: self.round,
             kind: code(Kind::from_code, self.kind).of_column(Column::Kind)?,
             state: code(State::from_code, self.state).of_column(Column::State)?,
-            channel: code(Channel::from_code, self.channel).of_column(Column::Channel)?,
+            channel: code(DeliveryChannel::from_code, self.channel).of_column(Column::Channel)?,
             channel_reason: channel_reason.of_column(Column::ChannelReason)?,
             channel_fixed: self.channel_fixed,
             follows_unread: self.follows_unread,
@@ -197,7 +197,7 @@ impl Model {
             changed_since_lease: self.changed_since_lease,
             sent_at: optional_instant(Column::SentAt, self.sent_at)?,
             cause: self.cause,
-            superseded: self.superseded,
+            sent_after_change: self.sent_after_change,
             read_at: optional_instant(Column::ReadAt, self.read_at)?,
             unread_at: optional_instant(Column::UnreadAt, self.unread_at)?,
             returned_at: optional_instant(Column::ReturnedAt, self.returned_at)?,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::domain::calendar::{Instant, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::Channel;
+use crate::domain::notification::DeliveryChannel;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::exclusion;
 use crate::store::entity::booking_request as request;
@@ -21,7 +21,7 @@ use crate::store::query::request_keys::notification_key_rows;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Due {
     /// Channels.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<DeliveryChannel>,
     /// Care units; none means all.
     pub care_units: Option<Vec<HsaId>>,
 }
@@ -70,7 +70,7 @@ fn select_claimable(
     limit: usize,
     excluded: &[RequestKey],
 ) -> Option<SelectStatement> {
-    let walk = |channel: &Channel| {
+    let walk = |channel: &DeliveryChannel| {
         let mut walk = Entity::find()
             .select_only()
             .columns([
@@ -107,7 +107,7 @@ pub async fn next_claimable_at(
     now: Instant,
 ) -> Result<Option<Instant>, Error> {
     let mut next: Option<i64> = None;
-    for channel in Channel::ALL {
+    for channel in DeliveryChannel::ALL {
         let first = Entity::find()
             .select_only()
             .column(Column::ClaimableAt)
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_claim_has_few_parameters_however_many_requests_are_excluded() {
         let due = Due {
-            channels: Channel::ALL.to_vec(),
+            channels: DeliveryChannel::ALL.to_vec(),
             care_units: None,
         };
         let request = |id| RequestKey {

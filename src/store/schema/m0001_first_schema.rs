@@ -158,7 +158,7 @@ fn notification() -> TableCreateStatement {
         required("changed_since_lease").boolean().take(),
         optional("sent_at").big_integer().take(),
         optional("cause").text().take(),
-        required("superseded").boolean().take(),
+        required("sent_after_change").boolean().take(),
         optional("read_at").big_integer().take(),
         optional("unread_at").big_integer().take(),
         optional("returned_at").big_integer().take(),

@@ -12,7 +12,7 @@ use care_invitation::contract::v1::HoldReason::{self, Unspecified as NoHold};
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
-use care_invitation::contract::v1::{Action, DigitalReach, NotificationKind};
+use care_invitation::contract::v1::{Action, InboxReach, NotificationKind};
 use tonic::{Code, Status};
 
 use super::calls::{self, assert_conflict, changed, contacted, hold, planned, released, updated};
@@ -424,7 +424,7 @@ async fn an_invitation_that_protected_identity_holds() {
 async fn an_invitation_that_reaches_nobody() {
     let mut form = make::wire_form(FIRST, LAST);
     let patient = form.patient.as_mut().expect("a patient");
-    patient.digital_reach = DigitalReach::None.into();
+    patient.inbox_reach = InboxReach::None.into();
     let reminded = "2026-03-16T08:00:00Z";
     for (steps, states) in [
         (&[Step::Lease, Step::Unreachable][..], "PARKED"),

@@ -259,7 +259,7 @@ pub fn planned(request: &v1::BookingRequest) -> String {
 pub fn way(
     request: &v1::BookingRequest,
     name: &str,
-) -> (v1::NotificationKind, v1::Channel, v1::ChannelReason) {
+) -> (v1::NotificationKind, v1::DeliveryChannel, v1::ChannelReason) {
     let found = messages(request).iter().find(|it| it.name == name);
     let found = found.expect("a message of the request");
     (found.kind(), found.channel(), found.channel_reason())

@@ -112,7 +112,7 @@ async fn a_leased_first_message_is_taken_back_so_that_no_old_dates_go_out() {
 }
 
 #[tokio::test]
-async fn what_left_before_it_was_taken_back_is_superseded_and_the_next_counts_from_it() {
+async fn what_left_before_it_was_taken_back_is_sent_after_change_and_the_next_counts_from_it() {
     let harness = Harness::start(NOW).await;
     let request = created(&harness, make::wire_form("2026-04-06", "2026-06-12")).await;
     let due = lease_one(&harness).await;
@@ -127,7 +127,10 @@ async fn what_left_before_it_was_taken_back_is_superseded_and_the_next_counts_fr
     ];
     // It was due later by then, and is out all the same.
     let shown = &messages(&after)[0];
-    assert_eq!((shown.state(), shown.superseded), (Message::Sent, true));
+    assert_eq!(
+        (shown.state(), shown.sent_after_change),
+        (Message::Sent, true)
+    );
     assert_eq!(plan(messages(&after))[1..], expected[1..]);
     harness.advance("2026-03-16T08:00:00Z");
     hand_over_one(&harness).await;
@@ -200,7 +203,7 @@ async fn a_first_message_that_is_on_its_way_counts_as_sent() {
         let after = harness.get(&request.name).await.expect("read");
         let shown = &messages(&after)[0];
         assert_eq!(
-            (shown.state(), shown.superseded),
+            (shown.state(), shown.sent_after_change),
             (Message::Sent, true),
             "{first}"
         );

@@ -249,7 +249,7 @@ async fn a_leased_message_is_taken_back_by_a_hold_and_recorded_when_it_left_all_
         let after = harness.get(&request.name).await.expect("read");
         let expected = ["SENT 03-02T09:00Z", "SCHEDULED 03-17T08:00Z"];
         assert_eq!(plan(messages(&after))[..2], expected, "{outcome:?}");
-        assert!(!messages(&after)[0].superseded, "{outcome:?}");
+        assert!(!messages(&after)[0].sent_after_change, "{outcome:?}");
         harness.advance("2026-03-17T08:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{outcome:?}");
     }
@@ -360,7 +360,7 @@ async fn what_becomes_of_a_message_takes_the_place_of_the_patients_reason_and_no
         let harness = Harness::start(NOW).await;
         let mut form = make::wire_form("2026-03-09", "2026-06-12");
         let patient = form.patient.as_mut().expect("a patient");
-        patient.digital_reach = v1::DigitalReach::None.into();
+        patient.inbox_reach = v1::InboxReach::None.into();
         let request = created(&harness, form).await;
         let due = lease_one(&harness).await;
         get_leave(&harness, &due).await;
@@ -430,7 +430,7 @@ async fn a_decline_ends_the_invitation_and_what_is_on_its_way_counts_as_handed_o
         );
         let shown = &messages(&after)[0];
         assert_eq!(
-            (shown.state(), shown.superseded),
+            (shown.state(), shown.sent_after_change),
             (Message::Sent, true),
             "{row}"
         );

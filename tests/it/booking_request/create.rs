@@ -379,7 +379,7 @@ async fn what_is_shown_before_it_is_created_is_what_is_shown_then() {
     patient.protection = v1::Protection::ConfidentialityMarked.into();
     let mut by_letter = make::wire_form("2026-05-18", "2026-06-12");
     let patient = by_letter.patient.as_mut().expect("a patient");
-    patient.digital_reach = v1::DigitalReach::None.into();
+    patient.inbox_reach = v1::InboxReach::None.into();
     let late = v1::BookingRequest {
         origin: Some(decided("2025-12-01")),
         ..make::wire_form("2026-05-18", "2026-06-12")

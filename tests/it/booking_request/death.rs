@@ -83,7 +83,7 @@ async fn death_takes_back_what_is_leased_and_what_left_all_the_same_is_not_withd
         answer(&harness, sent(&due)).await;
         let after = read(&harness, &request.name).await;
         assert_eq!(planned(&after), "SENT", "{dispatching}");
-        assert!(messages(&after)[0].superseded, "{dispatching}");
+        assert!(messages(&after)[0].sent_after_change, "{dispatching}");
         harness.advance("2026-06-30T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{dispatching}");
     }

@@ -76,8 +76,8 @@ const FAULTS: &[Fault] = &[
     ("booking_request.patient.protection", |it| {
         patient(it).protection = 9
     }),
-    ("booking_request.patient.digital_reach", |it| {
-        patient(it).digital_reach = 9
+    ("booking_request.patient.inbox_reach", |it| {
+        patient(it).inbox_reach = 9
     }),
     ("booking_request.patient.preferred_language", |it| {
         patient(it).preferred_language = "sv_SE".into();
@@ -301,7 +301,7 @@ async fn what_is_left_out_has_its_default_and_what_is_output_only_is_ignored() {
     assert_eq!(request.priority(), v1::Priority::Routine);
     let patient = request.patient.expect("a patient");
     assert_eq!(patient.preferred_language, "sv");
-    assert_eq!(patient.digital_reach(), v1::DigitalReach::Unspecified);
+    assert_eq!(patient.inbox_reach(), v1::InboxReach::Unspecified);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::PersonalIdType::{
     LocalReserveNumber, NationalReserveNumber, Personnummer, Samordningsnummer,
 };
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::{Channel, ChannelReason};
+use care_invitation::contract::v1::{ChannelReason, DeliveryChannel};
 use tonic::{Code, Status};
 
 use super::calls::updated;
@@ -234,25 +234,25 @@ async fn a_number_that_1177_does_not_know_is_written_to_by_letter() {
         (
             Personnummer,
             "198003012385",
-            Channel::Inbox,
+            DeliveryChannel::Inbox,
             ChannelReason::Default,
         ),
         (
             Samordningsnummer,
             "197302889931",
-            Channel::Letter,
+            DeliveryChannel::Letter,
             ChannelReason::IdentityNumber,
         ),
         (
             NationalReserveNumber,
             "19A8003012BX",
-            Channel::Letter,
+            DeliveryChannel::Letter,
             ChannelReason::IdentityNumber,
         ),
         (
             LocalReserveNumber,
             "R-1",
-            Channel::Letter,
+            DeliveryChannel::Letter,
             ChannelReason::IdentityNumber,
         ),
     ] {

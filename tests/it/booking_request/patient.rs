@@ -5,7 +5,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::{
-    Channel, ChannelReason, DigitalReach, HoldReason, Protection, Warning, Worklist,
+    ChannelReason, DeliveryChannel, HoldReason, InboxReach, Protection, Warning, Worklist,
 };
 use tonic::{Code, Status};
 
@@ -53,12 +53,12 @@ fn everywhere(call: v1::UpdatePatientRequest) -> v1::UpdatePatientRequest {
     }
 }
 
-fn reach(digital_reach: DigitalReach) -> v1::UpdatePatientRequest {
+fn reach(inbox_reach: InboxReach) -> v1::UpdatePatientRequest {
     let to = v1::Patient {
-        digital_reach: digital_reach.into(),
+        inbox_reach: inbox_reach.into(),
         ..Default::default()
     };
-    update(&["digital_reach"], to)
+    update(&["inbox_reach"], to)
 }
 
 fn language(tag: &str) -> v1::UpdatePatientRequest {
@@ -208,10 +208,10 @@ async fn one_care_unit_or_every_one_and_one_patient_alone() {
 async fn what_is_named_is_changed_or_cleared_and_the_rest_is_not_looked_at() {
     let harness = Harness::start(NOW).await;
     let request = created(&harness, due_now("R-1")).await;
-    let all = ["protection", "digital_reach", "preferred_language"];
+    let all = ["protection", "inbox_reach", "preferred_language"];
     let to = v1::Patient {
         protection: Protection::ProtectedRegistration.into(),
-        digital_reach: DigitalReach::None.into(),
+        inbox_reach: InboxReach::None.into(),
         preferred_language: "fi".into(),
         ..Default::default()
     };
@@ -224,7 +224,7 @@ async fn what_is_named_is_changed_or_cleared_and_the_rest_is_not_looked_at() {
     let shown = |it: &v1::Patient| {
         (
             it.protection(),
-            it.digital_reach(),
+            it.inbox_reach(),
             it.preferred_language.clone(),
         )
     };
@@ -236,7 +236,7 @@ async fn what_is_named_is_changed_or_cleared_and_the_rest_is_not_looked_at() {
             .expect("updated");
         match *path {
             "protection" => expected.0 = value.protection(),
-            "digital_reach" => expected.1 = value.digital_reach(),
+            "inbox_reach" => expected.1 = value.inbox_reach(),
             _ => expected.2 = "fi".into(),
         }
         assert_eq!(shown(&known().await), expected, "{path}");
@@ -245,7 +245,7 @@ async fn what_is_named_is_changed_or_cleared_and_the_rest_is_not_looked_at() {
     updated(&harness, cleared).await.expect("updated");
     let expected = (
         Protection::Unspecified,
-        DigitalReach::Unspecified,
+        InboxReach::Unspecified,
         "sv".to_owned(),
     );
     assert_eq!(shown(&known().await), expected);
@@ -403,8 +403,10 @@ async fn a_message_on_its_way_runs_its_course_under_new_protection() {
 
 #[tokio::test]
 async fn reach_changes_the_channel_of_what_is_pending_and_of_nothing_that_has_left() {
-    const LETTER: (Channel, ChannelReason) = (Channel::Letter, ChannelReason::NoDigitalAccount);
-    const INBOX: (Channel, ChannelReason) = (Channel::Inbox, ChannelReason::Default);
+    const LETTER: (DeliveryChannel, ChannelReason) =
+        (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
+    const INBOX: (DeliveryChannel, ChannelReason) =
+        (DeliveryChannel::Inbox, ChannelReason::Default);
     let harness = Harness::start(NOW).await;
     let request = created(&harness, due_now("R-1")).await;
     let ways = async || {
@@ -415,16 +417,16 @@ async fn reach_changes_the_channel_of_what_is_pending_and_of_nothing_that_has_le
         ways.collect::<Vec<_>>()
     };
     assert_eq!(ways().await, [INBOX; 3]);
-    updated(&harness, reach(DigitalReach::None))
+    updated(&harness, reach(InboxReach::None))
         .await
         .expect("updated");
     assert_eq!(ways().await, [LETTER; 3]);
-    updated(&harness, reach(DigitalReach::Inbox))
+    updated(&harness, reach(InboxReach::Inbox))
         .await
         .expect("updated");
     assert_eq!(ways().await, [INBOX; 3]);
     hand_over_one(&harness).await;
-    updated(&harness, reach(DigitalReach::None))
+    updated(&harness, reach(InboxReach::None))
         .await
         .expect("updated");
     assert_eq!(ways().await, [INBOX, LETTER, LETTER]);
@@ -436,7 +438,7 @@ async fn reach_changes_the_channel_of_what_is_pending_and_of_nothing_that_has_le
     );
     // Parked, it waits for its channel still.
     answer(&harness, park(&due)).await;
-    updated(&harness, reach(DigitalReach::Unspecified))
+    updated(&harness, reach(InboxReach::Unspecified))
         .await
         .expect("updated");
     assert_eq!(ways().await, [INBOX; 3]);
@@ -572,7 +574,7 @@ async fn a_closed_request_that_is_invited_again_knows_what_was_learned_meanwhile
     let request = created(&harness, due_now("R-1")).await;
     let call = contact(&request.name, Outcome::Declined);
     contacted(&harness, call).await.expect("declined");
-    for call in [reach(DigitalReach::None), language("fi")] {
+    for call in [reach(InboxReach::None), language("fi")] {
         let changed = updated(&harness, call).await.expect("updated");
         assert_eq!(changed, [request.name.as_str()]);
     }
@@ -582,6 +584,6 @@ async fn a_closed_request_that_is_invited_again_knows_what_was_learned_meanwhile
     let again = harness.invite(make::wire_invite(&request.name)).await;
     again.expect("invited");
     let due = lease_one(&harness).await;
-    assert_eq!(message(&due).channel(), Channel::Letter);
+    assert_eq!(message(&due).channel(), DeliveryChannel::Letter);
     assert_eq!(due.language, "fi");
 }

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    Channel, ChannelReason, DigitalReach, HoldReason, Warning, Worklist,
+    ChannelReason, DeliveryChannel, HoldReason, InboxReach, Warning, Worklist,
 };
 use tonic::Code;
 
@@ -22,7 +22,7 @@ use crate::make;
 async fn held(harness: &Harness, reason: HoldReason) -> v1::BookingRequest {
     let mut form = make::wire_form("2026-03-09", "2026-06-12");
     let patient = form.patient.as_mut().expect("a patient");
-    patient.digital_reach = DigitalReach::None.into();
+    patient.inbox_reach = InboxReach::None.into();
     let request = created(harness, form).await;
     let name = &request.name;
     if reason == HoldReason::Parked {
@@ -179,26 +179,26 @@ async fn leases_that_ran_out_before_are_forgotten() {
 async fn a_channel_is_fixed_for_the_rest_of_the_round_and_gone_in_the_next() {
     for (reach, channel, own) in [
         (
-            DigitalReach::Unspecified,
-            Channel::Letter,
-            (Channel::Inbox, ChannelReason::Default),
+            InboxReach::Unspecified,
+            DeliveryChannel::Letter,
+            (DeliveryChannel::Inbox, ChannelReason::Default),
         ),
         (
-            DigitalReach::Unspecified,
-            Channel::Inbox,
-            (Channel::Inbox, ChannelReason::Default),
+            InboxReach::Unspecified,
+            DeliveryChannel::Inbox,
+            (DeliveryChannel::Inbox, ChannelReason::Default),
         ),
         (
-            DigitalReach::None,
-            Channel::Inbox,
-            (Channel::Letter, ChannelReason::NoDigitalAccount),
+            InboxReach::None,
+            DeliveryChannel::Inbox,
+            (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount),
         ),
     ] {
         let row = format!("{reach:?} {channel:?}");
         let harness = Harness::start(NOW).await;
         let mut form = make::wire_form("2026-03-09", "2026-06-12");
         let patient = form.patient.as_mut().expect("a patient");
-        patient.digital_reach = reach.into();
+        patient.inbox_reach = reach.into();
         let request = created(&harness, form).await;
         let shown = |it: &v1::Notification| (it.channel(), it.channel_reason());
         assert!(
@@ -252,18 +252,18 @@ async fn staff_send_an_undeliverable_letter_to_the_inbox_and_nothing_follows_by_
     let harness = Harness::start(NOW).await;
     let mut form = make::wire_form("2026-03-09", "2026-06-12");
     let patient = form.patient.as_mut().expect("a patient");
-    patient.digital_reach = DigitalReach::None.into();
+    patient.inbox_reach = InboxReach::None.into();
     let request = created(&harness, form).await;
     let letter = lease_one(&harness).await;
     answer(&harness, unreachable(&letter)).await;
     let call = v1::ReleaseHoldRequest {
-        channel: Channel::Inbox.into(),
+        channel: DeliveryChannel::Inbox.into(),
         ..release(&request.name)
     };
     released(&harness, call).await.expect("released");
     let inbox = lease_one(&harness).await;
     assert_eq!(name(&inbox), name(&letter));
-    assert_eq!(message(&inbox).channel(), Channel::Inbox);
+    assert_eq!(message(&inbox).channel(), DeliveryChannel::Inbox);
     answer(&harness, unreachable(&inbox)).await;
     let after = harness.get(&request.name).await.expect("read");
     assert_eq!(hold(&after), HoldReason::Undeliverable);

@@ -114,7 +114,7 @@ async fn what_is_leased_is_revoked_and_a_late_sent_is_recorded_and_brings_nothin
     answer(&harness, sent(&due)).await;
     let after = harness.get(&request.name).await.expect("read");
     assert_eq!(plan(messages(&after)), ["SENT 03-02T09:00Z"]);
-    assert!(messages(&after)[0].superseded);
+    assert!(messages(&after)[0].sent_after_change);
     assert_eq!((state(&after), after.invitation), (State::Requested, false));
     harness.advance("2026-05-01T09:00:00Z");
     assert!(harness.lease_due().await.is_empty());

@@ -294,7 +294,7 @@ async fn what_was_on_its_way_counts_as_handed_over_and_is_never_leased_again() {
 }
 
 #[tokio::test]
-async fn what_left_late_of_an_old_round_is_superseded_and_leaves_the_new_round_alone() {
+async fn what_left_late_of_an_old_round_is_sent_after_change_and_leaves_the_new_round_alone() {
     let harness = Harness::start(NOW).await;
     let request = due_now(&harness).await.name;
     let mut consumer = Consumer::open(&harness, everything()).await;
@@ -310,7 +310,7 @@ async fn what_left_late_of_an_old_round_is_superseded_and_leaves_the_new_round_a
     let after = read(&harness, &request).await;
     assert_eq!(planned(&after), "SENT LEASED");
     let shown = &messages(&after)[0];
-    assert_eq!((shown.round, shown.superseded), (1, true));
+    assert_eq!((shown.round, shown.sent_after_change), (1, true));
     assert_eq!(round(&after), 2);
     assert_eq!(
         messages(&after)[2..],
@@ -330,7 +330,7 @@ async fn what_left_late_of_an_old_round_is_superseded_and_leaves_the_new_round_a
         "PROJECTED 04-02T07:00Z",
     ];
     assert_eq!(plan(messages(&after)), expected);
-    assert!(!messages(&after)[1].superseded);
+    assert!(!messages(&after)[1].sent_after_change);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    CancelReason, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, Worklist,
+    CancelReason, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind,
+    Worklist,
 };
 
 use super::calls::{
@@ -90,7 +91,7 @@ async fn a_patient_who_has_had_a_message_is_told_at_once_unless_they_asked_or_ha
         answer(&harness, sent(due)).await;
         let after = read(&harness, &request).await;
         assert_eq!(planned(&after), "SENT CANCELLED SENT", "{reason:?}");
-        assert!(!messages(&after)[2].superseded, "{reason:?}");
+        assert!(!messages(&after)[2].sent_after_change, "{reason:?}");
         assert_eq!(state(&after), State::Cancelled, "{reason:?}");
         // Once, and nothing after it.
         harness.advance("2026-06-30T09:00:00Z");
@@ -154,7 +155,7 @@ async fn a_message_that_is_reported_sent_later_is_withdrawn_then_and_once() {
             harness.advance("2026-03-05T20:00:00Z");
             answer(&harness, sent(&due)).await;
             let after = read(&harness, &request).await;
-            assert!(messages(&after)[0].superseded, "{row}");
+            assert!(messages(&after)[0].sent_after_change, "{row}");
             let expected = if told { "SENT SCHEDULED" } else { "SENT" };
             assert_eq!(planned(&after), expected, "{row}");
             answer(&harness, sent(&due)).await;
@@ -250,7 +251,7 @@ async fn invitations_that_are_live_or_silent_are_withdrawn_and_no_other_request_
 }
 
 /// How the last message left.
-const INBOX: (Channel, ChannelReason) = (Channel::Inbox, ChannelReason::Default);
+const INBOX: (DeliveryChannel, ChannelReason) = (DeliveryChannel::Inbox, ChannelReason::Default);
 
 #[tokio::test]
 async fn the_channel_last_used_is_used_again_whatever_is_known_since() {
@@ -259,10 +260,10 @@ async fn the_channel_last_used_is_used_again_whatever_is_known_since() {
     hand_over_one(&harness).await;
     // Learned after the hand-over; the message before it lies in the inbox.
     let to = v1::Patient {
-        digital_reach: DigitalReach::None.into(),
+        inbox_reach: InboxReach::None.into(),
         ..Default::default()
     };
-    let call = super::calls::update(&["digital_reach"], to);
+    let call = super::calls::update(&["inbox_reach"], to);
     super::calls::updated(&harness, call)
         .await
         .expect("updated");
@@ -285,18 +286,18 @@ async fn a_letter_that_followed_is_the_channel_last_used_until_the_next_message_
             .await
             .expect("a letter");
         let letter = hand_over_one(&harness).await;
-        assert_eq!(message(&letter).channel(), Channel::Letter);
+        assert_eq!(message(&letter).channel(), DeliveryChannel::Letter);
         if reminded {
             harness.advance("2026-03-16T08:00:00Z");
             let reminder = hand_over_one(&harness).await;
-            assert_eq!(message(&reminder).channel(), Channel::Inbox);
+            assert_eq!(message(&reminder).channel(), DeliveryChannel::Inbox);
         }
         cancelled(&harness, &request, CancelReason::UnitRequest).await;
         let due = lease_one(&harness).await;
         let expected = if reminded {
-            Channel::Inbox
+            DeliveryChannel::Inbox
         } else {
-            Channel::Letter
+            DeliveryChannel::Letter
         };
         assert_eq!(message(&due).channel(), expected, "{reminded}");
     }
@@ -306,25 +307,25 @@ async fn a_letter_that_followed_is_the_channel_last_used_until_the_next_message_
 async fn what_staff_fixed_and_who_is_reached_by_letter_are_told_by_it() {
     for (reach, staff, expected) in [
         (
-            DigitalReach::None,
+            InboxReach::None,
             None,
-            (Channel::Letter, ChannelReason::NoDigitalAccount),
+            (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount),
         ),
         (
-            DigitalReach::Unspecified,
-            Some(Channel::Letter),
-            (Channel::Letter, ChannelReason::Staff),
+            InboxReach::Unspecified,
+            Some(DeliveryChannel::Letter),
+            (DeliveryChannel::Letter, ChannelReason::Staff),
         ),
         (
-            DigitalReach::None,
-            Some(Channel::Inbox),
-            (Channel::Inbox, ChannelReason::Staff),
+            InboxReach::None,
+            Some(DeliveryChannel::Inbox),
+            (DeliveryChannel::Inbox, ChannelReason::Staff),
         ),
     ] {
         let harness = Harness::start(NOW).await;
         let mut form = make::wire_form("2026-03-09", "2026-06-12");
         let patient = form.patient.as_mut().expect("a patient");
-        patient.digital_reach = reach.into();
+        patient.inbox_reach = reach.into();
         let request = created(&harness, form).await.name;
         if let Some(channel) = staff {
             let call = contact(&request, Outcome::CallBack);
@@ -357,7 +358,7 @@ async fn undelivered(harness: &Harness) -> (String, v1::DueNotification) {
     let after = read(harness, &request).await;
     let expected = (
         NotificationKind::Withdrawal,
-        Channel::Letter,
+        DeliveryChannel::Letter,
         ChannelReason::DigitalFailed,
     );
     assert_eq!(way(&after, &name(&letter)), expected);
@@ -369,7 +370,11 @@ async fn undelivered(harness: &Harness) -> (String, v1::DueNotification) {
 
 #[tokio::test]
 async fn a_withdrawal_that_nobody_can_deliver_waits_for_staff_and_is_sent_when_released() {
-    for channel in [Channel::Unspecified, Channel::Letter, Channel::Inbox] {
+    for channel in [
+        DeliveryChannel::Unspecified,
+        DeliveryChannel::Letter,
+        DeliveryChannel::Inbox,
+    ] {
         let harness = Harness::start(NOW).await;
         let (request, letter) = undelivered(&harness).await;
         let parked = read(&harness, &request).await;
@@ -402,7 +407,7 @@ async fn a_withdrawal_that_nobody_can_deliver_waits_for_staff_and_is_sent_when_r
         let due = hand_over_one(&harness).await;
         assert_eq!(name(&due), name(&letter), "{channel:?}");
         let expected = match channel {
-            Channel::Unspecified => (Channel::Letter, ChannelReason::DigitalFailed),
+            DeliveryChannel::Unspecified => (DeliveryChannel::Letter, ChannelReason::DigitalFailed),
             fixed => (fixed, ChannelReason::Staff),
         };
         let shown = (message(&due).channel(), message(&due).channel_reason());

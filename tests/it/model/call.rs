@@ -3,7 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::Origin;
 use care_invitation::contract::v1::{
-    Action, BookingSource, CancelReason, ChangeReason, Channel, PersonalIdType, VisitKind,
+    Action, BookingSource, CancelReason, ChangeReason, DeliveryChannel, PersonalIdType, VisitKind,
 };
 use chrono::{NaiveDate, TimeDelta};
 use uuid::Uuid;
@@ -75,7 +75,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
             name: format!("{}/bookingRequests/{}", UNITS[0], Uuid::now_v7()),
         }),
         Op::LeaseAll if !world.has_due() => return None,
-        Op::LeaseAll => lease(world, 1_000, 60, Channel::Unspecified),
+        Op::LeaseAll => lease(world, 1_000, 60, DeliveryChannel::Unspecified),
         Op::Lease {
             most,
             seconds,
@@ -314,8 +314,8 @@ fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
             Some("protection")
         }
         Learned::Reach(reach) => {
-            patient.set_digital_reach(reach);
-            Some("digital_reach")
+            patient.set_inbox_reach(reach);
+            Some("inbox_reach")
         }
         Learned::Language(language) => {
             patient.preferred_language = language.into();
@@ -372,7 +372,7 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             personal_id: personal_id.into(),
             personal_id_type: kind.into(),
             protection: creation.protection.into(),
-            digital_reach: creation.reach.into(),
+            inbox_reach: creation.reach.into(),
             preferred_language: "sv".into(),
             issuer: issuer.into(),
         }),
@@ -550,17 +550,17 @@ pub fn slots(request: &Request, now: Instant) -> Vec<v1::Slot> {
     slots
 }
 
-fn lease(world: &World, most: i32, seconds: i64, channel: Channel) -> Call {
+fn lease(world: &World, most: i32, seconds: i64, channel: DeliveryChannel) -> Call {
     // The notifications that the service parks depend on the number that it claims.
     let most = if world.has_to_park() { 1_000 } else { most };
     // A notification whose channel has changed while it was leased is found under the old one first.
     let channel = match world.has_other_channel() {
-        true => Channel::Unspecified,
+        true => DeliveryChannel::Unspecified,
         false => channel,
     };
     Call::Lease(v1::StreamDueNotificationsRequest {
         channels: match channel {
-            Channel::Unspecified => vec![],
+            DeliveryChannel::Unspecified => vec![],
             one => vec![one.into()],
         },
         care_units: vec![],

@@ -133,13 +133,13 @@ fn origin(of: &Origin) -> String {
 
 fn patient(of: &v1::Patient) -> String {
     let number = (&of.personal_id, of.personal_id_type(), &of.issuer);
-    let reach = (of.protection(), of.digital_reach());
+    let reach = (of.protection(), of.inbox_reach());
     format!("{number:?} {reach:?} {:?}", of.preferred_language)
 }
 
 fn message(of: &v1::Notification) -> String {
     format!(
-        "{} round {} {:?} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} superseded {}",
+        "{} round {} {:?} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} sent_after_change {}",
         of.name.rsplit('/').next().unwrap_or_default(),
         of.round,
         of.kind(),
@@ -151,7 +151,7 @@ fn message(of: &v1::Notification) -> String {
         instant(of.read_time),
         of.delivery_attempt,
         of.cause,
-        of.superseded,
+        of.sent_after_change,
     )
 }
 

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
-use care_invitation::contract::v1::{Channel, ChannelReason, DispatchRefusal, HoldReason};
+use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, DispatchRefusal, HoldReason};
 use chrono::TimeDelta;
 
 use super::calendar::{
@@ -219,7 +219,7 @@ impl Request {
     fn unreachable(&mut self, index: usize, cause: &str, now: Instant) {
         let message = self.message(index).clone();
         let fixed = self.is_channel_fixed() || self.is_withheld(&message);
-        if message.channel == Channel::Letter || fixed {
+        if message.channel == DeliveryChannel::Letter || fixed {
             let cause = said(cause, "UNREACHABLE");
             self.set_aside(index, HoldReason::Undeliverable, cause, now);
             return;
@@ -246,7 +246,7 @@ impl Request {
     fn record_sent(&mut self, index: usize, sent_at: Instant, now: Instant) {
         let wanted = self.wants(self.message(index), sent_at);
         let message = self.message_mut(index);
-        message.superseded = !message.is_withdrawal() && (!wanted || message.outdated);
+        message.sent_after_change = !message.is_withdrawal() && (!wanted || message.outdated);
         message.settle(State::Sent, "");
         message.sent_at = Some(sent_at);
         let (kind, round) = (message.kind, message.round);
@@ -346,7 +346,7 @@ impl Request {
         let live = self.state == RequestState::Invited;
         let invitation = self.invitation.as_mut().expect("it has messages");
         let present = invitation.round == round;
-        if channel == Channel::Letter {
+        if channel == DeliveryChannel::Letter {
             if live && present {
                 invitation.hold(HoldReason::Undeliverable);
             }
@@ -371,7 +371,7 @@ impl Request {
             && !self.is_held()
             && latest
             && message.letter.is_none()
-            && message.channel == Channel::Inbox
+            && message.channel == DeliveryChannel::Inbox
             && !message.is_withdrawal();
         if !wanted || fixed || needless {
             return;
@@ -379,7 +379,7 @@ impl Request {
         let mut letter = Message::planned(message.round, message.kind, now);
         letter.follow_up = true;
         letter.pinned = true;
-        letter.channel = Channel::Letter;
+        letter.channel = DeliveryChannel::Letter;
         letter.channel_reason = reason;
         letter.of_unread = unread;
         self.message_mut(index).letter = Some(self.messages().len());

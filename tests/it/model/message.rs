@@ -2,7 +2,7 @@
 
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::notification::State;
-use care_invitation::contract::v1::{Channel, ChannelReason, HoldReason, NotificationKind};
+use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, HoldReason, NotificationKind};
 use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, minutes};
@@ -18,7 +18,7 @@ pub struct Message {
     pub kind: NotificationKind,
     pub state: State,
     /// Channel at the latest lease, or the one that the notification was planned for.
-    pub channel: Channel,
+    pub channel: DeliveryChannel,
     pub channel_reason: ChannelReason,
     /// True if it was planned for one channel: a withdrawal, or a letter that follows an unread inbox
     /// notification.
@@ -42,7 +42,7 @@ pub struct Message {
     /// acknowledgement.
     pub released_at: Option<Instant>,
     pub cause: String,
-    pub superseded: bool,
+    pub sent_after_change: bool,
     /// True if the request has changed since the latest lease.
     pub outdated: bool,
     /// Tokens of its leases, the newest last.
@@ -66,7 +66,7 @@ impl Message {
             round,
             kind,
             state: State::Scheduled,
-            channel: Channel::Unspecified,
+            channel: DeliveryChannel::Unspecified,
             channel_reason: ChannelReason::Unspecified,
             pinned: false,
             follow_up: false,
@@ -81,7 +81,7 @@ impl Message {
             possible_repeat: false,
             released_at: None,
             cause: String::new(),
-            superseded: false,
+            sent_after_change: false,
             outdated: false,
             tokens: vec![],
             answered: None,
@@ -196,7 +196,7 @@ pub struct Invitation {
     pub hold: HoldReason,
     pub wait_until: Option<NaiveDate>,
     /// Channel that ReleaseHold fixed for the round.
-    pub fixed: Option<Channel>,
+    pub fixed: Option<DeliveryChannel>,
     pub inbox_failed: bool,
     /// Time from which the patient may book in the present round.
     pub bookable_since: Option<Instant>,

@@ -7,7 +7,7 @@ use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, Channel, ContactMedium, DigitalReach, Priority, Protection,
+    BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach, Priority, Protection,
 };
 
 /// Times at which a walk may begin.
@@ -58,7 +58,7 @@ pub enum Op {
     },
     Release {
         at: Aim,
-        channel: Channel,
+        channel: DeliveryChannel,
         etag: Etag,
     },
     Unbook {
@@ -83,7 +83,7 @@ pub enum Op {
     Lease {
         most: i32,
         seconds: i64,
-        channel: Channel,
+        channel: DeliveryChannel,
     },
     Authorize {
         which: Which,
@@ -133,7 +133,7 @@ pub struct Creation {
     pub form: Form,
     pub span: Span,
     pub protection: Protection,
-    pub reach: DigitalReach,
+    pub reach: InboxReach,
     pub priority: Priority,
     pub return_visit: bool,
     pub allow_duplicate: bool,
@@ -208,7 +208,7 @@ pub struct Slot {
 #[derive(Clone, Copy, Debug)]
 pub enum Learned {
     Protection(Protection),
-    Reach(DigitalReach),
+    Reach(InboxReach),
     Language(&'static str),
     Death,
 }

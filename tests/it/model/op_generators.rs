@@ -6,7 +6,7 @@ use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, Channel, ContactMedium, DigitalReach, Priority, Protection,
+    BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach, Priority, Protection,
 };
 
 use super::op::{
@@ -156,7 +156,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
         ops.push(Op::AcknowledgeAll { outcome });
     }
     ops.extend([invite(rng), Op::Advance(Jump::Lapse), Op::LeaseAll]);
-    let channel = Channel::Unspecified;
+    let channel = DeliveryChannel::Unspecified;
     ops.extend([Op::Release { at, channel, etag }, Op::LeaseAll]);
 }
 
@@ -228,9 +228,9 @@ fn creation(rng: &mut Rng) -> Creation {
             (1, Protection::ProtectedRegistration),
         ]),
         reach: rng.weighted(&[
-            (4, DigitalReach::Unspecified),
-            (4, DigitalReach::Inbox),
-            (1, DigitalReach::None),
+            (4, InboxReach::Unspecified),
+            (4, InboxReach::Inbox),
+            (1, InboxReach::None),
         ]),
         priority: rng.pick(&[Priority::Routine, Priority::Urgent, Priority::Emergency]),
         return_visit: rng.chance(30),
@@ -366,10 +366,10 @@ fn cancel(rng: &mut Rng) -> Op {
 fn release(rng: &mut Rng) -> Op {
     let at = aim(rng);
     let channel = rng.pick(&[
-        Channel::Unspecified,
-        Channel::Unspecified,
-        Channel::Inbox,
-        Channel::Letter,
+        DeliveryChannel::Unspecified,
+        DeliveryChannel::Unspecified,
+        DeliveryChannel::Inbox,
+        DeliveryChannel::Letter,
     ]);
     Op::Release {
         at,
@@ -401,10 +401,10 @@ fn patient(rng: &mut Rng) -> Op {
         Learned::Protection(Protection::Unspecified),
         Learned::Protection(Protection::ConfidentialityMarked),
         Learned::Protection(Protection::ProtectedRegistration),
-        Learned::Reach(DigitalReach::None),
-        Learned::Reach(DigitalReach::None),
-        Learned::Reach(DigitalReach::Inbox),
-        Learned::Reach(DigitalReach::Unspecified),
+        Learned::Reach(InboxReach::None),
+        Learned::Reach(InboxReach::None),
+        Learned::Reach(InboxReach::Inbox),
+        Learned::Reach(InboxReach::Unspecified),
         Learned::Language("en"),
         Learned::Death,
     ]);
@@ -420,9 +420,9 @@ fn lease(rng: &mut Rng) -> Op {
         most: rng.pick(&[1, 2, 1_000, 1_000]),
         seconds: rng.pick(&[10, 60, 60, 3_600]),
         channel: rng.weighted(&[
-            (6, Channel::Unspecified),
-            (1, Channel::Inbox),
-            (1, Channel::Letter),
+            (6, DeliveryChannel::Unspecified),
+            (1, DeliveryChannel::Inbox),
+            (1, DeliveryChannel::Letter),
         ]),
     }
 }

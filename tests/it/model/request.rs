@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{
-    Action, CancelReason, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind,
+    Action, CancelReason, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind,
     PersonalIdType, Protection, VisitKind, Worklist,
 };
 use chrono::{NaiveDate, TimeDelta};
@@ -295,23 +295,23 @@ impl Request {
     }
 
     /// Returns the channel under which a notification would be leased now.
-    pub fn channel_for(&self, message: &Message) -> (Channel, ChannelReason) {
+    pub fn channel_for(&self, message: &Message) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.invitation.as_ref();
         let fixed = invitation.and_then(|it| it.fixed);
         let number = self.patient().personal_id_type();
         match fixed {
             _ if message.pinned => (message.channel, message.channel_reason),
             Some(channel) => (channel, ChannelReason::Staff),
-            None if self.patient().digital_reach() == DigitalReach::None => {
-                (Channel::Letter, ChannelReason::NoDigitalAccount)
+            None if self.patient().inbox_reach() == InboxReach::None => {
+                (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount)
             }
             None if number != PersonalIdType::Personnummer => {
-                (Channel::Letter, ChannelReason::IdentityNumber)
+                (DeliveryChannel::Letter, ChannelReason::IdentityNumber)
             }
             None if invitation.is_some_and(|it| it.inbox_failed) => {
-                (Channel::Letter, ChannelReason::DigitalFailed)
+                (DeliveryChannel::Letter, ChannelReason::DigitalFailed)
             }
-            None => (Channel::Inbox, ChannelReason::Default),
+            None => (DeliveryChannel::Inbox, ChannelReason::Default),
         }
     }
 

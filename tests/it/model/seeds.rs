@@ -1,7 +1,7 @@
 //! Walks that have failed once, as short as found: the start of the clock, and the steps.
 
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::{DigitalReach, Priority, Protection};
+use care_invitation::contract::v1::{InboxReach, Priority, Protection};
 
 use super::op::Op::{Acknowledge, AcknowledgeAll, Advance, Create, LeaseAll};
 use super::op::{Creation, Form, From, Jump, Op, Span, Which, Words};
@@ -25,7 +25,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
             minutes: 0,
         },
         protection: Protection::Unspecified,
-        reach: DigitalReach::Unspecified,
+        reach: InboxReach::Unspecified,
         priority: Priority::Routine,
         return_visit: false,
         allow_duplicate: false,

@@ -193,12 +193,12 @@ pub async fn counts(
 pub async fn unsettled(
     harness: &Harness,
     care_units: Vec<String>,
-    channel: v1::Channel,
+    channel: v1::DeliveryChannel,
 ) -> Result<Vec<v1::Notification>, String> {
     let call = v1::ListNotificationsRequest {
         care_units,
         channels: match channel {
-            v1::Channel::Unspecified => vec![],
+            v1::DeliveryChannel::Unspecified => vec![],
             one => vec![one.into()],
         },
         page_size: 500,

@@ -77,7 +77,7 @@ impl Request {
             } else {
                 message.cause.clone()
             },
-            superseded: message.superseded,
+            sent_after_change: message.sent_after_change,
             read_time: message.read_at.map(timestamp),
         }
     }

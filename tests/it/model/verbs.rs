@@ -7,8 +7,8 @@ use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{
-    Action, BookingSource, CancelReason, Channel, ChannelReason, HoldReason, NotificationKind,
-    SlotVerdict,
+    Action, BookingSource, CancelReason, ChannelReason, DeliveryChannel, HoldReason,
+    NotificationKind, SlotVerdict,
 };
 use tonic::Code;
 
@@ -411,7 +411,7 @@ impl Request {
         }
         let invitation = self.invitation.as_mut().expect("held");
         invitation.lift();
-        if call.channel() != Channel::Unspecified {
+        if call.channel() != DeliveryChannel::Unspecified {
             invitation.fixed = Some(call.channel());
         }
         for message in &mut invitation.messages {
@@ -421,7 +421,7 @@ impl Request {
                 message.claimable_at = message.due_at;
                 message.lapses = 0;
                 message.cause.clear();
-                if call.channel() != Channel::Unspecified && message.pinned {
+                if call.channel() != DeliveryChannel::Unspecified && message.pinned {
                     message.channel = call.channel();
                     message.channel_reason = ChannelReason::Staff;
                 }
@@ -516,7 +516,7 @@ impl Request {
         for path in call.update_mask.iter().flat_map(|it| &it.paths) {
             match path.as_str() {
                 "protection" => patient.protection = given.protection,
-                "digital_reach" => patient.digital_reach = given.digital_reach,
+                "inbox_reach" => patient.inbox_reach = given.inbox_reach,
                 "preferred_language" => {
                     patient
                         .preferred_language

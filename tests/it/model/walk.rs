@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::{BookingSource, Channel, Worklist};
+use care_invitation::contract::v1::{BookingSource, DeliveryChannel, Worklist};
 
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
@@ -317,7 +317,11 @@ impl Walk {
     }
 
     async fn check_unsettled(&self) -> Result<(), String> {
-        for channel in [Channel::Unspecified, Channel::Inbox, Channel::Letter] {
+        for channel in [
+            DeliveryChannel::Unspecified,
+            DeliveryChannel::Inbox,
+            DeliveryChannel::Letter,
+        ] {
             let actual = service::unsettled(&self.harness, call::units(), channel).await?;
             let due_at = |it: &v1::Notification| it.due_time.as_ref().map(from_timestamp);
             holds(actual.is_sorted_by_key(due_at), || {

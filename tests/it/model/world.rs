@@ -7,7 +7,9 @@ use std::collections::{BTreeSet, HashMap};
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::cancel_booking_request::Next;
-use care_invitation::contract::v1::{Action, CancelReason, Channel, DispatchRefusal, Worklist};
+use care_invitation::contract::v1::{
+    Action, CancelReason, DeliveryChannel, DispatchRefusal, Worklist,
+};
 use chrono::TimeDelta;
 use tonic::Code;
 
@@ -429,7 +431,7 @@ impl World {
     }
 
     /// Returns the notifications that wait or are leased, as ListNotifications shows them.
-    pub fn unsettled(&self, channel: Channel) -> Vec<v1::Notification> {
+    pub fn unsettled(&self, channel: DeliveryChannel) -> Vec<v1::Notification> {
         use v1::notification::State;
         let wanted = [
             State::Scheduled,
@@ -442,7 +444,7 @@ impl World {
             .map(|(it, message)| it.show_message(message, self.now));
         shown
             .filter(|it| wanted.contains(&it.state()))
-            .filter(|it| channel == Channel::Unspecified || it.channel() == channel)
+            .filter(|it| channel == DeliveryChannel::Unspecified || it.channel() == channel)
             .collect()
     }
 }

@@ -258,7 +258,7 @@ async fn the_first_answer_stands_but_sent_replaces_retry() {
     answer(&harness, sent(&due)).await;
     let after_sent = messages(&harness, &request).await;
     assert_eq!(after_sent[0].state(), State::Sent);
-    assert!(!after_sent[0].superseded);
+    assert!(!after_sent[0].sent_after_change);
     answer(&harness, retry(&due)).await;
     assert_eq!(messages(&harness, &request).await, after_sent);
     harness.advance("2026-03-02T12:00:00Z");
@@ -369,7 +369,7 @@ async fn a_booking_between_lease_and_answer_revokes_and_what_was_sent_is_recorde
     let messages = shown.care_invitation.expect("it was one").notifications;
     assert_eq!(messages.len(), 1, "no reminder is planned");
     assert_eq!(messages[0].state(), State::Sent);
-    assert!(messages[0].superseded);
+    assert!(messages[0].sent_after_change);
     assert_eq!(
         messages[0].send_time,
         Some(make::wire_at("2026-03-02T09:00:05Z"))
@@ -569,7 +569,7 @@ async fn a_letter_follows_at_once_when_the_inbox_does_not_reach_and_staff_when_i
     assert_ne!(name(&letter[0]), name(&inbox));
     let followed = message(&letter[0]);
     assert_eq!(followed.kind(), message(&inbox).kind());
-    assert_eq!(followed.channel(), v1::Channel::Letter);
+    assert_eq!(followed.channel(), v1::DeliveryChannel::Letter);
     assert_eq!(followed.channel_reason(), v1::ChannelReason::DigitalFailed);
     assert_eq!(followed.due_time, Some(make::wire_at(NOW)));
     answer(&harness, unreachable(&letter[0])).await;
@@ -597,7 +597,7 @@ async fn what_was_sent_in_a_round_that_is_over_leaves_the_new_round_alone() {
     answer(&harness, sent(&due)).await;
     let shown = messages(&harness, &request).await;
     assert_eq!((shown[0].round, shown[0].state()), (1, State::Sent));
-    assert!(shown[0].superseded);
+    assert!(shown[0].sent_after_change);
     assert_eq!((shown[1].round, shown[1].state()), (2, State::Scheduled));
     assert_eq!(shown[1].kind(), v1::NotificationKind::Invitation);
     let second = harness.lease_due().await;

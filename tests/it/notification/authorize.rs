@@ -218,7 +218,7 @@ async fn a_booking_after_leave_revokes_nothing_and_the_message_is_never_leased_a
     let shown = messages(&harness, &request).await;
     assert_eq!(shown.len(), 1, "no reminder is planned");
     assert_eq!(shown[0].state(), State::Sent);
-    assert!(shown[0].superseded);
+    assert!(shown[0].sent_after_change);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn what_had_leave_is_recorded_as_sent() {
     assert!(lost.expect("answered").is_empty());
     let shown = messages(&harness, &due.booking_request).await;
     assert_eq!(shown[0].state(), State::Sent);
-    assert!(!shown[0].superseded);
+    assert!(!shown[0].sent_after_change);
     assert_eq!(shown[1].state(), State::Scheduled);
 }
 

@@ -7,8 +7,8 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    Action, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, PersonalIdType,
-    Protection, Worklist,
+    Action, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind,
+    PersonalIdType, Protection, Worklist,
 };
 
 use super::{FIRST, LAST, NOW, State, book, create, due_now, messages, states};
@@ -49,7 +49,7 @@ fn again(due: &v1::DueNotification) -> v1::Acknowledgement {
     }
 }
 
-fn chosen(message: &v1::Notification) -> (Channel, ChannelReason) {
+fn chosen(message: &v1::Notification) -> (DeliveryChannel, ChannelReason) {
     (message.channel(), message.channel_reason())
 }
 
@@ -80,11 +80,11 @@ async fn handled_by_hand(harness: &Harness) -> Vec<String> {
     listed.into_iter().map(|request| request.name).collect()
 }
 
-fn patient(number: &str, kind: PersonalIdType, reach: DigitalReach) -> v1::Patient {
+fn patient(number: &str, kind: PersonalIdType, reach: InboxReach) -> v1::Patient {
     v1::Patient {
         personal_id: number.into(),
         personal_id_type: kind.into(),
-        digital_reach: reach.into(),
+        inbox_reach: reach.into(),
         ..Default::default()
     }
 }
@@ -100,7 +100,7 @@ fn protected() -> v1::BookingRequest {
 }
 
 /// A request of which staff have fixed the channel, its first message due.
-async fn fixed(harness: &Harness, channel: Channel) -> String {
+async fn fixed(harness: &Harness, channel: DeliveryChannel) -> String {
     let request = create(harness, due_now("R-1")).await;
     worklist_user::contact(harness, &request, Contact::CallBack).await;
     worklist_user::release(harness, &request, channel).await;
@@ -110,26 +110,26 @@ async fn fixed(harness: &Harness, channel: Channel) -> String {
 #[tokio::test]
 async fn the_channel_is_the_first_of_the_table_that_applies() {
     use PersonalIdType::{NationalReserveNumber, Personnummer, Samordningsnummer};
-    let unknown = DigitalReach::Unspecified;
+    let unknown = InboxReach::Unspecified;
     let person = |reach| patient("198003012385", Personnummer, reach);
     let coordinated = |reach| patient("197302889931", Samordningsnummer, reach);
     let reserve = |reach| patient("19800301TA5K", NationalReserveNumber, reach);
-    let inbox = (Channel::Inbox, ChannelReason::Default);
+    let inbox = (DeliveryChannel::Inbox, ChannelReason::Default);
     let by_staff = |channel| (channel, ChannelReason::Staff);
-    let letter = |reason| (Channel::Letter, reason);
+    let letter = |reason| (DeliveryChannel::Letter, reason);
     for (row, patient, inbox_fails, fixed, expected) in [
         ("unknown", person(unknown), false, None, inbox),
-        ("in 1177", person(DigitalReach::Inbox), false, None, inbox),
+        ("in 1177", person(InboxReach::Inbox), false, None, inbox),
         (
             "not in 1177",
-            person(DigitalReach::None),
+            person(InboxReach::None),
             false,
             None,
             letter(ChannelReason::NoDigitalAccount),
         ),
         (
             "coordination number",
-            coordinated(DigitalReach::Inbox),
+            coordinated(InboxReach::Inbox),
             false,
             None,
             letter(ChannelReason::IdentityNumber),
@@ -143,14 +143,14 @@ async fn the_channel_is_the_first_of_the_table_that_applies() {
         ),
         (
             "neither account nor number",
-            reserve(DigitalReach::None),
+            reserve(InboxReach::None),
             false,
             None,
             letter(ChannelReason::NoDigitalAccount),
         ),
         (
             "a failed inbox",
-            person(DigitalReach::Inbox),
+            person(InboxReach::Inbox),
             true,
             None,
             letter(ChannelReason::DigitalFailed),
@@ -159,49 +159,49 @@ async fn the_channel_is_the_first_of_the_table_that_applies() {
             "the inbox by staff",
             person(unknown),
             false,
-            Some(Channel::Inbox),
-            by_staff(Channel::Inbox),
+            Some(DeliveryChannel::Inbox),
+            by_staff(DeliveryChannel::Inbox),
         ),
         (
             "a letter by staff",
-            person(DigitalReach::Inbox),
+            person(InboxReach::Inbox),
             false,
-            Some(Channel::Letter),
-            by_staff(Channel::Letter),
+            Some(DeliveryChannel::Letter),
+            by_staff(DeliveryChannel::Letter),
         ),
         (
             "the inbox by staff for one not in 1177",
-            person(DigitalReach::None),
+            person(InboxReach::None),
             false,
-            Some(Channel::Inbox),
-            by_staff(Channel::Inbox),
+            Some(DeliveryChannel::Inbox),
+            by_staff(DeliveryChannel::Inbox),
         ),
         (
             "the inbox by staff for a coordination number",
             coordinated(unknown),
             false,
-            Some(Channel::Inbox),
-            by_staff(Channel::Inbox),
+            Some(DeliveryChannel::Inbox),
+            by_staff(DeliveryChannel::Inbox),
         ),
         (
             "the failed inbox by staff",
             person(unknown),
             true,
-            Some(Channel::Inbox),
-            by_staff(Channel::Inbox),
+            Some(DeliveryChannel::Inbox),
+            by_staff(DeliveryChannel::Inbox),
         ),
         (
             "released and not fixed",
             person(unknown),
             false,
-            Some(Channel::Unspecified),
+            Some(DeliveryChannel::Unspecified),
             inbox,
         ),
         (
             "failed, released and not fixed",
             person(unknown),
             true,
-            Some(Channel::Unspecified),
+            Some(DeliveryChannel::Unspecified),
             letter(ChannelReason::DigitalFailed),
         ),
     ] {
@@ -232,8 +232,8 @@ async fn the_channel_is_the_first_of_the_table_that_applies() {
     }
 }
 
-fn expected_after_return() -> (Channel, ChannelReason) {
-    (Channel::Letter, ChannelReason::DigitalFailed)
+fn expected_after_return() -> (DeliveryChannel, ChannelReason) {
+    (DeliveryChannel::Letter, ChannelReason::DigitalFailed)
 }
 
 #[tokio::test]
@@ -242,11 +242,11 @@ async fn an_account_that_is_lost_counts_before_an_inbox_that_has_failed() {
     let request = create(&harness, due_now("R-1")).await;
     let first = lease_only(&harness).await;
     answer(&harness, unreachable(&first, "")).await;
-    worklist_user::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, InboxReach::None).await;
     let letter = lease_only(&harness).await;
-    let lost = (Channel::Letter, ChannelReason::NoDigitalAccount);
+    let lost = (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
     assert_eq!(chosen(message(&letter)), lost);
-    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::set_reach(&harness, InboxReach::Inbox).await;
     answer(&harness, sent(&letter)).await;
     // What has left says through which channel it did.
     let shown = messages(&harness, &request).await;
@@ -258,15 +258,15 @@ async fn an_account_that_is_lost_counts_before_an_inbox_that_has_failed() {
 async fn the_channel_is_chosen_anew_at_each_lease() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;
-    let none = (Channel::Letter, ChannelReason::NoDigitalAccount);
-    let inbox = (Channel::Inbox, ChannelReason::Default);
+    let none = (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
+    let inbox = (DeliveryChannel::Inbox, ChannelReason::Default);
     let mut due = lease_only(&harness).await;
     assert_eq!(chosen(message(&due)), inbox);
     for (reach, expected) in [
-        (DigitalReach::None, none),
-        (DigitalReach::Inbox, inbox),
-        (DigitalReach::None, none),
-        (DigitalReach::Unspecified, inbox),
+        (InboxReach::None, none),
+        (InboxReach::Inbox, inbox),
+        (InboxReach::None, none),
+        (InboxReach::Unspecified, inbox),
     ] {
         // The consumer that holds it has it as it was leased.
         let held = chosen(message(&due));
@@ -278,7 +278,7 @@ async fn the_channel_is_chosen_anew_at_each_lease() {
         assert_eq!(chosen(message(&due)), expected);
     }
     answer(&harness, sent(&due)).await;
-    worklist_user::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, InboxReach::None).await;
     let shown = messages(&harness, &request).await;
     assert_eq!(chosen(&shown[0]), inbox);
     assert_eq!((chosen(&shown[1]), chosen(&shown[2])), (none, none));
@@ -288,22 +288,22 @@ async fn the_channel_is_chosen_anew_at_each_lease() {
 async fn a_lease_that_ran_out_on_the_inbox_goes_to_who_sends_letters_when_it_has_to() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;
-    let only = |channel: Channel| v1::StreamDueNotificationsRequest {
+    let only = |channel: DeliveryChannel| v1::StreamDueNotificationsRequest {
         channels: vec![channel.into()],
         until_idle: true,
         ..Default::default()
     };
-    let mut inbox = Consumer::open(&harness, only(Channel::Inbox)).await;
+    let mut inbox = Consumer::open(&harness, only(DeliveryChannel::Inbox)).await;
     inbox.due().await;
     inbox.ended().await;
-    worklist_user::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, InboxReach::None).await;
     harness.advance("2026-03-02T09:01:00Z");
-    let inbox = Consumer::open(&harness, only(Channel::Inbox)).await;
+    let inbox = Consumer::open(&harness, only(DeliveryChannel::Inbox)).await;
     inbox.ended().await;
-    let mut letters = Consumer::open(&harness, only(Channel::Letter)).await;
+    let mut letters = Consumer::open(&harness, only(DeliveryChannel::Letter)).await;
     let letter = letters.due().await;
     assert_eq!(letter.booking_request, request);
-    let none = (Channel::Letter, ChannelReason::NoDigitalAccount);
+    let none = (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
     assert_eq!(chosen(message(&letter)), none);
     letters.ended().await;
 }
@@ -393,15 +393,15 @@ async fn what_follows_a_failed_inbox_is_letters_for_the_round_and_counts_from_th
     harness.invite(call).await.expect("a new round");
     let first = lease_only(&harness).await;
     assert_eq!(message(&first).round, 2);
-    let inbox = (Channel::Inbox, ChannelReason::Default);
+    let inbox = (DeliveryChannel::Inbox, ChannelReason::Default);
     assert_eq!(chosen(message(&first)), inbox);
 }
 
 #[tokio::test]
 async fn a_channel_that_staff_fixed_holds_for_the_round_and_no_longer() {
     let harness = Harness::start(NOW).await;
-    let request = fixed(&harness, Channel::Letter).await;
-    let by_staff = (Channel::Letter, ChannelReason::Staff);
+    let request = fixed(&harness, DeliveryChannel::Letter).await;
+    let by_staff = (DeliveryChannel::Letter, ChannelReason::Staff);
     for due in [NOW, FIRST_REMINDER, SECOND_REMINDER] {
         harness.advance(due);
         let leased = lease_only(&harness).await;
@@ -412,7 +412,7 @@ async fn a_channel_that_staff_fixed_holds_for_the_round_and_no_longer() {
     let call = make::wire_invite(&request);
     harness.invite(call).await.expect("a new round");
     let first = lease_only(&harness).await;
-    let inbox = (Channel::Inbox, ChannelReason::Default);
+    let inbox = (DeliveryChannel::Inbox, ChannelReason::Default);
     assert_eq!(chosen(message(&first)), inbox);
 }
 
@@ -435,17 +435,17 @@ async fn at_last_resort(harness: &Harness, how: LastResort) -> (String, v1::DueN
                 patient: Some(patient(
                     "198003012385",
                     PersonalIdType::Personnummer,
-                    DigitalReach::None,
+                    InboxReach::None,
                 )),
                 ..due_now("R-1")
             };
             create(harness, form).await
         }
-        LastResort::InboxByStaff => fixed(harness, Channel::Inbox).await,
-        LastResort::LetterByStaff => fixed(harness, Channel::Letter).await,
+        LastResort::InboxByStaff => fixed(harness, DeliveryChannel::Inbox).await,
+        LastResort::LetterByStaff => fixed(harness, DeliveryChannel::Letter).await,
         LastResort::Protected => {
             let request = create(harness, protected()).await;
-            worklist_user::release(harness, &request, Channel::Unspecified).await;
+            worklist_user::release(harness, &request, DeliveryChannel::Unspecified).await;
             request
         }
         LastResort::LetterAfterInbox => {
@@ -516,7 +516,7 @@ async fn assert_set_aside(
     let later = harness.clock.now() + chrono::Duration::hours(30);
     harness.clock.advance(later).expect("forward");
     assert!(harness.lease_due().await.is_empty());
-    let released = worklist_user::release(harness, request, Channel::Unspecified).await;
+    let released = worklist_user::release(harness, request, DeliveryChannel::Unspecified).await;
     let invitation = released.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Unspecified);
     assert!(handled_by_hand(harness).await.is_empty());
@@ -560,10 +560,10 @@ async fn staff_fix_the_channel_of_what_was_undeliverable() {
     let harness = Harness::start(NOW).await;
     let (request, letter) = at_last_resort(&harness, LastResort::LetterAfterInbox).await;
     answer(&harness, unreachable(&letter, "")).await;
-    worklist_user::release(&harness, &request, Channel::Inbox).await;
+    worklist_user::release(&harness, &request, DeliveryChannel::Inbox).await;
     let released = lease_only(&harness).await;
     assert_eq!(name(&released), name(&letter));
-    let by_staff = (Channel::Inbox, ChannelReason::Staff);
+    let by_staff = (DeliveryChannel::Inbox, ChannelReason::Staff);
     assert_eq!(chosen(message(&released)), by_staff);
     // It was staff's choice: no letter follows a second time.
     answer(&harness, unreachable(&released, "")).await;
@@ -586,7 +586,7 @@ async fn protection_that_comes_later_forbids_a_letter_as_well() {
     assert_eq!(shown.notifications[0].state(), State::Parked);
     assert_eq!(states(&harness, &request).await.len(), 3, "no letter");
     assert!(harness.lease_due().await.is_empty());
-    let released = worklist_user::release(&harness, &request, Channel::Letter).await;
+    let released = worklist_user::release(&harness, &request, DeliveryChannel::Letter).await;
     assert_eq!(released.state(), RequestState::Invited);
     let letter = lease_only(&harness).await;
     assert_eq!(name(&letter), name(&due));
@@ -709,7 +709,7 @@ async fn other_outcomes_of_what_was_on_its_way_when_the_invitation_ended_plan_an
             let shown = invitation(&harness, &request).await;
             assert_eq!(shown.notifications.len(), 1);
             assert_eq!(shown.notifications[0].state(), State::Sent);
-            assert!(shown.notifications[0].superseded);
+            assert!(shown.notifications[0].sent_after_change);
         }
     }
 }
@@ -750,7 +750,7 @@ async fn what_is_on_its_way_when_a_hold_comes_runs_its_course_and_what_follows_i
         assert_eq!(states(&harness, &request).await, expected, "{row}");
         harness.advance("2026-03-20T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{row}");
-        worklist_user::release(&harness, &request, Channel::Unspecified).await;
+        worklist_user::release(&harness, &request, DeliveryChannel::Unspecified).await;
         assert_eq!(harness.lease_due().await.len(), 1, "{row}");
     }
 }
@@ -789,7 +789,7 @@ async fn a_change_that_keeps_the_round_keeps_the_failed_inbox() {
     worklist_user::change_period(&harness, &request, FIRST, LAST, restart).await;
     let first = lease_only(&harness).await;
     assert_eq!(message(&first).round, 2);
-    assert_eq!(message(&first).channel(), Channel::Inbox);
+    assert_eq!(message(&first).channel(), DeliveryChannel::Inbox);
 }
 
 #[tokio::test]
@@ -802,7 +802,7 @@ async fn a_withdrawal_that_reaches_nobody_by_the_inbox_follows_as_a_letter_and_t
     let withdrawal = lease_only(&harness).await;
     let kind = NotificationKind::Withdrawal;
     assert_eq!(message(&withdrawal).kind(), kind);
-    assert_eq!(message(&withdrawal).channel(), Channel::Inbox);
+    assert_eq!(message(&withdrawal).channel(), DeliveryChannel::Inbox);
     answer(&harness, unreachable(&withdrawal, "")).await;
     let letter = lease_only(&harness).await;
     assert_eq!(message(&letter).kind(), kind);
@@ -817,11 +817,11 @@ async fn a_withdrawal_that_reaches_nobody_by_the_inbox_follows_as_a_letter_and_t
     assert_eq!(invitation.hold_reason(), HoldReason::Undeliverable);
     assert_eq!(handled_by_hand(&harness).await, [&*request]);
     assert!(harness.lease_due().await.is_empty());
-    worklist_user::release(&harness, &request, Channel::Inbox).await;
+    worklist_user::release(&harness, &request, DeliveryChannel::Inbox).await;
     assert!(handled_by_hand(&harness).await.is_empty());
     let again = lease_only(&harness).await;
     assert_eq!(name(&again), name(&letter));
-    let by_staff = (Channel::Inbox, ChannelReason::Staff);
+    let by_staff = (DeliveryChannel::Inbox, ChannelReason::Staff);
     assert_eq!(chosen(message(&again)), by_staff);
 }
 
@@ -858,17 +858,17 @@ async fn a_consumer_of_all_channels_gets_what_has_changed_its_channel_at_once() 
     create(&harness, due_now("R-1")).await;
     let mut standing = Consumer::open(&harness, everything()).await;
     let inbox = standing.due().await;
-    worklist_user::set_reach(&harness, DigitalReach::None).await;
+    worklist_user::set_reach(&harness, InboxReach::None).await;
     harness.advance("2026-03-02T09:01:00Z");
     let letter = standing.due().await;
     assert_eq!(name(&letter), name(&inbox));
-    assert_eq!(message(&letter).channel(), Channel::Letter);
+    assert_eq!(message(&letter).channel(), DeliveryChannel::Letter);
     assert_eq!(message(&letter).delivery_attempt, 2);
     assert!(letter.possible_repeat);
     drop(standing);
-    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::set_reach(&harness, InboxReach::Inbox).await;
     harness.advance("2026-03-02T09:03:00Z");
     let again = lease_only(&harness).await;
-    assert_eq!(message(&again).channel(), Channel::Inbox);
+    assert_eq!(message(&again).channel(), DeliveryChannel::Inbox);
     assert_eq!(message(&again).delivery_attempt, 3);
 }

@@ -7,7 +7,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::{
-    CancelReason, Channel, HoldReason, NotificationKind, Protection,
+    CancelReason, DeliveryChannel, HoldReason, NotificationKind, Protection,
 };
 
 use super::{FIRST, LAST, NOW, State, book, create, due_now, messages, states};
@@ -86,7 +86,7 @@ async fn meanwhile(harness: &Harness, request: &str, due: &v1::DueNotification, 
             worklist_user::set_protection(harness, Protection::ConfidentialityMarked).await;
         }
         Meanwhile::ReachLost => {
-            worklist_user::set_reach(harness, v1::DigitalReach::None).await;
+            worklist_user::set_reach(harness, v1::InboxReach::None).await;
         }
         Meanwhile::Parked => {
             let park = v1::Acknowledgement {
@@ -130,8 +130,8 @@ async fn meanwhile(harness: &Harness, request: &str, due: &v1::DueNotification, 
 #[tokio::test]
 async fn sent_is_recorded_over_whatever_has_happened_meanwhile() {
     use Meanwhile as M;
-    // What happened; the message's state then; superseded; whether the next counts from it.
-    for (what, state, superseded, next) in [
+    // What happened; the message's state then; sent_after_change; whether the next counts from it.
+    for (what, state, sent_after_change, next) in [
         (M::Nothing, State::Leased, false, true),
         (M::LeaseRanOut, State::Leased, false, true),
         (M::Retried, State::Scheduled, false, true),
@@ -169,8 +169,8 @@ async fn sent_is_recorded_over_whatever_has_happened_meanwhile() {
         assert_eq!(recorded.name, name(&due));
         assert_eq!(recorded.state(), State::Sent, "{what:?}");
         assert_eq!(recorded.send_time, Some(make::wire_at(LEFT)), "{what:?}");
-        assert_eq!(recorded.superseded, superseded, "{what:?}");
-        assert_eq!(recorded.channel(), Channel::Inbox, "{what:?}");
+        assert_eq!(recorded.sent_after_change, sent_after_change, "{what:?}");
+        assert_eq!(recorded.channel(), DeliveryChannel::Inbox, "{what:?}");
         let reminder = invitation
             .notifications
             .iter()
@@ -193,7 +193,7 @@ async fn assert_no_second(
     let shown = harness.get(request).await.expect("a request");
     let held = shown.care_invitation.expect("an invitation").hold_reason();
     if held != HoldReason::Unspecified {
-        worklist_user::release(harness, request, Channel::Unspecified).await;
+        worklist_user::release(harness, request, DeliveryChannel::Unspecified).await;
     }
     for when in [REPORTED, "2026-03-04T12:00:00Z"] {
         harness.advance(when);
@@ -294,12 +294,15 @@ async fn the_token_of_a_message_that_was_leased_anew_counts_for_nothing() {
     assert_eq!(states(&harness, &request).await[0], State::Leased);
     answer(&harness, sent(&new)).await;
     let shown = messages(&harness, &request).await;
-    assert!(!shown[0].superseded, "it left as the request says now");
+    assert!(
+        !shown[0].sent_after_change,
+        "it left as the request says now"
+    );
 }
 
 #[tokio::test]
 async fn what_was_on_its_way_when_the_request_changed_is_superseded() {
-    for (row, superseded) in [("changed", true), ("held", false), ("neither", false)] {
+    for (row, sent_after_change) in [("changed", true), ("held", false), ("neither", false)] {
         let harness = Harness::start(NOW).await;
         let request = create(&harness, due_now("R-1")).await;
         let due = harness.lease_due().await.remove(0);
@@ -316,13 +319,13 @@ async fn what_was_on_its_way_when_the_request_changed_is_superseded() {
         assert_eq!(states(&harness, &request).await[0], State::Dispatching);
         answer(&harness, sent(&due)).await;
         let shown = messages(&harness, &request).await;
-        assert_eq!(shown[0].superseded, superseded, "{row}");
+        assert_eq!(shown[0].sent_after_change, sent_after_change, "{row}");
     }
 }
 
 #[tokio::test]
-async fn what_left_after_the_period_is_superseded_and_what_left_in_it_is_not() {
-    for (left, superseded) in [
+async fn what_left_after_the_period_is_sent_after_change_and_what_left_in_it_is_not() {
+    for (left, sent_after_change) in [
         ("2026-03-13T22:59:59Z", false),
         ("2026-03-13T23:00:00Z", true),
     ] {
@@ -336,7 +339,7 @@ async fn what_left_after_the_period_is_superseded_and_what_left_in_it_is_not() {
         assert_eq!(shown.state(), RequestState::Expired);
         let shown = messages(&harness, &request).await;
         assert_eq!(shown[0].state(), State::Sent);
-        assert_eq!(shown[0].superseded, superseded, "{left}");
+        assert_eq!(shown[0].sent_after_change, sent_after_change, "{left}");
         assert!(shown[1..].iter().all(|it| it.state() == State::Skipped));
     }
 }
@@ -359,13 +362,13 @@ async fn a_cancelled_invitation_that_was_sent_after_all_is_withdrawn_once() {
         }
         let shown = messages(&harness, &request).await;
         assert_eq!(shown[0].state(), State::Sent);
-        assert!(shown[0].superseded);
+        assert!(shown[0].sent_after_change);
         let withdrawal = harness.hand_over_due().await;
         let kinds: Vec<_> = withdrawal.iter().map(|it| message(it).kind()).collect();
         let expected = withdrawn.then_some(NotificationKind::Withdrawal);
         assert_eq!(kinds, Vec::from_iter(expected), "{reason:?}");
         for sent in withdrawal {
-            assert_eq!(message(&sent).channel(), Channel::Inbox);
+            assert_eq!(message(&sent).channel(), DeliveryChannel::Inbox);
         }
         harness.advance("2026-04-06T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{reason:?}");
@@ -391,7 +394,7 @@ async fn a_late_reminder_is_recorded_and_the_last_counts_from_it() {
     assert_eq!(last.due_time, Some(make::wire_at("2026-03-31T07:00:00Z")));
     harness.advance("2026-04-01T07:00:00Z");
     assert!(harness.lease_due().await.is_empty(), "it is held");
-    worklist_user::release(&harness, &request, Channel::Unspecified).await;
+    worklist_user::release(&harness, &request, DeliveryChannel::Unspecified).await;
     let last = harness.hand_over_due().await;
     assert_eq!(last.len(), 1);
     // Silence counts from the last hand-over.
@@ -425,7 +428,7 @@ async fn a_second_reminder_sent_late_ends_in_no_response_once_the_hold_is_lifted
     let invitation = shown.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Parked);
     assert_eq!(invitation.no_response_time, None);
-    let released = worklist_user::release(&harness, &request, Channel::Unspecified).await;
+    let released = worklist_user::release(&harness, &request, DeliveryChannel::Unspecified).await;
     assert_eq!(released.state(), RequestState::NoResponse);
     let invitation = released.care_invitation.expect("an invitation");
     let silence = Some(make::wire_at("2026-04-13T07:00:00Z"));
@@ -446,6 +449,6 @@ async fn sent_of_the_round_before_leaves_a_longer_period_of_the_new_round_alone(
     answer(&harness, sent(&old)).await;
     let after = messages(&harness, &request).await;
     assert_eq!(after[0].state(), State::Sent);
-    assert!(after[0].superseded);
+    assert!(after[0].sent_after_change);
     assert_eq!(after[1..], before[1..]);
 }

@@ -7,7 +7,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::{Channel, DigitalReach};
+use care_invitation::contract::v1::{DeliveryChannel, InboxReach};
 use care_invitation::grpc::middleware::Limits;
 use sea_orm::{ConnectionTrait, Database};
 use tonic::{Code, Status};
@@ -245,7 +245,7 @@ async fn channels_and_due_times_narrow_the_list() {
     let harness = Harness::start(NOW).await;
     let by_post = |form: v1::BookingRequest| v1::BookingRequest {
         patient: form.patient.clone().map(|patient| v1::Patient {
-            digital_reach: DigitalReach::None.into(),
+            inbox_reach: InboxReach::None.into(),
             ..patient
         }),
         ..form
@@ -260,11 +260,15 @@ async fn channels_and_due_times_narrow_the_list() {
     let last = create(&harness, form("last", "2026-05-20")).await;
     for (row, channels, due_before, expected) in [
         ("all", &[][..], None, &[&inbox, &letter, &last][..]),
-        ("inbox", &[Channel::Inbox], None, &[&inbox, &last]),
-        ("letters", &[Channel::Letter], None, &[&letter]),
+        ("inbox", &[DeliveryChannel::Inbox], None, &[&inbox, &last]),
+        ("letters", &[DeliveryChannel::Letter], None, &[&letter]),
         (
             "both, one of them twice",
-            &[Channel::Letter, Channel::Inbox, Channel::Letter],
+            &[
+                DeliveryChannel::Letter,
+                DeliveryChannel::Inbox,
+                DeliveryChannel::Letter,
+            ],
             None,
             &[&inbox, &letter, &last],
         ),
@@ -283,7 +287,7 @@ async fn channels_and_due_times_narrow_the_list() {
         ("before the first", &[], Some("2026-04-06T07:00:00Z"), &[]),
         (
             "letters before the last",
-            &[Channel::Letter],
+            &[DeliveryChannel::Letter],
             Some("2026-04-08T07:00:00Z"),
             &[&letter],
         ),
@@ -380,7 +384,12 @@ async fn a_page_token_belongs_to_its_filters() {
     let same: [fn(&mut v1::ListNotificationsRequest); 4] = [
         |it| it.page_size = 3,
         |it| it.care_units.reverse(),
-        |it| it.channels = vec![Channel::Letter.into(), Channel::Inbox.into()],
+        |it| {
+            it.channels = vec![
+                DeliveryChannel::Letter.into(),
+                DeliveryChannel::Inbox.into(),
+            ]
+        },
         |it| {
             it.states = [
                 State::Parked,
@@ -402,7 +411,7 @@ async fn a_page_token_belongs_to_its_filters() {
     let others: [fn(&mut v1::ListNotificationsRequest); 6] = [
         |it| it.care_units.truncate(1),
         |it| it.states = vec![State::Scheduled.into()],
-        |it| it.channels = vec![Channel::Inbox.into()],
+        |it| it.channels = vec![DeliveryChannel::Inbox.into()],
         |it| it.due_before_time = Some(make::wire_at("2026-06-12T22:00:00Z")),
         |it| it.page_token.insert(0, 'A'),
         |it| it.page_token = "x".into(),
@@ -509,7 +518,7 @@ async fn what_is_only_projected_is_refused_and_every_bad_field_is_named() {
     let bad = v1::ListNotificationsRequest {
         care_units: vec!["careUnits/-".into()],
         states: vec![State::Projected.into()],
-        channels: vec![Channel::Inbox.into(), 0],
+        channels: vec![DeliveryChannel::Inbox.into(), 0],
         due_before_time: Some(prost_types::Timestamp {
             seconds: i64::MAX,
             nanos: 0,
@@ -550,9 +559,9 @@ async fn a_parked_message_is_listed_until_staff_release_it() {
     let parked = listed(&harness, all_of(&[State::Parked])).await;
     assert_eq!(parked.len(), 1);
     assert_eq!(parked[0].name, message(&due).name);
-    worklist_user::release(&harness, &request, Channel::Letter).await;
+    worklist_user::release(&harness, &request, DeliveryChannel::Letter).await;
     assert!(listed(&harness, all_of(&[State::Parked])).await.is_empty());
     let scheduled = listed(&harness, all_of(&[State::Scheduled])).await;
     assert_eq!(scheduled.len(), 1);
-    assert_eq!(scheduled[0].channel(), Channel::Letter);
+    assert_eq!(scheduled[0].channel(), DeliveryChannel::Letter);
 }

@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
-use care_invitation::contract::v1::{Channel, HoldReason};
+use care_invitation::contract::v1::{DeliveryChannel, HoldReason};
 
 use super::{NOW, State, create, due_now, messages};
 use crate::consumer::Outcomes as _;
@@ -65,8 +65,8 @@ async fn stand(harness: &Harness, request: &str, row: &str) -> Option<v1::DueNot
         "released by staff" | "released by staff with a channel" => {
             answer(harness, park()).await;
             let channel = match row {
-                "released by staff" => Channel::Unspecified,
-                _ => Channel::Letter,
+                "released by staff" => DeliveryChannel::Unspecified,
+                _ => DeliveryChannel::Letter,
             };
             worklist_user::release(harness, request, channel).await;
         }

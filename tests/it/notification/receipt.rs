@@ -7,7 +7,7 @@ use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    Action, Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, Protection,
+    Action, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind, Protection,
 };
 use chrono::Duration;
 use tonic::Code;
@@ -23,11 +23,12 @@ const RECEIPTS: [Receipt; 3] = [Receipt::Read, Receipt::Unread, Receipt::Returne
 const FIRST_REMINDER: &str = "2026-03-16T08:00:00Z";
 const SECOND_REMINDER: &str = "2026-03-30T07:00:00Z";
 
-const INBOX: (Channel, ChannelReason) = (Channel::Inbox, ChannelReason::Default);
-const UNREAD: (Channel, ChannelReason) = (Channel::Letter, ChannelReason::Unread);
-const FAILED: (Channel, ChannelReason) = (Channel::Letter, ChannelReason::DigitalFailed);
+const INBOX: (DeliveryChannel, ChannelReason) = (DeliveryChannel::Inbox, ChannelReason::Default);
+const UNREAD: (DeliveryChannel, ChannelReason) = (DeliveryChannel::Letter, ChannelReason::Unread);
+const FAILED: (DeliveryChannel, ChannelReason) =
+    (DeliveryChannel::Letter, ChannelReason::DigitalFailed);
 
-fn chosen(message: &v1::Notification) -> (Channel, ChannelReason) {
+fn chosen(message: &v1::Notification) -> (DeliveryChannel, ChannelReason) {
     (message.channel(), message.channel_reason())
 }
 
@@ -43,14 +44,14 @@ async fn handed_over(harness: &Harness) -> (String, String) {
 async fn letter_handed_over(harness: &Harness) -> (String, String) {
     let form = v1::BookingRequest {
         patient: Some(v1::Patient {
-            digital_reach: DigitalReach::None.into(),
+            inbox_reach: InboxReach::None.into(),
             ..due_now("R-1").patient.expect("a patient")
         }),
         ..due_now("R-1")
     };
     let request = create(harness, form).await;
     let due = harness.hand_over_due().await;
-    assert_eq!(message(&due[0]).channel(), Channel::Letter);
+    assert_eq!(message(&due[0]).channel(), DeliveryChannel::Letter);
     (request, name(&due[0]))
 }
 
@@ -142,7 +143,7 @@ async fn a_letter_that_follows_is_a_letter_whatever_is_learned_of_the_inbox() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
     worklist_user::report(&harness, &first, Receipt::Unread).await;
-    worklist_user::set_reach(&harness, DigitalReach::Inbox).await;
+    worklist_user::set_reach(&harness, InboxReach::Inbox).await;
     let letter = harness.lease_due().await.remove(0);
     assert_eq!(chosen(message(&letter)), UNREAD);
     harness.advance("2026-03-02T09:01:00Z");
@@ -278,7 +279,7 @@ async fn a_receipt_that_no_letter_followed_is_followed_by_none_when_it_is_repeat
         let (request, first) = handed_over(&harness).await;
         worklist_user::contact(&harness, &request, Contact::CallBack).await;
         assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
-        worklist_user::release(&harness, &request, Channel::Unspecified).await;
+        worklist_user::release(&harness, &request, DeliveryChannel::Unspecified).await;
         assert_eq!(worklist_user::report(&harness, &first, receipt).await, None);
         assert!(harness.lease_due().await.is_empty(), "{receipt:?}");
     }
@@ -397,7 +398,7 @@ async fn situation(harness: &Harness, what: Situation) -> (String, String) {
         Situation::FixedByStaff => {
             let request = create(harness, due_now("R-1")).await;
             worklist_user::contact(harness, &request, Contact::CallBack).await;
-            worklist_user::release(harness, &request, Channel::Inbox).await;
+            worklist_user::release(harness, &request, DeliveryChannel::Inbox).await;
             let due = harness.hand_over_due().await;
             return (request, name(&due[0]));
         }
@@ -410,7 +411,7 @@ async fn situation(harness: &Harness, what: Situation) -> (String, String) {
                 ..due_now("R-1")
             };
             let request = create(harness, form).await;
-            worklist_user::release(harness, &request, Channel::Unspecified).await;
+            worklist_user::release(harness, &request, DeliveryChannel::Unspecified).await;
             let due = harness.hand_over_due().await;
             return (request, name(&due[0]));
         }
@@ -525,7 +526,7 @@ async fn a_letter_that_came_back_holds_the_invitation_as_undeliverable() {
         assert_eq!(invitation.notifications[1].state(), State::Scheduled);
         harness.advance("2026-03-20T08:00:00Z");
         assert!(harness.lease_due().await.is_empty());
-        worklist_user::release(&harness, &request, Channel::Unspecified).await;
+        worklist_user::release(&harness, &request, DeliveryChannel::Unspecified).await;
         assert_eq!(harness.lease_due().await.len(), 1);
     }
 }

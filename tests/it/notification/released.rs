@@ -2,8 +2,8 @@
 //! again, and they may send it.
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::Channel;
 use care_invitation::contract::v1::ContactOutcome as Contact;
+use care_invitation::contract::v1::DeliveryChannel;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use chrono::Duration;
 
@@ -21,7 +21,7 @@ fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
 }
 
 async fn release(harness: &Harness, request: &str) {
-    worklist_user::release(harness, request, Channel::Unspecified).await;
+    worklist_user::release(harness, request, DeliveryChannel::Unspecified).await;
 }
 
 /// The one message that is due now, and what is said of it: that it may be a repeat, and that staff

@@ -8,7 +8,8 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::{
-    Channel, ChannelReason, DigitalReach, HoldReason, NotificationKind, PersonalIdType, Protection,
+    ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind, PersonalIdType,
+    Protection,
 };
 use chrono::Duration;
 use tokio::task::JoinSet;
@@ -116,7 +117,7 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
             name: name(&due),
             round: 1,
             kind: NotificationKind::Invitation.into(),
-            channel: Channel::Inbox.into(),
+            channel: DeliveryChannel::Inbox.into(),
             channel_reason: ChannelReason::Default.into(),
             due_time: Some(make::wire_at(NOW)),
             state: State::Leased.into(),
@@ -244,14 +245,17 @@ async fn a_consumer_gets_the_channels_that_it_serves() {
     let harness = Harness::start(NOW).await;
     let form = v1::BookingRequest {
         patient: Some(v1::Patient {
-            digital_reach: DigitalReach::None.into(),
+            inbox_reach: InboxReach::None.into(),
             ..due_now("R-1").patient.expect("a patient")
         }),
         ..due_now("R-1")
     };
     let letter = create(&harness, form).await;
     let inbox = create(&harness, due_now("R-2")).await;
-    for (channel, request) in [(Channel::Inbox, inbox), (Channel::Letter, letter)] {
+    for (channel, request) in [
+        (DeliveryChannel::Inbox, inbox),
+        (DeliveryChannel::Letter, letter),
+    ] {
         let wishes = v1::StreamDueNotificationsRequest {
             channels: vec![channel.into()],
             until_idle: true,
@@ -397,26 +401,26 @@ async fn nothing_of_a_protected_patient_is_leased() {
 #[tokio::test]
 async fn a_letter_goes_to_those_whom_the_inbox_does_not_reach() {
     let harness = Harness::start(NOW).await;
-    for (number, personal_id, personal_id_type, digital_reach, reason) in [
+    for (number, personal_id, personal_id_type, inbox_reach, reason) in [
         (
             1,
             "198003012385",
             PersonalIdType::Personnummer,
-            DigitalReach::None,
+            InboxReach::None,
             ChannelReason::NoDigitalAccount,
         ),
         (
             2,
             "197302889931",
             PersonalIdType::Samordningsnummer,
-            DigitalReach::Unspecified,
+            InboxReach::Unspecified,
             ChannelReason::IdentityNumber,
         ),
         (
             3,
             "19800301TA5K",
             PersonalIdType::NationalReserveNumber,
-            DigitalReach::Inbox,
+            InboxReach::Inbox,
             ChannelReason::IdentityNumber,
         ),
     ] {
@@ -424,14 +428,18 @@ async fn a_letter_goes_to_those_whom_the_inbox_does_not_reach() {
             patient: Some(v1::Patient {
                 personal_id: personal_id.into(),
                 personal_id_type: personal_id_type.into(),
-                digital_reach: digital_reach.into(),
+                inbox_reach: inbox_reach.into(),
                 ..Default::default()
             }),
             ..due_now(&format!("R-{number}"))
         };
         create(&harness, form).await;
         let due = &harness.hand_over_due().await[0];
-        assert_eq!(message(due).channel(), Channel::Letter, "{reason:?}");
+        assert_eq!(
+            message(due).channel(),
+            DeliveryChannel::Letter,
+            "{reason:?}"
+        );
         assert_eq!(message(due).channel_reason(), reason);
         assert_eq!(due.personal_id_type(), personal_id_type);
     }

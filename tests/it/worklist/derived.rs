@@ -339,7 +339,7 @@ async fn no_response_goes_when_a_hold_comes_and_comes_back_when_it_is_lifted() {
     on(Worklist::FollowUp, State::NoResponse).await;
     worklist_user::contact(&harness, &name, Contact::NoSuitableTime).await;
     on(Worklist::SlotIssues, State::Invited).await;
-    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::DeliveryChannel::Unspecified).await;
     on(Worklist::FollowUp, State::NoResponse).await;
     worklist_user::will_book(&harness, &name, "2026-04-14").await;
     on(Worklist::CareInvitations, State::Invited).await;

@@ -266,7 +266,7 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
         on(L::ManualHandling, State::Invited),
     ];
     board.expect("protected", &moves).await;
-    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::DeliveryChannel::Unspecified).await;
     let moves = [off(L::ManualHandling), invited.clone()];
     board.expect("released", &moves).await;
     worklist_user::set_protection(&harness, v1::Protection::Unspecified).await;
@@ -320,7 +320,7 @@ async fn every_verb_tells_the_lists_that_a_request_comes_to_stays_on_and_leaves(
     answer(&harness, park).await;
     let back = [on(L::ManualHandling, State::Cancelled)];
     board.expect("a parked withdrawal", &back).await;
-    worklist_user::release(&harness, &name, v1::Channel::Unspecified).await;
+    worklist_user::release(&harness, &name, v1::DeliveryChannel::Unspecified).await;
     board.expect("released", &[off(L::ManualHandling)]).await;
     board.nothing_more(&harness).await;
 }

@@ -8,6 +8,7 @@ use crate::domain::care_invitation::Hold;
 use crate::domain::notification;
 use crate::domain::notification::DisplayState;
 use crate::domain::notification::DisplayedNotification;
+use crate::domain::notification::Kind;
 use crate::domain::request_key::RequestKey;
 
 /// Renders the invitation of a request, if there has been one, with its notifications as displayed.
@@ -58,7 +59,7 @@ pub fn render_notification(
             .map(|it| notification_name(key, it.id))
             .unwrap_or_default(),
         round: displayed.round,
-        kind: enums::render(displayed.kind),
+        kind: render_kind(displayed.kind).into(),
         channel: enums::render(displayed.channel),
         channel_reason: enums::render(displayed.channel_reason),
         due_time: Some(render_instant(displayed.due_at)),
@@ -68,6 +69,16 @@ pub fn render_notification(
         cause: displayed.cause.clone().unwrap_or_default(),
         sent_after_change: planned.is_some_and(|it| it.sent_after_change),
         read_time: planned.and_then(|it| it.read_at).map(render_instant),
+        sequence: displayed.kind.sequence().into(),
+    }
+}
+
+/// Renders a kind; the number of a reminder has a field of its own.
+fn render_kind(kind: Kind) -> v1::NotificationKind {
+    match kind {
+        Kind::Invitation => v1::NotificationKind::Invitation,
+        Kind::Reminder { .. } => v1::NotificationKind::Reminder,
+        Kind::Withdrawal => v1::NotificationKind::Withdrawal,
     }
 }
 

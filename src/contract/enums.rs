@@ -16,7 +16,7 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
-use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Kind, Outcome};
+use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Outcome};
 use crate::domain::patient::{InboxReach, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
@@ -76,7 +76,6 @@ wire_enum!(CancelReason = v1::CancelReason {
     ReferralWithdrawn PatientRequest UnitRequest PatientDeceased EnteredInError Other
     NoResponse NoShow PatientMoved CaredForElsewhere Transferred
 });
-wire_enum!(Kind = v1::NotificationKind { Invitation FirstReminder SecondReminder Withdrawal });
 wire_enum!(DeliveryChannel = v1::DeliveryChannel { Inbox Letter });
 wire_enum!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff

@@ -244,7 +244,7 @@ pub fn render_due(
 fn cancel_reason(record: &BookingRequest, kind: Kind) -> i32 {
     match kind {
         Kind::Withdrawal => enums::render_optional(record.cancel_reason),
-        Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder => 0,
+        Kind::Invitation | Kind::Reminder { .. } => 0,
     }
 }
 

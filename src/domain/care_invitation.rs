@@ -1,6 +1,6 @@
 //! The invitation: its round, its hold, and which notification comes next and when.
 //!
-//! A round plans three notifications, one at a time: the next is planned when the one before
+//! A round plans an invitation and its reminders, one at a time: the next is planned when the one before
 //! it has been handed over. Those still to come are projected when the request is read.
 
 use chrono::NaiveDate;
@@ -14,6 +14,8 @@ use super::notification::{self, ChannelReason, DeliveryChannel, Kind, Notificati
 pub const LEAD_DAYS: u32 = 42;
 /// Days from one hand-over to the next notification, and from the last to NO_RESPONSE.
 pub const GAP_DAYS: u32 = 14;
+/// Number of reminders in a round.
+pub const REMINDER_COUNT: i16 = 2;
 
 /// Cause of a notification that falls after the period.
 pub const AFTER_PERIOD: &str = "AFTER_PERIOD";
@@ -68,6 +70,8 @@ impl Hold {
 pub struct CareInvitation {
     /// Number of the present round within the request, from 1.
     pub round: i32,
+    /// Number of reminders in the present round, 0 to 5.
+    pub reminder_count: i16,
     /// Start of the present round.
     pub invited_at: Instant,
     /// Hold on the invitation, if any.
@@ -187,8 +191,8 @@ pub fn following_due_at(sent_at: Instant, policy: &RegionPolicy) -> Instant {
 }
 
 impl CareInvitation {
-    /// Returns the instant at which silence becomes NO_RESPONSE, if all three notifications are sent or
-    /// skipped and nothing holds the invitation.
+    /// Returns the instant at which silence becomes NO_RESPONSE, if all notifications of the round are sent
+    /// or skipped and nothing holds the invitation.
     pub(super) fn no_response_deadline(
         &self,
         state: State,
@@ -200,7 +204,10 @@ impl CareInvitation {
         }
         let last_sent_at = self.last_sent_at()?;
         let complete = match self.awaited_notification() {
-            None => self.has_sent(self.round, Kind::SecondReminder),
+            None => {
+                let last = self.last_kind();
+                last.next(self.reminder_count).is_none() && self.has_sent(self.round, last)
+            }
             Some(awaited_notification) => {
                 expires_at.is_some_and(|end| end <= awaited_notification.due_at)
             }

@@ -161,3 +161,36 @@ fn what_is_pending_when_the_period_ends_is_shown_as_skipped() {
         .collect();
     assert_eq!(states, [DisplayState::Skipped; 3]);
 }
+
+#[test]
+fn a_round_has_as_many_reminders_as_it_says_and_silence_counts_from_the_last_message() {
+    let dates = [
+        "04-06T07:00Z",
+        "04-20T07:00Z",
+        "05-04T07:00Z",
+        "05-18T07:00Z",
+        "06-01T07:00Z",
+        "06-15T07:00Z",
+    ];
+    for count in 0..=5 {
+        let mut record = make::invited("2026-05-18", "2026-09-30", at(NOW));
+        let invitation = record.care_invitation.as_mut().expect("invited");
+        invitation.reminder_count = count;
+        let of_round = &dates[..=usize::try_from(count).expect("a small number")];
+        let in_state = |planned: &[&str], first: &str, rest: &str| -> Vec<String> {
+            let states = [first].into_iter().chain(std::iter::repeat(rest));
+            let dated = states.zip(planned);
+            dated.map(|(state, at)| format!("{state} {at}")).collect()
+        };
+        assert_eq!(plan(&record, at(NOW)), in_state(of_round, "S", "P"));
+        let record = lived_through(record);
+        assert_eq!(plan(&record, at(NOW)), in_state(of_round, "N", "N"));
+        let invitation = record.care_invitation.as_ref().expect("invited");
+        let sequences = invitation.notifications.iter();
+        let sequences: Vec<i16> = sequences.map(|it| it.kind.sequence()).collect();
+        assert_eq!(sequences, (0..=count).collect::<Vec<_>>());
+        let last = invitation.notifications.last().expect("sent").sent_at;
+        let silent_until = last.expect("sent") + chrono::Duration::days(14);
+        assert_eq!(invitation.no_response_at, Some(silent_until), "{count}");
+    }
+}

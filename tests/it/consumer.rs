@@ -111,6 +111,13 @@ pub fn message(due: &v1::DueNotification) -> &v1::Notification {
 }
 
 /// The name by which a repeat is recognised.
+/// Kind of a message, and which one of its round it is if it is a reminder.
+pub type Step = (v1::NotificationKind, i32);
+
+pub fn step(message: &v1::Notification) -> Step {
+    (message.kind(), message.sequence)
+}
+
 pub fn name(due: &v1::DueNotification) -> String {
     message(due).name.clone()
 }

@@ -27,6 +27,7 @@ use care_invitation::domain::patient::{
 };
 use care_invitation::store::Store;
 use care_invitation::store::entity::document::StoredHold;
+use care_invitation::store::entity::notification::StoredKind;
 use care_invitation::store::entity::{
     booking_request, change_event, history, idempotency_key, notification as stored_notification,
 };
@@ -317,6 +318,7 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
     };
     CareInvitation {
         round: number(rng),
+        reminder_count: small(rng),
         invited_at: instant(rng),
         hold: maybe(rng, hold),
         staff_channel: maybe(rng, |rng| rng.pick(DeliveryChannel::ALL)),
@@ -328,11 +330,21 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
     }
 }
 
+fn kind(rng: &mut Rng) -> Kind {
+    match rng.pick(StoredKind::ALL) {
+        StoredKind::Invitation => Kind::Invitation,
+        StoredKind::Reminder => Kind::Reminder {
+            sequence: small(rng),
+        },
+        StoredKind::Withdrawal => Kind::Withdrawal,
+    }
+}
+
 fn notification(rng: &mut Rng) -> Notification {
     Notification {
         id: uuid(rng),
         round: number(rng),
-        kind: rng.pick(Kind::ALL),
+        kind: kind(rng),
         state: rng.pick(notification::State::ALL),
         channel: rng.pick(DeliveryChannel::ALL),
         channel_reason: rng.pick(ChannelReason::ALL),
@@ -443,6 +455,10 @@ fn uuid(rng: &mut Rng) -> Uuid {
 
 fn number(rng: &mut Rng) -> i32 {
     i32::try_from(rng.below(1 << 31)).expect("less than the maximum")
+}
+
+fn small(rng: &mut Rng) -> i16 {
+    i16::try_from(rng.below(1 << 15)).expect("less than the maximum")
 }
 
 fn minutes(rng: &mut Rng) -> u32 {

@@ -336,7 +336,7 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     let mut second = invitation.notifications[0].clone();
     invitation.notifications[0].sent_at = Some(sent_at);
     second.id = reminder;
-    second.kind = Kind::FirstReminder;
+    second.kind = Kind::Reminder { sequence: 1 };
     second.state = State::Leased;
     second.lease = Some(Lease {
         token: Uuid::from_u128(7),

@@ -6,7 +6,7 @@ use super::BookingRequest;
 use super::state::{CancelReason, State};
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{
-    AFTER_PERIOD, CareInvitation, Hold, first_due_at, following_due_at,
+    AFTER_PERIOD, CareInvitation, Hold, REMINDER_COUNT, first_due_at, following_due_at,
 };
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{
@@ -30,6 +30,7 @@ impl BookingRequest {
         let protected = self.form.patient.protection.is_some();
         self.care_invitation = Some(CareInvitation {
             round,
+            reminder_count: REMINDER_COUNT,
             invited_at: context.now,
             hold: (protected || kept).then_some(Hold::ProtectedIdentity),
             staff_channel: None,
@@ -168,7 +169,7 @@ impl BookingRequest {
                 self.cancel_reason != Some(CancelReason::PatientDeceased)
                     && !self.is_withheld(notification)
             }
-            (State::Invited, Kind::Invitation | Kind::FirstReminder | Kind::SecondReminder) => {
+            (State::Invited, Kind::Invitation | Kind::Reminder { .. }) => {
                 invitation.hold.is_none()
                     && notification.round == invitation.round
                     && self
@@ -241,7 +242,7 @@ impl BookingRequest {
             }
         };
         let mut kind = invitation.last_kind();
-        while let Some(next) = kind.next() {
+        while let Some(next) = kind.next(invitation.reminder_count) {
             let due_at = following_due_at(before, policy);
             let skipped = expires_at.is_some_and(|end| end <= due_at);
             displayed.push(DisplayedNotification {
@@ -272,10 +273,8 @@ impl BookingRequest {
             .map(|invitation| invitation.round);
         self.state == State::Invited
             && displayed.iter().any(|notification| {
-                matches!(
-                    notification.kind,
-                    Kind::FirstReminder | Kind::SecondReminder
-                ) && Some(notification.round) == round
+                matches!(notification.kind, Kind::Reminder { .. })
+                    && Some(notification.round) == round
                     && notification.state == DisplayState::Skipped
             })
     }

@@ -291,16 +291,19 @@ impl BookingRequest {
                 super::Kind::Withdrawal => {
                     self.cancel_reason == Some(CancelReason::PatientDeceased)
                 }
-                super::Kind::Invitation
-                | super::Kind::FirstReminder
-                | super::Kind::SecondReminder => !is_invited || round != Some(notification.round),
+                super::Kind::Invitation | super::Kind::Reminder { .. } => {
+                    !is_invited || round != Some(notification.round)
+                }
             })
     }
 
     /// Plans the notification that follows a hand-over in the present round. If one of the following is
     /// planned already and has not left, it is postponed so that its due time counts from this hand-over.
     fn plan_after(&mut self, kind: super::Kind, sent_at: Instant, context: &Context) {
-        let (Some(next), Some(invitation)) = (kind.next(), &mut self.care_invitation) else {
+        let Some(invitation) = &mut self.care_invitation else {
+            return;
+        };
+        let Some(next) = kind.next(invitation.reminder_count) else {
             return;
         };
         let due_at = following_due_at(sent_at, &context.policy);

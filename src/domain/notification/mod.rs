@@ -16,27 +16,36 @@ use super::calendar::Instant;
 use super::request_key::RequestKey;
 use super::stored_enum;
 
-stored_enum! {
-    /// Kind of a notification: what it tells the patient.
-    pub enum Kind {
-        /// It is time for a visit: choose a time.
-        Invitation = 1,
-        /// First reminder.
-        FirstReminder = 2,
-        /// Second and last reminder.
-        SecondReminder = 3,
-        /// The invitation is withdrawn; beside the three of a round.
-        Withdrawal = 4,
-    }
+/// Kind of a notification: what it tells the patient. The order is that of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// It is time for a visit: choose a time.
+    Invitation,
+    /// A reminder of the invitation.
+    Reminder {
+        /// Number of the reminder within its round, from 1.
+        sequence: i16,
+    },
+    /// The invitation is withdrawn; beside those of a round.
+    Withdrawal,
 }
 
 impl Kind {
-    /// Returns the kind that follows in the round, if one does.
-    pub fn next(self) -> Option<Self> {
+    /// Returns the kind that follows in a round with `reminder_count` reminders, if one does.
+    pub fn next(self, reminder_count: i16) -> Option<Self> {
+        let sequence = match self {
+            Self::Invitation => 1,
+            Self::Reminder { sequence } => sequence + 1,
+            Self::Withdrawal => return None,
+        };
+        (sequence <= reminder_count).then_some(Self::Reminder { sequence })
+    }
+
+    /// Returns the number of a reminder within its round; 0 for other kinds.
+    pub fn sequence(self) -> i16 {
         match self {
-            Self::Invitation => Some(Self::FirstReminder),
-            Self::FirstReminder => Some(Self::SecondReminder),
-            Self::SecondReminder | Self::Withdrawal => None,
+            Self::Reminder { sequence } => sequence,
+            Self::Invitation | Self::Withdrawal => 0,
         }
     }
 }

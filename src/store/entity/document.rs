@@ -381,6 +381,7 @@ impl ContactDocument {
 #[derive(Serialize, Deserialize)]
 pub struct InvitationDocument {
     round: i32,
+    reminder_count: i16,
     invited_at: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<i16>,
@@ -412,6 +413,7 @@ impl InvitationDocument {
         };
         Self {
             round: invitation.round,
+            reminder_count: invitation.reminder_count,
             invited_at: micros(invitation.invited_at),
             hold: hold.map(StoredHold::code),
             wait_until_day: wait_until,
@@ -427,6 +429,7 @@ impl InvitationDocument {
     fn to_domain(&self) -> Result<CareInvitation, Error> {
         Ok(CareInvitation {
             round: self.round,
+            reminder_count: self.reminder_count,
             invited_at: instant(self.invited_at)?,
             hold: self.hold()?,
             staff_channel: optional(DeliveryChannel::from_code, self.staff_channel)?,

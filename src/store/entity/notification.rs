@@ -11,6 +11,7 @@ use crate::domain::notification::Notification;
 use crate::domain::notification::Outcome;
 use crate::domain::notification::State;
 use crate::domain::request_key::RequestKey;
+use crate::domain::stored_enum;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{code, instant, optional};
 use crate::store::entity::row_reader::Decoded;
@@ -60,6 +61,7 @@ positional_model! {
         pub id: Uuid,
         pub round: i32,
         pub kind: i16,
+        pub sequence: i16,
         pub channel_fixed: bool,
         pub follows_unread: bool,
     }
@@ -98,6 +100,7 @@ impl VersionedEntity for Entity {
         Column::Id,
         Column::Round,
         Column::Kind,
+        Column::Sequence,
         Column::ChannelFixed,
         Column::FollowsUnread,
     ];
@@ -114,6 +117,28 @@ impl VersionedEntity for Entity {
         Column::AttemptCount,
         Column::SentAt,
     ];
+}
+
+stored_enum! {
+    /// [`Kind`] as it is stored. The number of a reminder has a column of its own.
+    pub enum StoredKind {
+        /// [`Kind::Invitation`].
+        Invitation = 1,
+        /// [`Kind::Reminder`].
+        Reminder = 2,
+        /// [`Kind::Withdrawal`].
+        Withdrawal = 3,
+    }
+}
+
+impl StoredKind {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Invitation => Self::Invitation,
+            Kind::Reminder { .. } => Self::Reminder,
+            Kind::Withdrawal => Self::Withdrawal,
+        }
+    }
 }
 
 /// A notification as it is stored.
@@ -164,7 +189,8 @@ impl Model {
             released_at: notification.released_at.map(micros),
             id: notification.id,
             round: notification.round,
-            kind: notification.kind.code(),
+            kind: StoredKind::of(notification.kind).code(),
+            sequence: notification.kind.sequence(),
             channel_fixed: notification.channel_fixed,
             follows_unread: notification.follows_unread,
         }
@@ -179,7 +205,7 @@ impl Model {
         let notification = Notification {
             id: self.id,
             round: self.round,
-            kind: code(Kind::from_code, self.kind).of_column(Column::Kind)?,
+            kind: self.kind()?,
             state: code(State::from_code, self.state).of_column(Column::State)?,
             channel: code(DeliveryChannel::from_code, self.channel).of_column(Column::Channel)?,
             channel_reason: channel_reason.of_column(Column::ChannelReason)?,
@@ -206,6 +232,17 @@ impl Model {
             ordinal: self.ordinal,
             version: self.version,
             notification,
+        })
+    }
+
+    fn kind(&self) -> Result<Kind, Error> {
+        let kind = code(StoredKind::from_code, self.kind).of_column(Column::Kind)?;
+        Ok(match kind {
+            StoredKind::Invitation => Kind::Invitation,
+            StoredKind::Reminder => Kind::Reminder {
+                sequence: self.sequence,
+            },
+            StoredKind::Withdrawal => Kind::Withdrawal,
         })
     }
 

@@ -166,6 +166,7 @@ fn notification() -> TableCreateStatement {
         required("id").uuid().take(),
         required("round").integer().take(),
         required("kind").small_integer().take(),
+        required("sequence").small_integer().take(),
         required("channel_fixed").boolean().take(),
         required("follows_unread").boolean().take(),
     ];

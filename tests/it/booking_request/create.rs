@@ -7,6 +7,7 @@ use care_invitation::contract::v1::{HoldReason, NotificationKind, VisitKind, War
 use tonic::Code;
 
 use super::{NOW, booking, created, lists_of, messages, plan, requested, state, visit, warnings};
+use crate::consumer::step;
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 
@@ -293,14 +294,14 @@ async fn a_round_has_three_kinds_of_which_one_is_named_and_a_skipped_one_says_wh
     let request = created(&harness, make::wire_form("2026-03-09", "2026-03-20")).await;
     let shown: Vec<_> = messages(&request)
         .iter()
-        .map(|it| (it.kind(), !it.name.is_empty(), it.round, it.cause.as_str()))
+        .map(|it| (step(it), !it.name.is_empty(), it.round, it.cause.as_str()))
         .collect();
     assert_eq!(
         shown,
         [
-            (NotificationKind::Invitation, true, 1, ""),
-            (NotificationKind::FirstReminder, false, 1, ""),
-            (NotificationKind::SecondReminder, false, 1, "AFTER_PERIOD"),
+            ((NotificationKind::Invitation, 0), true, 1, ""),
+            ((NotificationKind::Reminder, 1), false, 1, ""),
+            ((NotificationKind::Reminder, 2), false, 1, "AFTER_PERIOD"),
         ]
     );
     let prefix = format!("{}/notifications/", request.name);

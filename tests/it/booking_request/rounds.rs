@@ -3,7 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
-use care_invitation::contract::v1::NotificationKind::{FirstReminder, Invitation, SecondReminder};
+use care_invitation::contract::v1::NotificationKind::{Invitation, Reminder};
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
 use care_invitation::contract::v1::{CancelReason, ChangeReason, HoldReason, Worklist};
@@ -16,7 +16,7 @@ use super::calls::{
 use super::{
     NOW, SILENCE_ENDS, booking, created, done, lists_of, messages, plan, record, requested, state,
 };
-use crate::consumer::{Consumer, answer, everything, name, retry, sent};
+use crate::consumer::{Consumer, answer, everything, name, retry, sent, step};
 use crate::harness::{Harness, metadata, refusal};
 use crate::make;
 
@@ -129,14 +129,14 @@ async fn a_round_begins_from_every_state_that_allows_it() {
         };
         assert_eq!(planned(&after), format!("{expected}SCHEDULED"), "{start}");
         assert!(old.iter().all(|it| it.round == round(&before)), "{start}");
-        let kinds: Vec<_> = new.iter().map(|it| (it.round, it.kind())).collect();
+        let kinds: Vec<_> = new.iter().map(|it| (it.round, step(it))).collect();
         let now = round(&after);
         assert_eq!(
             kinds,
             [
-                (now, Invitation),
-                (now, FirstReminder),
-                (now, SecondReminder)
+                (now, (Invitation, 0)),
+                (now, (Reminder, 1)),
+                (now, (Reminder, 2))
             ]
         );
         let dates = [

@@ -139,10 +139,11 @@ fn patient(of: &v1::Patient) -> String {
 
 fn message(of: &v1::Notification) -> String {
     format!(
-        "{} round {} {:?} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} sent_after_change {}",
+        "{} round {} {:?} {} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} sent_after_change {}",
         of.name.rsplit('/').next().unwrap_or_default(),
         of.round,
         of.kind(),
+        of.sequence,
         of.state(),
         of.channel(),
         of.channel_reason(),

@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use super::calendar::{
     Instant, fortnight_after, from_timestamp, instant, local_date, local_time, plus,
 };
-use super::message::{KINDS, Message, back_off};
+use super::message::{Invitation, Message, back_off};
 use super::request::Request;
 use super::rules::Refusal;
 
@@ -224,7 +224,7 @@ impl Request {
             self.set_aside(index, HoldReason::Undeliverable, cause, now);
             return;
         }
-        let letter = Message::planned(message.round, message.kind, now);
+        let letter = Message::planned(message.round, message.step, now);
         self.message_mut(index)
             .settle(State::Cancelled, "UNREACHABLE");
         let invitation = self.invitation.as_mut().expect("it has messages");
@@ -249,11 +249,11 @@ impl Request {
         message.sent_after_change = !message.is_withdrawal() && (!wanted || message.outdated);
         message.settle(State::Sent, "");
         message.sent_at = Some(sent_at);
-        let (kind, round) = (message.kind, message.round);
+        let (withdrawal, round) = (message.is_withdrawal(), message.round);
         self.note_message("NOTIFICATION_SENT", Some(index), now);
         self.cancel_twins(index, now);
         let present = self.invitation.as_ref().is_some_and(|it| it.round == round);
-        if present && KINDS.contains(&kind) {
+        if present && !withdrawal {
             self.plan_next();
             self.move_later(index);
             self.withdraw(now);
@@ -264,8 +264,12 @@ impl Request {
     /// time counts from this hand-over.
     fn move_later(&mut self, index: usize) {
         let sent = self.message(index).clone();
-        let later = KINDS.iter().skip_while(|kind| **kind != sent.kind).skip(1);
-        let later: Vec<_> = later.collect();
+        let steps = self.invitation.as_ref().map(Invitation::steps);
+        let steps = steps.into_iter().flatten();
+        let later: Vec<_> = steps
+            .skip_while(|step| *step != sent.step)
+            .skip(1)
+            .collect();
         let (false, Some(sent_at)) = (sent.follow_up, sent.sent_at) else {
             return;
         };
@@ -276,7 +280,7 @@ impl Request {
         for other in 0..self.messages().len() {
             let message = self.message_mut(other);
             let waits = message.is_waiting() || message.state == State::Leased;
-            let planned = message.round == sent.round && later.contains(&&message.kind) && waits;
+            let planned = message.round == sent.round && later.contains(&message.step) && waits;
             if planned && !message.follow_up && message.due_at < due_at {
                 message.take_back();
                 message.due_at = due_at;
@@ -290,7 +294,7 @@ impl Request {
         let sent = self.message(index).clone();
         for other in 0..self.messages().len() {
             let twin = self.message(other);
-            let same = twin.round == sent.round && twin.kind == sent.kind && !twin.follow_up;
+            let same = twin.round == sent.round && twin.step == sent.step && !twin.follow_up;
             if other != index && same && self.message_mut(other).end("HANDED_OVER") {
                 self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
             }
@@ -376,7 +380,7 @@ impl Request {
         if !wanted || fixed || needless {
             return;
         }
-        let mut letter = Message::planned(message.round, message.kind, now);
+        let mut letter = Message::planned(message.round, message.step, now);
         letter.follow_up = true;
         letter.pinned = true;
         letter.channel = DeliveryChannel::Letter;
@@ -389,7 +393,8 @@ impl Request {
 
     fn next_is_soon(&self, now: Instant) -> bool {
         let invitation = self.invitation.as_ref().expect("it has messages");
-        let mut pending = KINDS.iter().filter_map(|it| invitation.pending(*it));
+        let steps = invitation.steps().into_iter();
+        let mut pending = steps.filter_map(|it| invitation.pending(it));
         let next = pending.find(|it| !self.shows_as_skipped(it, now));
         let margin = instant(plus(local_date(now), 3), local_time(now));
         next.is_some_and(|it| it.due_at <= margin)

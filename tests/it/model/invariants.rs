@@ -14,6 +14,7 @@ use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, from_timestamp, local_date};
 use super::compare::holds;
+use crate::consumer::step;
 
 #[derive(Default)]
 pub struct Invariants {
@@ -45,7 +46,7 @@ struct Story {
 struct HandOver {
     message: String,
     round: i32,
-    kind: NotificationKind,
+    step: (NotificationKind, i32),
     day: NaiveDate,
 }
 
@@ -161,7 +162,7 @@ impl Story {
                     self.handed_over.push(HandOver {
                         message: message.name.clone(),
                         round: message.round,
-                        kind: message.kind(),
+                        step: step(message),
                         day: local_date(from_timestamp(sent_at)),
                     });
                 }
@@ -188,7 +189,7 @@ impl Story {
                 && message.kind() != NotificationKind::Withdrawal;
             let again = earlier.message == message.name;
             holds(
-                !again && (aside || (earlier.kind != message.kind() && !soon)),
+                !again && (aside || (earlier.step != step(message) && !soon)),
                 || {
                     format!(
                         "{what}: {} after {} on {}",

@@ -15,7 +15,7 @@ pub struct Message {
     /// Name, learned from the first response that shows the notification; the same ever after.
     pub name: Option<String>,
     pub round: i32,
-    pub kind: NotificationKind,
+    pub step: Step,
     pub state: State,
     /// Channel at the latest lease, or the one that the notification was planned for.
     pub channel: DeliveryChannel,
@@ -60,11 +60,11 @@ pub struct Message {
 }
 
 impl Message {
-    pub fn planned(round: i32, kind: NotificationKind, due_at: Instant) -> Self {
+    pub fn planned(round: i32, step: Step, due_at: Instant) -> Self {
         Self {
             name: None,
             round,
-            kind,
+            step,
             state: State::Scheduled,
             channel: DeliveryChannel::Unspecified,
             channel_reason: ChannelReason::Unspecified,
@@ -109,7 +109,7 @@ impl Message {
     }
 
     pub fn is_withdrawal(&self) -> bool {
-        self.kind == NotificationKind::Withdrawal
+        self.step.0 == NotificationKind::Withdrawal
     }
 
     /// Returns whether any consumer may lease it: it is due, and no lease or back-off lasts.
@@ -191,6 +191,8 @@ pub fn back_off(nth: u32) -> TimeDelta {
 #[derive(Clone, Debug)]
 pub struct Invitation {
     pub round: i32,
+    /// Number of reminders in the present round.
+    pub reminders: i32,
     pub invited_at: Instant,
     pub messages: Vec<Message>,
     pub hold: HoldReason,
@@ -263,10 +265,20 @@ impl Invitation {
             .any(Message::counts_as_sent)
     }
 
-    /// Returns the time of a kind's hand-over in the present round.
-    pub fn hand_over(&self, kind: NotificationKind) -> Option<Instant> {
-        let of_kind = self.chain().filter(|it| it.kind == kind);
-        of_kind.filter_map(|it| it.sent_at).max()
+    /// Returns the steps of the present round, in order.
+    pub fn steps(&self) -> Vec<Step> {
+        let reminders = 1..=self.reminders;
+        let reminders = reminders.map(|nth| (NotificationKind::Reminder, nth));
+        [(NotificationKind::Invitation, 0)]
+            .into_iter()
+            .chain(reminders)
+            .collect()
+    }
+
+    /// Returns the time of a step's hand-over in the present round.
+    pub fn hand_over(&self, step: Step) -> Option<Instant> {
+        let of_step = self.chain().filter(|it| it.step == step);
+        of_step.filter_map(|it| it.sent_at).max()
     }
 
     /// Returns the time of the latest hand-over in the present round, letters that follow included.
@@ -276,10 +288,10 @@ impl Invitation {
         sent.filter_map(|it| it.sent_at).max()
     }
 
-    /// Returns the notification of a kind in the present round that is neither cancelled nor handed over.
-    pub fn pending(&self, kind: NotificationKind) -> Option<&Message> {
-        let mut of_kind = self.chain().filter(|it| it.kind == kind);
-        of_kind.find(|it| it.is_waiting() || it.is_out())
+    /// Returns the notification of a step in the present round that is neither cancelled nor handed over.
+    pub fn pending(&self, step: Step) -> Option<&Message> {
+        let mut of_step = self.chain().filter(|it| it.step == step);
+        of_step.find(|it| it.is_waiting() || it.is_out())
     }
 
     /// Returns the notification of the present round that was handed over last; one that is being handed
@@ -291,9 +303,8 @@ impl Invitation {
     }
 }
 
-/// The three kinds of notification of a round, in order.
-pub const KINDS: [NotificationKind; 3] = [
-    NotificationKind::Invitation,
-    NotificationKind::FirstReminder,
-    NotificationKind::SecondReminder,
-];
+/// Number of reminders in a round.
+pub const REMINDERS: i32 = 2;
+
+/// Kind of a notification, and which one of its round it is if it is a reminder.
+pub type Step = (NotificationKind, i32);

@@ -11,7 +11,7 @@ use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, at_sending_clock, date, end_of, fortnight_after, local_date, plus};
 use super::compare::holds;
-use super::message::{Invitation, KINDS, Message};
+use super::message::{Invitation, Message, Step};
 
 /// Days of the care guarantee, and days before its end from which it is at risk.
 const GUARANTEE_DAYS: u64 = 90;
@@ -125,7 +125,8 @@ impl Request {
         let last = invitation.last_hand_over()?;
         let expires_at = self.expires_at()?;
         // A notification that is skipped only because the period is over does not count.
-        let mut waits = KINDS.iter().filter_map(|kind| invitation.pending(*kind));
+        let steps = invitation.steps().into_iter();
+        let mut waits = steps.filter_map(|step| invitation.pending(step));
         let waiting = waits.any(|it| it.due_at < expires_at);
         let complete = !waiting && self.to_come(now).iter().all(|it| it.skipped);
         complete.then(|| fortnight_after(last))
@@ -233,7 +234,7 @@ impl Request {
         let late = starts
             .zip(self.guarantee_date())
             .is_some_and(|(a, b)| a > b);
-        let reminder = |it: &Message| it.kind != NotificationKind::Invitation;
+        let reminder = |it: &Message| it.step.0 != NotificationKind::Invitation;
         let skips = |it: &Message| reminder(it) && self.shows_as_skipped(it, now);
         let invitation = self.invitation.as_ref();
         let skipped =
@@ -337,16 +338,16 @@ impl Request {
         }
         let mut to_come = vec![];
         let mut before: Option<Instant> = None;
-        for kind in KINDS {
-            if let Some(pending) = invitation.pending(kind) {
+        for step in invitation.steps() {
+            if let Some(pending) = invitation.pending(step) {
                 before = Some(pending.due_at.max(now));
-            } else if let Some(handed_over_at) = invitation.hand_over(kind) {
+            } else if let Some(handed_over_at) = invitation.hand_over(step) {
                 before = Some(handed_over_at);
             } else if let Some(handed_over_at) = before {
                 let due_at = fortnight_after(handed_over_at);
                 let skipped = due_at.max(now) >= expires_at;
                 to_come.push(ToCome {
-                    kind,
+                    step,
                     due_at,
                     skipped,
                 });
@@ -360,7 +361,7 @@ impl Request {
 /// A notification that is not planned yet.
 #[derive(Clone, Copy, Debug)]
 pub struct ToCome {
-    pub kind: NotificationKind,
+    pub step: Step,
     pub due_at: Instant,
     pub skipped: bool,
 }

@@ -60,7 +60,7 @@ impl Request {
         v1::Notification {
             name: message.name.clone().unwrap_or_default(),
             round: message.round,
-            kind: message.kind.into(),
+            kind: message.step.0.into(),
             channel: message.channel.into(),
             channel_reason: message.channel_reason.into(),
             due_time: Some(timestamp(message.due_at)),
@@ -79,12 +79,13 @@ impl Request {
             },
             sent_after_change: message.sent_after_change,
             read_time: message.read_at.map(timestamp),
+            sequence: message.step.1,
         }
     }
 
     fn show_to_come(&self, to_come: ToCome) -> v1::Notification {
         let round = self.invitation.as_ref().map_or(0, |it| it.round);
-        let message = Message::planned(round, to_come.kind, to_come.due_at);
+        let message = Message::planned(round, to_come.step, to_come.due_at);
         let (channel, reason) = self.channel_for(&message);
         let state = if to_come.skipped {
             State::Skipped
@@ -93,7 +94,8 @@ impl Request {
         };
         v1::Notification {
             round,
-            kind: to_come.kind.into(),
+            kind: to_come.step.0.into(),
+            sequence: to_come.step.1,
             channel: channel.into(),
             channel_reason: reason.into(),
             due_time: Some(timestamp(to_come.due_at)),

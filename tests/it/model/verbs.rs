@@ -15,7 +15,7 @@ use tonic::Code;
 use super::calendar::{
     Instant, date, fortnight_after, from_timestamp, local_date, plus, timestamp,
 };
-use super::message::{Invitation, KINDS, Message};
+use super::message::{Invitation, Message, REMINDERS};
 use super::request::{Entry, Request};
 use super::rules::{Refusal, check_today, verdict};
 
@@ -102,6 +102,7 @@ impl Request {
         let protected = self.is_protected();
         let invitation = self.invitation.get_or_insert_with(|| Invitation {
             round: 0,
+            reminders: REMINDERS,
             invited_at: now,
             messages: vec![],
             hold: HoldReason::Unspecified,
@@ -120,7 +121,7 @@ impl Request {
         if held {
             invitation.hold = HoldReason::ProtectedIdentity;
         }
-        let first = Message::planned(invitation.round, NotificationKind::Invitation, due_at);
+        let first = Message::planned(invitation.round, (NotificationKind::Invitation, 0), due_at);
         invitation.messages.push(first);
         ended
     }
@@ -205,21 +206,22 @@ impl Request {
         let Some(invitation) = &self.invitation else {
             return;
         };
-        if self.state != State::Invited || KINDS.iter().any(|it| invitation.pending(*it).is_some())
+        let steps = invitation.steps();
+        if self.state != State::Invited || steps.iter().any(|it| invitation.pending(*it).is_some())
         {
             return;
         }
-        let hand_overs = KINDS.map(|kind| (kind, invitation.hand_over(kind)));
-        let mut steps = hand_overs.windows(2);
-        let next = steps.find_map(|step| match step {
+        let hand_over = |step| (step, invitation.hand_over(step));
+        let hand_overs: Vec<_> = steps.into_iter().map(hand_over).collect();
+        let next = hand_overs.windows(2).find_map(|step| match step {
             [(_, Some(handed_over_at)), (next, None)] => Some((*next, *handed_over_at)),
             _ => None,
         });
-        let Some((kind, handed_over_at)) = next else {
+        let Some((step, handed_over_at)) = next else {
             return;
         };
         let due_at = fortnight_after(handed_over_at);
-        let message = Message::planned(invitation.round, kind, due_at);
+        let message = Message::planned(invitation.round, step, due_at);
         let invitation = self.invitation.as_mut().expect("seen above");
         invitation.messages.push(message);
     }
@@ -364,7 +366,8 @@ impl Request {
         else {
             return;
         };
-        let mut message = Message::planned(invitation.round, NotificationKind::Withdrawal, now);
+        let mut message =
+            Message::planned(invitation.round, (NotificationKind::Withdrawal, 0), now);
         message.pinned = true;
         message.channel = last.channel;
         message.channel_reason = last.channel_reason;

@@ -13,7 +13,8 @@ use care_invitation::contract::v1::{
 
 use super::{FIRST, LAST, NOW, State, book, create, due_now, messages, states};
 use crate::consumer::{
-    Consumer, acknowledge, answer, authorize, everything, lease, message, name, retry, sent,
+    Consumer, Step, acknowledge, answer, authorize, everything, lease, message, name, retry, sent,
+    step,
 };
 use crate::harness::{Harness, within};
 use crate::make;
@@ -309,11 +310,11 @@ async fn a_lease_that_ran_out_on_the_inbox_goes_to_who_sends_letters_when_it_has
 }
 
 /// The first message of a request, or the reminder so many after it, leased when it is due.
-async fn leased_as(harness: &Harness, kind: NotificationKind) -> v1::DueNotification {
+async fn leased_as(harness: &Harness, kind: Step) -> v1::DueNotification {
     for due in [NOW, FIRST_REMINDER, SECOND_REMINDER] {
         harness.advance(due);
         let leased = lease_only(harness).await;
-        if message(&leased).kind() == kind {
+        if step(message(&leased)) == kind {
             return leased;
         }
         answer(harness, sent(&leased)).await;
@@ -321,10 +322,10 @@ async fn leased_as(harness: &Harness, kind: NotificationKind) -> v1::DueNotifica
     panic!("{kind:?} was never due");
 }
 
-const KINDS: [NotificationKind; 3] = [
-    NotificationKind::Invitation,
-    NotificationKind::FirstReminder,
-    NotificationKind::SecondReminder,
+const KINDS: [Step; 3] = [
+    (NotificationKind::Invitation, 0),
+    (NotificationKind::Reminder, 1),
+    (NotificationKind::Reminder, 2),
 ];
 
 #[tokio::test]
@@ -341,7 +342,7 @@ async fn an_inbox_message_that_reaches_nobody_ends_and_the_same_follows_as_a_let
         let letter = consumer.due().await;
         assert_ne!(name(&letter), name(&failed), "{kind:?}");
         let shown = message(&letter);
-        assert_eq!(shown.kind(), kind);
+        assert_eq!(step(shown), kind);
         assert_eq!(chosen(shown), expected_after_return());
         assert_eq!(shown.round, 1);
         assert_eq!(shown.delivery_attempt, 1);
@@ -358,7 +359,7 @@ async fn an_inbox_message_that_reaches_nobody_ends_and_the_same_follows_as_a_let
         assert_eq!(ended.state(), State::Cancelled);
         assert_eq!(ended.cause, "UNREACHABLE");
         assert_eq!(ended.send_time, None);
-        assert_eq!(shown.filter(|it| it.kind() == kind).count(), 2);
+        assert_eq!(shown.filter(|it| step(it) == kind).count(), 2);
         assert!(handled_by_hand(&harness).await.is_empty());
         let told = ("NOTIFICATION_UNREACHABLE", "no such inbox");
         let told = (told.0.to_owned(), told.1.to_owned());

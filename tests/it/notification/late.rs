@@ -13,7 +13,7 @@ use care_invitation::contract::v1::{
 use super::{FIRST, LAST, NOW, State, book, create, due_now, messages, states};
 use crate::consumer::Outcomes as _;
 use crate::consumer::{
-    Consumer, acknowledge, answer, authorize, everything, lease, message, name, sent,
+    Consumer, acknowledge, answer, authorize, everything, lease, message, name, sent, step,
 };
 use crate::harness::Harness;
 use crate::make;
@@ -174,7 +174,7 @@ async fn sent_is_recorded_over_whatever_has_happened_meanwhile() {
         let reminder = invitation
             .notifications
             .iter()
-            .find(|it| it.kind() == NotificationKind::FirstReminder && it.round == 1);
+            .find(|it| step(it) == (NotificationKind::Reminder, 1) && it.round == 1);
         let counted = reminder.map(|it| it.due_time.expect("a time"));
         let expected = next.then(|| make::wire_at(COUNTED_FROM_IT));
         assert_eq!(counted, expected, "{what:?}");
@@ -213,8 +213,8 @@ async fn assert_no_second(
         harness.advance(COUNTED_FROM_IT);
         let reminders = harness.lease_due().await;
         assert_eq!(reminders.len(), 1, "{what:?}");
-        let kind = NotificationKind::FirstReminder;
-        assert_eq!(message(&reminders[0]).kind(), kind, "{what:?}");
+        let kind = (NotificationKind::Reminder, 1);
+        assert_eq!(step(message(&reminders[0])), kind, "{what:?}");
         let left = Some(make::wire_at(LEFT));
         assert_eq!(reminders[0].previous_send_time, left, "{what:?}");
     }
@@ -256,7 +256,7 @@ async fn the_next_message_counts_from_the_later_of_two_hand_overs_of_a_kind() {
     let shown = messages(&harness, &request).await;
     let reminder = shown
         .iter()
-        .find(|it| it.kind() == NotificationKind::FirstReminder);
+        .find(|it| step(it) == (NotificationKind::Reminder, 1));
     let due = reminder.expect("planned").due_time;
     assert_eq!(due, Some(make::wire_at("2026-03-21T08:00:00Z")));
 }
@@ -275,7 +275,7 @@ async fn the_last_reminder_counts_from_a_first_message_that_was_sent_late() {
     answer(&harness, sent(&inbox)).await;
     let shown = messages(&harness, &request).await;
     let last = shown.last().expect("planned");
-    assert_eq!(last.kind(), NotificationKind::SecondReminder);
+    assert_eq!(step(last), (NotificationKind::Reminder, 2));
     assert_eq!(last.state(), State::Scheduled);
     assert_eq!(last.due_time, Some(make::wire_at("2026-04-05T07:00:00Z")));
 }
@@ -389,7 +389,7 @@ async fn a_late_reminder_is_recorded_and_the_last_counts_from_it() {
     let invitation = shown.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::WillBook);
     let last = &invitation.notifications[2];
-    assert_eq!(last.kind(), NotificationKind::SecondReminder);
+    assert_eq!(step(last), (NotificationKind::Reminder, 2));
     assert_eq!(last.state(), State::Scheduled);
     assert_eq!(last.due_time, Some(make::wire_at("2026-03-31T07:00:00Z")));
     harness.advance("2026-04-01T07:00:00Z");

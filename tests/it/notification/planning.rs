@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::NotificationKind;
 
 use super::{NOW, State, create, due_now, messages, states};
-use crate::consumer::{Consumer, answer, everything, message, sent};
+use crate::consumer::{Consumer, answer, everything, message, sent, step};
 use crate::harness::Harness;
 use crate::make;
 
@@ -31,7 +31,7 @@ async fn a_reminder_is_due_14_local_days_after_the_hand_over_at_nine() {
         answer(&harness, sent(&consumer.due().await)).await;
         let shown = messages(&harness, &request).await;
         assert_eq!(shown[1].state(), State::Scheduled, "{handed_over}");
-        assert_eq!(shown[1].kind(), NotificationKind::FirstReminder);
+        assert_eq!(step(&shown[1]), (NotificationKind::Reminder, 1));
         let due_time = Some(make::wire_at(reminder));
         assert_eq!(shown[1].due_time, due_time, "{handed_over}");
         harness.advance(reminder);

@@ -13,7 +13,7 @@ use chrono::Duration;
 use tonic::Code;
 
 use super::{NOW, State, book, create, due_now, messages, states};
-use crate::consumer::{answer, authorize, lease, message, name, sent};
+use crate::consumer::{answer, authorize, lease, message, name, sent, step};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 use crate::make::at;
@@ -226,8 +226,8 @@ async fn a_letter_follows_the_last_message_and_one_after_which_the_period_ends()
     harness.advance("2026-04-10T12:00:00Z");
     let letter = worklist_user::report(&harness, &last, Receipt::Unread).await;
     assert_eq!(
-        letter.expect("a letter").kind(),
-        NotificationKind::SecondReminder
+        step(&letter.expect("a letter")),
+        (NotificationKind::Reminder, 2)
     );
     harness.hand_over_due().await;
     // Silence counts from the last hand-over.
@@ -325,7 +325,7 @@ async fn a_letter_follows_each_message_that_was_the_latest_when_it_was_reported(
     harness.advance("2026-03-20T08:00:00Z");
     let letter = worklist_user::report(&harness, &name(&reminder), Receipt::Unread).await;
     let letter = letter.expect("a letter");
-    assert_eq!(letter.kind(), NotificationKind::FirstReminder);
+    assert_eq!(step(&letter), (NotificationKind::Reminder, 1));
     let sent = harness.hand_over_due().await;
     assert_eq!(sent.len(), 1);
     assert_eq!(name(&sent[0]), letter.name);

@@ -153,7 +153,8 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
     let reminder = consumer.due().await;
     let shown = expected.notification.as_mut().expect("a message");
     shown.name = name(&reminder);
-    shown.kind = NotificationKind::FirstReminder.into();
+    shown.kind = NotificationKind::Reminder.into();
+    shown.sequence = 1;
     shown.due_time = Some(make::wire_at("2026-03-16T08:00:00Z"));
     expected.lease_token = reminder.lease_token.clone();
     expected.lease_expire_time = Some(make::wire_at("2026-03-16T08:01:00Z"));

@@ -1,5 +1,6 @@
 //! BookingRequestService: booking requests, their changes and their history.
 
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
@@ -29,6 +30,7 @@ use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
 use crate::domain::{Change, Context, Refusal};
 use crate::store;
+use crate::store::write::Written;
 
 #[tonic::async_trait]
 impl BookingRequestService for Service {
@@ -51,10 +53,10 @@ impl BookingRequestService for Service {
         let (key, form) = (command.key.clone(), command.form.clone());
         let service = self.clone();
         let decide = move || create(&command, &service.context(&caller));
-        let record = self.store.create(call, key, &form, decide).await?;
-        Ok(Response::new(v1::CreateBookingRequestResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let written = self.store.create(call, key, &form, decide).await?;
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::CreateBookingRequestResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn get_booking_request(
@@ -73,12 +75,12 @@ impl BookingRequestService for Service {
         request: Request<v1::ChangeToInvitationRequest>,
     ) -> Result<Response<v1::ChangeToInvitationResponse>, Status> {
         let write = booking_request::parse_change_to_invitation(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, change_to_invitation)
             .await?;
-        Ok(Response::new(v1::ChangeToInvitationResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::ChangeToInvitationResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn record_booking(
@@ -86,12 +88,12 @@ impl BookingRequestService for Service {
         request: Request<v1::RecordBookingRequest>,
     ) -> Result<Response<v1::RecordBookingResponse>, Status> {
         let write = booking_request::parse_record_booking(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, record_booking)
             .await?;
-        Ok(Response::new(v1::RecordBookingResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::RecordBookingResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn cancel_booking(
@@ -99,12 +101,12 @@ impl BookingRequestService for Service {
         request: Request<v1::CancelBookingRequest>,
     ) -> Result<Response<v1::CancelBookingResponse>, Status> {
         let write = parse_cancel_booking(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, cancel_booking)
             .await?;
-        Ok(Response::new(v1::CancelBookingResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::CancelBookingResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn cancel_booking_request(
@@ -112,10 +114,10 @@ impl BookingRequestService for Service {
         request: Request<v1::CancelBookingRequestRequest>,
     ) -> Result<Response<v1::CancelBookingRequestResponse>, Status> {
         let write = booking_request::parse_cancel(request.into_inner())?;
-        let record = self.apply(Caller::anonymous(), write, cancel).await?;
-        Ok(Response::new(v1::CancelBookingRequestResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let written = self.apply(Caller::anonymous(), write, cancel).await?;
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::CancelBookingRequestResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn preview_notifications(
@@ -163,12 +165,12 @@ impl BookingRequestService for Service {
         request: Request<v1::ChangeBookingRequestRequest>,
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
         let write = parse_change(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, change_booking_request)
             .await?;
-        Ok(Response::new(v1::ChangeBookingRequestResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::ChangeBookingRequestResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn record_patient_contact(
@@ -176,12 +178,12 @@ impl BookingRequestService for Service {
         request: Request<v1::RecordPatientContactRequest>,
     ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
         let write = parse_contact(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, record_patient_contact)
             .await?;
-        Ok(Response::new(v1::RecordPatientContactResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::RecordPatientContactResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn release_hold(
@@ -189,10 +191,10 @@ impl BookingRequestService for Service {
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
         let write = parse_release(request.into_inner())?;
-        let record = self.apply(Caller::anonymous(), write, release_hold).await?;
-        Ok(Response::new(v1::ReleaseHoldResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let written = self.apply(Caller::anonymous(), write, release_hold).await?;
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::ReleaseHoldResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn revoke_invitation(
@@ -200,12 +202,12 @@ impl BookingRequestService for Service {
         request: Request<v1::RevokeInvitationRequest>,
     ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
         let write = parse_revoke(request.into_inner())?;
-        let record = self
+        let written = self
             .apply(Caller::anonymous(), write, revoke_invitation)
             .await?;
-        Ok(Response::new(v1::RevokeInvitationResponse {
-            booking_request: Some(self.render(&record)),
-        }))
+        let booking_request = Some(self.render(&written.record));
+        let message = v1::RevokeInvitationResponse { booking_request };
+        Ok(response(message, written.replayed))
     }
 
     async fn update_patient(
@@ -225,11 +227,11 @@ impl BookingRequestService for Service {
         let decide = move |record: &BookingRequest| {
             update_patient(record, &update, &service.context(&caller))
         };
-        let changed = self
+        let updated = self
             .store
             .update_patient(call, care_unit, personal_id, decide)
             .await?;
-        Ok(Response::new(render_updated(&changed)))
+        Ok(response(render_updated(&updated.changed), updated.replayed))
     }
 
     async fn evaluate_slots(
@@ -245,6 +247,9 @@ impl BookingRequestService for Service {
     }
 }
 
+/// Metadata of a response that answers a replay.
+const REPLAY: &str = "idempotent-replay";
+
 /// A verb of the domain that changes a request.
 type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, Refusal>;
 
@@ -256,7 +261,7 @@ impl Service {
         caller: Caller,
         write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
-    ) -> Result<BookingRequest, Status> {
+    ) -> Result<Written, Status> {
         let call = store_call(&caller, &write);
         let (key, command) = write.command;
         let service = self.clone();
@@ -270,6 +275,16 @@ impl Service {
     fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
         booking_request::render(record, self.clock.now(), &self.policy)
     }
+}
+
+/// Returns a response; that of a replay says that it is one.
+fn response<M>(message: M, replayed: bool) -> Response<M> {
+    let mut response = Response::new(message);
+    if replayed {
+        let metadata = response.metadata_mut();
+        metadata.insert(REPLAY, MetadataValue::from_static("true"));
+    }
+    response
 }
 
 /// Returns the idempotency key of a command, as the store takes it.

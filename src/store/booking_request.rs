@@ -1,12 +1,10 @@
-//! Operations on requests: create, update, read.
+//! Operations on requests: those of a patient, changes without a key, reads.
 
 use std::collections::HashMap;
 
 use sea_orm::ConnectionTrait;
 
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::booking_request::form::DuplicateKey;
-use crate::domain::booking_request::form::Form;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
@@ -19,68 +17,9 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::query::aggregate;
+use crate::store::write::PatientUpdated;
 
 impl Store {
-    /// Creates the request that `decide` returns under `key`. A replay of `call` returns the request in its present
-    /// state.
-    ///
-    /// # Errors
-    ///
-    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], and errors of the database.
-    pub async fn create(
-        &self,
-        call: IdempotentCall,
-        key: RequestKey,
-        form: &Form,
-        mut decide: impl FnMut() -> Result<Change, Refusal> + Send + 'static,
-    ) -> Result<BookingRequest, Error> {
-        let read_set = ReadSet {
-            call: Some((key.care_unit.clone(), call.clone())),
-            creates: Some(DuplicateKey::of(&key.care_unit, form)),
-            ..ReadSet::default()
-        };
-        let create = move |work: &mut UnitOfWork, _: &Resolved| {
-            if let Some(record) = work.replayed_request(&key.care_unit, &call)? {
-                return Ok(record.clone());
-            }
-            let change = decide()?;
-            let record = change.record.clone();
-            work.apply(change, Some(&call))?;
-            Ok(record)
-        };
-        self.call_queue()?.submit(read_set, create).await
-    }
-
-    /// Changes a request as `decide` says, which is also called when there is no such request. A replay of `call` returns
-    /// the request in its present state.
-    ///
-    /// # Errors
-    ///
-    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], [`Error::Internal`] when the request
-    /// cannot be decoded, and errors of the database.
-    pub async fn update(
-        &self,
-        call: IdempotentCall,
-        key: RequestKey,
-        mut decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
-    ) -> Result<BookingRequest, Error> {
-        let read_set = ReadSet {
-            call: Some((key.care_unit.clone(), call.clone())),
-            requests: vec![key.clone()],
-            ..ReadSet::default()
-        };
-        let update = move |work: &mut UnitOfWork, _: &Resolved| {
-            if let Some(record) = work.replayed_request(&key.care_unit, &call)? {
-                return Ok(record.clone());
-            }
-            let change = decide(work.require(&key)?)?;
-            let record = change.record.clone();
-            work.apply(change, Some(&call))?;
-            Ok(record)
-        };
-        self.call_queue()?.submit(read_set, update).await
-    }
-
     /// Changes a request as `decide` says, without an idempotency key: for changes that are harmless when they are made
     /// twice.
     ///
@@ -120,7 +59,7 @@ impl Store {
         care_unit: Option<HsaId>,
         personal_id: PersonalId,
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
-    ) -> Result<Vec<RequestKey>, Error> {
+    ) -> Result<PatientUpdated, Error> {
         let scope = PatientScope {
             personal_id,
             care_unit,
@@ -134,7 +73,8 @@ impl Store {
         let update = move |work: &mut UnitOfWork, resolved: &Resolved| {
             let (mut changed, is_complete) = replayed_requests(work, &call, &resolved.requests)?;
             if is_complete || work.is_replay(&idempotency_scope, &call)? {
-                return Ok((changed, true));
+                let replayed = true;
+                return Ok((PatientUpdated { changed, replayed }, true));
             }
             let is_complete = !resolved.requests.iter().any(|key| work.is_undecodable(key));
             let before = changed.len();
@@ -167,11 +107,12 @@ impl Store {
             if is_complete && changed.len() == before {
                 work.record_key_without_history(&idempotency_scope, &call, None);
             }
-            Ok((changed, is_complete))
+            let replayed = false;
+            Ok((PatientUpdated { changed, replayed }, is_complete))
         };
-        let (changed, is_complete) = self.call_queue()?.submit(read_set, update).await?;
+        let (updated, is_complete) = self.call_queue()?.submit(read_set, update).await?;
         match is_complete {
-            true => Ok(changed),
+            true => Ok(updated),
             false => Err(Error::undecodable()),
         }
     }

@@ -28,6 +28,7 @@ pub mod idempotency;
 pub mod purge;
 pub mod retry;
 pub mod schema;
+pub mod write;
 
 pub mod notification;
 pub mod skew;

@@ -23,6 +23,7 @@ mod protection;
 mod record_booking;
 mod release;
 mod repeat;
+mod replay;
 mod revoke;
 mod rounds;
 mod shown;

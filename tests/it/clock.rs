@@ -291,7 +291,7 @@ impl Skew {
         let context = self.context();
         let decide = move || domain_create(&command, &context());
         let created = store.create(call(), key, &form, decide).await?;
-        Ok(created.key)
+        Ok(created.record.key)
     }
 
     async fn claim(&self, store: &Store) -> Result<Vec<LeaseRef>, Error> {

@@ -173,7 +173,7 @@ async fn store_and_change(store: Store, seed: u64) {
                 store.update(call(), key.clone(), decide).await
             }
         };
-        assert_eq!(stored.expect("stored"), expected, "seed {seed}");
+        assert_eq!(stored.expect("stored").record, expected, "seed {seed}");
         assert_eq!(
             store.get(&key).await.expect("read"),
             expected,

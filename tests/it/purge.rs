@@ -220,7 +220,7 @@ async fn calls_are_remembered_for_thirty_days() {
         for _ in 0..3 {
             let nothing = |_: &BookingRequest| None;
             let changed = store.update_patient(call(), None, patient.clone(), nothing);
-            assert!(changed.await.expect("nobody").is_empty());
+            assert!(changed.await.expect("nobody").changed.is_empty());
         }
         let _beside = beside(&database, store).await;
         let month_ago = micros(at(NOW) - chrono::Duration::days(30));

@@ -99,7 +99,7 @@ async fn what_is_stored_is_read_back_whole_by_another_process() {
         Ok(Change { record, history })
     };
     let stored = backend.store.update(call(), stored.key, fill).await;
-    let stored = stored.expect("stored");
+    let stored = stored.expect("stored").record;
     assert_eq!(backend.store.get(&stored.key).await.expect("read"), stored);
     backend.store.close().await;
     // The lock of a file goes with the last handle.
@@ -197,9 +197,9 @@ async fn a_decision_that_panics_fails_alone() {
         let store = backend.store.clone();
         let panics = || panic!("a decision with a fault");
         let failed = async move {
-            store
-                .create(call(), make::key(), &form(number), panics)
-                .await
+            let form = form(number);
+            let created = store.create(call(), make::key(), &form, panics);
+            created.await.map(|written| written.record)
         };
         calls.spawn(failed);
     }
@@ -631,9 +631,8 @@ async fn try_update_language(
     };
     let context = make::context(at(NOW));
     let decide = move |record: &BookingRequest| update_patient(record, &command, &context);
-    store
-        .update_patient(call, care_unit, patient(), decide)
-        .await
+    let updated = store.update_patient(call, care_unit, patient(), decide);
+    Ok(updated.await?.changed)
 }
 
 #[tokio::test]

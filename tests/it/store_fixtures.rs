@@ -59,7 +59,8 @@ pub async fn insert(
         ..make::context(now)
     };
     let decide = move || create(&command, &context);
-    store.create(call, key, &form, decide).await
+    let written = store.create(call, key, &form, decide).await?;
+    Ok(written.record)
 }
 
 /// A booking by staff.
@@ -86,7 +87,8 @@ pub async fn book(
 ) -> Result<BookingRequest, Error> {
     let (command, context) = (booking(), make::context(now));
     let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
-    store.update(call, key, decide).await
+    let written = store.update(call, key, decide).await?;
+    Ok(written.record)
 }
 
 /// Returns the refusals of acknowledgements, none of which failed.

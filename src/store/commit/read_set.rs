@@ -13,15 +13,15 @@ use crate::store::query::due::Due;
 /// The rows that an operation needs before it can decide.
 #[derive(Default)]
 pub struct ReadSet {
-    /// The idempotent call that it executes, and the care unit in which the call's key is unique.
-    pub call: Option<(HsaId, IdempotentCall)>,
+    /// The idempotent calls that it executes, each with the care unit in which its key is unique.
+    pub calls: Vec<(HsaId, IdempotentCall)>,
     /// The requests that it reads or changes.
     pub requests: Vec<RequestKey>,
     /// True of an operation that is executed even while the clock cannot be trusted: it records no more than has
     /// already happened, and is dated by the database if this replica's clock is wrong.
     pub tolerates_clock_fault: bool,
-    /// Duplicate key of the request that it creates.
-    pub creates: Option<DuplicateKey>,
+    /// Duplicate keys of the requests that it creates.
+    pub creates: Vec<DuplicateKey>,
     /// The due notifications that it wants to lease.
     pub claim: Option<Claim>,
     /// The patient whose requests it changes.
@@ -32,7 +32,7 @@ impl ReadSet {
     /// Returns about the number of rows that it will touch.
     pub fn estimated_rows(&self) -> usize {
         let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
-        1 + self.requests.len() + claimed
+        self.creates.len().max(1) + self.requests.len() + claimed
     }
 }
 

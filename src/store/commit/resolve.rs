@@ -72,10 +72,10 @@ pub async fn resolve(
     }
     let created = read_sets
         .iter()
-        .filter_map(|read_set| read_set.creates.clone());
+        .flat_map(|read_set| read_set.creates.clone());
     let changed: Vec<RequestKey> = read_sets
         .iter()
-        .filter(|read_set| read_set.call.is_some())
+        .filter(|read_set| !read_set.calls.is_empty())
         .flat_map(|read_set| read_set.requests.clone())
         .collect();
     let idempotency_keys = idempotency_keys(&read_sets, &resolved);
@@ -196,7 +196,7 @@ fn idempotency_keys(
 ) -> Vec<(HsaId, IdempotentCall)> {
     let mut idempotency_keys = Vec::new();
     for (read_set, resolved) in read_sets.iter().zip(resolved) {
-        idempotency_keys.extend(read_set.call.clone());
+        idempotency_keys.extend(read_set.calls.iter().cloned());
         if let Some(scope) = &read_set.patient {
             idempotency_keys.push((scope.idempotency_scope(), scope.call.clone()));
             for request in &resolved.requests {

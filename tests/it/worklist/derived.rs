@@ -802,7 +802,7 @@ async fn keep(store: &Store, record: &BookingRequest) {
     let kept = store
         .create(call, key, &form, move || Ok(change.clone()))
         .await;
-    assert_eq!(kept.expect("kept"), *record);
+    assert_eq!(kept.expect("kept").record, *record);
 }
 
 /// Random records on a store, the same at every run.

@@ -1,0 +1,196 @@
+//! Writes of requests under idempotency keys, alone or in batches: which request, and what is decided about it.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::{DuplicateKey, Form};
+use crate::domain::request_key::RequestKey;
+use crate::domain::{Change, Refusal};
+use crate::store::Store;
+use crate::store::commit::read_set::{ReadSet, Resolved};
+use crate::store::commit::unit_of_work::UnitOfWork;
+use crate::store::error::Error;
+use crate::store::idempotency::IdempotentCall;
+
+/// A write of one request.
+pub struct Write<D> {
+    call: IdempotentCall,
+    key: RequestKey,
+    creates: Option<DuplicateKey>,
+    decide: D,
+}
+
+/// The request after a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// Request as the write left it or, after a replay, as it stands.
+    pub record: BookingRequest,
+    /// True if the call was a replay and changed nothing.
+    pub replayed: bool,
+}
+
+/// Result of an update of a patient.
+#[derive(Clone, Debug)]
+pub struct PatientUpdated {
+    /// Requests that were changed, by this call or by the one that it repeats.
+    pub changed: Vec<RequestKey>,
+    /// True if the call was a replay and changed nothing.
+    pub replayed: bool,
+}
+
+impl<D> Write<D>
+where
+    D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+{
+    /// Returns the write that creates the request which `decide` returns under `key`.
+    pub fn create(call: IdempotentCall, key: RequestKey, form: &Form, decide: D) -> Self {
+        Self {
+            creates: Some(DuplicateKey::of(&key.care_unit, form)),
+            ..Self::update(call, key, decide)
+        }
+    }
+
+    /// Returns the write that changes a request as `decide` says, which is also called when there is no such request.
+    pub fn update(call: IdempotentCall, key: RequestKey, decide: D) -> Self {
+        Self {
+            call,
+            key,
+            creates: None,
+            decide,
+        }
+    }
+
+    /// Decides over the unit of work, or finds that the call is a replay.
+    fn execute(&mut self, work: &mut UnitOfWork) -> Result<Written, Error> {
+        if let Some(record) = work.replayed_request(&self.key.care_unit, &self.call)? {
+            let record = record.clone();
+            return Ok(Written {
+                record,
+                replayed: true,
+            });
+        }
+        let change = (self.decide)(work.require(&self.key)?)?;
+        let record = change.record.clone();
+        work.apply(change, Some(&self.call))?;
+        Ok(Written {
+            record,
+            replayed: false,
+        })
+    }
+}
+
+/// Returns the rows that writes need.
+fn read_set<D>(writes: &[Write<D>]) -> ReadSet {
+    let calls = writes
+        .iter()
+        .map(|it| (it.key.care_unit.clone(), it.call.clone()));
+    let updates = writes.iter().filter(|it| it.creates.is_none());
+    ReadSet {
+        calls: calls.collect(),
+        requests: updates.map(|it| it.key.clone()).collect(),
+        creates: writes.iter().filter_map(|it| it.creates.clone()).collect(),
+        ..ReadSet::default()
+    }
+}
+
+impl Store {
+    /// Creates the request that `decide` returns under `key`. A replay of `call` returns the request in its present
+    /// state.
+    ///
+    /// # Errors
+    ///
+    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], and errors of the database.
+    pub async fn create(
+        &self,
+        call: IdempotentCall,
+        key: RequestKey,
+        form: &Form,
+        mut decide: impl FnMut() -> Result<Change, Refusal> + Send + 'static,
+    ) -> Result<Written, Error> {
+        let decide = move |_: Option<&BookingRequest>| decide();
+        self.write(Write::create(call, key, form, decide)).await
+    }
+
+    /// Changes a request as `decide` says, which is also called when there is no such request. A replay of `call` returns
+    /// the request in its present state.
+    ///
+    /// # Errors
+    ///
+    /// Refusals of `decide`, [`Refusal::Duplicate`], [`Error::RequestIdReused`], [`Error::Internal`] when the request
+    /// cannot be decoded, and errors of the database.
+    pub async fn update(
+        &self,
+        call: IdempotentCall,
+        key: RequestKey,
+        decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+    ) -> Result<Written, Error> {
+        self.write(Write::update(call, key, decide)).await
+    }
+
+    /// Executes a write by itself.
+    async fn write<D>(&self, mut write: Write<D>) -> Result<Written, Error>
+    where
+        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+    {
+        let read_set = read_set(std::slice::from_ref(&write));
+        let execute = move |work: &mut UnitOfWork, _: &Resolved| write.execute(work);
+        self.call_queue()?.submit(read_set, execute).await
+    }
+
+    /// Executes writes as one operation, so that they are decided in order and committed together; each is done or
+    /// refused by itself. An operation that cannot be executed as a whole is split in halves, the first before the
+    /// second, until the write that cannot be executed is alone.
+    ///
+    /// # Errors
+    ///
+    /// The database is unavailable, the clock is wrong or the queue is full: a repeat finds what had been done.
+    pub async fn write_all<D>(
+        &self,
+        writes: Vec<Write<D>>,
+    ) -> Result<Vec<Result<Written, Error>>, Error>
+    where
+        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+    {
+        let mut written = Vec::with_capacity(writes.len());
+        let mut waiting: Vec<Range<usize>> = Vec::new();
+        waiting.extend((!writes.is_empty()).then_some(0..writes.len()));
+        let writes = Arc::new(Mutex::new(writes));
+        while let Some(part) = waiting.pop() {
+            match self.write_part(&writes, part.clone()).await {
+                Ok(results) => written.extend(results),
+                Err(Error::Contention | Error::Internal(_)) if part.len() > 1 => {
+                    let middle = part.start + part.len() / 2;
+                    waiting.extend([middle..part.end, part.start..middle]);
+                }
+                Err(error @ (Error::Contention | Error::Internal(_))) => written.push(Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Executes some of the writes as one operation.
+    async fn write_part<D>(
+        &self,
+        writes: &Arc<Mutex<Vec<Write<D>>>>,
+        part: Range<usize>,
+    ) -> Result<Vec<Result<Written, Error>>, Error>
+    where
+        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+    {
+        let read_set = read_set(&locked(writes)[part.clone()]);
+        let writes = Arc::clone(writes);
+        let execute = move |work: &mut UnitOfWork, _: &Resolved| {
+            let mut writes = locked(&writes);
+            let part = writes[part.clone()].iter_mut();
+            Ok(part.map(|write| write.execute(work)).collect())
+        };
+        self.call_queue()?.submit(read_set, execute).await
+    }
+}
+
+/// Locks the writes, after a decision that panicked too.
+fn locked<T>(writes: &Mutex<T>) -> MutexGuard<'_, T> {
+    writes.lock().unwrap_or_else(|lock| lock.into_inner())
+}

@@ -5,6 +5,7 @@ use super::Violations;
 /// The elements of a batch, in the order of the call.
 #[derive(Debug)]
 pub struct Batch<T> {
+    field: &'static str,
     elements: Vec<Element<T>>,
 }
 
@@ -23,25 +24,47 @@ impl<T> Batch<T> {
     /// A fault when there are none, or more.
     pub(super) fn parse<M>(
         messages: &[M],
-        field: &str,
+        field: &'static str,
         max: usize,
         name: impl Fn(&M) -> String,
         parse: impl Fn(&M, &mut Violations) -> Option<T>,
     ) -> Result<Self, Violations> {
-        Violations::collect(|violations| {
-            if !(1..=max).contains(&messages.len()) {
-                violations.add(field, format!("must be 1 to {max}"));
-            }
-            Some(())
-        })?;
-        let element = |(place, message): (usize, &M)| Element {
+        check_count(messages.len(), field, max)?;
+        let element = |message| Element {
             name: name(message),
-            parsed: Violations::collect(|violations| {
-                violations.within(format!("{field}[{place}]"), |it| parse(message, it))
-            }),
+            parsed: Violations::collect(|violations| parse(message, violations)),
         };
-        let elements = messages.iter().enumerate().map(element).collect();
-        Ok(Self { elements })
+        Ok(Self::new(field, messages.iter().map(element)))
+    }
+
+    /// Parses 1 to `max` elements without names, each by itself and as if it were a whole call.
+    ///
+    /// # Errors
+    ///
+    /// A fault when there are none, or more.
+    pub(super) fn of<M>(
+        messages: Vec<M>,
+        field: &'static str,
+        max: usize,
+        parse: impl Fn(M) -> Result<T, Violations>,
+    ) -> Result<Self, Violations> {
+        check_count(messages.len(), field, max)?;
+        let element = |message| Element {
+            name: String::new(),
+            parsed: parse(message),
+        };
+        Ok(Self::new(field, messages.into_iter().map(element)))
+    }
+
+    fn new(field: &'static str, elements: impl Iterator<Item = Element<T>>) -> Self {
+        let placed = |(place, element): (usize, Element<T>)| Element {
+            parsed: element.parsed.map_err(|it| it.inside(&path(field, place))),
+            ..element
+        };
+        Self {
+            field,
+            elements: elements.enumerate().map(placed).collect(),
+        }
     }
 
     /// Returns the well-formed elements, in order, and the batch without them, which waits for their answers.
@@ -51,12 +74,19 @@ impl<T> Batch<T> {
             name,
             parsed: it.map(|it| parsed.push(it)),
         };
-        let elements = self.elements.into_iter().map(element).collect();
-        (parsed, Batch { elements })
+        let (field, elements) = (self.field, self.elements.into_iter());
+        let elements = elements.map(element).collect();
+        (parsed, Batch { field, elements })
     }
 }
 
 impl Batch<()> {
+    /// Returns the path of each element, malformed ones too.
+    pub fn paths(&self) -> Vec<String> {
+        let places = 0..self.elements.len();
+        places.map(|place| path(self.field, place)).collect()
+    }
+
     /// Puts the answers in the places of the well-formed elements, whose order they have. Returns each name with its
     /// answer, or with the faults of a malformed element.
     pub fn join<A>(self, answers: Vec<A>) -> Vec<(String, Result<A, Violations>)> {
@@ -67,4 +97,17 @@ impl Batch<()> {
         };
         self.elements.into_iter().map(answer).collect()
     }
+}
+
+fn path(field: &str, place: usize) -> String {
+    format!("{field}[{place}]")
+}
+
+fn check_count(count: usize, field: &str, max: usize) -> Result<(), Violations> {
+    Violations::collect(|violations| {
+        if !(1..=max).contains(&count) {
+            violations.add(field, format!("must be 1 to {max}"));
+        }
+        Some(())
+    })
 }

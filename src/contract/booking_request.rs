@@ -1,5 +1,6 @@
 //! The RPCs on one booking request, and the request as callers see it.
 
+pub mod batch;
 pub(super) mod booking;
 pub mod cancel_booking;
 pub mod change;

@@ -115,6 +115,14 @@ impl Violations {
         }
     }
 
+    /// Returns the faults of a message that is in `field` of another.
+    fn inside(mut self, field: &str) -> Self {
+        for violation in &mut self.found {
+            violation.field = format!("{field}.{}", violation.field);
+        }
+        self
+    }
+
     /// Runs a parser over the message in `field`.
     fn within<T>(&mut self, field: impl Display, parse: impl FnOnce(&mut Self) -> T) -> T {
         let length = self.path.len();

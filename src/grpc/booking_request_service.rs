@@ -1,10 +1,11 @@
 //! BookingRequestService: booking requests, their changes and their history.
 
-use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
+use super::write::{response, store_call};
 use super::{Service, fill_page};
+use crate::contract::booking_request::batch::parse_batch;
 use crate::contract::booking_request::cancel_booking::parse_cancel_booking;
 use crate::contract::booking_request::change::parse_change;
 use crate::contract::booking_request::record_patient_contact::parse_contact;
@@ -14,7 +15,7 @@ use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
 };
 use crate::contract::v1::booking_request_service_server::BookingRequestService;
-use crate::contract::{IdempotentCommand, booking_request, history, slot, v1};
+use crate::contract::{booking_request, history, slot, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
 use crate::domain::booking_request::cancel_booking::cancel_booking;
@@ -28,9 +29,6 @@ use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
-use crate::domain::{Change, Context, Refusal};
-use crate::store;
-use crate::store::write::Written;
 
 #[tonic::async_trait]
 impl BookingRequestService for Service {
@@ -38,22 +36,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::CreateBookingRequestRequest>,
     ) -> Result<Response<v1::CreateBookingRequestResponse>, Status> {
-        let caller = Caller::anonymous();
         let write = booking_request::parse_create(request.into_inner())?;
-        let call = store_call(&caller, &write);
-        let new = write.command;
-        let command = Create {
-            key: RequestKey {
-                care_unit: new.care_unit,
-                id: self.clock.new_id(),
-            },
-            form: new.form,
-            allow_duplicate: new.allow_duplicate,
-        };
-        let (key, form) = (command.key.clone(), command.form.clone());
-        let service = self.clone();
-        let decide = move || create(&command, &service.context(&caller));
-        let written = self.store.create(call, key, &form, decide).await?;
+        let write = self.creation(&Caller::anonymous(), write);
+        let written = self.store.write(write).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::CreateBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -118,6 +103,57 @@ impl BookingRequestService for Service {
         let booking_request = Some(self.render(&written.record));
         let message = v1::CancelBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
+    }
+
+    async fn batch_create_booking_requests(
+        &self,
+        request: Request<v1::BatchCreateBookingRequestsRequest>,
+    ) -> Result<Response<v1::BatchCreateBookingRequestsResponse>, Status> {
+        let items = request.into_inner().requests;
+        let batch = parse_batch(items, |it| &it.request_id, booking_request::parse_create)?;
+        let results = self.create_each(Caller::anonymous(), batch).await?;
+        Ok(Response::new(v1::BatchCreateBookingRequestsResponse {
+            results,
+        }))
+    }
+
+    async fn batch_change_to_invitation(
+        &self,
+        request: Request<v1::BatchChangeToInvitationRequest>,
+    ) -> Result<Response<v1::BatchChangeToInvitationResponse>, Status> {
+        let items = request.into_inner().requests;
+        let parse = booking_request::parse_change_to_invitation;
+        let batch = parse_batch(items, |it| &it.request_id, parse)?;
+        let results = self
+            .apply_each(Caller::anonymous(), batch, change_to_invitation)
+            .await?;
+        Ok(Response::new(v1::BatchChangeToInvitationResponse {
+            results,
+        }))
+    }
+
+    async fn batch_cancel_booking_requests(
+        &self,
+        request: Request<v1::BatchCancelBookingRequestsRequest>,
+    ) -> Result<Response<v1::BatchCancelBookingRequestsResponse>, Status> {
+        let items = request.into_inner().requests;
+        let batch = parse_batch(items, |it| &it.request_id, booking_request::parse_cancel)?;
+        let results = self.apply_each(Caller::anonymous(), batch, cancel).await?;
+        Ok(Response::new(v1::BatchCancelBookingRequestsResponse {
+            results,
+        }))
+    }
+
+    async fn batch_release_hold(
+        &self,
+        request: Request<v1::BatchReleaseHoldRequest>,
+    ) -> Result<Response<v1::BatchReleaseHoldResponse>, Status> {
+        let items = request.into_inner().requests;
+        let batch = parse_batch(items, |it| &it.request_id, parse_release)?;
+        let results = self
+            .apply_each(Caller::anonymous(), batch, release_hold)
+            .await?;
+        Ok(Response::new(v1::BatchReleaseHoldResponse { results }))
     }
 
     async fn preview_notifications(
@@ -244,57 +280,5 @@ impl BookingRequestService for Service {
         let judge = |(slot_id, slot)| (slot_id, evaluate_for(&record, source, &slot, now));
         let verdicts = call.slots.into_iter().map(judge);
         Ok(Response::new(slot::render_verdicts(verdicts)))
-    }
-}
-
-/// Metadata of a response that answers a replay.
-const REPLAY: &str = "idempotent-replay";
-
-/// A verb of the domain that changes a request.
-type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, Refusal>;
-
-impl Service {
-    /// Applies a verb to a stored request. The clock is read when the verb is executed, so that a change
-    /// that is recorded later never has an earlier time.
-    async fn apply<C: Send + 'static>(
-        &self,
-        caller: Caller,
-        write: IdempotentCommand<(RequestKey, C)>,
-        verb: Verb<C>,
-    ) -> Result<Written, Status> {
-        let call = store_call(&caller, &write);
-        let (key, command) = write.command;
-        let service = self.clone();
-        let decide = move |stored: Option<&BookingRequest>| {
-            verb(stored, &command, &service.context(&caller))
-        };
-        Ok(self.store.update(call, key, decide).await?)
-    }
-
-    /// Renders a request as of now.
-    fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
-        booking_request::render(record, self.clock.now(), &self.policy)
-    }
-}
-
-/// Returns a response; that of a replay says that it is one.
-fn response<M>(message: M, replayed: bool) -> Response<M> {
-    let mut response = Response::new(message);
-    if replayed {
-        let metadata = response.metadata_mut();
-        metadata.insert(REPLAY, MetadataValue::from_static("true"));
-    }
-    response
-}
-
-/// Returns the idempotency key of a command, as the store takes it.
-fn store_call<C>(
-    caller: &Caller,
-    write: &IdempotentCommand<C>,
-) -> store::idempotency::IdempotentCall {
-    store::idempotency::IdempotentCall {
-        caller: caller.subject.clone(),
-        id: write.request_id,
-        hash: write.content_hash,
     }
 }

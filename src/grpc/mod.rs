@@ -7,6 +7,7 @@
 //! | `auth` | the caller of a call |
 //! | `descriptors` | the services that are served, for reflection, health and the middleware |
 //! | `element` | the answers and errors of a batch, element by element |
+//! | `write` | writes of requests and their answers, alone or in batches |
 //! | `…_service` | a service each |
 
 pub mod auth;
@@ -18,6 +19,7 @@ pub mod middleware;
 mod notification_service;
 pub mod status;
 mod worklist_service;
+mod write;
 
 use std::sync::Arc;
 

@@ -103,6 +103,17 @@ impl ErrorStatus {
         }
     }
 
+    /// Returns the error of an element whose fields have paths that begin with `path`.
+    pub fn inside(mut self, path: &str) -> Self {
+        for violation in &mut self.violations {
+            violation.field = format!("{path}.{}", violation.field);
+        }
+        match self.violations.is_empty() {
+            true => self,
+            false => Self::invalid(self.violations),
+        }
+    }
+
     fn with_retry_info(mut self) -> Self {
         self.retry_delay = Some(RETRY_DELAY);
         self

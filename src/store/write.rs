@@ -129,7 +129,11 @@ impl Store {
     }
 
     /// Executes a write by itself.
-    async fn write<D>(&self, mut write: Write<D>) -> Result<Written, Error>
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::create`] and [`Store::update`].
+    pub async fn write<D>(&self, mut write: Write<D>) -> Result<Written, Error>
     where
         D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
     {

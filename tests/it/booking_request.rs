@@ -2,6 +2,7 @@
 //! what of it is shown. A verb or a concern per file in the folder.
 
 mod actions;
+mod batch;
 mod bookable;
 mod calls;
 mod cancel;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use care_invitation::clock::Clock;
 use care_invitation::domain::booking_request;
 use care_invitation::domain::booking_request::BookingRequest;
-use care_invitation::domain::booking_request::create::Create;
+use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::form::Form;
 use care_invitation::domain::booking_request::form::Origin;
 use care_invitation::domain::booking_request::record_booking::record_booking;
@@ -23,6 +23,7 @@ use care_invitation::store::error::{Error, OpenError};
 use care_invitation::store::idempotency::IdempotentCall;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
 use care_invitation::store::schema::Schema;
+use care_invitation::store::write::Write;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -210,6 +211,28 @@ async fn a_decision_that_panics_fails_alone() {
         assert!(matches!(answer, Err(Error::Internal(_))), "{answer:?}");
     }
     assert!(insert(&backend.store, call(), form(200)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_write_of_a_batch_that_panics_fails_alone() {
+    let backend = Backend::empty().await;
+    let write = |number: usize| {
+        let command = creation(form(number));
+        let (key, of) = (command.key.clone(), command.form.clone());
+        let context = make::context(at(NOW));
+        let decide = move |_: Option<&BookingRequest>| match number {
+            7 | 30 => panic!("a decision with a fault"),
+            _ => create(&command, &context),
+        };
+        Write::create(call(), key, &of, decide)
+    };
+    let written = backend.store.write_all((0..50).map(write).collect()).await;
+    for (number, written) in written.expect("carried out").into_iter().enumerate() {
+        match number {
+            7 | 30 => assert!(matches!(written, Err(Error::Internal(_))), "{written:?}"),
+            _ => assert!(!written.expect("created").replayed),
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,141 @@
+//! Writes of requests: from parsed commands to the store, alone or in batches, and their answers.
+
+use tonic::metadata::MetadataValue;
+use tonic::{Response, Status};
+
+use super::auth::Caller;
+use super::{Service, element};
+use crate::contract::batch::Batch;
+use crate::contract::booking_request::batch::render_results;
+use crate::contract::booking_request::{self, NewRequest};
+use crate::contract::{IdempotentCommand, v1};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::create::{Create, create};
+use crate::domain::request_key::RequestKey;
+use crate::domain::{Change, Context, Refusal};
+use crate::store::idempotency::IdempotentCall;
+use crate::store::write::{Write, Written};
+
+/// Metadata of a response that answers a replay.
+const REPLAY: &str = "idempotent-replay";
+
+/// A verb of the domain that changes a request.
+pub type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, Refusal>;
+
+/// A decision of a verb. The clock is read when it is executed, so that a change that is recorded later never has an
+/// earlier time.
+pub type Decision =
+    Box<dyn FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static>;
+
+impl Service {
+    /// Returns the write that creates a request.
+    pub fn creation(
+        &self,
+        caller: &Caller,
+        write: IdempotentCommand<NewRequest>,
+    ) -> Write<Decision> {
+        let call = store_call(caller, &write);
+        let NewRequest {
+            care_unit,
+            form,
+            allow_duplicate,
+        } = write.command;
+        let id = self.clock.new_id();
+        let command = Create {
+            key: RequestKey { care_unit, id },
+            form,
+            allow_duplicate,
+        };
+        let (key, form) = (command.key.clone(), command.form.clone());
+        let (service, caller) = (self.clone(), caller.clone());
+        let decide: Decision = Box::new(move |_| create(&command, &service.context(&caller)));
+        Write::create(call, key, &form, decide)
+    }
+
+    /// Returns the write that applies a verb to a stored request.
+    pub fn update<C: Send + 'static>(
+        &self,
+        caller: &Caller,
+        write: IdempotentCommand<(RequestKey, C)>,
+        verb: Verb<C>,
+    ) -> Write<Decision> {
+        let call = store_call(caller, &write);
+        let (key, command) = write.command;
+        let (service, caller) = (self.clone(), caller.clone());
+        let decide: Decision =
+            Box::new(move |stored| verb(stored, &command, &service.context(&caller)));
+        Write::update(call, key, decide)
+    }
+
+    /// Applies a verb to a stored request.
+    pub async fn apply<C: Send + 'static>(
+        &self,
+        caller: Caller,
+        write: IdempotentCommand<(RequestKey, C)>,
+        verb: Verb<C>,
+    ) -> Result<Written, Status> {
+        let write = self.update(&caller, write, verb);
+        Ok(self.store.write(write).await?)
+    }
+
+    /// Applies a verb to each item of a batch.
+    pub async fn apply_each<C: Send + 'static>(
+        &self,
+        caller: Caller,
+        batch: Batch<IdempotentCommand<(RequestKey, C)>>,
+        verb: Verb<C>,
+    ) -> Result<Vec<v1::BookingRequestResult>, Status> {
+        let (commands, batch) = batch.split();
+        let writes = commands.into_iter();
+        let writes = writes.map(|write| self.update(&caller, write, verb));
+        self.write_each(batch, writes.collect()).await
+    }
+
+    /// Creates a request for each item of a batch.
+    pub async fn create_each(
+        &self,
+        caller: Caller,
+        batch: Batch<IdempotentCommand<NewRequest>>,
+    ) -> Result<Vec<v1::BookingRequestResult>, Status> {
+        let (commands, batch) = batch.split();
+        let writes = commands.into_iter();
+        let writes = writes.map(|write| self.creation(&caller, write));
+        self.write_each(batch, writes.collect()).await
+    }
+
+    /// Executes the writes of the well-formed items of a batch, and renders the results.
+    async fn write_each(
+        &self,
+        batch: Batch<()>,
+        writes: Vec<Write<Decision>>,
+    ) -> Result<Vec<v1::BookingRequestResult>, Status> {
+        let written = self.store.write_all(writes).await?;
+        let results = element::results(batch, written).into_iter();
+        let shown = |it: Written| (self.render(&it.record), it.replayed);
+        Ok(render_results(results.map(|(_, it)| it.map(shown))))
+    }
+
+    /// Renders a request as of now.
+    pub fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
+        booking_request::render(record, self.clock.now(), &self.policy)
+    }
+}
+
+/// Returns a response; that of a replay says that it is one.
+pub fn response<M>(message: M, replayed: bool) -> Response<M> {
+    let mut response = Response::new(message);
+    if replayed {
+        let metadata = response.metadata_mut();
+        metadata.insert(REPLAY, MetadataValue::from_static("true"));
+    }
+    response
+}
+
+/// Returns the idempotency key of a command, as the store takes it.
+pub fn store_call<C>(caller: &Caller, write: &IdempotentCommand<C>) -> IdempotentCall {
+    IdempotentCall {
+        caller: caller.subject.clone(),
+        id: write.request_id,
+        hash: write.content_hash,
+    }
+}

@@ -204,7 +204,6 @@ impl Dispatch {
             now: self.clock.now(),
             actor: String::new(),
             policy: self.policy,
-            new_id: self.clock.new_id(),
         }
     }
 }

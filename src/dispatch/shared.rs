@@ -119,7 +119,6 @@ mod tests {
             now,
             actor: String::new(),
             policy: RegionPolicy::default(),
-            new_id: Uuid::from_u128(2),
         };
         let created = create(&command, &context);
         created.expect("a valid form").record

@@ -1,8 +1,8 @@
 //! The rules of booking requests and care invitations, pure.
 //!
 //! A verb is a plain function from the record, a command and a [`Context`] to a [`Change`] or a
-//! [`Refusal`]. Nothing here reads a clock, waits, logs or draws a random number: `now` and fresh
-//! ids are handed in, so a decision may be made twice with the same result.
+//! [`Refusal`]. Nothing here reads a clock, waits, logs or draws a random number: `now` and the ids
+//! of requests are handed in, so a decision may be made twice with the same result.
 //!
 //! | file | decides |
 //! | --- | --- |
@@ -31,7 +31,6 @@ pub mod withdrawal;
 pub mod worklist;
 
 use chrono::NaiveTime;
-use uuid::Uuid;
 
 use booking_request::BookingRequest;
 use booking_request::state::Action;
@@ -94,8 +93,6 @@ pub struct Context {
     pub actor: String,
     /// Settings of the region.
     pub policy: RegionPolicy,
-    /// Id for the notification that the verb may have to plan. No verb plans more than one.
-    pub new_id: Uuid,
 }
 
 /// The decision of a verb: the new record and the entries for its history.

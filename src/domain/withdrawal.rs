@@ -23,8 +23,8 @@ impl BookingRequest {
             .care_invitation
             .as_ref()
             .and_then(CareInvitation::last_channel);
-        self.plan(Kind::Withdrawal, context.now, context.new_id);
-        if let (Some(last), Some(withdrawal)) = (last, self.notification_mut(context.new_id)) {
+        let withdrawal = self.plan(Kind::Withdrawal, context.now);
+        if let (Some(last), Some(withdrawal)) = (last, withdrawal) {
             (withdrawal.channel, withdrawal.channel_reason) = last;
             withdrawal.channel_fixed = true;
         }

@@ -165,7 +165,7 @@ impl BookingRequestService for Service {
         let command = Create {
             key: RequestKey {
                 care_unit,
-                id: context.new_id,
+                id: self.clock.new_id(),
             },
             form,
             allow_duplicate: true,

@@ -77,7 +77,6 @@ impl Service {
             now: self.clock.now(),
             actor: caller.subject.clone(),
             policy: self.policy,
-            new_id: self.clock.new_id(),
         }
     }
 }

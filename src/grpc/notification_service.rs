@@ -60,15 +60,9 @@ impl NotificationService for Service {
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
         let (acknowledgements, batch) = notification::parse_acknowledge(request.get_ref())?.split();
         self.log_times_ahead(acknowledgements.iter().filter_map(|(_, it)| it.sent_at));
-        let acknowledgements = acknowledgements
-            .into_iter()
-            .map(|(key, it)| (key, it, self.clock.new_id()));
         let service = self.clone();
         let context = move || service.context(&Caller::anonymous());
-        let acknowledged = self
-            .store
-            .acknowledge(acknowledgements.collect(), context)
-            .await?;
+        let acknowledged = self.store.acknowledge(acknowledgements, context).await?;
         Ok(Response::new(notification::render_acknowledged(
             element::results(batch, acknowledged),
         )))

@@ -153,18 +153,17 @@ impl Store {
         self.call_queue()?.submit(read_set, authorize).await
     }
 
-    /// Records the outcome of leased notifications; each acknowledgement comes with an id for the notification that may
-    /// follow. Returns for each, in order, the reason why nothing was recorded, if nothing was, and an error when its
+    /// Records the outcome of leased notifications. Returns for each, in order, the reason why nothing was recorded, if nothing was, and an error when its
     /// request cannot be decoded. Works while the clock is wrong too, and is then dated by the database.
     pub async fn acknowledge(
         &self,
-        acknowledgements: Vec<(RequestKey, Acknowledgement, Uuid)>,
+        acknowledgements: Vec<(RequestKey, Acknowledgement)>,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Vec<Result<Option<DispatchRefusal>, Error>>, Error> {
         let read_set = ReadSet {
             requests: acknowledgements
                 .iter()
-                .map(|(request, ..)| request.clone())
+                .map(|(request, _)| request.clone())
                 .collect(),
             tolerates_clock_fault: true,
             ..ReadSet::default()
@@ -176,11 +175,7 @@ impl Store {
                 now: work.date().correct(context.now),
                 ..context
             };
-            for (request, acknowledgement, new_id) in &acknowledgements {
-                let context = Context {
-                    new_id: *new_id,
-                    ..context.clone()
-                };
+            for (request, acknowledgement) in &acknowledgements {
                 let acknowledged = work.require(request).map(|record| {
                     let record = record.ok_or(DispatchRefusal::Lost)?;
                     acknowledge(record, acknowledgement, &context)

@@ -4,11 +4,13 @@ use std::env;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use care_invitation::store::Store;
 use care_invitation::store::schema::Schema;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use tempfile::TempDir;
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::postgres;
@@ -74,12 +76,24 @@ impl Backend {
     pub async fn reopened(self) -> Self {
         let Self { store, place } = self;
         drop(store);
+        Self::once_free(place).await
+    }
+
+    async fn once_free(place: Arc<Place>) -> Self {
         loop {
             if let Ok(store) = Store::open(&place.to_string(), Schema::Migrate).await {
                 return Self { store, place };
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A store on the same database, and one on a copy of it, once whoever has it has let go.
+    pub async fn with_copy(self) -> (Self, Self) {
+        let Self { store, place } = self;
+        drop(store);
+        let copy = Arc::new(place.copy().await);
+        (Self::once_free(place).await, Self::on(copy).await)
     }
 
     pub fn url(&self) -> String {
@@ -106,6 +120,21 @@ enum Place {
     Server(Area),
 }
 
+impl Place {
+    /// A copy, as a backup that has been restored.
+    async fn copy(&self) -> Self {
+        match self {
+            Self::File(_) => {
+                let copy = Self::File(tempfile::tempdir().expect("a folder for the copy"));
+                let file = copy.to_string().replace("sqlite://", "");
+                execute(&self.to_string(), &format!("VACUUM INTO '{file}'")).await;
+                copy
+            }
+            Self::Server(area) => Self::Server(area.copy().await),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +158,20 @@ impl Area {
         let name = format!("care_invitation_test_{}", Uuid::new_v4().simple());
         execute(server, &format!("CREATE DATABASE {name}")).await;
         Self { server, name }
+    }
+
+    /// A copy, once nobody is connected any more.
+    async fn copy(&self) -> Self {
+        let name = format!("{}_copy", self.name);
+        let statement = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        let server = connect(self.server).await;
+        while server.execute_unprepared(&statement).await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+        Self {
+            server: self.server,
+            name,
+        }
     }
 
     pub fn url(&self) -> String {

@@ -110,7 +110,6 @@ pub fn message(due: &v1::DueNotification) -> &v1::Notification {
     due.notification.as_ref().expect("a message")
 }
 
-/// The name by which a repeat is recognised.
 /// Kind of a message, and which one of its round it is if it is a reminder.
 pub type Step = (v1::NotificationKind, i32);
 
@@ -118,6 +117,7 @@ pub fn step(message: &v1::Notification) -> Step {
     (message.kind(), message.sequence)
 }
 
+/// The name by which a repeat is recognised.
 pub fn name(due: &v1::DueNotification) -> String {
     message(due).name.clone()
 }

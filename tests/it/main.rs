@@ -41,6 +41,7 @@ mod purge;
 mod quarantine;
 mod readme;
 mod replicas;
+mod restore;
 mod shutdown;
 mod slot;
 mod store;

@@ -47,7 +47,6 @@ pub fn context(now: Instant) -> Context {
         now,
         actor: "tester".into(),
         policy: RegionPolicy::default(),
-        new_id: Uuid::now_v7(),
     }
 }
 

@@ -98,7 +98,7 @@ pub fn refusals(results: Vec<Result<Option<DispatchRefusal>, Error>>) -> Vec<Dis
 }
 
 /// The answer that a message was handed over now.
-pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement, Uuid) {
+pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement) {
     let answer = Acknowledgement {
         id: lease.notification,
         token: lease.token,
@@ -107,5 +107,5 @@ pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement, Uuid) {
         retry_delay: None,
         cause: String::new(),
     };
-    (lease.request.clone(), answer, Uuid::now_v7())
+    (lease.request.clone(), answer)
 }

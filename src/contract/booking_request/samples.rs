@@ -91,7 +91,6 @@ pub fn created(form: Form) -> BookingRequest {
         now: now(),
         actor: "SE2321000131-P7".into(),
         policy: RegionPolicy::default(),
-        new_id: Uuid::from_u128(100),
     };
     create(&command, &context).unwrap().record
 }

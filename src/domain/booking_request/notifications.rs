@@ -9,6 +9,7 @@ use crate::domain::care_invitation::{
     AFTER_PERIOD, CareInvitation, Hold, REMINDER_COUNT, first_due_at, following_due_at,
 };
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::name::derived_id;
 use crate::domain::notification::{
     self, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind, Notification,
 };
@@ -42,18 +43,22 @@ impl BookingRequest {
         });
         self.state = State::Invited;
         let due_at = first_due_at(start, context.now, &context.policy);
-        self.plan(Kind::Invitation, due_at, context.new_id);
+        self.plan(Kind::Invitation, due_at);
         cancelled
     }
 
-    /// Plans a notification of the present round.
-    pub(in crate::domain) fn plan(&mut self, kind: Kind, due_at: Instant, id: Uuid) {
+    /// Plans a notification of the present round, and returns it.
+    pub(in crate::domain) fn plan(
+        &mut self,
+        kind: Kind,
+        due_at: Instant,
+    ) -> Option<&mut Notification> {
         let (channel, channel_reason) = self.choose_channel();
-        let Some(invitation) = &mut self.care_invitation else {
-            return;
-        };
+        let invitation = self.care_invitation.as_mut()?;
+        let alike = |it: &&Notification| it.round == invitation.round && it.kind == kind;
+        let planned_before = invitation.notifications.iter().filter(alike).count();
         invitation.notifications.push(Notification {
-            id,
+            id: derived_id(&self.key, invitation.round, kind, planned_before + 1),
             round: invitation.round,
             kind,
             state: notification::State::Scheduled,
@@ -78,6 +83,7 @@ impl BookingRequest {
             unread_at: None,
             returned_at: None,
         });
+        invitation.notifications.last_mut()
     }
 
     /// Cancels notifications that are scheduled, leased or parked, and clears the hold. Returns their ids.

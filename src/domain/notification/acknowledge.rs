@@ -40,7 +40,7 @@ pub struct Acknowledgement {
     pub cause: String,
 }
 
-/// Applies a consumer's acknowledgement. `context.new_id` is for the notification that may follow.
+/// Applies a consumer's acknowledgement.
 /// Returns `None` if the outcome is recorded already.
 ///
 /// # Errors
@@ -181,7 +181,7 @@ fn unreachable(
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
-    record.plan(kind, context.now, context.new_id);
+    record.plan(kind, context.now);
     let entry = HistoryEntry {
         notification: Some(acknowledgement.id),
         comment: acknowledgement.cause.clone(),
@@ -325,7 +325,7 @@ impl BookingRequest {
             }
         }
         if !planned {
-            self.plan(next, due_at, context.new_id);
+            self.plan(next, due_at);
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod acknowledge;
 pub mod authorize;
 pub mod lease;
 pub mod list;
+pub mod name;
 pub mod report_delivery;
 
 use chrono::Duration;
@@ -137,7 +138,7 @@ pub const EXPIRED_LEASES_MAX: i32 = 8;
 /// One planned notification.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
-    /// Id, the same at every delivery attempt.
+    /// Id, derived from what it is; the same at every delivery attempt, and when it is planned anew after a restore.
     pub id: Uuid,
     /// Round of the request that it belongs to, from 1.
     pub round: i32,

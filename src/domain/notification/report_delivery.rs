@@ -187,12 +187,11 @@ impl BookingRequest {
         let Some(kind) = self.notification(id).map(|notification| notification.kind) else {
             return;
         };
-        self.plan(kind, context.now, context.new_id);
         let reason = match receipt {
             Receipt::Returned => ChannelReason::DigitalFailed,
             Receipt::Read | Receipt::Unread => ChannelReason::Unread,
         };
-        if let Some(letter) = self.notification_mut(context.new_id) {
+        if let Some(letter) = self.plan(kind, context.now) {
             letter.channel = DeliveryChannel::Letter;
             letter.channel_reason = reason;
             letter.channel_fixed = true;

@@ -26,8 +26,8 @@ pub struct Due {
     pub care_units: Option<Vec<HsaId>>,
 }
 
-/// Returns the notifications that are claimable at `now`, the earliest first, at most `limit`, without those of the
-/// requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
+/// Returns the notifications that are claimable at `now`, the earliest first and those of a request as they were planned,
+/// at most `limit`, without those of the requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
 pub async fn claimable(
     connection: &impl ConnectionTrait,
     due: &Due,
@@ -39,7 +39,7 @@ pub async fn claimable(
     let Some(select) = select_claimable(backend, due, now, limit, excluded) else {
         return Ok(Vec::new());
     };
-    let mut found: Vec<(i64, RequestKey, Uuid)> = Vec::new();
+    let mut found: Vec<(i64, RequestKey, i16, Uuid)> = Vec::new();
     for row in connection.query_all_raw(backend.build(&select)).await? {
         let key = (
             row.try_get("", "care_unit")?,
@@ -49,6 +49,7 @@ pub async fn claimable(
         found.push((
             row.try_get("", "claimable_at")?,
             request,
+            row.try_get("", "ordinal")?,
             row.try_get("", "id")?,
         ));
     }
@@ -56,7 +57,7 @@ pub async fn claimable(
     found.truncate(limit);
     Ok(found
         .into_iter()
-        .map(|(_, request, id)| (request, id))
+        .map(|(_, request, _, id)| (request, id))
         .collect())
 }
 
@@ -76,6 +77,7 @@ fn select_claimable(
             .columns([
                 Column::CareUnit,
                 Column::BookingRequest,
+                Column::Ordinal,
                 Column::Id,
                 Column::ClaimableAt,
             ])

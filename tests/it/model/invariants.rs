@@ -89,6 +89,12 @@ impl Invariants {
             story.round = invitation.round;
             story.in_touch = false;
         }
+        let names = invitation.notifications.iter().map(|it| &it.name);
+        let named: Vec<&String> = names.filter(|name| !name.is_empty()).collect();
+        let distinct: HashSet<&&String> = named.iter().collect();
+        holds(distinct.len() == named.len(), || {
+            format!("two messages of {} have one name", request.name)
+        })?;
         story.take_stock(invitation);
         let live = [State::Invited, State::NoResponse, State::Expired];
         let waits = |it: &&v1::Notification| {

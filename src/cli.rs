@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use crate::clock::Clock;
 use crate::config::{self, BadSetting, Purge, Serve};
 use crate::domain::RegionPolicy;
+use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
 use crate::grpc::middleware::Limits;
 use crate::server::{self, Dependencies};
@@ -45,6 +46,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         policy: RegionPolicy {
             send_time: config.send_clock,
             guarantee_days: config.guarantee_days,
+            ages: AgeLimits::default(),
         },
         limits: Limits::default(),
     };

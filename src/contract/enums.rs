@@ -17,7 +17,7 @@ use crate::domain::booking_request::state::Warning;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
 use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Outcome};
-use crate::domain::patient::{InboxReach, PersonalIdType, Protection};
+use crate::domain::patient::{Addressee, InboxReach, LetterFormat, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
 use crate::domain::worklist::{OrderBy, Worklist};
 
@@ -58,6 +58,8 @@ macro_rules! wire_enum {
 wire_enum!(PersonalIdType = v1::PersonalIdType { Personnummer Samordningsnummer LocalReserveNumber NationalReserveNumber });
 wire_enum!(Protection = v1::Protection { ConfidentialityMarked ProtectedRegistration });
 wire_enum!(InboxReach = v1::InboxReach { Inbox None });
+wire_enum!(Addressee = v1::Addressee { Patient Guardians Proxy });
+wire_enum!(LetterFormat = v1::LetterFormat { Standard LargePrint Braille Audio EasyRead });
 wire_enum!(VisitKind = v1::VisitKind { NewVisit ReturnVisit });
 wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
 wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
@@ -78,7 +80,7 @@ wire_enum!(CancelReason = v1::CancelReason {
 });
 wire_enum!(DeliveryChannel = v1::DeliveryChannel { Inbox Letter });
 wire_enum!(ChannelReason = v1::ChannelReason {
-    Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff
+    Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff Minor Proxy
 });
 wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
 wire_enum!(DispatchRefusal = v1::DispatchRefusal {
@@ -180,6 +182,8 @@ mod tests {
         survives(PersonalIdType::ALL);
         survives(Protection::ALL);
         survives(InboxReach::ALL);
+        survives(Addressee::ALL);
+        survives(LetterFormat::ALL);
         survives(VisitKind::ALL);
         survives(Priority::ALL);
         survives(BookingSource::ALL);

@@ -236,6 +236,13 @@ pub fn render_due(
         patient_instructions: render_instructions(&form.patient_instructions),
         released_by_staff: notification.released_at.is_some(),
         cancel_reason: cancel_reason(record, notification.kind),
+        addressee: enums::render(lease.addressee),
+        interpreter_language: form
+            .patient
+            .interpreter_language
+            .clone()
+            .unwrap_or_default(),
+        letter_format: enums::render(form.patient.letter_format),
     };
     Some(render_event(Event::Due(due), server_time))
 }

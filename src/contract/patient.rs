@@ -2,7 +2,7 @@
 
 use super::enums;
 use super::{Violations, v1};
-use crate::domain::patient::{Patient, PersonalId};
+use crate::domain::patient::{LetterFormat, Patient, PersonalId};
 
 /// Language of a patient for whom none is given.
 const LANGUAGE_DEFAULT: &str = "sv";
@@ -18,12 +18,18 @@ pub(super) fn parse(message: Option<&v1::Patient>, violations: &mut Violations) 
         let personal_id = parse_personal_id(message, violations);
         let protection = enums::parse_optional(message.protection, "protection", violations);
         let inbox_reach = enums::parse_optional(message.inbox_reach, "inbox_reach", violations);
-        let language = parse_language(&message.preferred_language, violations);
+        let language = parse_preferred_language(&message.preferred_language, violations);
+        let addressee = enums::parse_optional(message.addressee, "addressee", violations);
+        let interpreter_language = parse_interpreter(&message.interpreter_language, violations);
+        let letter_format = parse_letter_format(message.letter_format, violations);
         Some(Patient {
             personal_id: personal_id?,
             protection,
             inbox_reach,
             language,
+            addressee,
+            interpreter_language,
+            letter_format,
         })
     })
 }
@@ -67,11 +73,28 @@ pub(super) fn parse_identity(
     }
 }
 
-/// Parses a language tag in the shape of BCP 47, with a language of 2 to 8 letters first. It need not be
-/// a registered one.
-pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
+/// Parses the field `preferred_language`.
+pub(super) fn parse_preferred_language(tag: &str, violations: &mut Violations) -> String {
+    let parsed = parse_language(tag, "preferred_language", violations);
+    parsed.unwrap_or_else(|| LANGUAGE_DEFAULT.to_owned())
+}
+
+/// Parses the field `interpreter_language`; `None` if no interpreter is needed.
+pub(super) fn parse_interpreter(tag: &str, violations: &mut Violations) -> Option<String> {
+    parse_language(tag, "interpreter_language", violations)
+}
+
+/// Parses the field `letter_format`.
+pub(super) fn parse_letter_format(number: i32, violations: &mut Violations) -> LetterFormat {
+    let parsed = enums::parse_optional(number, "letter_format", violations);
+    parsed.unwrap_or(LetterFormat::Standard)
+}
+
+/// Parses a language tag in the shape of BCP 47, with a language of 2 to 8 letters first; `None` if it is
+/// empty. It need not be a registered one.
+fn parse_language(tag: &str, field: &str, violations: &mut Violations) -> Option<String> {
     if tag.is_empty() {
-        return LANGUAGE_DEFAULT.to_owned();
+        return None;
     }
     let mut subtags = tag.split('-');
     let language = subtags.next().unwrap_or_default();
@@ -83,12 +106,24 @@ pub(super) fn parse_language(tag: &str, violations: &mut Violations) -> String {
                 && subtag.bytes().all(|byte| byte.is_ascii_alphanumeric())
         });
     if !shaped {
-        violations.add(
-            "preferred_language",
-            "must be a BCP 47 tag of at most 35 characters",
-        );
+        violations.add(field, "must be a BCP 47 tag of at most 35 characters");
     }
-    tag.to_owned()
+    Some(in_usual_case(tag))
+}
+
+/// Returns a tag in the case of RFC 5646: lower case, but capitals for a region of two letters and a capital
+/// first in a script of four, unless they stand first or after a single character.
+fn in_usual_case(tag: &str) -> String {
+    let mut cased: Vec<String> = Vec::new();
+    for subtag in tag.to_ascii_lowercase().split('-') {
+        let has_own_case = cased.last().is_some_and(|before| before.len() > 1);
+        cased.push(match (has_own_case, subtag.len()) {
+            (true, 2) => subtag.to_ascii_uppercase(),
+            (true, 4) => format!("{}{}", subtag[..1].to_ascii_uppercase(), &subtag[1..]),
+            (true | false, _) => subtag.to_owned(),
+        });
+    }
+    cased.join("-")
 }
 
 /// Renders the patient.
@@ -100,6 +135,9 @@ pub(super) fn render(patient: &Patient) -> v1::Patient {
         inbox_reach: enums::render_optional(patient.inbox_reach),
         preferred_language: patient.language.clone(),
         issuer: render_issuer(&patient.personal_id),
+        addressee: enums::render_optional(patient.addressee),
+        interpreter_language: patient.interpreter_language.clone().unwrap_or_default(),
+        letter_format: enums::render(patient.letter_format),
     }
 }
 
@@ -200,8 +238,26 @@ mod tests {
             ("sv-åäö", false),
             ("sv-abcdefgh-abcdefgh-abcdefgh-abcdefgh", false),
         ] {
-            let faults = outcome(|v| parse_language(tag, v)).1;
+            let faults = outcome(|v| Some(parse_preferred_language(tag, v))).1;
             assert_eq!(faults.is_empty(), good, "{tag}");
         }
+    }
+
+    #[test]
+    fn a_language_is_kept_in_its_usual_case() {
+        for (tag, kept) in [
+            ("SV", "sv"),
+            ("en-gb", "en-GB"),
+            ("ZH-hant-tw", "zh-Hant-TW"),
+            ("SWL", "swl"),
+            ("sr-LATN-rs-X-ABCD-AB", "sr-Latn-RS-x-abcd-AB"),
+            ("es-419", "es-419"),
+            ("sl-ROZAJ-1994", "sl-rozaj-1994"),
+            ("ABCD", "abcd"),
+        ] {
+            let (parsed, faults) = outcome(|v| parse_interpreter(tag, v));
+            assert_eq!((parsed.as_deref(), faults.len()), (Some(kept), 0));
+        }
+        assert_eq!(outcome(|v| Some(parse_interpreter("", v))).0, Some(None));
     }
 }

@@ -64,7 +64,7 @@ mod tests {
     use crate::domain::booking_request::form::VisitType;
     use crate::domain::calendar::{Instant, Period, Weekdays};
     use crate::domain::hsa_id::HsaId;
-    use crate::domain::patient::{Patient, PersonalId, PersonalIdType};
+    use crate::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
     use crate::domain::{Context, RegionPolicy};
     use uuid::Uuid;
 
@@ -78,6 +78,9 @@ mod tests {
                 protection: None,
                 inbox_reach: None,
                 language: "sv".into(),
+                addressee: None,
+                interpreter_language: None,
+                letter_format: LetterFormat::Standard,
             },
             origin: Origin::Referral {
                 referral_id: "R-1".into(),

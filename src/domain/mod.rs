@@ -6,6 +6,7 @@
 //!
 //! | file | decides |
 //! | --- | --- |
+//! | `addressee` | whom a notification is addressed to, by age or as the record says |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, reach by the inbox |
@@ -18,6 +19,7 @@
 //! | `withdrawal` | telling a patient that an invitation is cancelled |
 //! | `worklist` | which list a request is in, and when time moves it |
 
+pub mod addressee;
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
@@ -32,6 +34,7 @@ pub mod worklist;
 
 use chrono::NaiveTime;
 
+use addressee::AgeLimits;
 use booking_request::BookingRequest;
 use booking_request::state::Action;
 use booking_request::state::EffectiveState;
@@ -73,6 +76,8 @@ pub struct RegionPolicy {
     pub send_time: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee.
     pub guarantee_days: u32,
+    /// Ages below which guardians are addressed, or letters sent.
+    pub ages: AgeLimits,
 }
 
 impl Default for RegionPolicy {
@@ -80,6 +85,7 @@ impl Default for RegionPolicy {
         Self {
             send_time: NaiveTime::from_hms_opt(9, 0, 0).expect("09:00 is a time of day"),
             guarantee_days: 90,
+            ages: AgeLimits::default(),
         }
     }
 }

@@ -42,6 +42,34 @@ stored_enum! {
     }
 }
 
+stored_enum! {
+    /// Person whom notifications are addressed to.
+    pub enum Addressee {
+        /// The patient.
+        Patient = 1,
+        /// The patient's guardians.
+        Guardians = 2,
+        /// Somebody who acts for the patient.
+        Proxy = 3,
+    }
+}
+
+stored_enum! {
+    /// Form of a letter.
+    pub enum LetterFormat {
+        /// As letters usually are.
+        Standard = 1,
+        /// Large print.
+        LargePrint = 2,
+        /// Braille.
+        Braille = 3,
+        /// A recording.
+        Audio = 4,
+        /// Plain words and short sentences.
+        EasyRead = 5,
+    }
+}
+
 /// Maximum characters in a local reserve number.
 const LOCAL_NUMBER_MAX: usize = 20;
 /// Maximum characters in the OID of an issuer.
@@ -282,6 +310,12 @@ pub struct Patient {
     pub inbox_reach: Option<InboxReach>,
     /// BCP 47 tag of the language to address the patient in.
     pub language: String,
+    /// Person whom notifications are addressed to; `None` leaves it to the patient's age.
+    pub addressee: Option<Addressee>,
+    /// BCP 47 tag of the language for which the visit needs an interpreter, if it needs one.
+    pub interpreter_language: Option<String>,
+    /// Form in which the patient can read a letter.
+    pub letter_format: LetterFormat,
 }
 
 impl fmt::Debug for Patient {
@@ -441,6 +475,9 @@ mod tests {
             protection: None,
             inbox_reach: None,
             language: "sv".into(),
+            addressee: None,
+            interpreter_language: None,
+            letter_format: LetterFormat::Standard,
         };
         assert_eq!(format!("{patient:?}"), "Patient");
         assert_eq!(format!("{:?}", patient.personal_id), "PersonalId");

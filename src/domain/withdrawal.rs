@@ -23,7 +23,7 @@ impl BookingRequest {
             .care_invitation
             .as_ref()
             .and_then(CareInvitation::last_channel);
-        let withdrawal = self.plan(Kind::Withdrawal, context.now);
+        let withdrawal = self.plan(Kind::Withdrawal, context.now, context);
         if let (Some(last), Some(withdrawal)) = (last, withdrawal) {
             (withdrawal.channel, withdrawal.channel_reason) = last;
             withdrawal.channel_fixed = true;

@@ -23,7 +23,7 @@ use care_invitation::domain::notification::{
     ChannelReason, DeliveryChannel, Kind, Lease, Notification, Outcome,
 };
 use care_invitation::domain::patient::{
-    InboxReach, Patient, PersonalId, PersonalIdType, Protection,
+    Addressee, InboxReach, LetterFormat, Patient, PersonalId, PersonalIdType, Protection,
 };
 use care_invitation::store::Store;
 use care_invitation::store::entity::document::StoredHold;
@@ -254,6 +254,9 @@ fn record(rng: &mut Rng) -> BookingRequest {
         protection: maybe(rng, |rng| rng.pick(Protection::ALL)),
         inbox_reach: maybe(rng, |rng| rng.pick(InboxReach::ALL)),
         language: text(rng),
+        addressee: maybe(rng, |rng| rng.pick(Addressee::ALL)),
+        interpreter_language: maybe(rng, text),
+        letter_format: rng.pick(LetterFormat::ALL),
     };
     BookingRequest {
         key: make::key(),
@@ -374,6 +377,7 @@ fn lease(rng: &mut Rng) -> Lease {
         token: uuid(rng),
         expires_at: instant(rng),
         first_at: instant(rng),
+        addressee: rng.pick(Addressee::ALL),
         answer: maybe(rng, |rng| rng.pick(Outcome::ALL)),
     }
 }

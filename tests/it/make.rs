@@ -16,7 +16,7 @@ use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use care_invitation::domain::notification::lease::{LeaseOutcome, lease};
-use care_invitation::domain::patient::{Patient, PersonalId, PersonalIdType};
+use care_invitation::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::{Context, RegionPolicy};
 use chrono::NaiveDate;
@@ -72,6 +72,9 @@ pub fn form(first: &str, last: &str) -> Form {
             protection: None,
             inbox_reach: None,
             language: "sv".into(),
+            addressee: None,
+            interpreter_language: None,
+            letter_format: LetterFormat::Standard,
         },
         origin: Origin::Referral {
             referral_id: "R-1".into(),

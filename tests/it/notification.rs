@@ -2,6 +2,7 @@
 //! sentence by sentence.
 
 mod acknowledge;
+mod addressee;
 mod authorize;
 mod channel;
 mod late;

@@ -22,7 +22,9 @@ use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::form::VisitType;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::{InboxReach, Patient, PersonalId, PersonalIdType, Protection};
+use crate::domain::patient::{
+    Addressee, InboxReach, LetterFormat, Patient, PersonalId, PersonalIdType, Protection,
+};
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Context, RegionPolicy};
 
@@ -182,18 +184,30 @@ fn hsa_ids() -> impl Strategy<Value = String> {
 }
 
 fn patients() -> impl Strategy<Value = Patient> {
-    (
-        personal_ids(),
+    let known = (
         option::of(select(Protection::ALL)),
         option::of(select(InboxReach::ALL)),
-        "[a-z]{2,3}(-[A-Z]{2})?",
-    )
-        .prop_map(|(personal_id, protection, inbox_reach, language)| Patient {
+        option::of(select(Addressee::ALL)),
+        select(LetterFormat::ALL),
+    );
+    let languages = (languages(), option::of(languages()));
+    (personal_ids(), known, languages).prop_map(|(personal_id, known, languages)| {
+        let (protection, inbox_reach, addressee, letter_format) = known;
+        let (language, interpreter_language) = languages;
+        Patient {
             personal_id,
             protection,
             inbox_reach,
             language,
-        })
+            addressee,
+            interpreter_language,
+            letter_format,
+        }
+    })
+}
+
+fn languages() -> impl Strategy<Value = String> {
+    "[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?"
 }
 
 fn personal_ids() -> impl Strategy<Value = PersonalId> {

@@ -2,7 +2,10 @@
 
 use prost_types::FieldMask;
 
-use crate::contract::patient::{parse_language, parse_personal_id, render_issuer};
+use crate::contract::patient::{
+    parse_interpreter, parse_letter_format, parse_personal_id, parse_preferred_language,
+    render_issuer,
+};
 use crate::contract::{
     IdempotentCommand, Violations, care_unit_name, enums, parse_care_unit_name, parse_request_id,
     request_name, v1,
@@ -87,6 +90,9 @@ struct Mask {
     protection: bool,
     inbox_reach: bool,
     preferred_language: bool,
+    addressee: bool,
+    interpreter_language: bool,
+    letter_format: bool,
     fault: Option<&'static str>,
 }
 
@@ -102,6 +108,9 @@ impl Mask {
                 "protection" => named.protection = true,
                 "inbox_reach" => named.inbox_reach = true,
                 "preferred_language" => named.preferred_language = true,
+                "addressee" => named.addressee = true,
+                "interpreter_language" => named.interpreter_language = true,
+                "letter_format" => named.letter_format = true,
                 _ => named.fault = Some("names a field that cannot be changed"),
             }
         }
@@ -119,7 +128,16 @@ fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> 
             .then(|| enums::parse_optional(given.inbox_reach, "inbox_reach", violations)),
         language: mask
             .preferred_language
-            .then(|| parse_language(&given.preferred_language, violations)),
+            .then(|| parse_preferred_language(&given.preferred_language, violations)),
+        addressee: mask
+            .addressee
+            .then(|| enums::parse_optional(given.addressee, "addressee", violations)),
+        interpreter_language: mask
+            .interpreter_language
+            .then(|| parse_interpreter(&given.interpreter_language, violations)),
+        letter_format: mask
+            .letter_format
+            .then(|| parse_letter_format(given.letter_format, violations)),
         deceased: false,
     }
 }
@@ -131,6 +149,12 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
         ("protection", update.protection.is_some()),
         ("inbox_reach", update.inbox_reach.is_some()),
         ("preferred_language", update.language.is_some()),
+        ("addressee", update.addressee.is_some()),
+        (
+            "interpreter_language",
+            update.interpreter_language.is_some(),
+        ),
+        ("letter_format", update.letter_format.is_some()),
     ];
     let named = named.iter().filter(|(_, is_named)| *is_named);
     let care_unit = command.care_unit.as_ref();
@@ -143,6 +167,13 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
             inbox_reach: enums::render_optional(update.inbox_reach.flatten()),
             preferred_language: update.language.clone().unwrap_or_default(),
             issuer: render_issuer(&command.personal_id),
+            addressee: enums::render_optional(update.addressee.flatten()),
+            interpreter_language: update
+                .interpreter_language
+                .clone()
+                .flatten()
+                .unwrap_or_default(),
+            letter_format: enums::render_optional(update.letter_format),
         }),
         update_mask: Some(FieldMask {
             paths: named.map(|(path, _)| (*path).to_owned()).collect(),
@@ -164,7 +195,7 @@ mod tests {
     use super::*;
     use crate::contract::booking_request::samples::key;
     use crate::contract::tests::fields;
-    use crate::domain::patient::{InboxReach, Protection};
+    use crate::domain::patient::{Addressee, InboxReach, LetterFormat, Protection};
     use uuid::Uuid;
 
     fn update(paths: &[&str]) -> v1::UpdatePatientRequest {
@@ -177,6 +208,9 @@ mod tests {
                 inbox_reach: v1::InboxReach::None.into(),
                 preferred_language: "fi".into(),
                 issuer: String::new(),
+                addressee: v1::Addressee::Proxy.into(),
+                interpreter_language: "AR".into(),
+                letter_format: v1::LetterFormat::Braille.into(),
             }),
             update_mask: Some(FieldMask {
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),
@@ -193,32 +227,61 @@ mod tests {
 
     #[test]
     fn only_what_is_named_is_changed() {
-        let marked = Some(Some(Protection::ConfidentialityMarked));
-        for (paths, protection, inbox_reach, language) in [
-            (&["protection"][..], marked, None, None),
-            (&["inbox_reach"], None, Some(Some(InboxReach::None)), None),
-            (&["preferred_language"], None, None, Some("fi")),
+        let none = UpdatePatient::default;
+        let marked = UpdatePatient {
+            protection: Some(Some(Protection::ConfidentialityMarked)),
+            ..none()
+        };
+        for (paths, expected) in [
+            (&["protection"][..], marked.clone()),
+            (
+                &["inbox_reach"],
+                UpdatePatient {
+                    inbox_reach: Some(Some(InboxReach::None)),
+                    ..none()
+                },
+            ),
             (
                 &["preferred_language", "protection", "protection"],
-                marked,
-                None,
-                Some("fi"),
+                UpdatePatient {
+                    language: Some("fi".into()),
+                    ..marked
+                },
+            ),
+            (
+                &["addressee"],
+                UpdatePatient {
+                    addressee: Some(Some(Addressee::Proxy)),
+                    ..none()
+                },
+            ),
+            (
+                &["letter_format", "interpreter_language"],
+                UpdatePatient {
+                    interpreter_language: Some(Some("ar".into())),
+                    letter_format: Some(LetterFormat::Braille),
+                    ..none()
+                },
             ),
         ] {
-            let expected = UpdatePatient {
-                protection,
-                inbox_reach,
-                language: language.map(str::to_owned),
-                deceased: false,
-            };
             assert_eq!(parsed(update(paths)).unwrap().update, expected, "{paths:?}");
         }
     }
 
     #[test]
     fn what_is_named_and_not_set_is_cleared() {
-        let mut message = update(&["protection", "inbox_reach", "preferred_language"]);
+        let mut message = update(&[
+            "protection",
+            "inbox_reach",
+            "preferred_language",
+            "addressee",
+            "interpreter_language",
+            "letter_format",
+        ]);
         let patient = message.patient.as_mut().unwrap();
+        patient.addressee = 0;
+        patient.interpreter_language.clear();
+        patient.letter_format = 0;
         patient.protection = 0;
         patient.inbox_reach = 0;
         patient.preferred_language.clear();
@@ -226,6 +289,9 @@ mod tests {
             protection: Some(None),
             inbox_reach: Some(None),
             language: Some("sv".into()),
+            addressee: Some(None),
+            interpreter_language: Some(None),
+            letter_format: Some(LetterFormat::Standard),
             deceased: false,
         };
         assert_eq!(parsed(message).unwrap().update, expected);
@@ -234,7 +300,14 @@ mod tests {
     #[test]
     fn each_fault_of_an_update_names_its_field() {
         let altered = |alter: fn(&mut v1::Patient)| {
-            let mut message = update(&["protection", "inbox_reach", "preferred_language"]);
+            let mut message = update(&[
+                "protection",
+                "inbox_reach",
+                "preferred_language",
+                "addressee",
+                "interpreter_language",
+                "letter_format",
+            ]);
             alter(message.patient.as_mut().unwrap());
             message
         };
@@ -253,11 +326,17 @@ mod tests {
                     it.protection = 9;
                     it.inbox_reach = -1;
                     it.preferred_language = "sv_SE".into();
+                    it.addressee = 4;
+                    it.interpreter_language = "ar_SY".into();
+                    it.letter_format = 6;
                 }),
                 vec![
                     "patient.protection",
                     "patient.inbox_reach",
                     "patient.preferred_language",
+                    "patient.addressee",
+                    "patient.interpreter_language",
+                    "patient.letter_format",
                 ],
             ),
             (

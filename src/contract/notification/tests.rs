@@ -6,7 +6,7 @@ use super::super::tests::fields;
 use super::*;
 use crate::contract::booking_request::samples;
 use crate::domain::notification::{Kind, Lease, State};
-use crate::domain::patient::Protection;
+use crate::domain::patient::{Addressee, LetterFormat, Protection};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -342,10 +342,14 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
         token: Uuid::from_u128(7),
         expires_at: now() + Duration::seconds(60),
         first_at: now(),
+        addressee: Addressee::Guardians,
         answer: None,
     });
     invitation.notifications.push(second);
-    record.form.patient.protection = Some(Protection::ConfidentialityMarked);
+    let patient = &mut record.form.patient;
+    patient.protection = Some(Protection::ConfidentialityMarked);
+    patient.interpreter_language = Some("ar".into());
+    patient.letter_format = LetterFormat::LargePrint;
 
     let rendered = render_due(&record, reminder, now()).unwrap();
     assert_eq!(rendered.server_time, Some(render_instant(now())));
@@ -357,6 +361,9 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     assert_eq!(due.lease_token, Uuid::from_u128(7).to_string());
     assert_eq!(due.care_unit, "careUnits/SE2321000131-P1");
     assert_eq!(due.booking_request, request_name(&record.key));
+    assert_eq!(due.addressee(), v1::Addressee::Guardians);
+    assert_eq!(due.interpreter_language, "ar");
+    assert_eq!(due.letter_format(), v1::LetterFormat::LargePrint);
     let notification = due.notification.unwrap();
     assert_eq!(
         notification.name,

@@ -258,7 +258,7 @@ impl BookingRequest {
         self.revision += 1;
         self.reopened &= self.is_open();
         self.updated_at = context.now;
-        self.recompute_derived(&context.policy);
+        self.recompute_derived(context.now, &context.policy);
         let state = self.effective_state(context.now);
         for entry in &mut history {
             entry.state = state;

@@ -13,7 +13,7 @@ use crate::domain::notification::name::derived_id;
 use crate::domain::notification::{
     self, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind, Notification,
 };
-use crate::domain::patient::{InboxReach, PersonalIdType};
+use crate::domain::patient::{Addressee, InboxReach, PersonalIdType};
 use crate::domain::{Context, RegionPolicy};
 
 impl BookingRequest {
@@ -43,7 +43,7 @@ impl BookingRequest {
         });
         self.state = State::Invited;
         let due_at = first_due_at(start, context.now, &context.policy);
-        self.plan(Kind::Invitation, due_at);
+        self.plan(Kind::Invitation, due_at, context);
         cancelled
     }
 
@@ -52,8 +52,9 @@ impl BookingRequest {
         &mut self,
         kind: Kind,
         due_at: Instant,
+        context: &Context,
     ) -> Option<&mut Notification> {
-        let (channel, channel_reason) = self.choose_channel();
+        let (channel, channel_reason) = self.choose_channel(context.now, &context.policy);
         let invitation = self.care_invitation.as_mut()?;
         let alike = |it: &&Notification| it.round == invitation.round && it.kind == kind;
         let planned_before = invitation.notifications.iter().filter(alike).count();
@@ -140,16 +141,27 @@ impl BookingRequest {
             .collect()
     }
 
-    /// Returns the channel for the present round, and the reason for it.
-    pub fn choose_channel(&self) -> (DeliveryChannel, ChannelReason) {
+    /// Returns the channel for the present round at `now`, and the reason for it.
+    pub fn choose_channel(
+        &self,
+        now: Instant,
+        policy: &RegionPolicy,
+    ) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.care_invitation.as_ref();
         if let Some(channel) = invitation.and_then(|it| it.staff_channel) {
             return (channel, ChannelReason::Staff);
         }
-        if self.form.patient.inbox_reach == Some(InboxReach::None) {
+        let patient = &self.form.patient;
+        if patient.is_minor_at(now, policy.ages) {
+            return (DeliveryChannel::Letter, ChannelReason::Minor);
+        }
+        if patient.addressee == Some(Addressee::Proxy) {
+            return (DeliveryChannel::Letter, ChannelReason::Proxy);
+        }
+        if patient.inbox_reach == Some(InboxReach::None) {
             return (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount);
         }
-        match self.form.patient.personal_id.kind() {
+        match patient.personal_id.kind() {
             PersonalIdType::Personnummer => {}
             PersonalIdType::Samordningsnummer
             | PersonalIdType::LocalReserveNumber
@@ -189,8 +201,8 @@ impl BookingRequest {
 
     /// Recomputes the fields that follow from the rest of the record: the channel of notifications that
     /// wait, the time from which each may be claimed, and the time of NO_RESPONSE.
-    pub(in crate::domain) fn recompute_derived(&mut self, policy: &RegionPolicy) {
-        let chosen = self.choose_channel();
+    pub(in crate::domain) fn recompute_derived(&mut self, now: Instant, policy: &RegionPolicy) {
+        let chosen = self.choose_channel(now, policy);
         let Some(mut invitation) = self.care_invitation.take() else {
             return;
         };
@@ -239,7 +251,7 @@ impl BookingRequest {
             .iter()
             .map(|notification| self.show(notification, now))
             .collect();
-        let (channel, channel_reason) = self.choose_channel();
+        let (channel, channel_reason) = self.choose_channel(now, policy);
         let mut before = match (self.state, invitation.awaited_notification()) {
             (State::Invited, Some(pending)) => pending.due_at.max(now),
             (State::Invited, None)

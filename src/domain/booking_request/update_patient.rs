@@ -8,7 +8,9 @@ use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::patient::{InboxReach, PersonalId, Protection};
+use crate::domain::patient::{
+    Addressee, InboxReach, LetterFormat, Patient, PersonalId, Protection,
+};
 use crate::domain::{Change, Context, Refusal};
 
 /// Command of the caller; an outer `None` leaves a field as it is.
@@ -20,8 +22,38 @@ pub struct UpdatePatient {
     pub inbox_reach: Option<Option<InboxReach>>,
     /// Language to address the patient in.
     pub language: Option<String>,
+    /// Person whom notifications are addressed to.
+    pub addressee: Option<Option<Addressee>>,
+    /// Language for which the visit needs an interpreter.
+    pub interpreter_language: Option<Option<String>>,
+    /// Form in which the patient can read a letter.
+    pub letter_format: Option<LetterFormat>,
     /// True if the patient has died.
     pub deceased: bool,
+}
+
+impl UpdatePatient {
+    /// Sets the fields that the command names.
+    fn edit(&self, patient: &mut Patient) {
+        if let Some(inbox_reach) = self.inbox_reach {
+            patient.inbox_reach = inbox_reach;
+        }
+        if let Some(language) = &self.language {
+            patient.language.clone_from(language);
+        }
+        if let Some(protection) = self.protection {
+            patient.protection = protection;
+        }
+        if let Some(addressee) = self.addressee {
+            patient.addressee = addressee;
+        }
+        if let Some(language) = &self.interpreter_language {
+            patient.interpreter_language.clone_from(language);
+        }
+        if let Some(letter_format) = self.letter_format {
+            patient.letter_format = letter_format;
+        }
+    }
 }
 
 /// Checks that the number can be a patient's at `now`.
@@ -53,16 +85,7 @@ pub fn update_patient(
         return None;
     }
     let mut updated = record.clone();
-    let patient = &mut updated.form.patient;
-    if let Some(inbox_reach) = command.inbox_reach {
-        patient.inbox_reach = inbox_reach;
-    }
-    if let Some(language) = &command.language {
-        patient.language.clone_from(language);
-    }
-    if let Some(protection) = command.protection {
-        patient.protection = protection;
-    }
+    command.edit(&mut updated.form.patient);
     if updated.form.patient == record.form.patient {
         return None;
     }

@@ -181,7 +181,7 @@ fn unreachable(
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
-    record.plan(kind, context.now);
+    record.plan(kind, context.now, context);
     let entry = HistoryEntry {
         notification: Some(acknowledgement.id),
         comment: acknowledgement.cause.clone(),
@@ -224,7 +224,9 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
             lease.answer = Some(Outcome::Retry);
         }
     });
-    change.record.recompute_derived(&context.policy);
+    change
+        .record
+        .recompute_derived(context.now, &context.policy);
     change
 }
 
@@ -325,7 +327,7 @@ impl BookingRequest {
             }
         }
         if !planned {
-            self.plan(next, due_at);
+            self.plan(next, due_at, context);
         }
     }
 }

@@ -59,7 +59,7 @@ pub fn lease(
     }
     let (channel, channel_reason) = match found.channel_fixed {
         true => (found.channel, found.channel_reason),
-        false => record.choose_channel(),
+        false => record.choose_channel(now, &context.policy),
     };
     if channel != found.channel {
         // Consumers of the other channel find it under that channel.
@@ -67,6 +67,7 @@ pub fn lease(
         let moved = |it: &mut Notification| (it.channel, it.channel_reason) = channel;
         return LeaseOutcome::Repaired(record.with(id, moved));
     }
+    let addressee = record.form.patient.addressee_at(now, context.policy.ages);
     LeaseOutcome::Leased(record.with(id, |notification| {
         if expired {
             notification.expired_lease_count += 1;
@@ -82,6 +83,7 @@ pub fn lease(
             token,
             expires_at: now,
             first_at,
+            addressee,
             answer: None,
         });
         notification.extend_lease(now + duration);

@@ -14,6 +14,7 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::calendar::Instant;
+use super::patient::Addressee;
 use super::request_key::RequestKey;
 use super::stored_enum;
 
@@ -76,6 +77,10 @@ stored_enum! {
         Unread = 5,
         /// Staff chose it when they lifted a hold.
         Staff = 6,
+        /// The patient is younger than the care unit has set for letters.
+        Minor = 7,
+        /// Somebody who acts for the patient is addressed.
+        Proxy = 8,
     }
 }
 
@@ -199,6 +204,8 @@ pub struct Lease {
     /// Time of the notification's first lease that was not released, or of this one if all before it were. It
     /// cannot have been handed over earlier.
     pub first_at: Instant,
+    /// Person whom the notification is addressed to under this lease.
+    pub addressee: Addressee,
     /// Outcome that the consumer has acknowledged, if any.
     pub answer: Option<Outcome>,
 }

@@ -191,7 +191,7 @@ impl BookingRequest {
             Receipt::Returned => ChannelReason::DigitalFailed,
             Receipt::Read | Receipt::Unread => ChannelReason::Unread,
         };
-        if let Some(letter) = self.plan(kind, context.now) {
+        if let Some(letter) = self.plan(kind, context.now, context) {
             letter.channel = DeliveryChannel::Letter;
             letter.channel_reason = reason;
             letter.channel_fixed = true;

@@ -13,7 +13,7 @@ use crate::domain::booking_request::form::VisitType;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Period, micros};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::{Patient, PersonalId, PersonalIdType};
+use crate::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{Document, code, date, day, from_json, instant};
@@ -47,6 +47,9 @@ positional_model! {
         /// OID of the series of a local reserve number.
         #[sea_orm(column_type = "Text", nullable)]
         pub issuer: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub interpreter_language: Option<String>,
+        pub letter_format: i16,
         pub visit_kind: i16,
         #[sea_orm(column_type = "Text")]
         pub visit_type_code: String,
@@ -146,6 +149,8 @@ impl Model {
             personal_id: form.patient.personal_id.number().to_owned(),
             personal_id_type: form.patient.personal_id.kind().code(),
             issuer: form.patient.personal_id.issuer().map(ToOwned::to_owned),
+            interpreter_language: form.patient.interpreter_language.clone(),
+            letter_format: form.patient.letter_format.code(),
             visit_kind: form.visit_kind.code(),
             visit_type_code: form.visit_type.code.clone(),
             allow_duplicate: record.allow_duplicate,
@@ -171,6 +176,10 @@ impl Model {
             protection: of_document.protection,
             inbox_reach: of_document.inbox_reach,
             language: document.language,
+            addressee: of_document.addressee,
+            interpreter_language: self.interpreter_language,
+            letter_format: code(LetterFormat::from_code, self.letter_format)
+                .of_column(Column::LetterFormat)?,
         };
         let origin = match (document.visit_id, self.referral_id) {
             (Some(visit_id), referral_id) => Origin::PreviousVisit {

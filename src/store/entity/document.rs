@@ -20,7 +20,7 @@ use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::history::Contact;
 use crate::domain::notification::DeliveryChannel;
-use crate::domain::patient::{InboxReach, Protection};
+use crate::domain::patient::{Addressee, InboxReach, Protection};
 use crate::domain::stored_enum;
 use crate::store::error::Error;
 
@@ -81,6 +81,8 @@ pub struct Document {
     pub(super) protection: Option<i16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) inbox_reach: Option<i16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) addressee: Option<i16>,
     pub(super) language: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) visit_id: Option<String>,
@@ -122,6 +124,7 @@ impl Document {
         Self {
             protection: form.patient.protection.map(|it| it.code()),
             inbox_reach: form.patient.inbox_reach.map(|it| it.code()),
+            addressee: form.patient.addressee.map(|it| it.code()),
             language: form.patient.language.clone(),
             visit_id,
             decision_day: decision_date.map(day),
@@ -168,6 +171,7 @@ impl Document {
             decision_date: self.decision_day.map(date).transpose()?,
             protection: optional(Protection::from_code, self.protection)?,
             inbox_reach: optional(InboxReach::from_code, self.inbox_reach)?,
+            addressee: optional(Addressee::from_code, self.addressee)?,
             updated_at: instant(self.updated_at)?,
         })
     }
@@ -184,6 +188,7 @@ pub struct Parts {
     pub(super) decision_date: Option<NaiveDate>,
     pub(super) protection: Option<Protection>,
     pub(super) inbox_reach: Option<InboxReach>,
+    pub(super) addressee: Option<Addressee>,
     pub(super) updated_at: Instant,
 }
 

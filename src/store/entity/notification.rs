@@ -10,6 +10,7 @@ use crate::domain::notification::Lease;
 use crate::domain::notification::Notification;
 use crate::domain::notification::Outcome;
 use crate::domain::notification::State;
+use crate::domain::patient::Addressee;
 use crate::domain::request_key::RequestKey;
 use crate::domain::stored_enum;
 use crate::store::bulk::write::VersionedEntity;
@@ -44,6 +45,7 @@ positional_model! {
         pub lease_token: Option<Uuid>,
         pub lease_expires_at: Option<i64>,
         pub lease_first_at: Option<i64>,
+        pub lease_addressee: Option<i16>,
         pub lease_answer: Option<i16>,
         pub attempt_count: i32,
         pub expired_lease_count: i32,
@@ -113,6 +115,7 @@ impl VersionedEntity for Entity {
         Column::LeaseToken,
         Column::LeaseExpiresAt,
         Column::LeaseFirstAt,
+        Column::LeaseAddressee,
         Column::LeaseAnswer,
         Column::AttemptCount,
         Column::SentAt,
@@ -174,6 +177,7 @@ impl Model {
             lease_token: lease.map(|it| it.token),
             lease_expires_at: lease.map(|it| micros(it.expires_at)),
             lease_first_at: lease.map(|it| micros(it.first_at)),
+            lease_addressee: lease.map(|it| it.addressee.code()),
             lease_answer: lease.and_then(|it| it.answer).map(|it| it.code()),
             attempt_count: notification.attempt_count,
             expired_lease_count: notification.expired_lease_count,
@@ -250,14 +254,19 @@ impl Model {
         let answer = optional(Outcome::from_code, self.lease_answer);
         let answer = answer.of_column(Column::LeaseAnswer)?;
         let at = |column, at: i64| -> Result<Instant, Error> { instant(at).of_column(column) };
-        let lease = (self.lease_token, self.lease_expires_at, self.lease_first_at);
-        let (Some(token), Some(expires_at), Some(first_at)) = lease else {
+        let addressee = optional(Addressee::from_code, self.lease_addressee);
+        let addressee = addressee.of_column(Column::LeaseAddressee)?;
+        let times = self.lease_expires_at.zip(self.lease_first_at);
+        let (Some(token), Some((expires_at, first_at)), Some(addressee)) =
+            (self.lease_token, times, addressee)
+        else {
             return Ok(None);
         };
         Ok(Some(Lease {
             token,
             expires_at: at(Column::LeaseExpiresAt, expires_at)?,
             first_at: at(Column::LeaseFirstAt, first_at)?,
+            addressee,
             answer,
         }))
     }

@@ -21,7 +21,7 @@ const UNITS: [&str; 2] = [
     "careUnits/TSTNMT2321000131-P.1_A",
 ];
 /// Number, kind and issuer of each.
-const PATIENTS: [(&str, PersonalIdType, &str); 7] = [
+const PATIENTS: [(&str, PersonalIdType, &str); 9] = [
     ("198003012385", PersonalIdType::Personnummer, ""),
     ("191212121212", PersonalIdType::Personnummer, ""),
     ("197302889931", PersonalIdType::Samordningsnummer, ""),
@@ -31,6 +31,9 @@ const PATIENTS: [(&str, PersonalIdType, &str); 7] = [
     // Two issuers gave the same number.
     ("R-1", PersonalIdType::LocalReserveNumber, "1.2.752.1"),
     ("R-1", PersonalIdType::LocalReserveNumber, "1.2.752.2"),
+    // Their thirteenth birthdays are on 10 March and on 20 October 2026.
+    ("201303102386", PersonalIdType::Personnummer, ""),
+    ("201310802382", PersonalIdType::Samordningsnummer, ""),
 ];
 
 /// One of the characters that no identifier holds.
@@ -321,6 +324,18 @@ fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
             patient.preferred_language = language.into();
             Some("preferred_language")
         }
+        Learned::Addressee(addressee) => {
+            patient.set_addressee(addressee);
+            Some("addressee")
+        }
+        Learned::Interpreter(language) => {
+            patient.interpreter_language = language.into();
+            Some("interpreter_language")
+        }
+        Learned::Format(format) => {
+            patient.set_letter_format(format);
+            Some("letter_format")
+        }
         Learned::Death => None,
     };
     Call::Patient(v1::UpdatePatientRequest {
@@ -375,6 +390,9 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             inbox_reach: creation.reach.into(),
             preferred_language: "sv".into(),
             issuer: issuer.into(),
+            addressee: creation.addressee.into(),
+            interpreter_language: creation.interpreter.into(),
+            letter_format: creation.format.into(),
         }),
         origin: origin(creation, now),
         visit_kind: visit_kind.into(),

@@ -134,7 +134,13 @@ fn origin(of: &Origin) -> String {
 fn patient(of: &v1::Patient) -> String {
     let number = (&of.personal_id, of.personal_id_type(), &of.issuer);
     let reach = (of.protection(), of.inbox_reach());
-    format!("{number:?} {reach:?} {:?}", of.preferred_language)
+    let needs = (
+        of.addressee(),
+        &of.preferred_language,
+        &of.interpreter_language,
+        of.letter_format(),
+    );
+    format!("{number:?} {reach:?} {needs:?}")
 }
 
 fn message(of: &v1::Notification) -> String {
@@ -176,6 +182,12 @@ fn due(of: &v1::DueNotification) -> Vec<String> {
             of.issuer
         ),
         format!("{:?} language {}", of.protection(), of.language),
+        format!(
+            "to {:?} interpreter {} {:?}",
+            of.addressee(),
+            of.interpreter_language,
+            of.letter_format()
+        ),
         format!(
             "visit {:?} {:?} {:?}",
             of.visit_kind(),

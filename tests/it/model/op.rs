@@ -7,7 +7,8 @@ use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach, Priority, Protection,
+    Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
+    LetterFormat, Priority, Protection,
 };
 
 /// Times at which a walk may begin.
@@ -134,6 +135,10 @@ pub struct Creation {
     pub span: Span,
     pub protection: Protection,
     pub reach: InboxReach,
+    pub addressee: Addressee,
+    /// Language of the interpreter; may be empty.
+    pub interpreter: &'static str,
+    pub format: LetterFormat,
     pub priority: Priority,
     pub return_visit: bool,
     pub allow_duplicate: bool,
@@ -210,6 +215,9 @@ pub enum Learned {
     Protection(Protection),
     Reach(InboxReach),
     Language(&'static str),
+    Addressee(Addressee),
+    Interpreter(&'static str),
+    Format(LetterFormat),
     Death,
 }
 

@@ -6,7 +6,8 @@ use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{
-    BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach, Priority, Protection,
+    Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
+    LetterFormat, Priority, Protection,
 };
 
 use super::op::{
@@ -202,7 +203,7 @@ fn signed(rng: &mut Rng, from: i64, to: i64) -> i64 {
 fn creation(rng: &mut Rng) -> Creation {
     Creation {
         unit: rng.pick(&[0, 0, 0, 1]),
-        patient: rng.pick(&[0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 6]),
+        patient: rng.pick(&[0, 0, 0, 1, 1, 2, 3, 4, 5, 5, 6, 6, 7, 7, 8]),
         matter: rng.pick(&[1, 2, 3, 4]),
         origin: rng.weighted(&[
             (6, From::Referral),
@@ -232,10 +233,31 @@ fn creation(rng: &mut Rng) -> Creation {
             (4, InboxReach::Inbox),
             (1, InboxReach::None),
         ]),
+        addressee: addressee(rng),
+        interpreter: rng.pick(&["", "", "ar", "swl"]),
+        format: format(rng),
         priority: rng.pick(&[Priority::Routine, Priority::Urgent, Priority::Emergency]),
         return_visit: rng.chance(30),
         allow_duplicate: rng.chance(30),
     }
+}
+
+fn addressee(rng: &mut Rng) -> Addressee {
+    rng.weighted(&[
+        (8, Addressee::Unspecified),
+        (1, Addressee::Patient),
+        (1, Addressee::Guardians),
+        (1, Addressee::Proxy),
+    ])
+}
+
+fn format(rng: &mut Rng) -> LetterFormat {
+    rng.pick(&[
+        LetterFormat::Standard,
+        LetterFormat::Standard,
+        LetterFormat::Braille,
+        LetterFormat::EasyRead,
+    ])
 }
 
 fn span(rng: &mut Rng) -> Span {
@@ -397,6 +419,8 @@ fn revoke(rng: &mut Rng) -> Op {
 
 fn patient(rng: &mut Rng) -> Op {
     let at = aim(rng);
+    let (addressee, format) = (addressee(rng), format(rng));
+    let interpreter = rng.pick(&["", "ar"]);
     let what = rng.pick(&[
         Learned::Protection(Protection::Unspecified),
         Learned::Protection(Protection::ConfidentialityMarked),
@@ -406,6 +430,10 @@ fn patient(rng: &mut Rng) -> Op {
         Learned::Reach(InboxReach::Inbox),
         Learned::Reach(InboxReach::Unspecified),
         Learned::Language("en"),
+        Learned::Addressee(addressee),
+        Learned::Addressee(Addressee::Proxy),
+        Learned::Interpreter(interpreter),
+        Learned::Format(format),
         Learned::Death,
     ]);
     Op::Patient {

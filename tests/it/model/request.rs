@@ -4,10 +4,10 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{
-    Action, CancelReason, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind,
-    PersonalIdType, Protection, VisitKind, Worklist,
+    Action, Addressee, CancelReason, ChannelReason, DeliveryChannel, HoldReason, InboxReach,
+    NotificationKind, PersonalIdType, Protection, VisitKind, Worklist,
 };
-use chrono::{NaiveDate, TimeDelta};
+use chrono::{Datelike, NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, at_sending_clock, date, end_of, fortnight_after, local_date, plus};
 use super::compare::holds;
@@ -16,6 +16,8 @@ use super::message::{Invitation, Message, Step};
 /// Days of the care guarantee, and days before its end from which it is at risk.
 const GUARANTEE_DAYS: u64 = 90;
 const AT_RISK_DAYS: u64 = 14;
+/// Age from which the patient is addressed.
+const GUARDIAN_AGE: i32 = 13;
 /// Time from the first notification to the start of the period.
 const AHEAD: TimeDelta = TimeDelta::days(42);
 
@@ -295,6 +297,26 @@ impl Request {
         at_sending_clock(first - AHEAD).max(now)
     }
 
+    /// Returns whom a notification that is leased now is addressed to.
+    pub fn addressee(&self, now: Instant) -> Addressee {
+        let patient = self.patient();
+        let is_child = born(patient).is_some_and(|birth| {
+            let birthday = birth.with_year(birth.year() + GUARDIAN_AGE);
+            // Nobody is 13 on 29 February who was not born in a leap year.
+            let birthday = birthday.unwrap_or(
+                plus(birth, 1)
+                    .with_year(birth.year() + GUARDIAN_AGE)
+                    .expect("1 March"),
+            );
+            local_date(now) < birthday
+        });
+        match patient.addressee() {
+            Addressee::Unspecified if is_child => Addressee::Guardians,
+            Addressee::Unspecified => Addressee::Patient,
+            given => given,
+        }
+    }
+
     /// Returns the channel under which a notification would be leased now.
     pub fn channel_for(&self, message: &Message) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.invitation.as_ref();
@@ -303,6 +325,9 @@ impl Request {
         match fixed {
             _ if message.pinned => (message.channel, message.channel_reason),
             Some(channel) => (channel, ChannelReason::Staff),
+            None if self.patient().addressee() == Addressee::Proxy => {
+                (DeliveryChannel::Letter, ChannelReason::Proxy)
+            }
             None if self.patient().inbox_reach() == InboxReach::None => {
                 (DeliveryChannel::Letter, ChannelReason::NoDigitalAccount)
             }
@@ -364,6 +389,20 @@ pub struct ToCome {
     pub step: Step,
     pub due_at: Instant,
     pub skipped: bool,
+}
+
+/// Returns the date of birth that the identity number holds, if it holds a full one.
+fn born(patient: &v1::Patient) -> Option<NaiveDate> {
+    let part = |from: usize, to: usize| patient.personal_id[from..to].parse::<u32>().ok();
+    let day_added = match patient.personal_id_type() {
+        PersonalIdType::Personnummer => 0,
+        PersonalIdType::Samordningsnummer => 60,
+        PersonalIdType::LocalReserveNumber
+        | PersonalIdType::NationalReserveNumber
+        | PersonalIdType::Unspecified => return None,
+    };
+    let year = part(0, 4)?.cast_signed();
+    NaiveDate::from_ymd_opt(year, part(4, 6)?, part(6, 8)? - day_added)
 }
 
 pub fn same_person(one: &v1::Patient, other: &v1::Patient) -> bool {

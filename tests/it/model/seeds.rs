@@ -1,7 +1,7 @@
 //! Walks that have failed once, as short as found: the start of the clock, and the steps.
 
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::{InboxReach, Priority, Protection};
+use care_invitation::contract::v1::{Addressee, InboxReach, LetterFormat, Priority, Protection};
 
 use super::op::Op::{Acknowledge, AcknowledgeAll, Advance, Create, LeaseAll};
 use super::op::{Creation, Form, From, Jump, Op, Span, Which, Words};
@@ -26,6 +26,9 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
         },
         protection: Protection::Unspecified,
         reach: InboxReach::Unspecified,
+        addressee: Addressee::Unspecified,
+        interpreter: "",
+        format: LetterFormat::Standard,
         priority: Priority::Routine,
         return_visit: false,
         allow_duplicate: false,

@@ -1,6 +1,7 @@
 //! Rendering of the model's requests at an instant, without the names and etags that the service makes.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::notification::State;
 
 use super::calendar::{Instant, timestamp};
@@ -51,7 +52,10 @@ impl Request {
                 .unwrap_or_default(),
             no_response_time: self.no_response_at(now).map(timestamp),
             expire_time: self.expires_at().map(timestamp),
-            bookable_since: invitation.bookable_since.map(timestamp),
+            bookable_since: invitation
+                .bookable_since
+                .filter(|_| self.state != RequestState::Requested)
+                .map(timestamp),
         }
     }
 
@@ -143,5 +147,8 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
             true => request.cancel_reason.into(),
             false => 0,
         },
+        addressee: request.addressee(now).into(),
+        interpreter_language: patient.interpreter_language.clone(),
+        letter_format: patient.letter_format,
     }
 }

@@ -525,6 +525,13 @@ impl Request {
                         .preferred_language
                         .clone_from(&given.preferred_language);
                 }
+                "addressee" => patient.addressee = given.addressee,
+                "interpreter_language" => {
+                    patient
+                        .interpreter_language
+                        .clone_from(&given.interpreter_language);
+                }
+                "letter_format" => patient.letter_format = given.letter_format,
                 other => unreachable!("the walk names no {other}"),
             }
         }

@@ -8,8 +8,8 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::{
-    ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind, PersonalIdType,
-    Protection,
+    Addressee, ChannelReason, DeliveryChannel, HoldReason, InboxReach, LetterFormat,
+    NotificationKind, PersonalIdType, Protection,
 };
 use chrono::Duration;
 use tokio::task::JoinSet;
@@ -104,6 +104,8 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         internal_comment: "between us".into(),
         patient: Some(v1::Patient {
             preferred_language: "fi".into(),
+            interpreter_language: "fi".into(),
+            letter_format: LetterFormat::EasyRead.into(),
             ..make::wire_form(FIRST, LAST).patient.expect("a patient")
         }),
         ..due_now("R-1")
@@ -142,6 +144,9 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         visit_type: form.visit_type,
         purpose: form.purpose,
         patient_instructions: form.patient_instructions,
+        addressee: Addressee::Patient.into(),
+        interpreter_language: "fi".into(),
+        letter_format: LetterFormat::EasyRead.into(),
     };
     assert!(given == expected, "{:#?}", given.notification);
     assert!(name(&due).starts_with(&format!("{request}/notifications/")));

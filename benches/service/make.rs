@@ -75,7 +75,7 @@ pub fn create(parent: String, number: u64, period: Period) -> v1::CreateBookingR
         parent,
         booking_request: Some(invitation(number, period)),
         request_id: Uuid::new_v4().to_string(),
-        allow_duplicate: false,
+        ..Default::default()
     }
 }
 

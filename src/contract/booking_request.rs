@@ -9,6 +9,7 @@ pub(super) mod form;
 pub mod record_patient_contact;
 pub mod release_hold;
 pub mod revoke_invitation;
+mod series;
 pub mod update_patient;
 
 use super::calendar::{render_date, render_instant};
@@ -17,12 +18,17 @@ use super::{
     IdempotentCommand, Violations, care_invitation, care_unit_name, enums, parse_care_unit_name,
     parse_request_id, parse_request_name, request_name, v1,
 };
+use uuid::Uuid;
+
 use crate::domain::RegionPolicy;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::Cancel;
 use crate::domain::booking_request::change_to_invitation::ChangeToInvitation;
+use crate::domain::booking_request::create::Create;
+use crate::domain::booking_request::create_all::CreateAll;
 use crate::domain::booking_request::form::Form;
 use crate::domain::booking_request::record_booking::RecordBooking;
+use crate::domain::booking_request::series::Repeat;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::Warning;
@@ -40,6 +46,29 @@ pub struct NewRequest {
     pub form: Form,
     /// True to create it although the patient has an open request with the same duplicate key.
     pub allow_duplicate: bool,
+    /// Repetition, if it is to be created several times.
+    pub repeat: Option<Repeat>,
+}
+
+impl NewRequest {
+    /// Returns the command, under fresh ids.
+    pub fn into_command(self, new_id: impl Fn() -> Uuid) -> CreateAll {
+        let key = RequestKey {
+            care_unit: self.care_unit,
+            id: new_id(),
+        };
+        let others = self.repeat.map_or(0, |repeat| repeat.count - 1);
+        CreateAll {
+            first: Create {
+                key,
+                form: self.form,
+                allow_duplicate: self.allow_duplicate,
+                series: None,
+            },
+            interval_days: self.repeat.map_or(0, |repeat| repeat.interval_days),
+            others: std::iter::repeat_with(new_id).take(others).collect(),
+        }
+    }
 }
 
 /// Parses CreateBookingRequest.
@@ -54,16 +83,20 @@ pub fn parse_create(
         let care_unit = parse_care_unit_name(&message.parent, "parent", violations);
         let form = form::parse(message.booking_request.as_ref(), violations);
         let request_id = parse_request_id(&message.request_id, violations);
+        let repeat = series::parse(message.repeat.as_ref(), &message, violations);
         let command = NewRequest {
             care_unit: care_unit?,
             form: form?,
             allow_duplicate: message.allow_duplicate,
+            repeat,
         };
+        series::check_range(command.repeat.as_ref(), &command.form, violations);
         let content = v1::CreateBookingRequestRequest {
             parent: care_unit_name(&command.care_unit),
             booking_request: Some(form::render(&command.form)),
             request_id: String::new(),
             allow_duplicate: command.allow_duplicate,
+            repeat: command.repeat.map(series::render_repeat),
         };
         Some(IdempotentCommand::new(
             request_id?,
@@ -266,6 +299,10 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
         unit_cancellations: record.cancellations.by_unit,
         no_shows: record.cancellations.no_shows,
         last_contact: record.last_contact.map(record_patient_contact::render),
+        series: record
+            .series
+            .as_ref()
+            .map(|it| series::render(&record.key, it)),
         create_time: Some(render_instant(record.created_at)),
         update_time: Some(render_instant(record.updated_at)),
         ..form::render(&record.form)

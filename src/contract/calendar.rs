@@ -155,12 +155,17 @@ pub(super) fn parse_optional_date(
     parse_date(text, field, violations)
 }
 
+/// Returns whether the contract has the date.
+pub(super) fn is_in_range(date: NaiveDate) -> bool {
+    YEARS.contains(&date.year())
+}
+
 fn date_of(text: &str) -> Option<NaiveDate> {
     let (year, rest) = text.split_once('-')?;
     let (month, day) = rest.split_once('-')?;
     let year = i32::try_from(digits(year, 4)?).ok()?;
     let date = NaiveDate::from_ymd_opt(year, digits(month, 2)?, digits(day, 2)?)?;
-    YEARS.contains(&date.year()).then_some(date)
+    is_in_range(date).then_some(date)
 }
 
 /// Parses a number of exactly `count` digits.

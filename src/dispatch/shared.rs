@@ -117,6 +117,7 @@ mod tests {
             key,
             form,
             allow_duplicate: false,
+            series: None,
         };
         let context = Context {
             now,

@@ -169,6 +169,7 @@ impl BookingRequestService for Service {
             },
             form,
             allow_duplicate: true,
+            series: None,
         };
         let record = create(&command, &context)?.record;
         let preview = booking_request::render_preview(&record, context.now, &context.policy);

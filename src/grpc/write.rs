@@ -10,7 +10,7 @@ use crate::contract::booking_request::batch::render_results;
 use crate::contract::booking_request::{self, NewRequest};
 use crate::contract::{IdempotentCommand, v1};
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::booking_request::create::{Create, create};
+use crate::domain::booking_request::create_all::create_all;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Context, Refusal};
 use crate::store::idempotency::IdempotentCall;
@@ -25,31 +25,22 @@ pub type Verb<C> = fn(Option<&BookingRequest>, &C, &Context) -> Result<Change, R
 /// A decision of a verb. The clock is read when it is executed, so that a change that is recorded later never has an
 /// earlier time.
 pub type Decision =
-    Box<dyn FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static>;
+    Box<dyn FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static>;
 
 impl Service {
-    /// Returns the write that creates a request.
+    /// Returns the write that creates a request, or those of a series.
     pub fn creation(
         &self,
         caller: &Caller,
         write: IdempotentCommand<NewRequest>,
     ) -> Write<Decision> {
         let call = store_call(caller, &write);
-        let NewRequest {
-            care_unit,
-            form,
-            allow_duplicate,
-        } = write.command;
-        let id = self.clock.new_id();
-        let command = Create {
-            key: RequestKey { care_unit, id },
-            form,
-            allow_duplicate,
-        };
-        let (key, form) = (command.key.clone(), command.form.clone());
+        let command = write.command.into_command(|| self.clock.new_id());
+        let (key, form) = (command.first.key.clone(), command.first.form.clone());
+        let count = command.count();
         let (service, caller) = (self.clone(), caller.clone());
-        let decide: Decision = Box::new(move |_| create(&command, &service.context(&caller)));
-        Write::create(call, key, &form, decide)
+        let decide: Decision = Box::new(move |_| create_all(&command, &service.context(&caller)));
+        Write::create(call, key, &form, count, decide)
     }
 
     /// Returns the write that applies a verb to a stored request.
@@ -63,7 +54,7 @@ impl Service {
         let (key, command) = write.command;
         let (service, caller) = (self.clone(), caller.clone());
         let decide: Decision =
-            Box::new(move |stored| verb(stored, &command, &service.context(&caller)));
+            Box::new(move |stored| Ok(vec![verb(stored, &command, &service.context(&caller))?]));
         Write::update(call, key, decide)
     }
 

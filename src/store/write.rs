@@ -17,7 +17,8 @@ use crate::store::idempotency::IdempotentCall;
 pub struct Write<D> {
     call: IdempotentCall,
     key: RequestKey,
-    creates: Option<DuplicateKey>,
+    /// Duplicate keys of the requests that it creates.
+    creates: Vec<DuplicateKey>,
     decide: D,
 }
 
@@ -41,12 +42,19 @@ pub struct PatientUpdated {
 
 impl<D> Write<D>
 where
-    D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+    D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
 {
-    /// Returns the write that creates the request which `decide` returns under `key`.
-    pub fn create(call: IdempotentCall, key: RequestKey, form: &Form, decide: D) -> Self {
+    /// Returns the write that creates the `count` requests which `decide` returns, all or none. The first has `key`, and
+    /// all have the duplicate key of `form`.
+    pub fn create(
+        call: IdempotentCall,
+        key: RequestKey,
+        form: &Form,
+        count: usize,
+        decide: D,
+    ) -> Self {
         Self {
-            creates: Some(DuplicateKey::of(&key.care_unit, form)),
+            creates: vec![DuplicateKey::of(&key.care_unit, form); count],
             ..Self::update(call, key, decide)
         }
     }
@@ -56,11 +64,10 @@ where
         Self {
             call,
             key,
-            creates: None,
+            creates: Vec::new(),
             decide,
         }
     }
-
     /// Decides over the unit of work, or finds that the call is a replay.
     fn execute(&mut self, work: &mut UnitOfWork) -> Result<Written, Error> {
         if let Some(record) = work.replayed_request(&self.key.care_unit, &self.call)? {
@@ -70,11 +77,11 @@ where
                 replayed: true,
             });
         }
-        let change = (self.decide)(work.require(&self.key)?)?;
-        let record = change.record.clone();
-        work.apply(change, Some(&self.call))?;
+        let changes = (self.decide)(work.require(&self.key)?)?;
+        work.apply_all(changes, &self.call)?;
+        let record = work.get(&self.key).cloned();
         Ok(Written {
-            record,
+            record: record.ok_or_else(|| Error::internal("a write without its request"))?,
             replayed: false,
         })
     }
@@ -85,18 +92,18 @@ fn read_set<D>(writes: &[Write<D>]) -> ReadSet {
     let calls = writes
         .iter()
         .map(|it| (it.key.care_unit.clone(), it.call.clone()));
-    let updates = writes.iter().filter(|it| it.creates.is_none());
+    let updates = writes.iter().filter(|it| it.creates.is_empty());
     ReadSet {
         calls: calls.collect(),
         requests: updates.map(|it| it.key.clone()).collect(),
-        creates: writes.iter().filter_map(|it| it.creates.clone()).collect(),
+        creates: writes.iter().flat_map(|it| it.creates.clone()).collect(),
         ..ReadSet::default()
     }
 }
 
 impl Store {
-    /// Creates the request that `decide` returns under `key`. A replay of `call` returns the request in its present
-    /// state.
+    /// Creates the `count` requests that `decide` returns, all or none, and returns the first, which has `key`. A replay of
+    /// `call` returns it in its present state.
     ///
     /// # Errors
     ///
@@ -106,10 +113,12 @@ impl Store {
         call: IdempotentCall,
         key: RequestKey,
         form: &Form,
-        mut decide: impl FnMut() -> Result<Change, Refusal> + Send + 'static,
+        count: usize,
+        mut decide: impl FnMut() -> Result<Vec<Change>, Refusal> + Send + 'static,
     ) -> Result<Written, Error> {
         let decide = move |_: Option<&BookingRequest>| decide();
-        self.write(Write::create(call, key, form, decide)).await
+        let write = Write::create(call, key, form, count, decide);
+        self.write(write).await
     }
 
     /// Changes a request as `decide` says, which is also called when there is no such request. A replay of `call` returns
@@ -123,8 +132,9 @@ impl Store {
         &self,
         call: IdempotentCall,
         key: RequestKey,
-        decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+        mut decide: impl FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<Written, Error> {
+        let decide = move |stored: Option<&BookingRequest>| Ok(vec![decide(stored)?]);
         self.write(Write::update(call, key, decide)).await
     }
 
@@ -135,7 +145,7 @@ impl Store {
     /// As of [`Store::create`] and [`Store::update`].
     pub async fn write<D>(&self, mut write: Write<D>) -> Result<Written, Error>
     where
-        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+        D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let read_set = read_set(std::slice::from_ref(&write));
         let execute = move |work: &mut UnitOfWork, _: &Resolved| write.execute(work);
@@ -154,7 +164,7 @@ impl Store {
         writes: Vec<Write<D>>,
     ) -> Result<Vec<Result<Written, Error>>, Error>
     where
-        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+        D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let mut written = Vec::with_capacity(writes.len());
         let mut waiting: Vec<Range<usize>> = Vec::new();
@@ -181,7 +191,7 @@ impl Store {
         part: Range<usize>,
     ) -> Result<Vec<Result<Written, Error>>, Error>
     where
-        D: FnMut(Option<&BookingRequest>) -> Result<Change, Refusal> + Send + 'static,
+        D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let read_set = read_set(&locked(writes)[part.clone()]);
         let writes = Arc::clone(writes);

@@ -27,6 +27,7 @@ mod repeat;
 mod replay;
 mod revoke;
 mod rounds;
+mod series;
 mod shown;
 mod slots;
 mod withdrawal;
@@ -70,6 +71,7 @@ fn visit(visit_id: &str, referral_id: &str) -> v1::booking_request::Origin {
     v1::booking_request::Origin::PreviousVisit(v1::PreviousVisit {
         visit_id: visit_id.into(),
         referral_id: referral_id.into(),
+        ..Default::default()
     })
 }
 

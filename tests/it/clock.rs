@@ -289,8 +289,8 @@ impl Skew {
         let command = creation(form);
         let (key, form) = (command.key.clone(), command.form.clone());
         let context = self.context();
-        let decide = move || domain_create(&command, &context());
-        let created = store.create(call(), key, &form, decide).await?;
+        let decide = move || Ok(vec![domain_create(&command, &context())?]);
+        let created = store.create(call(), key, &form, 1, decide).await?;
         Ok(created.record.key)
     }
 

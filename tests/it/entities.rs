@@ -12,6 +12,7 @@ use care_invitation::domain::booking_request::form::{
 use care_invitation::domain::booking_request::record_patient_contact::{
     ContactMedium, PatientContact,
 };
+use care_invitation::domain::booking_request::series::Series;
 use care_invitation::domain::booking_request::state::{
     CancelReason, ChangeReason, EffectiveState, State,
 };
@@ -165,8 +166,8 @@ async fn store_and_change(store: Store, seed: u64) {
         let stored = match number {
             0 => {
                 let form = expected.form.clone();
-                let decide = move || Ok(change.clone());
-                store.create(call(), key.clone(), &form, decide).await
+                let decide = move || Ok(vec![change.clone()]);
+                store.create(call(), key.clone(), &form, 1, decide).await
             }
             _ => {
                 let decide = move |_: Option<&BookingRequest>| Ok(change.clone());
@@ -243,6 +244,7 @@ fn record(rng: &mut Rng) -> BookingRequest {
         false => Origin::PreviousVisit {
             visit_id: text(rng),
             referral_id: maybe(rng, text),
+            decision_date: maybe(rng, date),
         },
     };
     let patient = Patient {
@@ -293,11 +295,19 @@ fn record(rng: &mut Rng) -> BookingRequest {
         last_contact: maybe(rng, patient_contact),
         care_guarantee_date: maybe(rng, date),
         allow_duplicate: true,
-        reopened: rng.chance(50),
+        may_have_duplicate: rng.chance(50),
+        series: maybe(rng, series),
         revision: 1,
         history_count: 0,
         created_at: instant(rng),
         updated_at: instant(rng),
+    }
+}
+
+fn series(rng: &mut Rng) -> Series {
+    Series {
+        position: number(rng),
+        members: (0..rng.below(13)).map(|_| Uuid::new_v4()).collect(),
     }
 }
 

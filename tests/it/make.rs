@@ -106,6 +106,7 @@ pub fn created(form: Form, now: Instant) -> BookingRequest {
         key: key(),
         form,
         allow_duplicate: false,
+        series: None,
     };
     create(&command, &context(now))
         .expect("a valid form")
@@ -206,7 +207,7 @@ pub fn wire_create(form: v1::BookingRequest) -> v1::CreateBookingRequestRequest 
         parent: wire_unit(),
         booking_request: Some(form),
         request_id: Uuid::new_v4().to_string(),
-        allow_duplicate: false,
+        ..Default::default()
     }
 }
 

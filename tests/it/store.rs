@@ -166,11 +166,12 @@ async fn a_failed_call_is_not_remembered() {
         key: make::key(),
         form: form(1),
         allow_duplicate: false,
+        series: None,
     };
     let (key, form_of) = (command.key.clone(), command.form.clone());
     let refused = backend
         .store
-        .create(call.clone(), key, &form_of, || {
+        .create(call.clone(), key, &form_of, 1, || {
             Err(Refusal::ReferralRequired)
         })
         .await;
@@ -199,7 +200,7 @@ async fn a_decision_that_panics_fails_alone() {
         let panics = || panic!("a decision with a fault");
         let failed = async move {
             let form = form(number);
-            let created = store.create(call(), make::key(), &form, panics);
+            let created = store.create(call(), make::key(), &form, 1, panics);
             created.await.map(|written| written.record)
         };
         calls.spawn(failed);
@@ -222,9 +223,9 @@ async fn a_write_of_a_batch_that_panics_fails_alone() {
         let context = make::context(at(NOW));
         let decide = move |_: Option<&BookingRequest>| match number {
             7 | 30 => panic!("a decision with a fault"),
-            _ => create(&command, &context),
+            _ => create(&command, &context).map(|it| vec![it]),
         };
-        Write::create(call(), key, &of, decide)
+        Write::create(call(), key, &of, 1, decide)
     };
     let written = backend.store.write_all((0..50).map(write).collect()).await;
     for (number, written) in written.expect("carried out").into_iter().enumerate() {
@@ -249,7 +250,7 @@ async fn a_replay_beside_a_decision_that_panics_is_answered_by_a_real_clock_too(
         let panics = || panic!("a decision with a fault");
         let (key, form_of) = (make::key(), form(number));
         let (failed, replayed) = tokio::join!(
-            store.create(call(), key, &form_of, panics),
+            store.create(call(), key, &form_of, 1, panics),
             insert(store, known.clone(), form(1)),
         );
         assert!(matches!(failed, Err(Error::Internal(_))), "{failed:?}");

@@ -43,6 +43,7 @@ pub fn creation(form: Form) -> Create {
         key: make::key(),
         form,
         allow_duplicate: false,
+        series: None,
     }
 }
 
@@ -58,8 +59,8 @@ pub async fn insert(
         actor: call.caller.clone(),
         ..make::context(now)
     };
-    let decide = move || create(&command, &context);
-    let written = store.create(call, key, &form, decide).await?;
+    let decide = move || Ok(vec![create(&command, &context)?]);
+    let written = store.create(call, key, &form, 1, decide).await?;
     Ok(written.record)
 }
 

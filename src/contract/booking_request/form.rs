@@ -81,9 +81,12 @@ fn parse_origin(origin: Option<&WireOrigin>, violations: &mut Violations) -> Opt
                 let visit_id = parse_identifier(&visit.visit_id, "visit_id", violations);
                 let referral_id =
                     parse_optional_identifier(&visit.referral_id, "referral_id", violations);
+                let decision_date =
+                    parse_optional_date(&visit.decision_date, "decision_date", violations);
                 Some(Origin::PreviousVisit {
                     visit_id: visit_id?,
                     referral_id,
+                    decision_date,
                 })
             })
         }
@@ -177,9 +180,11 @@ fn render_origin(origin: &Origin) -> WireOrigin {
         Origin::PreviousVisit {
             visit_id,
             referral_id,
+            decision_date,
         } => WireOrigin::PreviousVisit(v1::PreviousVisit {
             visit_id: visit_id.clone(),
             referral_id: referral_id.clone().unwrap_or_default(),
+            decision_date: decision_date.map(render_date).unwrap_or_default(),
         }),
     }
 }

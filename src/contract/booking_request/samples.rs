@@ -65,7 +65,7 @@ pub fn wire_create() -> v1::CreateBookingRequestRequest {
         parent: care_unit_name(&key().care_unit),
         booking_request: Some(wire_form()),
         request_id: Uuid::from_u128(5).to_string(),
-        allow_duplicate: false,
+        ..Default::default()
     }
 }
 
@@ -88,6 +88,7 @@ pub fn created(form: Form) -> BookingRequest {
         key: key(),
         form,
         allow_duplicate: false,
+        series: None,
     };
     let context = Context {
         now: now(),
@@ -254,12 +255,18 @@ fn origins() -> impl Strategy<Value = Origin> {
                 decision_date,
             }
         }),
-        (identifiers(), option::of(identifiers())).prop_map(|(visit_id, referral_id)| {
-            Origin::PreviousVisit {
-                visit_id,
-                referral_id,
-            }
-        }),
+        (
+            identifiers(),
+            option::of(identifiers()),
+            option::of(dates(1900, 2200)),
+        )
+            .prop_map(|(visit_id, referral_id, decision_date)| {
+                Origin::PreviousVisit {
+                    visit_id,
+                    referral_id,
+                    decision_date,
+                }
+            }),
     ]
 }
 

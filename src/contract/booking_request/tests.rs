@@ -74,7 +74,11 @@ fn all_wrong() -> v1::CreateBookingRequestRequest {
             ..Default::default()
         }),
         request_id: "196408233235".into(),
-        allow_duplicate: false,
+        repeat: Some(v1::Repeat {
+            interval_days: 6,
+            count: 13,
+        }),
+        ..Default::default()
     }
 }
 
@@ -112,6 +116,9 @@ fn every_fault_of_a_call_is_named_at_once() {
         "booking_request.booking.source",
         "booking_request.priority",
         "request_id",
+        "repeat",
+        "repeat.interval_days",
+        "repeat.count",
     ];
     assert_eq!(found, expected);
 }
@@ -216,6 +223,13 @@ fn a_replay_may_not_say_anything_else() {
         hash(wire_create()),
         hash(v1::CreateBookingRequestRequest {
             allow_duplicate: true,
+            ..wire_create()
+        }),
+        hash(v1::CreateBookingRequestRequest {
+            repeat: Some(v1::Repeat {
+                interval_days: 7,
+                count: 2,
+            }),
             ..wire_create()
         }),
         hash(v1::CreateBookingRequestRequest {

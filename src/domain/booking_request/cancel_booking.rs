@@ -146,6 +146,6 @@ impl BookingRequest {
             self.form.constraints = Some(constraints.clone());
         }
         self.state = State::Requested;
-        self.reopened = true;
+        self.may_have_duplicate = true;
     }
 }

@@ -5,8 +5,8 @@ use chrono::NaiveDate;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Form;
-use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{add_days, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
@@ -22,6 +22,8 @@ pub struct Create {
     pub form: Form,
     /// True to create it although the patient has an open request with the same duplicate key.
     pub allow_duplicate: bool,
+    /// Place in the series that it is a member of, if it is one.
+    pub series: Option<Series>,
 }
 
 /// Creates a request.
@@ -33,7 +35,7 @@ pub struct Create {
 /// constraints it comes with. The store finds duplicates.
 pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let form = &command.form;
-    let violations = violations(form, civil_date(context.now));
+    let violations = violations(command, civil_date(context.now));
     if !violations.is_empty() {
         return Err(Refusal::Invalid(violations));
     }
@@ -56,14 +58,16 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         cancel_reason: None,
         cancellations: Cancellations::default(),
         last_contact: None,
-        care_guarantee_date: care_guarantee_date(form, &context.policy),
+        care_guarantee_date: None,
         allow_duplicate: command.allow_duplicate,
-        reopened: false,
+        may_have_duplicate: false,
+        series: command.series.clone(),
         revision: 0,
         history_count: 0,
         created_at: context.now,
         updated_at: context.now,
     };
+    record.care_guarantee_date = record.guarantee_date(&context.policy);
     if form.invitation {
         record.begin_round(context);
     }
@@ -75,7 +79,9 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     Ok(record.finish_change(vec![created], context))
 }
 
-fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
+/// Returns the violations that today's date makes of a request that is created.
+pub(super) fn violations(command: &Create, today: NaiveDate) -> Vec<Violation> {
+    let form = &command.form;
     let mut violations = match &form.constraints {
         Some(constraints) => constraints.violations("booking_request.constraints", today, None),
         None => Vec::new(),
@@ -85,13 +91,16 @@ fn violations(form: &Form, today: NaiveDate) -> Vec<Violation> {
     violations
 }
 
-fn care_guarantee_date(form: &Form, policy: &RegionPolicy) -> Option<NaiveDate> {
-    match (&form.origin, form.visit_kind) {
-        (Origin::Referral { decision_date, .. }, VisitKind::NewVisit) => {
-            Some(add_days((*decision_date)?, policy.guarantee_days))
-        }
-        (Origin::Referral { .. }, VisitKind::ReturnVisit) | (Origin::PreviousVisit { .. }, _) => {
-            None
+impl BookingRequest {
+    /// Returns the last day of the care guarantee, by the decision date and the visit kind. Of a series the
+    /// first member alone has one.
+    pub(super) fn guarantee_date(&self, policy: &RegionPolicy) -> Option<NaiveDate> {
+        let is_first = self.series.as_ref().is_none_or(Series::is_first);
+        match (self.form.visit_kind, self.form.origin.decision_date()) {
+            (VisitKind::NewVisit, Some(decided)) if is_first => {
+                Some(add_days(decided, policy.guarantee_days))
+            }
+            (VisitKind::NewVisit | VisitKind::ReturnVisit, _) => None,
         }
     }
 }

@@ -57,6 +57,8 @@ pub enum Origin {
         visit_id: String,
         /// Referral that it was made under.
         referral_id: Option<String>,
+        /// Day of the decision on the new visit; starts the care guarantee.
+        decision_date: Option<NaiveDate>,
     },
 }
 
@@ -66,6 +68,15 @@ impl Origin {
         match self {
             Self::Referral { referral_id, .. } => Some(referral_id),
             Self::PreviousVisit { referral_id, .. } => referral_id.as_deref(),
+        }
+    }
+
+    /// Returns the day of the decision, if it is known.
+    pub fn decision_date(&self) -> Option<NaiveDate> {
+        match self {
+            Self::Referral { decision_date, .. } | Self::PreviousVisit { decision_date, .. } => {
+                *decision_date
+            }
         }
     }
 }

@@ -8,12 +8,14 @@ pub mod cancel_booking;
 pub mod change;
 pub mod change_to_invitation;
 pub mod create;
+pub mod create_all;
 pub mod form;
 pub mod notifications;
 pub mod record_booking;
 pub mod record_patient_contact;
 pub mod release_hold;
 pub mod revoke_invitation;
+pub mod series;
 pub mod state;
 pub mod update_patient;
 
@@ -28,6 +30,7 @@ use super::{Change, Context, Refusal};
 use cancel_booking::Cancellations;
 use form::{DuplicateKey, Form};
 use record_patient_contact::PatientContact;
+use series::Series;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
 
 /// A booking request with all that belongs to it.
@@ -51,8 +54,11 @@ pub struct BookingRequest {
     pub care_guarantee_date: Option<NaiveDate>,
     /// True if it was created in the knowledge of a duplicate.
     pub allow_duplicate: bool,
-    /// True while it is open because its booking was cancelled, without a look for duplicates.
-    pub reopened: bool,
+    /// True while it is open although another open request may have its duplicate key: its booking was
+    /// cancelled, without a look for duplicates, or the other is of its series.
+    pub may_have_duplicate: bool,
+    /// Place in the series that it is a member of, if it is one.
+    pub series: Option<Series>,
     /// Number that grows by one at every change that callers see.
     pub revision: i64,
     /// Number of history entries that have been written.
@@ -203,7 +209,7 @@ impl BookingRequest {
 
     /// Returns whether it is open, or may be opened, in spite of a duplicate.
     pub fn is_exempt_from_duplicates(&self) -> bool {
-        self.allow_duplicate || self.reopened
+        self.allow_duplicate || self.may_have_duplicate
     }
 
     fn check_etag(&self, etag: &str) -> Result<(), Refusal> {
@@ -256,7 +262,7 @@ impl BookingRequest {
         context: &Context,
     ) -> Change {
         self.revision += 1;
-        self.reopened &= self.is_open();
+        self.may_have_duplicate &= self.is_open();
         self.updated_at = context.now;
         self.recompute_derived(context.now, &context.policy);
         let state = self.effective_state(context.now);

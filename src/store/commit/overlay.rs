@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
 use crate::store::commit::read_set::PatientScope;
@@ -44,10 +45,11 @@ impl Overlay {
         })
     }
 
-    /// Returns true when a request that the database may show as open is closed.
-    pub fn is_closed(&self, key: &RequestKey) -> bool {
-        self.request(key)
-            .is_some_and(|known| !known.record.is_open())
+    /// Returns true when a request that the database may show as open with this duplicate key is closed, or has another.
+    pub fn has_left(&self, duplicate_key: &DuplicateKey, key: &RequestKey) -> bool {
+        self.request(key).is_some_and(|known| {
+            !known.record.is_open() || known.record.duplicate_key() != *duplicate_key
+        })
     }
 
     /// Returns the record of an idempotency key.

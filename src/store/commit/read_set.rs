@@ -20,7 +20,7 @@ pub struct ReadSet {
     /// True of an operation that is executed even while the clock cannot be trusted: it records no more than has
     /// already happened, and is dated by the database if this replica's clock is wrong.
     pub tolerates_clock_fault: bool,
-    /// Duplicate keys of the requests that it creates.
+    /// Duplicate keys of the requests that it creates, one for each, so that those of a series are counted.
     pub creates: Vec<DuplicateKey>,
     /// The due notifications that it wants to lease.
     pub claim: Option<Claim>,

@@ -166,18 +166,21 @@ impl UnitOfWork {
     ///
     /// [`Refusal::Duplicate`] when the request has been opened and there is another open one with the same duplicate
     /// key.
-    pub fn apply(&mut self, change: Change, call: Option<&IdempotentCall>) -> Result<(), Error> {
+    pub fn apply(
+        &mut self,
+        mut change: Change,
+        call: Option<&IdempotentCall>,
+    ) -> Result<(), Error> {
         let key = change.record.key.clone();
-        let was_open = self.get(&key).is_some_and(BookingRequest::is_open);
-        let duplicate_key = change.record.duplicate_key();
-        match (was_open, change.record.is_open()) {
-            (false, true) => self.claim_duplicate_key(&change.record, duplicate_key)?,
-            (true, false) => {
-                if let Some(others) = self.open.get_mut(&duplicate_key) {
-                    others.retain(|other| *other != key);
-                }
+        let open_as = |record: &BookingRequest| record.is_open().then(|| record.duplicate_key());
+        let (before, after) = (self.get(&key).and_then(open_as), open_as(&change.record));
+        if before != after {
+            if let Some(duplicate_key) = after {
+                self.claim_duplicate_key(&mut change.record, duplicate_key)?;
             }
-            (false, false) | (true, true) => {}
+            if let Some(others) = before.and_then(|it| self.open.get_mut(&it)) {
+                others.retain(|other| *other != key);
+            }
         }
         self.record_history(&change.record, &change.history, call);
         let record = Arc::new(change.record);
@@ -190,18 +193,40 @@ impl UnitOfWork {
         Ok(())
     }
 
+    /// Applies the creation of one request or of a series, and records the idempotency key with the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Duplicate`], before anything is applied: members of a series have one duplicate key, and are no
+    /// duplicates of each other, so that the first alone can be refused.
+    pub fn apply_all(&mut self, changes: Vec<Change>, call: &IdempotentCall) -> Result<(), Error> {
+        let mut call = Some(call);
+        for change in changes {
+            self.apply(change, call.take())?;
+        }
+        Ok(())
+    }
+
+    /// Checks that no other open request has the duplicate key. Beside members of its own series the request is opened,
+    /// and kept out of the unique index while it is open.
     fn claim_duplicate_key(
         &mut self,
-        record: &BookingRequest,
+        record: &mut BookingRequest,
         key: DuplicateKey,
     ) -> Result<(), Error> {
-        let others = self.open.entry(key).or_default();
-        match others.iter().find(|other| **other != record.key) {
+        let open = self.open.entry(key).or_default();
+        let others = open.iter().filter(|other| **other != record.key);
+        let (fellows, strangers): (Vec<_>, Vec<_>) = others.partition(|other| {
+            let series = record.series.as_ref();
+            series.is_some_and(|series| series.members.contains(&other.id))
+        });
+        match strangers.first() {
             Some(other) if !record.is_exempt_from_duplicates() => {
-                Err(Refusal::Duplicate(other.clone()).into())
+                Err(Refusal::Duplicate((*other).clone()).into())
             }
-            _ => {
-                others.push(record.key.clone());
+            Some(_) | None => {
+                record.may_have_duplicate |= !fellows.is_empty();
+                open.push(record.key.clone());
                 Ok(())
             }
         }
@@ -319,7 +344,7 @@ impl UnitOfWork {
             replays,
         } = look_up(connection, &keys, &calls).await?;
         for (key, other) in duplicates {
-            if !overlay.is_closed(&other) {
+            if !overlay.has_left(&key, &other) {
                 self.open.entry(key).or_default().push(other);
             }
         }

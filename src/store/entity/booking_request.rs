@@ -54,7 +54,7 @@ positional_model! {
         #[sea_orm(column_type = "Text")]
         pub visit_type_code: String,
         pub allow_duplicate: bool,
-        pub reopened: bool,
+        pub may_have_duplicate: bool,
         pub created_at: i64,
     }
 
@@ -154,7 +154,7 @@ impl Model {
             visit_kind: form.visit_kind.code(),
             visit_type_code: form.visit_type.code.clone(),
             allow_duplicate: record.allow_duplicate,
-            reopened: record.reopened,
+            may_have_duplicate: record.may_have_duplicate,
             created_at: micros(record.created_at),
             settled_at: (!is_open).then(|| micros(record.updated_at)),
         }
@@ -185,6 +185,7 @@ impl Model {
             (Some(visit_id), referral_id) => Origin::PreviousVisit {
                 visit_id,
                 referral_id,
+                decision_date: of_document.decision_date,
             },
             (None, Some(referral_id)) => Origin::Referral {
                 referral_id,
@@ -222,7 +223,8 @@ impl Model {
             last_contact: of_document.last_contact,
             care_guarantee_date: guarantee.of_column(Column::CareGuaranteeDay)?,
             allow_duplicate: self.allow_duplicate,
-            reopened: self.reopened,
+            may_have_duplicate: self.may_have_duplicate,
+            series: of_document.series,
             revision: self.revision,
             history_count: document.history_count,
             created_at: instant(self.created_at).of_column(Column::CreatedAt)?,

@@ -6,6 +6,7 @@ use chrono::{Datelike, NaiveDate};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
+use uuid::Uuid;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel_booking::Cancellations;
@@ -15,6 +16,7 @@ use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::PatientInstructions;
 use crate::domain::booking_request::record_patient_contact::{ContactMedium, PatientContact};
+use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
 use crate::domain::care_invitation::{CareInvitation, Hold};
@@ -108,6 +110,8 @@ pub struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_contact: Option<ContactDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) series: Option<SeriesDocument>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) care_invitation: Option<InvitationDocument>,
     pub(super) history_count: i32,
     pub(super) updated_at: i64,
@@ -119,7 +123,11 @@ impl Document {
         let form = &record.form;
         let (visit_id, decision_date) = match &form.origin {
             Origin::Referral { decision_date, .. } => (None, *decision_date),
-            Origin::PreviousVisit { visit_id, .. } => (Some(visit_id.clone()), None),
+            Origin::PreviousVisit {
+                visit_id,
+                decision_date,
+                ..
+            } => (Some(visit_id.clone()), *decision_date),
         };
         Self {
             protection: form.patient.protection.map(|it| it.code()),
@@ -139,6 +147,7 @@ impl Document {
             cancel_reason: record.cancel_reason.map(|it| it.code()),
             cancellations: record.cancellations.into(),
             last_contact: record.last_contact.map(ContactDocument::of),
+            series: record.series.as_ref().map(SeriesDocument::of),
             care_invitation: record.care_invitation.as_ref().map(InvitationDocument::of),
             history_count: record.history_count,
             updated_at: micros(record.updated_at),
@@ -168,6 +177,7 @@ impl Document {
                 .last_contact
                 .map(ContactDocument::to_domain)
                 .transpose()?,
+            series: self.series.clone().map(SeriesDocument::into_domain),
             decision_date: self.decision_day.map(date).transpose()?,
             protection: optional(Protection::from_code, self.protection)?,
             inbox_reach: optional(InboxReach::from_code, self.inbox_reach)?,
@@ -185,6 +195,7 @@ pub struct Parts {
     pub(super) booking: Option<Booking>,
     pub(super) cancel_reason: Option<CancelReason>,
     pub(super) last_contact: Option<PatientContact>,
+    pub(super) series: Option<Series>,
     pub(super) decision_date: Option<NaiveDate>,
     pub(super) protection: Option<Protection>,
     pub(super) inbox_reach: Option<InboxReach>,
@@ -380,6 +391,29 @@ impl ContactDocument {
             at: instant(self.at)?,
             medium: optional(ContactMedium::from_code, self.medium)?,
         })
+    }
+}
+
+/// Place of a request in its series.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SeriesDocument {
+    position: i32,
+    members: Vec<Uuid>,
+}
+
+impl SeriesDocument {
+    fn of(series: &Series) -> Self {
+        Self {
+            position: series.position,
+            members: series.members.clone(),
+        }
+    }
+
+    fn into_domain(self) -> Series {
+        Series {
+            position: self.position,
+            members: self.members,
+        }
     }
 }
 

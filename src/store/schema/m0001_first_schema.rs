@@ -129,7 +129,7 @@ fn booking_request() -> TableCreateStatement {
         required("visit_kind").small_integer().take(),
         required("visit_type_code").text().take(),
         required("allow_duplicate").boolean().take(),
-        required("reopened").boolean().take(),
+        required("may_have_duplicate").boolean().take(),
         required("created_at").big_integer().take(),
         // Null while the request is open, so that its index holds what may be purged some day and nothing else.
         optional("settled_at").big_integer().take(),
@@ -256,7 +256,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     )
     .unique()
     .and_where(column("allow_duplicate").not())
-    .and_where(column("reopened").not())
+    .and_where(column("may_have_duplicate").not())
     .take();
     let worklist = index(
         "booking_request",

@@ -312,7 +312,7 @@ async fn no_refusal_of_a_call_holds_the_number_that_stands_in_it_or_that_is_stor
             }),
             ..form.clone()
         }),
-        allow_duplicate: false,
+        ..Default::default()
     };
     refused.extend(harness.create(misplaced).await.err());
     refused.extend(harness.get(NUMBER).await.err());

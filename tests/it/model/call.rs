@@ -417,6 +417,10 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
         booking_request: Some(form),
         request_id: new_id(),
         allow_duplicate: creation.allow_duplicate,
+        repeat: creation.repeat.map(|(interval_days, count)| v1::Repeat {
+            interval_days,
+            count,
+        }),
     }
 }
 
@@ -428,12 +432,14 @@ fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
         })
     };
     let referral = |decision_date| named(format!("R-{}", creation.matter), decision_date);
-    let visit = |referral_id| {
+    let decided_visit = |referral_id, decision_date| {
         Origin::PreviousVisit(v1::PreviousVisit {
             visit_id: format!("V-{}", creation.matter),
             referral_id,
+            decision_date,
         })
     };
+    let visit = |referral_id| decided_visit(referral_id, String::new());
     Some(match creation.origin {
         From::Referral => referral(String::new()),
         From::DisguisedReferral => {
@@ -443,6 +449,10 @@ fn origin(creation: &Creation, now: Instant) -> Option<Origin> {
         From::DecidedReferral(days) => referral(day(now, -days.cast_signed()).to_string()),
         From::VisitWithReferral => visit("R-7".into()),
         From::Visit => visit(String::new()),
+        From::DecidedVisit(days) => {
+            let decided = day(now, -days.cast_signed());
+            decided_visit(String::new(), decided.to_string())
+        }
         From::Nothing => return None,
     })
 }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::PreviousVisit;
 use care_invitation::contract::v1::booking_request::Origin;
 
 /// Fails with the lines that differ.
@@ -99,6 +100,7 @@ pub fn request(of: &v1::BookingRequest) -> Vec<String> {
             of.patient_cancellations, of.unit_cancellations, of.no_shows
         ),
         format!("last contact {:?}", of.last_contact),
+        format!("series {:?}", of.series),
         format!("allowed {:?}", of.allowed_actions().collect::<Vec<_>>()),
         format!("warnings {:?}", of.warnings().collect::<Vec<_>>()),
         format!("guarantee {} etag {:?}", of.care_guarantee_date, of.etag),
@@ -127,7 +129,14 @@ pub fn request(of: &v1::BookingRequest) -> Vec<String> {
 fn origin(of: &Origin) -> String {
     match of {
         Origin::Referral(it) => format!("referral {} of {:?}", it.referral_id, it.decision_date),
-        Origin::PreviousVisit(it) => format!("visit {} of {:?}", it.visit_id, it.referral_id),
+        Origin::PreviousVisit(it) => {
+            let PreviousVisit {
+                visit_id,
+                referral_id,
+                decision_date,
+            } = it;
+            format!("visit {visit_id} of {referral_id:?} {decision_date:?}")
+        }
     }
 }
 

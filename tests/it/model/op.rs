@@ -142,6 +142,8 @@ pub struct Creation {
     pub priority: Priority,
     pub return_visit: bool,
     pub allow_duplicate: bool,
+    /// Days from one period to the next, and number of requests.
+    pub repeat: Option<(i32, i32)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -152,6 +154,8 @@ pub enum From {
     /// Referral that was decided on so many days ago.
     DecidedReferral(u64),
     VisitWithReferral,
+    /// Visit without a referral, after which the next one was decided so many days ago.
+    DecidedVisit(u64),
     Visit,
     Nothing,
 }

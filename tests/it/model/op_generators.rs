@@ -212,6 +212,7 @@ fn creation(rng: &mut Rng) -> Creation {
             (2, From::DecidedReferral(5)),
             (3, From::VisitWithReferral),
             (2, From::Visit),
+            (1, From::DecidedVisit(70)),
             (1, From::Nothing),
         ]),
         form: rng.weighted(&[
@@ -239,6 +240,10 @@ fn creation(rng: &mut Rng) -> Creation {
         priority: rng.pick(&[Priority::Routine, Priority::Urgent, Priority::Emergency]),
         return_visit: rng.chance(30),
         allow_duplicate: rng.chance(30),
+        repeat: rng.chance(25).then(|| {
+            let interval = rng.pick(&[6, 7, 10, 28, 28, 61, 61, 401]);
+            (interval, rng.pick(&[1, 2, 2, 3, 3, 4, 13]))
+        }),
     }
 }
 

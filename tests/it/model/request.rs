@@ -30,6 +30,8 @@ pub struct Request {
     pub state: State,
     /// True if it was created with `allow_duplicate`.
     pub exempt: bool,
+    /// Series that it is a member of; the id and the names are learned from the first response.
+    pub series: Option<v1::Series>,
     pub invitation: Option<Invitation>,
     pub cancel_reason: CancelReason,
     /// Number of bookings that the patient or the unit cancelled, and of missed visits.
@@ -153,12 +155,14 @@ impl Request {
     }
 
     pub fn guarantee_date(&self) -> Option<NaiveDate> {
-        let Some(Origin::Referral(referral)) = &self.form.origin else {
-            return None;
+        let decided = match &self.form.origin {
+            Some(Origin::Referral(it)) => &it.decision_date,
+            Some(Origin::PreviousVisit(it)) => &it.decision_date,
+            None => return None,
         };
-        let counts = self.form.visit_kind() == VisitKind::NewVisit;
-        (counts && !referral.decision_date.is_empty())
-            .then(|| plus(date(&referral.decision_date), GUARANTEE_DAYS))
+        let is_first = self.series.as_ref().is_none_or(|it| it.position == 1);
+        let counts = self.form.visit_kind() == VisitKind::NewVisit && is_first;
+        (counts && !decided.is_empty()).then(|| plus(date(decided), GUARANTEE_DAYS))
     }
 
     /// Returns the referral that the request names.
@@ -168,6 +172,12 @@ impl Request {
             Some(Origin::PreviousVisit(it)) => &it.referral_id,
             None => "",
         }
+    }
+
+    /// Returns whether the two are of one series.
+    pub fn is_fellow_of(&self, other: &Self) -> bool {
+        let id = |it: &Self| it.series.as_ref().map(|it| it.id.clone());
+        id(self).is_some_and(|it| Some(it) == id(other))
     }
 
     /// Returns whether the two are duplicates: the same origin and visit type, patient and care unit.

@@ -102,6 +102,13 @@ pub fn check_today(
     }
 }
 
+/// Returns whether some acceptable weekday occurs in the period.
+pub fn has_day(constraints: &v1::BookingConstraints) -> bool {
+    let (first, last) = period(constraints).expect("checked before");
+    let mut days = first.iter_days().take_while(|day| *day <= last);
+    days.any(|day| accepts(constraints, day))
+}
+
 fn accepts(constraints: &v1::BookingConstraints, day: NaiveDate) -> bool {
     let number = day.weekday().number_from_monday().cast_signed();
     constraints.weekdays.is_empty() || constraints.weekdays.contains(&number)

@@ -32,6 +32,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
         priority: Priority::Routine,
         return_visit: false,
         allow_duplicate: false,
+        repeat: None,
     };
     let answer = |outcome| AcknowledgeAll { outcome };
     let steps = vec![

@@ -30,6 +30,7 @@ impl Request {
             unit_cancellations: self.cancellations[1],
             no_shows: self.cancellations[2],
             last_contact: self.last_contact,
+            series: self.series.clone(),
             create_time: Some(timestamp(self.created_at)),
             update_time: Some(timestamp(self.changed_at)),
             ..self.form.clone()

@@ -115,10 +115,7 @@ impl Walk {
         if self.world.requests.len() > before
             && let Ok(Answer::Request(created)) = &actual
         {
-            self.world.requests[before]
-                .form
-                .name
-                .clone_from(&created.name);
+            self.world.learn_names(before, created);
         }
         let actual = actual.expect("seen above");
         if let (Call::Lease(call), Answer::Due(due)) = (&call, &actual) {

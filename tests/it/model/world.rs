@@ -10,15 +10,15 @@ use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::{
     Action, CancelReason, DeliveryChannel, DispatchRefusal, Worklist,
 };
-use chrono::TimeDelta;
+use chrono::{NaiveDate, TimeDelta};
 use tonic::Code;
 
 use super::calendar::{Instant, end_of, local_date};
 use super::call::{Call, ZERO_WIDTH_SPACE};
 use super::message::Message;
 use super::op::Aim;
-use super::request::{Request, same_person};
-use super::rules::{Refusal, check_shape, check_today};
+use super::request::{Request, period, same_person};
+use super::rules::{Refusal, check_shape, check_today, has_day};
 use super::show::due_notification;
 
 pub struct World {
@@ -108,13 +108,10 @@ impl World {
     }
 
     fn create(&mut self, call: &v1::CreateBookingRequestRequest) -> Result<Reply, Refusal> {
+        self.check_creation(call)?;
         let form = call.booking_request.clone().expect("given");
-        if let Some(constraints) = &form.constraints {
-            let at = "booking_request.constraints";
-            check_today(constraints, None, local_date(self.now), at)?;
-        }
         let booked = form.booking.is_some();
-        let mut request = Request {
+        let request = Request {
             unit: call.parent.clone(),
             state: if booked {
                 State::Booked
@@ -122,6 +119,7 @@ impl World {
                 State::Requested
             },
             exempt: call.allow_duplicate,
+            series: None,
             invitation: None,
             cancel_reason: CancelReason::Unspecified,
             last_contact: None,
@@ -135,21 +133,75 @@ impl World {
             history: vec![],
             form,
         };
-        if request.form.invitation {
-            if request.referral_id().is_empty() {
-                return Err(Refusal::precondition("REFERRAL_REQUIRED"));
-            }
-            request.begin_round(self.now);
+        if request.form.invitation && request.referral_id().is_empty() {
+            return Err(Refusal::precondition("REFERRAL_REQUIRED"));
         }
         self.check_duplicate(&request)?;
-        request.note("CREATE_BOOKING_REQUEST", self.now);
-        self.requests.push(request);
-        Ok(Reply::Request(self.requests.len() - 1))
+        let first = self.requests.len();
+        for place in 0..call.repeat.map_or(1, |it| it.count) {
+            let mut member = request.clone();
+            if let Some(repeat) = &call.repeat {
+                member.series = Some(v1::Series {
+                    position: place + 1,
+                    ..Default::default()
+                });
+                member.form.constraints =
+                    later(&request.form.constraints, place * repeat.interval_days);
+            }
+            if member.form.invitation {
+                member.begin_round(self.now);
+            }
+            member.note("CREATE_BOOKING_REQUEST", self.now);
+            self.requests.push(member);
+        }
+        Ok(Reply::Request(first))
+    }
+
+    /// Checks what needs today's date: the first period, and the weekdays of the later ones.
+    fn check_creation(&self, call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
+        let form = call.booking_request.as_ref().expect("given");
+        let Some(constraints) = &form.constraints else {
+            return Ok(());
+        };
+        let at = "booking_request.constraints";
+        let today = check_today(constraints, None, local_date(self.now), at);
+        let mut faults: Vec<_> = today.err().into_iter().flat_map(|it| it.details).collect();
+        if let Some(repeat) = &call.repeat {
+            let misses = |place| {
+                let moved = later(&form.constraints, place * repeat.interval_days);
+                !has_day(&moved.expect("seen above"))
+            };
+            if (1..repeat.count).any(misses) {
+                faults.push("repeat.interval_days".to_owned());
+            }
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::fields(faults))
+        }
+    }
+
+    /// Learns the names of requests that were created together, which are the last ones.
+    pub fn learn_names(&mut self, first: usize, created: &v1::BookingRequest) {
+        let names = match &created.series {
+            Some(series) => series.members.clone(),
+            None => vec![created.name.clone()],
+        };
+        let id = created.name.rsplit('/').next().unwrap_or_default();
+        for (request, name) in self.requests[first..].iter_mut().zip(&names) {
+            request.form.name.clone_from(name);
+            if let Some(series) = &mut request.series {
+                series.id = id.to_owned();
+                series.members.clone_from(&names);
+            }
+        }
     }
 
     fn check_duplicate(&self, request: &Request) -> Result<(), Refusal> {
         let other = |it: &&Request| {
-            it.is_open() && it.is_like(request) && it.form.name != request.form.name
+            let aside = it.form.name == request.form.name || it.is_fellow_of(request);
+            it.is_open() && it.is_like(request) && !aside
         };
         if request.exempt || !request.is_open() || !self.requests.iter().any(|it| other(&it)) {
             return Ok(());
@@ -449,6 +501,21 @@ impl World {
     }
 }
 
+/// Returns constraints whose period is so many days later.
+fn later(
+    constraints: &Option<v1::BookingConstraints>,
+    days: i32,
+) -> Option<v1::BookingConstraints> {
+    let mut constraints = constraints.clone()?;
+    let (first, last) = period(&constraints)?;
+    let moved = |day: NaiveDate| (day + TimeDelta::days(days.into())).to_string();
+    constraints.requested_period = Some(v1::DateInterval {
+        start_date: moved(first),
+        end_date: moved(last),
+    });
+    Some(constraints)
+}
+
 pub fn nth_of<T>(list: &[T], nth: usize) -> Option<&T> {
     list.get(nth % list.len().max(1))
 }
@@ -486,6 +553,18 @@ fn create_shape(call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
     if let Some(constraints) = &form.constraints {
         let checked = check_shape(constraints, "booking_request.constraints");
         faults.extend(checked.err().into_iter().flat_map(|it| it.details));
+    }
+    if let Some(repeat) = &call.repeat {
+        let broken = [
+            (form.booking.is_some(), "repeat"),
+            (
+                !(7..=400).contains(&repeat.interval_days),
+                "repeat.interval_days",
+            ),
+            (!(2..=12).contains(&repeat.count), "repeat.count"),
+        ];
+        let broken = broken.into_iter().filter(|(broken, _)| *broken);
+        faults.extend(broken.map(|(_, field)| field.to_owned()));
     }
     if faults.is_empty() {
         Ok(())

@@ -634,6 +634,7 @@ fn random_form(dice: &mut Dice) -> Form {
         0 => Origin::PreviousVisit {
             visit_id: "V-1".into(),
             referral_id: Some(referral_id),
+            decision_date: None,
         },
         _ => Origin::Referral {
             referral_id,
@@ -800,7 +801,7 @@ async fn keep(store: &Store, record: &BookingRequest) {
     };
     let (key, form) = (record.key.clone(), record.form.clone());
     let kept = store
-        .create(call, key, &form, move || Ok(change.clone()))
+        .create(call, key, &form, 1, move || Ok(vec![change.clone()]))
         .await;
     assert_eq!(kept.expect("kept").record, *record);
 }

@@ -57,6 +57,7 @@ async fn each_filter_narrows_the_list_and_all_together_do() {
                 v1::PreviousVisit {
                     visit_id: "V-1".into(),
                     referral_id: "visited".into(),
+                    ..Default::default()
                 },
             )),
             ..request("", "2026-04-10", "2026-04-24")

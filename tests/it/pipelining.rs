@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
+use sea_orm::{ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::backend::Backend;
-use crate::make::at;
+use crate::consumer::{lost, name, results, sent};
+use crate::harness::Harness;
+use crate::make::{self, at};
 use crate::store::{book_by, claim, form, insert};
 use crate::store_fixtures::call;
 
@@ -135,4 +138,36 @@ async fn what_is_booked_beside_a_claim_is_leased_before_or_never() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_is_decided_on_what_is_stored_though_its_lease_is_still_known() {
+    let harness = Harness::start(NOW).await;
+    let form = make::wire_form("2026-04-06", "2026-06-12");
+    let created = harness.create(make::wire_create(form)).await;
+    let created = created.expect("created");
+    let due = harness.lease_due().await;
+    let database = Database::connect(harness.backend.url()).await;
+    let database = database.expect("a connection");
+    let beside = async |sql: &str| {
+        let done = database.execute_unprepared(sql).await.expect(sql);
+        assert!(done.rows_affected() > 0, "{sql}");
+    };
+
+    beside("UPDATE notification SET version = version + 1, attempt_count = 7").await;
+    let answered = results(&harness, vec![sent(&due[0])]).await;
+    assert!(answered.expect("answered").results[0].recorded);
+    let stored = harness.get(&created.name).await.expect("read");
+    let first = &stored.care_invitation.expect("invited").notifications[0];
+    assert_eq!(first.name, name(&due[0]));
+    assert!(first.send_time.is_some(), "it is stored: {first:?}");
+    assert_eq!(first.delivery_attempt, 7, "as it was beside the service");
+
+    harness.advance("2026-04-20T07:00:00Z");
+    let due = harness.lease_due().await;
+    beside("DELETE FROM notification").await;
+    beside("DELETE FROM booking_request").await;
+    let answered = results(&harness, vec![sent(&due[0])]).await;
+    assert_eq!(lost(&answered.expect("answered")), [name(&due[0])]);
+    database.close().await.expect("closed");
 }

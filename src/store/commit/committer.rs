@@ -101,7 +101,7 @@ impl Committer {
 
     /// Resolves each batch over `reader`, while the one before is being written.
     async fn run_pipelined(self, mut batcher: Batcher, reader: DatabaseConnection) {
-        let mut overlay = Overlay::default();
+        let mut overlay = Overlay::new();
         let mut in_flight: Option<JoinHandle<bool>> = None;
         while let Some(mut operations) = batcher.next_batch(pipeline(&in_flight)).await {
             let resolved = self.resolve_next(&mut operations, &reader, &overlay).await;
@@ -112,12 +112,12 @@ impl Committer {
             };
             match resolved {
                 Ok(work) if committed => {
-                    overlay = work.overlay();
+                    overlay.advance(work.post_state());
                     let write = self.clone().write(operations, work.into_write_set());
                     in_flight = Some(spawn_dedicated_thread(write));
                 }
                 _ => {
-                    overlay = Overlay::default();
+                    overlay = Overlay::new();
                     self.execute(operations).await;
                 }
             }
@@ -231,7 +231,7 @@ impl Committer {
         let requeue = |operation| self.requeue(operation);
         let date = || self.decision_clock.date(database_clock);
         self.commit(async |transaction| {
-            let nothing = Overlay::default();
+            let nothing = Overlay::none();
             let work = resolve(
                 transaction,
                 operations,

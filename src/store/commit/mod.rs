@@ -55,6 +55,10 @@
 //! keys of the overlay take precedence over the rows that are read. At most one batch is in flight, so the batches
 //! before it are committed and seen. Should it not be committed as decided, the next batch is executed anew, with
 //! nothing in flight.
+//!
+//! The overlay also keeps the leased requests of batches that are committed, up to a limit: an acknowledgement follows
+//! each lease, and reads it no more. A row that was deleted or changed beside the committer meets the version with which
+//! it is written, and the batch is executed anew from what is stored.
 
 pub mod committer;
 pub mod operation;

@@ -3,22 +3,31 @@
 //! On SQLite, where nobody else writes, the next batch is decided while this one is being written. Requests and idempotency
 //! keys of the overlay take precedence over rows that are read, which may be older. When the batch is not committed as it
 //! was decided, so is not what was decided over it. On PostgreSQL no batch is decided ahead, and the overlay is empty.
+//!
+//! Beside them it keeps the leased requests of the batches before, as they were committed: their acknowledgements come
+//! soon, and need not read them again. Each row is still written on condition of its version.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 
+use lru::LruCache;
 use uuid::Uuid;
 
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
+use crate::domain::notification::Notification;
 use crate::domain::request_key::RequestKey;
 use crate::store::commit::read_set::PatientScope;
-use crate::store::commit::tracked::VersionedRequest;
+use crate::store::commit::tracked::{VersionedRequest, notifications};
 use crate::store::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::store::query::due::Due;
 
+/// Maximum number of leased requests that are kept: as many as eight streams hold at most, about 20 MB.
+const LEASED_MAX: NonZeroUsize = NonZeroUsize::new(8_000).unwrap();
+
 /// The state that a batch leaves behind.
 #[derive(Default)]
-pub struct Overlay {
+pub struct PostState {
     /// The requests that it writes, in their new state.
     pub requests: HashMap<RequestKey, VersionedRequest>,
     /// The idempotency keys that it has recorded or looked up.
@@ -27,10 +36,49 @@ pub struct Overlay {
     pub moved_due_entries: Vec<Instant>,
 }
 
+/// State that takes precedence over rows that are read.
+pub struct Overlay {
+    in_flight: PostState,
+    /// Leased requests of committed batches.
+    leased: LruCache<RequestKey, VersionedRequest>,
+}
+
 impl Overlay {
+    /// Returns an overlay of nothing, for a batch that reads all rows.
+    pub fn none() -> Self {
+        Self {
+            in_flight: PostState::default(),
+            leased: LruCache::unbounded(),
+        }
+    }
+
+    /// Returns the overlay of a pipeline before its first batch.
+    pub fn new() -> Self {
+        Self {
+            in_flight: PostState::default(),
+            leased: LruCache::new(LEASED_MAX),
+        }
+    }
+
+    /// Replaces the state of the batch in flight, which has been committed, by that of the next one.
+    pub fn advance(&mut self, next: PostState) {
+        let committed = std::mem::replace(&mut self.in_flight, next);
+        for (key, known) in committed.requests {
+            if notifications(&known.record)
+                .iter()
+                .any(Notification::is_leased)
+            {
+                self.leased.push(key, known);
+            } else {
+                self.leased.pop(&key);
+            }
+        }
+    }
+
     /// Returns a request in its new state.
     pub fn request(&self, key: &RequestKey) -> Option<&VersionedRequest> {
-        self.requests.get(key)
+        let in_flight = self.in_flight.requests.get(key);
+        in_flight.or_else(|| self.leased.peek(key))
     }
 
     /// Returns the requests of a patient.
@@ -39,10 +87,13 @@ impl Overlay {
             let care_unit = scope.care_unit.as_ref();
             care_unit.is_none_or(|it| *it == key.care_unit)
         };
-        self.requests.iter().filter_map(move |(key, known)| {
-            let is_of_patient = known.record.form.patient.personal_id == scope.personal_id;
-            (is_of_patient && is_in_scope(key)).then(|| key.clone())
-        })
+        self.in_flight
+            .requests
+            .iter()
+            .filter_map(move |(key, known)| {
+                let is_of_patient = known.record.form.patient.personal_id == scope.personal_id;
+                (is_of_patient && is_in_scope(key)).then(|| key.clone())
+            })
     }
 
     /// Returns true when a request that the database may show as open with this duplicate key is closed, or has another.
@@ -54,13 +105,14 @@ impl Overlay {
 
     /// Returns the record of an idempotency key.
     pub fn idempotency_record(&self, key: &IdempotencyKey) -> Option<&IdempotencyRecord> {
-        self.idempotency_records.get(key)
+        self.in_flight.idempotency_records.get(key)
     }
 
     /// Returns the number of notifications that the database may show as due at `now` and that stand elsewhere in the due
     /// index.
     pub fn moved_before(&self, now: Instant) -> usize {
-        self.moved_due_entries
+        self.in_flight
+            .moved_due_entries
             .iter()
             .filter(|at| **at <= now)
             .count()

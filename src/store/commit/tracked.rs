@@ -127,7 +127,8 @@ impl TrackedRequest {
     }
 }
 
-fn notifications(record: &BookingRequest) -> &[Notification] {
+/// Returns the notifications of a request, which has none without an invitation.
+pub fn notifications(record: &BookingRequest) -> &[Notification] {
     match &record.care_invitation {
         Some(invitation) => &invitation.notifications,
         None => &[],

@@ -18,7 +18,7 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
 use crate::store::bulk::write::Inserts;
-use crate::store::commit::overlay::Overlay;
+use crate::store::commit::overlay::{Overlay, PostState};
 use crate::store::commit::tracked::TrackedRequest;
 use crate::store::commit::tracked::VersionedRequest;
 use crate::store::commit::write_set::WriteSet;
@@ -356,10 +356,10 @@ impl UnitOfWork {
     }
 
     /// Returns the state that the batch leaves behind once it is committed.
-    pub fn overlay(&self) -> Overlay {
+    pub fn post_state(&self) -> PostState {
         let requests = self.requests.iter();
         let tracked = self.requests.values();
-        Overlay {
+        PostState {
             requests: requests
                 .filter_map(|(key, tracked)| Some((key.clone(), tracked.post_state()?)))
                 .collect(),

@@ -62,8 +62,9 @@ async fn a_booking_ends_the_invitation() {
 
 #[tokio::test]
 async fn a_visit_outside_the_constraints_is_refused_with_the_first_reason_unless_staff_have_one() {
-    let form = || {
+    let form = |referral: &str| {
         let mut form = make::wire_form("2026-03-02", "2026-03-27");
+        form.origin = Some(make::wire_referral(referral));
         form.constraints = Some(v1::BookingConstraints {
             weekdays: vec![v1::DayOfWeek::Monday.into(), v1::DayOfWeek::Tuesday.into()],
             time_windows: vec![v1::TimeWindow {
@@ -76,6 +77,8 @@ async fn a_visit_outside_the_constraints_is_refused_with_the_first_reason_unless
         });
         form
     };
+    let harness = Harness::start(NOW).await;
+    let mut number = 0;
     // 08:00 to 12:00 in Stockholm is 07:00 to 11:00, and 06:00 to 10:00 from 29 March on.
     const P1: &str = "SE2321000131-P1";
     for (start, end, performer, verdict) in [
@@ -157,9 +160,9 @@ async fn a_visit_outside_the_constraints_is_refused_with_the_first_reason_unless
             (BookingSource::Staff, " \n", false),
             (BookingSource::Staff, "ledig tid", true),
         ] {
-            let row = format!("{start} {source:?} {override_reason}");
-            let harness = Harness::start(NOW).await;
-            let request = created(&harness, form()).await;
+            let row = format!("{start} {end} {performer} {source:?} {override_reason}");
+            let request = created(&harness, form(&format!("R-{number}"))).await;
+            number += 1;
             assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
             let request = harness.get(&request.name).await.expect("read");
             let visit = v1::Booking {

@@ -2,13 +2,13 @@
 
 use std::env;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
 use care_invitation::store::Store;
 use care_invitation::store::schema::Schema;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -63,8 +63,24 @@ impl Backend {
     /// An empty database on PostgreSQL, whatever the run is about; none where there is no server.
     pub async fn postgres() -> Option<Self> {
         let server = postgres::server()?;
-        let place = Place::Server(Area::create(server).await);
-        Some(Self::on(Arc::new(place)).await)
+        if !postgres::ends_with_this_run() {
+            let place = Place::Server(Area::create(server).await);
+            return Some(Self::on(Arc::new(place)).await);
+        }
+        let area = Area::cleared(server).await;
+        let is_new = area.is_none();
+        let mut area = match area {
+            Some(area) => area,
+            None => Area::create(server).await,
+        };
+        area.is_for_others = true;
+        let url = area.url();
+        let backend = Self::on(Arc::new(Place::Server(area))).await;
+        if is_new && SHAPE.get().is_none() {
+            let shape = shape(&connect(&url).await).await.expect("its shape");
+            SHAPE.get_or_init(|| shape);
+        }
+        Some(backend)
     }
 
     /// Another store on the same database, as another process would have it.
@@ -146,10 +162,59 @@ impl fmt::Display for Place {
     }
 }
 
-/// A database on a server; deleted when dropped.
+/// Databases whose test has ended. To make, fill and delete one takes ten times as long as most tests.
+static USED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The shape of a database as the service makes it.
+static SHAPE: OnceLock<String> = OnceLock::new();
+
+/// All that a test may have changed beside the rows: tables, indexes, triggers, rights, settings.
+const SHAPE_QUERY: &str = "
+    SELECT concat_ws(' ',
+        (SELECT string_agg(concat_ws(' ', c.relname, c.relkind, c.relacl, c.reloptions, a.attname,
+                a.attnum, a.atttypid, a.attnotnull, a.attisdropped, a.attidentity),
+            ',' ORDER BY c.relname, a.attnum)
+         FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid
+         WHERE c.relnamespace = 'public'::regnamespace),
+        (SELECT string_agg(indexdef, ',' ORDER BY indexdef) FROM pg_indexes WHERE schemaname = 'public'),
+        (SELECT string_agg(concat_ws(' ', conname, pg_get_constraintdef(oid)), ',' ORDER BY conname)
+         FROM pg_constraint WHERE connamespace = 'public'::regnamespace),
+        (SELECT string_agg(concat_ws(' ', tgrelid::regclass, tgname, tgenabled), ',' ORDER BY tgname)
+         FROM pg_trigger WHERE NOT tgisinternal),
+        (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace),
+        (SELECT count(*) FROM pg_policy), (SELECT count(*) FROM pg_rewrite WHERE ev_class >= 16384),
+        (SELECT string_agg(concat_ws(' ', datallowconn, datconnlimit, datacl), ',')
+         FROM pg_database WHERE datname = current_database()),
+        (SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+         WHERE datname = current_database())
+    ) AS shape";
+
+/// Ends the sessions of a test that has ended, and deletes its rows.
+const CLEAR: &str = "
+    DO $$
+    DECLARE tables text;
+    BEGIN
+        PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid();
+        SELECT string_agg(quote_ident(relname), ', ') INTO tables FROM pg_class
+            WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+                AND NOT relispartition AND relname <> 'seaql_migrations';
+        EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+    END $$";
+
+/// The shape of a database.
+async fn shape(database: &DatabaseConnection) -> Result<String, DbErr> {
+    let backend = database.get_database_backend();
+    let statement = sea_orm::Statement::from_string(backend, SHAPE_QUERY);
+    let row = database.query_one_raw(statement).await?;
+    row.expect("one row").try_get("", "shape")
+}
+
+/// A database on a server. When it is dropped it is left for another test, or deleted.
 pub struct Area {
     server: &'static str,
     name: String,
+    is_for_others: bool,
 }
 
 impl Area {
@@ -157,7 +222,32 @@ impl Area {
     pub async fn create(server: &'static str) -> Self {
         let name = format!("care_invitation_test_{}", Uuid::new_v4().simple());
         execute(server, &format!("CREATE DATABASE {name}")).await;
-        Self { server, name }
+        Self {
+            server,
+            name,
+            is_for_others: false,
+        }
+    }
+
+    /// A database that another test has left, without its rows; none where there is none. One in which
+    /// more than rows was changed is deleted.
+    async fn cleared(server: &'static str) -> Option<Self> {
+        loop {
+            let name = USED.lock().expect("no test panics in here").pop()?;
+            let area = Self {
+                server,
+                name,
+                is_for_others: false,
+            };
+            let cleared = async {
+                let database = connect(&area.url()).await;
+                database.execute_unprepared(CLEAR).await?;
+                shape(&database).await
+            };
+            if cleared.await.ok().as_ref() == SHAPE.get() {
+                return Some(area);
+            }
+        }
     }
 
     /// A copy, once nobody is connected any more.
@@ -182,6 +272,12 @@ impl Area {
 impl Drop for Area {
     fn drop(&mut self) {
         let (server, name) = (self.server, &self.name);
+        if self.is_for_others {
+            USED.lock()
+                .expect("no test panics in here")
+                .push(name.clone());
+            return;
+        }
         let delete = || {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().expect("a runtime");

@@ -13,8 +13,8 @@ use care_invitation::domain::RegionPolicy;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::server::{self, Dependencies};
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -33,7 +33,7 @@ pub struct Harness {
     pub address: SocketAddr,
     pub channel: Channel,
     pub shutdown: CancellationToken,
-    pub server: JoinHandle<()>,
+    pub server: AbortOnDropHandle<()>,
 }
 
 impl Harness {
@@ -69,6 +69,7 @@ impl Harness {
             limits,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
+        let server = AbortOnDropHandle::new(server);
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
         Self {
             backend,

@@ -15,6 +15,9 @@ use crate::backend::{KIND, Kind};
 /// Names the server, by a database on it to which the tests may connect to create others.
 const URL: &str = "TEST_DATABASE_URL";
 
+/// Says, when it is set, that the server which [`URL`] names ends with the run that has started this one.
+const TEMPORARY: &str = "TEST_DATABASE_TEMPORARY";
+
 /// Runs a server until standard input ends, which it does with the process that holds its other
 /// end, however that goes. Nothing of it is to outlive the tests, so that nothing is synced.
 const RUN: &str = r#"
@@ -79,6 +82,11 @@ pub fn server() -> Option<&'static str> {
         writeln!(io::stderr(), "SKIPPED {test}: {missing}").expect("standard error");
     }
     server.as_deref()
+}
+
+/// Returns true when the server ends with this run, with all that is on it.
+pub fn ends_with_this_run() -> bool {
+    env::var_os(URL).is_none() || env::var_os(TEMPORARY).is_some()
 }
 
 /// The address of another database on the same server.
@@ -170,6 +178,9 @@ fn the_whole_suite_passes_on_postgresql() {
     let Some(server) = server() else { return };
     let mut suite = Command::new(env::current_exe().expect("this program"));
     suite.env(KIND, "postgresql").env(URL, server);
+    if ends_with_this_run() {
+        suite.env(TEMPORARY, "yes");
+    }
     suite.args(["--test-threads", THREADS]);
     for (tests, _) in ONCE {
         suite.args(["--skip", tests]);

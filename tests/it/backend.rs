@@ -261,6 +261,7 @@ impl Area {
         Self {
             server: self.server,
             name,
+            is_for_others: false,
         }
     }
 

@@ -8,8 +8,9 @@ use prost_types::Duration as WireDuration;
 use uuid::Uuid;
 
 use super::batch::Batch;
+use super::booking_request::constraints;
 use super::booking_request::form::{render_instructions, render_visit_type};
-use super::calendar::{parse_duration, parse_past_instant, render_instant, render_period};
+use super::calendar::{parse_duration, parse_past_instant, render_instant};
 use super::patient::render_issuer;
 use super::text::{CAUSE_MAX, fit_line};
 use super::v1::stream_due_notifications_response::Event;
@@ -50,6 +51,8 @@ pub struct Subscription {
     pub lease_duration: Duration,
     /// True to end when nothing is due, instead of waiting.
     pub until_idle: bool,
+    /// True if the consumer has promised to hand nothing over without an authorization.
+    pub always_authorizes: bool,
 }
 
 /// Parses StreamDueNotifications.
@@ -71,6 +74,7 @@ pub fn parse_stream(
             max_outstanding,
             lease_duration: lease_duration?,
             until_idle: message.until_idle,
+            always_authorizes: message.always_authorizes,
         })
     })
 }
@@ -127,7 +131,7 @@ pub fn parse_authorize(
 }
 
 /// Parses AcknowledgeNotifications. Fields that do not apply to the outcome are ignored: the time unless it is
-/// SENT, the delay unless it is RETRY, the cause if it is SENT.
+/// SENT, the delay and `may_have_been_sent` unless it is RETRY, the cause if it is SENT.
 ///
 /// # Errors
 ///
@@ -189,6 +193,7 @@ fn parse_acknowledgement(
         sent_at,
         retry_delay,
         cause,
+        may_have_been_sent: outcome == Outcome::Retry && given.may_have_been_sent,
     };
     Some((lease.request, acknowledgement))
 }
@@ -212,6 +217,8 @@ pub fn render_due(
     let notification = record.notification(id)?;
     let lease = notification.lease.as_ref()?;
     let form = &record.form;
+    let constraints = form.constraints.as_ref().map(constraints::render);
+    let constraints = constraints.unwrap_or_default();
     let displayed = record.show(notification, server_time);
     let due = v1::DueNotification {
         notification: Some(care_invitation::render_notification(
@@ -229,7 +236,7 @@ pub fn render_due(
         protection: enums::render_optional(form.patient.protection),
         language: form.patient.language.clone(),
         visit_kind: enums::render(form.visit_kind),
-        requested_period: form.constraints.as_ref().map(|it| render_period(it.period)),
+        requested_period: constraints.requested_period,
         previous_send_time: previous_sent_at(record, notification).map(render_instant),
         visit_type: Some(render_visit_type(&form.visit_type)),
         purpose: form.purpose.clone(),
@@ -243,6 +250,10 @@ pub fn render_due(
             .clone()
             .unwrap_or_default(),
         letter_format: enums::render(form.patient.letter_format),
+        weekdays: constraints.weekdays,
+        time_windows: constraints.time_windows,
+        duration_minutes: constraints.duration_minutes,
+        expire_time: record.expires_at().map(render_instant),
     };
     Some(render_event(Event::Due(due), server_time))
 }

@@ -91,6 +91,8 @@ pub struct Filter {
     pub lease_duration: chrono::Duration,
     /// True to end when nothing is due, instead of waiting.
     pub until_idle: bool,
+    /// True if the consumer has promised to hand nothing over without an authorization.
+    pub always_authorizes: bool,
 }
 
 /// Opens subscriptions and watches. Cloning gives another handle to the same.

@@ -112,6 +112,7 @@ impl SubscriptionTask {
                     .map(|_| self.dispatch.clock.lease_token())
                     .collect(),
                 lease_duration: self.filter.lease_duration,
+                always_authorizes: self.filter.always_authorizes,
             };
             let dispatch = self.dispatch.clone();
             let context = move || dispatch.context();

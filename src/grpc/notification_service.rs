@@ -33,6 +33,7 @@ impl NotificationService for Service {
             outstanding_max: filter.max_outstanding as usize,
             lease_duration: filter.lease_duration,
             until_idle: filter.until_idle,
+            always_authorizes: filter.always_authorizes,
         })?;
         let clock = self.clock.clone();
         let events = subscription.map(move |event| render(event?, &clock));

@@ -14,7 +14,7 @@ use crate::domain::notification::DispatchRefusal;
 use crate::domain::notification::LeaseRef;
 use crate::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use crate::domain::notification::authorize::{AUTHORIZATION_MIN, authorizable, authorize};
-use crate::domain::notification::lease::{LeaseOutcome, lease, release};
+use crate::domain::notification::lease::{LeaseOutcome, Terms, lease, release};
 use crate::domain::notification::list::NotificationCursor;
 use crate::domain::notification::list::NotificationFilter;
 use crate::domain::request_key::RequestKey;
@@ -42,6 +42,8 @@ pub struct ClaimRequest {
     pub tokens: Vec<Uuid>,
     /// Duration of each lease.
     pub lease_duration: chrono::Duration,
+    /// True if the consumer has promised to hand nothing over without an authorization.
+    pub always_authorizes: bool,
 }
 
 /// Result of a claim.
@@ -83,6 +85,7 @@ impl Store {
             ..ReadSet::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
+        let always_authorizes = claim.always_authorizes;
         let ledger = Arc::new(ClaimLedger::default());
         let decided = Arc::clone(&ledger);
         let claim = move |work: &mut UnitOfWork, resolved: &Resolved| {
@@ -98,7 +101,12 @@ impl Store {
                     notification: *id,
                     token: *token,
                 };
-                if let Some(record) = lease_one(work, &lease, duration, &context)? {
+                let terms = Terms {
+                    token: *token,
+                    duration,
+                    always_authorizes,
+                };
+                if let Some(record) = lease_one(work, &lease, terms, &context)? {
                     decisions.leases.insert(lease.clone());
                     leased.push((record, lease));
                 }
@@ -263,13 +271,13 @@ impl Store {
 fn lease_one(
     work: &mut UnitOfWork,
     wanted: &LeaseRef,
-    duration: chrono::Duration,
+    terms: Terms,
     context: &Context,
 ) -> Result<Option<BookingRequest>, Error> {
     let Some(record) = work.get(&wanted.request) else {
         return Ok(None);
     };
-    match lease(record, wanted.notification, wanted.token, duration, context) {
+    match lease(record, wanted.notification, terms, context) {
         LeaseOutcome::Leased(change) => {
             let record = change.record.clone();
             work.apply(change, None)?;

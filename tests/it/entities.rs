@@ -389,6 +389,8 @@ fn lease(rng: &mut Rng) -> Lease {
         first_at: instant(rng),
         addressee: rng.pick(Addressee::ALL),
         answer: maybe(rng, |rng| rng.pick(Outcome::ALL)),
+        always_authorizes: rng.chance(50),
+        released: rng.chance(50),
     }
 }
 

@@ -15,7 +15,7 @@ use care_invitation::domain::calendar::{Instant, Period, Weekdays};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
-use care_invitation::domain::notification::lease::{LeaseOutcome, lease};
+use care_invitation::domain::notification::lease::{LeaseOutcome, Terms, lease};
 use care_invitation::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::{Context, RegionPolicy};
@@ -122,17 +122,20 @@ pub fn claimable(record: &BookingRequest) -> Option<(Uuid, Instant)> {
     waiting.min_by_key(|(_, claimable_at)| *claimable_at)
 }
 
+/// A lease for a minute, without promises.
+pub fn terms(token: Uuid) -> Terms {
+    Terms {
+        token,
+        duration: chrono::Duration::seconds(60),
+        always_authorizes: false,
+    }
+}
+
 /// The record after its next message has been leased at `now` for a minute, and the lease's token.
 pub fn leased(record: &BookingRequest, now: Instant) -> (BookingRequest, Uuid, Uuid) {
     let (id, _) = claimable(record).expect("something to claim");
     let token = Uuid::new_v4();
-    match lease(
-        record,
-        id,
-        token,
-        chrono::Duration::seconds(60),
-        &context(now),
-    ) {
+    match lease(record, id, terms(token), &context(now)) {
         LeaseOutcome::Leased(change) => (change.record, id, token),
         other => panic!("not leased: {other:?}"),
     }
@@ -148,6 +151,7 @@ pub fn handed_over(record: &BookingRequest, now: Instant) -> BookingRequest {
         sent_at: None,
         retry_delay: None,
         cause: String::new(),
+        may_have_been_sent: false,
     };
     match acknowledge(&record, &answer, &context(now)) {
         Ok(Some(change)) => change.record,

@@ -9,6 +9,7 @@ mod late;
 mod lease;
 mod listing;
 mod planning;
+mod promised;
 mod read;
 mod receipt;
 mod released;

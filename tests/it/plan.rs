@@ -179,6 +179,7 @@ async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
         care_units,
         tokens: (0..6).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
+        always_authorizes: false,
     };
     let claimed = store.claim(claim, move || make::context(at(NOW))).await;
     let leased = claimed.expect("claimed").leased;

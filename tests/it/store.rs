@@ -69,6 +69,7 @@ pub fn claim_request(count: usize) -> ClaimRequest {
         care_units: None,
         tokens: (0..count).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
+        always_authorizes: false,
     }
 }
 

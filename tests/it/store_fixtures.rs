@@ -107,6 +107,7 @@ pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement) {
         sent_at: None,
         retry_delay: None,
         cause: String::new(),
+        may_have_been_sent: false,
     };
     (lease.request.clone(), answer)
 }

@@ -31,6 +31,7 @@ fn a_stream_without_wishes_has_its_defaults() {
         max_outstanding: 100,
         lease_duration: Duration::seconds(60),
         until_idle: false,
+        always_authorizes: false,
     };
     assert_eq!(parsed, expected);
 }
@@ -69,6 +70,7 @@ fn each_fault_of_a_stream_names_its_field() {
         max_outstanding: -1,
         lease_duration: seconds(1),
         until_idle: true,
+        always_authorizes: true,
     });
     assert_eq!(
         fields(parsed.unwrap_err()),
@@ -222,6 +224,7 @@ fn an_acknowledgement_keeps_only_what_its_outcome_has_a_use_for() {
             send_time: Some(render_instant(now())),
             retry_delay: seconds(86_401),
             cause: "rad ett\nrad två".into(),
+            may_have_been_sent: true,
             ..acknowledgement(outcome)
         };
         let parsed = parsed_one(given).unwrap();
@@ -235,6 +238,7 @@ fn an_acknowledgement_keeps_only_what_its_outcome_has_a_use_for() {
             (Uuid::from_u128(1), Uuid::from_u128(7))
         );
         assert_eq!(parsed.cause, cause, "{outcome:?}");
+        assert_eq!(parsed.may_have_been_sent, outcome == Retry, "{outcome:?}");
     }
 }
 
@@ -344,6 +348,8 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
         first_at: now(),
         addressee: Addressee::Guardians,
         answer: None,
+        always_authorizes: false,
+        released: false,
     });
     invitation.notifications.push(second);
     let patient = &mut record.form.patient;

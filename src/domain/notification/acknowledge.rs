@@ -38,6 +38,8 @@ pub struct Acknowledgement {
     pub retry_delay: Option<Duration>,
     /// Cause of a failure; may be empty.
     pub cause: String,
+    /// With RETRY, true if the notification may have been handed over.
+    pub may_have_been_sent: bool,
 }
 
 /// Applies a consumer's acknowledgement.
@@ -211,6 +213,7 @@ fn park_and_hold(
 /// Schedules another attempt; the count of expired leases starts again from zero.
 fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &Context) -> Change {
     let mut change = record.with(acknowledgement.id, |notification| {
+        notification.possible_repeat |= acknowledgement.may_have_been_sent;
         notification.retry_count += 1;
         let delay = acknowledgement
             .retry_delay
@@ -252,6 +255,7 @@ impl BookingRequest {
         if let Some(notification) = self.notification_mut(acknowledgement.id) {
             notification.state = state;
             notification.cause = Some(cause.to_owned());
+            notification.possible_repeat |= acknowledgement.may_have_been_sent;
             if let Some(lease) = &mut notification.lease {
                 lease.answer = Some(acknowledgement.outcome);
             }

@@ -48,7 +48,10 @@ pub fn authorizable(
     if is_held || notification.state == State::Parked || record.is_withheld(notification) {
         return Err(DispatchRefusal::Held);
     }
-    let is_as_leased = notification.is_leased() && !notification.changed_since_lease;
+    // A lease that was thought not to have reached its consumer has reached it after all.
+    let is_released = lease.released && notification.state == State::Scheduled;
+    let is_as_leased =
+        (notification.is_leased() || is_released) && !notification.changed_since_lease;
     if !is_as_leased || (!is_withdrawal && notification.round != invitation.round) {
         return Err(DispatchRefusal::Changed);
     }
@@ -59,10 +62,15 @@ pub fn authorizable(
 }
 
 /// Authorizes the dispatch until `until`, or until the lease expires if that is later. The notification
-/// is dispatching from then on.
+/// is dispatching from then on, and counts as leased if its lease had been released.
 pub fn authorize(record: &BookingRequest, id: Uuid, until: Instant) -> Change {
     record.with(id, |notification| {
         notification.state = State::Dispatching;
+        if let Some(lease) = &mut notification.lease
+            && std::mem::take(&mut lease.released)
+        {
+            notification.attempt_count += 1;
+        }
         notification.extend_lease(until);
     })
 }

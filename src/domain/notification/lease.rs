@@ -24,17 +24,22 @@ pub enum LeaseOutcome {
     NotAvailable,
 }
 
+/// Lease as a consumer asks for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Token, new for each lease.
+    pub token: Uuid,
+    /// Duration of the lease.
+    pub duration: Duration,
+    /// True if the consumer has promised to hand nothing over without an authorization.
+    pub always_authorizes: bool,
+}
+
 /// Leases a notification if it is due and still deliverable at `context.now`.
 ///
 /// Instead, one whose lease has expired eight times in a row is parked, and so is a withdrawal that
 /// staff must release; one whose period has passed leaves the due index.
-pub fn lease(
-    record: &BookingRequest,
-    id: Uuid,
-    token: Uuid,
-    duration: Duration,
-    context: &Context,
-) -> LeaseOutcome {
+pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context) -> LeaseOutcome {
     let now = context.now;
     let Some(found) = record.notification(id) else {
         return LeaseOutcome::NotAvailable;
@@ -80,13 +85,15 @@ pub fn lease(
         notification.attempt_count += 1;
         notification.changed_since_lease = false;
         notification.lease = Some(Lease {
-            token,
+            token: terms.token,
             expires_at: now,
             first_at,
             addressee,
             answer: None,
+            always_authorizes: terms.always_authorizes,
+            released: false,
         });
-        notification.extend_lease(now + duration);
+        notification.extend_lease(now + terms.duration);
     }))
 }
 
@@ -103,6 +110,9 @@ pub fn release(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change>
         notification.attempt_count -= 1;
         notification.retry_at = None;
         notification.claimable_at = Some(notification.due_at);
+        if let Some(lease) = &mut notification.lease {
+            lease.released = true;
+        }
     }))
 }
 
@@ -113,7 +123,8 @@ fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change
 }
 
 fn park_after_expired_leases(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
-    record.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
+    let expired = record.with(id, Notification::mark_lease_expired).record;
+    expired.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
 }
 
 impl BookingRequest {

@@ -173,7 +173,8 @@ pub struct Notification {
     pub expired_lease_count: i32,
     /// Number of times that a consumer has acknowledged with RETRY.
     pub retry_count: i32,
-    /// True if an earlier lease ended without an acknowledgement.
+    /// True if it may have been handed over: an earlier lease ended without an acknowledgement, or a consumer or an
+    /// operator said so.
     pub possible_repeat: bool,
     /// Time of its release by staff; `None` again once a lease that lasted beyond it has ended without an
     /// acknowledgement.
@@ -208,6 +209,10 @@ pub struct Lease {
     pub addressee: Addressee,
     /// Outcome that the consumer has acknowledged, if any.
     pub answer: Option<Outcome>,
+    /// True if the consumer has promised to hand nothing over without an authorization.
+    pub always_authorizes: bool,
+    /// True if it was released because it never reached its consumer, and nothing has revoked it since.
+    pub released: bool,
 }
 
 /// Reference to one lease of one notification, as a consumer gives it.
@@ -257,18 +262,28 @@ impl Notification {
     /// Revokes the lease of a leased notification, which is scheduled again; one that is dispatching runs its
     /// course.
     pub fn revoke(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.released = false;
+        }
         if self.state == State::Leased {
+            self.possible_repeat |= self.may_have_left();
             self.state = State::Scheduled;
             self.retry_at = None;
-            self.possible_repeat = true;
             self.released_at = None;
         }
+    }
+
+    /// Returns whether its consumer may have handed it over under the newest lease: it was authorized, or nothing
+    /// was promised.
+    fn may_have_left(&self) -> bool {
+        let promised = self.lease.as_ref().is_some_and(|it| it.always_authorizes);
+        self.state == State::Dispatching || !promised
     }
 
     /// Records that its newest lease has expired without an acknowledgement.
     pub fn mark_lease_expired(&mut self) {
         let expires_at = self.lease.as_ref().map(|lease| lease.expires_at);
-        self.possible_repeat = true;
+        self.possible_repeat |= self.may_have_left();
         self.released_at = self
             .released_at
             .filter(|released_at| expires_at <= Some(*released_at));

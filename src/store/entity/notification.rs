@@ -47,6 +47,8 @@ positional_model! {
         pub lease_first_at: Option<i64>,
         pub lease_addressee: Option<i16>,
         pub lease_answer: Option<i16>,
+        pub lease_always_authorizes: bool,
+        pub lease_released: bool,
         pub attempt_count: i32,
         pub expired_lease_count: i32,
         pub retry_count: i32,
@@ -117,6 +119,8 @@ impl VersionedEntity for Entity {
         Column::LeaseFirstAt,
         Column::LeaseAddressee,
         Column::LeaseAnswer,
+        Column::LeaseAlwaysAuthorizes,
+        Column::LeaseReleased,
         Column::AttemptCount,
         Column::SentAt,
     ];
@@ -179,6 +183,8 @@ impl Model {
             lease_first_at: lease.map(|it| micros(it.first_at)),
             lease_addressee: lease.map(|it| it.addressee.code()),
             lease_answer: lease.and_then(|it| it.answer).map(|it| it.code()),
+            lease_always_authorizes: lease.is_some_and(|it| it.always_authorizes),
+            lease_released: lease.is_some_and(|it| it.released),
             attempt_count: notification.attempt_count,
             expired_lease_count: notification.expired_lease_count,
             retry_count: notification.retry_count,
@@ -268,6 +274,8 @@ impl Model {
             first_at: at(Column::LeaseFirstAt, first_at)?,
             addressee,
             answer,
+            always_authorizes: self.lease_always_authorizes,
+            released: self.lease_released,
         }))
     }
 }

@@ -154,6 +154,8 @@ fn notification() -> TableCreateStatement {
         optional("lease_first_at").big_integer().take(),
         optional("lease_addressee").small_integer().take(),
         optional("lease_answer").small_integer().take(),
+        required("lease_always_authorizes").boolean().take(),
+        required("lease_released").boolean().take(),
         required("attempt_count").integer().take(),
         required("expired_lease_count").integer().take(),
         required("retry_count").integer().take(),

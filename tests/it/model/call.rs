@@ -78,12 +78,13 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
             name: format!("{}/bookingRequests/{}", UNITS[0], Uuid::now_v7()),
         }),
         Op::LeaseAll if !world.has_due() => return None,
-        Op::LeaseAll => lease(world, 1_000, 60, DeliveryChannel::Unspecified),
+        Op::LeaseAll => lease(world, 1_000, 60, DeliveryChannel::Unspecified, false),
         Op::Lease {
             most,
             seconds,
             channel,
-        } => lease(world, *most, *seconds, *channel),
+            promises,
+        } => lease(world, *most, *seconds, *channel, *promises),
         Op::Authorize { which } => authorize(vec![pick(world, *which)?]),
         Op::AuthorizeAll => authorize(some(world.out())?),
         Op::AcknowledgeAll { outcome } => {
@@ -100,6 +101,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
             seconds_ago,
             delay,
             words,
+            may_have_left,
         } => {
             let sent = *outcome == v1::acknowledgement::Outcome::Sent;
             let retry = *outcome == v1::acknowledgement::Outcome::Retry;
@@ -117,6 +119,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
                     Words::Lines => "the adapter\r\nsays\tso\0".into(),
                     Words::Long => "å".repeat(501),
                 },
+                may_have_been_sent: *may_have_left,
             }])
         }
         Op::Report {
@@ -578,7 +581,13 @@ pub fn slots(request: &Request, now: Instant) -> Vec<v1::Slot> {
     slots
 }
 
-fn lease(world: &World, most: i32, seconds: i64, channel: DeliveryChannel) -> Call {
+fn lease(
+    world: &World,
+    most: i32,
+    seconds: i64,
+    channel: DeliveryChannel,
+    always_authorizes: bool,
+) -> Call {
     // The notifications that the service parks depend on the number that it claims.
     let most = if world.has_to_park() { 1_000 } else { most };
     // A notification whose channel has changed while it was leased is found under the old one first.
@@ -595,6 +604,7 @@ fn lease(world: &World, most: i32, seconds: i64, channel: DeliveryChannel) -> Ca
         max_outstanding: most,
         lease_duration: Some(prost_types::Duration { seconds, nanos: 0 }),
         until_idle: true,
+        always_authorizes,
     })
 }
 

@@ -203,7 +203,15 @@ fn due(of: &v1::DueNotification) -> Vec<String> {
             of.visit_type,
             of.purpose
         ),
-        format!("period {:?}", of.requested_period),
+        format!(
+            "period {:?} until {}",
+            of.requested_period,
+            instant(of.expire_time)
+        ),
+        format!(
+            "times {:?} {:?} {}",
+            of.weekdays, of.time_windows, of.duration_minutes
+        ),
         format!("earlier {}", instant(of.previous_send_time)),
         format!("texts {:?}", of.patient_instructions),
         format!("cancelled {:?}", of.cancel_reason()),

@@ -75,11 +75,19 @@ impl Request {
             let reason = HoldReason::ProtectedIdentity;
             return self.set_aside(index, reason, "PROTECTED_IDENTITY", now);
         }
+        self.message_mut(index).lapse();
         self.message_mut(index).lapses += 1;
         self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
     }
 
-    pub fn lease(&mut self, index: usize, token: &str, duration: TimeDelta, now: Instant) {
+    pub fn lease(
+        &mut self,
+        index: usize,
+        token: &str,
+        promised: bool,
+        duration: TimeDelta,
+        now: Instant,
+    ) {
         let (channel, reason) = self.channel_for(self.message(index));
         let message = self.message_mut(index);
         if message.is_out() {
@@ -89,6 +97,7 @@ impl Request {
         message.channel = channel;
         message.channel_reason = reason;
         message.attempts += 1;
+        message.promised = promised;
         message.first_leased_at.get_or_insert(now);
         message.outdated = false;
         message.tokens.push(token.into());
@@ -170,6 +179,8 @@ impl Request {
     /// Records an outcome of the newest lease.
     fn record(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
         let outcome = answer.outcome();
+        let may_have_left = outcome == Outcome::Retry && answer.may_have_been_sent;
+        self.message_mut(index).possible_repeat |= may_have_left;
         let message = self.message(index);
         if outcome == Outcome::Sent {
             if message.state != State::Sent {

@@ -36,8 +36,11 @@ pub struct Message {
     pub lapses: u32,
     /// Number of acknowledgements with RETRY.
     pub retries: u32,
-    /// True if an earlier lease ended without an acknowledgement.
+    /// True if an earlier lease ended without an acknowledgement, though not under a promise alone, or a RETRY said
+    /// that it may have been sent.
     pub possible_repeat: bool,
+    /// True if the consumer that leased it last has promised to ask before it hands over.
+    pub promised: bool,
     /// Time of its release by staff; `None` again once a lease that lasted beyond it has ended without an
     /// acknowledgement.
     pub released_at: Option<Instant>,
@@ -79,6 +82,7 @@ impl Message {
             lapses: 0,
             retries: 0,
             possible_repeat: false,
+            promised: false,
             released_at: None,
             cause: String::new(),
             sent_after_change: false,
@@ -124,16 +128,16 @@ impl Message {
 
     pub fn take_back(&mut self) {
         if self.state == State::Leased {
+            self.possible_repeat |= !self.promised;
             self.state = State::Scheduled;
             self.claimable_at = self.due_at;
-            self.possible_repeat = true;
             self.released_at = None;
         }
     }
 
     /// Records that a lease has ended without an acknowledgement.
     pub fn lapse(&mut self) {
-        self.possible_repeat = true;
+        self.possible_repeat |= !self.promised || self.state == State::Dispatching;
         let lease_ends_at = self.lease_ends_at();
         self.released_at = self.released_at.filter(|at| lease_ends_at <= Some(*at));
     }

@@ -85,6 +85,8 @@ pub enum Op {
         most: i32,
         seconds: i64,
         channel: DeliveryChannel,
+        /// True if the consumer promises to ask before it hands over.
+        promises: bool,
     },
     Authorize {
         which: Which,
@@ -97,6 +99,8 @@ pub enum Op {
         seconds_ago: i64,
         delay: Option<i64>,
         words: Words,
+        /// True if a RETRY says that it may have been sent.
+        may_have_left: bool,
     },
     AcknowledgeAll {
         outcome: Answer,

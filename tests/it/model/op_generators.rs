@@ -109,6 +109,7 @@ fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
             seconds_ago: 0,
             delay: None,
             words: Words::Nothing,
+            may_have_left: false,
         });
     }
     deliver(rng, ops);
@@ -457,6 +458,7 @@ fn lease(rng: &mut Rng) -> Op {
             (1, DeliveryChannel::Inbox),
             (1, DeliveryChannel::Letter),
         ]),
+        promises: rng.chance(50),
     }
 }
 
@@ -484,6 +486,7 @@ fn acknowledge(rng: &mut Rng) -> Op {
         seconds_ago: rng.pick(&[0, 0, 0, 30, 86_400, -1, -86_400]),
         delay: rng.chance(40).then(|| rng.pick(&[0, 5, 600, 86_400])),
         words: rng.pick(&[Words::Nothing, Words::OneLine, Words::Lines, Words::Long]),
+        may_have_left: rng.chance(30),
     }
 }
 

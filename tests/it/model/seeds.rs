@@ -52,6 +52,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
             seconds_ago: 0,
             delay: None,
             words: Words::Nothing,
+            may_have_left: false,
         },
     ];
     (7, steps)

@@ -116,6 +116,7 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
     let message = request.message(index);
     let patient = request.patient();
     let form = &request.form;
+    let constraints = form.constraints.clone().unwrap_or_default();
     let invitation = request.invitation.as_ref().expect("it has messages");
     let handed_over = invitation
         .messages
@@ -135,10 +136,11 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         protection: patient.protection,
         language: patient.preferred_language.clone(),
         visit_kind: form.visit_kind,
-        requested_period: form
-            .constraints
-            .as_ref()
-            .and_then(|it| it.requested_period.clone()),
+        requested_period: constraints.requested_period,
+        weekdays: constraints.weekdays,
+        time_windows: constraints.time_windows,
+        duration_minutes: constraints.duration_minutes,
+        expire_time: request.expires_at().map(timestamp),
         previous_send_time: earlier.map(timestamp),
         visit_type: form.visit_type.clone(),
         purpose: form.purpose.clone(),

@@ -399,7 +399,8 @@ impl World {
                 return Err(format!("{name} was leased twice"));
             }
             let duration = TimeDelta::seconds(seconds);
-            request.lease(nth, &actual.lease_token, duration, self.now);
+            let promised = call.always_authorizes;
+            request.lease(nth, &actual.lease_token, promised, duration, self.now);
             let expected = due_notification(request, nth, self.now);
             super::compare::same_due("the leased message", &expected, actual)?;
         }

@@ -130,6 +130,7 @@ fn a_hand_over_is_never_later_than_the_instant_at_which_it_is_recorded() {
         sent_at: Some(at("2026-03-02T09:00:05Z")),
         retry_delay: None,
         cause: String::new(),
+        may_have_been_sent: false,
     };
     for (decided, taken) in [
         ("2026-03-02T09:00:04Z", "2026-03-02T09:00:04Z"),

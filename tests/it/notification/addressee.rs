@@ -14,7 +14,6 @@ use care_invitation::domain::notification::lease::{LeaseOutcome, lease};
 use care_invitation::domain::patient::{
     Addressee as Person, InboxReach as Reach, PersonalId, PersonalIdType,
 };
-use chrono::Duration;
 use uuid::Uuid;
 
 use super::{NOW, create, due_now};
@@ -258,8 +257,7 @@ fn letters_below(letter_until_age: u32, now: &str) -> Context {
 /// Leases the message that may be claimed, again when it has to move to the other channel first.
 fn leased(record: &BookingRequest, context: &Context) -> notification::Notification {
     let (id, _) = make::claimable(record).expect("something to claim");
-    let attempt =
-        |record: &BookingRequest| lease(record, id, Uuid::new_v4(), Duration::seconds(60), context);
+    let attempt = |record: &BookingRequest| lease(record, id, make::terms(Uuid::new_v4()), context);
     let outcome = match attempt(record) {
         LeaseOutcome::Repaired(moved) => attempt(&moved.record),
         outcome @ (LeaseOutcome::Leased(_) | LeaseOutcome::NotAvailable) => outcome,

@@ -108,8 +108,19 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
             letter_format: LetterFormat::EasyRead.into(),
             ..make::wire_form(FIRST, LAST).patient.expect("a patient")
         }),
+        constraints: Some(v1::BookingConstraints {
+            weekdays: vec![v1::DayOfWeek::Tuesday.into()],
+            time_windows: vec![v1::TimeWindow {
+                start_clock: "08:00".into(),
+                end_clock: "12:00".into(),
+            }],
+            duration_minutes: 45,
+            performer_ids: vec!["SE2321000131-P7".into()],
+            ..make::wire_constraints(FIRST, LAST)
+        }),
         ..due_now("R-1")
     };
+    let constraints = form.constraints.clone().expect("constraints");
     let request = create(&harness, form.clone()).await;
     let mut consumer = Consumer::open(&harness, everything()).await;
     let due = consumer.due().await;
@@ -139,7 +150,11 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         protection: Protection::Unspecified.into(),
         language: "fi".into(),
         visit_kind: v1::VisitKind::NewVisit.into(),
-        requested_period: form.constraints.expect("constraints").requested_period,
+        requested_period: constraints.requested_period,
+        weekdays: constraints.weekdays,
+        time_windows: constraints.time_windows,
+        duration_minutes: constraints.duration_minutes,
+        expire_time: Some(make::wire_at("2026-06-12T22:00:00Z")),
         previous_send_time: None,
         visit_type: form.visit_type,
         purpose: form.purpose,
@@ -499,6 +514,7 @@ async fn every_bad_wish_of_a_stream_is_named() {
             nanos: 999_999_999,
         }),
         until_idle: false,
+        always_authorizes: false,
     };
     let refused = Consumer::try_open(&harness, wishes).await.err();
     let refused = refused.expect("refused");

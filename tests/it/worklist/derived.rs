@@ -737,6 +737,7 @@ fn parked(record: &BookingRequest, now: Instant) -> BookingRequest {
         sent_at: None,
         retry_delay: None,
         cause: String::new(),
+        may_have_been_sent: false,
     };
     match acknowledge(&record, &answer, &make::context(now)) {
         Ok(Some(change)) => change.record,

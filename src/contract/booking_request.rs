@@ -6,6 +6,7 @@ pub mod cancel_booking;
 pub mod change;
 pub(super) mod constraints;
 pub(super) mod form;
+mod prior_messages;
 pub mod record_patient_contact;
 pub mod release_hold;
 pub mod revoke_invitation;
@@ -27,6 +28,7 @@ use crate::domain::booking_request::change_to_invitation::ChangeToInvitation;
 use crate::domain::booking_request::create::Create;
 use crate::domain::booking_request::create_all::CreateAll;
 use crate::domain::booking_request::form::Form;
+use crate::domain::booking_request::prior_messages::PriorMessage;
 use crate::domain::booking_request::record_booking::RecordBooking;
 use crate::domain::booking_request::series::Repeat;
 use crate::domain::booking_request::state::CancelReason;
@@ -48,6 +50,8 @@ pub struct NewRequest {
     pub allow_duplicate: bool,
     /// Repetition, if it is to be created several times.
     pub repeat: Option<Repeat>,
+    /// Messages that an older system handed over.
+    pub prior_messages: Vec<PriorMessage>,
 }
 
 impl NewRequest {
@@ -64,6 +68,7 @@ impl NewRequest {
                 form: self.form,
                 allow_duplicate: self.allow_duplicate,
                 series: None,
+                prior_messages: self.prior_messages,
             },
             interval_days: self.repeat.map_or(0, |repeat| repeat.interval_days),
             others: std::iter::repeat_with(new_id).take(others).collect(),
@@ -84,11 +89,13 @@ pub fn parse_create(
         let form = form::parse(message.booking_request.as_ref(), violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let repeat = series::parse(message.repeat.as_ref(), &message, violations);
+        let prior_messages = prior_messages::parse(&message, violations);
         let command = NewRequest {
             care_unit: care_unit?,
             form: form?,
             allow_duplicate: message.allow_duplicate,
             repeat,
+            prior_messages,
         };
         series::check_range(command.repeat.as_ref(), &command.form, violations);
         let content = v1::CreateBookingRequestRequest {
@@ -97,6 +104,11 @@ pub fn parse_create(
             request_id: String::new(),
             allow_duplicate: command.allow_duplicate,
             repeat: command.repeat.map(series::render_repeat),
+            prior_messages: command
+                .prior_messages
+                .iter()
+                .map(prior_messages::render)
+                .collect(),
         };
         Some(IdempotentCommand::new(
             request_id?,

@@ -74,7 +74,7 @@ pub fn render_notification(
 }
 
 /// Renders a kind; the number of a reminder has a field of its own.
-fn render_kind(kind: Kind) -> v1::NotificationKind {
+pub(super) fn render_kind(kind: Kind) -> v1::NotificationKind {
     match kind {
         Kind::Invitation => v1::NotificationKind::Invitation,
         Kind::Reminder { .. } => v1::NotificationKind::Reminder,

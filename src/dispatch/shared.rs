@@ -118,6 +118,7 @@ mod tests {
             form,
             allow_duplicate: false,
             series: None,
+            prior_messages: Vec::new(),
         };
         let context = Context {
             now,

@@ -170,6 +170,7 @@ impl BookingRequestService for Service {
             form,
             allow_duplicate: true,
             series: None,
+            prior_messages: Vec::new(),
         };
         let record = create(&command, &context)?.record;
         let preview = booking_request::render_preview(&record, context.now, &context.policy);

@@ -27,6 +27,7 @@ mod repeat;
 mod replay;
 mod revoke;
 mod rounds;
+mod running;
 mod series;
 mod shown;
 mod slots;

@@ -107,6 +107,7 @@ pub fn created(form: Form, now: Instant) -> BookingRequest {
         form,
         allow_duplicate: false,
         series: None,
+        prior_messages: Vec::new(),
     };
     create(&command, &context(now))
         .expect("a valid form")

@@ -168,6 +168,7 @@ async fn a_failed_call_is_not_remembered() {
         form: form(1),
         allow_duplicate: false,
         series: None,
+        prior_messages: Vec::new(),
     };
     let (key, form_of) = (command.key.clone(), command.form.clone());
     let refused = backend

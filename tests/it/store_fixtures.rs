@@ -44,6 +44,7 @@ pub fn creation(form: Form) -> Create {
         form,
         allow_duplicate: false,
         series: None,
+        prior_messages: Vec::new(),
     }
 }
 

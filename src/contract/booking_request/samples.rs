@@ -89,6 +89,7 @@ pub fn created(form: Form) -> BookingRequest {
         form,
         allow_duplicate: false,
         series: None,
+        prior_messages: Vec::new(),
     };
     let context = Context {
         now: now(),

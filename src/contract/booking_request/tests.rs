@@ -233,6 +233,15 @@ fn a_replay_may_not_say_anything_else() {
             ..wire_create()
         }),
         hash(v1::CreateBookingRequestRequest {
+            prior_messages: vec![v1::PriorMessage {
+                kind: v1::NotificationKind::Invitation.into(),
+                channel: v1::DeliveryChannel::Letter.into(),
+                send_time: Some(render_instant(now())),
+                ..Default::default()
+            }],
+            ..wire_create()
+        }),
+        hash(v1::CreateBookingRequestRequest {
             parent: "careUnits/SE2321000131-P2".into(),
             ..wire_create()
         }),

@@ -6,9 +6,11 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Form;
 use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::prior_messages;
+use crate::domain::booking_request::prior_messages::PriorMessage;
 use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::State;
-use crate::domain::calendar::{add_days, civil_date};
+use crate::domain::calendar::{Instant, add_days, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Context, Refusal, RegionPolicy, Violation};
@@ -24,6 +26,8 @@ pub struct Create {
     pub allow_duplicate: bool,
     /// Place in the series that it is a member of, if it is one.
     pub series: Option<Series>,
+    /// Messages of the invitation that an older system handed over; empty unless it is running already.
+    pub prior_messages: Vec<PriorMessage>,
 }
 
 /// Creates a request.
@@ -35,7 +39,7 @@ pub struct Create {
 /// constraints it comes with. The store finds duplicates.
 pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let form = &command.form;
-    let violations = violations(command, civil_date(context.now));
+    let violations = violations(command, context.now);
     if !violations.is_empty() {
         return Err(Refusal::Invalid(violations));
     }
@@ -69,7 +73,10 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     };
     record.care_guarantee_date = record.guarantee_date(&context.policy);
     if form.invitation {
-        record.begin_round(context);
+        match command.prior_messages.as_slice() {
+            [] => drop(record.begin_round(context)),
+            messages => record.import_round(messages, context),
+        }
     }
     let created = HistoryEntry {
         constraints: form.constraints.clone(),
@@ -80,14 +87,20 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
 }
 
 /// Returns the violations that today's date makes of a request that is created.
-pub(super) fn violations(command: &Create, today: NaiveDate) -> Vec<Violation> {
-    let form = &command.form;
+pub(super) fn violations(command: &Create, now: Instant) -> Vec<Violation> {
+    let (form, today) = (&command.form, civil_date(now));
+    // The start of an invitation that is running may have passed.
+    let is_running = !command.prior_messages.is_empty();
     let mut violations = match &form.constraints {
-        Some(constraints) => constraints.violations("booking_request.constraints", today, None),
+        Some(constraints) => {
+            let kept_start = is_running.then_some(constraints.period.first);
+            constraints.violations("booking_request.constraints", today, kept_start)
+        }
         None => Vec::new(),
     };
     let personal_id = &form.patient.personal_id;
     violations.extend(personal_id.violation("booking_request.patient.personal_id", today));
+    violations.extend(prior_messages::violations(&command.prior_messages, now));
     violations
 }
 

@@ -1,12 +1,11 @@
 //! Creates a request, or all members of a series.
 
-use chrono::NaiveDate;
 use uuid::Uuid;
 
 use crate::domain::booking_request::create::{Create, create, violations};
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::series::{Series, moved};
-use crate::domain::calendar::civil_date;
+use crate::domain::calendar::Instant;
 use crate::domain::{Change, Context, Refusal, Violation};
 
 /// Command to create a request, or those of a series.
@@ -42,7 +41,7 @@ pub fn create_all(command: &CreateAll, context: &Context) -> Result<Vec<Change>,
     if others.is_empty() {
         return Ok(vec![create(first, context)?]);
     }
-    let faults = repeat_violations(command, civil_date(context.now));
+    let faults = repeat_violations(command, context.now);
     if !faults.is_empty() {
         return Err(Refusal::Invalid(faults));
     }
@@ -65,8 +64,8 @@ pub fn create_all(command: &CreateAll, context: &Context) -> Result<Vec<Change>,
 }
 
 /// Returns the violations of the first request, and of the interval.
-fn repeat_violations(command: &CreateAll, today: NaiveDate) -> Vec<Violation> {
-    let mut faults = violations(&command.first, today);
+fn repeat_violations(command: &CreateAll, now: Instant) -> Vec<Violation> {
+    let mut faults = violations(&command.first, now);
     let constraints = command.first.form.constraints.as_ref();
     let lacks_weekday = |place: u32| {
         constraints.is_some_and(|it| {

@@ -11,6 +11,7 @@ pub mod create;
 pub mod create_all;
 pub mod form;
 pub mod notifications;
+pub mod prior_messages;
 pub mod record_booking;
 pub mod record_patient_contact;
 pub mod release_hold;

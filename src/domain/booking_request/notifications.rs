@@ -22,6 +22,14 @@ impl BookingRequest {
     pub(in crate::domain) fn begin_round(&mut self, context: &Context) -> Vec<Uuid> {
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         let start = start.expect("an invitation has constraints");
+        let cancelled = self.open_round(context);
+        let due_at = first_due_at(start, context.now, &context.policy);
+        self.plan(Kind::Invitation, due_at, context);
+        cancelled
+    }
+
+    /// Begins a round in which nothing is planned yet. Returns the ids of the notifications that it cancelled.
+    pub(in crate::domain) fn open_round(&mut self, context: &Context) -> Vec<Uuid> {
         let kept = self.hold() == Some(Hold::ProtectedIdentity);
         let cancelled = self.cancel_pending("NEW_ROUND");
         let (round, notifications) = match self.care_invitation.take() {
@@ -42,8 +50,6 @@ impl BookingRequest {
             notifications,
         });
         self.state = State::Invited;
-        let due_at = first_due_at(start, context.now, &context.policy);
-        self.plan(Kind::Invitation, due_at, context);
         cancelled
     }
 

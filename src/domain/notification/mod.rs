@@ -137,6 +137,9 @@ pub enum DispatchRefusal {
     Expired,
 }
 
+/// Cause of a notification that an older system handed over before the request was created.
+pub const IMPORTED: &str = "IMPORTED";
+
 /// Number of leases in a row that expire before the notification is parked.
 pub const EXPIRED_LEASES_MAX: i32 = 8;
 
@@ -250,6 +253,11 @@ impl Notification {
             (1.., Some(lease)) => Some(lease.first_at),
             (..=0, _) | (1.., None) => self.sent_at,
         }
+    }
+
+    /// Returns whether an older system handed it over.
+    pub fn is_imported(&self) -> bool {
+        self.state == State::Sent && self.cause.as_deref() == Some(IMPORTED)
     }
 
     /// Returns whether `token` is that of its newest lease.

@@ -33,7 +33,8 @@ stored_enum! {
 ///
 /// # Errors
 ///
-/// [`Refusal::NotFound`] for an unknown notification, [`Refusal::NotSent`] for one that was not sent.
+/// [`Refusal::NotFound`] for an unknown notification, [`Refusal::NotSent`] for one that was not sent, or not by
+/// this service.
 pub fn report_delivery(
     record: &BookingRequest,
     id: Uuid,
@@ -42,7 +43,7 @@ pub fn report_delivery(
     context: &Context,
 ) -> Result<Change, Refusal> {
     let notification = record.notification(id).ok_or(Refusal::NotFound)?;
-    if notification.state != State::Sent {
+    if notification.state != State::Sent || notification.is_imported() {
         return Err(Refusal::NotSent);
     }
     let reported_before = match receipt {

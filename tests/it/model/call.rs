@@ -424,7 +424,21 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             interval_days,
             count,
         }),
+        prior_messages: prior_messages(creation.prior, now),
     }
+}
+
+fn prior_messages(prior: &[(DeliveryChannel, i64)], now: Instant) -> Vec<v1::PriorMessage> {
+    let message = |(sequence, (channel, days)): (i32, &(DeliveryChannel, i64))| v1::PriorMessage {
+        kind: match sequence {
+            0 => v1::NotificationKind::Invitation.into(),
+            _ => v1::NotificationKind::Reminder.into(),
+        },
+        sequence,
+        channel: (*channel).into(),
+        send_time: Some(timestamp(now - TimeDelta::days(*days))),
+    };
+    (0..).zip(prior).map(message).collect()
 }
 
 fn origin(creation: &Creation, now: Instant) -> Option<Origin> {

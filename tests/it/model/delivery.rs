@@ -320,7 +320,7 @@ impl Request {
         now: Instant,
     ) -> Result<Option<usize>, Refusal> {
         let message = self.message(index);
-        if message.state != State::Sent {
+        if message.state != State::Sent || message.imported {
             return Err(Refusal::precondition("STATE_CONFLICT"));
         }
         let said = call.event_time.as_ref().map_or(now, from_timestamp);

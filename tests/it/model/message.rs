@@ -60,6 +60,8 @@ pub struct Message {
     pub letter: Option<usize>,
     /// True if UNREAD brought it.
     pub of_unread: bool,
+    /// True if an older system handed it over.
+    pub imported: bool,
 }
 
 impl Message {
@@ -94,6 +96,7 @@ impl Message {
             returned: false,
             letter: None,
             of_unread: false,
+            imported: false,
         }
     }
 

@@ -148,6 +148,8 @@ pub struct Creation {
     pub allow_duplicate: bool,
     /// Days from one period to the next, and number of requests.
     pub repeat: Option<(i32, i32)>,
+    /// Channels of messages that an older system handed over, and the days since each.
+    pub prior: &'static [(DeliveryChannel, i64)],
 }
 
 #[derive(Clone, Copy, Debug)]

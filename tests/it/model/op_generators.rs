@@ -16,6 +16,27 @@ use super::op::{
 use super::rng::Rng;
 
 const WORK_DAYS: &[i32] = &[1, 2, 3, 4, 5];
+/// Messages that an older system handed over: on the way, overdue, complete, too many, in the future, in the
+/// wrong order.
+const PRIOR: [&[(DeliveryChannel, i64)]; 8] = [
+    &[(DeliveryChannel::Inbox, 10)],
+    &[(DeliveryChannel::Letter, 3)],
+    &[(DeliveryChannel::Inbox, 40)],
+    &[(DeliveryChannel::Inbox, 20), (DeliveryChannel::Letter, 5)],
+    &[
+        (DeliveryChannel::Letter, 30),
+        (DeliveryChannel::Inbox, 20),
+        (DeliveryChannel::Inbox, 8),
+    ],
+    &[
+        (DeliveryChannel::Inbox, 9),
+        (DeliveryChannel::Inbox, 8),
+        (DeliveryChannel::Inbox, 7),
+        (DeliveryChannel::Inbox, 6),
+    ],
+    &[(DeliveryChannel::Inbox, 5), (DeliveryChannel::Inbox, -1)],
+    &[(DeliveryChannel::Inbox, 5), (DeliveryChannel::Inbox, 5)],
+];
 const WEEKDAYS: [&[i32]; 4] = [&[], &[], WORK_DAYS, &[1]];
 
 /// Generates a walk of about `length` steps.
@@ -245,6 +266,10 @@ fn creation(rng: &mut Rng) -> Creation {
             let interval = rng.pick(&[6, 7, 10, 28, 28, 61, 61, 401]);
             (interval, rng.pick(&[1, 2, 2, 3, 3, 4, 13]))
         }),
+        prior: match rng.chance(25) {
+            true => rng.pick(&PRIOR),
+            false => &[],
+        },
     }
 }
 

@@ -33,6 +33,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
         return_visit: false,
         allow_duplicate: false,
         repeat: None,
+        prior: &[],
     };
     let answer = |outcome| AcknowledgeAll { outcome };
     let steps = vec![

@@ -126,6 +126,34 @@ impl Request {
         ended
     }
 
+    /// Begins the first round with messages that an older system handed over: the reminder after them is all
+    /// that is planned.
+    pub fn import(&mut self, prior: &[v1::PriorMessage], now: Instant) {
+        self.begin_round(now);
+        let invitation = self.invitation.as_mut().expect("just begun");
+        invitation.messages.clear();
+        for given in prior {
+            let sent_at = from_timestamp(given.send_time.as_ref().expect("given"));
+            let step = (given.kind(), given.sequence);
+            let mut message = Message::planned(1, step, sent_at);
+            message.settle(MessageState::Sent, "IMPORTED");
+            message.imported = true;
+            message.sent_at = Some(sent_at);
+            let invitation = self.invitation.as_mut().expect("just begun");
+            invitation.bookable_since.get_or_insert(sent_at);
+            let (channel, reason) = self.channel_for(&message);
+            message.channel = given.channel();
+            message.channel_reason = match given.channel() {
+                given if given == channel => reason,
+                DeliveryChannel::Letter => ChannelReason::Staff,
+                _ => ChannelReason::Default,
+            };
+            let invitation = self.invitation.as_mut().expect("just begun");
+            invitation.messages.push(message);
+        }
+        self.plan_next();
+    }
+
     pub fn change(
         &mut self,
         call: &v1::ChangeBookingRequestRequest,

@@ -13,7 +13,7 @@ use care_invitation::contract::v1::{
 use chrono::{NaiveDate, TimeDelta};
 use tonic::Code;
 
-use super::calendar::{Instant, end_of, local_date};
+use super::calendar::{Instant, end_of, from_timestamp, local_date};
 use super::call::{Call, ZERO_WIDTH_SPACE};
 use super::message::Message;
 use super::op::Aim;
@@ -149,7 +149,10 @@ impl World {
                     later(&request.form.constraints, place * repeat.interval_days);
             }
             if member.form.invitation {
-                member.begin_round(self.now);
+                match call.prior_messages.as_slice() {
+                    [] => drop(member.begin_round(self.now)),
+                    prior => member.import(prior, self.now),
+                }
             }
             member.note("CREATE_BOOKING_REQUEST", self.now);
             self.requests.push(member);
@@ -164,7 +167,9 @@ impl World {
             return Ok(());
         };
         let at = "booking_request.constraints";
-        let today = check_today(constraints, None, local_date(self.now), at);
+        let first = period(constraints).map(|(first, _)| first);
+        let kept = first.filter(|_| !call.prior_messages.is_empty());
+        let today = check_today(constraints, kept, local_date(self.now), at);
         let mut faults: Vec<_> = today.err().into_iter().flat_map(|it| it.details).collect();
         if let Some(repeat) = &call.repeat {
             let misses = |place| {
@@ -174,6 +179,15 @@ impl World {
             if (1..repeat.count).any(misses) {
                 faults.push("repeat.interval_days".to_owned());
             }
+        }
+        let sent_at = |it: &v1::PriorMessage| from_timestamp(it.send_time.as_ref().expect("given"));
+        for (nth, message) in call.prior_messages.iter().enumerate() {
+            if sent_at(message) > self.now {
+                faults.push(format!("prior_messages[{nth}].send_time"));
+            }
+        }
+        if call.prior_messages.len() > 3 {
+            faults.push("prior_messages".to_owned());
         }
         if faults.is_empty() {
             Ok(())
@@ -555,9 +569,19 @@ fn create_shape(call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
         let checked = check_shape(constraints, "booking_request.constraints");
         faults.extend(checked.err().into_iter().flat_map(|it| it.details));
     }
+    let prior = &call.prior_messages;
+    if !prior.is_empty() && !form.invitation {
+        faults.push("prior_messages".to_owned());
+    }
+    let sent_at = |it: &v1::PriorMessage| from_timestamp(it.send_time.as_ref().expect("given"));
+    for (nth, pair) in prior.windows(2).enumerate() {
+        if sent_at(&pair[1]) <= sent_at(&pair[0]) {
+            faults.push(format!("prior_messages[{}].send_time", nth + 1));
+        }
+    }
     if let Some(repeat) = &call.repeat {
         let broken = [
-            (form.booking.is_some(), "repeat"),
+            (form.booking.is_some() || !prior.is_empty(), "repeat"),
             (
                 !(7..=400).contains(&repeat.interval_days),
                 "repeat.interval_days",

@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "careinvitation/v1/booking_request_service.proto",
     "careinvitation/v1/error_reason.proto",
     "careinvitation/v1/notification_service.proto",
+    "careinvitation/v1/patient_service.proto",
     "careinvitation/v1/worklist_service.proto",
     "careinvitation/sandbox/v1/clock_service.proto",
 ];
@@ -30,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip_debug([
             "careinvitation.v1.BookingRequest",
             "careinvitation.v1.Patient",
+            "careinvitation.v1.PatientIdentity",
             "careinvitation.v1.UpdatePatientRequest",
             "careinvitation.v1.WorklistQuery",
             "careinvitation.v1.DueNotification",

@@ -79,6 +79,18 @@ pub fn create(parent: String, number: u64, period: Period) -> v1::CreateBookingR
     }
 }
 
+/// The call for what patient number `number` is shown.
+pub fn of_patient(number: u64) -> v1::ListPatientRequestsRequest {
+    v1::ListPatientRequestsRequest {
+        identity: Some(v1::PatientIdentity {
+            personal_id: personal_id(number),
+            personal_id_type: v1::PersonalIdType::Personnummer.into(),
+            issuer: String::new(),
+        }),
+        ..Default::default()
+    }
+}
+
 fn invitation(number: u64, period: Period) -> v1::BookingRequest {
     v1::BookingRequest {
         patient: Some(v1::Patient {

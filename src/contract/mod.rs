@@ -13,6 +13,7 @@
 //! | `booking_request`, `patient` | the form and the RPCs on one request |
 //! | `care_invitation`, `history` | a request's invitation and history |
 //! | `notification` | due notifications, leases and their acknowledgements, receipts, lists |
+//! | `patient_request` | what a patient is shown of their requests |
 //! | `slot` | free times and whether they are offered |
 //! | `worklist`, `page_token` | worklists and their pages |
 //! | `clock` | time in the sandbox |
@@ -27,6 +28,7 @@ pub mod history;
 pub mod notification;
 mod page_token;
 mod patient;
+pub mod patient_request;
 pub mod slot;
 mod text;
 pub mod worklist;
@@ -64,7 +66,7 @@ macro_rules! print_name_only {
         })+
     };
 }
-print_name_only!(BookingRequest Patient UpdatePatientRequest WorklistQuery DueNotification);
+print_name_only!(BookingRequest Patient PatientIdentity UpdatePatientRequest WorklistQuery DueNotification);
 
 /// Maximum faults reported for one call. They travel in the trailers of the response, of which common
 /// clients accept 8 KiB.

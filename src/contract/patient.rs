@@ -48,6 +48,34 @@ pub(super) fn parse_personal_id(
     parse_identity(personal_id, *personal_id_type, issuer, violations)
 }
 
+/// Parses the identity in `field`, which must be given.
+pub(super) fn parse_identity_of(
+    message: Option<&v1::PatientIdentity>,
+    field: &str,
+    violations: &mut Violations,
+) -> Option<PersonalId> {
+    let Some(message) = message else {
+        return violations.require(field);
+    };
+    let v1::PatientIdentity {
+        personal_id,
+        personal_id_type,
+        issuer,
+    } = message;
+    violations.within(field, |violations| {
+        parse_identity(personal_id, *personal_id_type, issuer, violations)
+    })
+}
+
+/// Renders an identity.
+pub(super) fn render_identity(personal_id: &PersonalId) -> v1::PatientIdentity {
+    v1::PatientIdentity {
+        personal_id: personal_id.number().to_owned(),
+        personal_id_type: enums::render(personal_id.kind()),
+        issuer: render_issuer(personal_id),
+    }
+}
+
 /// Parses the three fields of an identity, of which no kind can do without the first two.
 pub(super) fn parse_identity(
     number: &str,

@@ -88,6 +88,8 @@ pub struct CareInvitation {
     pub no_response_at: Option<Instant>,
     /// Time of the first contact WILL_BOOK of the present round that opened booking to the patient.
     pub will_book_at: Option<Instant>,
+    /// True if booking was open to the patient in an earlier round.
+    pub opened_before: bool,
     /// Notifications of every round, in the order in which they were planned.
     pub notifications: Vec<Notification>,
 }
@@ -159,6 +161,11 @@ impl CareInvitation {
             .filter_map(Notification::first_out_at)
             .chain(self.will_book_at)
             .min()
+    }
+
+    /// Returns whether booking was open to the patient in the present round or one before.
+    pub fn was_once_open(&self) -> bool {
+        self.opened_before || self.bookable_since().is_some()
     }
 
     /// Returns whether a consumer has leased a notification of the present round, which it may then have

@@ -10,6 +10,7 @@
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, reach by the inbox |
+//! | `patient_request` | what a patient is shown of a request, and until when |
 //! | `request_key` | the key of a request |
 //! | `booking_request` | the record, its states, and a verb per file in its folder |
 //! | `care_invitation` | rounds, holds, which notification comes next, projections |
@@ -27,6 +28,7 @@ pub mod history;
 pub mod hsa_id;
 pub mod notification;
 pub mod patient;
+pub mod patient_request;
 pub mod request_key;
 pub mod slot;
 pub mod withdrawal;

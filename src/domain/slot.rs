@@ -84,7 +84,7 @@ pub fn evaluate_for(
 }
 
 /// Returns the verdict that any slot of the request has, if it is not for the slot to decide.
-fn verdict_on_request(
+pub(super) fn verdict_on_request(
     record: &BookingRequest,
     source: BookingSource,
     now: Instant,
@@ -112,10 +112,14 @@ fn verdict_on_request(
             Some(Verdict::NotInvited)
         }
         (BookingSource::Patient, EffectiveState::Booked) => {
-            let is_late = move_deadline(record).is_some_and(|deadline| deadline <= now);
-            is_late.then_some(Verdict::TooLate)
+            (!may_still_move(record, now)).then_some(Verdict::TooLate)
         }
     }
+}
+
+/// Returns whether the time until which the patient moves or cancels the booked visit has not passed at `now`.
+pub(super) fn may_still_move(record: &BookingRequest, now: Instant) -> bool {
+    move_deadline(record).is_none_or(|deadline| now < deadline)
 }
 
 /// Returns the instant from which the patient no longer moves the booked visit, if one is booked.

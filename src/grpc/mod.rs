@@ -17,6 +17,7 @@ pub mod descriptors;
 mod element;
 pub mod middleware;
 mod notification_service;
+mod patient_service;
 pub mod status;
 mod worklist_service;
 mod write;
@@ -30,6 +31,7 @@ use crate::clock::Clock;
 use crate::contract::sandbox_v1::clock_service_server::ClockServiceServer;
 use crate::contract::v1::booking_request_service_server::BookingRequestServiceServer;
 use crate::contract::v1::notification_service_server::NotificationServiceServer;
+use crate::contract::v1::patient_service_server::PatientServiceServer;
 use crate::contract::v1::worklist_service_server::WorklistServiceServer;
 use crate::dispatch::Dispatch;
 use crate::domain::{Context, RegionPolicy};
@@ -61,9 +63,11 @@ impl Service {
         let requests = BookingRequestServiceServer::from_arc(service.clone());
         let worklists = WorklistServiceServer::from_arc(service.clone());
         let notifications = NotificationServiceServer::from_arc(service.clone());
+        let patients = PatientServiceServer::from_arc(service.clone());
         let routes = Routes::new(requests.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(worklists.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX));
+            .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(patients.max_decoding_message_size(MESSAGE_BYTES_MAX));
         if !self.clock.is_sandbox() {
             return routes;
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sea_orm::ConnectionTrait;
 
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
@@ -16,7 +17,7 @@ use crate::store::commit::read_set::Resolved;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
-use crate::store::query::aggregate;
+use crate::store::query::{aggregate, patient_request};
 use crate::store::write::PatientUpdated;
 
 impl Store {
@@ -115,6 +116,24 @@ impl Store {
             true => Ok(updated),
             false => Err(Error::undecodable()),
         }
+    }
+
+    /// Returns a page of the requests that a patient may be shown at `now`, the newest first: those after `after`, at most
+    /// `limit`; none in place of one that cannot be decoded.
+    pub async fn patient_requests(
+        &self,
+        personal_id: &PersonalId,
+        now: Instant,
+        after: Option<&RequestKey>,
+        limit: u32,
+    ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
+        let (personal_id, after) = (personal_id.clone(), after.cloned());
+        self.read_statement(move |readers| {
+            Box::pin(async move {
+                patient_request::page(readers, &personal_id, now, after.as_ref(), limit).await
+            })
+        })
+        .await
     }
 
     /// Returns a request with its notifications.

@@ -30,9 +30,10 @@ const CREATE: &str = "/careinvitation.v1.BookingRequestService/CreateBookingRequ
 const GET: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "careinvitation.v1.BookingRequestService",
     "careinvitation.v1.NotificationService",
+    "careinvitation.v1.PatientService",
     "careinvitation.v1.WorklistService",
 ];
 const SANDBOX: &str = "careinvitation.sandbox.v1.ClockService";

@@ -292,6 +292,7 @@ fn record(rng: &mut Rng) -> BookingRequest {
             by_unit: number(rng),
             no_shows: number(rng),
         },
+        closed_at: maybe(rng, instant),
         last_contact: maybe(rng, patient_contact),
         care_guarantee_date: maybe(rng, date),
         allow_duplicate: true,
@@ -339,6 +340,7 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
         withdraw_when_sent: rng.chance(50),
         no_response_at: maybe(rng, instant),
         will_book_at: maybe(rng, instant),
+        opened_before: rng.chance(50),
         notifications: (0..rng.below(4)).map(|_| notification(rng)).collect(),
     }
 }

@@ -7,6 +7,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use care_invitation::domain::RegionPolicy;
@@ -91,6 +92,10 @@ impl Harness {
 
     pub fn notifications(&self) -> NotificationServiceClient<Channel> {
         NotificationServiceClient::new(self.channel.clone())
+    }
+
+    pub fn patients(&self) -> PatientServiceClient<Channel> {
+        PatientServiceClient::new(self.channel.clone())
     }
 
     pub async fn create(

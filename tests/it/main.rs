@@ -15,6 +15,7 @@ mod consumer;
 mod harness;
 mod logged;
 mod make;
+mod patient_requests;
 mod pipelining;
 mod proxy;
 mod replica;

@@ -130,6 +130,12 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     check("book", &["booking_request", "history", "notification"]);
     let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385");
     let personal_id = personal_id.expect("a good number");
+    let page = store.patient_requests(&personal_id, now, None, 2).await;
+    let page = page.expect("listed");
+    let (last, _) = page.last().expect("some are shown");
+    let next = store.patient_requests(&personal_id, now, Some(last), 2);
+    next.await.expect("listed");
+    check("patient's list", &["booking_request", "notification"]);
     let changed = store.update_patient(call(), None, personal_id, |_| None);
     changed.await.expect("nothing to change");
     check("update patient", &["booking_request", "history"]);

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
 use tonic::transport::Channel;
 
 use super::page::{Walk, each};
@@ -18,22 +19,26 @@ use crate::make::{self, Period};
 use crate::number::number;
 use crate::report::{Line, Report, median};
 use crate::server::Server;
+use crate::template::REQUESTS;
 use crate::{Bench, Outcome, consumer, fill, load};
 
 /// The calls, and how many of each a second: few, so that none waits for another.
-const CALLS: [(&str, f64); 4] = [
+const CALLS: [(&str, f64); 5] = [
     ("create", 200.0),
     ("page of 50", 100.0),
     ("claim", 50.0),
     ("get", 400.0),
+    (PATIENT, 200.0),
 ];
+/// The name of the call that lists what a patient is shown.
+const PATIENT: &str = "requests of a patient";
 /// The number of the first request that is created here: beyond those that the database holds.
 const FIRST: u64 = 20_000_000;
 /// How many messages are made due for each that is claimed while it counts: warming up claims too.
 const SPARE: f64 = 2.5;
 
 /// The p99 of each call, in each run.
-type Latencies = [Vec<f64>; 4];
+type Latencies = [Vec<f64>; 5];
 
 /// Measures it on every database.
 pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
@@ -82,14 +87,19 @@ async fn one_size(
     let claims = CALLS[2].1 * seconds * SPARE * bench.settings.runs as f64;
     load.make_due(claims.ceil() as usize).await?;
     let mut latencies = Latencies::default();
+    let mut of_patient = Vec::new();
     for _ in 0..bench.settings.runs {
-        for (call, (_, rate)) in CALLS.iter().enumerate() {
+        for (call, (name, rate)) in CALLS.iter().enumerate() {
             let make = load.call(call);
             let schedule = Schedule::new(*rate, seconds);
             let sample = load::scheduled(schedule, move |number, _: Instant| make(number));
-            latencies[call].push(sample.await?.latencies.at(99.0));
+            let sample = sample.await?.latencies;
+            latencies[call].push(sample.at(99.0));
+            of_patient.extend((*name == PATIENT).then(|| sample.at(50.0)));
         }
     }
+    let work = format!("{PATIENT}, {} requests, p50", number(size as f64));
+    report.say(Line::new(work, kind, "ms", of_patient));
     still::measure_streams(bench, report, &server, kind, size).await?;
     server.kill().await?;
     Ok(latencies)
@@ -132,7 +142,8 @@ impl Load {
             0 => Arc::new(self.callers.create(self.units, Period::later())),
             1 => Arc::new(self.walk.page()),
             2 => Arc::new(claim(self.channels.clone())),
-            _ => Arc::new(get(self.callers.clone(), Arc::clone(&self.ids), self.units)),
+            3 => Arc::new(get(self.callers.clone(), Arc::clone(&self.ids), self.units)),
+            _ => Arc::new(of_patient(self.channels.clone())),
         }
     }
 }
@@ -172,6 +183,20 @@ fn get(
             client
                 .get_booking_request(v1::GetBookingRequestRequest { name })
                 .await?;
+            Ok(())
+        })
+    }
+}
+
+/// What one patient of the first unit is shown: those of other units have numbers that the service refuses.
+fn of_patient(channels: Vec<Channel>) -> impl Fn(usize) -> Calling + Clone + Send + Sync + 'static {
+    move |number| {
+        let channel = channels[number % channels.len()].clone();
+        let mut client = PatientServiceClient::new(channel);
+        // Far from the one before.
+        let call = make::of_patient((number * 7_919 % REQUESTS) as u64);
+        Box::pin(async move {
+            client.list_patient_requests(call).await?;
             Ok(())
         })
     }

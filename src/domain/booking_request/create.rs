@@ -61,6 +61,7 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         care_invitation: None,
         cancel_reason: None,
         cancellations: Cancellations::default(),
+        closed_at: None,
         last_contact: None,
         care_guarantee_date: None,
         allow_duplicate: command.allow_duplicate,

@@ -49,6 +49,8 @@ pub struct BookingRequest {
     pub cancel_reason: Option<CancelReason>,
     /// Number of its bookings that were cancelled.
     pub cancellations: Cancellations,
+    /// Time at which it was declined or cancelled first since it was last open or booked; `None` unless it is now.
+    pub closed_at: Option<Instant>,
     /// Contact with the patient that was recorded last.
     pub last_contact: Option<PatientContact>,
     /// Last day of the care guarantee.
@@ -264,6 +266,10 @@ impl BookingRequest {
     ) -> Change {
         self.revision += 1;
         self.may_have_duplicate &= self.is_open();
+        self.closed_at = match self.state {
+            State::Declined | State::Cancelled => self.closed_at.or(Some(context.now)),
+            State::Requested | State::Invited | State::Booked => None,
+        };
         self.updated_at = context.now;
         self.recompute_derived(context.now, &context.policy);
         let state = self.effective_state(context.now);

@@ -32,7 +32,9 @@ impl BookingRequest {
     pub(in crate::domain) fn open_round(&mut self, context: &Context) -> Vec<Uuid> {
         let kept = self.hold() == Some(Hold::ProtectedIdentity);
         let cancelled = self.cancel_pending("NEW_ROUND");
-        let (round, notifications) = match self.care_invitation.take() {
+        let before = self.care_invitation.take();
+        let opened_before = before.as_ref().is_some_and(CareInvitation::was_once_open);
+        let (round, notifications) = match before {
             Some(invitation) => (invitation.round + 1, invitation.notifications),
             None => (1, Vec::new()),
         };
@@ -47,6 +49,7 @@ impl BookingRequest {
             withdraw_when_sent: false,
             no_response_at: None,
             will_book_at: None,
+            opened_before,
             notifications,
         });
         self.state = State::Invited;

@@ -67,6 +67,8 @@ positional_model! {
         pub next_notification_at: Option<i64>,
         /// Hash of the duplicate key; none when the request is closed.
         pub duplicate_digest: Option<Vec<u8>>,
+        /// Instant until which the patient may be shown it; none when they are not.
+        pub shown_until: Option<i64>,
         /// Instant of its last change; none while it is open.
         pub settled_at: Option<i64>,
     }
@@ -156,6 +158,7 @@ impl Model {
             allow_duplicate: record.allow_duplicate,
             may_have_duplicate: record.may_have_duplicate,
             created_at: micros(record.created_at),
+            shown_until: record.shown_until().map(micros),
             settled_at: (!is_open).then(|| micros(record.updated_at)),
         }
     }
@@ -220,6 +223,7 @@ impl Model {
             care_invitation: of_document.care_invitation,
             cancel_reason: of_document.cancel_reason,
             cancellations: document.cancellations.into(),
+            closed_at: of_document.closed_at,
             last_contact: of_document.last_contact,
             care_guarantee_date: guarantee.of_column(Column::CareGuaranteeDay)?,
             allow_duplicate: self.allow_duplicate,

@@ -108,6 +108,8 @@ pub struct Document {
     #[serde(skip_serializing_if = "CancellationsDocument::is_empty")]
     pub(super) cancellations: CancellationsDocument,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) closed_at: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last_contact: Option<ContactDocument>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) series: Option<SeriesDocument>,
@@ -146,6 +148,7 @@ impl Document {
             booking: form.booking.as_ref().map(BookingDocument::of),
             cancel_reason: record.cancel_reason.map(|it| it.code()),
             cancellations: record.cancellations.into(),
+            closed_at: record.closed_at.map(micros),
             last_contact: record.last_contact.map(ContactDocument::of),
             series: record.series.as_ref().map(SeriesDocument::of),
             care_invitation: record.care_invitation.as_ref().map(InvitationDocument::of),
@@ -173,6 +176,7 @@ impl Document {
                 .map(BookingDocument::into_domain)
                 .transpose()?,
             cancel_reason: optional(CancelReason::from_code, self.cancel_reason)?,
+            closed_at: self.closed_at.map(instant).transpose()?,
             last_contact: self
                 .last_contact
                 .map(ContactDocument::to_domain)
@@ -194,6 +198,7 @@ pub struct Parts {
     pub(super) care_invitation: Option<CareInvitation>,
     pub(super) booking: Option<Booking>,
     pub(super) cancel_reason: Option<CancelReason>,
+    pub(super) closed_at: Option<Instant>,
     pub(super) last_contact: Option<PatientContact>,
     pub(super) series: Option<Series>,
     pub(super) decision_date: Option<NaiveDate>,
@@ -436,6 +441,8 @@ pub struct InvitationDocument {
     no_response_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     will_book_at: Option<i64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    opened_before: bool,
 }
 
 impl InvitationDocument {
@@ -461,6 +468,7 @@ impl InvitationDocument {
             withdraw_when_sent: invitation.withdraw_when_sent,
             no_response_at: invitation.no_response_at.map(micros),
             will_book_at: invitation.will_book_at.map(micros),
+            opened_before: invitation.opened_before,
         }
     }
 
@@ -476,6 +484,7 @@ impl InvitationDocument {
             withdraw_when_sent: self.withdraw_when_sent,
             no_response_at: self.no_response_at.map(instant).transpose()?,
             will_book_at: self.will_book_at.map(instant).transpose()?,
+            opened_before: self.opened_before,
             notifications: Vec::new(),
         })
     }

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod due;
 pub mod lookup;
 pub mod notification_page;
+pub mod patient_request;
 pub mod request_keys;
 pub mod worklist;
 

@@ -131,6 +131,7 @@ fn booking_request() -> TableCreateStatement {
         required("allow_duplicate").boolean().take(),
         required("may_have_duplicate").boolean().take(),
         required("created_at").big_integer().take(),
+        optional("shown_until").big_integer().take(),
         // Null while the request is open, so that its index holds what may be purged some day and nothing else.
         optional("settled_at").big_integer().take(),
     ];

@@ -64,6 +64,16 @@ pub fn units() -> Vec<String> {
     UNITS.map(Into::into).to_vec()
 }
 
+/// Returns everybody whom requests are about.
+pub fn patients() -> Vec<v1::PatientIdentity> {
+    let identity = |(number, kind, issuer): (&str, PersonalIdType, &str)| v1::PatientIdentity {
+        personal_id: number.into(),
+        personal_id_type: kind.into(),
+        issuer: issuer.into(),
+    };
+    PATIENTS.map(identity).to_vec()
+}
+
 fn new_id() -> String {
     Uuid::new_v4().to_string()
 }

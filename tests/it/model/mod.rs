@@ -13,6 +13,7 @@ mod invariants;
 mod message;
 mod op;
 mod op_generators;
+mod patient_side;
 mod request;
 pub mod rng;
 mod rules;

@@ -38,6 +38,10 @@ pub struct Request {
     pub cancellations: [i32; 3],
     /// Contact that was recorded last.
     pub last_contact: Option<v1::PatientContact>,
+    /// True if booking was ever open to the patient.
+    pub once_open: bool,
+    /// Time at which it was first declined or cancelled, while it is.
+    pub closed_at: Option<Instant>,
     /// True if it was cancelled in INVITED or NO_RESPONSE for a reason that calls for a withdrawal.
     pub to_withdraw: bool,
     pub created_at: Instant,

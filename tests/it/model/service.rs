@@ -177,6 +177,28 @@ pub async fn worklist(
     }
 }
 
+/// Lists what a patient is shown, page by page. A page may hold fewer than follow.
+pub async fn patient_requests(
+    harness: &Harness,
+    identity: v1::PatientIdentity,
+) -> Result<Vec<v1::PatientRequest>, String> {
+    let mut call = v1::ListPatientRequestsRequest {
+        identity: Some(identity),
+        page_size: 2,
+        page_token: String::new(),
+    };
+    let mut listed = vec![];
+    loop {
+        let answer = within(harness.patients().list_patient_requests(call.clone())).await;
+        let page = answer.map_err(|it| it.to_string())?.into_inner();
+        listed.extend(page.patient_requests);
+        if page.next_page_token.is_empty() {
+            return Ok(listed);
+        }
+        call.page_token = page.next_page_token;
+    }
+}
+
 /// Counts the requests in each worklist.
 pub async fn counts(
     harness: &Harness,

@@ -310,7 +310,18 @@ impl Walk {
             let length = i64::try_from(names.len()).expect("short");
             same("the count", &Some(length), &count.map(|it| it.count))?;
         }
+        self.check_patients().await?;
         self.check_unsettled().await
+    }
+
+    /// Checks what each patient is shown.
+    async fn check_patients(&self) -> Result<(), String> {
+        for patient in call::patients() {
+            let actual = service::patient_requests(&self.harness, patient.clone()).await?;
+            let expected = self.world.patient_requests(&patient);
+            same("what the patient is shown", &expected, &actual)?;
+        }
+        Ok(())
     }
 
     async fn check_unsettled(&self) -> Result<(), String> {

@@ -58,9 +58,38 @@ impl World {
 
     /// Applies a call. Leases are copied from the service's response: see [`Self::take_leases`].
     pub fn apply(&mut self, call: &Call) -> Result<Reply, Refusal> {
+        self.remember();
         let reply = self.answer(call);
         self.requests.iter_mut().for_each(Request::choose_channels);
+        self.remember();
         reply
+    }
+
+    fn remember(&mut self) {
+        let now = self.now;
+        self.requests.iter_mut().for_each(|it| it.remember(now));
+    }
+
+    /// Returns what a patient is shown, the newest request first.
+    pub fn patient_requests(&self, patient: &v1::PatientIdentity) -> Vec<v1::PatientRequest> {
+        let theirs = self.requests.iter().filter(|it| {
+            let v1::Patient {
+                personal_id,
+                personal_id_type,
+                issuer,
+                ..
+            } = it.patient().clone();
+            *patient
+                == v1::PatientIdentity {
+                    personal_id,
+                    personal_id_type,
+                    issuer,
+                }
+        });
+        let mut shown: Vec<_> = theirs.filter_map(|it| it.for_patient(self.now)).collect();
+        let id = |it: &v1::PatientRequest| it.name.rsplit('/').next().map(str::to_owned);
+        shown.sort_by_key(|it| std::cmp::Reverse(id(it)));
+        shown
     }
 
     fn answer(&mut self, call: &Call) -> Result<Reply, Refusal> {
@@ -124,6 +153,8 @@ impl World {
             cancel_reason: CancelReason::Unspecified,
             last_contact: None,
             cancellations: [0; 3],
+            once_open: false,
+            closed_at: None,
             to_withdraw: false,
             created_at: self.now,
             changed_at: self.now,
@@ -468,6 +499,7 @@ impl World {
             instants.extend(request.expires_at());
             instants.extend(request.no_response_at(self.now));
             instants.extend(request.wait_until().map(end_of));
+            instants.extend(request.hidden_at(self.now));
             for message in request.messages() {
                 if message.is_waiting() || message.is_out() {
                     instants.extend([message.due_at, message.claimable_at]);

@@ -1,0 +1,172 @@
+//! The patient's own requests, for the portal: a page of them, without what staff alone may read.
+
+use super::booking_request::form::{render_instructions, render_visit_type};
+use super::booking_request::{booking, constraints};
+use super::calendar::{render_instant, render_period};
+use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
+use super::patient::{parse_identity_of, render_identity};
+use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::form::Booking;
+use crate::domain::calendar::Instant;
+use crate::domain::patient::PersonalId;
+use crate::domain::patient_request::PatientStatus;
+use crate::domain::request_key::RequestKey;
+
+const LIST: &str = "ListPatientRequests";
+
+/// Command to list a page of a patient's requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPatientRequests {
+    /// Patient whose requests are listed.
+    pub personal_id: PersonalId,
+    /// Maximum number of requests.
+    pub page_size: u32,
+    /// Key of the request after which the page begins; `None` for the first page.
+    pub after: Option<RequestKey>,
+}
+
+/// Parses ListPatientRequests.
+///
+/// # Errors
+///
+/// Every fault of shape; then [`Fault::PageToken`].
+pub fn parse_list(message: v1::ListPatientRequestsRequest) -> Result<ListPatientRequests, Fault> {
+    let (personal_id, page_size) = Violations::collect(|violations| {
+        let personal_id = parse_identity_of(message.identity.as_ref(), "identity", violations);
+        let page_size = parse_page_size(message.page_size, violations);
+        Some((personal_id?, page_size))
+    })?;
+    let after = page_token::parse::<KEY_BYTES>(LIST, &query(&personal_id), &message.page_token)?;
+    let after = after.map(|bytes| key_of(&bytes).ok_or(Fault::PageToken));
+    Ok(ListPatientRequests {
+        personal_id,
+        page_size,
+        after: after.transpose()?,
+    })
+}
+
+/// Returns the token of the page that begins after this request.
+pub fn next_page_token(personal_id: &PersonalId, last: &RequestKey) -> String {
+    page_token::render(LIST, &query(personal_id), &key_bytes(last))
+}
+
+/// Returns the query that a token is bound to.
+fn query(personal_id: &PersonalId) -> v1::ListPatientRequestsRequest {
+    v1::ListPatientRequestsRequest {
+        identity: Some(render_identity(personal_id)),
+        ..Default::default()
+    }
+}
+
+/// Renders a request as the patient is shown it at `now`; `None` if they are not shown it.
+pub fn render(record: &BookingRequest, now: Instant) -> Option<v1::PatientRequest> {
+    let view = record.patient_view(now)?;
+    let form = &record.form;
+    let wanted = form.constraints.as_ref().map(constraints::render);
+    let (weekdays, time_windows) =
+        wanted.map_or_else(Default::default, |it| (it.weekdays, it.time_windows));
+    let is_booked = view.status == PatientStatus::Booked;
+    Some(v1::PatientRequest {
+        name: request_name(&record.key),
+        status: render_status(view.status).into(),
+        care_unit: care_unit_name(&record.key.care_unit),
+        visit_type: Some(render_visit_type(&form.visit_type)),
+        visit_kind: enums::render(form.visit_kind),
+        purpose: form.purpose.clone(),
+        patient_instructions: render_instructions(&form.patient_instructions),
+        requested_period: form.constraints.as_ref().map(|it| render_period(it.period)),
+        weekdays,
+        time_windows,
+        booking: form
+            .booking
+            .as_ref()
+            .filter(|_| is_booked)
+            .map(render_booking),
+        expire_time: record.expires_at().map(render_instant),
+        may_book: view.may_book,
+        may_move: view.may_move,
+        may_cancel: view.may_cancel,
+    })
+}
+
+/// Renders a booking without the reason for which staff overrode the constraints.
+fn render_booking(booked: &Booking) -> v1::Booking {
+    v1::Booking {
+        override_reason: String::new(),
+        ..booking::render(booked)
+    }
+}
+
+fn render_status(status: PatientStatus) -> v1::patient_request::Status {
+    use v1::patient_request::Status;
+    match status {
+        PatientStatus::Open => Status::Open,
+        PatientStatus::Booked => Status::Booked,
+        PatientStatus::Closed => Status::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::fields;
+    use super::*;
+    use crate::contract::booking_request::samples::{invited, key, now};
+
+    fn page(number: &str, page_token: String) -> Result<ListPatientRequests, Fault> {
+        parse_list(v1::ListPatientRequestsRequest {
+            identity: Some(v1::PatientIdentity {
+                personal_id: number.into(),
+                personal_id_type: v1::PersonalIdType::Personnummer.into(),
+                issuer: String::new(),
+            }),
+            page_size: 0,
+            page_token,
+        })
+    }
+
+    #[test]
+    fn a_page_belongs_to_one_patient() {
+        let first = page("198003012385", String::new()).unwrap();
+        assert_eq!((first.after, first.page_size), (None, 50));
+        let token = next_page_token(&first.personal_id, &key());
+        let next = page("198003012385", token.clone()).unwrap();
+        assert_eq!(next.after, Some(key()));
+        assert!(matches!(page("191212121212", token), Err(Fault::PageToken)));
+    }
+
+    #[test]
+    fn faults_of_the_identity_are_named_by_path_and_not_quoted() {
+        for (message, faults) in [
+            (
+                v1::ListPatientRequestsRequest {
+                    page_size: -1,
+                    ..Default::default()
+                },
+                vec!["identity", "page_size"],
+            ),
+            (
+                v1::ListPatientRequestsRequest {
+                    identity: Some(v1::PatientIdentity {
+                        personal_id: "196408233235".into(),
+                        personal_id_type: v1::PersonalIdType::Personnummer.into(),
+                        issuer: "1.2".into(),
+                    }),
+                    ..Default::default()
+                },
+                vec!["identity.personal_id", "identity.issuer"],
+            ),
+        ] {
+            assert!(!format!("{message:?}").contains("1964"));
+            let Err(Fault::Invalid(violations)) = parse_list(message) else {
+                panic!("not refused");
+            };
+            assert_eq!(fields(violations), faults);
+        }
+    }
+
+    #[test]
+    fn what_is_not_open_is_not_shown() {
+        assert_eq!(render(&invited(), now()), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The patient's side: which of their requests a patient is shown, for how long, and what they may do.
+
+use chrono::NaiveDate;
+
+use super::booking_request::BookingRequest;
+use super::booking_request::form::BookingSource;
+use super::booking_request::state::{EffectiveState, State};
+use super::calendar::{Instant, add_days, civil_date, end_of};
+use super::care_invitation::{CareInvitation, Hold};
+use super::slot::{may_still_move, verdict_on_request};
+
+/// Days for which the patient is shown a request that is closed, or whose visit is over.
+const SHOWN_DAYS: u32 = 90;
+
+/// Status of a request, as the patient is shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatientStatus {
+    /// The patient may choose a time.
+    Open,
+    /// The visit is booked.
+    Booked,
+    /// It has expired, or was declined or cancelled.
+    Closed,
+}
+
+/// A request as the patient is shown it, beside its form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatientView {
+    /// Status of the request.
+    pub status: PatientStatus,
+    /// True if the patient may book a time.
+    pub may_book: bool,
+    /// True if the patient may move the booked visit.
+    pub may_move: bool,
+    /// True if the patient may cancel the booked visit.
+    pub may_cancel: bool,
+}
+
+impl BookingRequest {
+    /// Returns what the patient is shown of the request at `now`; `None` if they are not shown it.
+    pub fn patient_view(&self, now: Instant) -> Option<PatientView> {
+        let status = match self.effective_state(now) {
+            EffectiveState::Requested => return None,
+            EffectiveState::Invited | EffectiveState::NoResponse => {
+                let is_protected = self.hold() == Some(Hold::ProtectedIdentity);
+                let is_open = self.bookable_since().is_some() && !is_protected;
+                is_open.then_some(PatientStatus::Open)?
+            }
+            EffectiveState::Booked => PatientStatus::Booked,
+            EffectiveState::Expired | EffectiveState::Declined | EffectiveState::Cancelled => {
+                self.was_once_open().then_some(PatientStatus::Closed)?
+            }
+        };
+        if self.shown_until()? <= now {
+            return None;
+        }
+        // What EvaluateSlots says of every slot decides here too.
+        let is_free = verdict_on_request(self, BookingSource::Patient, now).is_none();
+        let is_booked = status == PatientStatus::Booked;
+        Some(PatientView {
+            status,
+            may_book: status == PatientStatus::Open && is_free,
+            may_move: is_booked && is_free,
+            may_cancel: is_booked && may_still_move(self, now),
+        })
+    }
+
+    /// Returns the instant until which the patient may be shown the request if nothing changes; `None` if they
+    /// are not. Of an invitation it is not asked whether booking has been open: a lease opens it, and changes
+    /// nothing else.
+    pub fn shown_until(&self) -> Option<Instant> {
+        let last = self.form.constraints.as_ref().map(|it| it.period.last);
+        let last_day = match self.state {
+            State::Invited => last,
+            State::Requested => last.filter(|_| self.was_once_open()),
+            State::Booked => self.form.booking.as_ref().map(|it| civil_date(it.end_at)),
+            State::Declined | State::Cancelled => {
+                self.closed_day().filter(|_| self.was_once_open())
+            }
+        };
+        last_day.map(|day| end_of(add_days(day, SHOWN_DAYS)))
+    }
+
+    fn closed_day(&self) -> Option<NaiveDate> {
+        self.closed_at.map(civil_date)
+    }
+
+    /// Returns whether booking was open to the patient in the present round or one before.
+    fn was_once_open(&self) -> bool {
+        let invitation = self.care_invitation.as_ref();
+        invitation.is_some_and(CareInvitation::was_once_open)
+    }
+}

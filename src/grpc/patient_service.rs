@@ -1,0 +1,30 @@
+//! PatientService: what a portal shows a patient of their requests.
+
+use tonic::{Request, Response, Status};
+
+use super::{Service, fill_page};
+use crate::contract::v1::patient_service_server::PatientService;
+use crate::contract::{patient_request, v1};
+
+#[tonic::async_trait]
+impl PatientService for Service {
+    async fn list_patient_requests(
+        &self,
+        request: Request<v1::ListPatientRequestsRequest>,
+    ) -> Result<Response<v1::ListPatientRequestsResponse>, Status> {
+        let list = patient_request::parse_list(request.into_inner())?;
+        let (patient, now) = (&list.personal_id, self.clock.now());
+        let (after, limit) = (list.after.as_ref(), list.page_size + 1);
+        let found = self.store.patient_requests(patient, now, after, limit);
+        let rendered = found.await?.into_iter().map(|(key, record)| {
+            let render = |record| patient_request::render(&record, now);
+            (key, record.and_then(render))
+        });
+        let (patient_requests, last) = fill_page(rendered, list.page_size);
+        let next = last.map(|key| patient_request::next_page_token(patient, &key));
+        Ok(Response::new(v1::ListPatientRequestsResponse {
+            patient_requests,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+}

@@ -1,0 +1,94 @@
+//! What the model shows a patient of their requests, and for how long.
+
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::HoldReason;
+use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::patient_request::Status;
+use chrono::{NaiveDate, TimeDelta};
+
+use super::calendar::{Instant, end_of, from_timestamp, local_date, plus, timestamp};
+use super::request::Request;
+
+/// Days for which a closed request, or a visit that is over, is shown.
+const SHOWN_DAYS: u64 = 90;
+
+impl Request {
+    /// Remembers that booking was open to the patient, and since when the request is closed.
+    pub fn remember(&mut self, now: Instant) {
+        self.once_open |= self.is_bookable();
+        self.closed_at = match self.state {
+            State::Declined | State::Cancelled => self.closed_at.or(Some(now)),
+            _ => None,
+        };
+    }
+
+    /// Returns the day from which the days are counted for which the request is shown, once it is over.
+    fn over_on(&self, now: Instant) -> Option<NaiveDate> {
+        match self.shown(now) {
+            State::Booked => {
+                let ends_at = self.form.booking.as_ref()?.end_time.as_ref()?;
+                Some(local_date(from_timestamp(ends_at)))
+            }
+            State::Declined | State::Cancelled => self.closed_at.map(local_date),
+            State::Expired => self.period().map(|(_, last)| last),
+            _ => None,
+        }
+    }
+
+    /// Returns the instant at which the patient is no longer shown the request.
+    pub fn hidden_at(&self, now: Instant) -> Option<Instant> {
+        Some(end_of(plus(self.over_on(now)?, SHOWN_DAYS)))
+    }
+
+    /// Returns the request as the patient sees it; `None` if they do not.
+    pub fn for_patient(&self, now: Instant) -> Option<v1::PatientRequest> {
+        let status = match self.shown(now) {
+            State::Invited | State::NoResponse => {
+                let held = self.hold() == HoldReason::ProtectedIdentity;
+                (self.is_bookable() && !held).then_some(Status::Open)?
+            }
+            State::Booked => Status::Booked,
+            State::Expired | State::Declined | State::Cancelled => {
+                self.once_open.then_some(Status::Closed)?
+            }
+            State::Requested | State::Unspecified => return None,
+        };
+        if self.hidden_at(now).is_some_and(|at| at <= now) {
+            return None;
+        }
+        let form = &self.form;
+        let constraints = form.constraints.clone();
+        let booked = status == Status::Booked;
+        let booking = form.booking.clone().filter(|_| booked);
+        let in_time = booking.as_ref().is_some_and(|it| {
+            let starts_at = from_timestamp(it.start_time.as_ref().expect("given"));
+            now < starts_at - TimeDelta::hours(24)
+        });
+        Some(v1::PatientRequest {
+            name: form.name.clone(),
+            status: status.into(),
+            care_unit: self.unit.clone(),
+            visit_type: form.visit_type.clone(),
+            visit_kind: form.visit_kind,
+            purpose: form.purpose.clone(),
+            patient_instructions: form.patient_instructions.clone(),
+            may_book: status == Status::Open,
+            may_move: in_time && constraints.is_some(),
+            may_cancel: in_time,
+            booking: booking.map(|it| v1::Booking {
+                override_reason: String::new(),
+                ..it
+            }),
+            expire_time: self.expires_at().map(timestamp),
+            weekdays: constraints
+                .as_ref()
+                .map(|it| it.weekdays.clone())
+                .unwrap_or_default(),
+            time_windows: constraints
+                .as_ref()
+                .map(|it| it.time_windows.clone())
+                .unwrap_or_default(),
+            requested_period: constraints.and_then(|it| it.requested_period),
+        })
+    }
+}

@@ -165,13 +165,14 @@ pub fn page(care_units: Vec<String>, page_token: String) -> v1::ListWorklistRequ
         query: Some(list(care_units, v1::Worklist::CareInvitations)),
         page_size: 50,
         page_token,
+        ..Default::default()
     }
 }
 
 /// A worklist of these units.
 pub fn list(care_units: Vec<String>, worklist: v1::Worklist) -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: worklist.into(),
+        worklists: vec![worklist.into()],
         care_units,
         ..Default::default()
     }

@@ -32,7 +32,6 @@ use crate::domain::booking_request::prior_messages::PriorMessage;
 use crate::domain::booking_request::record_booking::RecordBooking;
 use crate::domain::booking_request::series::Repeat;
 use crate::domain::booking_request::state::CancelReason;
-use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
@@ -297,7 +296,7 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
     let actions = record.allowed_actions(now);
     v1::BookingRequest {
         name: request_name(&record.key),
-        state: render_state(record.effective_state(now)).into(),
+        state: enums::render(record.effective_state(now)),
         care_invitation: care_invitation::render(record, &displayed),
         allowed_actions: actions.into_iter().map(enums::render).collect(),
         warnings: render_warnings(record, &displayed),
@@ -318,20 +317,6 @@ pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v
         create_time: Some(render_instant(record.created_at)),
         update_time: Some(render_instant(record.updated_at)),
         ..form::render(&record.form)
-    }
-}
-
-/// Renders an effective state.
-pub(super) fn render_state(state: EffectiveState) -> v1::booking_request::State {
-    use v1::booking_request::State;
-    match state {
-        EffectiveState::Requested => State::Requested,
-        EffectiveState::Invited => State::Invited,
-        EffectiveState::Booked => State::Booked,
-        EffectiveState::Declined => State::Declined,
-        EffectiveState::NoResponse => State::NoResponse,
-        EffectiveState::Expired => State::Expired,
-        EffectiveState::Cancelled => State::Cancelled,
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn render(
             .iter()
             .map(|notification| render_notification(&record.key, notification))
             .collect(),
-        hold_reason: hold_reason.into(),
+        hold_reason,
         wait_until_date,
         no_response_time: invitation.no_response_at.map(render_instant),
         expire_time: record.expires_at().map(render_instant),
@@ -34,18 +34,20 @@ pub(super) fn render(
 }
 
 /// Renders the hold: its reason, and the last day of waiting for the patient.
-fn render_hold(hold: Option<Hold>) -> (v1::HoldReason, String) {
-    let reason = match hold {
-        None => v1::HoldReason::Unspecified,
-        Some(Hold::ProtectedIdentity) => v1::HoldReason::ProtectedIdentity,
-        Some(Hold::Undeliverable) => v1::HoldReason::Undeliverable,
-        Some(Hold::Parked) => v1::HoldReason::Parked,
-        Some(Hold::NoSuitableTime) => v1::HoldReason::NoSuitableTime,
-        Some(Hold::CallBack) => v1::HoldReason::CallBack,
-        Some(Hold::Contacted) => v1::HoldReason::Contacted,
-        Some(Hold::WillBook { until }) => return (v1::HoldReason::WillBook, render_date(until)),
+fn render_hold(hold: Option<Hold>) -> (i32, String) {
+    let until = match hold {
+        Some(Hold::WillBook { until }) => render_date(until),
+        Some(
+            Hold::ProtectedIdentity
+            | Hold::Undeliverable
+            | Hold::Parked
+            | Hold::NoSuitableTime
+            | Hold::CallBack
+            | Hold::Contacted,
+        )
+        | None => String::new(),
     };
-    (reason, String::new())
+    (enums::render_optional(hold.map(Hold::reason)), until)
 }
 
 /// Renders a notification of the request `key`. A projected one has no name.

@@ -13,13 +13,16 @@ use crate::domain::booking_request::record_patient_contact::ContactMedium;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::Warning;
+use crate::domain::care_invitation::HoldReason;
 use crate::domain::history::Contact;
 use crate::domain::notification::report_delivery::Receipt;
 use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Outcome};
 use crate::domain::patient::{Addressee, InboxReach, LetterFormat, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
-use crate::domain::worklist::{OrderBy, Worklist};
+use crate::domain::worklist::Worklist;
+use crate::domain::worklist::query::OrderBy;
 
 /// An enum of the domain that has a counterpart on the wire.
 pub(super) trait WireEnum: Copy {
@@ -69,6 +72,12 @@ wire_enum!(Action = v1::Action {
 });
 wire_enum!(Initiator = v1::cancel_booking_request::Initiator { Patient Unit NoShow });
 wire_enum!(Next = v1::cancel_booking_request::Next { ToRequested Reinvite });
+wire_enum!(EffectiveState = v1::booking_request::State {
+    Requested Invited Booked Declined NoResponse Expired Cancelled
+});
+wire_enum!(HoldReason = v1::HoldReason {
+    ProtectedIdentity Undeliverable Parked NoSuitableTime CallBack WillBook Contacted
+});
 wire_enum!(Warning = v1::Warning { CareGuaranteeExceeded RemindersSkipped ProtectedIdentity });
 wire_enum!(ChangeReason = v1::ChangeReason {
     ToCareInvitation PatientRequest UnitRequest Medical Other
@@ -94,6 +103,7 @@ wire_enum!(Verdict = v1::SlotVerdict {
 });
 wire_enum!(Worklist = v1::Worklist {
     BookingRequests CareInvitations FollowUp ManualHandling SlotIssues Declined GuaranteeAtRisk All
+    AllInvitations AllBookingRequests
 });
 wire_enum!(OrderBy = v1::worklist_query::OrderBy {
     StartDate CreateTime NextNotification Priority CareGuarantee
@@ -199,6 +209,8 @@ mod tests {
         survives(Verdict::ALL);
         survives(Outcome::ALL);
         survives(Worklist::ALL);
+        survives(EffectiveState::ALL);
+        survives(HoldReason::ALL);
         survives(OrderBy::ALL);
         assert_eq!(render_optional::<VisitKind>(None), 0);
     }

@@ -1,6 +1,6 @@
 //! The history of a request, page by page.
 
-use super::booking_request::{booking, constraints, render_state};
+use super::booking_request::{booking, constraints};
 use super::calendar::render_instant;
 use super::{
     Fault, Violations, enums, notification_name, page_token, parse_page_size, parse_request_name,
@@ -64,7 +64,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
         change_reason: enums::render_optional(entry.change_reason),
         cancel_reason: enums::render_optional(entry.cancel_reason),
         comment: entry.comment.clone(),
-        state: render_state(entry.state).into(),
+        state: enums::render(entry.state),
         notification: notification.unwrap_or_default(),
         constraints: entry.constraints.as_ref().map(constraints::render),
         booking: entry.booking.as_ref().map(booking::render),

@@ -15,7 +15,7 @@
 //! | `notification` | due notifications, leases and their acknowledgements, receipts, lists |
 //! | `patient_request` | what a patient is shown of their requests |
 //! | `slot` | free times and whether they are offered |
-//! | `worklist`, `page_token` | worklists and their pages |
+//! | `worklist`, `page_token`, `view` | worklists, their pages, and how much of a request they show |
 //! | `clock` | time in the sandbox |
 
 pub mod batch;
@@ -31,6 +31,7 @@ mod patient;
 pub mod patient_request;
 pub mod slot;
 mod text;
+pub mod view;
 pub mod worklist;
 
 use std::collections::BTreeSet;

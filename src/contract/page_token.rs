@@ -73,21 +73,33 @@ fn check(list: &str, query: &impl Message, payload: &[u8]) -> [u8; CHECK_BYTES] 
 
 /// Encodes a request key for a payload.
 pub(super) fn key_bytes(key: &RequestKey) -> [u8; KEY_BYTES] {
-    let care_unit = key.care_unit.as_str().as_bytes();
     let mut bytes = [0; KEY_BYTES];
     bytes[..16].copy_from_slice(key.id.as_bytes());
-    bytes[16..16 + care_unit.len()].copy_from_slice(care_unit);
+    bytes[16..].copy_from_slice(&care_unit_bytes(&key.care_unit));
     bytes
 }
 
 /// Decodes a request key that [`key_bytes`] encoded.
 pub(super) fn key_of(bytes: &[u8; KEY_BYTES]) -> Option<RequestKey> {
     let (id, care_unit) = bytes.split_first_chunk()?;
-    let care_unit = std::str::from_utf8(care_unit).ok()?;
     Some(RequestKey {
-        care_unit: HsaId::parse(care_unit.trim_end_matches('\0'))?,
+        care_unit: care_unit_of(care_unit)?,
         id: Uuid::from_bytes(*id),
     })
+}
+
+/// Encodes a care unit for a payload.
+pub(super) fn care_unit_bytes(care_unit: &HsaId) -> [u8; HSA_ID_MAX] {
+    let care_unit = care_unit.as_str().as_bytes();
+    let mut bytes = [0; HSA_ID_MAX];
+    bytes[..care_unit.len()].copy_from_slice(care_unit);
+    bytes
+}
+
+/// Decodes a care unit that [`care_unit_bytes`] encoded.
+pub(super) fn care_unit_of(bytes: &[u8]) -> Option<HsaId> {
+    let care_unit = std::str::from_utf8(bytes).ok()?;
+    HsaId::parse(care_unit.trim_end_matches('\0'))
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
-use crate::domain::worklist::Query;
+use crate::domain::worklist::Worklist;
+use crate::domain::worklist::query::Query;
 use crate::domain::{Context, RegionPolicy};
 use crate::store::error::Error;
 use crate::store::{Store, retry};
@@ -159,7 +160,7 @@ impl Dispatch {
         })
     }
 
-    /// Watches a worklist: yields its requests first, then its changes.
+    /// Watches worklists: yields their requests first, then their changes.
     ///
     /// # Errors
     ///
@@ -213,11 +214,11 @@ impl Dispatch {
 /// An event of a watch.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
-    /// A request is on the list, or has changed while on it.
-    Upserted(Arc<BookingRequest>),
-    /// A request has left the list.
+    /// A request is on these of the lists, or has changed while on them.
+    Upserted(Arc<BookingRequest>, Vec<Worklist>),
+    /// A request has left all of the lists.
     Removed(RequestKey),
-    /// The list has been sent whole; changes follow.
+    /// The lists have been sent whole; changes follow.
     SnapshotComplete,
     /// A sign of life.
     Heartbeat,

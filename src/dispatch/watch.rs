@@ -18,7 +18,8 @@ use super::{Dispatch, StreamEnd, WatchEvent, ask, sleep_until};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
-use crate::domain::worklist::{Cursor, Query};
+use crate::domain::worklist::Worklist;
+use crate::domain::worklist::query::{Cursor, Query};
 use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 
@@ -48,7 +49,7 @@ pub struct Watcher {
     query: Query,
     events: EventSender<WatchEvent>,
     commits: broadcast::Receiver<Arc<ChangeEvent>>,
-    /// Requests that are on the list, as far as the reader has been told.
+    /// Requests that are on one of the lists, as far as the reader has been told.
     members: HashSet<RequestKey>,
     last_event_at: Moment,
     /// Bytes of the largest request on the last page of a snapshot.
@@ -161,7 +162,8 @@ impl Watcher {
                 after = Some(position);
                 let Some(record) = record else { continue };
                 gone.remove(&record.key);
-                emitted.add(self.upsert(record));
+                let lists = self.query.lists_of(&record, now);
+                emitted.add(self.upsert(record, lists));
             }
             self.record_bytes = emitted.largest.unwrap_or(self.record_bytes);
             if !more {
@@ -211,9 +213,8 @@ impl Watcher {
     /// Emits the changes of the list by the passing of time.
     async fn emit_transitions(&mut self) -> Result<(), TaskEnd> {
         let now = self.dispatch.clock.now();
-        let care_units = &self.query.care_units;
         let (store, since) = (&self.dispatch.store, self.emitted_until);
-        let changed = ask(|| store.timed_transitions(care_units, since, now)).await?;
+        let changed = ask(|| store.timed_transitions(&self.query, since, now)).await?;
         self.emit_changes(changed).await?;
         self.emitted_until = now;
         self.schedule_next_transition().await
@@ -251,8 +252,9 @@ impl Watcher {
                 .into_iter()
                 .flatten()
                 .min();
-            match record.filter(|record| self.query.matches(record, now)) {
-                Some(record) => emitted.add(self.upsert(record)),
+            let lists = record.as_ref().map(|it| self.query.lists_of(it, now));
+            match record.zip(lists.filter(|lists| !lists.is_empty())) {
+                Some((record, lists)) => emitted.add(self.upsert(record, lists)),
                 None if self.members.remove(key) => {
                     self.push(WatchEvent::Removed(key.clone()), EVENT_BYTES);
                 }
@@ -264,9 +266,8 @@ impl Watcher {
 
     /// Schedules the next wake-up for a transition by time.
     async fn schedule_next_transition(&mut self) -> Result<(), TaskEnd> {
-        let (care_units, since) = (&self.query.care_units, self.emitted_until);
-        let store = &self.dispatch.store;
-        let next = ask(|| store.next_transition_at(care_units, since)).await?;
+        let (store, since) = (&self.dispatch.store, self.emitted_until);
+        let next = ask(|| store.next_transition_at(&self.query, since)).await?;
         let next_day_at = self.query.next_day_at(since);
         self.next_transition_at = [next, next_day_at].into_iter().flatten().min();
         Ok(())
@@ -279,12 +280,12 @@ impl Watcher {
         Ok(())
     }
 
-    /// Emits a request that is on the list. Returns its estimated bytes.
-    fn upsert(&mut self, record: BookingRequest) -> usize {
+    /// Emits a request that is on these of the query's lists. Returns its estimated bytes.
+    fn upsert(&mut self, record: BookingRequest, lists: Vec<Worklist>) -> usize {
         self.members.insert(record.key.clone());
         let bytes = estimated_bytes(&record);
         let record = self.dispatch.shared.share(record);
-        self.push(WatchEvent::Upserted(record), bytes);
+        self.push(WatchEvent::Upserted(record, lists), bytes);
         bytes
     }
 

@@ -9,6 +9,7 @@ use super::RegionPolicy;
 use super::booking_request::state::State;
 use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
 use super::notification::{self, ChannelReason, DeliveryChannel, Kind, Notification};
+use super::stored_enum;
 
 /// Days before the start of the period on which the first notification falls due.
 pub const LEAD_DAYS: u32 = 42;
@@ -20,7 +21,27 @@ pub const REMINDER_COUNT: i16 = 2;
 /// Cause of a notification that falls after the period.
 pub const AFTER_PERIOD: &str = "AFTER_PERIOD";
 
-/// Reason why nothing is sent for the time being.
+stored_enum! {
+    /// Reason of a [`Hold`].
+    pub enum HoldReason {
+        /// [`Hold::ProtectedIdentity`].
+        ProtectedIdentity = 1,
+        /// [`Hold::Undeliverable`].
+        Undeliverable = 2,
+        /// [`Hold::Parked`].
+        Parked = 3,
+        /// [`Hold::NoSuitableTime`].
+        NoSuitableTime = 4,
+        /// [`Hold::CallBack`].
+        CallBack = 5,
+        /// [`Hold::WillBook`].
+        WillBook = 6,
+        /// [`Hold::Contacted`].
+        Contacted = 7,
+    }
+}
+
+/// Reason why nothing is sent for the time being, with what belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hold {
     /// The patient has protected identity.
@@ -43,6 +64,19 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// Returns the reason alone.
+    pub fn reason(self) -> HoldReason {
+        match self {
+            Self::ProtectedIdentity => HoldReason::ProtectedIdentity,
+            Self::Undeliverable => HoldReason::Undeliverable,
+            Self::Parked => HoldReason::Parked,
+            Self::NoSuitableTime => HoldReason::NoSuitableTime,
+            Self::CallBack => HoldReason::CallBack,
+            Self::WillBook { .. } => HoldReason::WillBook,
+            Self::Contacted => HoldReason::Contacted,
+        }
+    }
+
     /// Returns whether the hold follows from the patient's own contact.
     pub fn is_patient_initiated(self) -> bool {
         match self {

@@ -1,18 +1,17 @@
-//! Worklists: which list a request is in, and the instant at which time moves it.
+//! Worklists: the lists that a request is on, and the instant at which time moves it.
 //!
-//! The store keeps both beside the record, so that a list is a comparison of columns with the
-//! present time and the rule stands here alone.
+//! A request belongs to a group, until time moves it to FOLLOW_UP, and most lists are made of groups. The
+//! store keeps the group and the instant beside the record, so that a list is a comparison of columns with
+//! the present time and the rule stands here alone.
+
+pub mod query;
 
 use chrono::NaiveDate;
 
 use super::booking_request::BookingRequest;
-use super::booking_request::form::Priority;
-use super::booking_request::form::VisitKind;
 use super::booking_request::state::State;
-use super::calendar::{Instant, Period, civil_date, end_of};
+use super::calendar::{Instant, civil_date};
 use super::care_invitation::Hold;
-use super::hsa_id::HsaId;
-use super::patient::PersonalId;
 use super::stored_enum;
 
 /// Days before the end of the care guarantee from which a request is at risk.
@@ -37,48 +36,123 @@ stored_enum! {
         GuaranteeAtRisk = 7,
         /// Every request.
         All = 8,
+        /// Every invitation.
+        AllInvitations = 9,
+        /// Every request that waits for staff, expired ones included.
+        AllBookingRequests = 10,
     }
 }
 
-/// Worklist of a request, until time moves it to [`Worklist::FollowUp`].
+stored_enum! {
+    /// A group of requests, of which lists are made. A request is in one at most.
+    pub enum Group {
+        /// Requests that wait for staff.
+        BookingRequests = 1,
+        /// Invitations that the patient may answer, or has said that they will.
+        CareInvitations = 2,
+        /// Invitations that call for staff: to be called, in touch without a decision.
+        FollowUp = 3,
+        /// Invitations that are held until staff decide.
+        ManualHandling = 4,
+        /// Invitations for which the patient found no suitable time.
+        SlotIssues = 5,
+        /// Declined.
+        Declined = 6,
+        /// Cancelled, with a withdrawal that is parked.
+        ParkedWithdrawals = 7,
+    }
+}
+
+impl Group {
+    /// Returns whether time may move its requests to FOLLOW_UP.
+    pub fn is_moved_by_time(self) -> bool {
+        match self {
+            Self::BookingRequests
+            | Self::CareInvitations
+            | Self::FollowUp
+            | Self::ManualHandling
+            | Self::SlotIssues => true,
+            Self::Declined | Self::ParkedWithdrawals => false,
+        }
+    }
+
+    /// Returns whether its requests are on a list that is made of groups: those that time has moved to
+    /// FOLLOW_UP, or the others.
+    pub fn is_on(self, list: Worklist, moved: bool) -> bool {
+        match list {
+            Worklist::BookingRequests => !moved && self == Self::BookingRequests,
+            Worklist::CareInvitations => !moved && self == Self::CareInvitations,
+            Worklist::FollowUp => moved || self == Self::FollowUp,
+            Worklist::ManualHandling => {
+                !moved && matches!(self, Self::ManualHandling | Self::ParkedWithdrawals)
+            }
+            Worklist::SlotIssues => !moved && self == Self::SlotIssues,
+            Worklist::Declined => self == Self::Declined,
+            Worklist::AllInvitations => match self {
+                Self::CareInvitations
+                | Self::FollowUp
+                | Self::ManualHandling
+                | Self::SlotIssues => true,
+                Self::BookingRequests | Self::Declined | Self::ParkedWithdrawals => false,
+            },
+            Worklist::AllBookingRequests => self == Self::BookingRequests,
+            Worklist::GuaranteeAtRisk | Worklist::All => false,
+        }
+    }
+}
+
+/// Group of a request, and when time moves it to [`Worklist::FollowUp`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// List that the request is in, if any.
-    pub worklist: Option<Worklist>,
+    /// Group that the request is in, if any.
+    pub group: Option<Group>,
     /// Instant at which it moves to [`Worklist::FollowUp`] by itself.
     pub follow_up_at: Option<Instant>,
 }
 
 impl Placement {
-    /// Returns the list at `now`.
-    pub fn at(self, now: Instant) -> Option<Worklist> {
-        match self.follow_up_at {
-            Some(follow_up_at) if follow_up_at <= now => Some(Worklist::FollowUp),
-            _ => self.worklist,
-        }
+    /// Returns whether the request is on a list that is made of groups, at `now`.
+    fn is_on(self, list: Worklist, now: Instant) -> bool {
+        let moved = self.follow_up_at.is_some_and(|moves_at| moves_at <= now);
+        self.group.is_some_and(|group| group.is_on(list, moved))
     }
 }
 
 impl BookingRequest {
-    /// Returns the list that the request is in, and the instant at which time moves it.
+    /// Returns whether the request is on a list at `now`.
+    pub fn is_on(&self, list: Worklist, now: Instant) -> bool {
+        match list {
+            Worklist::BookingRequests
+            | Worklist::CareInvitations
+            | Worklist::FollowUp
+            | Worklist::ManualHandling
+            | Worklist::SlotIssues
+            | Worklist::Declined
+            | Worklist::AllInvitations
+            | Worklist::AllBookingRequests => self.placement().is_on(list, now),
+            Worklist::GuaranteeAtRisk => self.guarantee_is_at_risk(civil_date(now)),
+            Worklist::All => true,
+        }
+    }
+
+    /// Returns the group that the request is in, and the instant at which time moves it.
     pub fn placement(&self) -> Placement {
         let expires_at = self.expires_at();
-        let (worklist, follow_up_at) = match self.state {
-            State::Requested => (Some(Worklist::BookingRequests), expires_at),
+        let (group, follow_up_at) = match self.state {
+            State::Requested => (Some(Group::BookingRequests), expires_at),
             State::Invited => {
-                let (worklist, moves_at) = self.invited_placement();
+                let (group, moves_at) = self.invited_placement();
                 let first = [moves_at, expires_at].into_iter().flatten().min();
-                (Some(worklist), first)
+                (Some(group), first)
             }
-            State::Declined => (Some(Worklist::Declined), None),
-            State::Booked => (None, None),
+            State::Declined => (Some(Group::Declined), None),
             State::Cancelled if self.has_parked_withdrawal() => {
-                (Some(Worklist::ManualHandling), None)
+                (Some(Group::ParkedWithdrawals), None)
             }
-            State::Cancelled => (None, None),
+            State::Booked | State::Cancelled => (None, None),
         };
         Placement {
-            worklist,
+            group,
             follow_up_at,
         }
     }
@@ -93,19 +167,19 @@ impl BookingRequest {
             .min()
     }
 
-    fn invited_placement(&self) -> (Worklist, Option<Instant>) {
+    fn invited_placement(&self) -> (Group, Option<Instant>) {
         let no_response_at = self
             .care_invitation
             .as_ref()
             .and_then(|it| it.no_response_at);
         match self.hold() {
             Some(Hold::ProtectedIdentity | Hold::Undeliverable | Hold::Parked) => {
-                (Worklist::ManualHandling, None)
+                (Group::ManualHandling, None)
             }
-            Some(Hold::NoSuitableTime) => (Worklist::SlotIssues, None),
-            Some(Hold::CallBack | Hold::Contacted) => (Worklist::FollowUp, None),
-            Some(hold @ Hold::WillBook { .. }) => (Worklist::CareInvitations, hold.ends_at()),
-            None => (Worklist::CareInvitations, no_response_at),
+            Some(Hold::NoSuitableTime) => (Group::SlotIssues, None),
+            Some(Hold::CallBack | Hold::Contacted) => (Group::FollowUp, None),
+            Some(hold @ Hold::WillBook { .. }) => (Group::CareInvitations, hold.ends_at()),
+            None => (Group::CareInvitations, no_response_at),
         }
     }
 
@@ -121,88 +195,6 @@ impl BookingRequest {
     }
 }
 
-stored_enum! {
-    /// The order of a worklist.
-    pub enum OrderBy {
-        /// Earliest requested start first.
-        StartDate = 1,
-        /// Oldest creation first.
-        CreateTime = 2,
-        /// Soonest next notification first, those without one last.
-        NextNotification = 3,
-        /// Highest priority first, then oldest creation.
-        Priority = 4,
-        /// Soonest end of the guarantee first, those without one last.
-        CareGuarantee = 5,
-    }
-}
-
-/// Query for the requests of a list, in an order. An empty filter matches all.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Query {
-    /// List to read.
-    pub worklist: Worklist,
-    /// Care units, 1 to 50.
-    pub care_units: Vec<HsaId>,
-    /// Kind of visit: new or return visits only.
-    pub visit_kind: Option<VisitKind>,
-    /// Codes of visit types.
-    pub visit_type_codes: Vec<String>,
-    /// One patient.
-    pub personal_id: Option<PersonalId>,
-    /// One referral.
-    pub referral_id: Option<String>,
-    /// Period with which the requested period must share a day.
-    pub period: Option<Period>,
-    /// Lowest priority to include.
-    pub minimum_priority: Priority,
-    /// Order of the list; ties are broken by care unit and id.
-    pub order_by: OrderBy,
-}
-
-impl std::fmt::Debug for Query {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Query")
-    }
-}
-
-impl Query {
-    /// Returns whether a request is on the list at `now`: the same as the store's query by columns, for
-    /// one loaded record.
-    pub fn matches(&self, record: &BookingRequest, now: Instant) -> bool {
-        let form = &record.form;
-        let period = form.constraints.as_ref().map(|it| it.period);
-        let in_worklist = match self.worklist {
-            Worklist::BookingRequests
-            | Worklist::CareInvitations
-            | Worklist::FollowUp
-            | Worklist::ManualHandling
-            | Worklist::SlotIssues
-            | Worklist::Declined => record.placement().at(now) == Some(self.worklist),
-            Worklist::GuaranteeAtRisk => record.guarantee_is_at_risk(civil_date(now)),
-            Worklist::All => true,
-        };
-        let code = &form.visit_type.code;
-        let patient = &form.patient.personal_id;
-        in_worklist
-            && self.care_units.contains(&record.key.care_unit)
-            && self.visit_kind.is_none_or(|kind| kind == form.visit_kind)
-            && (self.visit_type_codes.is_empty() || self.visit_type_codes.contains(code))
-            && self.personal_id.as_ref().is_none_or(|it| it == patient)
-            && (self.referral_id.is_none()
-                || self.referral_id.as_deref() == form.origin.referral_id())
-            && self
-                .period
-                .is_none_or(|wanted| period.is_some_and(|it| it.overlaps(wanted)))
-            && self.minimum_priority <= form.priority
-    }
-
-    /// Returns the start of the day after `now`, if a new day alone may change the list.
-    pub fn next_day_at(&self, now: Instant) -> Option<Instant> {
-        (self.worklist == Worklist::GuaranteeAtRisk).then(|| end_of(civil_date(now)))
-    }
-}
-
 impl BookingRequest {
     /// Returns whether the request is open and its guarantee ends soon, or has ended, on `today`.
     fn guarantee_is_at_risk(&self, today: NaiveDate) -> bool {
@@ -214,13 +206,4 @@ impl BookingRequest {
 /// Returns the last guarantee date that is at risk on `today`.
 pub fn guarantee_at_risk_until(today: NaiveDate) -> NaiveDate {
     super::calendar::add_days(today, GUARANTEE_WARNING_DAYS)
-}
-
-/// Position in the order of a list, as held by a page token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor {
-    /// Values that the order compares, first and second; the second is zero where it compares one.
-    pub sort_key: [i64; 2],
-    /// Request, which breaks ties.
-    pub key: super::request_key::RequestKey,
 }

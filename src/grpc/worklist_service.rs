@@ -5,12 +5,16 @@ use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::auth::Caller;
 use super::{Service, fill_page};
 use crate::contract::v1::worklist_service_server::WorklistService;
-use crate::contract::{booking_request, v1, worklist};
+use crate::contract::view::View;
+use crate::contract::worklist::care_units;
+use crate::contract::{v1, worklist};
 use crate::dispatch::WatchEvent;
 use crate::domain::RegionPolicy;
 use crate::domain::calendar::Instant;
+use crate::domain::worklist::query::{CareUnits, Query};
 
 #[tonic::async_trait]
 impl WorklistService for Service {
@@ -19,14 +23,15 @@ impl WorklistService for Service {
         request: Request<v1::ListWorklistRequest>,
     ) -> Result<Response<v1::ListWorklistResponse>, Status> {
         let list = worklist::parse_list(request.into_inner())?;
-        let now = self.clock.now();
+        let (query, now) = (visible(&list.query), self.clock.now());
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
-        let found = self
-            .store
-            .list_worklist(&list.query, now, after, limit)
-            .await?;
+        let found = self.store.list_worklist(&query, now, after, limit).await?;
+        let total_size = match list.include_total_size {
+            true => Some(self.store.total(&query, now).await?),
+            false => None,
+        };
         let rendered = found.into_iter().map(|(cursor, record)| {
-            let render = |record| booking_request::render(&record, now, &self.policy);
+            let render = |record| list.view.render(&record, now, &self.policy);
             (cursor, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
@@ -34,6 +39,7 @@ impl WorklistService for Service {
         Ok(Response::new(v1::ListWorklistResponse {
             booking_requests,
             next_page_token: next.unwrap_or_default(),
+            total_size,
         }))
     }
 
@@ -41,9 +47,24 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::CountWorklistsRequest>,
     ) -> Result<Response<v1::CountWorklistsResponse>, Status> {
-        let care_units = worklist::parse_count(request.into_inner())?;
-        let counts = self.store.counts(&care_units, self.clock.now()).await?;
-        Ok(Response::new(worklist::render_counts(&counts)))
+        let count = worklist::parse_count(request.into_inner())?;
+        let (query, now) = (visible(&count.query), self.clock.now());
+        let counts = self.store.counts(&query, now).await?;
+        Ok(Response::new(worklist::render_counts(&count, &counts)))
+    }
+
+    async fn list_care_units(
+        &self,
+        request: Request<v1::ListCareUnitsRequest>,
+    ) -> Result<Response<v1::ListCareUnitsResponse>, Status> {
+        let list = care_units::parse_list(request.into_inner())?;
+        let seen = Caller::anonymous().visible(CareUnits::Every);
+        let (after, limit) = (list.after.as_ref(), list.page_size + 1);
+        let found = self.store.care_units(&seen, after, limit).await?;
+        Ok(Response::new(care_units::render_list(
+            found,
+            list.page_size,
+        )))
     }
 
     type WatchWorklistStream =
@@ -53,17 +74,33 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::WatchWorklistRequest>,
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
-        let query = worklist::parse_watch(request.into_inner())?;
-        let watch = self.dispatch.watch(query)?;
-        let (clock, policy) = (self.clock.clone(), self.policy);
-        let events = watch.map(move |event| Ok(render(event?, clock.now(), &policy)));
+        let watch = worklist::parse_watch(request.into_inner())?;
+        let events = self.dispatch.watch(visible(&watch.query))?;
+        let (clock, policy, view) = (self.clock.clone(), self.policy, watch.view);
+        let events = events.map(move |event| Ok(render(event?, view, clock.now(), &policy)));
         Ok(Response::new(Box::pin(events)))
     }
 }
 
-fn render(event: WatchEvent, now: Instant, policy: &RegionPolicy) -> v1::WatchWorklistResponse {
+/// Returns the query with those of its care units that the caller may see.
+fn visible(query: &Query) -> Query {
+    let care_units = Caller::anonymous().visible(query.care_units.clone());
+    Query {
+        care_units,
+        ..query.clone()
+    }
+}
+
+fn render(
+    event: WatchEvent,
+    view: View,
+    now: Instant,
+    policy: &RegionPolicy,
+) -> v1::WatchWorklistResponse {
     match event {
-        WatchEvent::Upserted(record) => worklist::render_upserted(&record, now, policy),
+        WatchEvent::Upserted(record, worklists) => {
+            worklist::render_upserted(&record, &worklists, view, now, policy)
+        }
         WatchEvent::Removed(key) => worklist::render_removed(&key),
         WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),
         WatchEvent::Heartbeat => worklist::render_heartbeat(),

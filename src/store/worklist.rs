@@ -4,13 +4,15 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
-use crate::domain::worklist::{Cursor, Query, Worklist};
+use crate::domain::worklist::query::{CareUnits, Cursor, Query};
 use crate::store::Store;
 use crate::store::error::Error;
-use crate::store::query::worklist as row;
+use crate::store::query::care_units;
+use crate::store::query::worklist::count::{self, Counts};
+use crate::store::query::worklist::{page, transition};
 
 impl Store {
-    /// Returns a page of a worklist at `now`: the requests after the cursor `after`, at most `limit`; none in place of a
+    /// Returns a page of worklists at `now`: the requests after the cursor `after`, at most `limit`; none in place of a
     /// request that cannot be decoded.
     pub async fn list_worklist(
         &self,
@@ -21,47 +23,70 @@ impl Store {
     ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
         let (query, after) = (query.clone(), after.cloned());
         self.read_statement(move |readers| {
-            Box::pin(async move { row::page(readers, &query, now, after.as_ref(), limit).await })
+            Box::pin(async move { page::page(readers, &query, now, after.as_ref(), limit).await })
         })
         .await
     }
 
-    /// Returns the number of requests on each list of these care units at `now`; empty lists are omitted.
-    pub async fn counts(
-        &self,
-        care_units: &[HsaId],
-        now: Instant,
-    ) -> Result<Vec<(Worklist, i64)>, Error> {
-        let units = care_units.to_vec();
-        self.read(move |snapshot| Box::pin(async move { row::counts(snapshot, &units, now).await }))
-            .await
+    /// Returns the number of requests that a query means, each counted once, at `now`.
+    pub async fn total(&self, query: &Query, now: Instant) -> Result<i64, Error> {
+        let query = query.clone();
+        self.read_statement(move |readers| {
+            Box::pin(async move { count::total(readers, &query, now).await })
+        })
+        .await
     }
 
-    /// Returns the requests of these care units that the passing of time has moved to another list, or to
-    /// [`Worklist::GuaranteeAtRisk`], after `since` and until `now`.
+    /// Returns the number of requests on each of a query's lists and in each care unit at `now`; empty lists are omitted.
+    pub async fn counts(&self, query: &Query, now: Instant) -> Result<Counts, Error> {
+        let query = query.clone();
+        self.read(move |snapshot| {
+            Box::pin(async move { count::counts(snapshot, &query, now).await })
+        })
+        .await
+    }
+
+    /// Returns those of these care units that have requests, after `after`, at most `limit`.
+    pub async fn care_units(
+        &self,
+        care_units: &CareUnits,
+        after: Option<&HsaId>,
+        limit: u32,
+    ) -> Result<Vec<HsaId>, Error> {
+        let (units, after) = (care_units.clone(), after.cloned());
+        self.read_statement(move |readers| {
+            Box::pin(async move { care_units::page(readers, &units, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    /// Returns the requests of a query's care units and subject that the passing of time has moved to another list, or
+    /// shown in another state, after `since` and until `now`.
     pub async fn timed_transitions(
         &self,
-        care_units: &[HsaId],
+        query: &Query,
         since: Instant,
         now: Instant,
     ) -> Result<Vec<RequestKey>, Error> {
-        let units = care_units.to_vec();
+        let query = query.clone();
         self.read_statement(move |readers| {
-            Box::pin(async move { row::timed_transitions(readers, &units, since, now).await })
+            Box::pin(
+                async move { transition::timed_transitions(readers, &query, since, now).await },
+            )
         })
         .await
     }
 
-    /// Returns the first instant after `now` at which the passing of time moves a request of these care units to another
-    /// list.
+    /// Returns the first instant after `now` at which the passing of time moves a request of a query's care units and subject
+    /// to another list.
     pub async fn next_transition_at(
         &self,
-        care_units: &[HsaId],
+        query: &Query,
         now: Instant,
     ) -> Result<Option<Instant>, Error> {
-        let units = care_units.to_vec();
+        let query = query.clone();
         self.read(move |snapshot| {
-            Box::pin(async move { row::next_transition_at(snapshot, &units, now).await })
+            Box::pin(async move { transition::next_transition_at(snapshot, &query, now).await })
         })
         .await
     }

@@ -159,12 +159,13 @@ async fn lists_of(harness: &Harness, name: &str) -> Vec<Worklist> {
     for list in LISTS {
         let call = v1::ListWorklistRequest {
             query: Some(v1::WorklistQuery {
-                worklist: list.into(),
+                worklists: vec![list.into()],
                 care_units: vec![make::wire_unit()],
                 ..Default::default()
             }),
             page_size: 500,
             page_token: String::new(),
+            ..Default::default()
         };
         let answer = harness.worklists().list_worklist(call).await;
         let requests = answer.expect("the list").into_inner().booking_requests;

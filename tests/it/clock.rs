@@ -101,10 +101,11 @@ async fn first_message(harness: &Harness, request: &str) -> v1::Notification {
 async fn watch(harness: &Harness) -> Result<Streaming<v1::WatchWorklistResponse>, Status> {
     let call = v1::WatchWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: v1::Worklist::CareInvitations.into(),
+            worklists: vec![v1::Worklist::CareInvitations.into()],
             care_units: vec![make::wire_unit()],
             ..Default::default()
         }),
+        ..Default::default()
     };
     let answer = within(harness.worklists().watch_worklist(call)).await?;
     Ok(answer.into_inner())

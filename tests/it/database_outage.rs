@@ -109,7 +109,7 @@ async fn due(stream: &mut Streaming<v1::StreamDueNotificationsResponse>) -> v1::
 
 fn query() -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: v1::Worklist::CareInvitations.into(),
+        worklists: vec![v1::Worklist::CareInvitations.into()],
         care_units: vec![make::wire_unit()],
         ..Default::default()
     }
@@ -118,6 +118,7 @@ fn query() -> v1::WorklistQuery {
 async fn watch(replica: &Replica) -> Streaming<v1::WatchWorklistResponse> {
     let call = v1::WatchWorklistRequest {
         query: Some(query()),
+        ..Default::default()
     };
     let answer = within(replica.worklists().watch_worklist(call)).await;
     answer.expect("a stream").into_inner()
@@ -284,9 +285,7 @@ async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
         query: Some(query()),
         ..Default::default()
     };
-    let counted = v1::CountWorklistsRequest {
-        care_units: vec![make::wire_unit()],
-    };
+    let counted = make::wire_count(vec![make::wire_unit()]);
     let opened = watch(replica).await;
     tokio::join!(
         refused(requests.get_booking_request(get)),

@@ -17,7 +17,7 @@ use care_invitation::domain::booking_request::state::{
     CancelReason, ChangeReason, EffectiveState, State,
 };
 use care_invitation::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros};
-use care_invitation::domain::care_invitation::{CareInvitation, Hold};
+use care_invitation::domain::care_invitation::{CareInvitation, Hold, HoldReason};
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::{
@@ -27,7 +27,6 @@ use care_invitation::domain::patient::{
     Addressee, InboxReach, LetterFormat, Patient, PersonalId, PersonalIdType, Protection,
 };
 use care_invitation::store::Store;
-use care_invitation::store::entity::document::StoredHold;
 use care_invitation::store::entity::notification::StoredKind;
 use care_invitation::store::entity::{
     booking_request, change_event, history, idempotency_key, notification as stored_notification,
@@ -321,14 +320,14 @@ fn patient_contact(rng: &mut Rng) -> PatientContact {
 }
 
 fn invitation(rng: &mut Rng) -> CareInvitation {
-    let hold = |rng: &mut Rng| match rng.pick(StoredHold::ALL) {
-        StoredHold::ProtectedIdentity => Hold::ProtectedIdentity,
-        StoredHold::Undeliverable => Hold::Undeliverable,
-        StoredHold::Parked => Hold::Parked,
-        StoredHold::NoSuitableTime => Hold::NoSuitableTime,
-        StoredHold::CallBack => Hold::CallBack,
-        StoredHold::Contacted => Hold::Contacted,
-        StoredHold::WillBook => Hold::WillBook { until: date(rng) },
+    let hold = |rng: &mut Rng| match rng.pick(HoldReason::ALL) {
+        HoldReason::ProtectedIdentity => Hold::ProtectedIdentity,
+        HoldReason::Undeliverable => Hold::Undeliverable,
+        HoldReason::Parked => Hold::Parked,
+        HoldReason::NoSuitableTime => Hold::NoSuitableTime,
+        HoldReason::CallBack => Hold::CallBack,
+        HoldReason::Contacted => Hold::Contacted,
+        HoldReason::WillBook => Hold::WillBook { until: date(rng) },
     };
     CareInvitation {
         round: number(rng),

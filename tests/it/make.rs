@@ -165,6 +165,17 @@ pub fn wire_unit() -> String {
     format!("careUnits/{CARE_UNIT}")
 }
 
+/// A call that counts every list of these care units.
+pub fn wire_count(care_units: Vec<String>) -> v1::CountWorklistsRequest {
+    v1::CountWorklistsRequest {
+        query: Some(v1::WorklistQuery {
+            care_units,
+            ..Default::default()
+        }),
+        by_care_unit: false,
+    }
+}
+
 /// An instant, as a caller writes it.
 pub fn wire_at(text: &str) -> Timestamp {
     render_instant(at(text))

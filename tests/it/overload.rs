@@ -25,9 +25,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A call that is answered in a few bytes.
 fn count() -> Vec<u8> {
-    let call = v1::CountWorklistsRequest {
-        care_units: vec![make::wire_unit()],
-    };
+    let call = make::wire_count(vec![make::wire_unit()]);
     frame(0, &call.encode_to_vec())
 }
 
@@ -140,7 +138,7 @@ async fn create_large(harness: &Harness, count: usize, start: &str) {
 fn list() -> Vec<u8> {
     let call = v1::ListWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: v1::Worklist::CareInvitations.into(),
+            worklists: vec![v1::Worklist::CareInvitations.into()],
             care_units: vec![make::wire_unit()],
             ..Default::default()
         }),

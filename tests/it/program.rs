@@ -658,11 +658,14 @@ async fn streams_that_nobody_reads_take_little_memory_and_hold_nobody_back() {
     let host = program.address.strip_prefix("http://").expect("a scheme");
     let wire = Wire::without_window(host.parse().expect("an address")).await;
     let query = v1::WorklistQuery {
-        worklist: v1::Worklist::BookingRequests.into(),
+        worklists: vec![v1::Worklist::BookingRequests.into()],
         care_units: vec![make::wire_unit()],
         ..Default::default()
     };
-    let watch = v1::WatchWorklistRequest { query: Some(query) };
+    let watch = v1::WatchWorklistRequest {
+        query: Some(query),
+        ..Default::default()
+    };
     let mut unread = Vec::new();
     for _ in 0..STREAMS {
         let path = "/careinvitation.v1.WorklistService/WatchWorklist";
@@ -851,7 +854,7 @@ async fn drive(channel: &Channel, number: &str) {
     let mut worklists = WorklistServiceClient::new(channel.clone());
     let list = v1::ListWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: v1::Worklist::All.into(),
+            worklists: vec![v1::Worklist::All.into()],
             care_units: vec![make::wire_unit()],
             personal_id: number.into(),
             personal_id_type: v1::PersonalIdType::Personnummer.into(),

@@ -62,7 +62,7 @@ async fn restarted(harness: Harness) -> Harness {
 
 fn invitations() -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: Worklist::CareInvitations.into(),
+        worklists: vec![Worklist::CareInvitations.into()],
         care_units: vec![make::wire_unit()],
         ..Default::default()
     }
@@ -123,6 +123,7 @@ async fn listed_messages(harness: &Harness, page_size: i32) -> usize {
 async fn watched(harness: &Harness) -> Vec<String> {
     let call = v1::WatchWorklistRequest {
         query: Some(invitations()),
+        ..Default::default()
     };
     let events = within(harness.worklists().watch_worklist(call)).await;
     let mut events = events.expect("a stream").into_inner();
@@ -185,9 +186,7 @@ async fn everything_goes_on_without_a_request_that_cannot_be_decoded() {
         assert_eq!(listed(&harness, 50).await, others, "{spoil}");
         assert_eq!(watched(&harness).await, others, "{spoil}");
         assert_eq!(listed_messages(&harness, 50).await, 2, "{spoil}");
-        let call = v1::CountWorklistsRequest {
-            care_units: vec![make::wire_unit()],
-        };
+        let call = make::wire_count(vec![make::wire_unit()]);
         within(harness.worklists().count_worklists(call))
             .await
             .expect(spoil);
@@ -422,12 +421,10 @@ async fn a_list_that_means_nothing_is_not_counted_and_the_others_are() {
     invite_all(&harness, &["bad", "one"]).await;
     alter(
         &harness,
-        "UPDATE booking_request SET worklist = 77 WHERE referral_id = 'bad'",
+        "UPDATE booking_request SET worklist_group = 77 WHERE referral_id = 'bad'",
     )
     .await;
-    let call = v1::CountWorklistsRequest {
-        care_units: vec![make::wire_unit()],
-    };
+    let call = make::wire_count(vec![make::wire_unit()]);
     let counts = within(harness.worklists().count_worklists(call)).await;
     let counts = counts.expect("counts").into_inner().counts;
     let invitations = counts

@@ -84,7 +84,7 @@ async fn create_through(
 
 fn all() -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: v1::Worklist::All.into(),
+        worklists: vec![v1::Worklist::All.into()],
         care_units: vec![make::wire_unit()],
         personal_id: "198003012385".into(),
         personal_id_type: v1::PersonalIdType::Personnummer.into(),
@@ -98,6 +98,7 @@ async fn stored(harness: &Harness) -> BTreeSet<String> {
         query: Some(all()),
         page_size: 500,
         page_token: String::new(),
+        ..Default::default()
     };
     let page = within(harness.worklists().list_worklist(call)).await;
     let page = page.expect("a list").into_inner();
@@ -328,11 +329,14 @@ async fn a_watcher_on_one_sees_within_two_seconds_what_another_does() {
         return;
     };
     let query = v1::WorklistQuery {
-        worklist: v1::Worklist::CareInvitations.into(),
+        worklists: vec![v1::Worklist::CareInvitations.into()],
         care_units: vec![make::wire_unit()],
         ..Default::default()
     };
-    let call = v1::WatchWorklistRequest { query: Some(query) };
+    let call = v1::WatchWorklistRequest {
+        query: Some(query),
+        ..Default::default()
+    };
     let watched = within(b.worklists().watch_worklist(call)).await;
     let mut watched = watched.expect("a stream").into_inner();
     let mut next = async || {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use care_invitation::domain::worklist::Worklist;
+use care_invitation::domain::worklist::query::{CareUnits, Query};
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::grpc::middleware::load::Bounds;
 use care_invitation::server::{CLOSE_MAX, DRAIN_MAX};
@@ -155,10 +157,10 @@ async fn a_call_in_flight_finishes_and_what_it_wrote_is_kept() {
     within(harness.server).await.expect("it ends");
 
     let backend = within(harness.backend.reopened()).await;
-    let units = [make::key().care_unit];
-    let counts = backend.store.counts(&units, harness.clock.now()).await;
-    let total: i64 = counts.expect("counts").iter().map(|(_, count)| count).sum();
-    assert_eq!(total, 1);
+    let units = CareUnits::These(vec![make::key().care_unit]);
+    let query = Query::of(vec![Worklist::AllInvitations], units);
+    let total = backend.store.total(&query, harness.clock.now()).await;
+    assert_eq!(total.expect("a total"), 1);
 }
 
 #[tokio::test]

@@ -16,6 +16,8 @@ use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::{DeliveryChannel, DispatchRefusal, LeaseRef, State};
 use care_invitation::domain::patient::{InboxReach, PersonalId};
 use care_invitation::domain::request_key::RequestKey;
+use care_invitation::domain::worklist::Worklist;
+use care_invitation::domain::worklist::query::{CareUnits, Query};
 use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
 use care_invitation::store::change_event::LeaseChange;
@@ -863,7 +865,8 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
 async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen() {
     let backend = Backend::empty().await;
     let store = &backend.store;
-    let unit = vec![make::key().care_unit];
+    let of_unit = |unit| Query::of(vec![Worklist::FollowUp], CareUnits::These(vec![unit]));
+    let unit = of_unit(make::key().care_unit);
     assert_eq!(
         store
             .next_transition_at(&unit, at(NOW))
@@ -920,7 +923,7 @@ async fn what_time_moves_is_found_between_two_instants_and_the_next_is_foreseen(
             .expect("read");
         assert_eq!(foreseen, next.map(at), "{now}");
     }
-    let elsewhere = vec![HsaId::parse("SE2321000131-P2").expect("a unit")];
+    let elsewhere = of_unit(HsaId::parse("SE2321000131-P2").expect("a unit"));
     let far = at("2027-01-01T00:00:00Z");
     let found = store.timed_transitions(&elsewhere, at(NOW), far).await;
     assert_eq!(found.expect("read"), []);

@@ -1,6 +1,7 @@
 //! Worklists through the real client: which requests are on which, narrowed, in order and page by
 //! page; and that the counts are the lengths.
 
+mod board;
 mod derived;
 mod narrow;
 mod order;
@@ -18,7 +19,8 @@ use crate::make;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
-const LISTS: [Worklist; 7] = [
+/// Every list but ALL, in the order in which they are counted. The first six exclude each other.
+const LISTS: [Worklist; 9] = [
     Worklist::BookingRequests,
     Worklist::CareInvitations,
     Worklist::FollowUp,
@@ -26,12 +28,14 @@ const LISTS: [Worklist; 7] = [
     Worklist::SlotIssues,
     Worklist::Declined,
     Worklist::GuaranteeAtRisk,
+    Worklist::AllInvitations,
+    Worklist::AllBookingRequests,
 ];
 
 /// A list of the care unit that most tests have.
 fn query(worklist: Worklist) -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: worklist.into(),
+        worklists: vec![worklist.into()],
         care_units: vec![make::wire_unit()],
         ..Default::default()
     }
@@ -56,6 +60,7 @@ async fn page(
         query: Some(query),
         page_size,
         page_token: page_token.into(),
+        ..Default::default()
     };
     let answer = within(harness.worklists().list_worklist(call)).await?;
     Ok(answer.into_inner())
@@ -83,7 +88,7 @@ async fn sorted(harness: &Harness, query: v1::WorklistQuery) -> Vec<String> {
 }
 
 async fn counts(harness: &Harness, care_units: Vec<String>) -> Vec<(Worklist, i64)> {
-    let call = v1::CountWorklistsRequest { care_units };
+    let call = make::wire_count(care_units);
     let answer = within(harness.worklists().count_worklists(call)).await;
     let counts = answer.expect("counts").into_inner().counts;
     counts.iter().map(|it| (it.worklist(), it.count)).collect()
@@ -124,6 +129,21 @@ async fn create(harness: &Harness, form: v1::BookingRequest) -> v1::BookingReque
     answer.expect("created")
 }
 
+/// The referrals of the requests on the first five lists that are open, and invitations or not.
+async fn open(harness: &Harness, invitation: bool) -> Vec<String> {
+    let lists = LISTS[..5].iter().map(|list| (*list).into());
+    let query = v1::WorklistQuery {
+        worklists: lists.collect(),
+        ..query(Worklist::Declined)
+    };
+    let all = page(harness, query, 500, "").await.expect("a list");
+    let all = all.booking_requests.iter();
+    let open = all.filter(|it| it.invitation == invitation && it.state() != State::Cancelled);
+    let mut open: Vec<_> = open.map(referral_of).collect();
+    open.sort();
+    open
+}
+
 /// Lists and counts agree with what is expected of each list, and with each other.
 async fn assert_lists(harness: &Harness, expected: &[(Worklist, &[&str])]) {
     let mut lengths = Vec::new();
@@ -131,6 +151,11 @@ async fn assert_lists(harness: &Harness, expected: &[(Worklist, &[&str])]) {
         let on_it = sorted(harness, query(list)).await;
         let named = expected.iter().find(|(named, _)| *named == list);
         let expected = named.map_or(&[][..], |(_, names)| names);
+        let expected: Vec<String> = match list {
+            Worklist::AllInvitations => open(harness, true).await,
+            Worklist::AllBookingRequests => open(harness, false).await,
+            _ => expected.iter().map(|it| (*it).to_owned()).collect(),
+        };
         assert_eq!(on_it, expected, "{list:?} at {}", harness.clock.now());
         lengths.push((list, i64::try_from(on_it.len()).expect("a few")));
     }

@@ -106,7 +106,13 @@ fn count(channels: Vec<Channel>) -> impl Fn(usize) -> Calling + Clone + Send + S
         Box::pin(async move {
             let care_units = vec![make::unit_name(0)];
             client
-                .count_worklists(v1::CountWorklistsRequest { care_units })
+                .count_worklists(v1::CountWorklistsRequest {
+                    query: Some(v1::WorklistQuery {
+                        care_units,
+                        ..Default::default()
+                    }),
+                    by_care_unit: false,
+                })
                 .await?;
             Ok(())
         })

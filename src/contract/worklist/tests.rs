@@ -2,20 +2,30 @@
 
 use uuid::Uuid;
 
+use super::super::booking_request;
 use super::super::booking_request::samples::{key, now, record};
 use super::super::tests::fields;
+use super::query::render;
 use super::*;
+use crate::domain::booking_request::form::Priority;
+use crate::domain::worklist::query::OrderBy;
 
 fn query() -> v1::WorklistQuery {
     v1::WorklistQuery {
-        worklist: v1::Worklist::CareInvitations.into(),
+        worklists: vec![v1::Worklist::CareInvitations.into()],
         care_units: vec!["careUnits/SE2321000131-P1".into()],
         ..Default::default()
     }
 }
 
 fn watched(query: v1::WorklistQuery) -> Result<Query, Vec<String>> {
-    parse_watch(v1::WatchWorklistRequest { query: Some(query) }).map_err(fields)
+    let call = v1::WatchWorklistRequest {
+        query: Some(query),
+        view: 0,
+    };
+    let parsed = parse_watch(call).map_err(fields)?;
+    assert_eq!(parsed.view, View::Full);
+    Ok(parsed.query)
 }
 
 fn list(query: v1::WorklistQuery, page_token: &str) -> Result<ListWorklist, Fault> {
@@ -23,6 +33,7 @@ fn list(query: v1::WorklistQuery, page_token: &str) -> Result<ListWorklist, Faul
         query: Some(query),
         page_size: 501,
         page_token: page_token.into(),
+        ..Default::default()
     })
 }
 
@@ -43,7 +54,7 @@ fn what_is_left_out_filters_nothing_and_orders_by_start() {
     assert_eq!(parsed.minimum_priority, Priority::Routine);
     assert!(parsed.visit_kind.is_none() && parsed.period.is_none());
     assert!(parsed.personal_id.is_none() && parsed.referral_id.is_none());
-    assert_eq!(watched(render_query(&parsed)), Ok(parsed));
+    assert_eq!(watched(render(&parsed)), Ok(parsed));
 }
 
 #[test]
@@ -53,24 +64,71 @@ fn each_fault_of_a_query_names_its_field() {
     for (query, faults) in [
         (
             v1::WorklistQuery {
-                worklist: 0,
+                worklists: vec![],
                 ..query()
             },
-            vec!["query.worklist"],
+            vec!["query.worklists"],
         ),
         (
             v1::WorklistQuery {
-                worklist: 9,
+                worklists: vec![0, 11],
                 ..query()
             },
-            vec!["query.worklist"],
+            vec!["query.worklists[0]", "query.worklists[1]"],
         ),
         (
             v1::WorklistQuery {
-                worklist: all,
+                worklists: vec![all],
                 ..query()
             },
-            vec!["query.worklist"],
+            vec!["query.worklists"],
+        ),
+        (
+            v1::WorklistQuery {
+                worklists: vec![all, 1],
+                referral_id: "R-1".into(),
+                ..query()
+            },
+            vec!["query.worklists"],
+        ),
+        (
+            v1::WorklistQuery {
+                care_units: vec!["careUnits/-".into()],
+                ..query()
+            },
+            vec!["query.care_units"],
+        ),
+        (
+            v1::WorklistQuery {
+                care_units: vec![unit(), "careUnits/-".into()],
+                referral_id: "R-1".into(),
+                ..query()
+            },
+            vec!["query.care_units"],
+        ),
+        (
+            v1::WorklistQuery {
+                worklists: vec![v1::Worklist::ManualHandling.into(), 6],
+                care_units: vec!["careUnits/-".into()],
+                ..query()
+            },
+            vec!["query.care_units"],
+        ),
+        (
+            v1::WorklistQuery {
+                hold_reasons: vec![0, 1, 8],
+                states: vec![8; 51],
+                booking_id: "\0".into(),
+                visit_id: "\0".into(),
+                ..query()
+            },
+            vec![
+                "query.booking_id",
+                "query.visit_id",
+                "query.hold_reasons[0]",
+                "query.hold_reasons[2]",
+                "query.states",
+            ],
         ),
         (
             v1::WorklistQuery {
@@ -184,7 +242,7 @@ fn a_token_is_bound_to_the_whole_identity_of_the_patient() {
         ..query()
     };
     let parsed = watched(of("1.2.752.1", "r-1")).unwrap();
-    assert_eq!(watched(render_query(&parsed)), Ok(parsed.clone()));
+    assert_eq!(watched(render(&parsed)), Ok(parsed.clone()));
     let token = next_page_token(&parsed, &cursor());
     assert!(list(of("1.2.752.1", "R-1"), &token).is_ok());
     let other = list(of("1.2.752.2", "R-1"), &token);
@@ -192,22 +250,36 @@ fn a_token_is_bound_to_the_whole_identity_of_the_patient() {
 }
 
 #[test]
-fn every_request_is_listed_only_of_a_patient_or_a_referral() {
-    let all = || v1::WorklistQuery {
-        worklist: v1::Worklist::All.into(),
+fn every_request_and_every_care_unit_are_asked_for_with_a_subject() {
+    let named: [fn(&mut v1::WorklistQuery); 4] = [
+        |q| {
+            q.personal_id = "198003012385".into();
+            q.set_personal_id_type(v1::PersonalIdType::Personnummer);
+        },
+        |q| q.referral_id = "R-1".into(),
+        |q| q.visit_id = "V-1".into(),
+        |q| q.booking_id = "B-1".into(),
+    ];
+    for name_subject in named {
+        for list in [v1::Worklist::All, v1::Worklist::FollowUp] {
+            let mut asked = v1::WorklistQuery {
+                worklists: vec![list.into()],
+                care_units: vec!["careUnits/-".into()],
+                ..query()
+            };
+            assert!(watched(asked.clone()).is_err());
+            name_subject(&mut asked);
+            let parsed = watched(asked).unwrap();
+            assert_eq!(parsed.care_units, CareUnits::Every);
+            assert_eq!(watched(render(&parsed)), Ok(parsed));
+        }
+    }
+    let manual_handling = v1::WorklistQuery {
+        worklists: vec![v1::Worklist::ManualHandling.into()],
+        care_units: vec!["careUnits/-".into()],
         ..query()
     };
-    let of_patient = v1::WorklistQuery {
-        personal_id: "198003012385".into(),
-        personal_id_type: v1::PersonalIdType::Personnummer.into(),
-        ..all()
-    };
-    assert!(watched(of_patient).is_ok());
-    let of_referral = v1::WorklistQuery {
-        referral_id: "R-1".into(),
-        ..all()
-    };
-    assert!(watched(of_referral).is_ok());
+    assert!(watched(manual_handling).is_ok());
 }
 
 #[test]
@@ -239,32 +311,127 @@ fn a_token_holds_for_the_same_query_however_it_is_written() {
 
 #[test]
 fn each_list_is_counted_once_zeros_included() {
-    let rendered = render_counts(&[(Worklist::FollowUp, 2), (Worklist::BookingRequests, 1)]);
-    let counts: Vec<_> = rendered
-        .counts
-        .iter()
-        .map(|it| (it.worklist, it.count))
+    let [one, other] = ["SE2321000131-P1", "SE2321000131-P2"].map(|id| HsaId::parse(id).unwrap());
+    let counts = BTreeMap::from([
+        ((one.clone(), Worklist::FollowUp), 2),
+        ((other.clone(), Worklist::FollowUp), 3),
+        ((other.clone(), Worklist::BookingRequests), 1),
+    ]);
+    let call = |worklists, care_units: &[&str]| v1::CountWorklistsRequest {
+        query: Some(v1::WorklistQuery {
+            worklists,
+            care_units: care_units
+                .iter()
+                .map(|it| format!("careUnits/{it}"))
+                .collect(),
+            referral_id: "R-1".into(),
+            ..Default::default()
+        }),
+        by_care_unit: true,
+    };
+    let shown = |counts: &[v1::WorklistCount]| -> Vec<(i32, i64)> {
+        counts.iter().map(|it| (it.worklist, it.count)).collect()
+    };
+    let all = parse_count(call(vec![], &["SE2321000131-P1"])).unwrap();
+    let rendered = render_counts(&all, &counts);
+    let lists = [1, 2, 3, 4, 5, 6, 7, 9, 10];
+    let expected = lists.map(|list| (list, [0, 1, 0, 5].get(list as usize).copied().unwrap_or(0)));
+    assert_eq!(shown(&rendered.counts), expected);
+
+    let some = parse_count(call(vec![3, 1, 3], &["SE2321000131-P3", "SE2321000131-P1"])).unwrap();
+    let rendered = render_counts(&some, &counts);
+    assert_eq!(shown(&rendered.counts), [(1, 1), (3, 5)]);
+    let units = rendered.care_units.iter();
+    let units: Vec<_> = units
+        .map(|it| (it.care_unit.as_str(), shown(&it.counts)))
         .collect();
+    let [first, third] = ["careUnits/SE2321000131-P1", "careUnits/SE2321000131-P3"];
     assert_eq!(
-        counts,
-        [(1, 1), (2, 0), (3, 2), (4, 0), (5, 0), (6, 0), (7, 0)]
+        units,
+        [(first, vec![(1, 0), (3, 2)]), (third, vec![(1, 0), (3, 0)])]
     );
+    let every = render_counts(&parse_count(call(vec![3], &["-"])).unwrap(), &counts);
+    let every: Vec<_> = every
+        .care_units
+        .iter()
+        .map(|it| it.care_unit.clone())
+        .collect();
+    assert_eq!(every, [one, other].map(|it| care_unit_name(&it)));
 }
 
 #[test]
 fn care_units_are_counted_once_each() {
-    let care_units = ["SE2321000131-P1", "se2321000131-p1"];
-    let care_units = care_units.map(|id| format!("careUnits/{id}")).to_vec();
-    let parsed = parse_count(v1::CountWorklistsRequest { care_units }).unwrap();
-    assert_eq!(parsed, [HsaId::parse("SE2321000131-P1").unwrap()]);
+    let call = |care_units: &[&str]| v1::CountWorklistsRequest {
+        query: Some(v1::WorklistQuery {
+            care_units: care_units
+                .iter()
+                .map(|id| format!("careUnits/{id}"))
+                .collect(),
+            ..Default::default()
+        }),
+        by_care_unit: false,
+    };
+    let parsed = parse_count(call(&["SE2321000131-P1", "se2321000131-p1"])).unwrap();
+    let unit = HsaId::parse("SE2321000131-P1").unwrap();
+    assert_eq!(parsed.query.care_units, CareUnits::These(vec![unit]));
+    assert_eq!(
+        fields(parse_count(call(&[])).unwrap_err()),
+        ["query.care_units"]
+    );
     let none = parse_count(v1::CountWorklistsRequest::default());
-    assert_eq!(fields(none.unwrap_err()), ["care_units"]);
+    assert_eq!(fields(none.unwrap_err()), ["query"]);
+}
+
+#[test]
+fn care_units_are_listed_page_by_page() {
+    let list = |page_token: String| {
+        care_units::parse_list(v1::ListCareUnitsRequest {
+            page_size: 2,
+            page_token,
+        })
+    };
+    let ids = [
+        "SE2321000131-123456789012345678",
+        "SE2321000131-P2",
+        "SE2321000131-P3",
+    ];
+    let found = ids.map(|id| HsaId::parse(id).unwrap()).to_vec();
+    let whole = care_units::render_list(found[..2].to_vec(), 2);
+    assert_eq!((whole.care_units.len(), &*whole.next_page_token), (2, ""));
+    let first = care_units::render_list(found.clone(), 2);
+    assert_eq!(first.care_units.len(), 2);
+    let second = list(first.next_page_token).unwrap();
+    assert_eq!(second.after.as_ref(), Some(&found[1]));
+    assert!(matches!(list("x".into()), Err(Fault::PageToken)));
+    let query = watched(query()).unwrap();
+    let other = list(next_page_token(&query, &cursor()));
+    assert!(matches!(other, Err(Fault::PageToken)));
+}
+
+#[test]
+fn a_basic_view_has_everything_but_messages_and_texts() {
+    let policy = RegionPolicy::default();
+    let full = View::Full.render(&record(), now(), &policy);
+    assert!(full == booking_request::render(&record(), now(), &policy));
+    let basic = View::Basic.render(&record(), now(), &policy);
+    assert!(!full.purpose.is_empty() && basic.patient_instructions.is_none());
+    assert_eq!((&*basic.purpose, &*basic.internal_comment), ("", ""));
+    let restored = v1::BookingRequest {
+        purpose: full.purpose.clone(),
+        patient_instructions: full.patient_instructions.clone(),
+        internal_comment: full.internal_comment.clone(),
+        care_invitation: full.care_invitation.clone(),
+        ..basic
+    };
+    assert!(restored == full);
 }
 
 #[test]
 fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they_go() {
     let policy = RegionPolicy::default();
-    let upserted = render_upserted(&record(), now(), &policy);
+    let lists = [Worklist::FollowUp, Worklist::AllInvitations];
+    let upserted = render_upserted(&record(), &lists, View::Full, now(), &policy);
+    assert_eq!(upserted.worklists, [3, 9]);
     let shown = booking_request::render(&record(), now(), &policy);
     assert!(upserted.event == Some(Event::Upserted(shown)));
     let removed = render_removed(&key());

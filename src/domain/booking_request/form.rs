@@ -79,6 +79,14 @@ impl Origin {
             }
         }
     }
+
+    /// Returns the earlier visit that the request comes of, if it does.
+    pub fn visit_id(&self) -> Option<&str> {
+        match self {
+            Self::Referral { .. } => None,
+            Self::PreviousVisit { visit_id, .. } => Some(visit_id),
+        }
+    }
 }
 
 /// A bookable visit type of the unit.

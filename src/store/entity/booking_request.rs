@@ -38,6 +38,8 @@ positional_model! {
         pub care_guarantee_day: Option<i32>,
         #[sea_orm(column_type = "Text", nullable)]
         pub referral_id: Option<String>,
+        #[sea_orm(column_type = "Text", nullable)]
+        pub visit_id: Option<String>,
         /// JSON of a [`Document`].
         #[sea_orm(column_type = "Text")]
         pub document: String,
@@ -59,12 +61,17 @@ positional_model! {
     }
 
     derived {
-        /// List that the request is on; none when it is on none.
-        pub worklist: Option<i16>,
+        /// Group that the request is in; none when it is in none.
+        pub worklist_group: Option<i16>,
         /// Instant at which the passing of time moves it to FOLLOW_UP.
         pub follow_up_at: Option<i64>,
         pub expires_at: Option<i64>,
         pub next_notification_at: Option<i64>,
+        /// Reason of its hold.
+        pub hold: Option<i16>,
+        /// Identifier of the booking that is recorded now.
+        #[sea_orm(column_type = "Text", nullable)]
+        pub booking_id: Option<String>,
         /// Hash of the duplicate key; none when the request is closed.
         pub duplicate_digest: Option<Vec<u8>>,
         /// Instant until which the patient may be shown it; none when they are not.
@@ -137,7 +144,7 @@ impl Model {
             id: record.key.id,
             revision: record.revision,
             state: record.state.code(),
-            worklist: placement.worklist.map(|it| it.code()),
+            worklist_group: placement.group.map(|it| it.code()),
             follow_up_at: placement.follow_up_at.map(micros),
             expires_at: record.expires_at().map(micros),
             start_day: period.map(|it| day(it.first)),
@@ -145,7 +152,10 @@ impl Model {
             priority: form.priority.code(),
             care_guarantee_day: record.care_guarantee_date.map(day),
             next_notification_at: record.next_notification_at().map(micros),
+            hold: record.hold().map(|it| it.reason().code()),
+            booking_id: form.booking.as_ref().map(|it| it.booking_id.clone()),
             referral_id: form.origin.referral_id().map(ToOwned::to_owned),
+            visit_id: form.origin.visit_id().map(ToOwned::to_owned),
             duplicate_digest: is_open.then(|| duplicate_digest(&record.duplicate_key())),
             document: String::new(),
             personal_id: form.patient.personal_id.number().to_owned(),
@@ -184,7 +194,7 @@ impl Model {
             letter_format: code(LetterFormat::from_code, self.letter_format)
                 .of_column(Column::LetterFormat)?,
         };
-        let origin = match (document.visit_id, self.referral_id) {
+        let origin = match (self.visit_id, self.referral_id) {
             (Some(visit_id), referral_id) => Origin::PreviousVisit {
                 visit_id,
                 referral_id,

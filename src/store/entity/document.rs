@@ -13,17 +13,15 @@ use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
-use crate::domain::booking_request::form::Origin;
 use crate::domain::booking_request::form::PatientInstructions;
 use crate::domain::booking_request::record_patient_contact::{ContactMedium, PatientContact};
 use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros, micros};
-use crate::domain::care_invitation::{CareInvitation, Hold};
+use crate::domain::care_invitation::{CareInvitation, Hold, HoldReason};
 use crate::domain::history::Contact;
 use crate::domain::notification::DeliveryChannel;
 use crate::domain::patient::{Addressee, InboxReach, Protection};
-use crate::domain::stored_enum;
 use crate::store::error::Error;
 
 /// Returns a date as it is stored, in days of the common era.
@@ -87,8 +85,6 @@ pub struct Document {
     pub(super) addressee: Option<i16>,
     pub(super) language: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) visit_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) decision_day: Option<i32>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) visit_type_name: String,
@@ -123,21 +119,12 @@ impl Document {
     /// Returns the document of a request.
     pub fn of(record: &BookingRequest) -> Self {
         let form = &record.form;
-        let (visit_id, decision_date) = match &form.origin {
-            Origin::Referral { decision_date, .. } => (None, *decision_date),
-            Origin::PreviousVisit {
-                visit_id,
-                decision_date,
-                ..
-            } => (Some(visit_id.clone()), *decision_date),
-        };
         Self {
             protection: form.patient.protection.map(|it| it.code()),
             inbox_reach: form.patient.inbox_reach.map(|it| it.code()),
             addressee: form.patient.addressee.map(|it| it.code()),
             language: form.patient.language.clone(),
-            visit_id,
-            decision_day: decision_date.map(day),
+            decision_day: form.origin.decision_date().map(day),
             visit_type_name: form.visit_type.display_name.clone(),
             purpose: form.purpose.clone(),
             patient_instructions: (&form.patient_instructions).into(),
@@ -447,22 +434,24 @@ pub struct InvitationDocument {
 
 impl InvitationDocument {
     fn of(invitation: &CareInvitation) -> Self {
-        let (hold, wait_until) = match invitation.hold {
-            None => (None, None),
-            Some(Hold::ProtectedIdentity) => (Some(StoredHold::ProtectedIdentity), None),
-            Some(Hold::Undeliverable) => (Some(StoredHold::Undeliverable), None),
-            Some(Hold::Parked) => (Some(StoredHold::Parked), None),
-            Some(Hold::NoSuitableTime) => (Some(StoredHold::NoSuitableTime), None),
-            Some(Hold::CallBack) => (Some(StoredHold::CallBack), None),
-            Some(Hold::Contacted) => (Some(StoredHold::Contacted), None),
-            Some(Hold::WillBook { until }) => (Some(StoredHold::WillBook), Some(day(until))),
+        let wait_until = match invitation.hold {
+            Some(Hold::WillBook { until }) => Some(until),
+            Some(
+                Hold::ProtectedIdentity
+                | Hold::Undeliverable
+                | Hold::Parked
+                | Hold::NoSuitableTime
+                | Hold::CallBack
+                | Hold::Contacted,
+            )
+            | None => None,
         };
         Self {
             round: invitation.round,
             reminder_count: invitation.reminder_count,
             invited_at: micros(invitation.invited_at),
-            hold: hold.map(StoredHold::code),
-            wait_until_day: wait_until,
+            hold: invitation.hold.map(|it| it.reason().code()),
+            wait_until_day: wait_until.map(day),
             staff_channel: invitation.staff_channel.map(|it| it.code()),
             inbox_failed: invitation.inbox_failed,
             withdraw_when_sent: invitation.withdraw_when_sent,
@@ -490,41 +479,21 @@ impl InvitationDocument {
     }
 
     fn hold(&self) -> Result<Option<Hold>, Error> {
-        let Some(hold) = optional(StoredHold::from_code, self.hold)? else {
+        let Some(hold) = optional(HoldReason::from_code, self.hold)? else {
             return Ok(None);
         };
         Ok(Some(match hold {
-            StoredHold::ProtectedIdentity => Hold::ProtectedIdentity,
-            StoredHold::Undeliverable => Hold::Undeliverable,
-            StoredHold::Parked => Hold::Parked,
-            StoredHold::NoSuitableTime => Hold::NoSuitableTime,
-            StoredHold::CallBack => Hold::CallBack,
-            StoredHold::Contacted => Hold::Contacted,
-            StoredHold::WillBook => {
+            HoldReason::ProtectedIdentity => Hold::ProtectedIdentity,
+            HoldReason::Undeliverable => Hold::Undeliverable,
+            HoldReason::Parked => Hold::Parked,
+            HoldReason::NoSuitableTime => Hold::NoSuitableTime,
+            HoldReason::CallBack => Hold::CallBack,
+            HoldReason::Contacted => Hold::Contacted,
+            HoldReason::WillBook => {
                 let until = self.wait_until_day.map(date).transpose()?;
                 let until = until.ok_or_else(|| Error::internal("a wait without its last day"))?;
                 Hold::WillBook { until }
             }
         }))
-    }
-}
-
-stored_enum! {
-    /// [`Hold`] as it is stored. The last day of [`Hold::WillBook`] has a field of its own.
-    pub enum StoredHold {
-        /// [`Hold::ProtectedIdentity`].
-        ProtectedIdentity = 1,
-        /// [`Hold::Undeliverable`].
-        Undeliverable = 2,
-        /// [`Hold::Parked`].
-        Parked = 3,
-        /// [`Hold::NoSuitableTime`].
-        NoSuitableTime = 4,
-        /// [`Hold::CallBack`].
-        CallBack = 5,
-        /// [`Hold::WillBook`].
-        WillBook = 6,
-        /// [`Hold::Contacted`].
-        Contacted = 7,
     }
 }

@@ -110,7 +110,7 @@ fn booking_request() -> TableCreateStatement {
         required("id").uuid().take(),
         required("revision").big_integer().take(),
         required("state").small_integer().take(),
-        optional("worklist").small_integer().take(),
+        optional("worklist_group").small_integer().take(),
         optional("follow_up_at").big_integer().take(),
         optional("expires_at").big_integer().take(),
         optional("start_day").integer().take(),
@@ -118,7 +118,10 @@ fn booking_request() -> TableCreateStatement {
         required("priority").small_integer().take(),
         optional("care_guarantee_day").integer().take(),
         optional("next_notification_at").big_integer().take(),
+        optional("hold").small_integer().take(),
         optional("referral_id").text().take(),
+        optional("visit_id").text().take(),
+        optional("booking_id").text().take(),
         optional("duplicate_digest").binary().take(),
         required("document").text().take(),
         required("personal_id").text().take(),
@@ -251,6 +254,14 @@ fn column(name: &str) -> Expr {
     Expr::col(Alias::new(name))
 }
 
+/// Describes the index that finds the few requests of a visit or a booking in whatever care units they are.
+fn of_subject(name: &str) -> IndexCreateStatement {
+    let text = format!("booking_request_{}", name.trim_end_matches("_id"));
+    index("booking_request", &text, &[name, "care_unit"])
+        .and_where(column(name).is_not_null())
+        .take()
+}
+
 fn indexes() -> Vec<IndexCreateStatement> {
     let open_duplicates = index(
         "booking_request",
@@ -264,9 +275,29 @@ fn indexes() -> Vec<IndexCreateStatement> {
     let worklist = index(
         "booking_request",
         "booking_request_worklist",
-        &["care_unit", "worklist", "start_day", "id", "follow_up_at"],
+        &[
+            "care_unit",
+            "worklist_group",
+            "start_day",
+            "id",
+            "follow_up_at",
+        ],
     )
-    .and_where(column("worklist").is_not_null())
+    .and_where(column("worklist_group").is_not_null())
+    .take();
+    // The one list that is read over all care units: of manual handling, 4, and parked withdrawals, 7.
+    let manual_handling = index(
+        "booking_request",
+        "booking_request_manual_handling",
+        &[
+            "worklist_group",
+            "start_day",
+            "care_unit",
+            "id",
+            "follow_up_at",
+        ],
+    )
+    .and_where(column("worklist_group").is_in([4, 7]))
     .take();
     let guarantee = index(
         "booking_request",
@@ -300,6 +331,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     vec![
         open_duplicates,
         worklist,
+        manual_handling,
         guarantee,
         index(
             "booking_request",
@@ -309,8 +341,10 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index(
             "booking_request",
             "booking_request_referral",
-            &["care_unit", "referral_id"],
+            &["referral_id", "care_unit"],
         ),
+        of_subject("visit_id"),
+        of_subject("booking_id"),
         idempotency,
         due,
         settled,

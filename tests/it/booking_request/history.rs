@@ -190,7 +190,7 @@ async fn a_page_token_belongs_to_its_request_and_is_taken_as_it_was_given() {
     assert_eq!(rest.entries.len(), 8);
 
     let query = v1::WorklistQuery {
-        worklist: v1::Worklist::All.into(),
+        worklists: vec![v1::Worklist::All.into()],
         care_units: vec![make::wire_unit()],
         personal_id: "198003012385".into(),
         personal_id_type: v1::PersonalIdType::Personnummer.into(),
@@ -200,6 +200,7 @@ async fn a_page_token_belongs_to_its_request_and_is_taken_as_it_was_given() {
         query: Some(query),
         page_size: 1,
         page_token: String::new(),
+        ..Default::default()
     };
     let list = within(harness.worklists().list_worklist(list))
         .await

@@ -203,7 +203,7 @@ async fn the_same_number_of_two_issuers_is_two_patients() {
 
     // A list of one holds nothing of the other.
     let of = |issuer: &str| v1::WorklistQuery {
-        worklist: v1::Worklist::All.into(),
+        worklists: vec![v1::Worklist::All.into()],
         care_units: vec![make::wire_unit()],
         personal_id: "r-1".into(),
         personal_id_type: LocalReserveNumber.into(),
@@ -333,7 +333,7 @@ async fn no_refusal_of_a_call_holds_the_number_that_stands_in_it_or_that_is_stor
     let late = booking("B-1", "2026-06-15T08:00:00Z", "2026-06-15T08:30:00Z");
     refused.extend(harness.book(record(name, late)).await.err());
     let query = v1::WorklistQuery {
-        worklist: v1::Worklist::All.into(),
+        worklists: vec![v1::Worklist::All.into()],
         care_units: vec![format!("careUnits/{NUMBER}")],
         personal_id: format!("{NUMBER}0"),
         referral_id: format!("{NUMBER}\0"),
@@ -347,7 +347,7 @@ async fn no_refusal_of_a_call_holds_the_number_that_stands_in_it_or_that_is_stor
     refused.extend(within(harness.worklists().list_worklist(list)).await.err());
     let paged = v1::ListWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: v1::Worklist::All.into(),
+            worklists: vec![v1::Worklist::All.into()],
             care_units: vec![make::wire_unit()],
             personal_id: NUMBER.into(),
             personal_id_type: Personnummer.into(),
@@ -355,6 +355,7 @@ async fn no_refusal_of_a_call_holds_the_number_that_stands_in_it_or_that_is_stor
         }),
         page_size: 0,
         page_token: NUMBER.into(),
+        ..Default::default()
     };
     refused.extend(within(harness.worklists().list_worklist(paged)).await.err());
 

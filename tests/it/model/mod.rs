@@ -10,6 +10,7 @@ mod call;
 mod compare;
 mod delivery;
 mod invariants;
+mod lists;
 mod message;
 mod op;
 mod op_generators;

@@ -155,15 +155,18 @@ pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEnt
         .map_err(|it| it.to_string())
 }
 
-/// Lists one worklist, page by page.
+/// Lists worklists, page by page, and their total.
 pub async fn worklist(
     harness: &Harness,
     query: v1::WorklistQuery,
-) -> Result<Vec<v1::BookingRequest>, String> {
+    view: v1::BookingRequestView,
+) -> Result<(Vec<v1::BookingRequest>, Option<i64>), String> {
     let mut call = v1::ListWorklistRequest {
         query: Some(query),
         page_size: 3,
-        page_token: String::new(),
+        view: view.into(),
+        include_total_size: true,
+        ..Default::default()
     };
     let mut listed = vec![];
     loop {
@@ -171,7 +174,7 @@ pub async fn worklist(
         let page = answer.map_err(|it| it.to_string())?.into_inner();
         listed.extend(page.booking_requests);
         if page.next_page_token.is_empty() {
-            return Ok(listed);
+            return Ok((listed, page.total_size));
         }
         call.page_token = page.next_page_token;
     }
@@ -199,15 +202,27 @@ pub async fn patient_requests(
     }
 }
 
-/// Counts the requests in each worklist.
+/// Counts the requests on each worklist, and by care unit.
 pub async fn counts(
     harness: &Harness,
-    care_units: Vec<String>,
-) -> Result<Vec<v1::WorklistCount>, String> {
-    let call = v1::CountWorklistsRequest { care_units };
+    query: v1::WorklistQuery,
+) -> Result<v1::CountWorklistsResponse, String> {
+    let call = v1::CountWorklistsRequest {
+        query: Some(query),
+        by_care_unit: true,
+    };
     let answer = within(harness.worklists().count_worklists(call)).await;
     answer
-        .map(|it| it.into_inner().counts)
+        .map(tonic::Response::into_inner)
+        .map_err(|it| it.to_string())
+}
+
+/// Lists the care units that have requests.
+pub async fn care_units(harness: &Harness) -> Result<Vec<String>, String> {
+    let call = v1::ListCareUnitsRequest::default();
+    let answer = within(harness.worklists().list_care_units(call)).await;
+    answer
+        .map(|it| it.into_inner().care_units)
         .map_err(|it| it.to_string())
 }
 

@@ -3,29 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::{BookingSource, DeliveryChannel, Worklist};
+use care_invitation::contract::v1::{BookingRequestView, BookingSource, DeliveryChannel};
 
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
 use super::compare::{self, holds, same, same_request};
 use super::invariants::{Invariants, came_to_an_end};
+use super::lists::{self, Board, LISTS};
 use super::op::{Op, STARTS};
+use super::rng::Rng;
 use super::rules::{Refusal, verdict};
 use super::service::{self, Answer, send};
 use super::world::{Reply, World};
 use crate::harness::Harness;
 use crate::make::at;
 
-/// Lists that a request may be on.
-const LISTS: [Worklist; 7] = [
-    Worklist::BookingRequests,
-    Worklist::CareInvitations,
-    Worklist::FollowUp,
-    Worklist::ManualHandling,
-    Worklist::SlotIssues,
-    Worklist::Declined,
-    Worklist::GuaranteeAtRisk,
-];
 /// Steps between two checks of the lists.
 const LISTS_EVERY: usize = 10;
 /// Maximum moves of the clock until nothing is left to happen.
@@ -34,6 +26,9 @@ const MOVES_MAX: usize = 60;
 pub struct Walk {
     harness: Harness,
     world: World,
+    board: Board,
+    /// What is asked for after each step.
+    rng: Rng,
     invariants: Invariants,
     /// Requests as the model rendered them after the latest step.
     shown: Vec<v1::BookingRequest>,
@@ -69,8 +64,11 @@ pub async fn walk(start: usize, ops: &[Op]) -> Result<Answers, String> {
 
 impl Walk {
     async fn begin(start: &str) -> Self {
+        let harness = Harness::start(start).await;
         Self {
-            harness: Harness::start(start).await,
+            board: Board::open(&harness).await,
+            rng: Rng::new(1),
+            harness,
             world: World::new(at(start)),
             invariants: Invariants::default(),
             shown: vec![],
@@ -123,6 +121,8 @@ impl Walk {
         }
         self.check_requests().await?;
         self.check_slots().await?;
+        self.board.comes_to(&self.world).await?;
+        lists::check_query(&self.harness, &self.world, &mut self.rng).await?;
         self.check_reply(&expected, &actual)?;
         self.tell_invariants(&call, &actual).await?;
         if is_write(&call) {
@@ -278,25 +278,27 @@ impl Walk {
         Ok(())
     }
 
-    /// Checks that every open request is on exactly one list, in order, and that counts equal lengths.
+    /// Checks that every open request is on exactly one of the first six lists, in order, that counts equal lengths,
+    /// and which care units have requests.
     async fn check_lists(&self) -> Result<(), String> {
-        let units = call::units();
-        let counts = service::counts(&self.harness, units.clone()).await?;
-        for list in LISTS {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for (nth, list) in LISTS.into_iter().enumerate() {
             let query = v1::WorklistQuery {
-                worklist: list.into(),
-                care_units: units.clone(),
+                worklists: vec![list.into()],
+                care_units: call::units(),
                 ..Default::default()
             };
-            let actual = service::worklist(&self.harness, query).await?;
+            let full = BookingRequestView::Full;
+            let counted = service::counts(&self.harness, query.clone()).await?;
+            let expected = self.world.list(&query).into_iter();
+            let (actual, total) = service::worklist(&self.harness, query, full).await?;
             let names: Vec<String> = actual.iter().map(|it| it.name.clone()).collect();
-            let expected = self.world.list(list, &units);
-            let expected: Vec<String> = expected
-                .into_iter()
-                .map(|it| self.world.requests[it].form.name.clone())
-                .collect();
-            same(list.as_str_name(), &expected, &names)?;
+            let expected = expected.map(|it| self.world.requests[it].form.name.clone());
+            same(list.as_str_name(), &expected.collect(), &names)?;
             for request in actual {
+                if nth < 6 {
+                    *places.entry(request.name.clone()).or_default() += 1;
+                }
                 let index = self.world.find(&request.name).expect("listed");
                 let expected = self.world.requests[index].show(self.world.now);
                 let etag = request.etag.clone();
@@ -306,12 +308,31 @@ impl Walk {
                     &request,
                 )?;
             }
-            let count = counts.iter().find(|it| it.worklist() == list);
             let length = i64::try_from(names.len()).expect("short");
-            same("the count", &Some(length), &count.map(|it| it.count))?;
+            let counted: Vec<_> = counted.counts.iter().map(|it| it.count).collect();
+            same("the count", &vec![length], &counted)?;
+            same("the total", &Some(length), &total)?;
         }
+        self.check_partition(&places)?;
+        let mut units = service::care_units(&self.harness).await?;
+        units.sort();
+        let expected = self.world.requests.iter().map(|it| it.unit.clone());
+        let expected: BTreeSet<_> = expected.collect();
+        same("the care units", &expected.into_iter().collect(), &units)?;
         self.check_patients().await?;
         self.check_unsettled().await
+    }
+
+    fn check_partition(&self, places: &BTreeMap<String, usize>) -> Result<(), String> {
+        for request in &self.world.requests {
+            let on = places.get(&request.form.name).copied().unwrap_or_default();
+            let fits = match request.is_open() {
+                true => on == 1,
+                false => on <= 1,
+            };
+            holds(fits, || format!("{} is on {on} lists", request.form.name))?;
+        }
+        Ok(())
     }
 
     /// Checks what each patient is shown.

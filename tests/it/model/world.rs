@@ -7,9 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::cancel_booking_request::Next;
-use care_invitation::contract::v1::{
-    Action, CancelReason, DeliveryChannel, DispatchRefusal, Worklist,
-};
+use care_invitation::contract::v1::{Action, CancelReason, DeliveryChannel, DispatchRefusal};
 use chrono::{NaiveDate, TimeDelta};
 use tonic::Code;
 
@@ -508,25 +506,6 @@ impl World {
             }
         }
         instants.into_iter().filter(|it| *it > self.now).collect()
-    }
-
-    /// Returns a worklist of these units, in order of start date.
-    pub fn list(&self, list: Worklist, units: &[String]) -> Vec<usize> {
-        let on = |it: &Request| match list {
-            Worklist::GuaranteeAtRisk => it.is_at_risk(self.now),
-            other => it.list(self.now) == Some(other),
-        };
-        let requests = self.requests.iter().enumerate();
-        let listed = requests.filter(|(_, it)| units.contains(&it.unit) && on(it));
-        let mut listed: Vec<_> = listed
-            .map(|(at, it)| (it.period(), it.form.name.clone(), at))
-            .collect();
-        listed.sort_by(|one, other| {
-            let key =
-                |it: &(Option<(_, _)>, String, usize)| (it.0.map(|(first, _)| first), it.1.clone());
-            key(one).cmp(&key(other))
-        });
-        listed.into_iter().map(|(_, _, at)| at).collect()
     }
 
     /// Returns the notifications that wait or are leased, as ListNotifications shows them.

@@ -70,7 +70,7 @@ async fn lease_only(harness: &Harness) -> v1::DueNotification {
 async fn handled_by_hand(harness: &Harness) -> Vec<String> {
     let call = v1::ListWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: Worklist::ManualHandling.into(),
+            worklists: vec![Worklist::ManualHandling.into()],
             care_units: vec![make::wire_unit()],
             ..Default::default()
         }),

@@ -84,7 +84,7 @@ async fn a_message_waits_longer_after_each_lease_that_runs_out_and_is_parked_aft
 async fn held_in(harness: &Harness, worklist: Worklist) -> Vec<String> {
     let call = v1::ListWorklistRequest {
         query: Some(v1::WorklistQuery {
-            worklist: worklist.into(),
+            worklists: vec![worklist.into()],
             care_units: vec![make::wire_unit()],
             ..Default::default()
         }),

@@ -255,8 +255,13 @@ async fn a_page_token_belongs_to_its_query() {
         assert_eq!(page, expected);
     }
 
-    let others: [fn(&mut WorklistQuery); 9] = [
-        |q| q.worklist = Worklist::FollowUp.into(),
+    let others: [fn(&mut WorklistQuery); 14] = [
+        |q| q.worklists = vec![Worklist::FollowUp.into()],
+        |q| q.worklists.push(Worklist::FollowUp.into()),
+        |q| q.states = vec![v1::booking_request::State::Invited.into()],
+        |q| q.hold_reasons = vec![v1::HoldReason::CallBack.into()],
+        |q| q.booking_id = "B-1".into(),
+        |q| q.visit_id = "B-1".into(),
         |q| q.care_units.truncate(1),
         |q| q.visit_kind = v1::VisitKind::NewVisit.into(),
         |q| q.visit_type_codes = vec!["ONH-NY".into()],

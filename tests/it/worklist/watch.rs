@@ -120,7 +120,10 @@ async fn try_watch(
     harness: &Harness,
     query: WorklistQuery,
 ) -> Result<Streaming<v1::WatchWorklistResponse>, Status> {
-    let call = v1::WatchWorklistRequest { query: Some(query) };
+    let call = v1::WatchWorklistRequest {
+        query: Some(query),
+        ..Default::default()
+    };
     let answer = within(harness.worklists().watch_worklist(call)).await?;
     Ok(answer.into_inner())
 }
@@ -147,7 +150,7 @@ struct Board(Vec<(Worklist, Watcher)>);
 impl Board {
     async fn watch(harness: &Harness) -> Self {
         let mut watched = Vec::new();
-        for list in LISTS {
+        for list in LISTS[..7].iter().copied() {
             let (watcher, snapshot) = Watcher::open(harness, query(list)).await;
             assert!(snapshot.is_empty());
             watched.push((list, watcher));
@@ -676,7 +679,7 @@ async fn a_query_is_refused_for_what_a_list_is_refused_for() {
     let refused = refused.expect_err("neither patient nor referral");
     let reason = (Code::InvalidArgument, "FIELD_INVALID".to_owned());
     assert_eq!(refusal(&refused), reason);
-    assert_eq!(bad_fields(&refused), ["query.worklist"]);
+    assert_eq!(bad_fields(&refused), ["query.worklists"]);
     let nowhere = WorklistQuery {
         care_units: vec![],
         order_by: 9,
@@ -704,7 +707,10 @@ async fn a_watcher_that_reads_too_slowly_is_cut_off_and_holds_nobody_back() {
     // It opens the watch and reads nothing of it. Of what is told, 6 MB here, its window takes
     // 64 KiB and the connection some more; the service keeps 1,024 events.
     let wire = Wire::connect(harness.address).await;
-    let call = v1::WatchWorklistRequest { query: Some(list) };
+    let call = v1::WatchWorklistRequest {
+        query: Some(list),
+        ..Default::default()
+    };
     let mut slow = wire.begin(WATCH, &[]).await;
     slow.send_last(frame(0, &call.encode_to_vec()));
     for round in 0..ROUNDS {

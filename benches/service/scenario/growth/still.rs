@@ -86,6 +86,9 @@ pub async fn measure_streams(
 async fn watch(channel: Channel) -> Outcome<tonic::Streaming<v1::WatchWorklistResponse>> {
     let mut client = WorklistServiceClient::new(channel);
     let query = make::list(vec![make::unit_name(0)], v1::Worklist::SlotIssues);
-    let call = v1::WatchWorklistRequest { query: Some(query) };
+    let call = v1::WatchWorklistRequest {
+        query: Some(query),
+        ..Default::default()
+    };
     Ok(client.watch_worklist(call).await?.into_inner())
 }

@@ -1,0 +1,160 @@
+//! Counts of worklists.
+
+use std::collections::BTreeMap;
+
+use sea_orm::sea_query::{Expr, Func, SimpleExpr};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityName, EntityTrait, QueryFilter, QuerySelect, QueryTrait,
+    Select,
+};
+use uuid::Uuid;
+
+use super::{Part, filters, in_any_group, in_worklists, is_at_risk, is_in, parts, scope};
+use crate::domain::calendar::{Instant, micros};
+use crate::domain::hsa_id::HsaId;
+use crate::domain::worklist::query::Query;
+use crate::domain::worklist::{Group, Worklist};
+use crate::store::entity::booking_request::{Column, Entity, key};
+use crate::store::error::Error;
+use crate::store::quarantine::RowKey;
+
+/// Maximum requests in an unknown group that are named at once.
+const UNKNOWN_MAX: u64 = 100;
+
+/// The number of requests on each list of each care unit; empty lists are omitted.
+pub type Counts = BTreeMap<(HsaId, Worklist), i64>;
+
+/// Returns the number of requests that a query means, each counted once, at `now`.
+pub async fn total(
+    connection: &impl ConnectionTrait,
+    query: &Query,
+    now: Instant,
+) -> Result<i64, Error> {
+    let all = Entity::find()
+        .select_only()
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .filter(scope(query))
+        .filter(in_worklists(query, now))
+        .filter(filters(query, now))
+        .build(connection.get_database_backend());
+    let row = connection.query_one_raw(all).await?;
+    let row = row.ok_or_else(|| Error::internal("a count without a row"))?;
+    Ok(row.try_get("", "requests")?)
+}
+
+/// Returns the number of requests on each of a query's lists at `now`, each list by itself.
+pub async fn counts(
+    connection: &impl ConnectionTrait,
+    query: &Query,
+    now: Instant,
+) -> Result<Counts, Error> {
+    let mut counts = Counts::new();
+    count_groups(connection, query, now, &mut counts).await?;
+    for list in [Worklist::GuaranteeAtRisk, Worklist::All] {
+        if query.worklists.contains(&list) {
+            count_list(connection, query, list, now, &mut counts).await?;
+        }
+    }
+    counts.retain(|_, requests| *requests != 0);
+    Ok(counts)
+}
+
+/// Counts the lists that are made of groups.
+async fn count_groups(
+    connection: &impl ConnectionTrait,
+    query: &Query,
+    now: Instant,
+    counts: &mut Counts,
+) -> Result<(), Error> {
+    let parts = parts(query);
+    if parts.is_empty() {
+        return Ok(());
+    }
+    // An index has all the columns that are counted, in the order in which they are grouped.
+    let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
+    let by_group = in_groups(query, &parts)
+        .filter(filters(query, now))
+        .column(Column::CareUnit)
+        .column(Column::WorklistGroup)
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .expr_as(Func::count(moved), "moved")
+        .group_by(Column::CareUnit)
+        .group_by(Column::WorklistGroup)
+        .build(connection.get_database_backend());
+    let mut all_known = true;
+    for row in connection.query_all_raw(by_group).await? {
+        let requests: i64 = row.try_get("", "requests")?;
+        let moved: i64 = row.try_get("", "moved")?;
+        let group: Option<i16> = row.try_get("", "worklist_group").ok();
+        let Some(group) = group.and_then(Group::from_code) else {
+            all_known = false;
+            continue;
+        };
+        let care_unit = HsaId::from_stored(row.try_get("", "care_unit")?);
+        for list in &query.worklists {
+            for (moved, requests) in [(true, moved), (false, requests - moved)] {
+                if group.is_on(*list, moved) {
+                    *counts.entry((care_unit.clone(), *list)).or_default() += requests;
+                }
+            }
+        }
+    }
+    match all_known {
+        true => Ok(()),
+        false => name_unknown(connection, query).await,
+    }
+}
+
+/// Returns the query for the requests of the groups of these parts.
+fn in_groups(query: &Query, parts: &[Part]) -> Select<Entity> {
+    let in_any = in_any_group(query);
+    match parts.len() == Group::ALL.len() {
+        true => in_any,
+        false => in_any.filter(is_in(parts.iter().map(|it| it.group))),
+    }
+}
+
+/// Counts a list that is not made of groups.
+async fn count_list(
+    connection: &impl ConnectionTrait,
+    query: &Query,
+    list: Worklist,
+    now: Instant,
+    counts: &mut Counts,
+) -> Result<(), Error> {
+    let mut requests = Entity::find()
+        .select_only()
+        .column(Column::CareUnit)
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .filter(scope(query))
+        .filter(filters(query, now))
+        .group_by(Column::CareUnit);
+    if list == Worklist::GuaranteeAtRisk {
+        requests = requests.filter(is_at_risk(now));
+    }
+    let by_unit = requests.build(connection.get_database_backend());
+    for row in connection.query_all_raw(by_unit).await? {
+        let care_unit = HsaId::from_stored(row.try_get("", "care_unit")?);
+        counts.insert((care_unit, list), row.try_get("", "requests")?);
+    }
+    Ok(())
+}
+
+/// Names in the log, some at a time, the requests that are in an unknown group.
+async fn name_unknown(connection: &impl ConnectionTrait, query: &Query) -> Result<(), Error> {
+    let known = Group::ALL.iter().map(|it| it.code());
+    let keys: Vec<(String, Uuid)> = in_any_group(query)
+        .columns([Column::CareUnit, Column::Id])
+        .filter(Column::WorklistGroup.is_not_in(known))
+        .limit(UNKNOWN_MAX)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    for key in keys.into_iter().map(key) {
+        let row = RowKey::of(Entity.table_name(), &key, None);
+        row.accept::<()>(Err(Error::internal(
+            "worklist_group: a group that is not known",
+        )));
+    }
+    Ok(())
+}

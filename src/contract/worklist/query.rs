@@ -2,7 +2,7 @@
 
 use super::super::calendar::{parse_period, render_period};
 use super::super::enums::WireEnum;
-use super::super::patient::{parse_identity, render_issuer};
+use super::super::patient::{parse_identity, parse_interpreter, render_issuer};
 use super::super::text::{parse_identifier, parse_optional_identifier};
 use super::super::{Violations, care_unit_name, enums, parse_listed_units, v1};
 use crate::domain::booking_request::form::Priority;
@@ -66,6 +66,8 @@ fn parse_filters(
         minimum_priority: priority.unwrap_or(Priority::Routine),
         hold_reasons: parse_values(&message.hold_reasons, "hold_reasons", violations),
         states: parse_values(&message.states, "states", violations),
+        interpreter_language: parse_interpreter(&message.interpreter_language, violations),
+        letter_formats: parse_values(&message.letter_formats, "letter_formats", violations),
         order_by: order_by.unwrap_or(OrderBy::StartDate),
     })
 }
@@ -198,6 +200,8 @@ pub(super) fn render(query: &Query) -> v1::WorklistQuery {
         states: render_values(&query.states),
         booking_id: text(&query.booking_id),
         visit_id: text(&query.visit_id),
+        interpreter_language: text(&query.interpreter_language),
+        letter_formats: render_values(&query.letter_formats),
     }
 }
 

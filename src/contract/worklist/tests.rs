@@ -118,6 +118,8 @@ fn each_fault_of_a_query_names_its_field() {
             v1::WorklistQuery {
                 hold_reasons: vec![0, 1, 8],
                 states: vec![8; 51],
+                interpreter_language: "a_b".into(),
+                letter_formats: vec![6],
                 booking_id: "\0".into(),
                 visit_id: "\0".into(),
                 ..query()
@@ -128,6 +130,8 @@ fn each_fault_of_a_query_names_its_field() {
                 "query.hold_reasons[0]",
                 "query.hold_reasons[2]",
                 "query.states",
+                "query.interpreter_language",
+                "query.letter_formats[0]",
             ],
         ),
         (
@@ -247,6 +251,21 @@ fn a_token_is_bound_to_the_whole_identity_of_the_patient() {
     assert!(list(of("1.2.752.1", "R-1"), &token).is_ok());
     let other = list(of("1.2.752.2", "R-1"), &token);
     assert!(matches!(other, Err(Fault::PageToken)));
+}
+
+#[test]
+fn a_language_is_asked_for_in_any_case_of_its_letters() {
+    let asked = |language: &str| {
+        watched(v1::WorklistQuery {
+            interpreter_language: language.into(),
+            letter_formats: vec![3, 2, 3],
+            ..query()
+        })
+    };
+    let parsed = asked("AR").unwrap();
+    assert_eq!(parsed.interpreter_language.as_deref(), Some("ar"));
+    assert_eq!(asked("ar"), Ok(parsed.clone()));
+    assert_eq!(watched(render(&parsed)), Ok(parsed));
 }
 
 #[test]

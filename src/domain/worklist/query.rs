@@ -9,7 +9,7 @@ use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::calendar::{Instant, Period, civil_date, end_of};
 use crate::domain::care_invitation::{Hold, HoldReason};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::PersonalId;
+use crate::domain::patient::{LetterFormat, PersonalId};
 use crate::domain::request_key::RequestKey;
 use crate::domain::stored_enum;
 
@@ -75,6 +75,10 @@ pub struct Query {
     pub hold_reasons: Vec<HoldReason>,
     /// Effective states.
     pub states: Vec<EffectiveState>,
+    /// Tag of a language for which the visit needs an interpreter.
+    pub interpreter_language: Option<String>,
+    /// Forms in which the patient can read a letter.
+    pub letter_formats: Vec<LetterFormat>,
     /// Order of the list; ties are broken by care unit and id.
     pub order_by: OrderBy,
 }
@@ -101,6 +105,8 @@ impl Query {
             minimum_priority: Priority::Routine,
             hold_reasons: Vec::new(),
             states: Vec::new(),
+            interpreter_language: None,
+            letter_formats: Vec::new(),
             order_by: OrderBy::StartDate,
         }
     }
@@ -137,6 +143,9 @@ impl Query {
             && self.minimum_priority <= form.priority
             && has(&self.hold_reasons, hold.as_ref())
             && has(&self.states, Some(&record.effective_state(now)))
+            && (self.interpreter_language.is_none()
+                || self.interpreter_language == form.patient.interpreter_language)
+            && has(&self.letter_formats, Some(&form.patient.letter_format))
     }
 
     fn is_of_its_subject(&self, form: &Form) -> bool {

@@ -181,6 +181,13 @@ fn filters(query: &Query, now: Instant) -> Condition {
         let reasons = query.hold_reasons.iter().map(|it| it.code());
         condition = condition.add(Column::Hold.is_in(reasons));
     }
+    if let Some(language) = &query.interpreter_language {
+        condition = condition.add(Column::InterpreterLanguage.eq(language));
+    }
+    if !query.letter_formats.is_empty() {
+        let formats = query.letter_formats.iter().map(|it| it.code());
+        condition = condition.add(Column::LetterFormat.is_in(formats));
+    }
     if !query.states.is_empty() {
         let states = query.states.iter().map(|it| is_shown_as(*it, now));
         condition = condition.add(states.fold(Condition::any(), Condition::add));

@@ -113,6 +113,9 @@ impl Request {
             && priority(query.minimum_priority) <= priority(shown.priority)
             && (query.hold_reasons.is_empty() || query.hold_reasons.contains(&hold))
             && (query.states.is_empty() || query.states.contains(&shown.state))
+            && is(&query.interpreter_language, &patient.interpreter_language)
+            && (query.letter_formats.is_empty()
+                || query.letter_formats.contains(&patient.letter_format))
     }
 }
 
@@ -209,6 +212,13 @@ fn filter(rng: &mut Rng, shown: &[v1::BookingRequest], query: &mut v1::WorklistQ
     if rng.chance(25) {
         query.states = vec![request.state, rng.pick(&[1, 2, 3, 4, 5, 6, 7])];
     }
+    let patient = request.patient.expect("every request has one");
+    if rng.chance(10) {
+        query.interpreter_language = patient.interpreter_language;
+    }
+    if rng.chance(10) {
+        query.letter_formats = vec![patient.letter_format.max(1), rng.pick(&[1, 2, 3, 4, 5])];
+    }
     if rng.chance(10) {
         query.visit_kind = rng.pick(&[1, 2]);
     }
@@ -294,13 +304,15 @@ fn words(query: &v1::WorklistQuery) -> String {
         visit_type_codes,
         minimum_priority,
         requested_period,
+        interpreter_language,
+        letter_formats,
         order_by,
         ..
     } = query;
     format!(
         "{lists:?} of {care_units:?}, patient {personal_id:?}, referral {referral_id:?}, visit {visit_id:?}, \
          booking {booking_id:?}, held {hold_reasons:?}, states {states:?}, kind {visit_kind}, \
-         types {visit_type_codes:?}, priority {minimum_priority}, period {requested_period:?}, by {order_by}"
+         interpreter {interpreter_language:?}, letters {letter_formats:?}, types {visit_type_codes:?}, priority {minimum_priority}, period {requested_period:?}, by {order_by}"
     )
 }
 

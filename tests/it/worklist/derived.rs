@@ -28,7 +28,7 @@ use care_invitation::domain::care_invitation::HoldReason as HoldReasons;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome as Answered;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
-use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
+use care_invitation::domain::patient::{LetterFormat, PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist as domain;
 use care_invitation::domain::worklist::query::{CareUnits, Cursor, OrderBy, Query};
@@ -653,6 +653,8 @@ fn random_form(dice: &mut Dice) -> Form {
     let number = dice.one_of(&PEOPLE);
     form.patient.personal_id = person(number);
     form.patient.protection = dice.maybe(&[Protection::ConfidentialityMarked]);
+    form.patient.interpreter_language = dice.maybe(&["ar", "ti"]).map(str::to_owned);
+    form.patient.letter_format = dice.one_of(LetterFormat::ALL);
     let referral_id = dice.one_of(&REFERRALS).to_owned();
     form.origin = match dice.below(3) {
         0 => Origin::PreviousVisit {
@@ -812,6 +814,8 @@ fn random_query(dice: &mut Dice) -> Query {
         minimum_priority: dice.one_of(Priority::ALL),
         hold_reasons: dice.some_of(HoldReasons::ALL),
         states: dice.some_of(EffectiveState::ALL),
+        interpreter_language: dice.below(8).eq(&0).then(|| "ar".to_owned()),
+        letter_formats: dice.some_of(LetterFormat::ALL),
         order_by: dice.one_of(OrderBy::ALL),
         ..named
     }

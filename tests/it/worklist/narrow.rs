@@ -321,6 +321,8 @@ async fn a_query_names_a_list_and_its_bad_fields_are_named_at_once() {
         visit_id: "\0".into(),
         hold_reasons: vec![1, 9],
         states: vec![1, 9],
+        interpreter_language: "a_b".into(),
+        letter_formats: vec![6],
     };
     let status = page(&harness, bad, -1, "").await.expect_err("refused");
     let mut named = bad_fields(&status);
@@ -332,7 +334,9 @@ async fn a_query_names_a_list_and_its_bad_fields_are_named_at_once() {
             "query.booking_id",
             "query.care_units[0]",
             "query.hold_reasons[1]",
+            "query.interpreter_language",
             "query.issuer",
+            "query.letter_formats[0]",
             "query.minimum_priority",
             "query.order_by",
             "query.personal_id",

@@ -255,13 +255,15 @@ async fn a_page_token_belongs_to_its_query() {
         assert_eq!(page, expected);
     }
 
-    let others: [fn(&mut WorklistQuery); 14] = [
+    let others: [fn(&mut WorklistQuery); 16] = [
         |q| q.worklists = vec![Worklist::FollowUp.into()],
         |q| q.worklists.push(Worklist::FollowUp.into()),
         |q| q.states = vec![v1::booking_request::State::Invited.into()],
         |q| q.hold_reasons = vec![v1::HoldReason::CallBack.into()],
         |q| q.booking_id = "B-1".into(),
         |q| q.visit_id = "B-1".into(),
+        |q| q.interpreter_language = "ar".into(),
+        |q| q.letter_formats = vec![v1::LetterFormat::Braille.into()],
         |q| q.care_units.truncate(1),
         |q| q.visit_kind = v1::VisitKind::NewVisit.into(),
         |q| q.visit_type_codes = vec!["ONH-NY".into()],

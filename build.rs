@@ -7,6 +7,7 @@ use std::{env, fs};
 
 const FILES: &[&str] = &[
     "careinvitation/v1/booking_request_service.proto",
+    "careinvitation/v1/care_unit_settings_service.proto",
     "careinvitation/v1/error_reason.proto",
     "careinvitation/v1/notification_service.proto",
     "careinvitation/v1/patient_service.proto",

@@ -21,7 +21,6 @@ use super::{
 };
 use uuid::Uuid;
 
-use crate::domain::RegionPolicy;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::Cancel;
 use crate::domain::booking_request::change_to_invitation::ChangeToInvitation;
@@ -34,6 +33,7 @@ use crate::domain::booking_request::series::Repeat;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::calendar::Instant;
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::DisplayedNotification;
 use crate::domain::request_key::RequestKey;
@@ -277,7 +277,7 @@ pub fn parse_preview(
 pub fn render_preview(
     record: &BookingRequest,
     now: Instant,
-    policy: &RegionPolicy,
+    policy: &Policy,
 ) -> v1::PreviewNotificationsResponse {
     let displayed = record.displayed_notifications(now, policy);
     let nameless = |notification| v1::Notification {
@@ -291,7 +291,7 @@ pub fn render_preview(
 }
 
 /// Renders a request as it is displayed at `now`.
-pub fn render(record: &BookingRequest, now: Instant, policy: &RegionPolicy) -> v1::BookingRequest {
+pub fn render(record: &BookingRequest, now: Instant, policy: &Policy) -> v1::BookingRequest {
     let displayed = record.displayed_notifications(now, policy);
     let actions = record.allowed_actions(now);
     v1::BookingRequest {

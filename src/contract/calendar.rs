@@ -3,7 +3,7 @@
 //! Instants are kept in whole microseconds; finer digits are dropped. Civil dates lie in the years
 //! 1900 to 2200, far inside the range of the arithmetic on them.
 
-use chrono::{DateTime, Datelike, NaiveDate, Utc, Weekday};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc, Weekday};
 use prost_types::{Duration, Timestamp};
 
 use super::enums::{self, WireEnum};
@@ -243,6 +243,11 @@ pub(super) fn parse_window(
         start_minute,
         end_minute,
     })
+}
+
+/// Parses `HH:MM`, 00:00 to 23:59.
+pub(super) fn parse_time_of_day(clock: &str) -> Option<NaiveTime> {
+    NaiveTime::from_num_seconds_from_midnight_opt(minute_of(clock)? * 60, 0)
 }
 
 /// Parses `HH:MM` into the minute of the day, 0 to 1440.

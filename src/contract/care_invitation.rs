@@ -1,6 +1,7 @@
 //! The invitation and its notifications as callers see them.
 
 use super::calendar::{render_date, render_instant};
+use super::care_unit_settings::render_schedule;
 use super::enums::{self, WireEnum};
 use super::{notification_name, v1};
 use crate::domain::booking_request::BookingRequest;
@@ -30,6 +31,7 @@ pub(super) fn render(
         no_response_time: invitation.no_response_at.map(render_instant),
         expire_time: record.expires_at().map(render_instant),
         bookable_since: record.bookable_since().map(render_instant),
+        schedule: Some(render_schedule(&invitation.schedule)),
     })
 }
 

@@ -93,7 +93,7 @@ wire_enum!(ChannelReason = v1::ChannelReason {
 });
 wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
 wire_enum!(DispatchRefusal = v1::DispatchRefusal {
-    Lost Booked Declined Cancelled Revoked Held Changed Expired
+    Lost Booked Declined Cancelled Revoked Held Changed Expired Paused
 });
 wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack Other });
 wire_enum!(ContactMedium = v1::ContactMedium { Phone Portal Letter Email TextMessage Visit Other });

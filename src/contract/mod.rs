@@ -12,6 +12,7 @@
 //! | `text`, `calendar`, `enums` | single fields |
 //! | `booking_request`, `patient` | the form and the RPCs on one request |
 //! | `care_invitation`, `history` | a request's invitation and history |
+//! | `care_unit_settings` | the settings of a care unit |
 //! | `notification` | due notifications, leases and their acknowledgements, receipts, lists |
 //! | `patient_request` | what a patient is shown of their requests |
 //! | `slot` | free times and whether they are offered |
@@ -22,6 +23,7 @@ pub mod batch;
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
+pub mod care_unit_settings;
 pub mod clock;
 mod enums;
 pub mod history;
@@ -188,6 +190,11 @@ pub fn care_unit_name(care_unit: &HsaId) -> String {
     format!("careUnits/{}", care_unit.as_str())
 }
 
+/// Returns `careUnits/{HSA-id}/settings`.
+pub fn settings_name(care_unit: &HsaId) -> String {
+    format!("{}/settings", care_unit_name(care_unit))
+}
+
 /// Returns `careUnits/{HSA-id}/bookingRequests/{uuid}`.
 pub fn request_name(key: &RequestKey) -> String {
     format!(
@@ -214,6 +221,15 @@ fn parse_care_unit_name(name: &str, field: &str, violations: &mut Violations) ->
         field,
         violations,
     )
+}
+
+fn parse_settings_name(name: &str, field: &str, violations: &mut Violations) -> Option<HsaId> {
+    let parsed = match segments(name)[..] {
+        ["careUnits", care_unit, "settings"] => HsaId::parse(care_unit),
+        _ => None,
+    };
+    let form = "must be careUnits/{HSA-id}/settings";
+    expect_parsed(parsed, name, form, field, violations)
 }
 
 fn parse_request_name(name: &str, field: &str, violations: &mut Violations) -> Option<RequestKey> {

@@ -6,9 +6,9 @@ use super::calendar::{render_instant, render_period};
 use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
 use super::patient::{parse_identity_of, render_identity};
 use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
+use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Booking;
-use crate::domain::calendar::Instant;
 use crate::domain::patient::PersonalId;
 use crate::domain::patient_request::PatientStatus;
 use crate::domain::request_key::RequestKey;
@@ -60,8 +60,8 @@ fn query(personal_id: &PersonalId) -> v1::ListPatientRequestsRequest {
 }
 
 /// Renders a request as the patient is shown it at `now`; `None` if they are not shown it.
-pub fn render(record: &BookingRequest, now: Instant) -> Option<v1::PatientRequest> {
-    let view = record.patient_view(now)?;
+pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientRequest> {
+    let view = record.patient_view(context)?;
     let form = &record.form;
     let wanted = form.constraints.as_ref().map(constraints::render);
     let (weekdays, time_windows) =
@@ -112,6 +112,7 @@ mod tests {
     use super::super::tests::fields;
     use super::*;
     use crate::contract::booking_request::samples::{invited, key, now};
+    use crate::domain::care_unit_settings::Policy;
 
     fn page(number: &str, page_token: String) -> Result<ListPatientRequests, Fault> {
         parse_list(v1::ListPatientRequestsRequest {
@@ -167,6 +168,11 @@ mod tests {
 
     #[test]
     fn what_is_not_open_is_not_shown() {
-        assert_eq!(render(&invited(), now()), None);
+        let context = Context {
+            now: now(),
+            actor: String::new(),
+            policy: Policy::default(),
+        };
+        assert_eq!(render(&invited(), &context), None);
     }
 }

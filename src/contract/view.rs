@@ -2,9 +2,9 @@
 
 use super::enums::{self, WireEnum};
 use super::{Violations, booking_request, v1};
-use crate::domain::RegionPolicy;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::care_unit_settings::Policy;
 
 /// Extent in which a request is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl View {
         self,
         record: &BookingRequest,
         now: Instant,
-        policy: &RegionPolicy,
+        policy: &Policy,
     ) -> v1::BookingRequest {
         let request = booking_request::render(record, now, policy);
         match self {

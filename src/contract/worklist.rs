@@ -9,9 +9,9 @@ use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
 use super::v1::watch_worklist_response::{Event, Heartbeat, SnapshotComplete};
 use super::view::View;
 use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
-use crate::domain::RegionPolicy;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
@@ -138,7 +138,7 @@ pub fn render_upserted(
     worklists: &[Worklist],
     view: View,
     now: Instant,
-    policy: &RegionPolicy,
+    policy: &Policy,
 ) -> v1::WatchWorklistResponse {
     let worklists = worklists.iter().copied();
     v1::WatchWorklistResponse {

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::clock::Clock;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{ClockReading, Instant};
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
@@ -110,8 +111,8 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// Starts the timer, the poll of the change feed and the WAL checkpointer. They and every
-    /// subscription and watch end when `shutdown` is cancelled. Subscriptions and watches end also when
+    /// Starts the timer, the poll of the change feed, the WAL checkpointer and what follows the settings of care
+    /// units. They and every subscription and watch end when `shutdown` is cancelled. Subscriptions and watches end also when
     /// the clock is no longer trusted, and none is opened until it is.
     pub fn start(
         store: Store,
@@ -132,7 +133,7 @@ impl Dispatch {
         tokio::spawn(async move { stop.run_until_cancelled(feed.poll_change_feed()).await });
         let (stop, wal) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(wal.run_wal_checkpointer()).await });
-        Self {
+        let dispatch = Self {
             store,
             clock,
             policy,
@@ -140,8 +141,12 @@ impl Dispatch {
             unread: TotalBytes::default(),
             shared: SharedRequests::default(),
             trusts_clock,
-            shutdown,
-        }
+            shutdown: shutdown.clone(),
+        };
+        let (settings, by) = (dispatch.store.clone(), dispatch.clone());
+        let follow = async move { settings.follow_settings(move || by.context()).await };
+        tokio::spawn(async move { shutdown.run_until_cancelled(follow).await });
+        dispatch
     }
 
     /// Opens a subscription. Leases on notifications that its consumer has not read are released when it
@@ -206,7 +211,10 @@ impl Dispatch {
         Context {
             now: self.clock.now(),
             actor: String::new(),
-            policy: self.policy,
+            policy: Policy {
+                region: self.policy,
+                units: self.store.settings(),
+            },
         }
     }
 }
@@ -290,6 +298,7 @@ impl DueTimer {
         let mut commits = self.store.commits();
         let mut polls = tokio::time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settings = self.store.settings_changes();
         let mut next = self.next_after(self.clock.now()).await;
         loop {
             tokio::select! {
@@ -301,6 +310,8 @@ impl DueTimer {
                     Err(RecvError::Closed) => return,
                 },
                 () = sleep_until(&self.clock, next) => next = self.wake_all().await,
+                // A pause may have been set or lifted.
+                Ok(()) = settings.changed() => next = self.wake_all().await,
                 _ = polls.tick() => {
                     next = self.next_after(Instant::UNIX_EPOCH).await;
                     if self.is_due(next) {
@@ -323,14 +334,21 @@ impl DueTimer {
         self.next_after(now).await
     }
 
-    /// Returns the first instant after `since` at which a notification falls due. Retries until the store
-    /// answers.
+    /// Returns the first instant after `since` at which a notification falls due in a care unit that is not
+    /// paused, or at which a pause ends. Retries until the store answers.
     async fn next_after(&self, since: Instant) -> Option<Instant> {
-        let next = || self.store.next_claimable_at(since);
+        let now = self.clock.now();
+        let settings = self.store.settings();
+        let paused = settings.paused_units(now);
+        let next = || self.store.next_claimable_at(since, paused.clone());
         let next = next.retry(retry::ANSWER).notify(|error, _| {
             tracing::warn!(%error, "reading the next due time failed");
         });
-        next.await.expect("it is retried until the store answers")
+        let next = next.await.expect("it is retried until the store answers");
+        [next, settings.next_pause_end(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 }
 

@@ -54,6 +54,7 @@ pub fn estimated_bytes(record: &BookingRequest) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Context;
     use crate::domain::booking_request::create::{Create, create};
     use crate::domain::booking_request::form::Constraints;
     use crate::domain::booking_request::form::Form;
@@ -63,9 +64,9 @@ mod tests {
     use crate::domain::booking_request::form::VisitKind;
     use crate::domain::booking_request::form::VisitType;
     use crate::domain::calendar::{Instant, Period, Weekdays};
+    use crate::domain::care_unit_settings::Policy;
     use crate::domain::hsa_id::HsaId;
     use crate::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
-    use crate::domain::{Context, RegionPolicy};
     use uuid::Uuid;
 
     fn sample() -> BookingRequest {
@@ -123,7 +124,7 @@ mod tests {
         let context = Context {
             now,
             actor: String::new(),
-            policy: RegionPolicy::default(),
+            policy: Policy::default(),
         };
         let created = create(&command, &context);
         created.expect("a valid form").record

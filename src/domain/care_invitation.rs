@@ -5,18 +5,11 @@
 
 use chrono::NaiveDate;
 
-use super::RegionPolicy;
 use super::booking_request::state::State;
 use super::calendar::{Instant, add_days, at_clock, civil_date, end_of, subtract_days};
+use super::care_unit_settings::Schedule;
 use super::notification::{self, ChannelReason, DeliveryChannel, Kind, Notification};
 use super::stored_enum;
-
-/// Days before the start of the period on which the first notification falls due.
-pub const LEAD_DAYS: u32 = 42;
-/// Days from one hand-over to the next notification, and from the last to NO_RESPONSE.
-pub const GAP_DAYS: u32 = 14;
-/// Number of reminders in a round.
-pub const REMINDER_COUNT: i16 = 2;
 
 /// Cause of a notification that falls after the period.
 pub const AFTER_PERIOD: &str = "AFTER_PERIOD";
@@ -104,10 +97,10 @@ impl Hold {
 pub struct CareInvitation {
     /// Number of the present round within the request, from 1.
     pub round: i32,
-    /// Number of reminders in the present round, 0 to 5.
-    pub reminder_count: i16,
     /// Start of the present round.
     pub invited_at: Instant,
+    /// Schedule of the present round, as it was in force when the round began.
+    pub schedule: Schedule,
     /// Hold on the invitation, if any.
     pub hold: Option<Hold>,
     /// Channel that staff fixed for the round.
@@ -219,16 +212,25 @@ impl CareInvitation {
     }
 }
 
-/// Returns the time at which the first notification falls due: 42 days before `start` at the region's
-/// send time, or `now` if that has passed.
-pub fn first_due_at(start: NaiveDate, now: Instant, policy: &RegionPolicy) -> Instant {
-    at_clock(subtract_days(start, LEAD_DAYS), policy.send_time).max(now)
-}
+impl Schedule {
+    /// Returns the time at which the first notification falls due: the lead before `start` at the sending
+    /// clock, or `now` if that has passed.
+    pub fn first_due_at(&self, start: NaiveDate, now: Instant) -> Instant {
+        at_clock(subtract_days(start, self.lead_days), self.send_time).max(now)
+    }
 
-/// Returns the time at which the next step after a hand-over falls due: 14 days later on the calendar,
-/// at the region's send time.
-pub fn following_due_at(sent_at: Instant, policy: &RegionPolicy) -> Instant {
-    at_clock(add_days(civil_date(sent_at), GAP_DAYS), policy.send_time)
+    /// Returns the time at which the reminder after a hand-over falls due: the gap later on the calendar, at
+    /// the sending clock.
+    pub fn reminder_due_at(&self, sent_at: Instant) -> Instant {
+        let day = add_days(civil_date(sent_at), self.reminder_gap_days);
+        at_clock(day, self.send_time)
+    }
+
+    /// Returns the time at which silence after the last hand-over becomes NO_RESPONSE.
+    fn no_response_at(&self, sent_at: Instant) -> Instant {
+        let day = add_days(civil_date(sent_at), self.no_response_days);
+        at_clock(day, self.send_time)
+    }
 }
 
 impl CareInvitation {
@@ -238,7 +240,6 @@ impl CareInvitation {
         &self,
         state: State,
         expires_at: Option<Instant>,
-        policy: &RegionPolicy,
     ) -> Option<Instant> {
         if state != State::Invited || self.hold.is_some() {
             return None;
@@ -247,12 +248,12 @@ impl CareInvitation {
         let complete = match self.awaited_notification() {
             None => {
                 let last = self.last_kind();
-                last.next(self.reminder_count).is_none() && self.has_sent(self.round, last)
+                last.next(self.schedule.reminder_count).is_none() && self.has_sent(self.round, last)
             }
             Some(awaited_notification) => {
                 expires_at.is_some_and(|end| end <= awaited_notification.due_at)
             }
         };
-        complete.then(|| following_due_at(last_sent_at, policy))
+        complete.then(|| self.schedule.no_response_at(last_sent_at))
     }
 }

@@ -13,6 +13,7 @@
 //! | `patient_request` | what a patient is shown of a request, and until when |
 //! | `request_key` | the key of a request |
 //! | `booking_request` | the record, its states, and a verb per file in its folder |
+//! | `care_unit_settings` | what a care unit has set and what is in force in it |
 //! | `care_invitation` | rounds, holds, which notification comes next, projections |
 //! | `notification` | one notification: channel, lease, acknowledgement, receipts |
 //! | `history` | the entries in the history of a request |
@@ -24,6 +25,7 @@ pub mod addressee;
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
+pub mod care_unit_settings;
 pub mod history;
 pub mod hsa_id;
 pub mod notification;
@@ -41,6 +43,7 @@ use booking_request::BookingRequest;
 use booking_request::state::Action;
 use booking_request::state::EffectiveState;
 use calendar::Instant;
+use care_unit_settings::Policy;
 use history::HistoryEntry;
 use request_key::RequestKey;
 use slot::Verdict;
@@ -71,7 +74,7 @@ macro_rules! stored_enum {
 }
 pub(crate) use stored_enum;
 
-/// Settings that a region decides for itself.
+/// Settings that a region decides for itself, and that its care units inherit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegionPolicy {
     /// Local time of day at which planned notifications fall due, 06:00 to 22:00.
@@ -80,6 +83,15 @@ pub struct RegionPolicy {
     pub guarantee_days: u32,
     /// Ages below which guardians are addressed, or letters sent.
     pub ages: AgeLimits,
+}
+
+impl RegionPolicy {
+    /// Returns whether notifications may fall due at a time of day: from 06:00 to 22:00.
+    pub fn may_send_at(time: NaiveTime) -> bool {
+        let first = NaiveTime::from_hms_opt(6, 0, 0).expect("06:00 is a time of day");
+        let last = NaiveTime::from_hms_opt(22, 0, 0).expect("22:00 is a time of day");
+        (first..=last).contains(&time)
+    }
 }
 
 impl Default for RegionPolicy {
@@ -99,8 +111,8 @@ pub struct Context {
     pub now: Instant,
     /// Subject of the caller, for the history.
     pub actor: String,
-    /// Settings of the region.
-    pub policy: RegionPolicy,
+    /// Settings of the care units.
+    pub policy: Policy,
 }
 
 /// The decision of a verb: the new record and the entries for its history.

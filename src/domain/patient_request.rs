@@ -2,6 +2,7 @@
 
 use chrono::NaiveDate;
 
+use super::Context;
 use super::booking_request::BookingRequest;
 use super::booking_request::form::BookingSource;
 use super::booking_request::state::{EffectiveState, State};
@@ -37,8 +38,9 @@ pub struct PatientView {
 }
 
 impl BookingRequest {
-    /// Returns what the patient is shown of the request at `now`; `None` if they are not shown it.
-    pub fn patient_view(&self, now: Instant) -> Option<PatientView> {
+    /// Returns what the patient is shown of the request now; `None` if they are not shown it.
+    pub fn patient_view(&self, context: &Context) -> Option<PatientView> {
+        let now = context.now;
         let status = match self.effective_state(now) {
             EffectiveState::Requested => return None,
             EffectiveState::Invited | EffectiveState::NoResponse => {
@@ -55,13 +57,13 @@ impl BookingRequest {
             return None;
         }
         // What EvaluateSlots says of every slot decides here too.
-        let is_free = verdict_on_request(self, BookingSource::Patient, now).is_none();
+        let is_free = verdict_on_request(self, BookingSource::Patient, context).is_none();
         let is_booked = status == PatientStatus::Booked;
         Some(PatientView {
             status,
             may_book: status == PatientStatus::Open && is_free,
             may_move: is_booked && is_free,
-            may_cancel: is_booked && may_still_move(self, now),
+            may_cancel: is_booked && may_still_move(self, context),
         })
     }
 

@@ -6,7 +6,8 @@ use super::booking_request::BookingRequest;
 use super::booking_request::form::{BookingSource, Constraints};
 use super::booking_request::state::EffectiveState;
 use super::calendar::{Instant, TimeWindow, civil_date, minute_of_day};
-use super::stored_enum;
+use super::care_unit_settings::Policy;
+use super::{Context, stored_enum};
 
 stored_enum! {
     /// Verdict on a slot: offered, or the first reason in this order why it is not.
@@ -66,19 +67,17 @@ pub struct Slot {
     pub performer_id: Option<String>,
 }
 
-/// Hours before the start of a booked visit until which the patient may move it.
-pub const MOVE_DEADLINE_HOURS: i64 = 24;
-
 /// Checks whether this request may be booked on `slot` by `source`. A booked visit is judged as one that
 /// moves.
 pub fn evaluate_for(
     record: &BookingRequest,
     source: BookingSource,
     slot: &Slot,
-    now: Instant,
+    context: &Context,
 ) -> Verdict {
     let constraints = record.form.constraints.as_ref();
-    verdict_on_request(record, source, now)
+    let now = context.now;
+    verdict_on_request(record, source, context)
         .or_else(|| constraints.map(|constraints| evaluate(slot, constraints, now)))
         .unwrap_or(Verdict::Offered)
 }
@@ -87,8 +86,9 @@ pub fn evaluate_for(
 pub(super) fn verdict_on_request(
     record: &BookingRequest,
     source: BookingSource,
-    now: Instant,
+    context: &Context,
 ) -> Option<Verdict> {
+    let now = context.now;
     match (source, record.effective_state(now)) {
         (BookingSource::Patient | BookingSource::Staff, EffectiveState::Cancelled)
         | (BookingSource::Patient, EffectiveState::Declined | EffectiveState::Expired) => {
@@ -112,20 +112,21 @@ pub(super) fn verdict_on_request(
             Some(Verdict::NotInvited)
         }
         (BookingSource::Patient, EffectiveState::Booked) => {
-            (!may_still_move(record, now)).then_some(Verdict::TooLate)
+            (!may_still_move(record, context)).then_some(Verdict::TooLate)
         }
     }
 }
 
-/// Returns whether the time until which the patient moves or cancels the booked visit has not passed at `now`.
-pub(super) fn may_still_move(record: &BookingRequest, now: Instant) -> bool {
-    move_deadline(record).is_none_or(|deadline| now < deadline)
+/// Returns whether the time until which the patient moves or cancels the booked visit has not passed.
+pub(super) fn may_still_move(record: &BookingRequest, context: &Context) -> bool {
+    let deadline = move_deadline(record, &context.policy);
+    deadline.is_none_or(|deadline| context.now < deadline)
 }
 
 /// Returns the instant from which the patient no longer moves the booked visit, if one is booked.
-fn move_deadline(record: &BookingRequest) -> Option<Instant> {
+fn move_deadline(record: &BookingRequest, policy: &Policy) -> Option<Instant> {
     let booking = record.form.booking.as_ref()?;
-    Some(booking.start_at - Duration::hours(MOVE_DEADLINE_HOURS))
+    Some(booking.start_at - policy.of(&record.key.care_unit).move_deadline())
 }
 
 /// Checks `slot` against the constraints of a request.

@@ -81,9 +81,11 @@ impl Descriptors {
 mod tests {
     use super::*;
 
-    const ALWAYS: [&str; 3] = [
+    const ALWAYS: [&str; 5] = [
         "careinvitation.v1.BookingRequestService",
+        "careinvitation.v1.CareUnitSettingsService",
         "careinvitation.v1.NotificationService",
+        "careinvitation.v1.PatientService",
         "careinvitation.v1.WorklistService",
     ];
 

@@ -12,6 +12,7 @@
 
 pub mod auth;
 mod booking_request_service;
+mod care_unit_settings_service;
 mod clock_service;
 pub mod descriptors;
 mod element;
@@ -30,10 +31,12 @@ use tonic::service::Routes;
 use crate::clock::Clock;
 use crate::contract::sandbox_v1::clock_service_server::ClockServiceServer;
 use crate::contract::v1::booking_request_service_server::BookingRequestServiceServer;
+use crate::contract::v1::care_unit_settings_service_server::CareUnitSettingsServiceServer;
 use crate::contract::v1::notification_service_server::NotificationServiceServer;
 use crate::contract::v1::patient_service_server::PatientServiceServer;
 use crate::contract::v1::worklist_service_server::WorklistServiceServer;
 use crate::dispatch::Dispatch;
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::{Context, RegionPolicy};
 use crate::store::Store;
 use auth::Caller;
@@ -63,11 +66,13 @@ impl Service {
         let requests = BookingRequestServiceServer::from_arc(service.clone());
         let worklists = WorklistServiceServer::from_arc(service.clone());
         let notifications = NotificationServiceServer::from_arc(service.clone());
+        let settings = CareUnitSettingsServiceServer::from_arc(service.clone());
         let patients = PatientServiceServer::from_arc(service.clone());
         let routes = Routes::new(requests.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(worklists.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(patients.max_decoding_message_size(MESSAGE_BYTES_MAX));
+            .add_service(patients.max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(settings.max_decoding_message_size(MESSAGE_BYTES_MAX));
         if !self.clock.is_sandbox() {
             return routes;
         }
@@ -75,12 +80,20 @@ impl Service {
         routes.add_service(clock.max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
+    /// Returns what the region and its care units have set.
+    fn policy(&self) -> Policy {
+        Policy {
+            region: self.policy,
+            units: self.store.settings(),
+        }
+    }
+
     /// Returns the context of a decision for this caller, as of now.
     fn context(&self, caller: &Caller) -> Context {
         Context {
             now: self.clock.now(),
             actor: caller.subject.clone(),
-            policy: self.policy,
+            policy: self.policy(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::auth::Caller;
 use super::{Service, fill_page};
 use crate::contract::v1::patient_service_server::PatientService;
 use crate::contract::{patient_request, v1};
@@ -13,11 +14,12 @@ impl PatientService for Service {
         request: Request<v1::ListPatientRequestsRequest>,
     ) -> Result<Response<v1::ListPatientRequestsResponse>, Status> {
         let list = patient_request::parse_list(request.into_inner())?;
-        let (patient, now) = (&list.personal_id, self.clock.now());
+        let context = self.context(&Caller::anonymous());
+        let (patient, now) = (&list.personal_id, context.now);
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
         let found = self.store.patient_requests(patient, now, after, limit);
         let rendered = found.await?.into_iter().map(|(key, record)| {
-            let render = |record| patient_request::render(&record, now);
+            let render = |record| patient_request::render(&record, &context);
             (key, record.and_then(render))
         });
         let (patient_requests, last) = fill_page(rendered, list.page_size);

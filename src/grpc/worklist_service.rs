@@ -12,8 +12,6 @@ use crate::contract::view::View;
 use crate::contract::worklist::care_units;
 use crate::contract::{v1, worklist};
 use crate::dispatch::WatchEvent;
-use crate::domain::RegionPolicy;
-use crate::domain::calendar::Instant;
 use crate::domain::worklist::query::{CareUnits, Query};
 
 #[tonic::async_trait]
@@ -30,8 +28,9 @@ impl WorklistService for Service {
             true => Some(self.store.total(&query, now).await?),
             false => None,
         };
+        let policy = self.policy();
         let rendered = found.into_iter().map(|(cursor, record)| {
-            let render = |record| list.view.render(&record, now, &self.policy);
+            let render = |record| list.view.render(&record, now, &policy);
             (cursor, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
@@ -76,8 +75,8 @@ impl WorklistService for Service {
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
         let watch = worklist::parse_watch(request.into_inner())?;
         let events = self.dispatch.watch(visible(&watch.query))?;
-        let (clock, policy, view) = (self.clock.clone(), self.policy, watch.view);
-        let events = events.map(move |event| Ok(render(event?, view, clock.now(), &policy)));
+        let (service, view) = (self.clone(), watch.view);
+        let events = events.map(move |event| Ok(service.render_event(event?, view)));
         Ok(Response::new(Box::pin(events)))
     }
 }
@@ -91,18 +90,16 @@ fn visible(query: &Query) -> Query {
     }
 }
 
-fn render(
-    event: WatchEvent,
-    view: View,
-    now: Instant,
-    policy: &RegionPolicy,
-) -> v1::WatchWorklistResponse {
-    match event {
-        WatchEvent::Upserted(record, worklists) => {
-            worklist::render_upserted(&record, &worklists, view, now, policy)
+impl Service {
+    fn render_event(&self, event: WatchEvent, view: View) -> v1::WatchWorklistResponse {
+        match event {
+            WatchEvent::Upserted(record, worklists) => {
+                let (now, policy) = (self.clock.now(), self.policy());
+                worklist::render_upserted(&record, &worklists, view, now, &policy)
+            }
+            WatchEvent::Removed(key) => worklist::render_removed(&key),
+            WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),
+            WatchEvent::Heartbeat => worklist::render_heartbeat(),
         }
-        WatchEvent::Removed(key) => worklist::render_removed(&key),
-        WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),
-        WatchEvent::Heartbeat => worklist::render_heartbeat(),
     }
 }

@@ -108,7 +108,7 @@ impl Service {
 
     /// Renders a request as of now.
     pub fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
-        booking_request::render(record, self.clock.now(), &self.policy)
+        booking_request::render(record, self.clock.now(), &self.policy())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Change events: the effects of a commit on subscriptions and watches.
 
 use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::LeaseRef;
 use crate::domain::request_key::RequestKey;
 
@@ -13,6 +14,8 @@ pub struct ChangeEvent {
     pub leases: Vec<(LeaseRef, LeaseChange)>,
     /// Requests that were created or changed, each with its new revision.
     pub requests: Vec<(RequestKey, i64)>,
+    /// Care units whose settings were changed.
+    pub settings: Vec<HsaId>,
     /// True when change events of other replicas may have been missed: listeners read the state anew.
     pub resync: bool,
 }

@@ -35,6 +35,7 @@ pub mod skew;
 
 mod booking_request;
 mod bulk;
+mod care_unit_settings;
 mod change_feed;
 mod commit;
 mod database;
@@ -56,6 +57,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::domain::calendar::{ClockReading, Instant};
+use crate::store::care_unit_settings::SettingsCopy;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::committer;
@@ -119,6 +121,7 @@ struct Inner {
     commits: broadcast::Sender<Arc<ChangeEvent>>,
     timeouts: Timeouts,
     decision_clock: DecisionClock,
+    settings: SettingsCopy,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
     /// Lock file, held while the store is open.
@@ -151,6 +154,7 @@ impl Store {
             tracing::info!(migration, "schema migrated");
         }
         crate::store::schema::require_current(&connections.writers).await?;
+        let settings = SettingsCopy::load(&*connections.writers).await?;
         let timeouts = connections.timeouts;
         let replica = connections
             .lock
@@ -193,6 +197,7 @@ impl Store {
                 commits,
                 timeouts,
                 decision_clock,
+                settings,
                 replica,
                 _lock: connections.lock,
             }),

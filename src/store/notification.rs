@@ -73,13 +73,15 @@ impl Store {
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Claimed, Error> {
         let limit = claim.tokens.len();
+        let Context { now, policy, .. } = context();
         let read_set = ReadSet {
             claim: Some(Claim {
                 due: Due {
                     channels: claim.channels,
                     care_units: claim.care_units,
+                    paused: policy.units.paused_units(now),
                 },
-                now: context().now,
+                now,
                 limit,
             }),
             ..ReadSet::default()
@@ -135,12 +137,13 @@ impl Store {
             ..ReadSet::default()
         };
         let authorize = move |work: &mut UnitOfWork, _: &Resolved| {
-            let now = context().now;
+            let context = context();
+            let now = context.now;
             let expiries: Vec<Result<Instant, DispatchRefusal>> = leases
                 .iter()
                 .map(|lease| {
                     let record = work.get(&lease.request).ok_or(DispatchRefusal::Lost)?;
-                    authorizable(record, lease.notification, lease.token, now)
+                    authorizable(record, lease.notification, lease.token, &context)
                 })
                 .collect();
             let earliest = expiries.iter().flatten().copied().min();
@@ -260,10 +263,17 @@ impl Store {
         .await
     }
 
-    /// Returns the first instant after `now` at which a notification becomes claimable.
-    pub async fn next_claimable_at(&self, now: Instant) -> Result<Option<Instant>, Error> {
-        self.read(move |snapshot| Box::pin(next_claimable_at(snapshot, now)))
-            .await
+    /// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units
+    /// aside.
+    pub async fn next_claimable_at(
+        &self,
+        now: Instant,
+        paused: Vec<HsaId>,
+    ) -> Result<Option<Instant>, Error> {
+        self.read(move |snapshot| {
+            Box::pin(async move { next_claimable_at(snapshot, now, &paused).await })
+        })
+        .await
     }
 }
 

@@ -10,6 +10,7 @@
 //! | acknowledgement, authorization | INTERNAL as its own error, refused as lost |
 //! | update of a patient | the other requests are changed, then INTERNAL |
 //! | change event | listeners resync |
+//! | settings of a care unit | those known before stay in force; a call about them is INTERNAL |
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as _;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
+use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::store::error::Error;
 
@@ -40,7 +42,7 @@ pub struct RowKey<'a> {
     pub table: &'static str,
     /// Care unit; none in a table without care units.
     pub care_unit: Option<&'a str>,
-    /// Id of its request, or of the replica that wrote it.
+    /// Id of its request, or of the replica that wrote it; nil in a table with one row a care unit.
     pub id: Uuid,
     /// Number among the rows of the same id.
     pub number: Option<i64>,
@@ -54,6 +56,16 @@ impl<'a> RowKey<'a> {
             care_unit: Some(request.care_unit.as_str()),
             id: request.id,
             number,
+        }
+    }
+
+    /// Returns the key of the one row of a care unit.
+    pub fn of_unit(table: &'static str, care_unit: &'a HsaId) -> Self {
+        Self {
+            table,
+            care_unit: Some(care_unit.as_str()),
+            id: Uuid::nil(),
+            number: None,
         }
     }
 
@@ -119,7 +131,6 @@ impl Quarantine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::hsa_id::HsaId;
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_skipped_for_a_while_and_only_so_many_are() {

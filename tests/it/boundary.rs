@@ -30,8 +30,9 @@ const CREATE: &str = "/careinvitation.v1.BookingRequestService/CreateBookingRequ
 const GET: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "careinvitation.v1.BookingRequestService",
+    "careinvitation.v1.CareUnitSettingsService",
     "careinvitation.v1.NotificationService",
     "careinvitation.v1.PatientService",
     "careinvitation.v1.WorklistService",

@@ -1,12 +1,12 @@
 //! When messages are due, projected and skipped: every worked date, both changes of clocks, and
 //! late hand-overs.
 
-use care_invitation::domain::RegionPolicy;
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::state::EffectiveState;
 use care_invitation::domain::booking_request::state::Warning;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_invitation::AFTER_PERIOD;
+use care_invitation::domain::care_unit_settings::Policy;
 use care_invitation::domain::notification::DisplayState;
 use care_invitation::domain::notification::State;
 
@@ -18,7 +18,7 @@ const NOW: &str = "2026-03-02T09:00:00Z";
 /// Due times with the states S(cheduled), (se)N(t), P(rojected), K (skipped).
 fn plan(record: &BookingRequest, now: Instant) -> Vec<String> {
     record
-        .displayed_notifications(now, &RegionPolicy::default())
+        .displayed_notifications(now, &Policy::default())
         .iter()
         .map(|message| {
             let state = match message.state {
@@ -107,7 +107,7 @@ fn a_short_period_expires_at_its_last_midnight_and_warns_of_skipped_reminders() 
         record.effective_state(at("2026-03-13T23:00:00Z")),
         EffectiveState::Expired
     );
-    let shown = record.displayed_notifications(at(NOW), &RegionPolicy::default());
+    let shown = record.displayed_notifications(at(NOW), &Policy::default());
     let skipped = &shown[1];
     assert_eq!(skipped.cause.as_deref(), Some(AFTER_PERIOD));
     assert_eq!(make::claimable(&record), None);
@@ -155,7 +155,7 @@ fn what_is_pending_when_the_period_ends_is_shown_as_skipped() {
     let record = make::invited("2026-05-18", "2026-06-12", at(NOW));
     let expires_at = record.expires_at().expect("a period");
     let states: Vec<DisplayState> = record
-        .displayed_notifications(expires_at, &RegionPolicy::default())
+        .displayed_notifications(expires_at, &Policy::default())
         .iter()
         .map(|message| message.state)
         .collect();
@@ -175,7 +175,7 @@ fn a_round_has_as_many_reminders_as_it_says_and_silence_counts_from_the_last_mes
     for count in 0..=5 {
         let mut record = make::invited("2026-05-18", "2026-09-30", at(NOW));
         let invitation = record.care_invitation.as_mut().expect("invited");
-        invitation.reminder_count = count;
+        invitation.schedule.reminder_count = count;
         let of_round = &dates[..=usize::try_from(count).expect("a small number")];
         let in_state = |planned: &[&str], first: &str, rest: &str| -> Vec<String> {
             let states = [first].into_iter().chain(std::iter::repeat(rest));
@@ -187,7 +187,9 @@ fn a_round_has_as_many_reminders_as_it_says_and_silence_counts_from_the_last_mes
         assert_eq!(plan(&record, at(NOW)), in_state(of_round, "N", "N"));
         let invitation = record.care_invitation.as_ref().expect("invited");
         let sequences = invitation.notifications.iter();
-        let sequences: Vec<i16> = sequences.map(|it| it.kind.sequence()).collect();
+        let sequences: Vec<u32> = sequences
+            .map(|it| u32::try_from(it.kind.sequence()).expect("a small number"))
+            .collect();
         assert_eq!(sequences, (0..=count).collect::<Vec<_>>());
         let last = invitation.notifications.last().expect("sent").sent_at;
         let silent_until = last.expect("sent") + chrono::Duration::days(14);

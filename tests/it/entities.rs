@@ -18,6 +18,7 @@ use care_invitation::domain::booking_request::state::{
 };
 use care_invitation::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros};
 use care_invitation::domain::care_invitation::{CareInvitation, Hold, HoldReason};
+use care_invitation::domain::care_unit_settings::Schedule;
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::{
@@ -29,9 +30,10 @@ use care_invitation::domain::patient::{
 use care_invitation::store::Store;
 use care_invitation::store::entity::notification::StoredKind;
 use care_invitation::store::entity::{
-    booking_request, change_event, history, idempotency_key, notification as stored_notification,
+    booking_request, care_unit_settings, change_event, history, idempotency_key,
+    notification as stored_notification,
 };
-use chrono::{Days, NaiveDate};
+use chrono::{Days, NaiveDate, NaiveTime};
 use sea_orm::sea_query::ColumnType;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DbBackend, EntityTrait, IdenStatic, Iterable,
@@ -60,6 +62,7 @@ async fn every_entity_has_the_columns_of_its_table() {
     agree::<stored_notification::Entity>(&backend, &mut tables).await;
     agree::<history::Entity>(&backend, &mut tables).await;
     agree::<idempotency_key::Entity>(&backend, &mut tables).await;
+    agree::<care_unit_settings::Entity>(&backend, &mut tables).await;
     if Databases::of_this_run() == Databases::Postgres {
         agree::<change_event::Entity>(&backend, &mut tables).await;
     }
@@ -319,6 +322,22 @@ fn patient_contact(rng: &mut Rng) -> PatientContact {
     }
 }
 
+fn schedule(rng: &mut Rng) -> Schedule {
+    let mut days = || u32::try_from(rng.below(181)).expect("a few days");
+    Schedule {
+        lead_days: days(),
+        reminder_gap_days: days(),
+        no_response_days: days(),
+        reminder_count: u32::try_from(rng.below(6)).expect("a small number"),
+        send_time: clock(rng),
+    }
+}
+
+fn clock(rng: &mut Rng) -> NaiveTime {
+    let minute = u32::try_from(rng.below(24 * 60)).expect("a minute of a day");
+    NaiveTime::from_hms_opt(minute / 60, minute % 60, 0).expect("a time of day")
+}
+
 fn invitation(rng: &mut Rng) -> CareInvitation {
     let hold = |rng: &mut Rng| match rng.pick(HoldReason::ALL) {
         HoldReason::ProtectedIdentity => Hold::ProtectedIdentity,
@@ -331,8 +350,8 @@ fn invitation(rng: &mut Rng) -> CareInvitation {
     };
     CareInvitation {
         round: number(rng),
-        reminder_count: small(rng),
         invited_at: instant(rng),
+        schedule: schedule(rng),
         hold: maybe(rng, hold),
         staff_channel: maybe(rng, |rng| rng.pick(DeliveryChannel::ALL)),
         inbox_failed: rng.chance(50),

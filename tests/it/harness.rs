@@ -6,6 +6,7 @@ use std::time::Duration;
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
+use care_invitation::contract::v1::care_unit_settings_service_client::CareUnitSettingsServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
@@ -88,6 +89,10 @@ impl Harness {
 
     pub fn worklists(&self) -> WorklistServiceClient<Channel> {
         WorklistServiceClient::new(self.channel.clone())
+    }
+
+    pub fn settings(&self) -> CareUnitSettingsServiceClient<Channel> {
+        CareUnitSettingsServiceClient::new(self.channel.clone())
     }
 
     pub fn notifications(&self) -> NotificationServiceClient<Channel> {

@@ -25,6 +25,7 @@ mod worklist_user;
 mod booking_request;
 mod boundary;
 mod care_invitation;
+mod care_unit_settings;
 mod clock;
 mod database_outage;
 mod disk;

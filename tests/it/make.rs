@@ -2,6 +2,7 @@
 
 use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::v1;
+use care_invitation::domain::Context;
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::form::Constraints;
@@ -12,13 +13,13 @@ use care_invitation::domain::booking_request::form::Priority;
 use care_invitation::domain::booking_request::form::VisitKind;
 use care_invitation::domain::booking_request::form::VisitType;
 use care_invitation::domain::calendar::{Instant, Period, Weekdays};
+use care_invitation::domain::care_unit_settings::Policy;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use care_invitation::domain::notification::lease::{LeaseOutcome, Terms, lease};
 use care_invitation::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
-use care_invitation::domain::{Context, RegionPolicy};
 use chrono::NaiveDate;
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -46,7 +47,7 @@ pub fn context(now: Instant) -> Context {
     Context {
         now,
         actor: "tester".into(),
-        policy: RegionPolicy::default(),
+        policy: Policy::default(),
     }
 }
 

@@ -275,7 +275,7 @@ async fn a_user_who_may_not_create_tables_serves_and_purges_and_one_without_righ
     store.get(&request).await.expect("read");
     assert!(
         store
-            .next_claimable_at(at("2026-03-02T09:00:00Z"))
+            .next_claimable_at(at("2026-03-02T09:00:00Z"), Vec::new())
             .await
             .is_ok()
     );

@@ -115,7 +115,10 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
         check("claim", &["booking_request", "notification"]);
         acknowledge(store, leases, &check).await;
     }
-    let next = store.next_claimable_at(now).await.expect("read");
+    let next = store
+        .next_claimable_at(now, Vec::new())
+        .await
+        .expect("read");
     assert!(next.is_some_and(|next| now < next));
     check("next claimable", &["notification"]);
 

@@ -10,16 +10,23 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::stream_due_notifications_response::Event as DueEvent;
 use care_invitation::contract::v1::watch_worklist_response::Event;
+use care_invitation::domain::Context;
+use care_invitation::domain::care_unit_settings::Policy;
+use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::grpc::middleware::Limits;
+use care_invitation::store::notification::ClaimRequest;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use uuid::Uuid;
 
 use crate::backend::Backend;
+use crate::care_unit_settings;
 use crate::consumer::{
     Consumer, acknowledge, answer, at_most, everything, message, name, retry, sent,
 };
@@ -446,4 +453,138 @@ async fn a_replica_that_is_killed_loses_nothing() {
         due.extend(leased.into_iter().map(|due| due.booking_request));
     }
     assert_eq!(due, requests);
+}
+
+/// Waits until a replica goes by a lead of so many days, which it must within [`SEEN_WITHIN`].
+async fn follows(replica: &Harness, lead_days: i32) {
+    let form = make::wire_form("2026-05-18", "2026-06-12");
+    let call = v1::PreviewNotificationsRequest {
+        parent: make::wire_unit(),
+        booking_request: Some(form),
+    };
+    let due = at("2026-05-18T07:00:00Z") - chrono::Duration::days(lead_days.into());
+    let due = care_invitation::contract::calendar::render_instant(due);
+    let seen = async {
+        loop {
+            let preview = replica.requests().preview_notifications(call.clone()).await;
+            let messages = preview.expect("answered").into_inner().notifications;
+            if messages[0].due_time == Some(due) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SEEN_WITHIN, seen)
+        .await
+        .expect("in time");
+}
+
+/// Waits until the first message of a request is in a state.
+async fn reaches(replica: &Harness, request: &str, state: State) {
+    let reached = async {
+        loop {
+            let request = replica.get(request).await.expect("found");
+            let messages = request.care_invitation.expect("invited").notifications;
+            if messages[0].state() == state {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(reached).await;
+}
+
+#[tokio::test]
+async fn a_change_of_settings_is_followed_by_every_replica_in_time() {
+    let Some(replicas) = three().await else {
+        return;
+    };
+    let [first, ..] = &replicas;
+    for lead_days in [28, 7] {
+        let settings = v1::CareUnitSettings {
+            lead_days: Some(lead_days),
+            ..Default::default()
+        };
+        let call = care_unit_settings::update(&["lead_days"], settings);
+        care_unit_settings::set(first, call).await.expect("set");
+        for replica in &replicas {
+            follows(replica, lead_days).await;
+        }
+    }
+    // One that starts later knows them from the start.
+    follows(&first.replica().await, 7).await;
+}
+
+#[tokio::test]
+async fn a_pause_revokes_what_other_replicas_have_leased() {
+    let Some([first, second, _third]) = three().await else {
+        return;
+    };
+    let mut consumer = Consumer::open(&second, everything()).await;
+    let mut requests = BTreeSet::new();
+    for number in 0..3 {
+        requests.insert(create(&first, due_now(number)).await);
+    }
+    let mut held: BTreeSet<_> = consumer.take(3).await.iter().map(name).collect();
+    let settings = v1::CareUnitSettings {
+        lead_days: Some(49),
+        paused_until: Some(make::wire_at("2026-03-20T08:00:00Z")),
+        ..Default::default()
+    };
+    let call = care_unit_settings::update(&["lead_days", "paused_until"], settings);
+    care_unit_settings::set(&first, call).await.expect("set");
+    // Until it has heard of the pause, that replica may lease one again, and revokes it then.
+    while !held.is_empty() {
+        match consumer.next().await {
+            Ok(Some(DueEvent::Revoked(name))) => drop(held.remove(&name)),
+            Ok(Some(DueEvent::Due(_) | DueEvent::Heartbeat(_))) => {}
+            Ok(None) | Err(_) => panic!("the stream has ended"),
+        }
+    }
+    follows(&second, 49).await;
+    for request in &requests {
+        reaches(&first, request, State::Scheduled).await;
+    }
+    // What falls due from now on, wherever it is made, waits.
+    requests.insert(create(&second, due_now(9)).await);
+    assert!(second.lease_due().await.is_empty() && first.lease_due().await.is_empty());
+    care_unit_settings::pause(&first, None).await;
+    for request in &requests {
+        reaches(&first, request, State::Leased).await;
+    }
+}
+
+/// The other replica has not heard of the pause when it leases: its copy is older.
+#[tokio::test]
+async fn a_replica_that_learns_of_a_pause_revokes_what_it_has_leased_until_then() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let late = backend.again().await;
+    let first = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    care_unit_settings::pause(&first, Some("2026-03-20T08:00:00Z")).await;
+    let request = create(&first, due_now(1)).await;
+    // A store without a service follows nothing.
+    let (store, wanted) = (
+        late.store.clone(),
+        ClaimRequest {
+            channels: DeliveryChannel::ALL.to_vec(),
+            care_units: None,
+            tokens: vec![Uuid::new_v4()],
+            lease_duration: chrono::Duration::seconds(60),
+            always_authorizes: false,
+        },
+    );
+    let context = move || Context {
+        policy: Policy {
+            units: store.settings(),
+            ..Policy::default()
+        },
+        ..make::context(at(NOW))
+    };
+    let claimed = late.store.claim(wanted, context).await.expect("claimed");
+    assert_eq!(claimed.leased.len(), 1);
+    let second = Harness::over(late, first.clock.clone(), Limits::default()).await;
+    reaches(&first, &request, State::Scheduled).await;
+    assert!(second.lease_due().await.is_empty());
 }

@@ -163,7 +163,7 @@ fn expected(
 
 /// Checks one row: the verdict, and that RecordBooking agrees with it.
 fn check(record: &BookingRequest, open: bool, booking: &Booking, now: Instant, row: &str) {
-    let verdict = evaluate_for(record, booking.source, &booking.slot(), now);
+    let verdict = evaluate_for(record, booking.source, &booking.slot(), &make::context(now));
     let start = booking.start_at.format("%FT%TZ").to_string();
     let due = expected(record, open, booking.source, &start, now);
     assert_eq!(verdict.name(), due, "{row}");

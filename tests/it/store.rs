@@ -393,7 +393,11 @@ async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
     let before = due - chrono::Duration::microseconds(1);
     assert!(claim(&backend.store, 10, before).await.leased.is_empty());
     assert_eq!(
-        backend.store.next_claimable_at(before).await.expect("read"),
+        backend
+            .store
+            .next_claimable_at(before, Vec::new())
+            .await
+            .expect("read"),
         Some(due)
     );
     let later = at("2026-04-09T07:00:00Z");

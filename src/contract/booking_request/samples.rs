@@ -9,6 +9,7 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::contract::{care_unit_name, v1};
+use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::form::Booking;
@@ -21,12 +22,12 @@ use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::form::VisitType;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{
     Addressee, InboxReach, LetterFormat, Patient, PersonalId, PersonalIdType, Protection,
 };
 use crate::domain::request_key::RequestKey;
-use crate::domain::{Context, RegionPolicy};
 
 /// Returns the smallest valid invitation, as a caller writes it.
 pub fn wire_form() -> v1::BookingRequest {
@@ -94,7 +95,7 @@ pub fn created(form: Form) -> BookingRequest {
     let context = Context {
         now: now(),
         actor: "SE2321000131-P7".into(),
-        policy: RegionPolicy::default(),
+        policy: Policy::default(),
     };
     create(&command, &context).unwrap().record
 }

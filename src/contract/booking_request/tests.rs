@@ -8,6 +8,7 @@ use super::samples::{invited, key, now, record, wire_create, wire_form};
 use super::*;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::end_of;
+use crate::domain::care_unit_settings::Policy;
 
 fn created(booking_request: v1::BookingRequest) -> Result<Form, Vec<String>> {
     let parsed = parse_create(v1::CreateBookingRequestRequest {
@@ -331,8 +332,7 @@ fn each_fault_of_a_change_names_its_field() {
 
 #[test]
 fn an_invitation_is_shown_with_its_notifications_and_its_end() {
-    let policy = RegionPolicy::default();
-    let displayed = render(&invited(), now(), &policy);
+    let displayed = render(&invited(), now(), &Policy::default());
     assert_eq!(displayed.name, request_name(&key()));
     assert_eq!(displayed.state(), v1::booking_request::State::Invited);
     assert_eq!(displayed.etag, "r1");
@@ -353,7 +353,10 @@ fn an_invitation_is_shown_with_its_notifications_and_its_end() {
     assert_eq!(named, [true, false, false]);
     let last = "2026-06-12".parse().unwrap();
     assert_eq!(invitation.expire_time, Some(render_instant(end_of(last))));
-    assert_eq!(render(&record(), now(), &policy).care_invitation, None);
+    assert_eq!(
+        render(&record(), now(), &Policy::default()).care_invitation,
+        None
+    );
 }
 
 #[test]
@@ -361,19 +364,29 @@ fn a_reminder_that_falls_after_the_period_is_warned_of() {
     let mut record = invited();
     let period = &mut record.form.constraints.as_mut().unwrap().period;
     period.last = period.first;
-    let policy = RegionPolicy::default();
     // Due 6 and 20 April and 4 May: all before 18 May.
-    assert!(render(&record, now(), &policy).warnings.is_empty());
+    assert!(
+        render(&record, now(), &Policy::default())
+            .warnings
+            .is_empty()
+    );
     record.form.constraints.as_mut().unwrap().period.last = "2026-05-03".parse().unwrap();
     let skipped = i32::from(v1::Warning::RemindersSkipped);
-    assert_eq!(render(&record, now(), &policy).warnings, [skipped]);
+    assert_eq!(
+        render(&record, now(), &Policy::default()).warnings,
+        [skipped]
+    );
     record.state = State::Declined;
-    assert!(render(&record, now(), &policy).warnings.is_empty());
+    assert!(
+        render(&record, now(), &Policy::default())
+            .warnings
+            .is_empty()
+    );
 }
 
 #[test]
 fn a_preview_names_no_notification() {
-    let preview = render_preview(&invited(), now(), &RegionPolicy::default());
+    let preview = render_preview(&invited(), now(), &Policy::default());
     assert_eq!(preview.notifications.len(), 3);
     assert!(
         preview

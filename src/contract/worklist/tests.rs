@@ -8,6 +8,7 @@ use super::super::tests::fields;
 use super::query::render;
 use super::*;
 use crate::domain::booking_request::form::Priority;
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::worklist::query::OrderBy;
 
 fn query() -> v1::WorklistQuery {
@@ -429,7 +430,7 @@ fn care_units_are_listed_page_by_page() {
 
 #[test]
 fn a_basic_view_has_everything_but_messages_and_texts() {
-    let policy = RegionPolicy::default();
+    let policy = Policy::default();
     let full = View::Full.render(&record(), now(), &policy);
     assert!(full == booking_request::render(&record(), now(), &policy));
     let basic = View::Basic.render(&record(), now(), &policy);
@@ -447,7 +448,7 @@ fn a_basic_view_has_everything_but_messages_and_texts() {
 
 #[test]
 fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they_go() {
-    let policy = RegionPolicy::default();
+    let policy = Policy::default();
     let lists = [Worklist::FollowUp, Worklist::AllInvitations];
     let upserted = render_upserted(&record(), &lists, View::Full, now(), &policy);
     assert_eq!(upserted.worklists, [3, 9]);

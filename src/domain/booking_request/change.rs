@@ -1,5 +1,7 @@
 //! ChangeBookingRequest: changes the content of a request, and its notifications accordingly.
 
+use chrono::NaiveDate;
+
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::PatientInstructions;
@@ -7,8 +9,7 @@ use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::State;
-use crate::domain::calendar::{Period, TimeWindow, Weekdays, civil_date};
-use crate::domain::care_invitation::first_due_at;
+use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::{self, Kind};
 use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
@@ -178,8 +179,7 @@ impl BookingRequest {
             return Vec::new();
         }
         if !first_has_left {
-            let due_at = first_due_at(new.first, context.now, &context.policy);
-            self.reschedule_first(due_at);
+            self.reschedule_first(new.first, context.now);
             return Vec::new();
         }
         let by_default = if old.overlaps(new) {
@@ -220,8 +220,9 @@ impl BookingRequest {
         }
     }
 
-    fn reschedule_first(&mut self, due_at: crate::domain::calendar::Instant) {
+    fn reschedule_first(&mut self, start: NaiveDate, now: Instant) {
         if let Some(invitation) = &mut self.care_invitation {
+            let due_at = invitation.schedule.first_due_at(start, now);
             let round = invitation.round;
             for notification in &mut invitation.notifications {
                 let is_waiting =

@@ -10,10 +10,11 @@ use crate::domain::booking_request::prior_messages;
 use crate::domain::booking_request::prior_messages::PriorMessage;
 use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::State;
-use crate::domain::calendar::{Instant, add_days, civil_date};
+use crate::domain::calendar::{add_days, civil_date};
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::request_key::RequestKey;
-use crate::domain::{Change, Context, Refusal, RegionPolicy, Violation};
+use crate::domain::{Change, Context, Refusal, Violation};
 
 /// Command to create a request; the shape of its fields has been checked.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ pub struct Create {
 /// constraints it comes with. The store finds duplicates.
 pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
     let form = &command.form;
-    let violations = violations(command, context.now);
+    let violations = violations(command, context);
     if !violations.is_empty() {
         return Err(Refusal::Invalid(violations));
     }
@@ -88,8 +89,8 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
 }
 
 /// Returns the violations that today's date makes of a request that is created.
-pub(super) fn violations(command: &Create, now: Instant) -> Vec<Violation> {
-    let (form, today) = (&command.form, civil_date(now));
+pub(super) fn violations(command: &Create, context: &Context) -> Vec<Violation> {
+    let (form, today) = (&command.form, civil_date(context.now));
     // The start of an invitation that is running may have passed.
     let is_running = !command.prior_messages.is_empty();
     let mut violations = match &form.constraints {
@@ -101,18 +102,26 @@ pub(super) fn violations(command: &Create, now: Instant) -> Vec<Violation> {
     };
     let personal_id = &form.patient.personal_id;
     violations.extend(personal_id.violation("booking_request.patient.personal_id", today));
-    violations.extend(prior_messages::violations(&command.prior_messages, now));
+    let policy = context.policy.of(&command.key.care_unit);
+    let reminder_count = policy.schedule(&form.visit_type.code).reminder_count;
+    violations.extend(prior_messages::violations(
+        &command.prior_messages,
+        reminder_count,
+        context.now,
+    ));
     violations
 }
 
 impl BookingRequest {
     /// Returns the last day of the care guarantee, by the decision date and the visit kind. Of a series the
     /// first member alone has one.
-    pub(super) fn guarantee_date(&self, policy: &RegionPolicy) -> Option<NaiveDate> {
+    pub(super) fn guarantee_date(&self, policy: &Policy) -> Option<NaiveDate> {
         let is_first = self.series.as_ref().is_none_or(Series::is_first);
         match (self.form.visit_kind, self.form.origin.decision_date()) {
             (VisitKind::NewVisit, Some(decided)) if is_first => {
-                Some(add_days(decided, policy.guarantee_days))
+                let policy = policy.of(&self.key.care_unit);
+                let days = policy.guarantee_days(&self.form.visit_type.code);
+                Some(add_days(decided, days))
             }
             (VisitKind::NewVisit | VisitKind::ReturnVisit, _) => None,
         }

@@ -5,7 +5,6 @@ use uuid::Uuid;
 use crate::domain::booking_request::create::{Create, create, violations};
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::series::{Series, moved};
-use crate::domain::calendar::Instant;
 use crate::domain::{Change, Context, Refusal, Violation};
 
 /// Command to create a request, or those of a series.
@@ -41,7 +40,7 @@ pub fn create_all(command: &CreateAll, context: &Context) -> Result<Vec<Change>,
     if others.is_empty() {
         return Ok(vec![create(first, context)?]);
     }
-    let faults = repeat_violations(command, context.now);
+    let faults = repeat_violations(command, context);
     if !faults.is_empty() {
         return Err(Refusal::Invalid(faults));
     }
@@ -64,8 +63,8 @@ pub fn create_all(command: &CreateAll, context: &Context) -> Result<Vec<Change>,
 }
 
 /// Returns the violations of the first request, and of the interval.
-fn repeat_violations(command: &CreateAll, now: Instant) -> Vec<Violation> {
-    let mut faults = violations(&command.first, now);
+fn repeat_violations(command: &CreateAll, context: &Context) -> Vec<Violation> {
+    let mut faults = violations(&command.first, context);
     let constraints = command.first.form.constraints.as_ref();
     let lacks_weekday = |place: u32| {
         constraints.is_some_and(|it| {

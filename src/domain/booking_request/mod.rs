@@ -271,7 +271,7 @@ impl BookingRequest {
             State::Requested | State::Invited | State::Booked => None,
         };
         self.updated_at = context.now;
-        self.recompute_derived(context.now, &context.policy);
+        self.recompute_derived(context);
         let state = self.effective_state(context.now);
         for entry in &mut history {
             entry.state = state;

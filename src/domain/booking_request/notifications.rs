@@ -4,17 +4,16 @@ use uuid::Uuid;
 
 use super::BookingRequest;
 use super::state::{CancelReason, State};
+use crate::domain::Context;
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::{
-    AFTER_PERIOD, CareInvitation, Hold, REMINDER_COUNT, first_due_at, following_due_at,
-};
+use crate::domain::care_invitation::{AFTER_PERIOD, CareInvitation, Hold};
+use crate::domain::care_unit_settings::Policy;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::name::derived_id;
 use crate::domain::notification::{
     self, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind, Notification,
 };
 use crate::domain::patient::{Addressee, InboxReach, PersonalIdType};
-use crate::domain::{Context, RegionPolicy};
 
 impl BookingRequest {
     /// Begins the first round or a new one: cancels the notifications of the round before and plans the
@@ -23,13 +22,17 @@ impl BookingRequest {
         let start = self.form.constraints.as_ref().map(|it| it.period.first);
         let start = start.expect("an invitation has constraints");
         let cancelled = self.open_round(context);
-        let due_at = first_due_at(start, context.now, &context.policy);
-        self.plan(Kind::Invitation, due_at, context);
+        if let Some(invitation) = &self.care_invitation {
+            let due_at = invitation.schedule.first_due_at(start, context.now);
+            self.plan(Kind::Invitation, due_at, context);
+        }
         cancelled
     }
 
     /// Begins a round in which nothing is planned yet. Returns the ids of the notifications that it cancelled.
     pub(in crate::domain) fn open_round(&mut self, context: &Context) -> Vec<Uuid> {
+        let policy = context.policy.of(&self.key.care_unit);
+        let schedule = policy.schedule(&self.form.visit_type.code);
         let kept = self.hold() == Some(Hold::ProtectedIdentity);
         let cancelled = self.cancel_pending("NEW_ROUND");
         let before = self.care_invitation.take();
@@ -41,8 +44,8 @@ impl BookingRequest {
         let protected = self.form.patient.protection.is_some();
         self.care_invitation = Some(CareInvitation {
             round,
-            reminder_count: REMINDER_COUNT,
             invited_at: context.now,
+            schedule,
             hold: (protected || kept).then_some(Hold::ProtectedIdentity),
             staff_channel: None,
             inbox_failed: false,
@@ -154,14 +157,14 @@ impl BookingRequest {
     pub fn choose_channel(
         &self,
         now: Instant,
-        policy: &RegionPolicy,
+        policy: &Policy,
     ) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.care_invitation.as_ref();
         if let Some(channel) = invitation.and_then(|it| it.staff_channel) {
             return (channel, ChannelReason::Staff);
         }
         let patient = &self.form.patient;
-        if patient.is_minor_at(now, policy.ages) {
+        if patient.is_minor_at(now, policy.of(&self.key.care_unit).ages()) {
             return (DeliveryChannel::Letter, ChannelReason::Minor);
         }
         if patient.addressee == Some(Addressee::Proxy) {
@@ -210,8 +213,8 @@ impl BookingRequest {
 
     /// Recomputes the fields that follow from the rest of the record: the channel of notifications that
     /// wait, the time from which each may be claimed, and the time of NO_RESPONSE.
-    pub(in crate::domain) fn recompute_derived(&mut self, now: Instant, policy: &RegionPolicy) {
-        let chosen = self.choose_channel(now, policy);
+    pub(in crate::domain) fn recompute_derived(&mut self, context: &Context) {
+        let chosen = self.choose_channel(context.now, &context.policy);
         let Some(mut invitation) = self.care_invitation.take() else {
             return;
         };
@@ -240,8 +243,7 @@ impl BookingRequest {
         let expires_at = self.expires_at();
         if let Some(invitation) = &mut self.care_invitation {
             invitation.notifications = notifications;
-            invitation.no_response_at =
-                invitation.no_response_deadline(self.state, expires_at, policy);
+            invitation.no_response_at = invitation.no_response_deadline(self.state, expires_at);
         }
     }
 
@@ -249,7 +251,7 @@ impl BookingRequest {
     pub fn displayed_notifications(
         &self,
         now: Instant,
-        policy: &RegionPolicy,
+        policy: &Policy,
     ) -> Vec<DisplayedNotification> {
         let Some(invitation) = &self.care_invitation else {
             return Vec::new();
@@ -269,8 +271,8 @@ impl BookingRequest {
             }
         };
         let mut kind = invitation.last_kind();
-        while let Some(next) = kind.next(invitation.reminder_count) {
-            let due_at = following_due_at(before, policy);
+        while let Some(next) = kind.next(invitation.schedule.reminder_count) {
+            let due_at = invitation.schedule.reminder_due_at(before);
             let skipped = expires_at.is_some_and(|end| end <= due_at);
             displayed.push(DisplayedNotification {
                 planned: None,

@@ -2,7 +2,6 @@
 
 use super::BookingRequest;
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::{REMINDER_COUNT, following_due_at};
 use crate::domain::notification::{
     ChannelReason, DeliveryChannel, IMPORTED, Kind, Notification, State,
 };
@@ -20,9 +19,13 @@ pub struct PriorMessage {
 }
 
 /// Returns the violations of messages that are more than a round has, or were handed over after `now`.
-pub(super) fn violations(messages: &[PriorMessage], now: Instant) -> Vec<Violation> {
+pub(super) fn violations(
+    messages: &[PriorMessage],
+    reminder_count: u32,
+    now: Instant,
+) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let max = 1 + usize::try_from(REMINDER_COUNT).expect("a small number");
+    let max = 1 + usize::try_from(reminder_count).expect("a small number");
     if messages.len() > max {
         let fault = format!("must be at most {max}: the invitation and its reminders");
         violations.push(Violation::new("prior_messages", fault));
@@ -52,13 +55,12 @@ impl BookingRequest {
                 planned.import(message, reason);
             }
         }
-        let reminders = self.care_invitation.as_ref().map(|it| it.reminder_count);
-        let next = messages
-            .last()
-            .zip(reminders)
-            .and_then(|(last, reminders)| Some((last.sent_at, last.kind.next(reminders)?)));
-        if let Some((sent_at, kind)) = next {
-            let due_at = following_due_at(sent_at, &context.policy);
+        let schedule = self.care_invitation.as_ref().map(|it| it.schedule);
+        let next = messages.last().zip(schedule).and_then(|(last, schedule)| {
+            let kind = last.kind.next(schedule.reminder_count)?;
+            Some((kind, schedule.reminder_due_at(last.sent_at)))
+        });
+        if let Some((kind, due_at)) = next {
             self.plan(kind, due_at, context);
         }
     }

@@ -72,7 +72,7 @@ pub fn record_booking(
             history: Vec::new(),
         });
     }
-    record.check_bookable(booking, context.now)?;
+    record.check_bookable(booking, context)?;
 
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
@@ -95,8 +95,9 @@ impl BookingRequest {
         }
     }
 
-    fn check_bookable(&self, booking: &Booking, now: Instant) -> Result<(), Refusal> {
-        let verdict = slot::evaluate_for(self, booking.source, &booking.slot(), now);
+    fn check_bookable(&self, booking: &Booking, context: &Context) -> Result<(), Refusal> {
+        let now = context.now;
+        let verdict = slot::evaluate_for(self, booking.source, &booking.slot(), context);
         let other = self
             .booked()
             .filter(|present| present.booking_id != booking.booking_id);

@@ -9,7 +9,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::{Hold, following_due_at};
+use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
@@ -97,7 +97,7 @@ fn refusal(
     Acknowledgement { id, token, .. }: &Acknowledgement,
     context: &Context,
 ) -> DispatchRefusal {
-    let refused = authorizable(record, *id, *token, context.now);
+    let refused = authorizable(record, *id, *token, context);
     refused.err().unwrap_or(DispatchRefusal::Changed)
 }
 
@@ -227,9 +227,7 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
             lease.answer = Some(Outcome::Retry);
         }
     });
-    change
-        .record
-        .recompute_derived(context.now, &context.policy);
+    change.record.recompute_derived(context);
     change
 }
 
@@ -309,10 +307,10 @@ impl BookingRequest {
         let Some(invitation) = &mut self.care_invitation else {
             return;
         };
-        let Some(next) = kind.next(invitation.reminder_count) else {
+        let Some(next) = kind.next(invitation.schedule.reminder_count) else {
             return;
         };
-        let due_at = following_due_at(sent_at, &context.policy);
+        let due_at = invitation.schedule.reminder_due_at(sent_at);
         let round = invitation.round;
         let mut planned = false;
         for notification in &mut invitation.notifications {

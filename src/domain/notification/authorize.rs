@@ -4,16 +4,16 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::{DispatchRefusal, Kind, State};
-use crate::domain::Change;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::{self, CancelReason};
 use crate::domain::calendar::Instant;
+use crate::domain::{Change, Context};
 
 /// Shortest time for which an authorization lasts.
 pub const AUTHORIZATION_MIN: Duration = Duration::seconds(60);
 
 /// Returns the instant at which the lease of `token` expires, if the notification may be handed over
-/// under it at `now`.
+/// under it now.
 ///
 /// # Errors
 ///
@@ -22,8 +22,9 @@ pub fn authorizable(
     record: &BookingRequest,
     id: Uuid,
     token: Uuid,
-    now: Instant,
+    context: &Context,
 ) -> Result<Instant, DispatchRefusal> {
+    let now = context.now;
     let notification = record.notification(id);
     let notification = notification.filter(|it| it.has_lease(token));
     let (Some(notification), Some(invitation)) = (notification, &record.care_invitation) else {
@@ -50,13 +51,20 @@ pub fn authorizable(
     }
     // A lease that was thought not to have reached its consumer has reached it after all.
     let is_released = lease.released && notification.state == State::Scheduled;
-    let is_as_leased =
-        (notification.is_leased() || is_released) && !notification.changed_since_lease;
+    let is_paused = context.policy.of(&record.key.care_unit).is_paused(now);
+    // A pause revokes a lease without a change of the notification.
+    let is_paused_lease =
+        is_paused && notification.state == State::Scheduled && lease.answer.is_none();
+    let is_as_leased = (notification.is_leased() || is_released || is_paused_lease)
+        && !notification.changed_since_lease;
     if !is_as_leased || (!is_withdrawal && notification.round != invitation.round) {
         return Err(DispatchRefusal::Changed);
     }
     if !is_withdrawal && record.period_has_passed(now) || !record.is_deliverable(notification) {
         return Err(DispatchRefusal::Expired);
+    }
+    if is_paused {
+        return Err(DispatchRefusal::Paused);
     }
     Ok(lease.expires_at)
 }

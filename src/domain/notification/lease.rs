@@ -35,7 +35,7 @@ pub struct Terms {
     pub always_authorizes: bool,
 }
 
-/// Leases a notification if it is due and still deliverable at `context.now`.
+/// Leases a notification if it is due and still deliverable at `context.now`, and its care unit is not paused.
 ///
 /// Instead, one whose lease has expired eight times in a row is parked, and so is a withdrawal that
 /// staff must release; one whose period has passed leaves the due index.
@@ -48,6 +48,9 @@ pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context)
         .claimable_at
         .is_none_or(|claimable_at| now < claimable_at)
     {
+        return LeaseOutcome::NotAvailable;
+    }
+    if context.policy.of(&record.key.care_unit).is_paused(now) {
         return LeaseOutcome::NotAvailable;
     }
     if found.kind != Kind::Withdrawal && record.period_has_passed(now) {
@@ -72,7 +75,10 @@ pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context)
         let moved = |it: &mut Notification| (it.channel, it.channel_reason) = channel;
         return LeaseOutcome::Repaired(record.with(id, moved));
     }
-    let addressee = record.form.patient.addressee_at(now, context.policy.ages);
+    let addressee = record
+        .form
+        .patient
+        .addressee_at(now, context.policy.of(&record.key.care_unit).ages());
     LeaseOutcome::Leased(record.with(id, |notification| {
         if expired {
             notification.expired_lease_count += 1;

@@ -8,6 +8,7 @@ pub mod authorize;
 pub mod lease;
 pub mod list;
 pub mod name;
+pub mod pause;
 pub mod report_delivery;
 
 use chrono::Duration;
@@ -34,13 +35,13 @@ pub enum Kind {
 
 impl Kind {
     /// Returns the kind that follows in a round with `reminder_count` reminders, if one does.
-    pub fn next(self, reminder_count: i16) -> Option<Self> {
+    pub fn next(self, reminder_count: u32) -> Option<Self> {
         let sequence = match self {
             Self::Invitation => 1,
             Self::Reminder { sequence } => sequence + 1,
             Self::Withdrawal => return None,
         };
-        (sequence <= reminder_count).then_some(Self::Reminder { sequence })
+        (i64::from(sequence) <= i64::from(reminder_count)).then_some(Self::Reminder { sequence })
     }
 
     /// Returns the number of a reminder within its round; 0 for other kinds.
@@ -135,6 +136,8 @@ pub enum DispatchRefusal {
     Changed,
     /// The period has passed.
     Expired,
+    /// The care unit is paused.
+    Paused,
 }
 
 /// Cause of a notification that an older system handed over before the request was created.

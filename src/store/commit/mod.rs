@@ -65,6 +65,7 @@ pub mod operation;
 pub mod overlay;
 pub mod queue;
 pub mod read_set;
+pub mod settings;
 pub mod tracked;
 pub mod unit_of_work;
 pub mod write_set;

@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
-use crate::domain::notification::Notification;
+use crate::domain::care_unit_settings::CareUnitSettings;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::notification::{Notification, State};
 use crate::domain::request_key::RequestKey;
 use crate::store::commit::read_set::PatientScope;
 use crate::store::commit::tracked::{VersionedRequest, notifications};
@@ -30,6 +32,8 @@ const LEASED_MAX: NonZeroUsize = NonZeroUsize::new(8_000).unwrap();
 pub struct PostState {
     /// The requests that it writes, in their new state.
     pub requests: HashMap<RequestKey, VersionedRequest>,
+    /// The settings that it writes, in their new state.
+    pub settings: HashMap<HsaId, CareUnitSettings>,
     /// The idempotency keys that it has recorded or looked up.
     pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
     /// The instants at which the notifications that it changes stood in the due index.
@@ -94,6 +98,22 @@ impl Overlay {
                 let is_of_patient = known.record.form.patient.personal_id == scope.personal_id;
                 (is_of_patient && is_in_scope(key)).then(|| key.clone())
             })
+    }
+
+    /// Returns the requests of a care unit with a leased notification.
+    pub fn leased_in(&self, care_unit: &HsaId) -> impl Iterator<Item = RequestKey> {
+        let written = self.in_flight.requests.iter();
+        let of_unit = written.filter(|(key, _)| key.care_unit == *care_unit);
+        of_unit.filter_map(|(key, known)| {
+            let mut notifications = notifications(&known.record).iter();
+            let has_leased = notifications.any(|it| it.state == State::Leased);
+            has_leased.then(|| key.clone())
+        })
+    }
+
+    /// Returns the settings that the batch in flight writes, in their new state.
+    pub fn settings(&self) -> &HashMap<HsaId, CareUnitSettings> {
+        &self.in_flight.settings
     }
 
     /// Returns true when a request that the database may show as open with this duplicate key is closed, or has another.

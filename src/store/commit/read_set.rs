@@ -26,13 +26,18 @@ pub struct ReadSet {
     pub claim: Option<Claim>,
     /// The patient whose requests it changes.
     pub patient: Option<PatientScope>,
+    /// The care unit whose settings it changes.
+    pub settings: Option<HsaId>,
+    /// The leased notifications whose requests it changes.
+    pub leased_in: Option<LeasedIn>,
 }
 
 impl ReadSet {
     /// Returns about the number of rows that it will touch.
     pub fn estimated_rows(&self) -> usize {
         let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
-        self.creates.len().max(1) + self.requests.len() + claimed
+        let leased = self.leased_in.as_ref().map_or(0, |leased| leased.limit);
+        self.creates.len().max(1) + self.requests.len() + claimed + leased
     }
 }
 
@@ -60,8 +65,18 @@ pub struct Resolved {
     /// Due notifications, the earliest first. More than the operation asked for, since other operations of
     /// the batch may take some.
     pub notifications: Vec<(RequestKey, Uuid)>,
-    /// The requests of the patient.
+    /// The requests of the patient, or those with leased notifications.
     pub requests: Vec<RequestKey>,
+}
+
+/// The leased notifications of a care unit, as far as their leases end within a time after `now` that no lease exceeds.
+pub struct LeasedIn {
+    /// The care unit.
+    pub care_unit: HsaId,
+    /// Present instant.
+    pub now: Instant,
+    /// Maximum number of requests.
+    pub limit: usize,
 }
 
 /// The due notifications that an operation wants to lease, and their number.

@@ -11,13 +11,13 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::store::commit::operation::Operation;
 use crate::store::commit::overlay::Overlay;
-use crate::store::commit::read_set::{ReadSet, Resolved};
+use crate::store::commit::read_set::{LeasedIn, ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::database::connection::RowLock;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::quarantine::Quarantine;
-use crate::store::query::due::{Due, claimable};
+use crate::store::query::due::{Due, claimable, leased_in};
 use crate::store::query::request_keys::requests_of;
 use crate::store::skew::Date;
 
@@ -78,6 +78,10 @@ pub async fn resolve(
         .filter(|read_set| !read_set.calls.is_empty())
         .flat_map(|read_set| read_set.requests.clone())
         .collect();
+    let settings = read_sets.iter().filter_map(|it| it.settings.clone());
+    work.settings
+        .load(connection, settings.collect(), overlay.settings())
+        .await?;
     let idempotency_keys = idempotency_keys(&read_sets, &resolved);
     let replayed = work
         .load_duplicates_and_replays(
@@ -145,6 +149,17 @@ async fn resolve_read_sets(
             let care_unit = scope.care_unit.as_ref();
             resolved.requests = requests_of(connection, &scope.personal_id, care_unit).await?;
             resolved.requests.extend(overlay.requests_of(scope));
+            resolved.requests.sort();
+            resolved.requests.dedup();
+        }
+        if let Some(leased) = &read_set.leased_in {
+            let LeasedIn {
+                care_unit,
+                now,
+                limit,
+            } = leased;
+            resolved.requests = leased_in(connection, care_unit, *now, *limit).await?;
+            resolved.requests.extend(overlay.leased_in(care_unit));
             resolved.requests.sort();
             resolved.requests.dedup();
         }

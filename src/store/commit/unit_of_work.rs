@@ -19,6 +19,7 @@ use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
 use crate::store::bulk::write::Inserts;
 use crate::store::commit::overlay::{Overlay, PostState};
+use crate::store::commit::settings::SettingsWork;
 use crate::store::commit::tracked::TrackedRequest;
 use crate::store::commit::tracked::VersionedRequest;
 use crate::store::commit::write_set::WriteSet;
@@ -49,6 +50,8 @@ pub struct UnitOfWork {
     /// New rows of idempotency keys that no row of the history carries.
     keys_without_history: Inserts<idempotency_key::Entity>,
     date: Date,
+    /// Settings of care units.
+    pub settings: SettingsWork,
 }
 
 impl UnitOfWork {
@@ -363,6 +366,7 @@ impl UnitOfWork {
             requests: requests
                 .filter_map(|(key, tracked)| Some((key.clone(), tracked.post_state()?)))
                 .collect(),
+            settings: self.settings.post_state(),
             idempotency_records: self.idempotency_records.clone(),
             moved_due_entries: tracked
                 .flat_map(TrackedRequest::moved_due_entries)
@@ -376,6 +380,7 @@ impl UnitOfWork {
             self.requests.values(),
             self.history,
             self.keys_without_history,
+            &self.settings,
             self.date,
         )
     }

@@ -5,6 +5,7 @@ use sea_orm::ConnectionTrait;
 use crate::store::bulk::write::{Inserts, VersionedUpdates, Write};
 use crate::store::bulk::write_all;
 use crate::store::change_event::ChangeEvent;
+use crate::store::commit::settings::SettingsWork;
 use crate::store::commit::tracked::TrackedRequest;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{change_event, history, idempotency_key, notification};
@@ -20,15 +21,19 @@ pub struct WriteSet {
 }
 
 impl WriteSet {
-    /// Returns the rows that differ in these requests, with the history and the idempotency keys to add, and the clock
-    /// by which they were decided.
+    /// Returns the rows that differ in these requests and settings, with the history and the idempotency keys to add, and
+    /// the clock by which they were decided.
     pub fn of<'a>(
         requests: impl Iterator<Item = &'a TrackedRequest>,
         history: Inserts<history::Entity>,
         keys_without_history: Inserts<idempotency_key::Entity>,
+        settings: &SettingsWork,
         date: Date,
     ) -> Self {
-        let mut event = ChangeEvent::default();
+        let mut event = ChangeEvent {
+            settings: settings.changed_units(),
+            ..ChangeEvent::default()
+        };
         let mut rows = RowsByKind::default();
         for request in requests {
             request.add_to_event(&mut event);
@@ -37,6 +42,7 @@ impl WriteSet {
         let mut writes = rows.into_writes();
         writes.push(history.into_write());
         writes.push(keys_without_history.into_write());
+        writes.extend(settings.writes());
         Self {
             event,
             writes,

@@ -7,6 +7,7 @@ use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::calendar::{from_micros, micros};
+use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::LeaseRef;
 use crate::domain::request_key::RequestKey;
 use crate::store::change_event::ChangeEvent;
@@ -73,6 +74,9 @@ struct Document {
     /// Care unit, request, revision.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requests: Vec<(String, Uuid, i64)>,
+    /// Care units.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    settings: Vec<String>,
 }
 
 /// [`LeaseChange`] as it is stored.
@@ -102,6 +106,11 @@ impl Document {
             claimable_at: event.claimable_at.map(micros),
             leases: event.leases.iter().map(lease).collect(),
             requests: event.requests.iter().map(request).collect(),
+            settings: event
+                .settings
+                .iter()
+                .map(|it| it.as_str().to_owned())
+                .collect(),
         }
     }
 
@@ -128,6 +137,7 @@ impl Document {
             claimable_at: self.claimable_at.map(from_micros),
             leases: self.leases.into_iter().map(lease).collect(),
             requests: self.requests.into_iter().map(request).collect(),
+            settings: self.settings.into_iter().map(HsaId::from_stored).collect(),
             resync: false,
         }
     }
@@ -136,7 +146,6 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::hsa_id::HsaId;
 
     #[test]
     fn an_event_is_read_as_it_was_written() {
@@ -157,6 +166,7 @@ mod tests {
                 (lease(5), LeaseChange::Renewed(from_micros(8))),
             ],
             requests: vec![(request, 9)],
+            settings: vec![HsaId::from_stored("SE2321000131-P2".into())],
             resync: false,
         };
         for event in [event, ChangeEvent::default()] {

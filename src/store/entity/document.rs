@@ -22,6 +22,7 @@ use crate::domain::care_invitation::{CareInvitation, Hold, HoldReason};
 use crate::domain::history::Contact;
 use crate::domain::notification::DeliveryChannel;
 use crate::domain::patient::{Addressee, InboxReach, Protection};
+use crate::store::entity::schedule::ScheduleDocument;
 use crate::store::error::Error;
 
 /// Returns a date as it is stored, in days of the common era.
@@ -412,8 +413,8 @@ impl SeriesDocument {
 #[derive(Serialize, Deserialize)]
 pub struct InvitationDocument {
     round: i32,
-    reminder_count: i16,
     invited_at: i64,
+    schedule: ScheduleDocument,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hold: Option<i16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -448,8 +449,8 @@ impl InvitationDocument {
         };
         Self {
             round: invitation.round,
-            reminder_count: invitation.reminder_count,
             invited_at: micros(invitation.invited_at),
+            schedule: ScheduleDocument::of(&invitation.schedule),
             hold: invitation.hold.map(|it| it.reason().code()),
             wait_until_day: wait_until.map(day),
             staff_channel: invitation.staff_channel.map(|it| it.code()),
@@ -465,8 +466,8 @@ impl InvitationDocument {
     fn to_domain(&self) -> Result<CareInvitation, Error> {
         Ok(CareInvitation {
             round: self.round,
-            reminder_count: self.reminder_count,
             invited_at: instant(self.invited_at)?,
+            schedule: self.schedule.to_domain()?,
             hold: self.hold()?,
             staff_channel: optional(DeliveryChannel::from_code, self.staff_channel)?,
             inbox_failed: self.inbox_failed,

@@ -5,12 +5,14 @@
 //! its content: an identity number may be among it.
 
 pub mod booking_request;
+pub mod care_unit_settings;
 pub mod change_event;
 pub mod document;
 pub mod history;
 pub mod idempotency_key;
 pub mod notification;
 pub mod row_reader;
+pub mod schedule;
 
 /// Declares a model that is read from the values of a row in their order. To look up each column by its name, as SeaORM
 /// does, takes longer. The fields stand in the order of the entity's columns, which is derived from them. Two groups are

@@ -1,5 +1,6 @@
 //! Due notifications, by the index on the instants from which they may be claimed.
 
+use chrono::Duration;
 use sea_orm::sea_query::{Asterisk, LockBehavior, LockType, Query, SelectStatement, UnionType};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
@@ -9,9 +10,10 @@ use uuid::Uuid;
 
 use crate::domain::calendar::{Instant, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::DeliveryChannel;
+use crate::domain::notification::{DeliveryChannel, State};
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::exclusion;
+use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::entity::booking_request as request;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
@@ -24,7 +26,13 @@ pub struct Due {
     pub channels: Vec<DeliveryChannel>,
     /// Care units; none means all.
     pub care_units: Option<Vec<HsaId>>,
+    /// Care units that are paused, of which nothing is leased.
+    pub paused: Vec<HsaId>,
 }
+
+/// Time after which a notification that is leased now is claimable again at the latest: a lease and the back-off after it
+/// last an hour each at most.
+const LEASE_AND_BACKOFF_MAX: Duration = Duration::hours(3);
 
 /// Returns the notifications that are claimable at `now`, the earliest first and those of a request as they were planned,
 /// at most `limit`, without those of the requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
@@ -90,6 +98,9 @@ fn select_claimable(
         if let Some(units) = &due.care_units {
             walk = walk.filter(Column::CareUnit.is_in(units.iter().map(HsaId::as_str)));
         }
+        if !due.paused.is_empty() {
+            walk = walk.filter(exclusion(unit_rows(&due.paused), backend));
+        }
         if !excluded.is_empty() {
             walk = walk.filter(exclusion(notification_key_rows(excluded), backend));
         }
@@ -103,21 +114,58 @@ fn select_claimable(
     walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())
 }
 
-/// Returns the first instant after `now` at which a notification becomes claimable.
+/// Returns these care units as rows.
+fn unit_rows(care_units: &[HsaId]) -> Rows {
+    let mut rows = Rows::new(vec![RowColumn::of::<Entity>(Column::CareUnit)]);
+    for care_unit in care_units {
+        rows.push([care_unit.as_str().into()]);
+    }
+    rows
+}
+
+/// Returns requests of a care unit with leased notifications, at most `limit`, by the index on the instants from which they
+/// are claimable again.
+pub async fn leased_in(
+    connection: &impl ConnectionTrait,
+    care_unit: &HsaId,
+    now: Instant,
+    limit: usize,
+) -> Result<Vec<RequestKey>, Error> {
+    let channels = DeliveryChannel::ALL.iter().map(|channel| channel.code());
+    let keys: Vec<(String, Uuid)> = Entity::find()
+        .select_only()
+        .columns([Column::CareUnit, Column::BookingRequest])
+        .filter(Column::Channel.is_in(channels))
+        .filter(Column::ClaimableAt.lte(micros(now + LEASE_AND_BACKOFF_MAX)))
+        .filter(Column::CareUnit.eq(care_unit.as_str()))
+        .filter(Column::State.eq(State::Leased.code()))
+        .limit(limit as u64)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    Ok(keys.into_iter().map(request::key).collect())
+}
+
+/// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units aside.
 pub async fn next_claimable_at(
     connection: &impl ConnectionTrait,
     now: Instant,
+    paused: &[HsaId],
 ) -> Result<Option<Instant>, Error> {
     let mut next: Option<i64> = None;
     for channel in DeliveryChannel::ALL {
-        let first = Entity::find()
+        let mut first = Entity::find()
             .select_only()
             .column(Column::ClaimableAt)
             .filter(Column::Channel.eq(channel.code()))
             .filter(Column::ClaimableAt.gt(micros(now)))
             .order_by_asc(Column::ClaimableAt)
-            .limit(1)
-            .build(connection.get_database_backend());
+            .limit(1);
+        let backend = connection.get_database_backend();
+        if !paused.is_empty() {
+            first = first.filter(exclusion(unit_rows(paused), backend));
+        }
+        let first = first.build(backend);
         if let Some(row) = connection.query_one_raw(first).await? {
             // A value that is no instant is never due.
             let at: Option<i64> = row.try_get_by_index(0).ok();
@@ -136,6 +184,7 @@ mod tests {
         let due = Due {
             channels: DeliveryChannel::ALL.to_vec(),
             care_units: None,
+            paused: Vec::new(),
         };
         let request = |id| RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),

@@ -26,7 +26,12 @@ impl MigrationTrait for FirstSchema {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let backend = manager.get_database_backend();
         manager.create_table(booking_request()).await?;
-        for mut table in [notification(), history(), idempotency_key(backend)] {
+        for mut table in [
+            notification(),
+            history(),
+            idempotency_key(backend),
+            care_unit_settings(),
+        ] {
             if backend == DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
                 table.extra("WITHOUT ROWID");
@@ -49,6 +54,7 @@ impl MigrationTrait for FirstSchema {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = [
+            "care_unit_settings",
             "idempotency_key",
             "history",
             "notification",
@@ -219,6 +225,16 @@ fn idempotency_key(backend: DbBackend) -> TableCreateStatement {
     ];
     let key = ["care_unit", "actor", "request_id"];
     table("idempotency_key", &key, columns)
+}
+
+fn care_unit_settings() -> TableCreateStatement {
+    let columns = vec![
+        required("care_unit").text().take(),
+        required("revision").big_integer().take(),
+        required("updated_at").big_integer().take(),
+        required("document").text().take(),
+    ];
+    table("care_unit_settings", &["care_unit"], columns)
 }
 
 /// Describes the outbox: a row a commit, for other replicas. Its key has no care unit in front: a commit may have changed

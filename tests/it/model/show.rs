@@ -57,6 +57,13 @@ impl Request {
                 .bookable_since
                 .filter(|_| self.state != RequestState::Requested)
                 .map(timestamp),
+            schedule: Some(v1::Schedule {
+                lead_days: 42,
+                reminder_count: 2,
+                reminder_gap_days: 14,
+                no_response_days: 14,
+                send_clock: "09:00".into(),
+            }),
         }
     }
 

@@ -247,7 +247,7 @@ async fn a_letter_that_follows_keeps_its_reason_and_is_addressed_anew() {
 /// What a decision may know where patients below this age get letters.
 fn letters_below(letter_until_age: u32, now: &str) -> Context {
     let mut context = make::context(at(now));
-    context.policy.ages = AgeLimits {
+    context.policy.region.ages = AgeLimits {
         letter_until_age,
         ..AgeLimits::default()
     };

@@ -150,7 +150,7 @@ fn a_permission_under_a_released_lease_counts_the_message_as_out_unless_it_was_r
         record.notification(id).expect("planned").first_out_at()
     };
     assert_eq!(out_at(&released), None);
-    assert!(authorizable(&released, id, token, now).is_ok());
+    assert!(authorizable(&released, id, token, &make::context(now)).is_ok());
     let renewed = authorize_until(&released, id, until).record;
     assert_eq!(out_at(&renewed), Some(now));
     let again = authorize_until(&renewed, id, until).record;
@@ -159,6 +159,6 @@ fn a_permission_under_a_released_lease_counts_the_message_as_out_unless_it_was_r
     let mut revoked = released;
     let invitation = revoked.care_invitation.as_mut().expect("invited");
     invitation.notifications[0].revoke();
-    let refusal = authorizable(&revoked, id, token, now);
+    let refusal = authorizable(&revoked, id, token, &make::context(now));
     assert_eq!(refusal, Err(DispatchRefusal::Changed));
 }

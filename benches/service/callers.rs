@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use tonic::transport::Channel;
 
@@ -59,6 +60,32 @@ impl Callers {
             Box::pin(async move {
                 client.create_booking_request(call).await?;
                 Ok(())
+            })
+        }
+    }
+
+    /// The call that creates the next invitations, so many at once, in the next of so many care units each.
+    pub fn create_batch(
+        &self,
+        size: u64,
+        units: u64,
+        period: Period,
+    ) -> impl Fn(usize) -> Calling + Clone + Send + Sync + 'static {
+        let callers = self.clone();
+        move |caller| {
+            let mut client = callers.client(caller);
+            let first = callers.next.fetch_add(size, Ordering::Relaxed);
+            let create = |number| make::create(make::unit_name(number % units), number, period);
+            let call = v1::BatchCreateBookingRequestsRequest {
+                requests: (first..first + size).map(create).collect(),
+            };
+            Box::pin(async move {
+                let answer = client.batch_create_booking_requests(call).await?;
+                let mut results = answer.into_inner().results.into_iter();
+                match results.find_map(|it| it.error) {
+                    Some(error) => Err(error.message.into()),
+                    None => Ok(()),
+                }
             })
         }
     }

@@ -46,6 +46,9 @@ pub struct Settings {
     /// How many callers create at once.
     #[arg(long, default_value_t = 128)]
     pub callers: usize,
+    /// How many invitations a batch of `create` has, 500 at most.
+    #[arg(long, default_value_t = 500)]
+    pub batch: u64,
     /// Numbers of callers for the curve of `create`; 0 leaves the curve out.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,128,256")]
     pub curve: Vec<usize>,

@@ -19,12 +19,13 @@ pub enum Bound {
 }
 
 /// Every target, by the name under which the scenarios refer to it.
-const TARGETS: [(&str, Bound); 16] = [
+const TARGETS: [(&str, Bound); 17] = [
     ("create, of raw", Bound::TimesAtLeast(0.6)),
     (
         "create, of a transaction per call",
         Bound::TimesAtLeast(4.0),
     ),
+    ("create in batches, of single", Bound::TimesAtLeast(3.0)),
     ("single", Bound::PlusAtMost(0.3)),
     ("deliver, of raw", Bound::TimesAtLeast(0.6)),
     ("deliver, on PostgreSQL", Bound::Least(26_900.0)),

@@ -21,6 +21,8 @@ use crate::{Bench, Outcome, load};
 pub const MODERATE: f64 = 0.7;
 /// How many callers have a transaction for each call, as a server without a writer would.
 const EACH_ITS_OWN: usize = 16;
+/// How many callers create in batches: one batch is decided while another is written and a third is on the wire.
+const BATCH_CALLERS: usize = 4;
 /// How many invitations of the service the floor takes its rows from.
 const WRITTEN: usize = 2_000;
 /// The percentiles of the picture of latencies.
@@ -34,6 +36,7 @@ struct Runs {
     service: Vec<f64>,
     raw: Vec<f64>,
     wire: Vec<f64>,
+    batches: Vec<f64>,
     each_its_own: Vec<f64>,
     rates: Vec<f64>,
     percentiles: [Vec<f64>; 3],
@@ -62,14 +65,22 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
                 runs.each_its_own.push(alone.rate());
             }
             runs.wire.push(wire(bench, callers).await?.rate());
+            runs.batches.push(batches(bench, kind).await?);
         }
-        say(report, kind, callers, connections, runs);
+        let sizes = (callers, bench.settings.batch);
+        say(report, kind, sizes, connections, runs);
         curve(bench, report, kind, &written, connections).await?;
     }
     Ok(())
 }
 
-fn say(report: &mut Report, kind: Kind, callers: usize, connections: usize, runs: Runs) {
+fn say(
+    report: &mut Report,
+    kind: Kind,
+    (callers, batch): (usize, u64),
+    connections: usize,
+    runs: Runs,
+) {
     let work = format!("create, {callers} callers");
     let line = || Line::new(work.as_str(), kind, "/s", runs.service.clone());
     let raw = match kind {
@@ -87,6 +98,11 @@ fn say(report: &mut Report, kind: Kind, callers: usize, connections: usize, runs
         report.say(line.target("create, of a transaction per call"));
     }
     report.say(line().beside("nothing behind the wire", runs.wire.clone()));
+    let work = format!("create in batches of {batch}, {BATCH_CALLERS} callers");
+    let line = Line::new(work, kind, "/s", runs.batches.clone());
+    let single = format!("create, {callers} callers");
+    let line = line.beside(single, runs.service.clone());
+    report.say(line.target("create in batches, of single"));
     let rate = crate::number::number(median(&runs.rates));
     for (name, percentile) in ["p50", "p99", "p99.9"].iter().zip(runs.percentiles) {
         let work = format!("create on schedule, {rate}/s, {name}");
@@ -123,6 +139,18 @@ async fn one_run(bench: &Bench, kind: Kind, runs: &mut Runs) -> Outcome<()> {
     }
     runs.latencies.add(&open.latencies);
     server.kill().await
+}
+
+/// Invitations a second, created in batches.
+async fn batches(bench: &Bench, kind: Kind) -> Outcome<f64> {
+    let settings = &bench.settings;
+    let database = Database::empty(kind, bench.postgres.as_ref()).await?;
+    let server = Server::start(settings, &database.url(), Clock::Real).await?;
+    let callers = Callers::connect(&server, BATCH_CALLERS).await?;
+    let create = callers.create_batch(settings.batch, UNITS, Period::later());
+    let closed = load::closed(BATCH_CALLERS, settings.seconds, create).await?;
+    server.kill().await?;
+    Ok(closed.rate() * settings.batch as f64)
 }
 
 /// Throughput over the number of callers, and the floor with as many in a commit.

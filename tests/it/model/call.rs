@@ -8,6 +8,7 @@ use care_invitation::contract::v1::{
 use chrono::{NaiveDate, TimeDelta};
 use uuid::Uuid;
 
+use super::batch;
 use super::calendar::{Instant, instant, local_date, timestamp};
 use super::op::{
     Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
@@ -57,6 +58,8 @@ pub enum Call {
     Authorize(v1::AuthorizeDispatchRequest),
     Acknowledge(v1::AcknowledgeNotificationsRequest),
     Report(v1::ReportDeliveryRequest),
+    /// Items of one kind.
+    Batch(Vec<Call>),
     Advance(Instant),
 }
 
@@ -83,6 +86,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
     Some(match op {
         Op::Create(creation) => Call::Create(create(creation, world.now)),
         Op::Repeat { nth, twisted } => repeat(world, *nth, *twisted)?,
+        Op::Batch(ops) => batch::call(ops, world)?,
         Op::Advance(jump) => Call::Advance(moved(*jump, world)?),
         Op::Stranger => Call::Get(v1::GetBookingRequestRequest {
             name: format!("{}/bookingRequests/{}", UNITS[0], Uuid::now_v7()),

@@ -116,6 +116,8 @@ pub enum Op {
         nth: usize,
         twisted: bool,
     },
+    /// Takes those steps that are of the kind of the first, in one call.
+    Batch(Vec<Op>),
     Advance(Jump),
     /// Calls with the name of a request that does not exist.
     Stranger,

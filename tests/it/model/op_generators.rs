@@ -184,7 +184,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
 }
 
 fn single(rng: &mut Rng) -> Op {
-    match rng.below(112) {
+    match rng.below(120) {
         0..4 => Op::Create(creation(rng)),
         4..18 => invite(rng),
         18..34 => change(rng),
@@ -197,13 +197,37 @@ fn single(rng: &mut Rng) -> Op {
         82 => Op::Stranger,
         83..92 => report(rng),
         100..105 => revoke(rng),
-        105.. => unbook(rng),
+        105..112 => unbook(rng),
+        112.. => batch(rng),
         92..97 => Op::Repeat {
             nth: index(rng),
             twisted: rng.chance(30),
         },
         _ => acknowledge(rng),
     }
+}
+
+/// Several steps of one kind in one call, repeats and duplicates among them.
+fn batch(rng: &mut Rng) -> Op {
+    let item = rng.pick(&[
+        (|rng| Op::Create(creation(rng))) as fn(&mut Rng) -> Op,
+        invite,
+        cancel,
+        release,
+        release,
+    ]);
+    let mut ops = vec![item(rng)];
+    for _ in 0..=rng.below(4) {
+        ops.push(match rng.below(10) {
+            0..2 => Op::Repeat {
+                nth: index(rng),
+                twisted: rng.chance(20),
+            },
+            2..4 => ops[0].clone(),
+            _ => item(rng),
+        });
+    }
+    Op::Batch(ops)
 }
 
 fn aim(rng: &mut Rng) -> Aim {

@@ -5,6 +5,7 @@ use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
+use super::batch;
 use super::call::Call;
 use super::rules::Refusal;
 use crate::harness::{Harness, within};
@@ -19,6 +20,20 @@ pub enum Answer {
     Authorized(v1::AuthorizeDispatchResponse),
     Acknowledged(v1::AcknowledgeNotificationsResponse),
     FollowUp(Option<v1::Notification>),
+    /// The answer to a repeat.
+    Again(Box<Answer>),
+    /// What came of each item.
+    Batch(Vec<Result<Answer, Refusal>>),
+}
+
+impl Answer {
+    /// Returns it as the answer to a repeat, if it is one.
+    pub fn repeated(self, is_repeat: bool) -> Self {
+        match is_repeat {
+            true => Self::Again(Box::new(self)),
+            false => self,
+        }
+    }
 }
 
 pub async fn send(harness: &Harness, call: &Call) -> Result<Answer, Refusal> {
@@ -27,6 +42,7 @@ pub async fn send(harness: &Harness, call: &Call) -> Result<Answer, Refusal> {
             harness.clock.advance(*to).expect("forward");
             Ok(Answer::Nothing)
         }
+        Call::Batch(calls) => batch::send(harness, calls).await.map(Answer::Batch),
         Call::Lease(call) => lease(harness, call).await.map(Answer::Due),
         Call::Authorize(_) | Call::Acknowledge(_) | Call::Report(_) => deliver(harness, call).await,
         call => write(harness, call).await,
@@ -37,14 +53,12 @@ pub async fn send(harness: &Harness, call: &Call) -> Result<Answer, Refusal> {
 async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
     let mut api = harness.requests();
     macro_rules! request {
-        ($method:ident, $call:expr) => {
-            within(api.$method($call.clone()))
-                .await
-                .map(Response::into_inner)?
-                .booking_request
-        };
+        ($method:ident, $call:expr) => {{
+            let answer = within(api.$method($call.clone())).await?;
+            (is_repeat(&answer), answer.into_inner().booking_request)
+        }};
     }
-    let request = match call {
+    let (repeat, request) = match call {
         Call::Create(call) => request!(create_booking_request, call),
         Call::Get(call) => request!(get_booking_request, call),
         Call::Invite(call) => request!(change_to_invitation, call),
@@ -57,11 +71,19 @@ async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         Call::Revoke(call) => request!(revoke_invitation, call),
         Call::Patient(call) => {
             let answer = within(api.update_patient(call.clone())).await?;
-            return Ok(Answer::Names(answer.into_inner().booking_requests));
+            let repeat = is_repeat(&answer);
+            let names = answer.into_inner().booking_requests;
+            return Ok(Answer::Names(names).repeated(repeat));
         }
         other => unreachable!("{other:?} is no call on requests"),
     };
-    Ok(Answer::Request(Box::new(request.expect("the request"))))
+    let request = request.expect("the request");
+    Ok(Answer::Request(Box::new(request)).repeated(repeat))
+}
+
+fn is_repeat<T>(answer: &Response<T>) -> bool {
+    let metadata = answer.metadata().get("idempotent-replay");
+    metadata.is_some_and(|it| it == "true")
 }
 
 async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {

@@ -110,12 +110,8 @@ impl Walk {
                 return Err(format!("model: {expected:?}\nservice: {actual:?}"));
             }
         };
-        if self.world.requests.len() > before
-            && let Ok(Answer::Request(created)) = &actual
-        {
-            self.world.learn_names(before, created);
-        }
         let actual = actual.expect("seen above");
+        self.learn_names(before, &expected, &actual);
         if let (Call::Lease(call), Answer::Due(due)) = (&call, &actual) {
             self.world.take_leases(call, due)?;
         }
@@ -125,8 +121,63 @@ impl Walk {
         lists::check_query(&self.harness, &self.world, &mut self.rng).await?;
         self.check_reply(&expected, &actual)?;
         self.tell_invariants(&call, &actual).await?;
-        if is_write(&call) {
-            self.world.writes.push(call);
+        self.keep_writes(call, &actual);
+        Ok(())
+    }
+
+    /// Learns the names of requests that were created: those from the index `before` on.
+    fn learn_names(&mut self, before: usize, expected: &Reply, actual: &Answer) {
+        match (expected, actual) {
+            (Reply::Request(index), Answer::Request(created)) if *index >= before => {
+                self.world.learn_names(*index, created);
+            }
+            (Reply::Batch(expected), Answer::Batch(actual)) => {
+                for item in expected.iter().zip(actual) {
+                    if let (Ok(expected), Ok(actual)) = item {
+                        self.learn_names(before, expected, actual);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps the writes that have succeeded, to be repeated.
+    fn keep_writes(&mut self, call: Call, answer: &Answer) {
+        match (call, answer) {
+            (Call::Batch(calls), Answer::Batch(answers)) => {
+                let done = calls.into_iter().zip(answers).filter(|(_, it)| it.is_ok());
+                self.world.writes.extend(done.map(|(call, _)| call));
+            }
+            (call, _) if is_write(&call) => self.world.writes.push(call),
+            _ => {}
+        }
+    }
+
+    /// Checks what came of each item of a batch. A request that a later item has changed is compared by its name.
+    fn check_items(
+        &mut self,
+        expected: &[Result<Reply, Refusal>],
+        actual: &[Result<Answer, Refusal>],
+    ) -> Result<(), String> {
+        same("the number of results", &expected.len(), &actual.len())?;
+        for (place, item) in expected.iter().zip(actual).enumerate() {
+            match item {
+                (Ok(expected_reply), Ok(answer)) => {
+                    let (index, shown) = request_of(expected_reply, answer)?;
+                    let mut later = expected[place + 1..].iter().flatten();
+                    match later.any(|it| index_of(it) == Some(index)) {
+                        true => same("the name", &self.world.requests[index].form.name, shown)?,
+                        false => self.check_reply(expected_reply, answer)?,
+                    }
+                }
+                (Err(expected), Err(actual)) => same("the item's error", expected, actual)?,
+                (expected, actual) => {
+                    return Err(format!(
+                        "item {place}: model: {expected:?}\nservice: {actual:?}"
+                    ));
+                }
+            }
         }
         Ok(())
     }
@@ -134,7 +185,17 @@ impl Walk {
     fn count(&mut self, call: &Call, answer: &Result<Answer, Refusal>) {
         let call = format!("{call:?}");
         let (call, _) = call.split_once('(').unwrap_or((&call, ""));
+        if let Ok(Answer::Batch(answers)) = answer {
+            let refused = answers.iter().filter_map(|it| it.as_ref().err());
+            for refusal in refused {
+                *self
+                    .answers
+                    .entry(format!("item {}", refusal.reason))
+                    .or_default() += 1;
+            }
+        }
         let answer = match answer {
+            Ok(Answer::Again(_)) => "repeated",
             Ok(_) => "OK",
             Err(refusal) => refusal.reason.as_str(),
         };
@@ -241,6 +302,8 @@ impl Walk {
                 };
                 same("what follows", &expected.map(show), actual)
             }
+            (Reply::Again(expected), Answer::Again(actual)) => self.check_reply(expected, actual),
+            (Reply::Batch(expected), Answer::Batch(actual)) => self.check_items(expected, actual),
             (Reply::Nothing, Answer::Nothing | Answer::Due(_)) => Ok(()),
             (expected, actual) => Err(format!("model: {expected:?}\nservice: {actual:?}")),
         }
@@ -265,6 +328,13 @@ impl Walk {
         match (call, actual) {
             (Call::Contact(call), _) => self.invariants.contacted(call),
             (Call::Release(call), _) => self.invariants.released(call),
+            (Call::Batch(calls), Answer::Batch(answers)) => {
+                for item in calls.iter().zip(answers) {
+                    if let (Call::Release(call), Ok(_)) = item {
+                        self.invariants.released(call);
+                    }
+                }
+            }
             (_, Answer::FollowUp(Some(letter))) => self.invariants.followed_by(letter),
             (_, Answer::Due(due)) => {
                 for message in due {
@@ -400,6 +470,24 @@ impl Walk {
             came_to_an_end(&self.get(index).await?)?;
         }
         Ok(())
+    }
+}
+
+/// Returns the index of the request that an item is about.
+fn index_of(reply: &Reply) -> Option<usize> {
+    match reply {
+        Reply::Request(index) => Some(*index),
+        Reply::Again(reply) => index_of(reply),
+        _ => None,
+    }
+}
+
+/// Returns the index of the request that an item is about, and the name that the service shows.
+fn request_of<'a>(reply: &Reply, answer: &'a Answer) -> Result<(usize, &'a String), String> {
+    match (reply, answer) {
+        (Reply::Request(index), Answer::Request(request)) => Ok((*index, &request.name)),
+        (Reply::Again(reply), Answer::Again(answer)) => request_of(reply, answer),
+        (reply, answer) => Err(format!("model: {reply:?}\nservice: {answer:?}")),
     }
 }
 

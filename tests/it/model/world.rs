@@ -42,6 +42,10 @@ pub enum Reply {
     },
     Acknowledged(Vec<(String, DispatchRefusal)>),
     FollowUp(Option<(usize, usize)>),
+    /// The reply to a repeat.
+    Again(Box<Reply>),
+    /// What comes of each item.
+    Batch(Vec<Result<Reply, Refusal>>),
 }
 
 impl World {
@@ -101,6 +105,9 @@ impl World {
             Call::Acknowledge(call) => Ok(self.acknowledge(call)),
             Call::Report(call) => self.report(call),
             Call::Lease(_) => Ok(Reply::Nothing),
+            Call::Batch(calls) => Ok(Reply::Batch(
+                calls.iter().map(|it| self.apply(it)).collect(),
+            )),
             write => self.write(write),
         }
     }
@@ -111,27 +118,19 @@ impl World {
         let key = key(call);
         if let Some((earlier, reply)) = self.remembered.get(&key) {
             return if earlier == call {
-                Ok(reply.clone())
+                Ok(Reply::Again(Box::new(reply.clone())))
             } else {
                 let code = Code::InvalidArgument;
                 Err(Refusal::new(code, "REQUEST_ID_REUSED"))
             };
         }
-        let unchanged = self.versions();
         let reply = match call {
             Call::Create(call) => self.create(call),
             Call::Patient(call) => Ok(self.update_patient(call)),
             _ => self.change_one(call),
         }?;
-        let idle = matches!(call, Call::Book(_)) && self.versions() == unchanged;
-        if !idle {
-            self.remembered.insert(key, (call.clone(), reply.clone()));
-        }
+        self.remembered.insert(key, (call.clone(), reply.clone()));
         Ok(reply)
-    }
-
-    fn versions(&self) -> Vec<u32> {
-        self.requests.iter().map(|it| it.version).collect()
     }
 
     fn create(&mut self, call: &v1::CreateBookingRequestRequest) -> Result<Reply, Refusal> {
@@ -243,8 +242,9 @@ impl World {
 
     fn check_duplicate(&self, request: &Request) -> Result<(), Refusal> {
         let other = |it: &&Request| {
-            let aside = it.form.name == request.form.name || it.is_fellow_of(request);
-            it.is_open() && it.is_like(request) && !aside
+            // Those that the same batch has created have no names yet.
+            let itself = !request.form.name.is_empty() && it.form.name == request.form.name;
+            it.is_open() && it.is_like(request) && !itself && !it.is_fellow_of(request)
         };
         if request.exempt || !request.is_open() || !self.requests.iter().any(|it| other(&it)) {
             return Ok(());
@@ -256,7 +256,9 @@ impl World {
         let (name, etag) = address(call);
         let index = self.find(name)?;
         let mut request = self.requests[index].clone();
-        let current = etag.is_empty() || request.etags.last().is_some_and(|it| it == etag);
+        // What an earlier item of the same batch has changed has an etag that nobody has seen.
+        let is_latest = |it: &String| it == etag && !request.is_unseen();
+        let current = etag.is_empty() || request.etags.last().is_some_and(is_latest);
         let was_open = request.is_open();
         let now = self.now;
         match call {
@@ -627,7 +629,7 @@ fn change_shape(call: &v1::ChangeBookingRequestRequest) -> Result<(), Refusal> {
 }
 
 /// Returns the care unit and the request id under which a write is kept.
-fn key(call: &Call) -> (String, String) {
+pub fn key(call: &Call) -> (String, String) {
     let (scope, id) = match call {
         Call::Create(it) => (&it.parent, &it.request_id),
         Call::Patient(it) => (&it.parent, &it.request_id),

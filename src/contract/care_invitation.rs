@@ -74,6 +74,10 @@ pub fn render_notification(
         sent_after_change: planned.is_some_and(|it| it.sent_after_change),
         read_time: planned.and_then(|it| it.read_at).map(render_instant),
         sequence: displayed.kind.sequence().into(),
+        dispatch_time: planned.and_then(|it| it.dispatched_at).map(render_instant),
+        not_produced_time: planned
+            .and_then(|it| it.not_produced_at)
+            .map(render_instant),
     }
 }
 

@@ -97,7 +97,7 @@ wire_enum!(DispatchRefusal = v1::DispatchRefusal {
 });
 wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack Other });
 wire_enum!(ContactMedium = v1::ContactMedium { Phone Portal Letter Email TextMessage Visit Other });
-wire_enum!(Receipt = v1::report_delivery_request::Receipt { Read Unread Returned });
+wire_enum!(Receipt = v1::delivery_receipt::Receipt { Read Unread Returned Dispatched NotProduced });
 wire_enum!(Verdict = v1::SlotVerdict {
     Offered RequestClosed NotInvited NotOpenYet TooLate Past OutsidePeriod Weekday TimeOfDay TooShort Performer
 });

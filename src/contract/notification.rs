@@ -272,7 +272,7 @@ fn previous_sent_at(record: &BookingRequest, notification: &Notification) -> Opt
     let notifications = invitation.notifications.iter();
     notifications
         .filter(|other| other.round == notification.round && other.id != notification.id)
-        .filter_map(|other| other.sent_at)
+        .filter_map(Notification::handed_over_at)
         .max()
 }
 

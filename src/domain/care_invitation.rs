@@ -132,13 +132,15 @@ impl CareInvitation {
     /// Returns the instant of the latest hand-over in the present round.
     fn last_sent_at(&self) -> Option<Instant> {
         self.current_round()
-            .filter_map(|notification| notification.sent_at)
+            .filter_map(Notification::handed_over_at)
             .max()
     }
 
-    /// Returns the kind that was planned last in the present round.
+    /// Returns the kind that was planned last in the present round. A reminder that was cancelled because the
+    /// notification before it proved not to have been produced is yet to be planned.
     pub(super) fn last_kind(&self) -> Kind {
         self.current_round()
+            .filter(|notification| notification.state != notification::State::Cancelled)
             .map(|notification| notification.kind)
             .max()
             .unwrap_or(Kind::Invitation)
@@ -166,6 +168,12 @@ impl CareInvitation {
     /// Returns the channel through which a notification of the present round was last handed over or is
     /// being handed over, and the reason for it.
     pub fn last_channel(&self) -> Option<(DeliveryChannel, ChannelReason)> {
+        let last = self.last_used()?;
+        Some((last.channel, last.channel_reason))
+    }
+
+    /// Returns the notification of the present round that was last handed over or is being handed over.
+    pub fn last_used(&self) -> Option<&Notification> {
         let has_left = |notification: &&Notification| match notification.state {
             notification::State::Sent | notification::State::Dispatching => true,
             notification::State::Scheduled
@@ -177,8 +185,7 @@ impl CareInvitation {
         // reminder but may leave before it. A notification that is dispatching leaves last.
         let left_at =
             |notification: &&Notification| notification.sent_at.unwrap_or(Instant::MAX_UTC);
-        let last = self.current_round().filter(has_left).max_by_key(left_at)?;
-        Some((last.channel, last.channel_reason))
+        self.current_round().filter(has_left).max_by_key(left_at)
     }
 
     /// Returns the instant since which the patient may book in the present round: that of the first lease

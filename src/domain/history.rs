@@ -47,6 +47,10 @@ stored_enum! {
         NotificationUnread = 25,
         /// A notification was returned.
         NotificationReturned = 26,
+        /// A notification was posted.
+        NotificationDispatched = 27,
+        /// A notification was never posted.
+        NotificationNotProduced = 28,
     }
 }
 
@@ -71,6 +75,8 @@ impl Event {
             Self::NotificationRead => "NOTIFICATION_READ",
             Self::NotificationUnread => "NOTIFICATION_UNREAD",
             Self::NotificationReturned => "NOTIFICATION_RETURNED",
+            Self::NotificationDispatched => "NOTIFICATION_DISPATCHED",
+            Self::NotificationNotProduced => "NOTIFICATION_NOT_PRODUCED",
         }
     }
 }

@@ -9,7 +9,9 @@ use super::auth::Caller;
 use super::{Service, element, fill_page, status};
 use crate::clock::Clock;
 use crate::contract::notification::list;
-use crate::contract::notification::report_delivery::{parse_report, render_reported};
+use crate::contract::notification::report_delivery::{
+    Report, parse_reports, render_follow_up, render_reported,
+};
 use crate::contract::v1::notification_service_server::NotificationService;
 use crate::contract::{notification, notification_name, v1};
 use crate::dispatch::{Event, Filter};
@@ -73,16 +75,25 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::ReportDeliveryRequest>,
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
-        let report = parse_report(request.into_inner())?;
-        self.log_times_ahead(report.event_time.into_iter());
-        let (id, receipt, event_time) = (report.notification, report.receipt, report.event_time);
-        let (service, caller) = (self.clone(), Caller::anonymous());
-        let decide = move |record: &BookingRequest| {
-            report_delivery(record, id, receipt, event_time, &service.context(&caller))
+        let (reports, batch) = parse_reports(request.get_ref())?.split();
+        self.log_times_ahead(reports.iter().filter_map(|it| it.event_time));
+        let keys = reports.iter().map(|it| it.request.clone()).collect();
+        let (service, decided) = (self.clone(), reports.clone());
+        let decide = move |place: usize, record: &BookingRequest| {
+            let it: &Report = &decided[place];
+            let context = service.context(&Caller::anonymous());
+            report_delivery(record, it.notification, it.receipt, it.event_time, &context)
         };
-        let record = self.store.update_unkeyed(report.request, decide).await?;
+        let records = self.store.update_each(keys, decide).await?;
         let now = self.clock.now();
-        Ok(Response::new(render_reported(&record, id, receipt, now)))
+        let follow_up = |(it, record): (&Report, Result<BookingRequest, _>)| {
+            record.map(|record| render_follow_up(&record, it.notification, it.receipt, now))
+        };
+        let follow_ups = reports.iter().zip(records).map(follow_up);
+        Ok(Response::new(render_reported(element::results(
+            batch,
+            follow_ups.collect(),
+        ))))
     }
 
     async fn list_notifications(

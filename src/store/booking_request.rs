@@ -21,26 +21,32 @@ use crate::store::query::{aggregate, patient_request};
 use crate::store::write::PatientUpdated;
 
 impl Store {
-    /// Changes a request as `decide` says, without an idempotency key: for changes that are harmless when they are made
-    /// twice.
+    /// Changes requests one after the other as `decide` says, which is also given the place in `keys`, without idempotency
+    /// keys: for changes that are harmless when they are made twice. Each is done or refused by itself; the same request
+    /// may come several times.
     ///
     /// # Errors
     ///
-    /// Refusals of `decide`, [`Refusal::NotFound`], and errors of the database.
-    pub async fn update_unkeyed(
+    /// Errors of the database. Each request's own: refusals of `decide`, [`Refusal::NotFound`], and [`Error::Internal`]
+    /// when it cannot be decoded.
+    pub async fn update_each(
         &self,
-        key: RequestKey,
-        mut decide: impl FnMut(&BookingRequest) -> Result<Change, Refusal> + Send + 'static,
-    ) -> Result<BookingRequest, Error> {
+        keys: Vec<RequestKey>,
+        mut decide: impl FnMut(usize, &BookingRequest) -> Result<Change, Refusal> + Send + 'static,
+    ) -> Result<Vec<Result<BookingRequest, Error>>, Error> {
         let read_set = ReadSet {
-            requests: vec![key.clone()],
+            requests: keys.clone(),
             ..ReadSet::default()
         };
         let update = move |work: &mut UnitOfWork, _: &Resolved| {
-            let change = decide(work.require(&key)?.ok_or(Refusal::NotFound)?)?;
-            let record = change.record.clone();
-            work.apply(change, None)?;
-            Ok(record)
+            let mut update_one = |place: usize, key: &RequestKey| {
+                let change = decide(place, work.require(key)?.ok_or(Refusal::NotFound)?)?;
+                let record = change.record.clone();
+                work.apply(change, None)?;
+                Ok(record)
+            };
+            let keys = keys.iter().enumerate();
+            Ok(keys.map(|(place, key)| update_one(place, key)).collect())
         };
         self.call_queue()?.submit(read_set, update).await
     }

@@ -226,6 +226,7 @@ fn changed(rng: &mut Rng, before: BookingRequest) -> BookingRequest {
                     kind: old.kind,
                     channel_fixed: old.channel_fixed,
                     follows_unread: old.follows_unread,
+                    replaces: old.replaces,
                     ..notification(rng)
                 },
             })
@@ -399,6 +400,9 @@ fn notification(rng: &mut Rng) -> Notification {
         read_at: maybe(rng, instant),
         unread_at: maybe(rng, instant),
         returned_at: maybe(rng, instant),
+        dispatched_at: maybe(rng, instant),
+        not_produced_at: maybe(rng, instant),
+        replaces: maybe(rng, uuid),
     }
 }
 

@@ -8,6 +8,7 @@ mod channel;
 mod late;
 mod lease;
 mod listing;
+mod not_produced;
 mod planning;
 mod promised;
 mod read;

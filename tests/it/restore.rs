@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::grpc::middleware::Limits;
 
 use crate::backend::Backend;

@@ -98,6 +98,8 @@ async fn what_is_stored_is_read_back_whole_by_another_process() {
         message.read_at = Some(at("2026-03-02T09:00:01Z"));
         message.unread_at = Some(at("2026-03-02T09:00:02Z"));
         message.returned_at = Some(at("2026-03-02T09:00:03Z"));
+        message.dispatched_at = Some(at("2026-03-02T09:00:05Z"));
+        message.not_produced_at = Some(at("2026-03-02T09:00:06Z"));
         message.released_at = Some(at("2026-03-02T09:00:04Z"));
         let history = vec![];
         Ok(Change { record, history })

@@ -3,9 +3,10 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use prost_types::{FieldMask, Timestamp};
-use tonic::Status;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::harness::{Harness, within};
 use crate::make;
@@ -181,13 +182,40 @@ pub async fn try_report(
     receipt: Receipt,
     event_time: Option<Timestamp>,
 ) -> Result<Option<v1::Notification>, Status> {
-    let call = v1::ReportDeliveryRequest {
+    let receipt = v1::DeliveryReceipt {
         name: message.into(),
         receipt: receipt.into(),
         event_time,
     };
+    let mut results = reports(harness, vec![receipt]).await?;
+    let result = results.remove(0);
+    match result.error {
+        Some(error) => Err(failure(&error, "receipts[0].")),
+        None => Ok(result.follow_up),
+    }
+}
+
+/// Reports what is learned about messages; gives what came of each receipt.
+pub async fn reports(
+    harness: &Harness,
+    receipts: Vec<v1::DeliveryReceipt>,
+) -> Result<Vec<v1::DeliveryReceiptResult>, Status> {
+    let call = v1::ReportDeliveryRequest { receipts };
     let answer = within(harness.notifications().report_delivery(call)).await?;
-    Ok(answer.into_inner().follow_up)
+    Ok(answer.into_inner().results)
+}
+
+/// The error of an element as a call with it alone would have failed.
+fn failure(error: &v1::ElementError, path: &str) -> Status {
+    let reason = error.reason().as_str_name();
+    let reason = reason.trim_start_matches("ERROR_REASON_");
+    let metadata = error.metadata.clone();
+    let mut details = ErrorDetails::with_error_info(reason, "careinvitation", metadata);
+    for violation in &error.field_violations {
+        let field = violation.field.strip_prefix(path).expect("the element's");
+        details.add_bad_request_violation(field, &violation.description);
+    }
+    Status::with_error_details(Code::from(error.code), &error.message, details)
 }
 
 /// What has happened to a request: each action with its comment.

@@ -2,6 +2,8 @@
 
 use uuid::Uuid;
 
+use super::LEASES_MAX;
+use crate::contract::batch::Batch;
 use crate::contract::calendar::parse_past_instant;
 use crate::contract::{Violations, care_invitation, enums, parse_notification_name, v1};
 use crate::domain::booking_request::BookingRequest;
@@ -26,39 +28,61 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Every fault of shape.
-pub fn parse_report(message: v1::ReportDeliveryRequest) -> Result<Report, Violations> {
-    Violations::collect(|violations| {
-        let named = parse_notification_name(&message.name, "name", violations);
-        let receipt = enums::parse(message.receipt, "receipt", violations);
-        let given = message.event_time.as_ref();
-        let event_time = parse_past_instant(given, "event_time", violations);
-        let (request, notification) = named?;
-        Some(Report {
-            request,
-            notification,
-            receipt: receipt?,
-            event_time,
-        })
+/// A number of receipts that is not accepted.
+pub fn parse_reports(message: &v1::ReportDeliveryRequest) -> Result<Batch<Report>, Violations> {
+    let name = |given: &v1::DeliveryReceipt| given.name.clone();
+    Batch::parse(
+        &message.receipts,
+        "receipts",
+        LEASES_MAX,
+        name,
+        parse_report,
+    )
+}
+
+fn parse_report(given: &v1::DeliveryReceipt, violations: &mut Violations) -> Option<Report> {
+    let named = parse_notification_name(&given.name, "name", violations);
+    let receipt = enums::parse(given.receipt, "receipt", violations);
+    let event_time = parse_past_instant(given.event_time.as_ref(), "event_time", violations);
+    let (request, notification) = named?;
+    Some(Report {
+        request,
+        notification,
+        receipt: receipt?,
+        event_time,
     })
 }
 
-/// Renders the response of ReportDelivery, with the notification that follows from the report, if one
-/// does. `record` is the request after the report.
+/// Renders the response of ReportDelivery.
 pub fn render_reported(
+    results: impl IntoIterator<Item = (String, Result<Option<v1::Notification>, v1::ElementError>)>,
+) -> v1::ReportDeliveryResponse {
+    let result = |(name, result)| {
+        let (follow_up, error) = match result {
+            Ok(follow_up) => (follow_up, None),
+            Err(error) => (None, Some(error)),
+        };
+        v1::DeliveryReceiptResult {
+            name,
+            follow_up,
+            error,
+        }
+    };
+    v1::ReportDeliveryResponse {
+        results: results.into_iter().map(result).collect(),
+    }
+}
+
+/// Renders the notification that follows from a report, if one does. `record` is the request after the report.
+pub fn render_follow_up(
     record: &BookingRequest,
     id: Uuid,
     receipt: Receipt,
     now: Instant,
-) -> v1::ReportDeliveryResponse {
-    let follow_up = match receipt {
-        Receipt::Read => None,
-        Receipt::Unread | Receipt::Returned => follow_up(record, id),
-    };
-    let displayed = follow_up.map(|notification| record.show(notification, now));
-    v1::ReportDeliveryResponse {
-        follow_up: displayed.map(|it| care_invitation::render_notification(&record.key, &it)),
-    }
+) -> Option<v1::Notification> {
+    let displayed =
+        follow_up(record, id, receipt).map(|notification| record.show(notification, now));
+    displayed.map(|it| care_invitation::render_notification(&record.key, &it))
 }
 
 #[cfg(test)]
@@ -70,10 +94,10 @@ mod tests {
     use crate::contract::tests::fields;
     use chrono::Duration;
     use prost_types::Timestamp;
-    use v1::report_delivery_request::Receipt as Wire;
+    use v1::delivery_receipt::Receipt as Wire;
 
-    fn report(receipt: Wire, event_time: Option<Timestamp>) -> v1::ReportDeliveryRequest {
-        v1::ReportDeliveryRequest {
+    fn report(receipt: Wire, event_time: Option<Timestamp>) -> v1::DeliveryReceipt {
+        v1::DeliveryReceipt {
             name: notification_name(&key(), Uuid::from_u128(9)),
             receipt: receipt.into(),
             event_time,
@@ -94,22 +118,23 @@ mod tests {
             (report(Wire::Returned, Some(broken)), vec!["event_time"]),
             (report(Wire::Unspecified, None), vec!["receipt"]),
             (
-                v1::ReportDeliveryRequest {
+                v1::DeliveryReceipt {
                     name: "x".into(),
-                    receipt: 4,
+                    receipt: 6,
                     event_time: None,
                 },
                 vec!["name", "receipt"],
             ),
         ] {
-            let parsed = parse_report(message);
+            let parsed = Violations::collect(|it| parse_report(&message, it));
             assert_eq!(parsed.map_or_else(fields, |_| vec![]), faults);
         }
     }
 
     #[test]
     fn a_report_is_of_one_notification() {
-        let parsed = parse_report(report(Wire::Returned, None)).unwrap();
+        let returned = report(Wire::Returned, None);
+        let parsed = Violations::collect(|it| parse_report(&returned, it)).unwrap();
         let expected = Report {
             request: key(),
             notification: Uuid::from_u128(9),
@@ -127,17 +152,18 @@ mod tests {
         let mut letter = first.clone();
         letter.id = Uuid::from_u128(9);
         letter.channel_fixed = true;
-        let nothing = render_reported(&record, first.id, Receipt::Unread, now());
-        assert_eq!(nothing.follow_up, None);
+        let nothing = render_follow_up(&record, first.id, Receipt::Unread, now());
+        assert_eq!(nothing, None);
         let invitation = record.care_invitation.as_mut().unwrap();
         invitation.notifications.push(letter);
         for (receipt, follows) in [
             (Receipt::Read, false),
+            (Receipt::Dispatched, false),
             (Receipt::Unread, true),
             (Receipt::Returned, true),
         ] {
-            let answer = render_reported(&record, first.id, receipt, now());
-            let name = answer.follow_up.map(|message| message.name);
+            let follow_up = render_follow_up(&record, first.id, receipt, now());
+            let name = follow_up.map(|message| message.name);
             let letter = notification_name(&key(), Uuid::from_u128(9));
             assert_eq!(name, follows.then_some(letter), "{receipt:?}");
         }

@@ -11,7 +11,7 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::notification::{self, Kind};
+use crate::domain::notification;
 use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
 
 stored_enum! {
@@ -193,22 +193,11 @@ impl BookingRequest {
         }
     }
 
-    /// Returns whether the first notification of the present round has been handed over or is dispatching.
+    /// Returns whether a notification of the present round has been handed over or is dispatching: the first, or one
+    /// that had been leased when the first proved not to have been produced.
     fn first_has_left(&self) -> bool {
-        self.care_invitation.as_ref().is_some_and(|invitation| {
-            invitation.notifications.iter().any(|notification| {
-                let has_left = match notification.state {
-                    notification::State::Sent | notification::State::Dispatching => true,
-                    notification::State::Scheduled
-                    | notification::State::Leased
-                    | notification::State::Cancelled
-                    | notification::State::Parked => false,
-                };
-                notification.round == invitation.round
-                    && notification.kind == Kind::Invitation
-                    && has_left
-            })
-        })
+        let invitation = self.care_invitation.as_ref();
+        invitation.is_some_and(|invitation| invitation.last_used().is_some())
     }
 
     fn revoke_leased(&mut self) {

@@ -79,6 +79,7 @@ impl BookingRequest {
             channel_reason,
             channel_fixed: false,
             follows_unread: false,
+            replaces: None,
             due_at,
             retry_at: None,
             claimable_at: None,
@@ -95,6 +96,8 @@ impl BookingRequest {
             read_at: None,
             unread_at: None,
             returned_at: None,
+            dispatched_at: None,
+            not_produced_at: None,
         });
         invitation.notifications.last_mut()
     }

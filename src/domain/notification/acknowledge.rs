@@ -60,6 +60,8 @@ pub fn acknowledge(
     let notification = notification.ok_or(DispatchRefusal::Lost)?;
     let is_leased = notification.is_leased();
     Ok(match acknowledgement.outcome {
+        // One that proved not to have been produced was recorded as sent before.
+        Outcome::Sent if notification.not_produced_at.is_some() => None,
         Outcome::Sent if notification.state == State::Sent => None,
         Outcome::Sent => Some(record_sent(record, acknowledgement, context)),
         Outcome::Retry | Outcome::Unreachable | Outcome::Park if !is_leased => {
@@ -139,8 +141,8 @@ fn record_sent(
     let (mut cancelled, mut parked) = (Vec::new(), Vec::new());
     if current {
         cancelled = record.cancel_siblings(acknowledgement.id, kind);
-        // A letter that follows a receipt does not move the reminders.
-        if !is_follow_up {
+        // A letter that follows a receipt does not move the reminders, unless what it followed was never posted.
+        if !is_follow_up || record.is_only_hand_over(acknowledgement.id, kind) {
             record.plan_after(kind, sent_at, context);
         }
     } else if is_withdrawal {
@@ -260,8 +262,18 @@ impl BookingRequest {
         }
     }
 
+    /// Returns whether no other notification of the present round and of this kind was handed over.
+    fn is_only_hand_over(&self, id: Uuid, kind: super::Kind) -> bool {
+        let Some(invitation) = &self.care_invitation else {
+            return false;
+        };
+        let mut others = invitation.notifications.iter().filter(|it| it.id != id);
+        !others.any(|it| it.round == invitation.round && it.kind == kind && it.state == State::Sent)
+    }
+
     /// Cancels other notifications of the same kind and round that have not been handed over, because the
-    /// kind now has. Returns their ids.
+    /// kind now has; and of an earlier kind too, which waits because it proved not to have been produced.
+    /// Returns their ids.
     fn cancel_siblings(&mut self, id: Uuid, kind: super::Kind) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
@@ -270,7 +282,8 @@ impl BookingRequest {
         invitation
             .notifications
             .iter_mut()
-            .filter(|other| other.id != id && other.round == round && other.kind == kind)
+            .filter(|other| other.id != id && other.round == round)
+            .filter(|other| other.kind == kind || (other.kind < kind && !other.channel_fixed))
             .filter_map(|other| other.cancel(HANDED_OVER).then_some(other.id))
             .collect()
     }
@@ -314,7 +327,9 @@ impl BookingRequest {
         let round = invitation.round;
         let mut planned = false;
         for notification in &mut invitation.notifications {
-            if notification.round != round || notification.kind < next {
+            // What was cancelled because the notification before it proved not to have been produced is planned anew.
+            let is_cancelled = notification.state == State::Cancelled;
+            if notification.round != round || notification.kind < next || is_cancelled {
                 continue;
             }
             planned |= notification.kind != super::Kind::Withdrawal;

@@ -8,6 +8,7 @@ pub mod authorize;
 pub mod lease;
 pub mod list;
 pub mod name;
+mod not_produced;
 pub mod pause;
 pub mod report_delivery;
 
@@ -165,6 +166,8 @@ pub struct Notification {
     pub channel_fixed: bool,
     /// True if it is the letter that follows a notification which was left unread.
     pub follows_unread: bool,
+    /// Notification whose place it takes, because that was never posted.
+    pub replaces: Option<Uuid>,
     /// Time at which it is to be sent.
     pub due_at: Instant,
     /// Earliest time of the next claim, after a lease or a RETRY.
@@ -199,6 +202,11 @@ pub struct Notification {
     pub unread_at: Option<Instant>,
     /// Time at which it was returned, if reported.
     pub returned_at: Option<Instant>,
+    /// Time at which it was posted, if reported.
+    pub dispatched_at: Option<Instant>,
+    /// Time at which it proved not to have been posted, if reported. What was cancelled because of it was never handed
+    /// over, whatever `sent_at` says.
+    pub not_produced_at: Option<Instant>,
 }
 
 /// A consumer's exclusive right to a notification for a time.
@@ -246,6 +254,18 @@ impl Notification {
         match self.state {
             State::Leased | State::Dispatching => true,
             State::Scheduled | State::Sent | State::Cancelled | State::Parked => false,
+        }
+    }
+
+    /// Returns the time of its hand-over; `None` if there was none, or it proved not to have been one.
+    pub fn handed_over_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Sent => self.sent_at,
+            State::Scheduled
+            | State::Leased
+            | State::Dispatching
+            | State::Cancelled
+            | State::Parked => None,
         }
     }
 

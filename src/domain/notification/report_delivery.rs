@@ -24,6 +24,10 @@ stored_enum! {
         Unread = 2,
         /// It was returned.
         Returned = 3,
+        /// It was posted.
+        Dispatched = 4,
+        /// It was taken for print and never posted.
+        NotProduced = 5,
     }
 }
 
@@ -43,13 +47,12 @@ pub fn report_delivery(
     context: &Context,
 ) -> Result<Change, Refusal> {
     let notification = record.notification(id).ok_or(Refusal::NotFound)?;
-    if notification.state != State::Sent || notification.is_imported() {
-        return Err(Refusal::NotSent);
-    }
     let reported_before = match receipt {
         Receipt::Read => notification.read_at,
         Receipt::Unread => notification.unread_at,
         Receipt::Returned => notification.returned_at,
+        Receipt::Dispatched => notification.dispatched_at,
+        Receipt::NotProduced => notification.not_produced_at,
     };
     if reported_before.is_some() {
         return Ok(Change {
@@ -57,42 +60,63 @@ pub fn report_delivery(
             history: Vec::new(),
         });
     }
+    if notification.state != State::Sent || notification.is_imported() {
+        return Err(Refusal::NotSent);
+    }
     let follows = follows(record, notification, receipt, context);
+    let is_to_be_produced = record.is_to_be_produced(notification, context.now);
     let mut record = record.clone();
     let reported_at = reported_at.unwrap_or(context.now).min(context.now);
     record.record_receipt(id, receipt, reported_at);
     if follows {
         record.plan_letter(id, receipt, context);
     }
-    let cancelled = match receipt {
-        Receipt::Read => record.cancel_unread_letter(id),
-        Receipt::Unread | Receipt::Returned => None,
-    };
     let event = match receipt {
         Receipt::Read => Event::NotificationRead,
         Receipt::Unread => Event::NotificationUnread,
         Receipt::Returned => Event::NotificationReturned,
+        Receipt::Dispatched => Event::NotificationDispatched,
+        Receipt::NotProduced => Event::NotificationNotProduced,
     };
     let entry = HistoryEntry {
         notification: Some(id),
         ..record.history_entry(event, context)
     };
     let mut history = vec![entry];
-    history.extend(record.cancelled_entries(cancelled.as_slice(), context));
+    match receipt {
+        Receipt::Read => {
+            let cancelled = record.cancel_unread_letters(id);
+            history.extend(record.cancelled_entries(&cancelled, context));
+        }
+        Receipt::NotProduced if is_to_be_produced => {
+            history.extend(record.plan_again(id, context));
+        }
+        Receipt::Unread | Receipt::Returned | Receipt::Dispatched | Receipt::NotProduced => {}
+    }
     Ok(record.finish_change(history, context))
 }
 
-/// Returns the letter that follows a notification after a receipt, if one was planned.
-pub fn follow_up(record: &BookingRequest, id: Uuid) -> Option<&Notification> {
+/// Returns the notification that follows another after a receipt, if one was planned: a letter, or the same kind again
+/// after one that was never posted.
+pub fn follow_up(record: &BookingRequest, id: Uuid, receipt: Receipt) -> Option<&Notification> {
     let notifications = &record.care_invitation.as_ref()?.notifications;
     let index = notifications
         .iter()
         .position(|notification| notification.id == id)?;
     let notification = &notifications[index];
-    notifications[index + 1..].iter().find(|other| {
-        // Among these kinds only letters that follow a receipt have a channel of their own.
-        other.round == notification.round && other.kind == notification.kind && other.channel_fixed
-    })
+    notifications[index + 1..]
+        .iter()
+        .find(|other| match receipt {
+            Receipt::Read | Receipt::Dispatched => false,
+            Receipt::NotProduced => other.replaces == Some(id),
+            Receipt::Unread | Receipt::Returned => {
+                // Among these kinds only letters that follow a receipt have a channel of their own.
+                other.round == notification.round
+                    && other.kind == notification.kind
+                    && other.channel_fixed
+                    && !notification.channel_fixed
+            }
+        })
 }
 
 /// Returns whether the same kind is to follow as a letter.
@@ -103,7 +127,7 @@ fn follows(
     context: &Context,
 ) -> bool {
     let calls_for_letter = match receipt {
-        Receipt::Read => false,
+        Receipt::Read | Receipt::Dispatched | Receipt::NotProduced => false,
         // Receipts may come out of order.
         Receipt::Unread => notification.read_at.is_none() && next_is_far(record, context.now),
         Receipt::Returned => true,
@@ -120,7 +144,7 @@ fn follows(
         && notification.channel == DeliveryChannel::Inbox
         && notification.kind != Kind::Withdrawal
         && invitation.is_latest(notification)
-        && follow_up(record, notification.id).is_none()
+        && follow_up(record, notification.id, receipt).is_none()
 }
 
 /// Returns whether the next notification is due in more than three days, or there is none.
@@ -148,6 +172,8 @@ impl BookingRequest {
         match receipt {
             Receipt::Read => notification.read_at = Some(reported_at),
             Receipt::Unread => notification.unread_at = Some(reported_at),
+            Receipt::Dispatched => notification.dispatched_at = Some(reported_at),
+            Receipt::NotProduced => notification.not_produced_at = Some(reported_at),
             Receipt::Returned => {
                 notification.returned_at = Some(reported_at);
                 notification.cause = Some("RETURNED".to_owned());
@@ -173,14 +199,18 @@ impl BookingRequest {
         }
     }
 
-    /// Cancels the letter that UNREAD brought for a notification, unless it has left or is leaving. Returns its
-    /// id if it did. A hold stays.
-    fn cancel_unread_letter(&mut self, id: Uuid) -> Option<Uuid> {
-        let letter = follow_up(self, id).filter(|letter| letter.follows_unread)?;
-        let letter = letter.id;
-        self.notification_mut(letter)?
-            .cancel(READ)
-            .then_some(letter)
+    /// Cancels the letter that UNREAD brought for a notification, or the one that takes its place, unless it has left or
+    /// is leaving. Returns the ids of those that it cancelled. A hold stays.
+    fn cancel_unread_letters(&mut self, id: Uuid) -> Vec<Uuid> {
+        let Some(read) = self.notification(id).cloned() else {
+            return Vec::new();
+        };
+        let invitation = self.care_invitation.iter_mut();
+        let letters = invitation.flat_map(|invitation| &mut invitation.notifications);
+        letters
+            .filter(|it| it.round == read.round && it.kind == read.kind && it.follows_unread)
+            .filter_map(|letter| letter.cancel(READ).then_some(letter.id))
+            .collect()
     }
 
     /// Plans the same notification as a letter, due at once.
@@ -190,7 +220,9 @@ impl BookingRequest {
         };
         let reason = match receipt {
             Receipt::Returned => ChannelReason::DigitalFailed,
-            Receipt::Read | Receipt::Unread => ChannelReason::Unread,
+            Receipt::Read | Receipt::Unread | Receipt::Dispatched | Receipt::NotProduced => {
+                ChannelReason::Unread
+            }
         };
         if let Some(letter) = self.plan(kind, context.now, context) {
             letter.channel = DeliveryChannel::Letter;

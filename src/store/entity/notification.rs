@@ -61,6 +61,8 @@ positional_model! {
         pub read_at: Option<i64>,
         pub unread_at: Option<i64>,
         pub returned_at: Option<i64>,
+        pub dispatched_at: Option<i64>,
+        pub not_produced_at: Option<i64>,
         pub released_at: Option<i64>,
         pub id: Uuid,
         pub round: i32,
@@ -68,6 +70,7 @@ positional_model! {
         pub sequence: i16,
         pub channel_fixed: bool,
         pub follows_unread: bool,
+        pub replaces: Option<Uuid>,
     }
 }
 
@@ -107,6 +110,7 @@ impl VersionedEntity for Entity {
         Column::Sequence,
         Column::ChannelFixed,
         Column::FollowsUnread,
+        Column::Replaces,
     ];
     /// Columns that a lease or a hand-over changes.
     const HOT: &'static [Column] = &[
@@ -196,6 +200,8 @@ impl Model {
             read_at: notification.read_at.map(micros),
             unread_at: notification.unread_at.map(micros),
             returned_at: notification.returned_at.map(micros),
+            dispatched_at: notification.dispatched_at.map(micros),
+            not_produced_at: notification.not_produced_at.map(micros),
             released_at: notification.released_at.map(micros),
             id: notification.id,
             round: notification.round,
@@ -203,6 +209,7 @@ impl Model {
             sequence: notification.kind.sequence(),
             channel_fixed: notification.channel_fixed,
             follows_unread: notification.follows_unread,
+            replaces: notification.replaces,
         }
     }
 
@@ -221,6 +228,7 @@ impl Model {
             channel_reason: channel_reason.of_column(Column::ChannelReason)?,
             channel_fixed: self.channel_fixed,
             follows_unread: self.follows_unread,
+            replaces: self.replaces,
             due_at: instant(self.due_at).of_column(Column::DueAt)?,
             retry_at: optional_instant(Column::RetryAt, self.retry_at)?,
             claimable_at: optional_instant(Column::ClaimableAt, self.claimable_at)?,
@@ -237,6 +245,8 @@ impl Model {
             read_at: optional_instant(Column::ReadAt, self.read_at)?,
             unread_at: optional_instant(Column::UnreadAt, self.unread_at)?,
             returned_at: optional_instant(Column::ReturnedAt, self.returned_at)?,
+            dispatched_at: optional_instant(Column::DispatchedAt, self.dispatched_at)?,
+            not_produced_at: optional_instant(Column::NotProducedAt, self.not_produced_at)?,
         };
         Ok(StoredNotification {
             ordinal: self.ordinal,

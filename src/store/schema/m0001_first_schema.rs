@@ -177,6 +177,8 @@ fn notification() -> TableCreateStatement {
         optional("read_at").big_integer().take(),
         optional("unread_at").big_integer().take(),
         optional("returned_at").big_integer().take(),
+        optional("dispatched_at").big_integer().take(),
+        optional("not_produced_at").big_integer().take(),
         optional("released_at").big_integer().take(),
         required("id").uuid().take(),
         required("round").integer().take(),
@@ -184,6 +186,7 @@ fn notification() -> TableCreateStatement {
         required("sequence").small_integer().take(),
         required("channel_fixed").boolean().take(),
         required("follows_unread").boolean().take(),
+        optional("replaces").uuid().take(),
     ];
     let key = ["care_unit", "booking_request", "ordinal"];
     table("notification", &key, columns)

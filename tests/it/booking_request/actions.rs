@@ -11,7 +11,7 @@ use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason::{self, Unspecified as NoHold};
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::cancel_booking_request::Next;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{Action, InboxReach, NotificationKind};
 use tonic::{Code, Status};
 

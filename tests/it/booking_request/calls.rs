@@ -7,7 +7,7 @@ use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::cancel_booking_request::Next;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 
@@ -16,6 +16,7 @@ use crate::consumer::Outcomes as _;
 use crate::consumer::{authorize, lease, sent};
 use crate::harness::{Harness, metadata, refusal, within};
 use crate::make;
+use crate::worklist_user;
 
 pub fn mask(paths: &[&str]) -> FieldMask {
     FieldMask {
@@ -228,13 +229,7 @@ pub fn park(due: &v1::DueNotification) -> v1::Acknowledgement {
 
 /// Reports what was learned about a message; the one that follows, if one does.
 pub async fn reported(harness: &Harness, name: &str, receipt: Receipt) -> Option<v1::Notification> {
-    let call = v1::ReportDeliveryRequest {
-        name: name.into(),
-        receipt: receipt.into(),
-        event_time: None,
-    };
-    let answer = within(harness.notifications().report_delivery(call)).await;
-    answer.expect("recorded").into_inner().follow_up
+    worklist_user::report(harness, name, receipt).await
 }
 
 /// What holds a request.

@@ -3,7 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     ChannelReason, DeliveryChannel, HoldReason, InboxReach, Warning, Worklist,
 };

@@ -3,14 +3,15 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{DeliveryChannel, HoldReason, NotificationKind};
 use tonic::Code;
 
 use super::calls::{hold, move_to, round};
 use super::{NOW, messages, plan, requested, state};
-use crate::harness::{Harness, bad_fields, refusal, within};
+use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
+use crate::worklist_user;
 
 const INBOX: DeliveryChannel = DeliveryChannel::Inbox;
 const LETTER: DeliveryChannel = DeliveryChannel::Letter;
@@ -110,13 +111,15 @@ async fn a_round_that_is_complete_turns_to_no_response() {
 async fn it_is_a_hand_over_like_any_other_but_takes_no_receipt() {
     let harness = Harness::start(NOW).await;
     let request = moved(&harness, &[(LETTER, "2026-02-20T09:00:00Z")]).await;
-    for receipt in [Receipt::Read, Receipt::Unread, Receipt::Returned] {
-        let call = v1::ReportDeliveryRequest {
-            name: messages(&request)[0].name.clone(),
-            receipt: receipt.into(),
-            event_time: None,
-        };
-        let status = within(harness.notifications().report_delivery(call)).await;
+    for receipt in [
+        Receipt::Read,
+        Receipt::Unread,
+        Receipt::Returned,
+        Receipt::Dispatched,
+        Receipt::NotProduced,
+    ] {
+        let name = &messages(&request)[0].name;
+        let status = worklist_user::try_report(&harness, name, receipt, None).await;
         let status = status.expect_err("not of this service");
         let reason = (Code::FailedPrecondition, "STATE_CONFLICT".to_owned());
         assert_eq!(refusal(&status), reason);

@@ -2,6 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::Origin;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Action, BookingSource, CancelReason, ChangeReason, DeliveryChannel, PersonalIdType, VisitKind,
 };
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use super::batch;
 use super::calendar::{Instant, instant, local_date, timestamp};
 use super::op::{
-    Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
+    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
 };
 use super::request::Request;
 use super::verbs::slot_of;
@@ -136,16 +137,18 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
                 may_have_been_sent: *may_have_left,
             }])
         }
-        Op::Report {
-            at,
-            receipt,
-            seconds_ago,
-        } => {
-            let event_at = world.now - TimeDelta::seconds(*seconds_ago);
+        Op::Report(receipts) => {
+            let receipt = |(at, receipt, seconds_ago): &(Aim, Receipt, i64)| {
+                let event_at = world.now - TimeDelta::seconds(*seconds_ago);
+                Some(v1::DeliveryReceipt {
+                    name: world.message_name(*at)?,
+                    receipt: (*receipt).into(),
+                    event_time: (*seconds_ago != 0).then(|| timestamp(event_at)),
+                })
+            };
+            let receipts = receipts.iter().filter_map(receipt).collect();
             Call::Report(v1::ReportDeliveryRequest {
-                name: world.message_name(*at)?,
-                receipt: (*receipt).into(),
-                event_time: (*seconds_ago != 0).then(|| timestamp(event_at)),
+                receipts: some(receipts)?,
             })
         }
         Op::Invite { .. }

@@ -154,7 +154,7 @@ fn patient(of: &v1::Patient) -> String {
 
 fn message(of: &v1::Notification) -> String {
     format!(
-        "{} round {} {:?} {} {:?} by {:?} {:?} due {} sent {} read {} attempts {} cause {:?} sent_after_change {}",
+        "{} round {} {:?} {} {:?} by {:?} {:?} due {} sent {} read {} posted {} not produced {} attempts {} cause {:?} sent_after_change {}",
         of.name.rsplit('/').next().unwrap_or_default(),
         of.round,
         of.kind(),
@@ -165,6 +165,8 @@ fn message(of: &v1::Notification) -> String {
         instant(of.due_time),
         instant(of.send_time),
         instant(of.read_time),
+        instant(of.dispatch_time),
+        instant(of.not_produced_time),
         of.delivery_attempt,
         of.cause,
         of.sent_after_change,

@@ -3,8 +3,8 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::notification::State;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
 use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, DispatchRefusal, HoldReason};
 use chrono::TimeDelta;
 
@@ -183,7 +183,7 @@ impl Request {
         self.message_mut(index).possible_repeat |= may_have_left;
         let message = self.message(index);
         if outcome == Outcome::Sent {
-            if message.state != State::Sent {
+            if message.state != State::Sent && message.not_produced_at.is_none() {
                 let said = answer.send_time.as_ref().map_or(now, from_timestamp);
                 let sent_at = said.min(now).max(message.first_leased_at.expect("leased"));
                 self.record_sent(index, sent_at, now);
@@ -305,51 +305,126 @@ impl Request {
         let sent = self.message(index).clone();
         for other in 0..self.messages().len() {
             let twin = self.message(other);
-            let same = twin.round == sent.round && twin.step == sent.step && !twin.follow_up;
+            // One of an earlier step waits because it was never posted, and comes too late.
+            let earlier = !sent.is_withdrawal() && twin.step < sent.step;
+            let kind = twin.step == sent.step || earlier;
+            let same = twin.round == sent.round && kind && !twin.follow_up;
             if other != index && same && self.message_mut(other).end("HANDED_OVER") {
                 self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
             }
         }
     }
 
-    /// Records a receipt for a sent notification; returns the letter that follows, if any.
+    /// Records a receipt for a sent notification; returns the one that follows, if any.
     pub fn report(
         &mut self,
         index: usize,
-        call: &v1::ReportDeliveryRequest,
+        receipt: &v1::DeliveryReceipt,
         now: Instant,
     ) -> Result<Option<usize>, Refusal> {
         let message = self.message(index);
-        if message.state != State::Sent || message.imported {
+        let known = match receipt.receipt() {
+            Receipt::Read => message.read_at.is_some(),
+            Receipt::Unread => message.unread,
+            Receipt::Returned => message.returned,
+            Receipt::Dispatched => message.posted_at.is_some(),
+            Receipt::NotProduced => message.not_produced_at.is_some(),
+            Receipt::Unspecified => unreachable!("the walk gives a receipt"),
+        };
+        if !known && (message.state != State::Sent || message.imported) {
             return Err(Refusal::precondition("STATE_CONFLICT"));
         }
-        let said = call.event_time.as_ref().map_or(now, from_timestamp);
-        let event_at = said.min(now).max(message.sent_at.expect("sent"));
-        match call.receipt() {
-            Receipt::Read if message.read_at.is_none() => {
+        if !known {
+            let said = receipt.event_time.as_ref().map_or(now, from_timestamp);
+            let event_at = said.min(now).max(message.sent_at.expect("sent"));
+            self.learn_receipt(index, receipt.receipt(), event_at, now);
+        }
+        let message = self.message(index);
+        Ok(match receipt.receipt() {
+            Receipt::Unread | Receipt::Returned => message.letter,
+            Receipt::NotProduced => message.successor,
+            Receipt::Read | Receipt::Dispatched | Receipt::Unspecified => None,
+        })
+    }
+
+    fn learn_receipt(&mut self, index: usize, receipt: Receipt, event_at: Instant, now: Instant) {
+        match receipt {
+            Receipt::Read => {
                 self.message_mut(index).read_at = Some(event_at);
                 self.note_message("NOTIFICATION_READ", Some(index), now);
-                let letter = self.message(index).letter;
-                if let Some(letter) = letter.filter(|it| self.message(*it).of_unread)
-                    && self.message_mut(letter).end("READ")
-                {
-                    self.note_message("NOTIFICATION_CANCELLED", Some(letter), now);
+                let mut next = self.message(index).letter;
+                while let Some(letter) = next {
+                    if self.message(letter).of_unread && self.message_mut(letter).end("READ") {
+                        self.note_message("NOTIFICATION_CANCELLED", Some(letter), now);
+                    }
+                    next = self.message(letter).successor;
                 }
             }
-            Receipt::Unread if !message.unread => {
+            Receipt::Unread => {
                 self.message_mut(index).unread = true;
                 self.follow_with_letter(index, ChannelReason::Unread, now);
                 self.note_message("NOTIFICATION_UNREAD", Some(index), now);
             }
-            Receipt::Returned if !message.returned => {
+            Receipt::Returned => {
                 self.returned(index, now);
                 self.note_message("NOTIFICATION_RETURNED", Some(index), now);
             }
-            Receipt::Read | Receipt::Unread | Receipt::Returned => {}
+            Receipt::Dispatched => {
+                self.message_mut(index).posted_at = Some(event_at);
+                self.note_message("NOTIFICATION_DISPATCHED", Some(index), now);
+            }
+            Receipt::NotProduced => {
+                self.message_mut(index).not_produced_at = Some(event_at);
+                self.not_produced(index, now);
+            }
             Receipt::Unspecified => unreachable!("the walk gives a receipt"),
         }
-        let follows = call.receipt() != Receipt::Read;
-        Ok(self.message(index).letter.filter(|_| follows))
+    }
+
+    /// Takes back a hand-over that never was, if it is the latest of the present round and the patient is invited.
+    fn not_produced(&mut self, index: usize, now: Instant) {
+        let invited = matches!(
+            self.shown(now),
+            RequestState::Invited | RequestState::NoResponse
+        );
+        let invitation = self.invitation.as_ref().expect("it has messages");
+        let last = invitation.last_used().and_then(|it| it.name.clone());
+        let lost = self.message(index).clone();
+        if !invited || last != lost.name || !self.in_present_round(&lost) {
+            self.note_message("NOTIFICATION_NOT_PRODUCED", Some(index), now);
+            return;
+        }
+        self.message_mut(index)
+            .settle(State::Cancelled, "NOT_PRODUCED");
+        let mut ended = vec![];
+        for other in 0..self.messages().len() {
+            let message = self.message(other);
+            let chained = message.round == lost.round && !message.is_withdrawal();
+            let later = message.step > lost.step || Some(other) == lost.letter;
+            if chained && later && !lost.follow_up && self.message_mut(other).end("NOT_PRODUCED") {
+                ended.push(other);
+            }
+        }
+        if let Some(letter) = lost.letter {
+            // Should it have left all the same, it is that kind's hand-over.
+            self.message_mut(letter).follow_up = false;
+        }
+        let mut again = Message::planned(lost.round, lost.step, now);
+        again.follow_up = lost.follow_up;
+        again.pinned = lost.pinned;
+        again.of_unread = lost.of_unread;
+        (again.channel, again.channel_reason) = (lost.channel, lost.channel_reason);
+        again.settle(State::Parked, "NOT_PRODUCED");
+        let place = self.messages().len();
+        self.message_mut(index).successor = Some(place);
+        let invitation = self.invitation.as_mut().expect("it has messages");
+        invitation.messages.push(again);
+        invitation.hold(HoldReason::Undeliverable);
+        self.note_message("NOTIFICATION_NOT_PRODUCED", Some(index), now);
+        for other in ended {
+            self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+        }
+        self.note_message("NOTIFICATION_PARKED", Some(place), now);
     }
 
     fn returned(&mut self, index: usize, now: Instant) {

@@ -65,11 +65,19 @@ impl Invariants {
         }
     }
 
-    /// Records a letter that follows a notification that was handed over.
-    pub fn followed_by(&mut self, letter: &v1::Notification) {
-        let (request, _) = letter.name.split_once("/notifications/").expect("a name");
+    /// Records a letter that follows a notification that was handed over, or one that takes the place of a notification
+    /// that was never posted: a letter too if that was one.
+    pub fn followed_by(&mut self, receipt: &v1::DeliveryReceipt, follow_up: &v1::Notification) {
+        let (request, _) = receipt.name.split_once("/notifications/").expect("a name");
         let story = self.stories.get_mut(request).expect("seen before");
-        story.follow_ups.insert(letter.name.clone());
+        let again = receipt.receipt() == v1::delivery_receipt::Receipt::NotProduced;
+        if again {
+            let lost = |it: &HandOver| it.message == receipt.name;
+            story.handed_over.retain(|it| !lost(it));
+        }
+        if !again || story.follow_ups.contains(&receipt.name) {
+            story.follow_ups.insert(follow_up.name.clone());
+        }
     }
 
     /// Checks any response that shows the request.

@@ -56,6 +56,11 @@ pub struct Message {
     /// True if UNREAD, or RETURNED, has been reported.
     pub unread: bool,
     pub returned: bool,
+    /// Times at which it was posted, or proved never to have been, as reported.
+    pub posted_at: Option<Instant>,
+    pub not_produced_at: Option<Instant>,
+    /// Index of the notification of its kind that takes its place, because it was never posted.
+    pub successor: Option<usize>,
     /// Index of the letter that has followed it.
     pub letter: Option<usize>,
     /// True if UNREAD brought it.
@@ -94,6 +99,9 @@ impl Message {
             lease_ends_at: None,
             unread: false,
             returned: false,
+            posted_at: None,
+            not_produced_at: None,
+            successor: None,
             letter: None,
             of_unread: false,
             imported: false,
@@ -113,6 +121,11 @@ impl Message {
     /// Returns whether it was handed over or is being handed over.
     pub fn counts_as_sent(&self) -> bool {
         matches!(self.state, State::Sent | State::Dispatching)
+    }
+
+    /// Returns the time of its hand-over, unless it was never posted.
+    pub fn handed_over_at(&self) -> Option<Instant> {
+        self.sent_at.filter(|_| self.state == State::Sent)
     }
 
     pub fn is_withdrawal(&self) -> bool {
@@ -259,11 +272,6 @@ impl Invitation {
         messages.filter(move |it| it.round == round && !it.follow_up && !it.is_withdrawal())
     }
 
-    /// Returns whether the first notification of the present round was or is being handed over.
-    pub fn is_under_way(&self) -> bool {
-        self.chain().any(Message::counts_as_sent)
-    }
-
     /// Returns whether any message of the present round was or is being handed over.
     pub fn is_told(&self) -> bool {
         let of_round = self.messages.iter().filter(|it| it.round == self.round);
@@ -285,14 +293,14 @@ impl Invitation {
     /// Returns the time of a step's hand-over in the present round.
     pub fn hand_over(&self, step: Step) -> Option<Instant> {
         let of_step = self.chain().filter(|it| it.step == step);
-        of_step.filter_map(|it| it.sent_at).max()
+        of_step.filter_map(Message::handed_over_at).max()
     }
 
     /// Returns the time of the latest hand-over in the present round, letters that follow included.
     pub fn last_hand_over(&self) -> Option<Instant> {
         let of_round = self.messages.iter().filter(|it| it.round == self.round);
         let sent = of_round.filter(|it| !it.is_withdrawal());
-        sent.filter_map(|it| it.sent_at).max()
+        sent.filter_map(Message::handed_over_at).max()
     }
 
     /// Returns the notification of a step in the present round that is neither cancelled nor handed over.

@@ -5,7 +5,7 @@ use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
     LetterFormat, Priority, Protection,
@@ -105,12 +105,8 @@ pub enum Op {
     AcknowledgeAll {
         outcome: Answer,
     },
-    Report {
-        at: Aim,
-        receipt: Receipt,
-        /// Negative for a time in the future.
-        seconds_ago: i64,
-    },
+    /// Receipts in one call: for which notification, and how long ago; negative for a time in the future.
+    Report(Vec<(Aim, Receipt, i64)>),
     /// Sends an earlier write again, word for word or with another comment.
     Repeat {
         nth: usize,

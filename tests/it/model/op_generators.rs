@@ -4,7 +4,7 @@ use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
     LetterFormat, Priority, Protection,
@@ -69,7 +69,8 @@ fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
         12 if rng.chance(30) => ops.extend([book(rng), unbook(rng), single(rng), unbook(rng)]),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
         13 => learned_too_late(rng, ops),
-        _ => match rng.below(10) {
+        _ => match rng.below(12) {
+            10.. => never_posted(rng, ops),
             0..2 => nobody_answers(ops),
             2 | 3 => sent_after_all(rng, ops),
             4..6 => ops.extend([cancel(rng), lease(rng), acknowledge(rng)]),
@@ -540,17 +541,44 @@ fn acknowledge(rng: &mut Rng) -> Op {
 }
 
 fn report(rng: &mut Rng) -> Op {
-    let receipt = rng.pick(&[
-        Receipt::Read,
-        Receipt::Unread,
-        Receipt::Unread,
-        Receipt::Returned,
-    ]);
-    Op::Report {
-        at: aim(rng),
-        receipt,
-        seconds_ago: rng.pick(&[0, 0, 60, -60]),
+    let receipt = |rng: &mut Rng| {
+        let receipt = rng.pick(&[
+            Receipt::Read,
+            Receipt::Unread,
+            Receipt::Unread,
+            Receipt::Returned,
+            Receipt::Dispatched,
+            Receipt::NotProduced,
+            Receipt::NotProduced,
+        ]);
+        (aim(rng), receipt, rng.pick(&[0, 0, 60, -60]))
+    };
+    let count = rng.pick(&[1, 1, 2, 3]);
+    Op::Report((0..count).map(|_| receipt(rng)).collect())
+}
+
+/// Finds that a letter was never posted, which staff then send again.
+fn never_posted(rng: &mut Rng, ops: &mut Vec<Op>) {
+    ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
+    let outcome = Answer::Sent;
+    ops.push(Op::AcknowledgeAll { outcome });
+    if rng.chance(40) {
+        // The next has been leased meanwhile.
+        ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
     }
+    let last = Aim::Fit(index(rng));
+    let first = rng.pick(&[Receipt::Dispatched, Receipt::Unread, Receipt::NotProduced]);
+    ops.push(Op::Report(vec![
+        (last, first, 0),
+        (last, Receipt::NotProduced, 0),
+    ]));
+    if rng.chance(50) {
+        ops.push(Op::AcknowledgeAll { outcome });
+    }
+    if rng.chance(30) {
+        ops.push(single(rng));
+    }
+    ops.extend([release(rng), Op::LeaseAll, acknowledge(rng)]);
 }
 
 fn jump(rng: &mut Rng) -> Jump {

@@ -19,7 +19,7 @@ pub enum Answer {
     Due(Vec<v1::DueNotification>),
     Authorized(v1::AuthorizeDispatchResponse),
     Acknowledged(v1::AcknowledgeNotificationsResponse),
-    FollowUp(Option<v1::Notification>),
+    Reported(Vec<v1::DeliveryReceiptResult>),
     /// The answer to a repeat.
     Again(Box<Answer>),
     /// What came of each item.
@@ -99,7 +99,7 @@ async fn deliver(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         }
         Call::Report(call) => {
             let answer = within(api.report_delivery(call.clone())).await?;
-            Answer::FollowUp(answer.into_inner().follow_up)
+            Answer::Reported(answer.into_inner().results)
         }
         other => unreachable!("{other:?} is no call on messages"),
     })

@@ -91,6 +91,8 @@ impl Request {
             },
             sent_after_change: message.sent_after_change,
             read_time: message.read_at.map(timestamp),
+            dispatch_time: message.posted_at.map(timestamp),
+            not_produced_time: message.not_produced_at.map(timestamp),
             sequence: message.step.1,
         }
     }
@@ -129,7 +131,7 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         .messages
         .iter()
         .filter(|it| it.round == message.round);
-    let earlier = handed_over.filter_map(|it| it.sent_at).max();
+    let earlier = handed_over.filter_map(Message::handed_over_at).max();
     v1::DueNotification {
         notification: Some(request.show_message(message, now)),
         lease_token: message.tokens.last().cloned().unwrap_or_default(),

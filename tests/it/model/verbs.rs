@@ -15,7 +15,7 @@ use tonic::Code;
 use super::calendar::{
     Instant, date, fortnight_after, from_timestamp, local_date, plus, timestamp,
 };
-use super::message::{Invitation, Message, REMINDERS};
+use super::message::{Invitation, Message, REMINDERS, Step};
 use super::request::{Entry, Request};
 use super::rules::{Refusal, check_today, verdict};
 
@@ -213,7 +213,7 @@ impl Request {
             OnChange::Keep => false,
             OnChange::Restart => true,
         };
-        if invitation.is_under_way() {
+        if invitation.is_told() {
             return if restart {
                 self.begin_round(now)
             } else {
@@ -235,8 +235,11 @@ impl Request {
             return;
         };
         let steps = invitation.steps();
-        if self.state != State::Invited || steps.iter().any(|it| invitation.pending(*it).is_some())
-        {
+        // One that is being handed over beside another of its kind keeps nothing waiting.
+        let awaited = |step: &Step| {
+            invitation.pending(*step).is_some() && invitation.hand_over(*step).is_none()
+        };
+        if self.state != State::Invited || steps.iter().any(awaited) {
             return;
         }
         let hand_over = |step| (step, invitation.hand_over(step));

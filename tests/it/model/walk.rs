@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::{BookingRequestView, BookingSource, DeliveryChannel};
 
+use super::batch;
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
 use super::compare::{self, holds, same, same_request};
@@ -154,6 +155,37 @@ impl Walk {
         }
     }
 
+    /// Checks what came of each receipt. One that a later receipt may have changed is compared by its name.
+    fn check_reported(
+        &self,
+        expected: &[Result<Option<(usize, usize)>, Refusal>],
+        actual: &[v1::DeliveryReceiptResult],
+    ) -> Result<(), String> {
+        let actual_count = actual.len();
+        same("the number of results", &expected.len(), &actual_count)?;
+        for (place, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+            let refusal = actual.error.as_ref();
+            let refusal = refusal.map(|it| batch::refusal(it, &format!("receipts[{place}].")));
+            same("the error", &expected.as_ref().err(), &refusal.as_ref())?;
+            let Ok(Some((at, nth))) = expected else {
+                same("what follows", &None, &actual.follow_up)?;
+                continue;
+            };
+            let request = &self.world.requests[*at];
+            let shown = request.show_message(request.message(*nth), self.world.now);
+            let named = |it: &v1::Notification| match actual_count {
+                1 => it.clone(),
+                _ => v1::Notification {
+                    name: it.name.clone(),
+                    ..Default::default()
+                },
+            };
+            let follow_up = actual.follow_up.as_ref().map(named);
+            same("what follows", &Some(named(&shown)), &follow_up)?;
+        }
+        Ok(())
+    }
+
     /// Checks what came of each item of a batch. A request that a later item has changed is compared by its name.
     fn check_items(
         &mut self,
@@ -295,12 +327,8 @@ impl Walk {
                 let answered = answered.map(|it| (it.name.clone(), it.refusal()));
                 same("what is recorded", expected, &answered.collect())
             }
-            (Reply::FollowUp(expected), Answer::FollowUp(actual)) => {
-                let show = |(at, nth): (usize, usize)| {
-                    let request = &self.world.requests[at];
-                    request.show_message(request.message(nth), self.world.now)
-                };
-                same("what follows", &expected.map(show), actual)
+            (Reply::Reported(expected), Answer::Reported(actual)) => {
+                self.check_reported(expected, actual)
             }
             (Reply::Again(expected), Answer::Again(actual)) => self.check_reply(expected, actual),
             (Reply::Batch(expected), Answer::Batch(actual)) => self.check_items(expected, actual),
@@ -335,7 +363,13 @@ impl Walk {
                     }
                 }
             }
-            (_, Answer::FollowUp(Some(letter))) => self.invariants.followed_by(letter),
+            (Call::Report(call), Answer::Reported(results)) => {
+                for (receipt, result) in call.receipts.iter().zip(results) {
+                    if let Some(follow_up) = &result.follow_up {
+                        self.invariants.followed_by(receipt, follow_up);
+                    }
+                }
+            }
             (_, Answer::Due(due)) => {
                 for message in due {
                     let index = self.world.find(&message.booking_request);

@@ -41,7 +41,8 @@ pub enum Reply {
         expires_at: Option<Instant>,
     },
     Acknowledged(Vec<(String, DispatchRefusal)>),
-    FollowUp(Option<(usize, usize)>),
+    /// What follows from each receipt.
+    Reported(Vec<Result<Option<(usize, usize)>, Refusal>>),
     /// The reply to a repeat.
     Again(Box<Reply>),
     /// What comes of each item.
@@ -103,7 +104,7 @@ impl World {
             Call::Get(call) => self.find(&call.name).map(Reply::Request),
             Call::Authorize(call) => Ok(self.authorize(call)),
             Call::Acknowledge(call) => Ok(self.acknowledge(call)),
-            Call::Report(call) => self.report(call),
+            Call::Report(call) => Ok(self.report(call)),
             Call::Lease(_) => Ok(Reply::Nothing),
             Call::Batch(calls) => Ok(Reply::Batch(
                 calls.iter().map(|it| self.apply(it)).collect(),
@@ -485,11 +486,14 @@ impl World {
         Reply::Acknowledged(results)
     }
 
-    fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Result<Reply, Refusal> {
-        let found = self.find_message(&call.name);
-        let (at, nth) = found.ok_or_else(Refusal::not_found)?;
-        let follow_up = self.requests[at].report(nth, call, self.now)?;
-        Ok(Reply::FollowUp(follow_up.map(|it| (at, it))))
+    fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Reply {
+        let results = call.receipts.iter().map(|receipt| {
+            let found = self.find_message(&receipt.name);
+            let (at, nth) = found.ok_or_else(Refusal::not_found)?;
+            let follow_up = self.requests[at].report(nth, receipt, self.now)?;
+            Ok(follow_up.map(|it| (at, it)))
+        });
+        Reply::Reported(results.collect())
     }
 
     /// Returns the instants after now at which something happens by itself, the nearest first.

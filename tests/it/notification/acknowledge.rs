@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::DispatchRefusal;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::domain;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge as decide};
 use chrono::Duration;

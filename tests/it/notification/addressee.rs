@@ -2,7 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Addressee, ChannelReason, DeliveryChannel, InboxReach, LetterFormat,
 };
@@ -224,14 +224,9 @@ async fn a_letter_that_follows_keeps_its_reason_and_is_addressed_anew() {
     create(&harness, invitation_of(v1::Patient::default())).await;
     let sent = harness.hand_over_due().await;
     let name = sent[0].notification.clone().expect("a message").name;
-    let report = v1::ReportDeliveryRequest {
-        name,
-        receipt: Receipt::Unread.into(),
-        event_time: None,
-    };
-    within(harness.notifications().report_delivery(report))
+    worklist_user::report(&harness, &name, Receipt::Unread)
         .await
-        .expect("recorded");
+        .expect("a letter");
     learn(&harness, &["addressee"], to(Addressee::Guardians)).await;
     let letter = lease_only(&harness).await;
     assert_eq!(

@@ -5,7 +5,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Action, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind,
     PersonalIdType, Protection, Worklist,

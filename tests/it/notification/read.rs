@@ -3,7 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{DeliveryChannel, HoldReason};
 
 use super::{NOW, State, create, due_now, messages};

@@ -5,7 +5,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
-use care_invitation::contract::v1::report_delivery_request::Receipt;
+use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
     Action, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind, Protection,
 };
@@ -676,10 +676,13 @@ async fn reports_that_come_together_give_one_letter() {
     let harness = Harness::start(NOW).await;
     let (request, first) = handed_over(&harness).await;
     let report = |receipt: Receipt| {
-        let call = v1::ReportDeliveryRequest {
+        let receipt = v1::DeliveryReceipt {
             name: first.clone(),
             receipt: receipt.into(),
             event_time: None,
+        };
+        let call = v1::ReportDeliveryRequest {
+            receipts: vec![receipt],
         };
         let mut client = harness.notifications();
         tokio::spawn(async move { within(client.report_delivery(call)).await })

@@ -21,7 +21,7 @@ const PARKED: &str = "PARKED";
 /// Cause of a notification that had not been handed over when its invitation ended.
 const NOT_SENT: &str = "NOT_SENT";
 /// Cause of a notification whose kind was handed over by another notification.
-const HANDED_OVER: &str = "HANDED_OVER";
+pub(super) const HANDED_OVER: &str = "HANDED_OVER";
 
 /// A consumer's acknowledgement of one notification.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +74,12 @@ pub fn acknowledge(
         Outcome::Retry | Outcome::Unreachable | Outcome::Park
             if record.has_ended(acknowledgement.id) =>
         {
-            Some(cancel_unsent(record, acknowledgement, context))
+            Some(cancel_unsent(record, acknowledgement, NOT_SENT, context))
+        }
+        Outcome::Retry | Outcome::Unreachable | Outcome::Park
+            if record.is_replaced(notification) =>
+        {
+            Some(cancel_unsent(record, acknowledgement, HANDED_OVER, context))
         }
         Outcome::Retry if record.is_withheld(notification) => Some(park_and_hold(
             record,
@@ -233,14 +238,16 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
     change
 }
 
-/// Cancels a notification that was leased when its invitation ended and was not handed over after all.
+/// Cancels a notification that was leased when its invitation ended, or its kind was handed over by another
+/// notification, and that was not handed over after all.
 fn cancel_unsent(
     record: &BookingRequest,
     acknowledgement: &Acknowledgement,
+    cause: &str,
     context: &Context,
 ) -> Change {
     let mut record = record.clone();
-    record.record_unsent(acknowledgement, State::Cancelled, NOT_SENT);
+    record.record_unsent(acknowledgement, State::Cancelled, cause);
     let entry = HistoryEntry {
         notification: Some(acknowledgement.id),
         comment: acknowledgement.cause.clone(),
@@ -333,14 +340,18 @@ impl BookingRequest {
                 continue;
             }
             planned |= notification.kind != super::Kind::Withdrawal;
-            let is_waiting = match notification.state {
-                State::Scheduled | State::Leased | State::Parked => true,
-                State::Dispatching | State::Sent | State::Cancelled => false,
-            };
             // Letters that follow a receipt are due at once, not at the dates of the round.
-            if is_waiting && !notification.channel_fixed && notification.due_at < due_at {
-                notification.revoke();
-                notification.due_at = due_at;
+            if notification.channel_fixed || notification.due_at >= due_at {
+                continue;
+            }
+            match notification.state {
+                State::Scheduled | State::Leased | State::Parked => {
+                    notification.revoke();
+                    notification.due_at = due_at;
+                }
+                // It runs its course, and should it not be handed over, it waits.
+                State::Dispatching => notification.due_at = due_at,
+                State::Sent | State::Cancelled => {}
             }
         }
         if !planned {

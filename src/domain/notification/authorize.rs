@@ -57,7 +57,8 @@ pub fn authorizable(
         is_paused && notification.state == State::Scheduled && lease.answer.is_none();
     let is_as_leased = (notification.is_leased() || is_released || is_paused_lease)
         && !notification.changed_since_lease;
-    if !is_as_leased || (!is_withdrawal && notification.round != invitation.round) {
+    let is_of_old_round = !is_withdrawal && notification.round != invitation.round;
+    if !is_as_leased || is_of_old_round || record.is_replaced(notification) {
         return Err(DispatchRefusal::Changed);
     }
     if !is_withdrawal && record.period_has_passed(now) || !record.is_deliverable(notification) {

@@ -3,6 +3,7 @@
 use chrono::Duration;
 use uuid::Uuid;
 
+use super::acknowledge::HANDED_OVER;
 use super::{EXPIRED_LEASES_MAX, Lease, Notification, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
@@ -38,7 +39,8 @@ pub struct Terms {
 /// Leases a notification if it is due and still deliverable at `context.now`, and its care unit is not paused.
 ///
 /// Instead, one whose lease has expired eight times in a row is parked, and so is a withdrawal that
-/// staff must release; one whose period has passed leaves the due index.
+/// staff must release; one whose kind another notification has handed over meanwhile is cancelled; one
+/// whose period has passed leaves the due index.
 pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context) -> LeaseOutcome {
     let now = context.now;
     let Some(found) = record.notification(id) else {
@@ -60,6 +62,9 @@ pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context)
     }
     if record.is_withheld(found) {
         return LeaseOutcome::Repaired(park_withheld(record, id, context));
+    }
+    if record.is_replaced(found) {
+        return LeaseOutcome::Repaired(cancel_replaced(record, id, context));
     }
     let expired = found.is_leased();
     if expired && found.expired_lease_count + 1 >= EXPIRED_LEASES_MAX {
@@ -128,6 +133,17 @@ fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change
     expired.park(id, Hold::ProtectedIdentity, WITHHELD, context)
 }
 
+/// Cancels a notification that was dispatching when another of its kind proved to have been handed over.
+fn cancel_replaced(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
+    let mut record = record.with(id, Notification::mark_lease_expired).record;
+    if let Some(notification) = record.notification_mut(id) {
+        notification.state = State::Cancelled;
+        notification.cause = Some(HANDED_OVER.to_owned());
+    }
+    let history = record.cancelled_entries(&[id], context);
+    record.finish_change(history, context)
+}
+
 fn park_after_expired_leases(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
     let expired = record.with(id, Notification::mark_lease_expired).record;
     expired.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
@@ -141,6 +157,22 @@ impl BookingRequest {
             .notifications
             .iter()
             .find(|notification| notification.id == id)
+    }
+
+    /// Returns whether another notification of the same kind and round was handed over, so that this one is not
+    /// wanted any more: the one whose place it was to take, or the one that took its place. A letter that
+    /// follows a receipt is wanted beside it.
+    pub(super) fn is_replaced(&self, notification: &Notification) -> bool {
+        let Notification {
+            id, round, kind, ..
+        } = *notification;
+        let is_withdrawal = kind == Kind::Withdrawal;
+        let mut all = self.care_invitation.iter().flat_map(|it| &it.notifications);
+        (is_withdrawal || !notification.channel_fixed)
+            && all.any(|other| {
+                let is_other = other.id != id && other.round == round;
+                is_other && other.kind == kind && other.state == State::Sent
+            })
     }
 
     /// Returns the record with one notification altered and no new revision, since callers need not see it.
@@ -188,8 +220,9 @@ impl Notification {
             return;
         };
         lease.expires_at = lease.expires_at.max(until);
-        let claimable_at = lease.expires_at + backoff(self.expired_lease_count + 1);
-        self.retry_at = Some(claimable_at);
-        self.claimable_at = Some(claimable_at);
+        let retry_at = lease.expires_at + backoff(self.expired_lease_count + 1);
+        self.retry_at = Some(retry_at);
+        // It was postponed while it was dispatching, if it is due later.
+        self.claimable_at = Some(retry_at.max(self.due_at));
     }
 }

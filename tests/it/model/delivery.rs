@@ -57,9 +57,16 @@ impl Request {
         message.is_withdrawal() && self.hold() == HoldReason::ProtectedIdentity
     }
 
-    /// Returns whether a claim parks it instead of leasing it.
-    pub fn parks_at_claim(&self, message: &Message) -> bool {
-        self.is_withheld(message) || message.is_worn_out()
+    /// Returns whether its kind was handed over by another notification of the round, which it does not follow.
+    pub fn is_replaced(&self, message: &Message) -> bool {
+        let same = |it: &&Message| it.round == message.round && it.step == message.step;
+        let mut twins = self.messages().iter().filter(same);
+        !message.follow_up && twins.any(|it| it.name != message.name && it.state == State::Sent)
+    }
+
+    /// Returns whether a claim parks or cancels it instead of leasing it.
+    pub fn leaves_at_claim(&self, message: &Message) -> bool {
+        self.is_withheld(message) || self.is_replaced(message) || message.is_worn_out()
     }
 
     /// Returns whether a consumer may lease it now.
@@ -68,14 +75,18 @@ impl Request {
         self.wants(message, now) && !held && message.is_claimable(now)
     }
 
-    /// Parks a notification whose leases expired too often, or that staff must release first.
-    pub fn park_at_claim(&mut self, index: usize, now: Instant) {
+    /// Parks a notification whose leases expired too often, or that staff must release first. Cancels one
+    /// whose kind was handed over while it was on its way.
+    pub fn leave_at_claim(&mut self, index: usize, now: Instant) {
         if self.is_withheld(self.message(index)) {
             self.message_mut(index).lapse();
             let reason = HoldReason::ProtectedIdentity;
             return self.set_aside(index, reason, "PROTECTED_IDENTITY", now);
         }
         self.message_mut(index).lapse();
+        if self.is_replaced(self.message(index)) {
+            return self.cancel_replaced(index, now);
+        }
         self.message_mut(index).lapses += 1;
         self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
     }
@@ -147,7 +158,7 @@ impl Request {
             closed
         } else if held || message.state == State::Parked {
             Some(DispatchRefusal::Held)
-        } else if !message.is_out() || message.outdated || old_round {
+        } else if !message.is_out() || message.outdated || old_round || self.is_replaced(message) {
             Some(DispatchRefusal::Changed)
         } else {
             (!self.wants(message, now)).then_some(DispatchRefusal::Expired)
@@ -195,6 +206,9 @@ impl Request {
             self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
             return;
         }
+        if self.is_replaced(message) {
+            return self.cancel_replaced(index, now);
+        }
         let words = fitted(&answer.cause);
         match outcome {
             Outcome::Retry if self.is_withheld(message) => {
@@ -209,6 +223,12 @@ impl Request {
             }
             Outcome::Sent | Outcome::Unspecified => unreachable!("seen above"),
         }
+    }
+
+    fn cancel_replaced(&mut self, index: usize, now: Instant) {
+        self.message_mut(index)
+            .settle(State::Cancelled, "HANDED_OVER");
+        self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
     }
 
     fn retry(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
@@ -290,10 +310,12 @@ impl Request {
         let due_at = fortnight_after(sent_at);
         for other in 0..self.messages().len() {
             let message = self.message_mut(other);
-            let waits = message.is_waiting() || message.state == State::Leased;
+            let waits = message.is_waiting() || message.is_out();
             let planned = message.round == sent.round && later.contains(&message.step) && waits;
             if planned && !message.follow_up && message.due_at < due_at {
-                message.take_back();
+                if message.state != State::Dispatching {
+                    message.take_back();
+                }
                 message.due_at = due_at;
                 message.claimable_at = message.claimable_at.max(due_at);
             }

@@ -184,7 +184,7 @@ impl Message {
     pub fn lease_until(&mut self, state: State, ends_at: Instant) {
         self.state = state;
         self.lease_ends_at = Some(ends_at);
-        self.claimable_at = ends_at + wait_after_lapse(self.lapses + 1);
+        self.claimable_at = self.due_at.max(ends_at + wait_after_lapse(self.lapses + 1));
     }
 
     /// Returns the time at which its lease expires, while it has one.

@@ -405,11 +405,11 @@ impl World {
         ends.flatten().filter(|at| *at > self.now).min()
     }
 
-    /// Returns whether a claim now would park a notification.
+    /// Returns whether a claim now would park or cancel a notification.
     pub fn has_to_park(&self) -> bool {
         let parks = |(at, nth): &(usize, usize)| {
             let request = &self.requests[*at];
-            request.parks_at_claim(request.message(*nth))
+            request.leaves_at_claim(request.message(*nth))
         };
         self.claimable(&[]).iter().any(parks)
     }
@@ -422,8 +422,8 @@ impl World {
     ) -> Result<(), String> {
         for (at, nth) in self.claimable(&call.channels) {
             let request = &mut self.requests[at];
-            if request.parks_at_claim(request.message(nth)) {
-                request.park_at_claim(nth, self.now);
+            if request.leaves_at_claim(request.message(nth)) {
+                request.leave_at_claim(nth, self.now);
             }
         }
         let claimable = self.claimable(&call.channels);

@@ -452,3 +452,50 @@ async fn sent_of_the_round_before_leaves_a_longer_period_of_the_new_round_alone(
     assert!(after[0].sent_after_change);
     assert_eq!(after[1..], before[1..]);
 }
+
+#[tokio::test]
+async fn a_letter_on_its_way_goes_once_at_most_when_what_it_replaces_has_left_after_all() {
+    for outcome in [
+        None,
+        Some(Outcome::Retry),
+        Some(Outcome::Unreachable),
+        Some(Outcome::Park),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let request = create(&harness, due_now("R-1")).await;
+        let inbox = harness.lease_due().await.remove(0);
+        answer(&harness, unreachable(&inbox)).await;
+        let letter = harness.lease_due().await.remove(0);
+        let authorized = authorize(&harness, vec![lease(&letter)])
+            .await
+            .expect("asked");
+        assert!(authorized.results[0].authorized);
+        answer(&harness, sent(&inbox)).await;
+        let again = authorize(&harness, vec![lease(&letter)])
+            .await
+            .expect("asked");
+        let refusal = again.results[0].refusal();
+        assert_eq!(refusal, v1::DispatchRefusal::Changed, "its kind has left");
+        if let Some(outcome) = outcome {
+            let unsent = v1::Acknowledgement {
+                outcome: outcome.into(),
+                ..sent(&letter)
+            };
+            answer(&harness, unsent).await;
+        }
+        harness.advance("2026-03-03T10:00:00Z");
+        assert_eq!(harness.lease_due().await, [], "{outcome:?}");
+        let read = harness.get(&request).await.expect("read");
+        let invitation = read.care_invitation.expect("an invitation");
+        assert_eq!(
+            invitation.hold_reason(),
+            HoldReason::Unspecified,
+            "{outcome:?}"
+        );
+        let letter = &invitation.notifications[1];
+        assert_eq!(
+            (letter.state(), letter.cause.as_str()),
+            (State::Cancelled, "HANDED_OVER")
+        );
+    }
+}

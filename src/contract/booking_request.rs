@@ -9,6 +9,7 @@ pub(super) mod form;
 mod prior_messages;
 pub mod record_patient_contact;
 pub mod release_hold;
+pub mod replace_personal_id;
 pub mod revoke_invitation;
 mod series;
 pub mod update_patient;

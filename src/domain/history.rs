@@ -33,6 +33,8 @@ stored_enum! {
         RevokeInvitation = 9,
         /// The booking was cancelled.
         CancelBooking = 10,
+        /// The patient's identity number was replaced.
+        PersonalIdReplaced = 11,
         /// A notification was handed over.
         NotificationSent = 20,
         /// A notification was cancelled.
@@ -68,6 +70,7 @@ impl Event {
             Self::UpdatePatient => "UPDATE_PATIENT",
             Self::RevokeInvitation => "REVOKE_INVITATION",
             Self::CancelBooking => "CANCEL_BOOKING",
+            Self::PersonalIdReplaced => "PERSONAL_ID_REPLACED",
             Self::NotificationSent => "NOTIFICATION_SENT",
             Self::NotificationCancelled => "NOTIFICATION_CANCELLED",
             Self::NotificationParked => "NOTIFICATION_PARKED",

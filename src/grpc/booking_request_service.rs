@@ -10,6 +10,9 @@ use crate::contract::booking_request::cancel_booking::parse_cancel_booking;
 use crate::contract::booking_request::change::parse_change;
 use crate::contract::booking_request::record_patient_contact::parse_contact;
 use crate::contract::booking_request::release_hold::parse_release;
+use crate::contract::booking_request::replace_personal_id::{
+    parse_replace_personal_id, render_replaced,
+};
 use crate::contract::booking_request::revoke_invitation::parse_revoke;
 use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
@@ -25,6 +28,7 @@ use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::record_booking::record_booking;
 use crate::domain::booking_request::record_patient_contact::record_patient_contact;
 use crate::domain::booking_request::release_hold::release_hold;
+use crate::domain::booking_request::replace_personal_id::replace_personal_id;
 use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
 use crate::domain::request_key::RequestKey;
@@ -260,7 +264,7 @@ impl BookingRequestService for Service {
             personal_id,
             update,
         } = write.command;
-        check_patient(&personal_id, self.clock.now())?;
+        check_patient("patient.personal_id", &personal_id, self.clock.now())?;
         let service = self.clone();
         let decide = move |record: &BookingRequest| {
             update_patient(record, &update, &service.context(&caller))
@@ -270,6 +274,28 @@ impl BookingRequestService for Service {
             .update_patient(call, care_unit, personal_id, decide)
             .await?;
         Ok(response(render_updated(&updated.changed), updated.replayed))
+    }
+
+    async fn replace_personal_id(
+        &self,
+        request: Request<v1::ReplacePersonalIdRequest>,
+    ) -> Result<Response<v1::ReplacePersonalIdResponse>, Status> {
+        let caller = Caller::anonymous();
+        let write = parse_replace_personal_id(request.into_inner())?;
+        let call = store_call(&caller, &write);
+        let command = write.command;
+        command.check(self.clock.now())?;
+        let (service, wanted) = (self.clone(), command.clone());
+        let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
+            replace_personal_id(records, moved_before, &wanted, &service.context(&caller))
+        };
+        let replaced = self
+            .store
+            .replace_personal_id(call, &command, decide)
+            .await?;
+        let answer = &replaced.answer;
+        let message = render_replaced(&answer.changed, &answer.duplicates);
+        Ok(response(message, replaced.replayed))
     }
 
     async fn evaluate_slots(

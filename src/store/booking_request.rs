@@ -16,7 +16,7 @@ use crate::store::commit::read_set::ReadSet;
 use crate::store::commit::read_set::Resolved;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
-use crate::store::idempotency::IdempotentCall;
+use crate::store::idempotency::{IdempotentCall, StoredAnswer};
 use crate::store::query::{aggregate, patient_request};
 use crate::store::write::PatientUpdated;
 
@@ -68,7 +68,7 @@ impl Store {
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
     ) -> Result<PatientUpdated, Error> {
         let scope = PatientScope {
-            personal_id,
+            personal_ids: vec![personal_id.clone()],
             care_unit,
             call: call.clone(),
         };
@@ -78,26 +78,25 @@ impl Store {
             ..ReadSet::default()
         };
         let update = move |work: &mut UnitOfWork, resolved: &Resolved| {
+            if let Some(answer) = work.replayed_answer(&idempotency_scope, &call)? {
+                let (changed, replayed) = (answer.changed, true);
+                return Ok((PatientUpdated { changed, replayed }, true));
+            }
             let (mut changed, is_complete) = replayed_requests(work, &call, &resolved.requests)?;
             if is_complete || work.is_replay(&idempotency_scope, &call)? {
                 let replayed = true;
                 return Ok((PatientUpdated { changed, replayed }, true));
             }
-            let is_complete = !resolved.requests.iter().any(|key| work.is_undecodable(key));
+            let is_complete = !skips_undecodable(work, &resolved.requests);
             let before = changed.len();
             for key in &resolved.requests {
                 if changed[..before].contains(key) {
                     continue;
                 }
-                if work.is_undecodable(key) {
-                    // The patient's other requests must not wait for this one.
-                    let RequestKey { care_unit, id } = key;
-                    tracing::error!(
-                        care_unit = care_unit.as_str(), %id,
-                        "request cannot be decoded: update of its patient skipped it"
-                    );
-                }
-                let Some(change) = work.get(key).and_then(&mut decide) else {
+                // It may have moved to another number since it was found.
+                let theirs = |it: &&BookingRequest| it.form.patient.personal_id == personal_id;
+                let record = work.get(key).filter(theirs);
+                let Some(change) = record.and_then(&mut decide) else {
                     continue;
                 };
                 let is_first = changed[before..]
@@ -113,6 +112,14 @@ impl Store {
             }
             if is_complete && changed.len() == before {
                 work.record_key_without_history(&idempotency_scope, &call, None);
+            }
+            if is_complete && !changed.is_empty() {
+                let duplicates = Vec::new();
+                let answer = StoredAnswer {
+                    changed: changed.clone(),
+                    duplicates,
+                };
+                work.record_answer(&idempotency_scope, &call, &answer);
             }
             let replayed = false;
             Ok((PatientUpdated { changed, replayed }, is_complete))
@@ -172,8 +179,23 @@ impl Store {
     }
 }
 
+/// Returns whether some of a patient's requests cannot be decoded, and names them in the log: the others must not wait for
+/// them.
+pub fn skips_undecodable(work: &UnitOfWork, requests: &[RequestKey]) -> bool {
+    let mut skipped = false;
+    for key in requests.iter().filter(|key| work.is_undecodable(key)) {
+        let RequestKey { care_unit, id } = key;
+        tracing::error!(
+            care_unit = care_unit.as_str(), %id,
+            "request cannot be decoded: update of its patient skipped it"
+        );
+        skipped = true;
+    }
+    skipped
+}
+
 /// Returns those of the requests on which the call was executed before, and true when nothing of it is left to do.
-fn replayed_requests(
+pub fn replayed_requests(
     work: &UnitOfWork,
     call: &IdempotentCall,
     requests: &[RequestKey],

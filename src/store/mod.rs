@@ -43,6 +43,7 @@ mod history;
 mod lost_claims;
 mod quarantine;
 mod query;
+mod replace_personal_id;
 mod worklist;
 
 use std::fs::File;

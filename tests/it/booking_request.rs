@@ -24,6 +24,7 @@ mod protection;
 mod record_booking;
 mod release;
 mod repeat;
+mod replace_personal_id;
 mod replay;
 mod revoke;
 mod rounds;

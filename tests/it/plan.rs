@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex};
 
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::form::Form;
+use care_invitation::domain::booking_request::replace_personal_id::{
+    ReplacePersonalId, Replacement,
+};
 use care_invitation::domain::booking_request::state::EffectiveState;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_invitation::HoldReason;
@@ -132,9 +135,17 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     let next = store.patient_requests(&personal_id, now, Some(last), 2);
     next.await.expect("listed");
     check("patient's list", &["booking_request", "notification"]);
-    let changed = store.update_patient(call(), None, personal_id, |_| None);
+    let changed = store.update_patient(call(), None, personal_id.clone(), |_| None);
     changed.await.expect("nothing to change");
     check("update patient", &["booking_request", "history"]);
+    let new = PersonalId::parse(PersonalIdType::Personnummer, "", "191212121212");
+    let command = ReplacePersonalId {
+        old: personal_id,
+        new: new.expect("a good number"),
+    };
+    let moved = store.replace_personal_id(call(), &command, |_, _| Replacement::default());
+    moved.await.expect("nothing to move");
+    check("replace personal id", &["booking_request", "history"]);
 
     tokio::select! {
         () = store.poll_change_feed() => {}

@@ -282,6 +282,49 @@ async fn an_update_of_a_patient_that_met_a_bad_request_goes_on_when_it_is_repeat
 }
 
 #[tokio::test]
+async fn a_replacement_of_a_number_that_met_a_bad_request_goes_on_when_it_is_repeated() {
+    let harness = Harness::start(NOW).await;
+    let mut all: Vec<String> = Vec::new();
+    for request in invite_all(&harness, &["bad", "one", "two"]).await {
+        all.push(request.name);
+    }
+    all.sort();
+    alter(&harness, SPOILT[0]).await;
+    let harness = restarted(harness).await;
+    let identity = |number: &str| v1::PatientIdentity {
+        personal_id: number.into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
+        issuer: String::new(),
+    };
+    let call = v1::ReplacePersonalIdRequest {
+        old_identity: Some(identity("198003012385")),
+        new_identity: Some(identity("191212121212")),
+        request_id: make::request_id(),
+    };
+    let make = async |harness: &Harness| {
+        let mut client = harness.requests();
+        let answer = within(client.replace_personal_id(call.clone())).await;
+        answer.map(|it| it.into_inner().booking_requests)
+    };
+    for _ in 0..2 {
+        assert_internal(make(&harness).await, "it is not complete");
+    }
+    let mend = "UPDATE booking_request SET priority = 1 WHERE referral_id = 'bad'";
+    alter(&harness, mend).await;
+    let harness = restarted(harness).await;
+    for _ in 0..2 {
+        assert_eq!(make(&harness).await.expect("complete"), all);
+    }
+    for name in &all {
+        let read = harness.get(name).await.expect("read");
+        assert_eq!(read.patient.expect("a patient").personal_id, "191212121212");
+        let moves = harness.history(name).await.into_iter();
+        let moves = moves.filter(|it| it.action == "PERSONAL_ID_REPLACED");
+        assert_eq!(moves.count(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_is_mended_is_taken_again_without_a_restart() {
     let harness = Harness::start(NOW).await;
     let name = invite(&harness, "bad").await.name;

@@ -200,7 +200,8 @@ impl BookingRequest {
         invitation.is_some_and(|invitation| invitation.last_used().is_some())
     }
 
-    fn revoke_leased(&mut self) {
+    /// Revokes what is leased, since the request has changed since.
+    pub(super) fn revoke_leased(&mut self) {
         if let Some(invitation) = &mut self.care_invitation {
             for notification in &mut invitation.notifications {
                 notification.changed_since_lease |= notification.lease.is_some();

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::patient::Patient;
+use crate::domain::patient::{Patient, PersonalId};
 use crate::domain::{Violation, stored_enum};
 
 stored_enum! {
@@ -230,7 +230,11 @@ impl fmt::Debug for DuplicateKey {
 impl DuplicateKey {
     /// Returns the key of a request in `care_unit` with this form.
     pub fn of(care_unit: &HsaId, form: &Form) -> Self {
-        let patient = &form.patient.personal_id;
+        Self::of_patient(care_unit, form, &form.patient.personal_id)
+    }
+
+    /// Returns the key that the request has if its patient has this identity number.
+    pub fn of_patient(care_unit: &HsaId, form: &Form, patient: &PersonalId) -> Self {
         let (origin, identifier) = match &form.origin {
             Origin::Referral { referral_id, .. } => ("referral", referral_id),
             Origin::PreviousVisit { visit_id, .. } => ("visit", visit_id),

@@ -15,6 +15,7 @@ pub mod prior_messages;
 pub mod record_booking;
 pub mod record_patient_contact;
 pub mod release_hold;
+pub mod replace_personal_id;
 pub mod revoke_invitation;
 pub mod series;
 pub mod state;

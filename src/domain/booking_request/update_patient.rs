@@ -56,13 +56,13 @@ impl UpdatePatient {
     }
 }
 
-/// Checks that the number can be a patient's at `now`.
+/// Checks that the number in `field` can be a patient's at `now`.
 ///
 /// # Errors
 ///
 /// [`Refusal::Invalid`] if it holds a date in the future.
-pub fn check_patient(personal_id: &PersonalId, now: Instant) -> Result<(), Refusal> {
-    match personal_id.violation("patient.personal_id", civil_date(now)) {
+pub fn check_patient(field: &str, personal_id: &PersonalId, now: Instant) -> Result<(), Refusal> {
+    match personal_id.violation(field, civil_date(now)) {
         Some(violation) => Err(Refusal::Invalid(vec![violation])),
         None => Ok(()),
     }
@@ -101,7 +101,7 @@ pub fn update_patient(
 
 impl BookingRequest {
     /// Returns whether new facts about the patient still matter to the request.
-    fn accepts_updates(&self) -> bool {
+    pub(super) fn accepts_updates(&self) -> bool {
         match self.state {
             State::Requested | State::Invited | State::Booked | State::Declined => true,
             State::Cancelled => self.may_yet_withdraw(),
@@ -110,7 +110,7 @@ impl BookingRequest {
 
     /// Ensures that nothing is sent to a newly protected patient unless staff release it. Returns the ids
     /// of the notifications that it parked.
-    fn protect(&mut self) -> Vec<Uuid> {
+    pub(super) fn protect(&mut self) -> Vec<Uuid> {
         match self.state {
             State::Invited => {
                 self.place_on_hold(Hold::ProtectedIdentity);

@@ -85,7 +85,7 @@ impl Overlay {
         in_flight.or_else(|| self.leased.peek(key))
     }
 
-    /// Returns the requests of a patient.
+    /// Returns the requests of a patient, whatever number of theirs they have.
     pub fn requests_of(&self, scope: &PatientScope) -> impl Iterator<Item = RequestKey> {
         let is_in_scope = |key: &RequestKey| {
             let care_unit = scope.care_unit.as_ref();
@@ -95,7 +95,8 @@ impl Overlay {
             .requests
             .iter()
             .filter_map(move |(key, known)| {
-                let is_of_patient = known.record.form.patient.personal_id == scope.personal_id;
+                let personal_id = &known.record.form.patient.personal_id;
+                let is_of_patient = scope.personal_ids.contains(personal_id);
                 (is_of_patient && is_in_scope(key)).then(|| key.clone())
             })
     }

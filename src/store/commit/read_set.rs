@@ -43,8 +43,8 @@ impl ReadSet {
 
 /// The patient whose requests are changed, the care unit, and the idempotent call.
 pub struct PatientScope {
-    /// The patient.
-    pub personal_id: PersonalId,
+    /// Identity numbers of the patient.
+    pub personal_ids: Vec<PersonalId>,
     /// The care unit; none means all of them.
     pub care_unit: Option<HsaId>,
     /// The idempotent call.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
+use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
@@ -73,6 +74,7 @@ pub async fn resolve(
     let created = read_sets
         .iter()
         .flat_map(|read_set| read_set.creates.clone());
+    let moved = keys_of_moved(&read_sets, &work);
     let changed: Vec<RequestKey> = read_sets
         .iter()
         .filter(|read_set| !read_set.calls.is_empty())
@@ -86,7 +88,7 @@ pub async fn resolve(
     let replayed = work
         .load_duplicates_and_replays(
             connection,
-            created.collect(),
+            created.chain(moved).collect(),
             &changed,
             idempotency_keys,
             overlay,
@@ -147,7 +149,10 @@ async fn resolve_read_sets(
         }
         if let Some(scope) = &read_set.patient {
             let care_unit = scope.care_unit.as_ref();
-            resolved.requests = requests_of(connection, &scope.personal_id, care_unit).await?;
+            for personal_id in &scope.personal_ids {
+                let found = requests_of(connection, personal_id, care_unit).await?;
+                resolved.requests.extend(found);
+            }
             resolved.requests.extend(overlay.requests_of(scope));
             resolved.requests.sort();
             resolved.requests.dedup();
@@ -204,6 +209,20 @@ fn request_keys(read_sets: &[Arc<ReadSet>], resolved: &[Resolved]) -> Vec<Reques
     request_keys
 }
 
+/// Returns the duplicate keys of requests that may move from one identity number to another, since one that has moved may
+/// be opened in the same batch.
+fn keys_of_moved(read_sets: &[Arc<ReadSet>], work: &UnitOfWork) -> Vec<DuplicateKey> {
+    let scopes = read_sets.iter().filter_map(|it| it.patient.as_ref());
+    let mut keys = Vec::new();
+    for personal_ids in scopes.map(|it| &it.personal_ids) {
+        for record in work.of_patient(personal_ids) {
+            let with = |it| DuplicateKey::of_patient(&record.key.care_unit, &record.form, it);
+            keys.extend(personal_ids.iter().map(with));
+        }
+    }
+    keys
+}
+
 /// Returns the calls that the operations execute, each with the care unit in which its idempotency key is unique.
 fn idempotency_keys(
     read_sets: &[Arc<ReadSet>],
@@ -214,6 +233,7 @@ fn idempotency_keys(
         idempotency_keys.extend(read_set.calls.iter().cloned());
         if let Some(scope) = &read_set.patient {
             idempotency_keys.push((scope.idempotency_scope(), scope.call.clone()));
+            idempotency_keys.push((scope.idempotency_scope(), scope.call.answered()));
             for request in &resolved.requests {
                 idempotency_keys.push((request.care_unit.clone(), scope.call.clone()));
                 idempotency_keys.push((request.care_unit.clone(), scope.call.on(request)));

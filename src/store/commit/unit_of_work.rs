@@ -15,6 +15,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::history::HistoryEntry;
 use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
 use crate::store::bulk::write::Inserts;
@@ -30,6 +31,7 @@ use crate::store::error::Error;
 use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::idempotency::StoredAnswer;
 use crate::store::idempotency::idempotency_key;
 use crate::store::query::aggregate;
 use crate::store::query::lookup::{LookupResult, look_up};
@@ -68,6 +70,12 @@ impl UnitOfWork {
     /// Returns the request as the operations before have left it; `None` when it does not exist or cannot be decoded.
     pub fn get(&self, key: &RequestKey) -> Option<&BookingRequest> {
         Some(&self.requests.get(key)?.current)
+    }
+
+    /// Returns the requests of these identity numbers that are loaded, or that operations before have created.
+    pub fn of_patient(&self, personal_ids: &[PersonalId]) -> impl Iterator<Item = &BookingRequest> {
+        let records = self.requests.values().map(|it| it.current.as_ref());
+        records.filter(|it| personal_ids.contains(&it.form.patient.personal_id))
     }
 
     /// Returns the request like [`UnitOfWork::get`], for an operation that is about this request.
@@ -142,6 +150,36 @@ impl UnitOfWork {
         }
     }
 
+    /// Returns the answer of a call that was executed before on the requests of a patient.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RequestIdReused`] when it was with other content, [`Error::Internal`] when the answer cannot be decoded.
+    pub fn replayed_answer(
+        &self,
+        scope: &HsaId,
+        call: &IdempotentCall,
+    ) -> Result<Option<StoredAnswer>, Error> {
+        let record = self.idempotency_record(scope, &call.answered())?;
+        let answer = record.and_then(|record| record.answer.as_deref());
+        answer.map(StoredAnswer::from_text).transpose()
+    }
+
+    /// Records the answer of a call on the requests of a patient, so that a repeat gives the same.
+    pub fn record_answer(&mut self, scope: &HsaId, call: &IdempotentCall, answer: &StoredAnswer) {
+        let call = call.answered();
+        let text = answer.to_text();
+        let row = idempotency_key::answer_row(scope, &call, &text);
+        self.keys_without_history.push(row);
+        let record = IdempotencyRecord {
+            hash: call.hash.to_vec(),
+            request: None,
+            answer: Some(text),
+        };
+        self.idempotency_records
+            .insert(idempotency_key(scope, &call), record);
+    }
+
     /// Records the idempotency key of a call that changed nothing.
     pub fn record_key_without_history(
         &mut self,
@@ -158,6 +196,7 @@ impl UnitOfWork {
         let record = IdempotencyRecord {
             hash: call.hash.to_vec(),
             request: request.cloned(),
+            answer: None,
         };
         self.idempotency_records
             .insert(idempotency_key(scope, call), record);

@@ -91,9 +91,6 @@ impl ActiveModelBehavior for ActiveModel {}
 impl VersionedEntity for Entity {
     const VERSION: Column = Column::Revision;
     const FIXED: &'static [Column] = &[
-        Column::PersonalId,
-        Column::PersonalIdType,
-        Column::Issuer,
         Column::VisitKind,
         Column::VisitTypeCode,
         Column::AllowDuplicate,

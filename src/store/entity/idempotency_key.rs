@@ -22,6 +22,9 @@ pub struct Model {
     pub content_hash: Vec<u8>,
     /// Request that the call was about; none when it was about none.
     pub booking_request: Option<Uuid>,
+    /// Answer of a call on the requests of a patient, as JSON; none of other calls.
+    #[sea_orm(column_type = "Text", nullable)]
+    pub answer: Option<String>,
     /// Time by the database's clock, which all replicas share.
     pub recorded_at: i64,
 }
@@ -41,6 +44,15 @@ pub fn row(scope: &HsaId, call: &IdempotentCall, request: Option<&RequestKey>) -
         request_id: Set(call.id),
         content_hash: Set(call.hash.to_vec()),
         booking_request: Set(request.map(|request| request.id)),
+        answer: Set(None),
         recorded_at: NotSet,
+    }
+}
+
+/// Returns the row of the answer of a call on the requests of a patient.
+pub fn answer_row(scope: &HsaId, call: &IdempotentCall, answer: &str) -> ActiveModel {
+    ActiveModel {
+        answer: Set(Some(answer.to_owned())),
+        ..row(scope, call, None)
     }
 }

@@ -42,8 +42,14 @@ pub async fn look_up(
     static QUERY: LazyLock<RowQuery> = LazyLock::new(|| {
         let mut select = select_duplicates();
         select
-            .union(UnionType::All, select_replays(history::Entity))
-            .union(UnionType::All, select_replays(idempotency_key::Entity));
+            .union(UnionType::All, select_replays(history::Entity, no_answer()))
+            .union(
+                UnionType::All,
+                select_replays(
+                    idempotency_key::Entity,
+                    idempotency_key::Column::Answer.into_expr(),
+                ),
+            );
         RowQuery::new(&select)
     });
     let tables = [("k", key_rows(keys)), ("c", call_rows(calls))];
@@ -73,6 +79,7 @@ fn select_duplicates() -> SelectStatement {
         .expr_as(Id.into_expr(), "request")
         .expr_as(Expr::col(("k", DuplicateDigest)), "hash")
         .expr_as(Expr::cust("FALSE"), "is_call")
+        .expr_as(no_answer(), "answer")
         .from("k")
         .cross_join(booking_request::Entity)
         .and_where(PersonalId.into_expr().equals(("k", PersonalId)))
@@ -83,7 +90,7 @@ fn select_duplicates() -> SelectStatement {
 
 /// Returns the query for the calls of the table `c` that a table has recorded, whose columns have the names of those of
 /// `idempotency_key`.
-fn select_replays(recorded: impl EntityName) -> SelectStatement {
+fn select_replays(recorded: impl EntityName, answer: Expr) -> SelectStatement {
     use idempotency_key::Column::{Actor, BookingRequest, CareUnit, ContentHash, RequestId};
     let table = recorded.table_name();
     let matches = |column| Expr::col((table, column)).equals(("c", column));
@@ -92,12 +99,18 @@ fn select_replays(recorded: impl EntityName) -> SelectStatement {
         .expr_as(Expr::col((table, BookingRequest)), "request")
         .expr_as(Expr::col((table, ContentHash)), "hash")
         .expr_as(Expr::cust("TRUE"), "is_call")
+        .expr_as(answer, "answer")
         .from("c")
         .cross_join(table)
         .and_where(matches(CareUnit))
         .and_where(matches(Actor))
         .and_where(matches(RequestId))
         .take()
+}
+
+/// Returns an answer in place of one that is not stored.
+fn no_answer() -> Expr {
+    Expr::cust("CAST(NULL AS text)")
 }
 
 /// Name of the column with the place of a row among the keys or calls that are looked up.
@@ -164,6 +177,7 @@ fn replay(
             care_unit: care_unit.clone(),
             id,
         }),
+        answer: row.try_get("", "answer")?,
     };
     Ok((idempotency_key(care_unit, call), record))
 }

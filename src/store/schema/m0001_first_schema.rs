@@ -221,6 +221,7 @@ fn idempotency_key(backend: DbBackend) -> TableCreateStatement {
         required("request_id").uuid().take(),
         required("content_hash").binary().take(),
         optional("booking_request").uuid().take(),
+        optional("answer").text().take(),
         required("recorded_at")
             .big_integer()
             .default(Expr::cust(now))

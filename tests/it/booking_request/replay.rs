@@ -6,7 +6,7 @@ use care_invitation::contract::v1::cancel_booking_request::Next;
 use tonic::{Response, Status};
 
 use super::calls::{cancel_booking, contact, mask, move_to, protect, release, revoke};
-use super::{NOW, booking, created, record, requested};
+use super::{NOW, booking, created, record, replace_personal_id, requested};
 use crate::harness::{Harness, within};
 use crate::make;
 
@@ -65,5 +65,13 @@ async fn an_answer_to_a_repeat_says_that_it_is_one() {
         ..protect()
     };
     repeat!(harness, update_patient, unchanged);
+    let replacement = replace_personal_id::to_other();
+    repeat!(harness, replace_personal_id, replacement.clone());
+    // So is a replacement that finds nothing.
+    let again = v1::ReplacePersonalIdRequest {
+        request_id: make::request_id(),
+        ..replacement
+    };
+    repeat!(harness, replace_personal_id, again);
     repeat!(harness, cancel_booking_request, make::wire_cancel(&name));
 }

@@ -55,6 +55,7 @@ pub enum Call {
     Unbook(v1::CancelBookingRequest),
     Revoke(v1::RevokeInvitationRequest),
     Patient(v1::UpdatePatientRequest),
+    Replace(v1::ReplacePersonalIdRequest),
     Lease(v1::StreamDueNotificationsRequest),
     Authorize(v1::AuthorizeDispatchRequest),
     Acknowledge(v1::AcknowledgeNotificationsRequest),
@@ -159,7 +160,8 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
         | Op::Release { .. }
         | Op::Unbook { .. }
         | Op::Revoke { .. }
-        | Op::Patient { .. } => verb(op, world)?,
+        | Op::Patient { .. }
+        | Op::Replace { .. } => verb(op, world)?,
     })
 }
 
@@ -174,7 +176,9 @@ fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
         Op::Change { at, .. } => (at, Action::Change),
         Op::Book { at, .. } => (at, Action::RecordBooking),
         Op::Contact { at, .. } => (at, Action::RecordPatientContact),
-        Op::Cancel { at, .. } | Op::Patient { at, .. } => (at, Action::Cancel),
+        Op::Cancel { at, .. } | Op::Patient { at, .. } | Op::Replace { at, .. } => {
+            (at, Action::Cancel)
+        }
         Op::Release { at, .. } => (at, Action::ReleaseHold),
         Op::Unbook { at, .. } => (at, Action::CancelBooking),
         Op::Revoke { at, .. } => (at, Action::RevokeInvitation),
@@ -310,6 +314,11 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
         Op::Patient {
             everywhere, what, ..
         } => update_patient(request, *everywhere, *what),
+        Op::Replace { to, .. } => Call::Replace(v1::ReplacePersonalIdRequest {
+            old_identity: Some(request.identity()),
+            new_identity: Some(patients()[*to].clone()),
+            request_id: new_id(),
+        }),
         other => unreachable!("{other:?} is not about one request"),
     })
 }
@@ -662,6 +671,10 @@ fn pick(world: &World, which: Which) -> Option<v1::Lease> {
 fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
     let mut call = nth_of(&world.writes, nth)?.clone();
     if !twisted {
+        return Some(call);
+    }
+    if let Call::Replace(it) = &mut call {
+        std::mem::swap(&mut it.old_identity, &mut it.new_identity);
         return Some(call);
     }
     let (field, text) = match &mut call {

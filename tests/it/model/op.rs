@@ -79,6 +79,11 @@ pub enum Op {
         everywhere: bool,
         what: Learned,
     },
+    /// Replaces the identity number of a request's patient by that of the nth patient.
+    Replace {
+        at: Aim,
+        to: usize,
+    },
     /// Leases everything that is due, if anything is.
     LeaseAll,
     Lease {

@@ -185,7 +185,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
 }
 
 fn single(rng: &mut Rng) -> Op {
-    match rng.below(120) {
+    match rng.below(126) {
         0..4 => Op::Create(creation(rng)),
         4..18 => invite(rng),
         18..34 => change(rng),
@@ -199,7 +199,11 @@ fn single(rng: &mut Rng) -> Op {
         83..92 => report(rng),
         100..105 => revoke(rng),
         105..112 => unbook(rng),
-        112.. => batch(rng),
+        112..120 => batch(rng),
+        120.. => Op::Replace {
+            at: aim(rng),
+            to: rng.pick(&[0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]),
+        },
         92..97 => Op::Repeat {
             nth: index(rng),
             twisted: rng.chance(30),

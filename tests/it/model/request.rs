@@ -68,6 +68,15 @@ impl Request {
         self.form.patient.as_ref().expect("every request has one")
     }
 
+    pub fn identity(&self) -> v1::PatientIdentity {
+        let patient = self.patient();
+        v1::PatientIdentity {
+            personal_id: patient.personal_id.clone(),
+            personal_id_type: patient.personal_id_type,
+            issuer: patient.issuer.clone(),
+        }
+    }
+
     pub fn is_protected(&self) -> bool {
         self.patient().protection() != Protection::Unspecified
     }

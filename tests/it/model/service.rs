@@ -16,6 +16,7 @@ pub enum Answer {
     Nothing,
     Request(Box<v1::BookingRequest>),
     Names(Vec<String>),
+    Moved(v1::ReplacePersonalIdResponse),
     Due(Vec<v1::DueNotification>),
     Authorized(v1::AuthorizeDispatchResponse),
     Acknowledged(v1::AcknowledgeNotificationsResponse),
@@ -74,6 +75,10 @@ async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
             let repeat = is_repeat(&answer);
             let names = answer.into_inner().booking_requests;
             return Ok(Answer::Names(names).repeated(repeat));
+        }
+        Call::Replace(call) => {
+            let answer = within(api.replace_personal_id(call.clone())).await?;
+            return Ok(Answer::Moved(answer.into_inner()));
         }
         other => unreachable!("{other:?} is no call on requests"),
     };

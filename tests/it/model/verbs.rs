@@ -581,6 +581,44 @@ impl Request {
         changed
     }
 
+    /// Gives the request a new identity number, if one is given, and the protection that the patient has by another
+    /// request.
+    pub fn replace_personal_id(
+        &mut self,
+        to: Option<&v1::PatientIdentity>,
+        strictest: i32,
+        now: Instant,
+    ) {
+        let learns = self.state != State::Cancelled || self.may_yet_withdraw();
+        let newly = learns && self.patient().protection < strictest;
+        let patient = self.form.patient.as_mut().expect("every request has one");
+        if newly {
+            patient.protection = strictest;
+        }
+        if let Some(identity) = to {
+            patient.personal_id.clone_from(&identity.personal_id);
+            patient.personal_id_type = identity.personal_id_type;
+            patient.issuer.clone_from(&identity.issuer);
+            let messages = self.invitation.iter_mut().flat_map(|it| &mut it.messages);
+            for message in messages {
+                message.outdated |= !message.tokens.is_empty();
+                message.take_back();
+            }
+        }
+        let invited = self.state == State::Invited;
+        if let Some(invitation) = self.invitation.as_mut().filter(|_| newly && invited) {
+            invitation.hold(HoldReason::ProtectedIdentity);
+        }
+        match (to, newly) {
+            (Some(_), _) => self.note("PERSONAL_ID_REPLACED", now),
+            (None, true) => self.note("UPDATE_PATIENT", now),
+            (None, false) => return,
+        }
+        if newly && self.state == State::Cancelled && self.invitation.is_some() {
+            self.withhold_withdrawal(now);
+        }
+    }
+
     /// Cancels a request that is not cancelled, and stops the withdrawal of one that is.
     fn stop_for_death(&mut self, now: Instant) -> bool {
         if self.state == State::Cancelled && !self.may_yet_withdraw() {

@@ -306,6 +306,14 @@ impl Walk {
                     &set(actual),
                 )
             }
+            (Reply::Moved(moved, duplicates), Answer::Moved(actual)) => {
+                let name = |it: &usize| self.world.requests[*it].form.name.clone();
+                let names = |of: &BTreeSet<usize>| of.iter().map(name).collect();
+                let actual_moved = set(&actual.booking_requests);
+                same("what has moved", &names(moved), &actual_moved)?;
+                let actual_duplicates = set(&actual.with_open_duplicate);
+                same("the duplicates", &names(duplicates), &actual_duplicates)
+            }
             (
                 Reply::Authorized {
                     results,
@@ -538,5 +546,6 @@ fn is_write(call: &Call) -> bool {
             | Call::Unbook(_)
             | Call::Revoke(_)
             | Call::Patient(_)
+            | Call::Replace(_)
     )
 }

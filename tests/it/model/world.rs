@@ -36,6 +36,8 @@ pub enum Reply {
     Request(usize),
     /// Indices of the requests whose names are returned.
     Requests(BTreeSet<usize>),
+    /// Indices of the requests that have moved, and of those of them that have an open duplicate.
+    Moved(BTreeSet<usize>, BTreeSet<usize>),
     Authorized {
         results: Vec<(String, DispatchRefusal)>,
         expires_at: Option<Instant>,
@@ -75,20 +77,8 @@ impl World {
 
     /// Returns what a patient is shown, the newest request first.
     pub fn patient_requests(&self, patient: &v1::PatientIdentity) -> Vec<v1::PatientRequest> {
-        let theirs = self.requests.iter().filter(|it| {
-            let v1::Patient {
-                personal_id,
-                personal_id_type,
-                issuer,
-                ..
-            } = it.patient().clone();
-            *patient
-                == v1::PatientIdentity {
-                    personal_id,
-                    personal_id_type,
-                    issuer,
-                }
-        });
+        let theirs = self.requests.iter();
+        let theirs = theirs.filter(|it| it.identity() == *patient);
         let mut shown: Vec<_> = theirs.filter_map(|it| it.for_patient(self.now)).collect();
         let id = |it: &v1::PatientRequest| it.name.rsplit('/').next().map(str::to_owned);
         shown.sort_by_key(|it| std::cmp::Reverse(id(it)));
@@ -128,6 +118,7 @@ impl World {
         let reply = match call {
             Call::Create(call) => self.create(call),
             Call::Patient(call) => Ok(self.update_patient(call)),
+            Call::Replace(call) => Ok(self.replace_personal_id(call)),
             _ => self.change_one(call),
         }?;
         self.remembered.insert(key, (call.clone(), reply.clone()));
@@ -294,6 +285,39 @@ impl World {
             }
         }
         Reply::Requests(changed)
+    }
+
+    fn replace_personal_id(&mut self, call: &v1::ReplacePersonalIdRequest) -> Reply {
+        let old = call.old_identity.as_ref().expect("given");
+        let new = call.new_identity.as_ref().expect("given");
+        let of = |identity: &v1::PatientIdentity| {
+            let requests = self.requests.iter().enumerate();
+            let theirs = requests.filter(|(_, it)| it.identity() == *identity);
+            theirs.map(|(index, _)| index).collect::<BTreeSet<_>>()
+        };
+        let (moved, others) = (of(old), of(new));
+        if moved.is_empty() {
+            return Reply::Moved(moved, BTreeSet::new());
+        }
+        let all: Vec<usize> = moved.union(&others).copied().collect();
+        let protections = all.iter().map(|it| self.requests[*it].patient().protection);
+        let strictest = protections.max().unwrap_or_default();
+        for index in all {
+            let to = moved.contains(&index).then_some(new);
+            self.requests[index].replace_personal_id(to, strictest, self.now);
+        }
+        let has_duplicate = |index: &usize| {
+            let request = &self.requests[*index];
+            let mut others = self.requests.iter().enumerate();
+            request.is_open()
+                && others.any(|(other, it)| {
+                    let stranger = other != *index && !it.is_fellow_of(request);
+                    stranger && it.is_open() && it.is_like(request)
+                })
+        };
+        let duplicates = moved.iter().copied().filter(|it| has_duplicate(it));
+        let duplicates = duplicates.collect();
+        Reply::Moved(moved, duplicates)
     }
 
     pub fn find(&self, name: &str) -> Result<usize, Refusal> {
@@ -565,6 +589,9 @@ fn call_shape(call: &Call) -> Result<(), Refusal> {
             constraints.map_or(Ok(()), |it| check_shape(it, "constraints"))
         }
         Call::Change(call) => change_shape(call),
+        Call::Replace(call) if call.old_identity == call.new_identity => {
+            Err(Refusal::field("new_identity"))
+        }
         _ => Ok(()),
     }
 }
@@ -635,6 +662,7 @@ fn change_shape(call: &v1::ChangeBookingRequestRequest) -> Result<(), Refusal> {
 /// Returns the care unit and the request id under which a write is kept.
 pub fn key(call: &Call) -> (String, String) {
     let (scope, id) = match call {
+        Call::Replace(it) => return ("careUnits/-".into(), it.request_id.clone()),
         Call::Create(it) => (&it.parent, &it.request_id),
         Call::Patient(it) => (&it.parent, &it.request_id),
         Call::Invite(it) => (&it.name, &it.request_id),

@@ -736,6 +736,36 @@ async fn a_watcher_that_reads_too_slowly_is_cut_off_and_holds_nobody_back() {
 }
 
 #[tokio::test]
+async fn a_request_that_moves_to_another_number_goes_from_one_list_to_the_other() {
+    let harness = Harness::start(NOW).await;
+    create(&harness, request("R-1", "2026-05-18", "2026-06-12")).await;
+    let new = WorklistQuery {
+        personal_id: "191212121212".into(),
+        ..everything()
+    };
+    let (mut old, _) = Watcher::open(&harness, everything()).await;
+    let (mut other, _) = Watcher::open(&harness, new).await;
+    let (mut staff, _) = Watcher::open(&harness, query(Worklist::BookingRequests)).await;
+    let identity = |number: &str| v1::PatientIdentity {
+        personal_id: number.into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
+        issuer: String::new(),
+    };
+    let call = v1::ReplacePersonalIdRequest {
+        old_identity: Some(identity("198003012385")),
+        new_identity: Some(identity("191212121212")),
+        request_id: make::request_id(),
+    };
+    let answer = within(harness.requests().replace_personal_id(call)).await;
+    answer.expect("replaced");
+    assert_eq!(old.told().await, Told::Gone("R-1".into()));
+    for watcher in [&mut other, &mut staff] {
+        let told = watcher.upserted().await;
+        assert_eq!(told.patient.expect("a patient").personal_id, "191212121212");
+    }
+}
+
+#[tokio::test]
 async fn a_watcher_that_goes_leaves_nothing_behind() {
     let harness = Harness::start(NOW).await;
     let (gone_soon, _) = Watcher::open(&harness, query(Worklist::BookingRequests)).await;

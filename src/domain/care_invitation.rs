@@ -174,18 +174,12 @@ impl CareInvitation {
 
     /// Returns the notification of the present round that was last handed over or is being handed over.
     pub fn last_used(&self) -> Option<&Notification> {
-        let has_left = |notification: &&Notification| match notification.state {
-            notification::State::Sent | notification::State::Dispatching => true,
-            notification::State::Scheduled
-            | notification::State::Leased
-            | notification::State::Cancelled
-            | notification::State::Parked => false,
-        };
         // By hand-over, not by planning: a letter that follows a receipt is planned after the next
         // reminder but may leave before it. A notification that is dispatching leaves last.
         let left_at =
             |notification: &&Notification| notification.sent_at.unwrap_or(Instant::MAX_UTC);
-        self.current_round().filter(has_left).max_by_key(left_at)
+        let left = self.current_round().filter(|it| it.has_left());
+        left.max_by_key(left_at)
     }
 
     /// Returns the instant since which the patient may book in the present round: that of the first lease

@@ -34,6 +34,32 @@ impl BookingRequest {
         }
     }
 
+    /// Cancels a withdrawal that waits, since no notification of the round was handed over after all. One
+    /// follows again if that proves wrong. Returns the ids of what it cancelled.
+    pub(super) fn cancel_needless_withdrawal(&mut self, cause: &str) -> Vec<Uuid> {
+        let is_cancelled = self.state == State::Cancelled;
+        let Some(invitation) = self.care_invitation.as_mut().filter(|_| is_cancelled) else {
+            return Vec::new();
+        };
+        let round = invitation.round;
+        let mut of_round = invitation
+            .notifications
+            .iter()
+            .filter(|it| it.round == round);
+        if of_round.any(|it| it.kind != Kind::Withdrawal && it.has_left()) {
+            return Vec::new();
+        }
+        let withdrawals = invitation.notifications.iter_mut();
+        let withdrawals = withdrawals.filter(|it| it.round == round && it.kind == Kind::Withdrawal);
+        let cancelled = withdrawals.filter_map(|it| it.cancel(cause).then_some(it.id));
+        let cancelled: Vec<Uuid> = cancelled.collect();
+        if !cancelled.is_empty() {
+            invitation.hold = None;
+            invitation.withdraw_when_sent = true;
+        }
+        cancelled
+    }
+
     /// Parks a withdrawal that is scheduled or leased, revoking the lease. One that is dispatching runs its
     /// course, and is parked later if its consumer did not hand it over. Returns the ids of the
     /// notifications that it parked.

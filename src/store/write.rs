@@ -13,6 +13,10 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 
+/// Maximum number of requests that the writes of one operation create or change: a batch of single calls stays
+/// whole, and one of series is executed in parts that others need not wait for long.
+const REQUESTS_MAX: usize = 500;
+
 /// A write of one request.
 pub struct Write<D> {
     call: IdempotentCall,
@@ -153,7 +157,7 @@ impl Store {
     }
 
     /// Executes writes as one operation, so that they are decided in order and committed together; each is done or
-    /// refused by itself. An operation that cannot be executed as a whole is split in halves, the first before the
+    /// refused by itself. More than 500 requests are executed in several, one after another. An operation that cannot be executed as a whole is split in halves, the first before the
     /// second, until the write that cannot be executed is alone.
     ///
     /// # Errors
@@ -167,8 +171,8 @@ impl Store {
         D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
     {
         let mut written = Vec::with_capacity(writes.len());
-        let mut waiting: Vec<Range<usize>> = Vec::new();
-        waiting.extend((!writes.is_empty()).then_some(0..writes.len()));
+        let mut waiting = parts(&writes);
+        waiting.reverse();
         let writes = Arc::new(Mutex::new(writes));
         while let Some(part) = waiting.pop() {
             match self.write_part(&writes, part.clone()).await {
@@ -202,6 +206,22 @@ impl Store {
         };
         self.call_queue()?.submit(read_set, execute).await
     }
+}
+
+/// Cuts writes into parts of as many requests as one operation may have, or of a single write.
+fn parts<D>(writes: &[Write<D>]) -> Vec<Range<usize>> {
+    let mut parts = Vec::new();
+    let (mut start, mut requests) = (0, 0);
+    for (place, write) in writes.iter().enumerate() {
+        let more = write.creates.len().max(1);
+        if place > start && requests + more > REQUESTS_MAX {
+            parts.push(start..place);
+            (start, requests) = (place, 0);
+        }
+        requests += more;
+    }
+    parts.extend((start < writes.len()).then_some(start..writes.len()));
+    parts
 }
 
 /// Locks the writes, after a decision that panicked too.

@@ -4,8 +4,10 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::create::Create;
 use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
+use care_invitation::store::error::Error;
 use sea_orm::{ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -15,7 +17,7 @@ use crate::consumer::{lost, name, results, sent};
 use crate::harness::Harness;
 use crate::make::{self, at};
 use crate::store::{book_by, claim, form, insert};
-use crate::store_fixtures::call;
+use crate::store_fixtures::{self, call, creation};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// How many times something overlaps, each time a little later: a batch takes some milliseconds.
@@ -104,6 +106,30 @@ fn once(stored: Option<&BookingRequest>, comment: &str) -> Result<Change, Refusa
         record,
         history: Vec::new(),
     })
+}
+
+/// On PostgreSQL two transactions may both create one, as the second is allowed to.
+#[tokio::test]
+async fn a_duplicate_of_what_is_being_written_is_refused_though_that_was_allowed_to_be_one() {
+    let backend = Backend::sqlite().await;
+    for round in 0..ROUNDS {
+        let allowed = Create {
+            allow_duplicate: true,
+            ..creation(form(round))
+        };
+        let first = store_fixtures::insert(&backend.store, call(), allowed, at(NOW));
+        let second = async {
+            later(round).await;
+            insert(&backend.store, call(), form(round)).await
+        };
+        let (first, second) = tokio::join!(first, second);
+        let key = first.expect("created").key;
+        let refused = second.expect_err("a duplicate");
+        assert!(
+            matches!(&refused, Error::Refused(Refusal::Duplicate(other)) if *other == key),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]

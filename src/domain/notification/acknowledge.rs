@@ -239,7 +239,8 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
 }
 
 /// Cancels a notification that was leased when its invitation ended, or its kind was handed over by another
-/// notification, and that was not handed over after all.
+/// notification, and that was not handed over after all. Without any hand-over the withdrawal of the round
+/// is not wanted either.
 fn cancel_unsent(
     record: &BookingRequest,
     acknowledgement: &Acknowledgement,
@@ -248,12 +249,20 @@ fn cancel_unsent(
 ) -> Change {
     let mut record = record.clone();
     record.record_unsent(acknowledgement, State::Cancelled, cause);
+    let round = record.care_invitation.as_ref().map(|it| it.round);
+    let notification = record.notification(acknowledgement.id);
+    let is_of_round = notification.map(|it| it.round) == round;
     let entry = HistoryEntry {
         notification: Some(acknowledgement.id),
         comment: acknowledgement.cause.clone(),
         ..record.history_entry(Event::NotificationCancelled, context)
     };
-    record.finish_change(vec![entry], context)
+    let mut history = vec![entry];
+    if is_of_round && !acknowledgement.may_have_been_sent {
+        let needless = record.cancel_needless_withdrawal(NOT_SENT);
+        history.extend(record.cancelled_entries(&needless, context));
+    }
+    record.finish_change(history, context)
 }
 
 impl BookingRequest {

@@ -332,6 +332,14 @@ impl Notification {
         }
     }
 
+    /// Returns whether it was handed over or is being handed over.
+    pub fn has_left(&self) -> bool {
+        match self.state {
+            State::Sent | State::Dispatching => true,
+            State::Scheduled | State::Leased | State::Cancelled | State::Parked => false,
+        }
+    }
+
     /// Cancels it if it is scheduled, leased or parked. Returns whether it did.
     pub fn cancel(&mut self, cause: &str) -> bool {
         match self.state {

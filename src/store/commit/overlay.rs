@@ -24,7 +24,8 @@ use crate::store::commit::tracked::{VersionedRequest, notifications};
 use crate::store::idempotency::{IdempotencyKey, IdempotencyRecord};
 use crate::store::query::due::Due;
 
-/// Maximum number of leased requests that are kept: as many as eight streams hold at most, about 20 MB.
+/// Maximum number of leased requests that are kept: as many as eight streams hold at most. With usual texts about
+/// 20 MB.
 const LEASED_MAX: NonZeroUsize = NonZeroUsize::new(8_000).unwrap();
 
 /// The state that a batch leaves behind.
@@ -121,6 +122,25 @@ impl Overlay {
     pub fn has_left(&self, duplicate_key: &DuplicateKey, key: &RequestKey) -> bool {
         self.request(key).is_some_and(|known| {
             !known.record.is_open() || known.record.duplicate_key() != *duplicate_key
+        })
+    }
+
+    /// Returns the open requests that the batch in flight leaves with one of these duplicate keys, which are sorted.
+    pub fn open_duplicates(
+        &self,
+        keys: &[DuplicateKey],
+    ) -> impl Iterator<Item = (DuplicateKey, RequestKey)> {
+        // Most batches look for none.
+        let written = self
+            .in_flight
+            .requests
+            .values()
+            .filter(|_| !keys.is_empty());
+        let open = written.filter(|known| known.record.is_open());
+        open.filter_map(|known| {
+            let key = known.record.duplicate_key();
+            let is_wanted = keys.binary_search(&key).is_ok();
+            is_wanted.then(|| (key, known.record.key.clone()))
         })
     }
 

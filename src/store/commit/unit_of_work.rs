@@ -390,6 +390,12 @@ impl UnitOfWork {
                 self.open.entry(key).or_default().push(other);
             }
         }
+        for (key, other) in overlay.open_duplicates(&keys) {
+            let others = self.open.entry(key).or_default();
+            if !others.contains(&other) {
+                others.push(other);
+            }
+        }
         known.extend(replays);
         let requests = known.iter().filter_map(|(_, it)| it.request.clone());
         let requests = requests.collect();

@@ -13,7 +13,7 @@ use care_invitation::contract::v1::{
 
 use super::calls::{
     assert_conflict, cancel, contact, contacted, get_leave, hand_over_one, hold, invite_between,
-    lease_one, park, planned, release, released, reported, unreachable, way,
+    lease_one, park, planned, protect, release, released, reported, unreachable, updated, way,
 };
 use super::{NOW, SILENCE_ENDS, created, done, lists_of, messages, plan, requested, silent, state};
 use crate::consumer::{Consumer, answer, everything, message, name, retry, sent};
@@ -167,37 +167,67 @@ async fn a_message_that_is_reported_sent_later_is_withdrawn_then_and_once() {
 }
 
 #[tokio::test]
-async fn a_message_on_its_way_is_withdrawn_once_whatever_becomes_of_it() {
-    for outcome in ["sent", "retry", "unreachable", "park", "lapse"] {
+async fn a_message_on_its_way_is_withdrawn_once_unless_it_proves_not_to_have_left() {
+    for (outcome, expected) in [
+        ("sent", "SENT SENT"),
+        ("lapse", "DISPATCHING SENT"),
+        ("retry that may have left", "CANCELLED SENT"),
+        ("retry", "CANCELLED CANCELLED"),
+        ("unreachable", "CANCELLED CANCELLED"),
+        ("park", "CANCELLED CANCELLED"),
+    ] {
         let harness = Harness::start(NOW).await;
         let request = due_now(&harness).await;
         let due = lease_one(&harness).await;
         get_leave(&harness, &due).await;
         cancelled(&harness, &request, CancelReason::UnitRequest).await;
+        let unknown = v1::Acknowledgement {
+            may_have_been_sent: true,
+            ..retry(&due)
+        };
         match outcome {
             "sent" => answer(&harness, sent(&due)).await,
+            "retry that may have left" => answer(&harness, unknown).await,
             "retry" => answer(&harness, retry(&due)).await,
             "unreachable" => answer(&harness, unreachable(&due)).await,
             "park" => answer(&harness, park(&due)).await,
             _ => {}
         }
-        let after = hand_over_one(&harness).await;
-        assert_eq!(
-            message(&after).kind(),
-            NotificationKind::Withdrawal,
-            "{outcome}"
-        );
+        for withdrawal in harness.hand_over_due().await {
+            let kind = message(&withdrawal).kind();
+            assert_eq!(kind, NotificationKind::Withdrawal, "{outcome}");
+        }
         harness.advance("2026-03-20T09:00:00Z");
         assert!(harness.lease_due().await.is_empty(), "{outcome}");
-        let expected = match outcome {
-            "sent" => "SENT SENT",
-            "lapse" => "DISPATCHING SENT",
-            _ => "CANCELLED SENT",
-        };
-        let read = read(&harness, &request).await;
-        assert_eq!(planned(&read), expected, "{outcome}");
-        assert_eq!(hold(&read), HoldReason::Unspecified, "{outcome}");
+        let stored = read(&harness, &request).await;
+        assert_eq!(planned(&stored), expected, "{outcome}");
+        assert_eq!(hold(&stored), HoldReason::Unspecified, "{outcome}");
+        if expected == "CANCELLED CANCELLED" {
+            // It has left after all.
+            answer(&harness, sent(&due)).await;
+            let after = hand_over_one(&harness).await;
+            let kind = message(&after).kind();
+            assert_eq!(kind, NotificationKind::Withdrawal, "{outcome}");
+            let stored = read(&harness, &request).await;
+            assert_eq!(planned(&stored), "SENT CANCELLED SENT", "{outcome}");
+        }
     }
+}
+
+#[tokio::test]
+async fn a_withdrawal_that_waits_for_staff_is_off_when_nothing_has_left() {
+    let harness = Harness::start(NOW).await;
+    let request = due_now(&harness).await;
+    let due = lease_one(&harness).await;
+    get_leave(&harness, &due).await;
+    updated(&harness, protect()).await.expect("updated");
+    cancelled(&harness, &request, CancelReason::UnitRequest).await;
+    let stored = read(&harness, &request).await;
+    assert_eq!(hold(&stored), HoldReason::ProtectedIdentity);
+    answer(&harness, park(&due)).await;
+    let stored = read(&harness, &request).await;
+    assert_eq!(planned(&stored), "CANCELLED CANCELLED");
+    assert_eq!(hold(&stored), HoldReason::Unspecified);
 }
 
 #[tokio::test]

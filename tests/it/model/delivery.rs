@@ -204,6 +204,9 @@ impl Request {
         if self.has_ended(message) {
             self.message_mut(index).settle(State::Cancelled, "NOT_SENT");
             self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
+            if !may_have_left && self.in_present_round(self.message(index)) {
+                self.withdraw_nothing(now);
+            }
             return;
         }
         if self.is_replaced(message) {
@@ -222,6 +225,29 @@ impl Request {
                 self.set_aside(index, HoldReason::Parked, cause, now);
             }
             Outcome::Sent | Outcome::Unspecified => unreachable!("seen above"),
+        }
+    }
+
+    /// Cancels the withdrawal that waits if the patient proves to have had nothing.
+    fn withdraw_nothing(&mut self, now: Instant) {
+        let round = self.invitation.as_ref().expect("it has messages").round;
+        let had = |it: &Message| {
+            let left = matches!(it.state, State::Sent | State::Dispatching);
+            it.round == round && !it.is_withdrawal() && left
+        };
+        if self.state != RequestState::Cancelled || self.messages().iter().any(had) {
+            return;
+        }
+        for other in 0..self.messages().len() {
+            let withdrawal = self.message(other);
+            if withdrawal.round == round
+                && withdrawal.is_withdrawal()
+                && self.message_mut(other).end("NOT_SENT")
+            {
+                let invitation = self.invitation.as_mut().expect("it has messages");
+                invitation.hold = HoldReason::Unspecified;
+                self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+            }
         }
     }
 

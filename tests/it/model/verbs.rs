@@ -390,7 +390,8 @@ impl Request {
         let Some(invitation) = &mut self.invitation else {
             return;
         };
-        let has_one = invitation.messages.iter().any(Message::is_withdrawal);
+        let mut withdrawals = invitation.messages.iter().filter(|it| it.is_withdrawal());
+        let has_one = withdrawals.any(|it| it.state != MessageState::Cancelled);
         let Some(last) = invitation
             .last_used()
             .filter(|_| self.to_withdraw && !has_one)
@@ -633,7 +634,9 @@ impl Request {
     /// over.
     fn may_yet_withdraw(&self) -> bool {
         let mut withdrawals = self.messages().iter().filter(|it| it.is_withdrawal());
-        let planned = withdrawals.clone().next().is_some();
+        let planned = withdrawals
+            .clone()
+            .any(|it| it.state != MessageState::Cancelled);
         let round = self.invitation.as_ref().map(|it| it.round);
         let leased = |it: &Message| Some(it.round) == round && !it.tokens.is_empty();
         let to_come = self.to_withdraw && !planned && self.messages().iter().any(leased);

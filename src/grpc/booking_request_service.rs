@@ -22,7 +22,6 @@ use crate::contract::{booking_request, history, slot, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
 use crate::domain::booking_request::cancel_booking::cancel_booking;
-use crate::domain::booking_request::change::change_booking_request;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
 use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::record_booking::record_booking;
@@ -207,9 +206,7 @@ impl BookingRequestService for Service {
         request: Request<v1::ChangeBookingRequestRequest>,
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
         let write = parse_change(request.into_inner())?;
-        let written = self
-            .apply(Caller::anonymous(), write, change_booking_request)
-            .await?;
+        let written = self.change(Caller::anonymous(), write).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::ChangeBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))

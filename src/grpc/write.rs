@@ -10,6 +10,7 @@ use crate::contract::booking_request::batch::render_results;
 use crate::contract::booking_request::{self, NewRequest};
 use crate::contract::{IdempotentCommand, v1};
 use crate::domain::booking_request::BookingRequest;
+use crate::domain::booking_request::change::{ChangeBookingRequest, change_booking_request};
 use crate::domain::booking_request::create_all::create_all;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Context, Refusal};
@@ -67,6 +68,19 @@ impl Service {
     ) -> Result<Written, Status> {
         let write = self.update(&caller, write, verb);
         Ok(self.store.write(write).await?)
+    }
+
+    /// Changes a stored request.
+    pub async fn change(
+        &self,
+        caller: Caller,
+        write: IdempotentCommand<(RequestKey, ChangeBookingRequest)>,
+    ) -> Result<Written, Status> {
+        let (_, command) = &write.command;
+        let visit_type = command.visit.visit_type.as_ref();
+        let code = visit_type.map(|it| it.code.clone());
+        let write = self.update(&caller, write, change_booking_request);
+        Ok(self.store.write(write.retyping(code)).await?)
     }
 
     /// Applies a verb to each item of a batch.

@@ -23,6 +23,8 @@ pub struct Write<D> {
     key: RequestKey,
     /// Duplicate keys of the requests that it creates.
     creates: Vec<DuplicateKey>,
+    /// Code of the visit type that the request is given.
+    retypes: Option<String>,
     decide: D,
 }
 
@@ -69,9 +71,19 @@ where
             call,
             key,
             creates: Vec::new(),
+            retypes: None,
             decide,
         }
     }
+
+    /// Returns the same write, which gives the request a visit type with this code.
+    pub fn retyping(self, code: Option<String>) -> Self {
+        Self {
+            retypes: code,
+            ..self
+        }
+    }
+
     /// Decides over the unit of work, or finds that the call is a replay.
     fn execute(&mut self, work: &mut UnitOfWork) -> Result<Written, Error> {
         if let Some(record) = work.replayed_request(&self.key.care_unit, &self.call)? {
@@ -91,6 +103,11 @@ where
     }
 }
 
+/// Returns the request that is given a visit type, and the code of that.
+fn retype<D>(write: &Write<D>) -> Option<(RequestKey, String)> {
+    Some((write.key.clone(), write.retypes.clone()?))
+}
+
 /// Returns the rows that writes need.
 fn read_set<D>(writes: &[Write<D>]) -> ReadSet {
     let calls = writes
@@ -101,6 +118,7 @@ fn read_set<D>(writes: &[Write<D>]) -> ReadSet {
         calls: calls.collect(),
         requests: updates.map(|it| it.key.clone()).collect(),
         creates: writes.iter().flat_map(|it| it.creates.clone()).collect(),
+        retypes: writes.iter().filter_map(retype).collect(),
         ..ReadSet::default()
     }
 }

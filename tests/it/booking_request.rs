@@ -10,6 +10,7 @@ mod cancel_booking;
 mod change;
 mod change_fields;
 mod change_to_invitation;
+mod change_visit;
 mod contact;
 mod create;
 mod death;

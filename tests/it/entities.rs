@@ -201,8 +201,6 @@ fn changed(rng: &mut Rng, before: BookingRequest) -> BookingRequest {
     after.allow_duplicate = before.allow_duplicate;
     after.created_at = before.created_at;
     after.form.patient.personal_id = before.form.patient.personal_id;
-    after.form.visit_kind = before.form.visit_kind;
-    after.form.visit_type = before.form.visit_type;
     let planned = before.care_invitation.map(|it| it.notifications);
     let planned = planned.unwrap_or_default();
     // What was planned stays, in its place.

@@ -3,11 +3,13 @@
 use prost_types::FieldMask;
 
 use super::constraints::{parse_duration_minutes, parse_performers, parse_windows};
-use super::form::{parse_instructions, render_instructions};
+use super::form::{parse_instructions, parse_visit_type, render_instructions, render_visit_type};
 use crate::contract::calendar::{
-    parse_period, parse_weekdays, render_period, render_weekdays, render_window,
+    parse_optional_date, parse_period, parse_weekdays, render_date, render_period, render_weekdays,
+    render_window,
 };
 use crate::contract::text::{COMMENT_MAX, TITLE_MAX, is_blank, parse_lines, parse_required_line};
+use crate::contract::v1::booking_request::Origin as WireOrigin;
 use crate::contract::{
     IdempotentCommand, Violations, enums, parse_request_id, parse_request_name, request_name, v1,
 };
@@ -15,6 +17,7 @@ use crate::domain::booking_request::change::{ChangeBookingRequest, ConstraintsEd
 use crate::domain::booking_request::form::PatientInstructions;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::ChangeReason;
+use crate::domain::booking_request::visit_edit::{DecisionDate, VisitEdit};
 use crate::domain::request_key::RequestKey;
 
 /// A field that can be changed on its own.
@@ -29,12 +32,16 @@ enum Field {
     PatientInstructions,
     InternalComment,
     Priority,
+    VisitKind,
+    VisitType,
+    ReferralDecision,
+    VisitDecision,
 }
 
 /// Path of all constraints at once.
 const CONSTRAINTS: &str = "constraints";
 /// Paths that a mask may hold beside [`CONSTRAINTS`]. Those of constraints come first.
-const PATHS: [(&str, Field); 9] = [
+const PATHS: [(&str, Field); 13] = [
     ("constraints.requested_period", Field::Period),
     ("constraints.weekdays", Field::Weekdays),
     ("constraints.time_windows", Field::TimeWindows),
@@ -44,6 +51,10 @@ const PATHS: [(&str, Field); 9] = [
     ("patient_instructions", Field::PatientInstructions),
     ("internal_comment", Field::InternalComment),
     ("priority", Field::Priority),
+    ("visit_kind", Field::VisitKind),
+    ("visit_type", Field::VisitType),
+    ("referral.decision_date", Field::ReferralDecision),
+    ("previous_visit.decision_date", Field::VisitDecision),
 ];
 
 /// Parses ChangeBookingRequest. Fields that the mask does not name are ignored.
@@ -78,6 +89,7 @@ pub fn parse_change(
         let command = ChangeBookingRequest {
             etag: message.etag,
             constraints: edit.constraints,
+            visit: edit.visit,
             purpose: edit.purpose,
             patient_instructions: edit.patient_instructions,
             internal_comment: edit.internal_comment,
@@ -119,6 +131,12 @@ impl Mask {
                 None => named.fault = Some("names a field that cannot be changed"),
             }
         }
+        if [Field::ReferralDecision, Field::VisitDecision]
+            .iter()
+            .all(|field| named.fields.contains(field))
+        {
+            named.fault = Some("names the decision dates of two origins");
+        }
         named
     }
 
@@ -132,7 +150,11 @@ impl Mask {
             Field::Purpose
             | Field::PatientInstructions
             | Field::InternalComment
-            | Field::Priority => false,
+            | Field::Priority
+            | Field::VisitKind
+            | Field::VisitType
+            | Field::ReferralDecision
+            | Field::VisitDecision => false,
         };
         self.fields.contains(&field) || (self.constraints && of_constraints)
     }
@@ -141,6 +163,7 @@ impl Mask {
 /// New values of the fields that are named.
 struct Edit {
     constraints: Option<ConstraintsEdit>,
+    visit: VisitEdit,
     purpose: Option<String>,
     patient_instructions: Option<PatientInstructions>,
     internal_comment: Option<String>,
@@ -148,6 +171,7 @@ struct Edit {
 }
 
 fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violations) -> Edit {
+    let visit = parse_visit(given, mask, violations);
     let purpose = mask
         .names(Field::Purpose)
         .then(|| parse_required_line(&given.purpose, TITLE_MAX, "purpose", violations));
@@ -165,10 +189,43 @@ fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violatio
     });
     Edit {
         constraints,
+        visit,
         purpose: purpose.flatten(),
         patient_instructions,
         internal_comment,
         priority,
+    }
+}
+
+/// Parses the fields of the visit that are named.
+fn parse_visit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violations) -> VisitEdit {
+    // Of an origin that is not given the date is not set.
+    let (of_referral, of_visit) = match &given.origin {
+        Some(WireOrigin::Referral(it)) => (it.decision_date.as_str(), ""),
+        Some(WireOrigin::PreviousVisit(it)) => ("", it.decision_date.as_str()),
+        None => ("", ""),
+    };
+    let mut date = |text: &str, origin: &'static str| {
+        violations.within(origin, |violations| {
+            parse_optional_date(text, "decision_date", violations)
+        })
+    };
+    let of_referral = mask
+        .names(Field::ReferralDecision)
+        .then(|| DecisionDate::Referral(date(of_referral, "referral")));
+    let of_visit = mask
+        .names(Field::VisitDecision)
+        .then(|| DecisionDate::PreviousVisit(date(of_visit, "previous_visit")));
+    let kind = mask
+        .names(Field::VisitKind)
+        .then(|| enums::parse(given.visit_kind, "visit_kind", violations));
+    let visit_type = mask
+        .names(Field::VisitType)
+        .then(|| parse_visit_type(given.visit_type.as_ref(), violations));
+    VisitEdit {
+        kind: kind.flatten(),
+        visit_type: visit_type.flatten(),
+        decision_date: of_referral.or(of_visit),
     }
 }
 
@@ -224,6 +281,7 @@ fn parse_reason(number: i32, violations: &mut Violations) -> Option<ChangeReason
 /// Renders the message in its normalised form, without its request id.
 fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBookingRequestRequest {
     let edit = command.constraints.clone().unwrap_or_default();
+    let visit = &command.visit;
     let is_set = |field| match field {
         Field::Period => edit.period.is_some(),
         Field::Weekdays => edit.weekdays.is_some(),
@@ -234,6 +292,12 @@ fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBooking
         Field::PatientInstructions => command.patient_instructions.is_some(),
         Field::InternalComment => command.internal_comment.is_some(),
         Field::Priority => command.priority.is_some(),
+        Field::VisitKind => visit.kind.is_some(),
+        Field::VisitType => visit.visit_type.is_some(),
+        Field::ReferralDecision => matches!(visit.decision_date, Some(DecisionDate::Referral(_))),
+        Field::VisitDecision => {
+            matches!(visit.decision_date, Some(DecisionDate::PreviousVisit(_)))
+        }
     };
     let named = PATHS.iter().filter(|(_, field)| is_set(*field));
     let instructions = command.patient_instructions.as_ref();
@@ -245,6 +309,9 @@ fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBooking
             internal_comment: command.internal_comment.clone().unwrap_or_default(),
             constraints: command.constraints.as_ref().map(render_constraints),
             priority: enums::render_optional(command.priority),
+            visit_kind: enums::render_optional(visit.kind),
+            visit_type: visit.visit_type.as_ref().map(render_visit_type),
+            origin: visit.decision_date.map(render_decision_date),
             ..Default::default()
         }),
         update_mask: Some(FieldMask {
@@ -255,6 +322,20 @@ fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBooking
         reason: enums::render(command.reason),
         comment: command.comment.clone(),
         on_change: enums::render_optional(command.on_change),
+    }
+}
+
+fn render_decision_date(date: DecisionDate) -> WireOrigin {
+    let text = |date: Option<_>| date.map(render_date).unwrap_or_default();
+    match date {
+        DecisionDate::Referral(date) => WireOrigin::Referral(v1::Referral {
+            decision_date: text(date),
+            ..Default::default()
+        }),
+        DecisionDate::PreviousVisit(date) => WireOrigin::PreviousVisit(v1::PreviousVisit {
+            decision_date: text(date),
+            ..Default::default()
+        }),
     }
 }
 

@@ -94,7 +94,8 @@ fn parse_origin(origin: Option<&WireOrigin>, violations: &mut Violations) -> Opt
     }
 }
 
-fn parse_visit_type(
+/// Parses the field `visit_type`, which must be given.
+pub(super) fn parse_visit_type(
     message: Option<&v1::VisitType>,
     violations: &mut Violations,
 ) -> Option<VisitType> {

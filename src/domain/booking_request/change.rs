@@ -9,6 +9,7 @@ use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::State;
+use crate::domain::booking_request::visit_edit::VisitEdit;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, civil_date};
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification;
@@ -46,6 +47,8 @@ pub struct ChangeBookingRequest {
     pub etag: String,
     /// New constraints.
     pub constraints: Option<ConstraintsEdit>,
+    /// New visit.
+    pub visit: VisitEdit,
     /// Reason why the unit wants to see the patient.
     pub purpose: Option<String>,
     /// Texts for the patient.
@@ -67,8 +70,9 @@ pub struct ChangeBookingRequest {
 ///
 /// # Errors
 ///
-/// In this order: [`Refusal::Invalid`] for constraints that today forbids;
-/// [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`].
+/// In this order: [`Refusal::Invalid`] for constraints that today forbids and for the decision date of
+/// another origin than the request has; [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`]. The store
+/// finds duplicates of a new visit type.
 pub fn change_booking_request(
     stored: Option<&BookingRequest>,
     command: &ChangeBookingRequest,
@@ -76,11 +80,13 @@ pub fn change_booking_request(
 ) -> Result<Change, Refusal> {
     let present = stored.and_then(|record| record.form.constraints.as_ref());
     let edited = edited_constraints(present, command.constraints.as_ref());
-    if let Some(edited) = &edited {
-        let violations = violations(edited, present, context);
-        if !violations.is_empty() {
-            return Err(Refusal::Invalid(violations));
-        }
+    let mut violations = edited
+        .as_ref()
+        .map(|edited| violations(edited, present, context))
+        .unwrap_or_default();
+    violations.extend(stored.and_then(|record| command.visit.violation(&record.form.origin)));
+    if !violations.is_empty() {
+        return Err(Refusal::Invalid(violations));
     }
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
@@ -88,11 +94,13 @@ pub fn change_booking_request(
 
     let mut record = record.clone();
     let old_period = record.form.constraints.as_ref().map(|it| it.period);
+    let is_new_type = record.edit_visit(&command.visit, context)?;
     record.edit(command, edited.clone());
     let new_period = record.form.constraints.as_ref().map(|it| it.period);
     let cancelled = match (record.state, old_period, new_period) {
         (State::Invited, Some(old), Some(new)) => {
-            record.revise_messages(old, new, command.on_change, context)
+            let is_as_planned = old == new && !is_new_type;
+            record.revise_messages(old, new, is_as_planned, command.on_change, context)
         }
         (
             State::Requested | State::Invited | State::Booked | State::Declined | State::Cancelled,
@@ -170,12 +178,13 @@ impl BookingRequest {
         &mut self,
         old: Period,
         new: Period,
+        is_as_planned: bool,
         on_change: Option<OnChange>,
         context: &Context,
     ) -> Vec<uuid::Uuid> {
         let first_has_left = self.first_has_left();
         self.revoke_leased();
-        if old == new {
+        if is_as_planned {
             return Vec::new();
         }
         if !first_has_left {

@@ -251,4 +251,11 @@ impl DuplicateKey {
             ],
         }
     }
+
+    /// Returns the key of the same request with another visit type.
+    pub fn with_visit_type(mut self, code: &str) -> Self {
+        let [.., visit_type] = &mut self.parts;
+        code.clone_into(visit_type);
+        self
+    }
 }

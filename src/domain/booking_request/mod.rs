@@ -20,6 +20,7 @@ pub mod revoke_invitation;
 pub mod series;
 pub mod state;
 pub mod update_patient;
+pub mod visit_edit;
 
 use chrono::NaiveDate;
 

@@ -22,6 +22,8 @@ pub struct ReadSet {
     pub tolerates_clock_fault: bool,
     /// Duplicate keys of the requests that it creates, one for each, so that those of a series are counted.
     pub creates: Vec<DuplicateKey>,
+    /// The requests whose visit type it changes, each with the code of the new one.
+    pub retypes: Vec<(RequestKey, String)>,
     /// The due notifications that it wants to lease.
     pub claim: Option<Claim>,
     /// The patient whose requests it changes.

@@ -74,7 +74,11 @@ pub async fn resolve(
     let created = read_sets
         .iter()
         .flat_map(|read_set| read_set.creates.clone());
+    let retypes = read_sets.iter().flat_map(|read_set| &read_set.retypes);
+    let retyped = retypes
+        .filter_map(|(key, code)| Some(work.get(key)?.duplicate_key().with_visit_type(code)));
     let moved = keys_of_moved(&read_sets, &work);
+    let opened: Vec<DuplicateKey> = created.chain(retyped).chain(moved).collect();
     let changed: Vec<RequestKey> = read_sets
         .iter()
         .filter(|read_set| !read_set.calls.is_empty())
@@ -86,13 +90,7 @@ pub async fn resolve(
         .await?;
     let idempotency_keys = idempotency_keys(&read_sets, &resolved);
     let replayed = work
-        .load_duplicates_and_replays(
-            connection,
-            created.chain(moved).collect(),
-            &changed,
-            idempotency_keys,
-            overlay,
-        )
+        .load_duplicates_and_replays(connection, opened, &changed, idempotency_keys, overlay)
         .await?;
     work.load(connection, replayed, RowLock::None, overlay)
         .await?;

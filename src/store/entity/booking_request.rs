@@ -90,12 +90,7 @@ impl ActiveModelBehavior for ActiveModel {}
 
 impl VersionedEntity for Entity {
     const VERSION: Column = Column::Revision;
-    const FIXED: &'static [Column] = &[
-        Column::VisitKind,
-        Column::VisitTypeCode,
-        Column::AllowDuplicate,
-        Column::CreatedAt,
-    ];
+    const FIXED: &'static [Column] = &[Column::AllowDuplicate, Column::CreatedAt];
     const HOT: &'static [Column] = &[
         Column::Revision,
         Column::NextNotificationAt,

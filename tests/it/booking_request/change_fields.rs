@@ -1,7 +1,7 @@
 //! ChangeBookingRequest: which fields it takes, for what reason, and what today forbids of them.
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::{ChangeReason, Priority};
 use tonic::{Code, Status};
 
@@ -49,6 +49,20 @@ fn full(variant: bool) -> v1::BookingRequest {
             performer_ids: vec![either("SE2321000131-P1", "SE2321000131-P2")],
             ..make::wire_constraints(first, last)
         }),
+        visit_kind: if variant {
+            v1::VisitKind::ReturnVisit
+        } else {
+            v1::VisitKind::NewVisit
+        }
+        .into(),
+        visit_type: Some(v1::VisitType {
+            code: either("ONH-NY", "ONH-ÅB"),
+            display_name: either("nybesök", "återbesök"),
+        }),
+        origin: Some(Origin::Referral(v1::Referral {
+            referral_id: "R-1".into(),
+            decision_date: either("2026-02-20", "2026-02-27"),
+        })),
         ..requested(first, last)
     }
 }
@@ -59,7 +73,7 @@ type Path = (
     fn(&mut v1::BookingRequest, &v1::BookingRequest),
 );
 
-const PATHS: [Path; 10] = [
+const PATHS: [Path; 13] = [
     ("constraints", |it, from| {
         it.constraints.clone_from(&from.constraints)
     }),
@@ -87,7 +101,24 @@ const PATHS: [Path; 10] = [
         it.internal_comment.clone_from(&from.internal_comment)
     }),
     ("priority", |it, from| it.priority = from.priority),
+    ("visit_kind", |it, from| it.visit_kind = from.visit_kind),
+    ("visit_type", |it, from| {
+        it.visit_type.clone_from(&from.visit_type)
+    }),
+    ("referral.decision_date", |it, from| {
+        let decision_date = decision_date(from);
+        if let Some(Origin::Referral(referral)) = &mut it.origin {
+            referral.decision_date = decision_date;
+        }
+    }),
 ];
+
+fn decision_date(request: &v1::BookingRequest) -> String {
+    match &request.origin {
+        Some(Origin::Referral(it)) => it.decision_date.clone(),
+        Some(Origin::PreviousVisit(_)) | None => String::new(),
+    }
+}
 
 fn of(request: &mut v1::BookingRequest) -> &mut v1::BookingConstraints {
     request.constraints.as_mut().expect("constraints")
@@ -123,8 +154,9 @@ async fn a_field_is_changed_when_it_is_named_and_no_other_is() {
         for variant in [true, false] {
             let mut to = full(variant);
             // Not named, so not looked at.
-            to.visit_type = None;
-            to.visit_kind = 99;
+            to.patient = None;
+            to.summons = true;
+            to.state = 99;
             let mut expected = said(&request);
             take(&mut expected, &to);
             let call = change(&request.name, &[path], to);
@@ -152,7 +184,11 @@ async fn a_field_that_is_named_and_not_set_is_cleared_or_refused_where_it_must_n
         let empty = v1::BookingRequest::default();
         let answer = changed(&harness, change(&request.name, &[path], empty.clone())).await;
         match path {
-            "constraints" | "constraints.requested_period" | "purpose" => {
+            "constraints"
+            | "constraints.requested_period"
+            | "purpose"
+            | "visit_kind"
+            | "visit_type" => {
                 let field = format!("booking_request.{path}");
                 assert_invalid(&answer.expect_err(path), &[&field], path);
                 assert_eq!(harness.get(&request.name).await.expect("read"), request);
@@ -199,7 +235,11 @@ async fn any_other_path_and_none_are_refused() {
         &["name"],
         &["state"],
         &["patient"],
-        &["visit_type"],
+        &["visit_type.code"],
+        &["referral"],
+        &["referral.referral_id"],
+        &["previous_visit.referral_id"],
+        &["referral.decision_date", "previous_visit.decision_date"],
         &["summons"],
         &["invitation"],
         &["booking"],

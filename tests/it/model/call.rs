@@ -425,10 +425,7 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
         }),
         origin: origin(creation, now),
         visit_kind: visit_kind.into(),
-        visit_type: Some(v1::VisitType {
-            code: "ONH-NY".into(),
-            display_name: "ÖNH LÄK SÄSB nybesök".into(),
-        }),
+        visit_type: Some(visit_type(creation.visit_type)),
         purpose: "Öron".into(),
         patient_instructions: Some(v1::PatientInstructions {
             visit_length: "Besöket tar en halvtimme.".into(),
@@ -451,6 +448,21 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             count,
         }),
         prior_messages: prior_messages(creation.prior, now),
+    }
+}
+
+/// Returns one of the unit's visit types; the first two are one under two names.
+fn visit_type(nth: usize) -> v1::VisitType {
+    let types = [
+        ("ONH-NY", "ÖNH LÄK SÄSB nybesök"),
+        ("ONH-NY", "nybesök"),
+        ("ONH-ÅB", "återbesök"),
+        ("ONH-3", ""),
+    ];
+    let (code, display_name) = types[nth];
+    v1::VisitType {
+        code: code.into(),
+        display_name: display_name.into(),
     }
 }
 
@@ -545,6 +557,40 @@ fn change(
             // As a web form ends its lines.
             form.internal_comment = format!("comment\r\n{nth}");
             "internal_comment"
+        }
+        What::VisitType(nth) => {
+            form.visit_type = Some(visit_type(nth));
+            "visit_type"
+        }
+        What::ReturnVisit(is_return) => {
+            let kind = match is_return {
+                true => VisitKind::ReturnVisit,
+                false => VisitKind::NewVisit,
+            };
+            form.set_visit_kind(kind);
+            "visit_kind"
+        }
+        What::Decision { of_referral, days } => {
+            let decision_date = days.map(|days| day(now, -days).to_string());
+            let decision_date = decision_date.unwrap_or_default();
+            let (origin, path) = match of_referral {
+                true => (
+                    Origin::Referral(v1::Referral {
+                        decision_date,
+                        ..Default::default()
+                    }),
+                    "referral.decision_date",
+                ),
+                false => (
+                    Origin::PreviousVisit(v1::PreviousVisit {
+                        decision_date,
+                        ..Default::default()
+                    }),
+                    "previous_visit.decision_date",
+                ),
+            };
+            form.origin = Some(origin);
+            path
         }
         // A field of constraints that are missing cannot be changed.
         _ if !has_constraints => return None,

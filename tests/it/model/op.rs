@@ -148,6 +148,8 @@ pub struct Creation {
     pub format: LetterFormat,
     pub priority: Priority,
     pub return_visit: bool,
+    /// Which of the unit's visit types.
+    pub visit_type: usize,
     pub allow_duplicate: bool,
     /// Days from one period to the next, and number of requests.
     pub repeat: Option<(i32, i32)>,
@@ -211,6 +213,14 @@ pub enum What {
     Stretch(i64, i64),
     Weekdays(&'static [i32]),
     Comment(u8),
+    /// One of the unit's visit types.
+    VisitType(usize),
+    ReturnVisit(bool),
+    /// Decision so many days ago, if any, on the referral, or else on the visit.
+    Decision {
+        of_referral: bool,
+        days: Option<i64>,
+    },
     NoConstraints,
 }
 

@@ -290,6 +290,7 @@ fn creation(rng: &mut Rng) -> Creation {
         format: format(rng),
         priority: rng.pick(&[Priority::Routine, Priority::Urgent, Priority::Emergency]),
         return_visit: rng.chance(30),
+        visit_type: rng.pick(&[0, 0, 2]),
         allow_duplicate: rng.chance(30),
         repeat: rng.chance(25).then(|| {
             let interval = rng.pick(&[6, 7, 10, 28, 28, 61, 61, 401]);
@@ -362,7 +363,13 @@ fn invite(rng: &mut Rng) -> Op {
 
 fn change(rng: &mut Rng) -> Op {
     let at = aim(rng);
-    let what = match rng.below(12) {
+    let what = match rng.below(18) {
+        12..15 => What::VisitType(rng.pick(&[0, 0, 1, 2, 2, 3])),
+        15 => What::ReturnVisit(rng.chance(50)),
+        16 | 17 => What::Decision {
+            of_referral: rng.chance(60),
+            days: rng.pick(&[None, Some(5), Some(60)]),
+        },
         0 | 1 => What::Constraints(span(rng)),
         2..5 => What::Period(span(rng)),
         5..9 => What::Stretch(

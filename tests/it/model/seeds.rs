@@ -31,6 +31,7 @@ fn the_first_message_was_sent_after_the_first_reminder() -> (usize, Vec<Op>) {
         format: LetterFormat::Standard,
         priority: Priority::Routine,
         return_visit: false,
+        visit_type: 0,
         allow_duplicate: false,
         repeat: None,
         prior: &[],

@@ -169,6 +169,13 @@ impl Request {
                 path,
             );
         }
+        let other_origin = match &self.form.origin {
+            Some(Origin::Referral(_)) => "previous_visit.decision_date",
+            _ => "referral.decision_date",
+        };
+        if paths.iter().any(|it| it == other_origin) {
+            return Err(Refusal::field(&format!("booking_request.{other_origin}")));
+        }
         if paths.iter().any(|it| it.starts_with("constraints")) {
             let at = "booking_request.constraints";
             let kept = self.period().map(|(first, _)| first);
@@ -181,11 +188,26 @@ impl Request {
         if !self.allows(Action::Change, now) {
             return Err(Refusal::state(self, now));
         }
+        let visit = |it: &v1::BookingRequest| {
+            let v1::BookingRequest {
+                visit_kind,
+                visit_type,
+                origin,
+                ..
+            } = it.clone();
+            (visit_kind, visit_type, origin)
+        };
+        let is_told = self.invitation.as_ref().is_some_and(Invitation::is_told);
+        if visit(&changed) != visit(&self.form) && self.state == State::Invited && is_told {
+            return Err(Refusal::state(self, now));
+        }
+        let code = |it: &v1::BookingRequest| it.visit_type.clone().map(|it| it.code);
+        let is_new_type = code(&changed) != code(&self.form);
         let before = self.period();
         self.form = changed;
         let mut ended = vec![];
         if self.state == State::Invited {
-            ended = self.replan(before, call.on_change(), now);
+            ended = self.replan(before, is_new_type, call.on_change(), now);
         }
         self.note_ending("CHANGE_BOOKING_REQUEST", &ended, now);
         Ok(())
@@ -194,6 +216,7 @@ impl Request {
     fn replan(
         &mut self,
         before: Option<(chrono::NaiveDate, chrono::NaiveDate)>,
+        is_new_type: bool,
         on_change: OnChange,
         now: Instant,
     ) -> Vec<usize> {
@@ -204,7 +227,7 @@ impl Request {
             message.outdated |= !message.tokens.is_empty();
             message.take_back();
         }
-        if old == new {
+        if old == new && !is_new_type {
             return vec![];
         }
         let share = old.0 <= new.1 && new.0 <= old.1;
@@ -686,6 +709,20 @@ fn overwrite(form: &mut v1::BookingRequest, given: &v1::BookingRequest, path: &s
             form.internal_comment = given.internal_comment.replace("\r\n", "\n");
         }
         ("priority", _) => form.priority = given.priority,
+        ("visit_kind", _) => form.visit_kind = given.visit_kind,
+        ("visit_type", _) => form.visit_type.clone_from(&given.visit_type),
+        ("referral.decision_date" | "previous_visit.decision_date", _) => {
+            match (&mut form.origin, &given.origin) {
+                (Some(Origin::Referral(it)), Some(Origin::Referral(given))) => {
+                    it.decision_date.clone_from(&given.decision_date);
+                }
+                (Some(Origin::PreviousVisit(it)), Some(Origin::PreviousVisit(given))) => {
+                    it.decision_date.clone_from(&given.decision_date);
+                }
+                // Refused below.
+                _ => {}
+            }
+        }
         ("constraints.requested_period", Some(it)) => it.requested_period = new.requested_period,
         ("constraints.weekdays", Some(it)) => it.weekdays = new.weekdays,
         (other, _) => unreachable!("the walk names no {other}"),

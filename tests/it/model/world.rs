@@ -266,7 +266,8 @@ impl World {
         }?;
         // A visit that is off opens its request whatever else is open.
         let unchecked = matches!(call, Call::Unbook(call) if call.next() == Next::ToRequested);
-        if !was_open && !unchecked {
+        let is_retyped = !request.is_like(&self.requests[index]);
+        if is_retyped || (!was_open && !unchecked) {
             self.check_duplicate(&request)?;
         }
         self.requests[index] = request;

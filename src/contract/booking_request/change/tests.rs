@@ -6,6 +6,7 @@ use super::*;
 use crate::contract::booking_request::samples::{key, wire_form};
 use crate::contract::tests::fields;
 use crate::domain::booking_request::change::OnChange;
+use crate::domain::booking_request::form::{VisitKind, VisitType};
 use crate::domain::calendar::{Period, TimeWindow, Weekdays};
 use chrono::Weekday;
 
@@ -31,6 +32,15 @@ fn change(paths: &[&str]) -> v1::ChangeBookingRequestRequest {
                 ..wire_form().constraints.unwrap()
             }),
             priority: v1::Priority::Urgent.into(),
+            visit_kind: v1::VisitKind::ReturnVisit.into(),
+            visit_type: Some(v1::VisitType {
+                code: "ONH-ÅB".into(),
+                display_name: "återbesök".into(),
+            }),
+            origin: Some(WireOrigin::Referral(v1::Referral {
+                referral_id: "not looked at".into(),
+                decision_date: "2026-02-20".into(),
+            })),
             ..Default::default()
         }),
         update_mask: Some(mask(paths)),
@@ -144,6 +154,49 @@ fn each_other_field_is_changed_by_itself() {
 }
 
 #[test]
+fn each_field_of_the_visit_is_changed_by_itself() {
+    let decided = "2026-02-20".parse().unwrap();
+    for (paths, expected) in [
+        (
+            &["visit_kind"][..],
+            VisitEdit {
+                kind: Some(VisitKind::ReturnVisit),
+                ..VisitEdit::default()
+            },
+        ),
+        (
+            &["visit_type"],
+            VisitEdit {
+                visit_type: Some(VisitType {
+                    code: "ONH-ÅB".into(),
+                    display_name: "återbesök".into(),
+                }),
+                ..VisitEdit::default()
+            },
+        ),
+        (
+            &["referral.decision_date"],
+            VisitEdit {
+                decision_date: Some(DecisionDate::Referral(Some(decided))),
+                ..VisitEdit::default()
+            },
+        ),
+        // A referral is given, so that of the visit is not set.
+        (
+            &["previous_visit.decision_date"],
+            VisitEdit {
+                decision_date: Some(DecisionDate::PreviousVisit(None)),
+                ..VisitEdit::default()
+            },
+        ),
+        (&["purpose"], VisitEdit::default()),
+    ] {
+        let command = parsed(change(paths)).unwrap();
+        assert_eq!(command.visit, expected, "{paths:?}");
+    }
+}
+
+#[test]
 fn what_is_named_and_not_set_is_cleared() {
     let command = parsed(clear(&[
         "constraints.weekdays",
@@ -153,6 +206,7 @@ fn what_is_named_and_not_set_is_cleared() {
         "patient_instructions",
         "internal_comment",
         "priority",
+        "referral.decision_date",
     ]));
     let command = command.unwrap();
     let cleared = ConstraintsEdit {
@@ -167,6 +221,8 @@ fn what_is_named_and_not_set_is_cleared() {
     assert_eq!(command.patient_instructions, instructions);
     assert_eq!(command.internal_comment.as_deref(), Some(""));
     assert_eq!(command.priority, Some(Priority::Routine));
+    let decision_date = Some(DecisionDate::Referral(None));
+    assert_eq!(command.visit.decision_date, decision_date);
 }
 
 #[test]
@@ -182,6 +238,8 @@ fn what_a_request_must_have_is_not_cleared() {
             "booking_request.constraints.requested_period",
         ),
         (&["purpose"], "booking_request.purpose"),
+        (&["visit_kind"], "booking_request.visit_kind"),
+        (&["visit_type"], "booking_request.visit_type"),
     ] {
         assert_eq!(faults(clear(paths)), [fault], "{paths:?}");
     }
@@ -200,7 +258,10 @@ fn only_fields_that_can_be_changed_may_be_named() {
         "name",
         "patient",
         "referral",
-        "visit_type",
+        "referral.referral_id",
+        "previous_visit.visit_id",
+        "visit_type.code",
+        "visit_type.display_name",
         "summons",
         "invitation",
         "booking",
@@ -215,6 +276,8 @@ fn only_fields_that_can_be_changed_may_be_named() {
         let message = change(&["purpose", path, "priority"]);
         assert_eq!(faults(message), ["update_mask"], "{path}");
     }
+    let both = ["referral.decision_date", "previous_visit.decision_date"];
+    assert_eq!(faults(change(&both)), ["update_mask"]);
     assert_eq!(faults(change(&[])), ["update_mask"]);
     let unmasked = v1::ChangeBookingRequestRequest {
         update_mask: None,
@@ -242,6 +305,15 @@ fn all_wrong(paths: &[&str]) -> v1::ChangeBookingRequestRequest {
                 performer_ids: vec!["Anna".into()],
             }),
             priority: 4,
+            visit_kind: 3,
+            visit_type: Some(v1::VisitType {
+                code: String::new(),
+                display_name: "\0".into(),
+            }),
+            origin: Some(WireOrigin::PreviousVisit(v1::PreviousVisit {
+                decision_date: "2026-02-30".into(),
+                ..Default::default()
+            })),
             ..Default::default()
         }),
         update_mask: Some(mask(paths)),
@@ -261,10 +333,17 @@ fn every_fault_of_a_named_field_is_named_at_once() {
         "patient_instructions",
         "internal_comment",
         "priority",
+        "visit_kind",
+        "visit_type",
+        "previous_visit.decision_date",
         "*",
     ];
     let expected = [
         "booking_request.name",
+        "booking_request.previous_visit.decision_date",
+        "booking_request.visit_kind",
+        "booking_request.visit_type.code",
+        "booking_request.visit_type.display_name",
         "booking_request.purpose",
         "booking_request.patient_instructions.visit_length",
         "booking_request.internal_comment",
@@ -354,6 +433,11 @@ fn a_replay_may_be_spelled_otherwise_and_may_not_say_anything_else() {
         hash(change(&["constraints"])),
         hash(change(&["purpose"])),
         hash(change(&["priority"])),
+        hash(change(&["visit_kind"])),
+        hash(change(&["visit_type"])),
+        hash(change(&["referral.decision_date"])),
+        hash(clear(&["referral.decision_date"])),
+        hash(clear(&["previous_visit.decision_date"])),
         hash(change(&["constraints.weekdays"])),
         hash(clear(&["constraints.weekdays"])),
         hash(clear(&["constraints.time_windows"])),

@@ -516,6 +516,8 @@ impl World {
             let found = self.find_message(&receipt.name);
             let (at, nth) = found.ok_or_else(Refusal::not_found)?;
             let follow_up = self.requests[at].report(nth, receipt, self.now)?;
+            // The next receipt may end what waits, by the channel that it has by then.
+            self.requests[at].choose_channels();
             Ok(follow_up.map(|it| (at, it)))
         });
         Reply::Reported(results.collect())

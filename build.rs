@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "careinvitation.v1.BookingRequest",
             "careinvitation.v1.Patient",
             "careinvitation.v1.PatientIdentity",
+            "careinvitation.v1.PatientRequest",
             "careinvitation.v1.UpdatePatientRequest",
             "careinvitation.v1.WorklistQuery",
             "careinvitation.v1.DueNotification",

@@ -90,6 +90,9 @@ pub fn parse_create(
         let request_id = parse_request_id(&message.request_id, violations);
         let repeat = series::parse(message.repeat.as_ref(), &message, violations);
         let prior_messages = prior_messages::parse(&message, violations);
+        if let Some(form) = &form {
+            series::check_range(repeat.as_ref(), form, violations);
+        }
         let command = NewRequest {
             care_unit: care_unit?,
             form: form?,
@@ -97,7 +100,6 @@ pub fn parse_create(
             repeat,
             prior_messages,
         };
-        series::check_range(command.repeat.as_ref(), &command.form, violations);
         let content = v1::CreateBookingRequestRequest {
             parent: care_unit_name(&command.care_unit),
             booking_request: Some(form::render(&command.form)),

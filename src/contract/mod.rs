@@ -69,7 +69,7 @@ macro_rules! print_name_only {
         })+
     };
 }
-print_name_only!(BookingRequest Patient PatientIdentity UpdatePatientRequest WorklistQuery DueNotification);
+print_name_only!(BookingRequest Patient PatientIdentity PatientRequest UpdatePatientRequest WorklistQuery DueNotification);
 
 /// Maximum faults reported for one call. They travel in the trailers of the response, of which common
 /// clients accept 8 KiB.

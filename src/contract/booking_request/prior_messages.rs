@@ -28,26 +28,28 @@ pub(super) fn parse(
     }
     if messages.len() > MESSAGES_MAX {
         violations.add("prior_messages", format!("must be at most {MESSAGES_MAX}"));
-        return Vec::new();
     }
     let mut parsed = Vec::with_capacity(messages.len());
     let mut before: Option<Instant> = None;
-    for (sequence, message) in (0..).zip(messages) {
+    for (sequence, message) in (0..).zip(messages.iter().take(MESSAGES_MAX)) {
         let field = format!("prior_messages[{sequence}]");
-        let message = violations.within(field, |violations| {
-            parse_one(message, sequence, before, violations)
+        violations.within(field, |violations| {
+            let sent_at = parse_instant(message.send_time.as_ref(), "send_time", violations);
+            if sent_at.is_some_and(|sent_at| before.is_some_and(|before| sent_at <= before)) {
+                violations.add("send_time", "must be later than that of the message before");
+            }
+            before = sent_at.or(before);
+            parsed.extend(parse_one(message, sequence, sent_at, violations));
         });
-        before = message.map(|it| it.sent_at).or(before);
-        parsed.extend(message);
     }
     parsed
 }
 
-/// Parses the message with this place in the round, which was handed over later than the one `before` it.
+/// Parses the message with this place in the round, which was handed over at `sent_at`.
 fn parse_one(
     message: &v1::PriorMessage,
     sequence: i16,
-    before: Option<Instant>,
+    sent_at: Option<Instant>,
     violations: &mut Violations,
 ) -> Option<PriorMessage> {
     let kind = match sequence {
@@ -63,10 +65,6 @@ fn parse_one(
         violations.add("sequence", fault);
     }
     let channel = enums::parse(message.channel, "channel", violations);
-    let sent_at = parse_instant(message.send_time.as_ref(), "send_time", violations);
-    if sent_at.is_some_and(|sent_at| before.is_some_and(|before| sent_at <= before)) {
-        violations.add("send_time", "must be later than that of the message before");
-    }
     Some(PriorMessage {
         kind,
         channel: channel?,

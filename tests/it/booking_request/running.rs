@@ -195,15 +195,39 @@ async fn what_cannot_have_been_sent_is_refused() {
             "nothing said",
             not_named,
             vec![
+                "prior_messages[0].send_time",
                 "prior_messages[0].kind",
                 "prior_messages[0].channel",
-                "prior_messages[0].send_time",
             ],
         ),
         (
             "the same time",
             running(form(), &[one[0], one[0]]),
             vec!["prior_messages[1].send_time"],
+        ),
+        (
+            "before one without a channel",
+            running(
+                form(),
+                &[
+                    (DeliveryChannel::Unspecified, "2026-02-20T09:00:00Z"),
+                    (INBOX, "2026-02-19T09:00:00Z"),
+                ],
+            ),
+            vec!["prior_messages[0].channel", "prior_messages[1].send_time"],
+        ),
+        (
+            "more than any round has, one of them the same time",
+            running(
+                form(),
+                &[one[0], one[0], (INBOX, "2026-02-21T09:00:00Z")].repeat(3)[..7],
+            ),
+            vec![
+                "prior_messages",
+                "prior_messages[1].send_time",
+                "prior_messages[3].send_time",
+                "prior_messages[4].send_time",
+            ],
         ),
         (
             "to come",

@@ -16,10 +16,9 @@ pub fn local_time(at: Instant) -> NaiveTime {
     at.with_timezone(&Stockholm).time()
 }
 
-/// Returns the send time on that day, 09:00 in Sweden.
-pub fn at_sending_clock(day: NaiveDate) -> Instant {
-    let nine = NaiveTime::from_hms_opt(9, 0, 0).expect("a time of day");
-    instant(day, nine)
+/// Returns the sending clock on that day, in Sweden.
+pub fn at_clock(day: NaiveDate, clock: NaiveTime) -> Instant {
+    instant(day, clock)
 }
 
 /// Returns the midnight that ends a day in Sweden.
@@ -37,11 +36,6 @@ pub fn instant(day: NaiveDate, clock: NaiveTime) -> Instant {
 
 pub fn plus(day: NaiveDate, days: u64) -> NaiveDate {
     day + Days::new(days)
-}
-
-/// Returns the send time on the day a fortnight after a hand-over.
-pub fn fortnight_after(handed_over_at: Instant) -> Instant {
-    at_sending_clock(plus(local_date(handed_over_at), 14))
 }
 
 pub fn minutes(count: i64) -> TimeDelta {

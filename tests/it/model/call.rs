@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::batch;
 use super::calendar::{Instant, instant, local_date, timestamp};
 use super::op::{
-    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
+    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Own, Referral, Setting, Slot, Span, What,
+    Which, Words,
 };
 use super::request::Request;
 use super::verbs::slot_of;
@@ -56,6 +57,7 @@ pub enum Call {
     Revoke(v1::RevokeInvitationRequest),
     Patient(v1::UpdatePatientRequest),
     Replace(v1::ReplacePersonalIdRequest),
+    Settings(v1::UpdateCareUnitSettingsRequest),
     Lease(v1::StreamDueNotificationsRequest),
     Authorize(v1::AuthorizeDispatchRequest),
     Acknowledge(v1::AcknowledgeNotificationsRequest),
@@ -87,6 +89,7 @@ fn new_id() -> String {
 pub fn call(op: &Op, world: &World) -> Option<Call> {
     Some(match op {
         Op::Create(creation) => Call::Create(create(creation, world.now)),
+        Op::Settings { unit, what, etag } => settings(UNITS[*unit], what, *etag, world)?,
         Op::Repeat { nth, twisted } => repeat(world, *nth, *twisted)?,
         Op::Batch(ops) => batch::call(ops, world)?,
         Op::Advance(jump) => Call::Advance(moved(*jump, world)?),
@@ -382,6 +385,89 @@ fn update_patient(request: &Request, everywhere: bool, what: Learned) -> Call {
     })
 }
 
+fn settings(unit: &str, what: &[Setting], etag: Etag, world: &World) -> Option<Call> {
+    let seen = world.settings_etags(unit);
+    let etag = match etag {
+        Etag::Unsaid => String::new(),
+        Etag::Present => seen.last()?.clone(),
+        Etag::Earlier => seen.first()?.clone(),
+    };
+    let mut settings = v1::CareUnitSettings {
+        name: format!("{unit}/settings"),
+        ..Default::default()
+    };
+    let mut paths = vec![];
+    for setting in what {
+        paths.push(fill_in(&mut settings, setting, world.now).to_owned());
+    }
+    Some(Call::Settings(v1::UpdateCareUnitSettingsRequest {
+        care_unit_settings: Some(settings),
+        update_mask: Some(prost_types::FieldMask { paths }),
+        request_id: new_id(),
+        etag,
+    }))
+}
+
+/// Fills in one setting; returns its path.
+fn fill_in(settings: &mut v1::CareUnitSettings, setting: &Setting, now: Instant) -> &'static str {
+    let own = |it: &Own| v1::VisitTypeSettings {
+        visit_type_code: visit_type(it.visit_type).code,
+        lead_days: it.lead_days,
+        reminder_count: it.reminder_count,
+        reminder_gap_days: it.gap_days,
+        no_response_days: it.no_response_days,
+        guarantee_days: it.guarantee_days,
+        effective: None,
+    };
+    match setting {
+        Setting::LeadDays(it) => {
+            settings.lead_days = *it;
+            "lead_days"
+        }
+        Setting::ReminderCount(it) => {
+            settings.reminder_count = *it;
+            "reminder_count"
+        }
+        Setting::GapDays(it) => {
+            settings.reminder_gap_days = *it;
+            "reminder_gap_days"
+        }
+        Setting::NoResponseDays(it) => {
+            settings.no_response_days = *it;
+            "no_response_days"
+        }
+        Setting::GuaranteeDays(it) => {
+            settings.guarantee_days = *it;
+            "guarantee_days"
+        }
+        Setting::SendClock(it) => {
+            settings.send_clock = it.map(str::to_owned);
+            "send_clock"
+        }
+        Setting::LetterAge(it) => {
+            settings.letter_until_age = *it;
+            "letter_until_age"
+        }
+        Setting::GuardianAge(it) => {
+            settings.guardian_until_age = *it;
+            "guardian_until_age"
+        }
+        Setting::MoveHours(it) => {
+            settings.move_deadline_hours = *it;
+            "move_deadline_hours"
+        }
+        Setting::PausedFor(it) => {
+            let until = it.map(|seconds| timestamp(now + TimeDelta::seconds(seconds)));
+            settings.paused_until = until;
+            "paused_until"
+        }
+        Setting::VisitTypes(it) => {
+            settings.visit_types = it.iter().map(own).collect();
+            "visit_types"
+        }
+    }
+}
+
 fn seen(request: &Request, etag: Etag) -> Option<String> {
     Some(match etag {
         Etag::Unsaid => String::new(),
@@ -675,7 +761,8 @@ fn lease(
     always_authorizes: bool,
 ) -> Call {
     // The notifications that the service parks depend on the number that it claims.
-    let most = if world.has_to_park() { 1_000 } else { most };
+    let repairs = world.has_to_park() || world.has_other_channel();
+    let most = if repairs { 1_000 } else { most };
     // A notification whose channel has changed while it was leased is found under the old one first.
     let channel = match world.has_other_channel() {
         true => DeliveryChannel::Unspecified,
@@ -736,6 +823,12 @@ fn repeat(world: &World, nth: usize, twisted: bool) -> Option<Call> {
         Call::Release(it) => (&mut it.comment, "twisted"),
         Call::Unbook(it) => (&mut it.comment, "twisted"),
         Call::Revoke(it) => (&mut it.comment, "twisted"),
+        Call::Settings(it) => {
+            let paths = vec!["send_clock".into()];
+            it.update_mask = Some(prost_types::FieldMask { paths });
+            let settings = it.care_unit_settings.as_mut()?;
+            (settings.send_clock.get_or_insert_default(), "11:11")
+        }
         Call::Patient(it) => {
             let paths = vec!["preferred_language".into()];
             it.update_mask = Some(prost_types::FieldMask { paths });

@@ -8,9 +8,7 @@ use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, DispatchRefusal, HoldReason};
 use chrono::TimeDelta;
 
-use super::calendar::{
-    Instant, fortnight_after, from_timestamp, instant, local_date, local_time, plus,
-};
+use super::calendar::{Instant, from_timestamp, instant, local_date, local_time, plus};
 use super::message::{Invitation, Message, back_off};
 use super::request::Request;
 use super::rules::Refusal;
@@ -72,7 +70,10 @@ impl Request {
     /// Returns whether a consumer may lease it now.
     pub fn may_lease(&self, message: &Message, now: Instant) -> bool {
         let held = self.is_held() && !message.is_withdrawal();
-        self.wants(message, now) && !held && message.is_claimable(now)
+        self.wants(message, now)
+            && !held
+            && !self.in_force().is_paused(now)
+            && message.is_claimable(now)
     }
 
     /// Parks a notification whose leases expired too often, or that staff must release first. Cancels one
@@ -91,6 +92,15 @@ impl Request {
         self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
     }
 
+    /// Takes back what is leased, because the care unit is paused; callers need not see it.
+    pub fn take_back_leased(&mut self) {
+        let messages = self.invitation.iter_mut().flat_map(|it| &mut it.messages);
+        for message in messages.filter(|it| it.state == State::Leased) {
+            message.take_back();
+            self.touched = true;
+        }
+    }
+
     pub fn lease(
         &mut self,
         index: usize,
@@ -99,7 +109,7 @@ impl Request {
         duration: TimeDelta,
         now: Instant,
     ) {
-        let (channel, reason) = self.channel_for(self.message(index));
+        let (channel, reason) = self.channel_for(self.message(index), now);
         let message = self.message_mut(index);
         if message.is_out() {
             message.lapses += 1;
@@ -152,16 +162,22 @@ impl Request {
         };
         let held = self.is_withheld(message) || (self.is_held() && !message.is_withdrawal());
         let old_round = !message.is_withdrawal() && !self.in_present_round(message);
+        // A pause takes a lease back without a change of the request.
+        let paused = self.in_force().is_paused(now);
+        let waits = message.state == State::Scheduled && message.answered.is_none();
+        let as_leased = message.is_out() || (paused && waits);
         if message.tokens.last().is_none_or(|it| it != token) {
             Some(DispatchRefusal::Lost)
         } else if closed.is_some() {
             closed
         } else if held || message.state == State::Parked {
             Some(DispatchRefusal::Held)
-        } else if !message.is_out() || message.outdated || old_round || self.is_replaced(message) {
+        } else if !as_leased || message.outdated || old_round || self.is_replaced(message) {
             Some(DispatchRefusal::Changed)
+        } else if !self.wants(message, now) {
+            Some(DispatchRefusal::Expired)
         } else {
-            (!self.wants(message, now)).then_some(DispatchRefusal::Expired)
+            paused.then_some(DispatchRefusal::Paused)
         }
     }
 
@@ -264,6 +280,7 @@ impl Request {
         let said = answer.retry_delay.map(|it| TimeDelta::seconds(it.seconds));
         message.settle(State::Scheduled, &fitted(&answer.cause));
         message.claimable_at = now + said.unwrap_or_else(|| back_off(message.retries));
+        self.touched = true;
     }
 
     /// Returns whether staff have fixed the channel for the round, or protection leaves the choice to them.
@@ -333,7 +350,8 @@ impl Request {
         if self.state != RequestState::Invited {
             return;
         }
-        let due_at = fortnight_after(sent_at);
+        let invitation = self.invitation.as_ref().expect("it has messages");
+        let due_at = invitation.schedule.reminder_due_at(sent_at);
         for other in 0..self.messages().len() {
             let message = self.message_mut(other);
             let waits = message.is_waiting() || message.is_out();

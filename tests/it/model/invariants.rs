@@ -19,6 +19,8 @@ use crate::consumer::step;
 #[derive(Default)]
 pub struct Invariants {
     stories: HashMap<String, Story>,
+    /// Ends of the pauses of care units.
+    pauses: HashMap<String, Instant>,
     /// Request ids of calls that have succeeded; a replay does nothing.
     done: HashSet<String>,
 }
@@ -30,6 +32,9 @@ struct Story {
     /// True if a contact was recorded and neither ReleaseHold nor a new round came after it.
     in_touch: bool,
     round: i32,
+    /// Schedule of the round, and the visit type, as shown last.
+    schedule: Option<v1::Schedule>,
+    visit_type: String,
     /// True if the patient has protection and staff have released nothing since it was recorded, the
     /// round began or the withdrawal was planned.
     unreleased: bool,
@@ -80,6 +85,14 @@ impl Invariants {
         }
     }
 
+    /// Records the settings of a care unit.
+    pub fn set(&mut self, unit: &str, settings: &v1::CareUnitSettings) {
+        match &settings.paused_until {
+            Some(until) => self.pauses.insert(unit.into(), from_timestamp(until)),
+            None => self.pauses.remove(unit),
+        };
+    }
+
     /// Checks any response that shows the request.
     pub fn saw(&mut self, request: &v1::BookingRequest) -> Result<(), String> {
         let story = self.stories.entry(request.name.clone()).or_default();
@@ -96,7 +109,17 @@ impl Invariants {
         if invitation.round != story.round {
             story.round = invitation.round;
             story.in_touch = false;
+            story.schedule.clone_from(&invitation.schedule);
         }
+        // Another visit type brings another schedule, until a notification of the round is out.
+        let visit_type = &request.visit_type.as_ref().expect("given").code;
+        if story.visit_type != *visit_type {
+            story.visit_type.clone_from(visit_type);
+            story.schedule.clone_from(&invitation.schedule);
+        }
+        holds(story.schedule == invitation.schedule, || {
+            format!("the schedule of {} has changed in its round", request.name)
+        })?;
         let names = invitation.notifications.iter().map(|it| &it.name);
         let named: Vec<&String> = names.filter(|name| !name.is_empty()).collect();
         let distinct: HashSet<&&String> = named.iter().collect();
@@ -132,6 +155,10 @@ impl Invariants {
         let message = due.notification.as_ref().expect("a message");
         let story = self.stories.get(&request.name).expect("seen before");
         let say = |what: &str| format!("{what}: {} of {}", message.name, request.name);
+        let pause = self.pauses.get(&due.care_unit);
+        holds(pause.is_none_or(|until| *until <= now), || {
+            say("sent though paused")
+        })?;
         let protected = due.protection() != v1::Protection::Unspecified;
         holds(!protected || !story.unreleased, || {
             say("sent to a protected patient though not released")
@@ -140,7 +167,7 @@ impl Invariants {
             holds(request.state() == State::Cancelled, || {
                 say("withdrawn though not cancelled")
             })?;
-            return story.is_first(message, now, "withdrawn twice");
+            return story.is_first(message, 0, now, "withdrawn twice");
         }
         let invitation = request.care_invitation.as_ref().expect("invited");
         let unheld = invitation.hold_reason() == HoldReason::Unspecified;
@@ -153,7 +180,9 @@ impl Invariants {
         holds(message.round == invitation.round, || {
             say("sent for an earlier round")
         })?;
-        story.is_first(message, now, "sent twice or too soon")
+        let schedule = invitation.schedule.as_ref().expect("every round has one");
+        let gap = schedule.reminder_gap_days;
+        story.is_first(message, gap, now, "sent twice or too soon")
     }
 
     /// Records that the consumer is about to report this notification as sent.
@@ -188,9 +217,15 @@ impl Story {
         }
     }
 
-    /// Checks that each kind is handed over once a round, a fortnight after the others, follow-up letters
-    /// aside, and nothing twice.
-    fn is_first(&self, message: &v1::Notification, now: Instant, what: &str) -> Result<(), String> {
+    /// Checks that each kind is handed over once a round, the gap of the round's schedule after the others, follow-up
+    /// letters aside, and nothing twice.
+    fn is_first(
+        &self,
+        message: &v1::Notification,
+        gap_days: i32,
+        now: Instant,
+        what: &str,
+    ) -> Result<(), String> {
         let today = local_date(now);
         let follows = |name: &String| self.follow_ups.contains(name);
         for earlier in self
@@ -199,8 +234,7 @@ impl Story {
             .filter(|it| it.round == message.round)
         {
             let aside = follows(&message.name) || follows(&earlier.message);
-            let soon = today < earlier.day + TimeDelta::days(14)
-                && message.kind() != NotificationKind::Withdrawal;
+            let soon = today < earlier.day + TimeDelta::days(gap_days.into());
             let again = earlier.message == message.name;
             holds(
                 !again && (aside || (earlier.step != step(message) && !soon)),

@@ -6,6 +6,7 @@ use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, HoldReason, 
 use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, minutes};
+use super::settings::Schedule;
 
 /// Number of leases in a row that expire before a notification is parked.
 const LAPSES_MAX: u32 = 8;
@@ -211,8 +212,8 @@ pub fn back_off(nth: u32) -> TimeDelta {
 #[derive(Clone, Debug)]
 pub struct Invitation {
     pub round: i32,
-    /// Number of reminders in the present round.
-    pub reminders: i32,
+    /// Schedule of the present round, as it was in force when the round began.
+    pub schedule: Schedule,
     pub invited_at: Instant,
     pub messages: Vec<Message>,
     pub hold: HoldReason,
@@ -282,7 +283,7 @@ impl Invitation {
 
     /// Returns the steps of the present round, in order.
     pub fn steps(&self) -> Vec<Step> {
-        let reminders = 1..=self.reminders;
+        let reminders = 1..=self.schedule.reminders;
         let reminders = reminders.map(|nth| (NotificationKind::Reminder, nth));
         [(NotificationKind::Invitation, 0)]
             .into_iter()
@@ -317,9 +318,6 @@ impl Invitation {
             .max_by_key(|it| it.sent_at.unwrap_or(Instant::MAX_UTC))
     }
 }
-
-/// Number of reminders in a round.
-pub const REMINDERS: i32 = 2;
 
 /// Kind of a notification, and which one of its round it is if it is a reminder.
 pub type Step = (NotificationKind, i32);

@@ -21,6 +21,7 @@ pub mod rng;
 mod rules;
 mod seeds;
 mod service;
+mod settings;
 mod show;
 mod verbs;
 mod walk;

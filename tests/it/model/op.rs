@@ -84,6 +84,12 @@ pub enum Op {
         at: Aim,
         to: usize,
     },
+    /// Changes settings of a care unit.
+    Settings {
+        unit: usize,
+        what: Vec<Setting>,
+        etag: Etag,
+    },
     /// Leases everything that is due, if anything is.
     LeaseAll,
     Lease {
@@ -242,6 +248,34 @@ pub enum Learned {
     Interpreter(&'static str),
     Format(LetterFormat),
     Death,
+}
+
+/// A setting of a care unit; none to inherit it again.
+#[derive(Clone, Debug)]
+pub enum Setting {
+    LeadDays(Option<i32>),
+    ReminderCount(Option<i32>),
+    GapDays(Option<i32>),
+    NoResponseDays(Option<i32>),
+    GuaranteeDays(Option<i32>),
+    SendClock(Option<&'static str>),
+    LetterAge(Option<i32>),
+    GuardianAge(Option<i32>),
+    MoveHours(Option<i32>),
+    /// Pause for so many seconds from now.
+    PausedFor(Option<i64>),
+    VisitTypes(Vec<Own>),
+}
+
+/// Settings of a visit type.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    pub visit_type: usize,
+    pub lead_days: Option<i32>,
+    pub reminder_count: Option<i32>,
+    pub gap_days: Option<i32>,
+    pub no_response_days: Option<i32>,
+    pub guarantee_days: Option<i32>,
 }
 
 /// Cause that a consumer gives.

@@ -11,7 +11,8 @@ use care_invitation::contract::v1::{
 };
 
 use super::op::{
-    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Referral, Slot, Span, What, Which, Words,
+    Aim, Creation, Etag, Form, From, Jump, Learned, Op, Own, Referral, Setting, Slot, Span, What,
+    Which, Words,
 };
 use super::rng::Rng;
 
@@ -42,6 +43,9 @@ const WEEKDAYS: [&[i32]; 4] = [&[], &[], WORK_DAYS, &[1]];
 /// Generates a walk of about `length` steps.
 pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
     let mut ops = vec![];
+    if rng.chance(50) {
+        ops.push(settings(rng));
+    }
     for _ in 0..=rng.below(3) {
         let form = rng.pick(&[Form::Invitation, Form::Invitation, Form::Summons]);
         let origin = rng.pick(&[From::Referral, From::VisitWithReferral]);
@@ -59,7 +63,8 @@ pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
 
 /// Adds a sequence of steps that belong together in practice, with random single steps among them.
 fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
-    match rng.below(15) {
+    match rng.below(16) {
+        15 => pause(rng, ops),
         0..4 => ops.push(single(rng)),
         4..7 => deliver(rng, ops),
         7 | 8 => interrupt(rng, ops),
@@ -185,7 +190,7 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
 }
 
 fn single(rng: &mut Rng) -> Op {
-    match rng.below(126) {
+    match rng.below(132) {
         0..4 => Op::Create(creation(rng)),
         4..18 => invite(rng),
         18..34 => change(rng),
@@ -200,10 +205,11 @@ fn single(rng: &mut Rng) -> Op {
         100..105 => revoke(rng),
         105..112 => unbook(rng),
         112..120 => batch(rng),
-        120.. => Op::Replace {
+        120..126 => Op::Replace {
             at: aim(rng),
             to: rng.pick(&[0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]),
         },
+        126.. => settings(rng),
         92..97 => Op::Repeat {
             nth: index(rng),
             twisted: rng.chance(30),
@@ -507,6 +513,113 @@ fn patient(rng: &mut Rng) -> Op {
         at,
         everywhere: rng.chance(40),
         what,
+    }
+}
+
+/// Pauses a care unit while a consumer has notifications leased, and waits or lifts the pause.
+fn pause(rng: &mut Rng, ops: &mut Vec<Op>) {
+    let unit = rng.pick(&[0, 0, 0, 1]);
+    let paused = |seconds| Op::Settings {
+        unit,
+        what: vec![Setting::PausedFor(seconds)],
+        etag: Etag::Unsaid,
+    };
+    ops.push(Op::Advance(Jump::Next(0, 0)));
+    ops.push(lease(rng));
+    if rng.chance(40) {
+        ops.push(Op::Authorize { which: which(rng) });
+    }
+    let seconds = rng.pick(&[1, 3_600, 86_400, 300_000, 1_800_000]);
+    ops.push(paused(Some(seconds)));
+    if rng.chance(50) {
+        ops.extend([single(rng), release(rng)]);
+    }
+    if rng.chance(50) {
+        ops.push(Op::AuthorizeAll);
+        ops.push(Op::Authorize {
+            which: Which::Any(index(rng)),
+        });
+    }
+    ops.extend([acknowledge(rng), cancel(rng), lease(rng)]);
+    ops.push(Op::Advance(Jump::Seconds(rng.pick(&[1, 60, seconds]))));
+    ops.extend([lease(rng), single(rng)]);
+    if rng.chance(60) {
+        ops.push(paused(rng.pick(&[None, Some(0), Some(-60)])));
+    }
+    ops.extend([lease(rng), acknowledge(rng)]);
+}
+
+/// Sets some settings of a care unit, or inherits them again; few are out of range.
+fn settings(rng: &mut Rng) -> Op {
+    let what: Vec<_> = (0..=rng.below(4)).map(|_| setting(rng)).collect();
+    let mut distinct: Vec<Setting> = vec![];
+    for setting in what {
+        let kind = std::mem::discriminant(&setting);
+        if distinct.iter().all(|it| std::mem::discriminant(it) != kind) {
+            distinct.push(setting);
+        }
+    }
+    Op::Settings {
+        unit: rng.pick(&[0, 0, 0, 1]),
+        what: distinct,
+        etag: etag(rng),
+    }
+}
+
+fn setting(rng: &mut Rng) -> Setting {
+    let own = own(rng);
+    match rng.below(13) {
+        0 => Setting::LeadDays(own.lead_days),
+        1 | 2 => Setting::ReminderCount(own.reminder_count),
+        3 => Setting::GapDays(own.gap_days),
+        4 => Setting::NoResponseDays(own.no_response_days),
+        5 => Setting::GuaranteeDays(own.guarantee_days),
+        6 => Setting::SendClock(rng.pick(&[
+            None,
+            Some("06:00"),
+            Some("07:30"),
+            Some("22:00"),
+            Some("22:01"),
+        ])),
+        7 => Setting::LetterAge(age(rng)),
+        8 => Setting::GuardianAge(age(rng)),
+        9 => Setting::MoveHours(rng.pick(&[None, Some(0), Some(48), Some(336), Some(337)])),
+        10 => Setting::PausedFor(rng.pick(&[None, None, Some(0), Some(60), Some(200_000)])),
+        _ => {
+            let other = self::own(rng);
+            Setting::VisitTypes(rng.pick(&[
+                vec![],
+                vec![own],
+                vec![
+                    Own {
+                        visit_type: 0,
+                        ..own
+                    },
+                    Own {
+                        visit_type: 2,
+                        ..other
+                    },
+                ],
+            ]))
+        }
+    }
+}
+
+fn age(rng: &mut Rng) -> Option<i32> {
+    rng.pick(&[None, Some(0), Some(12), Some(13), Some(18), Some(19)])
+}
+
+fn own(rng: &mut Rng) -> Own {
+    Own {
+        visit_type: rng.pick(&[0, 0, 2, 3]),
+        lead_days: rng.pick(&[None, None, Some(0), Some(7), Some(28), Some(180)]),
+        reminder_count: rng.pick(&[None, Some(0), Some(1), Some(3), Some(5)]),
+        gap_days: rng.pick(&[None, Some(1), Some(2), Some(7), Some(60)]),
+        no_response_days: rng.pick(&[None, Some(1), Some(5), Some(60)]),
+        guarantee_days: match rng.chance(5) {
+            true => Some(366),
+            false => rng.pick(&[None, Some(1), Some(30), Some(365)]),
+        },
     }
 }
 

@@ -4,7 +4,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::patient_request::Status;
-use chrono::{NaiveDate, TimeDelta};
+use chrono::NaiveDate;
 
 use super::calendar::{Instant, end_of, from_timestamp, local_date, plus, timestamp};
 use super::request::Request;
@@ -62,7 +62,7 @@ impl Request {
         let booking = form.booking.clone().filter(|_| booked);
         let in_time = booking.as_ref().is_some_and(|it| {
             let starts_at = from_timestamp(it.start_time.as_ref().expect("given"));
-            now < starts_at - TimeDelta::hours(24)
+            now < starts_at - self.in_force().move_deadline
         });
         Some(v1::PatientRequest {
             name: form.name.clone(),

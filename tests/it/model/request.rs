@@ -7,23 +7,25 @@ use care_invitation::contract::v1::{
     Action, Addressee, CancelReason, ChannelReason, DeliveryChannel, HoldReason, InboxReach,
     NotificationKind, PersonalIdType, Protection, VisitKind, Worklist,
 };
-use chrono::{Datelike, NaiveDate, TimeDelta};
+use chrono::{Datelike, NaiveDate};
 
-use super::calendar::{Instant, at_sending_clock, date, end_of, fortnight_after, local_date, plus};
+use super::calendar::{Instant, date, end_of, local_date, plus};
 use super::compare::holds;
 use super::message::{Invitation, Message, Step};
+use super::settings::{InForce, Settings};
 
-/// Days of the care guarantee, and days before its end from which it is at risk.
-const GUARANTEE_DAYS: u64 = 90;
+/// Days before the end of the care guarantee from which it is at risk.
 const AT_RISK_DAYS: u64 = 14;
-/// Age from which the patient is addressed.
-const GUARDIAN_AGE: i32 = 13;
-/// Time from the first notification to the start of the period.
-const AHEAD: TimeDelta = TimeDelta::days(42);
 
 #[derive(Clone, Debug)]
 pub struct Request {
     pub unit: String,
+    /// Settings of its care unit.
+    pub settings: Settings,
+    /// Days of the care guarantee when it was created, or its visit last changed.
+    pub guarantee_days: u64,
+    /// True if it has changed since the channels of its waiting notifications were last chosen.
+    pub touched: bool,
     /// Fields that callers have set, with the name and the booking.
     pub form: v1::BookingRequest,
     /// Stored state; EXPIRED and NO_RESPONSE are derived.
@@ -64,6 +66,12 @@ pub struct Entry {
 }
 
 impl Request {
+    /// Returns what is in force for its care unit and visit type.
+    pub fn in_force(&self) -> InForce {
+        let visit_type = self.form.visit_type.as_ref().expect("given");
+        self.settings.in_force(&visit_type.code)
+    }
+
     pub fn patient(&self) -> &v1::Patient {
         self.form.patient.as_ref().expect("every request has one")
     }
@@ -146,7 +154,7 @@ impl Request {
         let mut waits = steps.filter_map(|step| invitation.pending(step));
         let waiting = waits.any(|it| it.due_at < expires_at);
         let complete = !waiting && self.to_come(now).iter().all(|it| it.skipped);
-        complete.then(|| fortnight_after(last))
+        complete.then(|| invitation.schedule.no_response_at(last))
     }
 
     /// Returns whether it waits, but is due after the period, or the period is over.
@@ -175,7 +183,7 @@ impl Request {
         };
         let is_first = self.series.as_ref().is_none_or(|it| it.position == 1);
         let counts = self.form.visit_kind() == VisitKind::NewVisit && is_first;
-        (counts && !decided.is_empty()).then(|| plus(date(decided), GUARANTEE_DAYS))
+        (counts && !decided.is_empty()).then(|| plus(date(decided), self.guarantee_days))
     }
 
     /// Returns the referral that the request names.
@@ -314,25 +322,10 @@ impl Request {
         self.invitation.as_ref()?.wait_until
     }
 
-    /// Returns the due time of a first notification that is planned now.
-    pub fn first_due_at(&self, now: Instant) -> Instant {
-        let (first, _) = self.period().expect("an invitation has a period");
-        at_sending_clock(first - AHEAD).max(now)
-    }
-
     /// Returns whom a notification that is leased now is addressed to.
     pub fn addressee(&self, now: Instant) -> Addressee {
         let patient = self.patient();
-        let is_child = born(patient).is_some_and(|birth| {
-            let birthday = birth.with_year(birth.year() + GUARDIAN_AGE);
-            // Nobody is 13 on 29 February who was not born in a leap year.
-            let birthday = birthday.unwrap_or(
-                plus(birth, 1)
-                    .with_year(birth.year() + GUARDIAN_AGE)
-                    .expect("1 March"),
-            );
-            local_date(now) < birthday
-        });
+        let is_child = is_younger(patient, self.in_force().guardian_until_age, now);
         match patient.addressee() {
             Addressee::Unspecified if is_child => Addressee::Guardians,
             Addressee::Unspecified => Addressee::Patient,
@@ -341,13 +334,16 @@ impl Request {
     }
 
     /// Returns the channel under which a notification would be leased now.
-    pub fn channel_for(&self, message: &Message) -> (DeliveryChannel, ChannelReason) {
+    pub fn channel_for(&self, message: &Message, now: Instant) -> (DeliveryChannel, ChannelReason) {
         let invitation = self.invitation.as_ref();
         let fixed = invitation.and_then(|it| it.fixed);
         let number = self.patient().personal_id_type();
         match fixed {
             _ if message.pinned => (message.channel, message.channel_reason),
             Some(channel) => (channel, ChannelReason::Staff),
+            None if is_younger(self.patient(), self.in_force().letter_until_age, now) => {
+                (DeliveryChannel::Letter, ChannelReason::Minor)
+            }
             None if self.patient().addressee() == Addressee::Proxy => {
                 (DeliveryChannel::Letter, ChannelReason::Proxy)
             }
@@ -364,11 +360,15 @@ impl Request {
         }
     }
 
-    /// Sets the channel of each waiting notification to that under which it would be leased now.
-    pub fn choose_channels(&mut self) {
+    /// Sets the channel of each waiting notification to that under which it would be leased now, if the request has
+    /// changed. Age is read again at the lease.
+    pub fn choose_channels(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
         for nth in 0..self.messages().len() {
             if self.message(nth).is_waiting() {
-                let (channel, reason) = self.channel_for(self.message(nth));
+                let (channel, reason) = self.channel_for(self.message(nth), now);
                 let message = self.message_mut(nth);
                 message.channel = channel;
                 message.channel_reason = reason;
@@ -392,7 +392,7 @@ impl Request {
             } else if let Some(handed_over_at) = invitation.hand_over(step) {
                 before = Some(handed_over_at);
             } else if let Some(handed_over_at) = before {
-                let due_at = fortnight_after(handed_over_at);
+                let due_at = invitation.schedule.reminder_due_at(handed_over_at);
                 let skipped = due_at.max(now) >= expires_at;
                 to_come.push(ToCome {
                     step,
@@ -412,6 +412,17 @@ pub struct ToCome {
     pub step: Step,
     pub due_at: Instant,
     pub skipped: bool,
+}
+
+/// Returns whether the patient has not reached that age on the local date.
+fn is_younger(patient: &v1::Patient, age: i32, now: Instant) -> bool {
+    born(patient).is_some_and(|birth| {
+        // Somebody born on 29 February counts as born on 1 March.
+        let leap_day = (birth.month(), birth.day()) == (2, 29);
+        let birth = if leap_day { plus(birth, 1) } else { birth };
+        let birthday = birth.with_year(birth.year() + age);
+        local_date(now) < birthday.expect("not on 29 February")
+    })
 }
 
 /// Returns the date of birth that the identity number holds, if it holds a full one.

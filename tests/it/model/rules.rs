@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::{BookingSource, SlotVerdict};
-use chrono::{Datelike, NaiveDate, NaiveTime, TimeDelta};
+use chrono::{Datelike, NaiveDate, NaiveTime};
 use tonic::Code;
 
 use super::calendar::{Instant, from_timestamp, local_date, local_time};
@@ -138,11 +138,11 @@ pub fn verdict(
     of_request.or_else(of_slot).unwrap_or(SlotVerdict::Offered)
 }
 
-/// Returns whether 24 hours before the start of the booked visit have passed.
+/// Returns whether it is too late for the patient to move the booked visit.
 fn moves_too_late(request: &Request, now: Instant) -> bool {
     let booking = request.form.booking.as_ref().expect("booked");
     let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
-    start_at - TimeDelta::hours(24) <= now
+    start_at - request.in_force().move_deadline <= now
 }
 
 /// Returns the first reason why a slot breaks the constraints, if it does.

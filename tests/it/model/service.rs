@@ -17,6 +17,7 @@ pub enum Answer {
     Request(Box<v1::BookingRequest>),
     Names(Vec<String>),
     Moved(v1::ReplacePersonalIdResponse),
+    Settings(Box<v1::CareUnitSettings>),
     Due(Vec<v1::DueNotification>),
     Authorized(v1::AuthorizeDispatchResponse),
     Acknowledged(v1::AcknowledgeNotificationsResponse),
@@ -46,6 +47,7 @@ pub async fn send(harness: &Harness, call: &Call) -> Result<Answer, Refusal> {
         Call::Batch(calls) => batch::send(harness, calls).await.map(Answer::Batch),
         Call::Lease(call) => lease(harness, call).await.map(Answer::Due),
         Call::Authorize(_) | Call::Acknowledge(_) | Call::Report(_) => deliver(harness, call).await,
+        Call::Settings(call) => update_settings(harness, call).await,
         call => write(harness, call).await,
     };
     answer.map_err(|status| refusal(&status))
@@ -84,6 +86,25 @@ async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
     };
     let request = request.expect("the request");
     Ok(Answer::Request(Box::new(request)).repeated(repeat))
+}
+
+async fn update_settings(
+    harness: &Harness,
+    call: &v1::UpdateCareUnitSettingsRequest,
+) -> Result<Answer, Status> {
+    let answer = within(harness.settings().update_care_unit_settings(call.clone())).await?;
+    let repeat = is_repeat(&answer);
+    let settings = answer.into_inner().care_unit_settings;
+    Ok(Answer::Settings(Box::new(settings.expect("the settings"))).repeated(repeat))
+}
+
+/// Returns the settings of a care unit.
+pub async fn settings(harness: &Harness, name: &str) -> Result<v1::CareUnitSettings, String> {
+    let call = v1::GetCareUnitSettingsRequest { name: name.into() };
+    let answer = within(harness.settings().get_care_unit_settings(call)).await;
+    let answer = answer.map_err(|it| it.to_string())?;
+    let settings = answer.into_inner().care_unit_settings;
+    settings.ok_or_else(|| "no settings".into())
 }
 
 fn is_repeat<T>(answer: &Response<T>) -> bool {

@@ -41,7 +41,7 @@ impl Request {
         let planned = invitation.messages.iter();
         let planned = planned.map(|it| self.show_message(it, now));
         let to_come = self.to_come(now);
-        let to_come = to_come.iter().map(|it| self.show_to_come(*it));
+        let to_come = to_come.iter().map(|it| self.show_to_come(*it, now));
         v1::CareInvitation {
             round: invitation.round,
             invite_time: Some(timestamp(invitation.invited_at)),
@@ -57,13 +57,7 @@ impl Request {
                 .bookable_since
                 .filter(|_| self.state != RequestState::Requested)
                 .map(timestamp),
-            schedule: Some(v1::Schedule {
-                lead_days: 42,
-                reminder_count: 2,
-                reminder_gap_days: 14,
-                no_response_days: 14,
-                send_clock: "09:00".into(),
-            }),
+            schedule: Some(invitation.schedule.show()),
         }
     }
 
@@ -97,10 +91,10 @@ impl Request {
         }
     }
 
-    fn show_to_come(&self, to_come: ToCome) -> v1::Notification {
+    fn show_to_come(&self, to_come: ToCome, now: Instant) -> v1::Notification {
         let round = self.invitation.as_ref().map_or(0, |it| it.round);
         let message = Message::planned(round, to_come.step, to_come.due_at);
-        let (channel, reason) = self.channel_for(&message);
+        let (channel, reason) = self.channel_for(&message, now);
         let state = if to_come.skipped {
             State::Skipped
         } else {

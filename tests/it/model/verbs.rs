@@ -12,10 +12,8 @@ use care_invitation::contract::v1::{
 };
 use tonic::Code;
 
-use super::calendar::{
-    Instant, date, fortnight_after, from_timestamp, local_date, plus, timestamp,
-};
-use super::message::{Invitation, Message, REMINDERS, Step};
+use super::calendar::{Instant, date, from_timestamp, local_date, plus, timestamp};
+use super::message::{Invitation, Message, Step};
 use super::request::{Entry, Request};
 use super::rules::{Refusal, check_today, verdict};
 
@@ -98,11 +96,13 @@ impl Request {
         self.form.summons = true;
         self.form.invitation = true;
         self.form.booking = None;
-        let due_at = self.first_due_at(now);
+        let schedule = self.in_force().schedule;
+        let (starts_on, _) = self.period().expect("an invitation has a period");
+        let due_at = schedule.first_due_at(starts_on, now);
         let protected = self.is_protected();
         let invitation = self.invitation.get_or_insert_with(|| Invitation {
             round: 0,
-            reminders: REMINDERS,
+            schedule,
             invited_at: now,
             messages: vec![],
             hold: HoldReason::Unspecified,
@@ -115,6 +115,7 @@ impl Request {
         let ended = invitation.end("NEW_ROUND");
         invitation.round += 1;
         invitation.invited_at = now;
+        invitation.schedule = schedule;
         invitation.fixed = None;
         invitation.inbox_failed = false;
         invitation.bookable_since = None;
@@ -141,7 +142,7 @@ impl Request {
             message.sent_at = Some(sent_at);
             let invitation = self.invitation.as_mut().expect("just begun");
             invitation.bookable_since.get_or_insert(sent_at);
-            let (channel, reason) = self.channel_for(&message);
+            let (channel, reason) = self.channel_for(&message, now);
             message.channel = given.channel();
             message.channel_reason = match given.channel() {
                 given if given == channel => reason,
@@ -204,7 +205,17 @@ impl Request {
         let code = |it: &v1::BookingRequest| it.visit_type.clone().map(|it| it.code);
         let is_new_type = code(&changed) != code(&self.form);
         let before = self.period();
+        let is_new_visit = visit(&changed) != visit(&self.form);
         self.form = changed;
+        if is_new_visit {
+            self.guarantee_days = self.in_force().guarantee_days;
+        }
+        let schedule = self.in_force().schedule;
+        let invitation = self.invitation.as_mut();
+        if let Some(invitation) = invitation.filter(|_| is_new_type && self.state == State::Invited)
+        {
+            invitation.schedule = schedule;
+        }
         let mut ended = vec![];
         if self.state == State::Invited {
             ended = self.replan(before, is_new_type, call.on_change(), now);
@@ -221,8 +232,8 @@ impl Request {
         now: Instant,
     ) -> Vec<usize> {
         let (old, new) = (before.expect("invited"), self.period().expect("invited"));
-        let first_due_at = self.first_due_at(now);
         let invitation = self.invitation.as_mut().expect("invited");
+        let first_due_at = invitation.schedule.first_due_at(new.0, now);
         for message in &mut invitation.messages {
             message.outdated |= !message.tokens.is_empty();
             message.take_back();
@@ -274,7 +285,7 @@ impl Request {
         let Some((step, handed_over_at)) = next else {
             return;
         };
-        let due_at = fortnight_after(handed_over_at);
+        let due_at = invitation.schedule.reminder_due_at(handed_over_at);
         let message = Message::planned(invitation.round, step, due_at);
         let invitation = self.invitation.as_mut().expect("seen above");
         invitation.messages.push(message);
@@ -682,6 +693,7 @@ impl Request {
 
     pub fn note_message(&mut self, action: &str, message: Option<usize>, now: Instant) {
         self.version += 1;
+        self.touched = true;
         self.changed_at = now;
         self.history.push(Entry {
             action: action.into(),

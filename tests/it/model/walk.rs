@@ -22,7 +22,7 @@ use crate::make::at;
 /// Steps between two checks of the lists.
 const LISTS_EVERY: usize = 10;
 /// Maximum moves of the clock until nothing is left to happen.
-const MOVES_MAX: usize = 60;
+const MOVES_MAX: usize = 120;
 
 pub struct Walk {
     harness: Harness,
@@ -298,6 +298,9 @@ impl Walk {
             (Reply::Request(index), Answer::Request(request)) => {
                 self.check_request(*index, request.as_ref().clone())
             }
+            (Reply::Settings(unit), Answer::Settings(actual)) => {
+                self.check_settings(unit, actual.as_ref().clone())
+            }
             (Reply::Requests(expected), Answer::Names(actual)) => {
                 let name = |it: &usize| self.world.requests[*it].form.name.clone();
                 same(
@@ -343,6 +346,19 @@ impl Walk {
             (Reply::Nothing, Answer::Nothing | Answer::Due(_)) => Ok(()),
             (expected, actual) => Err(format!("model: {expected:?}\nservice: {actual:?}")),
         }
+    }
+
+    /// Checks the settings of a care unit, and learns their etag.
+    fn check_settings(
+        &mut self,
+        unit: &str,
+        mut actual: v1::CareUnitSettings,
+    ) -> Result<(), String> {
+        let settings = self.world.settings(unit);
+        settings.learn(&std::mem::take(&mut actual.etag))?;
+        let expected = settings.show(&format!("{unit}/settings"));
+        self.invariants.set(unit, &actual);
+        same("the settings", &expected, &actual)
     }
 
     fn warn_invariants(&mut self, call: &Call) {
@@ -392,7 +408,11 @@ impl Walk {
 
     /// Checks that every open request is on exactly one of the first six lists, in order, that counts equal lengths,
     /// and which care units have requests.
-    async fn check_lists(&self) -> Result<(), String> {
+    async fn check_lists(&mut self) -> Result<(), String> {
+        for unit in call::units() {
+            let actual = service::settings(&self.harness, &format!("{unit}/settings")).await?;
+            self.check_settings(&unit, actual)?;
+        }
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for (nth, list) in LISTS.into_iter().enumerate() {
             let query = v1::WorklistQuery {
@@ -547,5 +567,6 @@ fn is_write(call: &Call) -> bool {
             | Call::Revoke(_)
             | Call::Patient(_)
             | Call::Replace(_)
+            | Call::Settings(_)
     )
 }

@@ -17,11 +17,14 @@ use super::message::Message;
 use super::op::Aim;
 use super::request::{Request, period, same_person};
 use super::rules::{Refusal, check_shape, check_today, has_day};
+use super::settings::{InForce, Settings, check_ranges};
 use super::show::due_notification;
 
 pub struct World {
     pub now: Instant,
     pub requests: Vec<Request>,
+    /// Settings of the care units that have set some.
+    settings: HashMap<String, Settings>,
     /// Writes so far, for replays.
     pub writes: Vec<Call>,
     /// Writes and their replies by care unit and request id.
@@ -34,6 +37,8 @@ pub enum Reply {
     Nothing,
     /// Index of the request, as it stands.
     Request(usize),
+    /// Settings of a care unit, as they stand.
+    Settings(String),
     /// Indices of the requests whose names are returned.
     Requests(BTreeSet<usize>),
     /// Indices of the requests that have moved, and of those of them that have an open duplicate.
@@ -56,6 +61,7 @@ impl World {
         Self {
             now,
             requests: vec![],
+            settings: HashMap::new(),
             writes: vec![],
             remembered: HashMap::new(),
         }
@@ -65,9 +71,16 @@ impl World {
     pub fn apply(&mut self, call: &Call) -> Result<Reply, Refusal> {
         self.remember();
         let reply = self.answer(call);
-        self.requests.iter_mut().for_each(Request::choose_channels);
+        self.choose_channels();
         self.remember();
         reply
+    }
+
+    fn choose_channels(&mut self) {
+        let now = self.now;
+        self.requests
+            .iter_mut()
+            .for_each(|it| it.choose_channels(now));
     }
 
     fn remember(&mut self) {
@@ -119,6 +132,7 @@ impl World {
             Call::Create(call) => self.create(call),
             Call::Patient(call) => Ok(self.update_patient(call)),
             Call::Replace(call) => Ok(self.replace_personal_id(call)),
+            Call::Settings(call) => self.update_settings(call),
             _ => self.change_one(call),
         }?;
         self.remembered.insert(key, (call.clone(), reply.clone()));
@@ -129,8 +143,12 @@ impl World {
         self.check_creation(call)?;
         let form = call.booking_request.clone().expect("given");
         let booked = form.booking.is_some();
+        let guarantee_days = self.in_force(call).guarantee_days;
         let request = Request {
             unit: call.parent.clone(),
+            guarantee_days,
+            settings: self.settings.get(&call.parent).cloned().unwrap_or_default(),
+            touched: false,
             state: if booked {
                 State::Booked
             } else {
@@ -180,6 +198,42 @@ impl World {
         Ok(Reply::Request(first))
     }
 
+    /// Returns what is in force for a request that is created now.
+    fn in_force(&self, call: &v1::CreateBookingRequestRequest) -> InForce {
+        let form = call.booking_request.as_ref().expect("given");
+        let code = &form.visit_type.as_ref().expect("given").code;
+        let settings = self.settings.get(&call.parent).cloned();
+        settings.unwrap_or_default().in_force(code)
+    }
+
+    /// Changes settings; a pause takes back what is leased.
+    fn update_settings(
+        &mut self,
+        call: &v1::UpdateCareUnitSettingsRequest,
+    ) -> Result<Reply, Refusal> {
+        let name = &call.care_unit_settings.as_ref().expect("given").name;
+        let unit = name.trim_end_matches("/settings").to_owned();
+        let settings = self.settings.entry(unit.clone()).or_default();
+        settings.update(call, self.now)?;
+        for request in self.requests.iter_mut().filter(|it| it.unit == unit) {
+            request.settings = settings.clone();
+            if request.in_force().is_paused(self.now) {
+                request.take_back_leased();
+            }
+        }
+        Ok(Reply::Settings(unit))
+    }
+
+    /// Returns the settings of a care unit.
+    pub fn settings(&mut self, unit: &str) -> &mut Settings {
+        self.settings.entry(unit.to_owned()).or_default()
+    }
+
+    /// Returns the etags of the settings of a care unit that were seen.
+    pub fn settings_etags(&self, unit: &str) -> &[String] {
+        self.settings.get(unit).map_or(&[], |it| &it.etags)
+    }
+
     /// Checks what needs today's date: the first period, and the weekdays of the later ones.
     fn check_creation(&self, call: &v1::CreateBookingRequestRequest) -> Result<(), Refusal> {
         let form = call.booking_request.as_ref().expect("given");
@@ -206,7 +260,8 @@ impl World {
                 faults.push(format!("prior_messages[{nth}].send_time"));
             }
         }
-        if call.prior_messages.len() > 3 {
+        let reminders = self.in_force(call).schedule.reminders;
+        if call.prior_messages.len() > 1 + usize::try_from(reminders).expect("a few") {
             faults.push("prior_messages".to_owned());
         }
         if faults.is_empty() {
@@ -397,7 +452,7 @@ impl World {
         let mut claimable = vec![];
         for (at, request) in self.requests.iter().enumerate() {
             for (nth, message) in request.messages().iter().enumerate() {
-                let channel = i32::from(request.channel_for(message).0);
+                let channel = i32::from(request.channel_for(message, self.now).0);
                 let served = channels.is_empty() || channels.contains(&channel);
                 if served && request.may_lease(message, self.now) {
                     claimable.push((at, nth));
@@ -407,11 +462,14 @@ impl World {
         claimable
     }
 
-    /// Returns whether another channel would be chosen now for some leased notification, which is found
-    /// under its old one first.
+    /// Returns whether another channel would be chosen now for some notification that is leased or waits, which is
+    /// found under its old one first.
     pub fn has_other_channel(&self) -> bool {
-        self.each_message()
-            .any(|(it, message)| message.is_out() && it.channel_for(message).0 != message.channel)
+        let moves = |(it, message): (&Request, &Message)| {
+            let alive = message.is_out() || message.is_waiting();
+            alive && it.channel_for(message, self.now).0 != message.channel
+        };
+        self.each_message().any(moves)
     }
 
     /// Returns whether a claim now would lease anything.
@@ -425,8 +483,13 @@ impl World {
             message.is_out() || (message.is_waiting() && request.wants(message, self.now))
         };
         let waiting = self.each_message().filter(waits);
-        let ends = waiting
-            .flat_map(|(request, message)| [Some(message.claimable_at), request.expires_at()]);
+        let ends = waiting.flat_map(|(request, message)| {
+            [
+                Some(message.claimable_at),
+                request.expires_at(),
+                request.in_force().paused_until,
+            ]
+        });
         ends.flatten().filter(|at| *at > self.now).min()
     }
 
@@ -475,6 +538,7 @@ impl World {
             let expected = due_notification(request, nth, self.now);
             super::compare::same_due("the leased message", &expected, actual)?;
         }
+        self.choose_channels();
         Ok(())
     }
 
@@ -517,7 +581,7 @@ impl World {
             let (at, nth) = found.ok_or_else(Refusal::not_found)?;
             let follow_up = self.requests[at].report(nth, receipt, self.now)?;
             // The next receipt may end what waits, by the channel that it has by then.
-            self.requests[at].choose_channels();
+            self.requests[at].choose_channels(self.now);
             Ok(follow_up.map(|it| (at, it)))
         });
         Reply::Reported(results.collect())
@@ -531,6 +595,7 @@ impl World {
             instants.extend(request.no_response_at(self.now));
             instants.extend(request.wait_until().map(end_of));
             instants.extend(request.hidden_at(self.now));
+            instants.extend(request.in_force().paused_until);
             for message in request.messages() {
                 if message.is_waiting() || message.is_out() {
                     instants.extend([message.due_at, message.claimable_at]);
@@ -595,6 +660,7 @@ fn call_shape(call: &Call) -> Result<(), Refusal> {
         Call::Replace(call) if call.old_identity == call.new_identity => {
             Err(Refusal::field("new_identity"))
         }
+        Call::Settings(call) => check_ranges(call),
         _ => Ok(()),
     }
 }
@@ -668,6 +734,10 @@ pub fn key(call: &Call) -> (String, String) {
         Call::Replace(it) => return ("careUnits/-".into(), it.request_id.clone()),
         Call::Create(it) => (&it.parent, &it.request_id),
         Call::Patient(it) => (&it.parent, &it.request_id),
+        Call::Settings(it) => (
+            &it.care_unit_settings.as_ref().expect("given").name,
+            &it.request_id,
+        ),
         Call::Invite(it) => (&it.name, &it.request_id),
         Call::Change(it) => (
             &it.booking_request.as_ref().expect("given").name,

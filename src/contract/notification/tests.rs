@@ -339,6 +339,7 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     let invitation = record.care_invitation.as_mut().unwrap();
     let mut second = invitation.notifications[0].clone();
     invitation.notifications[0].sent_at = Some(sent_at);
+    invitation.notifications[0].state = State::Sent;
     second.id = reminder;
     second.kind = Kind::Reminder { sequence: 1 };
     second.state = State::Leased;
@@ -387,9 +388,11 @@ fn a_letter_that_follows_says_when_the_inbox_notification_was_handed_over() {
     let invitation = record.care_invitation.as_mut().unwrap();
     let first = &mut invitation.notifications[0];
     first.sent_at = Some(now());
+    first.state = State::Sent;
     let letter = Notification {
         id: Uuid::from_u128(2),
         sent_at: None,
+        state: State::Scheduled,
         ..first.clone()
     };
     let of_another_round = Notification {

@@ -52,7 +52,7 @@ pub struct Serve {
     pub sandbox_clock: Option<DateTime<Utc>>,
     /// Local time of day at which notifications fall due, 06:00 to 22:00.
     pub send_clock: NaiveTime,
-    /// Days from the decision on a referral to the end of the care guarantee, 1 to 3650.
+    /// Days from the decision on a referral to the end of the care guarantee, 1 to 365.
     pub guarantee_days: u32,
 }
 
@@ -233,7 +233,7 @@ struct Settings {
         default_value = "09:00"
     )]
     send_clock: String,
-    /// Days from the decision on a referral to the end of the care guarantee, 1 to 3650.
+    /// Days from the decision on a referral to the end of the care guarantee, 1 to 365.
     #[arg(
         long,
         global = true,

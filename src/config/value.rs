@@ -8,8 +8,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::{DatabaseUrl, LogFormat};
 
-/// Longest care guarantee that can be set, in days: ten years.
-const GUARANTEE_DAYS_MAX: u32 = 3_650;
+/// Longest care guarantee that can be set, in days, as in the settings of a care unit.
+const GUARANTEE_DAYS_MAX: u32 = 365;
 
 /// Parses an address and a port.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {

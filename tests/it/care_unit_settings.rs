@@ -1,5 +1,6 @@
 //! The settings of a care unit: how they are set, and what they do to requests.
 
+mod ages;
 mod pause;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,9 @@ use care_invitation::domain::booking_request::state::{
 };
 use care_invitation::domain::calendar::{Instant, Period, TimeWindow, Weekdays, from_micros};
 use care_invitation::domain::care_invitation::{CareInvitation, Hold, HoldReason};
-use care_invitation::domain::care_unit_settings::Schedule;
+use care_invitation::domain::care_unit_settings::{
+    CareUnitSettings, Schedule, Settings, VisitTypeSettings,
+};
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::{
@@ -149,6 +151,62 @@ async fn every_record_is_read_as_it_was_stored() {
             tasks.spawn(store_and_change(backend.store.clone(), seed));
         }
     }
+}
+
+#[tokio::test]
+async fn settings_of_a_care_unit_are_read_as_they_were_stored() {
+    let backend = Backend::empty().await;
+    let store = &backend.store;
+    let care_unit = make::key().care_unit;
+    let mut rng = Rng::new(0);
+    let mut expected = CareUnitSettings::none(care_unit.clone());
+    for revision in 1..=i64::try_from(RECORDS).expect("a few") {
+        expected = CareUnitSettings {
+            settings: settings(&mut rng),
+            revision,
+            updated_at: Some(instant(&mut rng)),
+            ..expected
+        };
+        let next = expected.clone();
+        let decide = move |_: &CareUnitSettings| Ok(next.clone());
+        // Past every pause, of which there is nothing to revoke.
+        let context = || make::context(Instant::MAX_UTC);
+        let written = store.update_settings(call(), care_unit.clone(), decide, context);
+        assert_eq!(written.await.expect("stored").after, expected);
+        let read = store.read_settings(&care_unit).await.expect("read");
+        assert_eq!(read, expected);
+        assert_eq!(store.settings().0[&care_unit], expected);
+    }
+}
+
+fn settings(rng: &mut Rng) -> Settings {
+    let mut visit_types = std::collections::BTreeMap::new();
+    for _ in 0..rng.below(4) {
+        visit_types.insert(text(rng), visit_type_settings(rng));
+    }
+    Settings {
+        general: visit_type_settings(rng),
+        send_time: maybe(rng, clock),
+        letter_until_age: maybe(rng, days),
+        guardian_until_age: maybe(rng, days),
+        move_deadline_hours: maybe(rng, days),
+        paused_until: maybe(rng, instant),
+        visit_types,
+    }
+}
+
+fn visit_type_settings(rng: &mut Rng) -> VisitTypeSettings {
+    VisitTypeSettings {
+        lead_days: maybe(rng, days),
+        reminder_count: maybe(rng, days),
+        reminder_gap_days: maybe(rng, days),
+        no_response_days: maybe(rng, days),
+        guarantee_days: maybe(rng, days),
+    }
+}
+
+fn days(rng: &mut Rng) -> u32 {
+    u32::try_from(rng.below(400)).expect("a few days")
 }
 
 /// Stores a random record and random changes of it, and reads each back.

@@ -1,15 +1,23 @@
 //! The pause of a care unit: nothing of it is leased or authorized, and everything else goes on.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{DispatchRefusal, NotificationKind};
+use care_invitation::domain::Context;
+use care_invitation::domain::care_unit_settings::{CareUnitSettings, Policy, UnitSettings};
+use care_invitation::domain::notification::lease::{LeaseOutcome, lease as decide_lease};
+use uuid::Uuid;
 
 use super::{NOW, invitation, pause};
 use crate::consumer::{Consumer, authorize, everything, lease, message, name, sent};
 use crate::harness::{Harness, within};
 use crate::make;
+use crate::make::at;
 
 const UNTIL: &str = "2026-03-20T08:00:00Z";
 
@@ -179,4 +187,27 @@ async fn the_backlog_of_a_paused_care_unit_keeps_no_other_waiting() {
     let due = harness.lease_due().await;
     let requests: Vec<_> = due.iter().map(|it| &it.booking_request).collect();
     assert_eq!(requests, [&other]);
+}
+
+/// The query of a claim goes by an older copy of the settings than its decision.
+#[test]
+fn a_claim_looks_at_the_pause_again_when_it_decides() {
+    let record = make::created(make::form("2026-03-16", "2026-06-12"), at(NOW));
+    let (id, _) = make::claimable(&record).expect("due");
+    let attempt = |paused_until: &str| {
+        let mut stored = CareUnitSettings::none(record.key.care_unit.clone());
+        stored.settings.paused_until = Some(at(paused_until));
+        let units = HashMap::from([(stored.care_unit.clone(), stored)]);
+        let context = Context {
+            policy: Policy {
+                units: UnitSettings(Arc::new(units)),
+                ..Policy::default()
+            },
+            ..make::context(at(NOW))
+        };
+        decide_lease(&record, id, make::terms(Uuid::new_v4()), &context)
+    };
+    assert_eq!(attempt(UNTIL), LeaseOutcome::NotAvailable);
+    let leased = attempt(NOW);
+    assert!(matches!(leased, LeaseOutcome::Leased(_)), "{leased:?}");
 }

@@ -80,7 +80,8 @@ async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         }
         Call::Replace(call) => {
             let answer = within(api.replace_personal_id(call.clone())).await?;
-            return Ok(Answer::Moved(answer.into_inner()));
+            let repeat = is_repeat(&answer);
+            return Ok(Answer::Moved(answer.into_inner()).repeated(repeat));
         }
         other => unreachable!("{other:?} is no call on requests"),
     };

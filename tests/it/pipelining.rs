@@ -90,7 +90,8 @@ async fn a_repeat_beside_the_call_itself_is_answered_as_a_repeat() {
         let (first, repeat) = tokio::join!(call_it(), repeat);
         let (first, repeat) = (first.expect("carried out"), repeat.expect("answered"));
         assert_eq!(repeat.record, first.record, "in round {round}");
-        assert!(repeat.replayed && !first.replayed, "in round {round}");
+        // Under load either may come first.
+        assert_ne!(repeat.replayed, first.replayed, "in round {round}");
     }
 }
 

@@ -182,6 +182,12 @@ impl CareInvitation {
         left.max_by_key(left_at)
     }
 
+    /// Returns whether the patient has been told of the present round: a notification of it was handed over or is
+    /// being handed over.
+    pub fn is_told(&self) -> bool {
+        self.current_round().any(Notification::has_left)
+    }
+
     /// Returns the instant since which the patient may book in the present round: that of the first lease
     /// of one of its notifications, or of the first contact WILL_BOOK, whichever came first.
     pub fn bookable_since(&self) -> Option<Instant> {

@@ -38,17 +38,11 @@ impl BookingRequest {
     /// follows again if that proves wrong. Returns the ids of what it cancelled.
     pub(super) fn cancel_needless_withdrawal(&mut self, cause: &str) -> Vec<Uuid> {
         let is_cancelled = self.state == State::Cancelled;
-        let Some(invitation) = self.care_invitation.as_mut().filter(|_| is_cancelled) else {
+        let invitation = self.care_invitation.as_mut();
+        let Some(invitation) = invitation.filter(|it| is_cancelled && !it.is_told()) else {
             return Vec::new();
         };
         let round = invitation.round;
-        let mut of_round = invitation
-            .notifications
-            .iter()
-            .filter(|it| it.round == round);
-        if of_round.any(|it| it.kind != Kind::Withdrawal && it.has_left()) {
-            return Vec::new();
-        }
         let withdrawals = invitation.notifications.iter_mut();
         let withdrawals = withdrawals.filter(|it| it.round == round && it.kind == Kind::Withdrawal);
         let cancelled = withdrawals.filter_map(|it| it.cancel(cause).then_some(it.id));

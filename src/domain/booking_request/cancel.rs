@@ -94,14 +94,7 @@ impl BookingRequest {
         reason: CancelReason,
         context: &Context,
     ) -> Vec<Uuid> {
-        let invited = match effective {
-            EffectiveState::Invited | EffectiveState::NoResponse => true,
-            EffectiveState::Requested
-            | EffectiveState::Booked
-            | EffectiveState::Declined
-            | EffectiveState::Expired
-            | EffectiveState::Cancelled => false,
-        };
+        let invited = effective.awaits_patient();
         let is_informed = match reason {
             CancelReason::PatientRequest | CancelReason::PatientDeceased => false,
             CancelReason::ReferralWithdrawn
@@ -117,10 +110,10 @@ impl BookingRequest {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
         };
-        let has_left = invitation.last_channel().is_some();
+        let is_told = invitation.is_told();
         let was_leased = invitation.has_been_leased();
-        invitation.withdraw_when_sent = invited && is_informed && !has_left && was_leased;
-        match invited && is_informed && has_left {
+        invitation.withdraw_when_sent = invited && is_informed && !is_told && was_leased;
+        match invited && is_informed && is_told {
             true => self.plan_withdrawal(context),
             false => Vec::new(),
         }

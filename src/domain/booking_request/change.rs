@@ -11,6 +11,7 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::State;
 use crate::domain::booking_request::visit_edit::VisitEdit;
 use crate::domain::calendar::{Instant, Period, TimeWindow, Weekdays, civil_date};
+use crate::domain::care_invitation::CareInvitation;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification;
 use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
@@ -182,12 +183,16 @@ impl BookingRequest {
         on_change: Option<OnChange>,
         context: &Context,
     ) -> Vec<uuid::Uuid> {
-        let first_has_left = self.first_has_left();
+        // The first message, or one that had been leased when the first proved not to have been produced.
+        let is_told = self
+            .care_invitation
+            .as_ref()
+            .is_some_and(CareInvitation::is_told);
         self.revoke_leased();
         if is_as_planned {
             return Vec::new();
         }
-        if !first_has_left {
+        if !is_told {
             self.reschedule_first(new.first, context.now);
             return Vec::new();
         }
@@ -200,13 +205,6 @@ impl BookingRequest {
             OnChange::Keep => Vec::new(),
             OnChange::Restart => self.begin_round(context),
         }
-    }
-
-    /// Returns whether a notification of the present round has been handed over or is dispatching: the first, or one
-    /// that had been leased when the first proved not to have been produced.
-    fn first_has_left(&self) -> bool {
-        let invitation = self.care_invitation.as_ref();
-        invitation.is_some_and(|invitation| invitation.last_used().is_some())
     }
 
     /// Revokes what is leased, since the request has changed since.

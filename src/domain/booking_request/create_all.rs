@@ -29,7 +29,7 @@ impl CreateAll {
 ///
 /// # Errors
 ///
-/// Those of [`create`], and [`Refusal::Invalid`] for a period that the interval moves to where it has no
+/// Errors of [`create`], and [`Refusal::Invalid`] for a period that the interval moves to where it has no
 /// acceptable weekday.
 pub fn create_all(command: &CreateAll, context: &Context) -> Result<Vec<Change>, Refusal> {
     let CreateAll {

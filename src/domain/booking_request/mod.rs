@@ -173,8 +173,7 @@ impl BookingRequest {
     /// notification of the present round is sent or dispatching.
     fn revocation(&self) -> Option<Action> {
         let invitation = self.care_invitation.as_ref()?;
-        let is_told = invitation.last_channel().is_some();
-        (!is_told).then_some(Action::RevokeInvitation)
+        (!invitation.is_told()).then_some(Action::RevokeInvitation)
     }
 
     /// Returns the warnings for staff, given the notifications as they are displayed.

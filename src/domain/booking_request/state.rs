@@ -51,6 +51,16 @@ impl EffectiveState {
             Self::Cancelled => "CANCELLED",
         }
     }
+
+    /// Returns whether the patient is invited and it is theirs to answer, in time or late.
+    pub fn awaits_patient(self) -> bool {
+        match self {
+            Self::Invited | Self::NoResponse => true,
+            Self::Requested | Self::Booked | Self::Declined | Self::Expired | Self::Cancelled => {
+                false
+            }
+        }
+    }
 }
 
 stored_enum! {

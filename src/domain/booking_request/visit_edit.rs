@@ -110,7 +110,7 @@ impl BookingRequest {
             State::Invited => self
                 .care_invitation
                 .as_ref()
-                .is_none_or(|invitation| invitation.last_channel().is_none()),
+                .is_none_or(|invitation| !invitation.is_told()),
             State::Booked | State::Declined | State::Cancelled => false,
         }
     }

@@ -115,6 +115,8 @@ fn record_sent(
     acknowledgement: &Acknowledgement,
     context: &Context,
 ) -> Change {
+    let notification = record.notification(acknowledgement.id);
+    let had_sent_kind = notification.is_some_and(|it| record.has_sent_kind_of(it));
     let mut record = record.clone();
     let is_invited = record.state == state::State::Invited;
     let round = record.care_invitation.as_ref().map(|it| it.round);
@@ -130,7 +132,7 @@ fn record_sent(
     let sent_at = acknowledgement.sent_at.unwrap_or(context.now);
     let sent_at = sent_at.min(context.now).max(first_at);
     let is_withdrawal = notification.kind == super::Kind::Withdrawal;
-    let is_follow_up = notification.channel_fixed && !is_withdrawal;
+    let is_follow_up = notification.is_follow_up();
     let current = is_invited && round == Some(notification.round);
     let ended_meanwhile = !current || expires_at.is_some_and(|end| end <= sent_at);
     notification.state = State::Sent;
@@ -147,7 +149,7 @@ fn record_sent(
     if current {
         cancelled = record.cancel_siblings(acknowledgement.id, kind);
         // A letter that follows a receipt does not move the reminders, unless what it followed was never posted.
-        if !is_follow_up || record.is_only_hand_over(acknowledgement.id, kind) {
+        if !is_follow_up || !had_sent_kind {
             record.plan_after(kind, sent_at, context);
         }
     } else if is_withdrawal {
@@ -276,15 +278,6 @@ impl BookingRequest {
                 lease.answer = Some(acknowledgement.outcome);
             }
         }
-    }
-
-    /// Returns whether no other notification of the present round and of this kind was handed over.
-    fn is_only_hand_over(&self, id: Uuid, kind: super::Kind) -> bool {
-        let Some(invitation) = &self.care_invitation else {
-            return false;
-        };
-        let mut others = invitation.notifications.iter().filter(|it| it.id != id);
-        !others.any(|it| it.round == invitation.round && it.kind == kind && it.state == State::Sent)
     }
 
     /// Cancels other notifications of the same kind and round that have not been handed over, because the

@@ -159,20 +159,17 @@ impl BookingRequest {
             .find(|notification| notification.id == id)
     }
 
-    /// Returns whether another notification of the same kind and round was handed over, so that this one is not
-    /// wanted any more: the one whose place it was to take, or the one that took its place. A letter that
+    /// Returns whether another notification of the same kind and round was handed over, so that this one, which was not,
+    /// is not wanted any more: the one whose place it was to take, or the one that took its place. A letter that
     /// follows a receipt is wanted beside it.
     pub(super) fn is_replaced(&self, notification: &Notification) -> bool {
-        let Notification {
-            id, round, kind, ..
-        } = *notification;
-        let is_withdrawal = kind == Kind::Withdrawal;
-        let mut all = self.care_invitation.iter().flat_map(|it| &it.notifications);
-        (is_withdrawal || !notification.channel_fixed)
-            && all.any(|other| {
-                let is_other = other.id != id && other.round == round;
-                is_other && other.kind == kind && other.state == State::Sent
-            })
+        !notification.is_follow_up() && self.has_sent_kind_of(notification)
+    }
+
+    /// Returns whether a notification of the same kind and round was handed over.
+    pub(super) fn has_sent_kind_of(&self, notification: &Notification) -> bool {
+        let invitation = self.care_invitation.as_ref();
+        invitation.is_some_and(|it| it.has_sent(notification.round, notification.kind))
     }
 
     /// Returns the record with one notification altered and no new revision, since callers need not see it.

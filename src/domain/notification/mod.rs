@@ -332,6 +332,11 @@ impl Notification {
         }
     }
 
+    /// Returns whether it is a letter that follows a receipt, beside the notification that the receipt is for.
+    pub fn is_follow_up(&self) -> bool {
+        self.channel_fixed && self.kind != Kind::Withdrawal
+    }
+
     /// Returns whether it was handed over or is being handed over.
     pub fn has_left(&self) -> bool {
         match self.state {

@@ -6,7 +6,6 @@ use uuid::Uuid;
 use super::{Kind, Notification, State};
 use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::history::{Event, HistoryEntry};
@@ -18,14 +17,7 @@ impl BookingRequest {
     /// Returns whether the same kind is to be sent again if this notification proves not to have been produced: it is
     /// the latest hand-over of the present round, and the patient is still invited.
     pub(super) fn is_to_be_produced(&self, notification: &Notification, now: Instant) -> bool {
-        let is_invited = match self.effective_state(now) {
-            EffectiveState::Invited | EffectiveState::NoResponse => true,
-            EffectiveState::Requested
-            | EffectiveState::Booked
-            | EffectiveState::Declined
-            | EffectiveState::Expired
-            | EffectiveState::Cancelled => false,
-        };
+        let is_invited = self.effective_state(now).awaits_patient();
         let last = self
             .care_invitation
             .as_ref()

@@ -42,6 +42,7 @@ use chrono::DateTime;
 
 use crate::harness::Harness;
 use crate::make;
+use crate::worklist_user::LISTS;
 
 /// A Monday, 10:00 in Stockholm.
 const NOW: &str = "2026-03-02T09:00:00Z";
@@ -49,17 +50,6 @@ const NOW: &str = "2026-03-02T09:00:00Z";
 /// Where nobody has created anything.
 const NOBODY: &str =
     "careUnits/SE2321000131-P000000123457/bookingRequests/018f3a5e-7a1b-7c3d-8e9f-0123456789ab";
-
-/// The lists that are counted.
-const LISTS: [Worklist; 7] = [
-    Worklist::BookingRequests,
-    Worklist::CareInvitations,
-    Worklist::FollowUp,
-    Worklist::ManualHandling,
-    Worklist::SlotIssues,
-    Worklist::Declined,
-    Worklist::GuaranteeAtRisk,
-];
 
 /// The form of a request that nobody is invited to yet.
 fn requested(first: &str, last: &str) -> v1::BookingRequest {
@@ -158,7 +148,7 @@ fn done(entries: &[v1::HistoryEntry]) -> Vec<&str> {
 /// The lists that a request is on.
 async fn lists_of(harness: &Harness, name: &str) -> Vec<Worklist> {
     let mut found = Vec::new();
-    for list in LISTS {
+    for list in LISTS.into_iter().take(7) {
         let call = v1::ListWorklistRequest {
             query: Some(v1::WorklistQuery {
                 worklists: vec![list.into()],

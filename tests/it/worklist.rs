@@ -16,21 +16,9 @@ use tonic::Status;
 
 use crate::harness::{Harness, within};
 use crate::make;
+use crate::worklist_user::LISTS;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
-
-/// Every list but ALL, in the order in which they are counted. The first six exclude each other.
-const LISTS: [Worklist; 9] = [
-    Worklist::BookingRequests,
-    Worklist::CareInvitations,
-    Worklist::FollowUp,
-    Worklist::ManualHandling,
-    Worklist::SlotIssues,
-    Worklist::Declined,
-    Worklist::GuaranteeAtRisk,
-    Worklist::AllInvitations,
-    Worklist::AllBookingRequests,
-];
 
 /// A list of the care unit that most tests have.
 fn query(worklist: Worklist) -> v1::WorklistQuery {

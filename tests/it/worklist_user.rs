@@ -2,6 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::Worklist;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
 use prost_types::{FieldMask, Timestamp};
@@ -10,6 +11,20 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::harness::{Harness, within};
 use crate::make;
+
+/// Every list but ALL, in the order in which they are counted. An open request is on exactly one of the first six; those
+/// after them come beside their own list.
+pub const LISTS: [Worklist; 9] = [
+    Worklist::BookingRequests,
+    Worklist::CareInvitations,
+    Worklist::FollowUp,
+    Worklist::ManualHandling,
+    Worklist::SlotIssues,
+    Worklist::Declined,
+    Worklist::GuaranteeAtRisk,
+    Worklist::AllInvitations,
+    Worklist::AllBookingRequests,
+];
 
 /// Records what came of a contact with the patient.
 pub async fn contact(harness: &Harness, request: &str, outcome: Outcome) -> v1::BookingRequest {

@@ -18,21 +18,10 @@ use super::rng::Rng;
 use super::service;
 use super::world::World;
 use crate::harness::{Harness, within};
+use crate::worklist_user::LISTS;
 
 /// Longest wait for the board.
 const WAIT: Duration = Duration::from_secs(20);
-/// Lists in the order in which they are counted. An open request is on one of the first six.
-pub const LISTS: [Worklist; 9] = [
-    Worklist::BookingRequests,
-    Worklist::CareInvitations,
-    Worklist::FollowUp,
-    Worklist::ManualHandling,
-    Worklist::SlotIssues,
-    Worklist::Declined,
-    Worklist::GuaranteeAtRisk,
-    Worklist::AllInvitations,
-    Worklist::AllBookingRequests,
-];
 
 impl Request {
     /// Returns whether it is on a list.

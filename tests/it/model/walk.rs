@@ -10,7 +10,7 @@ use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
 use super::compare::{self, holds, same, same_request};
 use super::invariants::{Invariants, came_to_an_end};
-use super::lists::{self, Board, LISTS};
+use super::lists::{self, Board};
 use super::op::{Op, STARTS};
 use super::rng::Rng;
 use super::rules::{Refusal, verdict};
@@ -18,6 +18,7 @@ use super::service::{self, Answer, send};
 use super::world::{Reply, World};
 use crate::harness::Harness;
 use crate::make::at;
+use crate::worklist_user::LISTS;
 
 /// Steps between two checks of the lists.
 const LISTS_EVERY: usize = 10;

@@ -8,12 +8,10 @@ use care_invitation::contract::v1::worklist_query::OrderBy;
 use care_invitation::contract::v1::{self, BookingRequestView, Worklist, WorklistQuery};
 use tonic::{Code, Streaming};
 
-use super::{
-    LISTS, NOW, create, decided, invitation, listed, page, protected, query, request, sorted,
-};
+use super::{NOW, create, decided, invitation, listed, page, protected, query, request, sorted};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
-use crate::worklist_user;
+use crate::worklist_user::{self, LISTS};
 
 const OTHER_UNIT: &str = "careUnits/SE2321000131-P2";
 const EVERY_UNIT: &str = "careUnits/-";

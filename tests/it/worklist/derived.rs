@@ -39,24 +39,14 @@ use uuid::Uuid;
 
 use super::watch::{Told, Watcher};
 use super::{
-    LISTS, NOW, counts, create, decided, everything, invitation, page, protected, query, request,
+    NOW, counts, create, decided, everything, invitation, page, protected, query, request,
 };
 use crate::backend::Backend;
 use crate::consumer::{answer, message, sent};
 use crate::harness::Harness;
 use crate::make;
 use crate::make::at;
-use crate::worklist_user;
-
-/// The lists of which every open request is on exactly one.
-const FIRST_LISTS: [Worklist; 6] = [
-    Worklist::BookingRequests,
-    Worklist::CareInvitations,
-    Worklist::FollowUp,
-    Worklist::ManualHandling,
-    Worklist::SlotIssues,
-    Worklist::Declined,
-];
+use crate::worklist_user::{self, LISTS};
 
 /// A request that time changes by itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -554,7 +544,7 @@ async fn assert_partition(
         let on_it = on_it.booking_requests.into_iter();
         let on_it: BTreeMap<_, _> = on_it.map(|it| (it.name.clone(), it)).collect();
         counted.push((list, i64::try_from(on_it.len()).expect("a few")));
-        if FIRST_LISTS.contains(&list) {
+        if LISTS[..6].contains(&list) {
             for name in on_it.keys() {
                 *places.entry(name.clone()).or_default() += 1;
             }

@@ -16,14 +16,14 @@ use prost::Message;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    LISTS, NOW, create, decided, everything, invitation, listed, page, protected, query,
-    referral_of, request,
+    NOW, create, decided, everything, invitation, listed, page, protected, query, referral_of,
+    request,
 };
 use crate::consumer::{answer, sent};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::make;
 use crate::wire::{Wire, frame};
-use crate::worklist_user;
+use crate::worklist_user::{self, LISTS};
 
 const WATCH: &str = "/careinvitation.v1.WorklistService/WatchWorklist";
 

@@ -236,31 +236,36 @@ pub fn render(stored: &CareUnitSettings, region: RegionPolicy) -> v1::CareUnitSe
 
 /// Renders settings as they are set.
 fn render_settings(settings: &Settings) -> v1::CareUnitSettings {
-    let general = &settings.general;
+    let general = render_by_visit_type("", &settings.general);
     let visit_types = settings.visit_types.iter();
     v1::CareUnitSettings {
-        lead_days: general.lead_days.map(render_number),
-        reminder_count: general.reminder_count.map(render_number),
-        reminder_gap_days: general.reminder_gap_days.map(render_number),
-        no_response_days: general.no_response_days.map(render_number),
-        guarantee_days: general.guarantee_days.map(render_number),
+        lead_days: general.lead_days,
+        reminder_count: general.reminder_count,
+        reminder_gap_days: general.reminder_gap_days,
+        no_response_days: general.no_response_days,
+        guarantee_days: general.guarantee_days,
         send_clock: settings.send_time.map(render_clock),
         letter_until_age: settings.letter_until_age.map(render_number),
         guardian_until_age: settings.guardian_until_age.map(render_number),
         move_deadline_hours: settings.move_deadline_hours.map(render_number),
         paused_until: settings.paused_until.map(render_instant),
         visit_types: visit_types
-            .map(|(code, settings)| v1::VisitTypeSettings {
-                visit_type_code: code.clone(),
-                lead_days: settings.lead_days.map(render_number),
-                reminder_count: settings.reminder_count.map(render_number),
-                reminder_gap_days: settings.reminder_gap_days.map(render_number),
-                no_response_days: settings.no_response_days.map(render_number),
-                guarantee_days: settings.guarantee_days.map(render_number),
-                effective: None,
-            })
+            .map(|(code, settings)| render_by_visit_type(code, settings))
             .collect(),
         ..v1::CareUnitSettings::default()
+    }
+}
+
+/// Renders the settings that may differ by visit type, as they are set for one.
+fn render_by_visit_type(code: &str, settings: &VisitTypeSettings) -> v1::VisitTypeSettings {
+    v1::VisitTypeSettings {
+        visit_type_code: code.to_owned(),
+        lead_days: settings.lead_days.map(render_number),
+        reminder_count: settings.reminder_count.map(render_number),
+        reminder_gap_days: settings.reminder_gap_days.map(render_number),
+        no_response_days: settings.no_response_days.map(render_number),
+        guarantee_days: settings.guarantee_days.map(render_number),
+        effective: None,
     }
 }
 

@@ -47,25 +47,20 @@ impl SettingsCopy {
     pub fn take(&self, read: impl IntoIterator<Item = CareUnitSettings>) -> Vec<HsaId> {
         let mut paused = Vec::new();
         self.0.send_if_modified(|known| {
-            let mut units = known.0.as_ref().clone();
             let mut is_changed = false;
             for read in read {
-                let before = units.get(&read.care_unit);
+                let before = known.0.get(&read.care_unit);
                 if before.is_some_and(|it| read.revision <= it.revision) {
                     continue;
                 }
                 let until = before.and_then(|it| it.settings.paused_until);
-                if read
-                    .settings
-                    .paused_until
-                    .is_some_and(|it| Some(it) != until)
-                {
+                let is_paused = read.settings.paused_until.is_some();
+                if is_paused && read.settings.paused_until != until {
                     paused.push(read.care_unit.clone());
                 }
-                units.insert(read.care_unit.clone(), read);
+                Arc::make_mut(&mut known.0).insert(read.care_unit.clone(), read);
                 is_changed = true;
             }
-            known.0 = Arc::new(units);
             is_changed
         });
         paused

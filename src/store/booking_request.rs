@@ -18,7 +18,15 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::{IdempotentCall, StoredAnswer};
 use crate::store::query::{aggregate, patient_request};
-use crate::store::write::PatientUpdated;
+
+/// Result of an update of a patient.
+#[derive(Clone, Debug)]
+pub struct PatientUpdated {
+    /// Requests that were changed, by this call or by the one that it repeats.
+    pub changed: Vec<RequestKey>,
+    /// True if the call was a replay and changed nothing.
+    pub replayed: bool,
+}
 
 impl Store {
     /// Changes requests one after the other as `decide` says, which is also given the place in `keys`, without idempotency

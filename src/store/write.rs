@@ -37,15 +37,6 @@ pub struct Written {
     pub replayed: bool,
 }
 
-/// Result of an update of a patient.
-#[derive(Clone, Debug)]
-pub struct PatientUpdated {
-    /// Requests that were changed, by this call or by the one that it repeats.
-    pub changed: Vec<RequestKey>,
-    /// True if the call was a replay and changed nothing.
-    pub replayed: bool,
-}
-
 impl<D> Write<D>
 where
     D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
@@ -175,8 +166,9 @@ impl Store {
     }
 
     /// Executes writes as one operation, so that they are decided in order and committed together; each is done or
-    /// refused by itself. More than 500 requests are executed in several, one after another. An operation that cannot be executed as a whole is split in halves, the first before the
-    /// second, until the write that cannot be executed is alone.
+    /// refused by itself. More than 500 requests are executed in several, one after another. An operation that cannot be
+    /// executed as a whole is split in halves, the first before the second, until the write that cannot be executed is
+    /// alone.
     ///
     /// # Errors
     ///

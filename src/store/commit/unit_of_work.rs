@@ -357,8 +357,9 @@ impl UnitOfWork {
     }
 
     /// Loads the idempotency records of the calls, and the open duplicates of the requests that the operations may
-    /// open, or keep open under another key: the `new` keys, and those of requests that calls have `named`, since a request that is open now may be closed and
-    /// opened again in the same batch. Returns the requests on which calls were executed before.
+    /// open, or keep open under another key: the `new` keys, and those of requests that calls have `named`, since a request
+    /// that is open now may be closed and opened again in the same batch. Returns the requests on which calls were executed
+    /// before.
     pub async fn load_duplicates_and_replays(
         &mut self,
         connection: &impl ConnectionTrait,

@@ -689,7 +689,8 @@ async fn reports_that_come_together_give_one_letter() {
     };
     let mut calls = Vec::new();
     for _ in 0..10 {
-        calls.extend(RECEIPTS.map(report));
+        // READ among them would cancel the letter, or not, by the order in which they come.
+        calls.extend([Receipt::Unread, Receipt::Returned].map(report));
     }
     for call in calls {
         call.await.expect("run").expect("recorded");
@@ -698,11 +699,7 @@ async fn reports_that_come_together_give_one_letter() {
     assert_eq!(letters.len(), 1);
     let mut written = told(&harness, &request).await;
     written.sort();
-    let each_once = [
-        "NOTIFICATION_READ",
-        "NOTIFICATION_RETURNED",
-        "NOTIFICATION_UNREAD",
-    ];
+    let each_once = ["NOTIFICATION_RETURNED", "NOTIFICATION_UNREAD"];
     assert_eq!(written, each_once);
 }
 

@@ -22,6 +22,7 @@ mod replica;
 mod wire;
 mod worklist_user;
 
+mod again;
 mod booking_request;
 mod boundary;
 mod care_invitation;

@@ -1,5 +1,5 @@
 //! The PostgreSQL of a run: the one that `TEST_DATABASE_URL` names, or else a temporary one from
-//! the installed programs. And every test once more, on it.
+//! the installed programs.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,13 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::backend::{KIND, Kind};
-
 /// Names the server, by a database on it to which the tests may connect to create others.
-const URL: &str = "TEST_DATABASE_URL";
+pub const URL: &str = "TEST_DATABASE_URL";
 
 /// Says, when it is set, that the server which [`URL`] names ends with the run that has started this one.
-const TEMPORARY: &str = "TEST_DATABASE_TEMPORARY";
+pub const TEMPORARY: &str = "TEST_DATABASE_TEMPORARY";
 
 /// Runs a server until standard input ends, which it does with the process that holds its other
 /// end, however that goes. Nothing of it is to outlive the tests, so that nothing is synced.
@@ -34,34 +32,6 @@ echo "$2"
 cat >/dev/null
 "$1/pg_ctl" -D data -m immediate stop >said 2>&1
 "#;
-
-/// Tests that have nothing to do with where the service keeps its data, or that are about the
-/// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 14] = [
-    ("tidy::", "reads the sources"),
-    ("links::", "reads the documents"),
-    (
-        "readme::",
-        "what the documents run begins with a SQLite file",
-    ),
-    ("program::", "starts the program on a SQLite file"),
-    (
-        "store::a_second_process_on_the_same_file_is_refused",
-        "PostgreSQL welcomes it",
-    ),
-    ("wal::", "is about SQLite"),
-    ("disk::", "is about SQLite"),
-    ("postgres::", "is this run"),
-    ("replicas::", "goes to PostgreSQL by itself"),
-    ("migration::", "goes to both by itself"),
-    ("plan::", "goes to PostgreSQL by itself"),
-    ("database_outage::", "goes to PostgreSQL by itself"),
-    ("failover::", "goes to PostgreSQL by itself"),
-    ("purge::", "goes to both by itself"),
-];
-
-/// Tests that run at once there: a store has up to eleven connections, and a replica one store.
-const THREADS: &str = "8";
 
 /// The address of this run's server. With none the caller passes over what needs one, and that is
 /// said aloud.
@@ -167,34 +137,6 @@ fn start() -> Option<String> {
         "postgres://postgres@127.0.0.1:{}/postgres",
         port.trim_end()
     ))
-}
-
-/// The tests that [`ONCE`] does not name, in a process of their own.
-#[test]
-fn the_whole_suite_passes_on_postgresql() {
-    if Kind::of_this_run() == Kind::Postgres {
-        return;
-    }
-    let Some(server) = server() else { return };
-    let mut suite = Command::new(env::current_exe().expect("this program"));
-    suite.env(KIND, "postgresql").env(URL, server);
-    if ends_with_this_run() {
-        suite.env(TEMPORARY, "yes");
-    }
-    suite.args(["--test-threads", THREADS]);
-    for (tests, _) in ONCE {
-        suite.args(["--skip", tests]);
-    }
-    let ended = suite.output().expect("it runs");
-    let said = String::from_utf8_lossy(&ended.stdout);
-    let result = said.lines().find(|line| line.starts_with("test result: "));
-    let result = result.unwrap_or("it did not come to its end");
-    writeln!(io::stderr(), "on PostgreSQL: {result}").expect("standard error");
-    assert!(
-        ended.status.success(),
-        "on PostgreSQL, by itself with {KIND}=postgresql:\n{said}\n{}",
-        String::from_utf8_lossy(&ended.stderr)
-    );
 }
 
 #[test]

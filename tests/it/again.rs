@@ -1,0 +1,68 @@
+//! Every test once more, on PostgreSQL. Tests begin in the order of their names, so that this one, which mostly waits,
+//! goes on beside all others.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::Command;
+
+use crate::backend::{KIND, Kind};
+use crate::postgres;
+
+/// Tests that have nothing to do with where the service keeps its data, or that are about the
+/// SQLite file itself, or that go to PostgreSQL by themselves.
+const ONCE: [(&str, &str); 15] = [
+    ("tidy::", "reads the sources"),
+    ("links::", "reads the documents"),
+    (
+        "readme::",
+        "what the documents run begins with a SQLite file",
+    ),
+    ("program::", "starts the program on a SQLite file"),
+    (
+        "store::a_second_process_on_the_same_file_is_refused",
+        "PostgreSQL welcomes it",
+    ),
+    ("wal::", "is about SQLite"),
+    ("disk::", "is about SQLite"),
+    ("again::", "is this run"),
+    ("postgres::", "is about the server of this run"),
+    ("replicas::", "goes to PostgreSQL by itself"),
+    ("migration::", "goes to both by itself"),
+    ("plan::", "goes to PostgreSQL by itself"),
+    ("database_outage::", "goes to PostgreSQL by itself"),
+    ("failover::", "goes to PostgreSQL by itself"),
+    ("purge::", "goes to both by itself"),
+];
+
+/// Tests that run at once there: a store has up to eleven connections, and a replica one store.
+const THREADS: &str = "8";
+
+/// The tests that [`ONCE`] does not name, in a process of their own.
+#[test]
+fn every_test_passes_on_postgresql() {
+    if Kind::of_this_run() == Kind::Postgres {
+        return;
+    }
+    let Some(server) = postgres::server() else {
+        return;
+    };
+    let mut suite = Command::new(env::current_exe().expect("this program"));
+    suite.env(KIND, "postgresql").env(postgres::URL, server);
+    if postgres::ends_with_this_run() {
+        suite.env(postgres::TEMPORARY, "yes");
+    }
+    suite.args(["--test-threads", THREADS]);
+    for (tests, _) in ONCE {
+        suite.args(["--skip", tests]);
+    }
+    let ended = suite.output().expect("it runs");
+    let said = String::from_utf8_lossy(&ended.stdout);
+    let result = said.lines().find(|line| line.starts_with("test result: "));
+    let result = result.unwrap_or("it did not come to its end");
+    writeln!(io::stderr(), "on PostgreSQL: {result}").expect("standard error");
+    assert!(
+        ended.status.success(),
+        "on PostgreSQL, by itself with {KIND}=postgresql:\n{said}\n{}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+}

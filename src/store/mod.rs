@@ -33,6 +33,7 @@ pub mod write;
 pub mod notification;
 pub mod skew;
 
+mod admin;
 mod booking_request;
 mod bulk;
 mod care_unit_settings;

@@ -7,42 +7,31 @@
 
 use std::marker::PhantomData;
 
-use backon::Retryable;
-use sea_orm::sea_query::{
-    BinOper, Condition, Expr, IntoValueTuple, LockBehavior, LockType, Query, ValueTuple,
-};
+use sea_orm::sea_query::{Condition, Expr, LockBehavior, LockType, Query, ValueTuple};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DatabaseTransaction, EntityTrait, ExprTrait, Iterable,
-    PaginatorTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DatabaseConnection, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
 use crate::domain::request_key::RequestKey;
+use crate::store::admin::{Page, Progress, check_clock, open_admin, page_after, with_retry};
 use crate::store::bulk::membership;
-use crate::store::database::connection::{connect_admin, write_options};
-use crate::store::database::postgres::is_postgres;
-use crate::store::database::probe::database_now;
-use crate::store::database::sqlite::require_existing_file;
+use crate::store::database::connection::write_options;
 use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
 use crate::store::query::request_keys::{key_rows, notification_key_rows};
-use crate::store::retry;
-use crate::store::schema;
-use crate::store::skew::DecisionClock;
 
 /// Days for which idempotency keys are kept: 30, and one more for clocks that differ. The rows that carry them cannot be
 /// purged before.
 const KEY_RETENTION_DAYS: i64 = 31;
 /// Maximum requests that a batch deletes, with their notifications.
 const REQUESTS_MAX: u64 = 200;
-/// Rows of a page, in tables that are swept from end to end.
-const ROWS_MAX: u64 = 2_000;
 /// The cutoffs before which rows are deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cutoffs {
@@ -125,9 +114,6 @@ impl From<OpenError> for PurgeError {
     }
 }
 
-/// A callback for progress: the kind of rows, the number deleted so far, and the total where that is known.
-pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Send);
-
 /// Deletes the rows before the cutoffs, which come from `clock`, if that agrees with the database's clock. Stops between
 /// two batches once it is told to.
 ///
@@ -141,16 +127,9 @@ pub async fn purge(
     stop: &CancellationToken,
     progress: Progress<'_>,
 ) -> Result<Purged, PurgeError> {
-    require_existing_file(url)?;
-    let admin = connect_admin(url).await?;
-    if !is_postgres(url) {
-        schema::migrate_connection(&admin.connection).await?;
-    }
-    schema::require_current(&admin.connection).await?;
-    if is_postgres(url) {
-        let checked = check_clock(&admin.connection, clock).await;
-        checked.map_err(PurgeError::Clock)?;
-    }
+    let admin = open_admin(url).await?;
+    let checked = check_clock(url, &admin.connection, clock).await;
+    checked.map_err(PurgeError::Clock)?;
     let mut purge = Purge {
         connection: admin.connection,
         stop,
@@ -166,17 +145,6 @@ pub async fn purge(
         Ok(()) => Ok(purged),
         Err(error) => Err(PurgeError::Failed(purged, error)),
     }
-}
-
-/// Compares the clock with the database's.
-async fn check_clock(
-    connection: &DatabaseConnection,
-    clock: impl Fn() -> ClockReading + Send + Sync + 'static,
-) -> Result<(), Error> {
-    let decision_clock = DecisionClock::default();
-    decision_clock.set(clock);
-    let date = decision_clock.date(None);
-    Ok(date.check(database_now(connection).await?)?)
 }
 
 struct Purge<'a> {
@@ -223,17 +191,11 @@ impl Purge<'_> {
         let mut after: Option<ValueTuple> = None;
         while !self.stop.is_cancelled() {
             (self.progress)(sweep.kind, *deleted, None);
-            let page = || page_end::<E>(connection, after.clone());
-            let last = with_retry(self.stop, page).await?;
-            let mut page = E::delete_many().filter(sweep.condition.clone());
-            for (bound, compared) in [
-                (after, BinOper::GreaterThan),
-                (last.clone(), BinOper::SmallerThanOrEqual),
-            ] {
-                if let Some(bound) = bound {
-                    page = page.filter(key_of::<E>().binary(compared, bound_expr(bound)));
-                }
-            }
+            let page = || page_after::<E>(connection, after.clone());
+            let Page { rows, last } = with_retry(self.stop, page).await?;
+            let page = E::delete_many()
+                .filter(sweep.condition.clone())
+                .filter(rows);
             *deleted += with_retry(self.stop, || async {
                 Ok(page.clone().exec(&**connection).await?.rows_affected)
             })
@@ -295,20 +257,6 @@ fn idempotency_key_sweep(before: Instant) -> TableSweep<idempotency_key::Entity>
         condition: Condition::all().add(recorded_at.lt(micros(before))),
         count: |purged| &mut purged.idempotency_keys,
     }
-}
-
-/// Attempts work again that has a conflict, or for which the database is unavailable. A purge that is to stop does not
-/// pause any more.
-async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
-    stop: &CancellationToken,
-    work: impl FnMut() -> F,
-) -> Result<T, Error> {
-    let stop = stop.clone();
-    let pause = move |pause| stop.clone().run_until_cancelled_owned(sleep(pause));
-    work.retry(retry::PURGE_BATCH)
-        .sleep(pause)
-        .when(|error| error.is_contention() || error.is_temporary())
-        .await
 }
 
 /// Counts the settled requests before the cutoff.
@@ -381,34 +329,4 @@ async fn settled(
         .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
     let keys: Vec<(String, Uuid)> = settled.into_tuple().all(transaction).await?;
     Ok(keys.into_iter().map(request::key).collect())
-}
-
-/// Returns the key of the last row of the page after `after`; none when the page is the last.
-async fn page_end<E: EntityTrait>(
-    connection: &DatabaseConnection,
-    after: Option<ValueTuple>,
-) -> Result<Option<ValueTuple>, Error> {
-    let mut rows = E::find().select_only().offset(ROWS_MAX - 1).limit(1);
-    for column in E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column) {
-        rows = rows.column(column).order_by_asc(column);
-    }
-    if let Some(after) = after {
-        rows = rows.filter(key_of::<E>().gt(bound_expr(after)));
-    }
-    let last = rows.into_tuple::<<E::PrimaryKey as PrimaryKeyTrait>::ValueType>();
-    Ok(last
-        .one(connection)
-        .await?
-        .map(IntoValueTuple::into_value_tuple))
-}
-
-/// Returns the primary key of a table as a tuple of columns.
-fn key_of<E: EntityTrait>() -> Expr {
-    let columns = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column);
-    Expr::tuple(columns.map(|column| column.into_expr()))
-}
-
-/// Returns a key as a tuple of values.
-fn bound_expr(key: ValueTuple) -> Expr {
-    Expr::tuple(key.into_iter().map(Expr::val))
 }

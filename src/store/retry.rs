@@ -28,9 +28,9 @@ pub const CONFLICT: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_times(6)
     .with_jitter();
 
-/// For a batch of a purge that has a conflict, or for which the database is unavailable: 8 attempts. The last pause is 4
-/// to 8 s, and all pauses together are less than twice as long.
-pub const PURGE_BATCH: ExponentialBuilder = ExponentialBuilder::new()
+/// For a batch of an operator's command that has a conflict, or for which the database is unavailable: 8 attempts. The
+/// last pause is 4 to 8 s, and all pauses together are less than twice as long.
+pub const COMMAND_BATCH: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_micros(62_500))
     .with_max_delay(Duration::from_secs(4))
     .with_max_times(7)
@@ -60,10 +60,10 @@ mod tests {
         let sum = |pauses: &[Duration]| pauses.iter().sum::<Duration>();
         let millis = Duration::from_millis;
         for _ in 0..100 {
-            let purge = pauses(PURGE_BATCH);
-            assert_eq!(purge.len(), 7);
-            assert!((millis(4_000)..millis(8_000)).contains(&purge[6]));
-            assert!(sum(&purge) < millis(16_000));
+            let command = pauses(COMMAND_BATCH);
+            assert_eq!(command.len(), 7);
+            assert!((millis(4_000)..millis(8_000)).contains(&command[6]));
+            assert!(sum(&command) < millis(16_000));
             let conflict = pauses(CONFLICT);
             assert_eq!(conflict.len(), 6);
             assert!((millis(48)..millis(100)).contains(&conflict[5]));

@@ -1,19 +1,20 @@
-//! The commands of the program: serve, migrate, purge. Settings meet the parts that they are for here.
+//! The commands of the program: serve, migrate, purge, after-restore. Settings meet the parts that they are for here.
 
 use std::error::Error;
 use std::io::{self, Write, stdout};
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, SecondsFormat};
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
-use crate::config::{self, BadSetting, Purge, Serve};
+use crate::config::{self, AfterRestore, BadSetting, Purge, Serve};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
 use crate::grpc::middleware::Limits;
 use crate::server::{self, Dependencies};
 use crate::store::Store;
+use crate::store::after_restore::{LostInterval, after_restore as mark_lost};
 use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
 use crate::telemetry::{self, Progress};
@@ -99,6 +100,35 @@ pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     if outcome?.stopped {
         return Err("stopped before the end; the same command goes on from here".into());
     }
+    Ok(())
+}
+
+/// Marks what may have been handed over in commits that were lost since then, and prints how much was planned already.
+///
+/// # Errors
+///
+/// The time is in the future, the database cannot be opened, or a batch fails.
+pub async fn after_restore(url: &str, lost: AfterRestore) -> Result<(), Box<dyn Error>> {
+    let clock = Clock::real();
+    let now = clock.now();
+    let interval = LostInterval::new(lost.since, now).map_err(|why| {
+        config::Error::Settings(vec![BadSetting {
+            flag: "since",
+            why: format!("{why}; it is {}", lost.since),
+        }])
+    })?;
+    let mut progress = Progress::default();
+    let mut show = |what: &'static str, done, total| progress.show(what, done, total);
+    let outcome = mark_lost(url, interval, move || clock.reading(), &mut show).await;
+    progress.end();
+    let marked = outcome?;
+    let shown = |at: Instant| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    writeln!(
+        stdout(),
+        "marked {marked} notifications as possible repeats; so is every other that falls due from {} to {}",
+        shown(lost.since),
+        shown(now),
+    )?;
     Ok(())
 }
 

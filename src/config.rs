@@ -13,8 +13,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 use value::{
-    civil_date, database_url, guarantee_days, listen, log_format, log_level, sandbox_clock,
-    send_clock,
+    civil_date, database_url, guarantee_days, instant, listen, log_format, log_level, send_clock,
 };
 
 /// Settings of one run of the program.
@@ -39,6 +38,8 @@ pub enum Command {
     Migrate,
     /// A deletion of rows that are kept no longer.
     Purge(Purge),
+    /// A mark on what may have been handed over in commits that were lost.
+    AfterRestore(AfterRestore),
 }
 
 /// Settings of the service.
@@ -63,6 +64,13 @@ pub struct Purge {
     pub before: NaiveDate,
     /// Date before which the history of deleted requests is deleted too; none keeps it all.
     pub history_before: Option<NaiveDate>,
+}
+
+/// The time of which commits were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AfterRestore {
+    /// Time up to which the database has every commit.
+    pub since: DateTime<Utc>,
 }
 
 /// Address of a database, secrets included. `secrecy` would wipe it from memory, where the driver keeps a
@@ -127,11 +135,11 @@ pub struct BadSetting {
     pub why: String,
 }
 
-/// Returns the variable of a flag, in brackets. The dates of a purge have none: they are given anew
-/// each time.
+/// Returns the variable of a flag, in brackets. The times of a purge and of a restore have none: they are
+/// given anew each time.
 fn variable(flag: &str) -> String {
     match flag {
-        "before" | "history-before" => String::new(),
+        "before" | "history-before" | "since" => String::new(),
         flag => format!(
             " (CARE_INVITATION_{})",
             flag.replace('-', "_").to_uppercase()
@@ -163,6 +171,10 @@ enum CommandArgs {
     /// and nothing else unless told to. Nothing is ever deleted without this command.
     #[command(verbatim_doc_comment)]
     Purge(PurgeDates),
+    /// Marks what may have been handed over although the database does not know it: run it once
+    /// after a restore, or a failover that lost commits, and before consumers connect.
+    #[command(verbatim_doc_comment)]
+    AfterRestore(LostTime),
 }
 
 #[derive(Debug, Args)]
@@ -174,6 +186,14 @@ struct PurgeDates {
     /// have been deleted. Without it all history is kept.
     #[arg(long, verbatim_doc_comment, value_name = "DATE")]
     history_before: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct LostTime {
+    /// Mark what falls due from this time, since which commits may be missing, until now, as in
+    /// 2026-03-02T09:00:00Z.
+    #[arg(long, verbatim_doc_comment, value_name = "RFC 3339")]
+    since: String,
 }
 
 #[derive(Debug, Args)]
@@ -285,6 +305,8 @@ impl Config {
             None | Some(CommandArgs::Serve) => settings.serve(&mut bad).map(Command::Serve),
             Some(CommandArgs::Migrate) => Some(Command::Migrate),
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
+            Some(CommandArgs::AfterRestore(lost)) => take(&mut bad, "since", instant(&lost.since))
+                .map(|since| Command::AfterRestore(AfterRestore { since })),
         };
         let config = || {
             Some(Self {
@@ -302,7 +324,7 @@ impl Settings {
     /// Returns the settings of the service, which other commands do not validate.
     fn serve(&self, bad: &mut Vec<BadSetting>) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
-        let sandbox_clock = self.sandbox_clock.as_deref().map(sandbox_clock).transpose();
+        let sandbox_clock = self.sandbox_clock.as_deref().map(instant).transpose();
         let sandbox_clock = take(bad, "sandbox-clock", sandbox_clock);
         let send_clock = take(bad, "send-clock", send_clock(&self.send_clock));
         let guarantee_days = guarantee_days(&self.guarantee_days);

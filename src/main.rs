@@ -54,5 +54,6 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         Command::Serve(serve) => cli::serve(url, serve).await,
         Command::Migrate => cli::migrate(url).await,
         Command::Purge(purge) => cli::purge(url, purge).await,
+        Command::AfterRestore(lost) => cli::after_restore(url, lost).await,
     }
 }

@@ -138,6 +138,14 @@ fn migrating_and_purging_are_commands_of_their_own() {
         let config = read(line).expect("good");
         assert_eq!(config.command, Command::Purge(purge), "{line:?}");
     }
+    let since = "2026-03-02T09:00:00Z";
+    let lost = read(&["after-restore", "--since", since]).expect("good");
+    let expected = AfterRestore {
+        since: since.parse().expect("an instant"),
+    };
+    assert_eq!(lost.command, Command::AfterRestore(expected));
+    let refused = read(&["after-restore", "--since", "yesterday"]).expect_err("bad");
+    assert!(refused.to_string().contains("--since must be"), "{refused}");
     assert!(matches!(read(&["purge"]), Err(Error::Usage(_))));
     let refused = read(&["purge", "--before=31/1", "--history-before=2025-2-1"]);
     let text = refused.expect_err("both are bad").to_string();

@@ -92,7 +92,7 @@ pub fn civil_date(text: &str) -> Result<NaiveDate, String> {
 }
 
 /// Parses an instant, not before 1970.
-pub fn sandbox_clock(text: &str) -> Result<DateTime<Utc>, String> {
+pub fn instant(text: &str) -> Result<DateTime<Utc>, String> {
     let at = DateTime::parse_from_rfc3339(text).map_err(|_| {
         format!("must be an instant of RFC 3339, such as 2026-03-02T09:00:00Z; it is {text:?}")
     })?;

@@ -20,6 +20,7 @@
 //! The statements for many rows differ in `bulk`, the collation of texts in `query`, the connections in `database`, and
 //! the creation and migration of tables in `schema`.
 
+pub mod after_restore;
 pub mod change_event;
 #[expect(missing_docs, reason = "columns are called what they are")]
 pub mod entity;

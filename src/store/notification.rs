@@ -94,19 +94,20 @@ impl Store {
             let mut decisions = decided.decisions();
             let mut leased = Vec::new();
             let context = context();
-            for (request, id) in &resolved.notifications {
+            for due in &resolved.notifications {
                 let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.closed) else {
                     break;
                 };
                 let lease = LeaseRef {
-                    request: request.clone(),
-                    notification: *id,
+                    request: due.request.clone(),
+                    notification: due.id,
                     token: *token,
                 };
                 let terms = Terms {
                     token: *token,
                     duration,
                     always_authorizes,
+                    in_lost_interval: due.in_lost_interval,
                 };
                 if let Some(record) = lease_one(work, &lease, terms, &context)? {
                     decisions.leases.insert(lease.clone());

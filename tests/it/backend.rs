@@ -112,6 +112,14 @@ impl Backend {
         (Self::once_free(place).await, Self::on(copy).await)
     }
 
+    /// A store on the same database, after work that waits until whoever has it to himself has let go.
+    pub async fn after(self, work: impl AsyncFnOnce(&str)) -> Self {
+        let Self { store, place } = self;
+        drop(store);
+        work(&place.to_string()).await;
+        Self::once_free(place).await
+    }
+
     pub fn url(&self) -> String {
         self.place.to_string()
     }

@@ -32,7 +32,7 @@ use care_invitation::domain::patient::{
 use care_invitation::store::Store;
 use care_invitation::store::entity::notification::StoredKind;
 use care_invitation::store::entity::{
-    booking_request, care_unit_settings, change_event, history, idempotency_key,
+    booking_request, care_unit_settings, change_event, history, idempotency_key, lost_interval,
     notification as stored_notification,
 };
 use chrono::{Days, NaiveDate, NaiveTime};
@@ -65,6 +65,7 @@ async fn every_entity_has_the_columns_of_its_table() {
     agree::<history::Entity>(&backend, &mut tables).await;
     agree::<idempotency_key::Entity>(&backend, &mut tables).await;
     agree::<care_unit_settings::Entity>(&backend, &mut tables).await;
+    agree::<lost_interval::Entity>(&backend, &mut tables).await;
     if Databases::of_this_run() == Databases::Postgres {
         agree::<change_event::Entity>(&backend, &mut tables).await;
     }

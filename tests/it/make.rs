@@ -130,6 +130,7 @@ pub fn terms(token: Uuid) -> Terms {
         token,
         duration: chrono::Duration::seconds(60),
         always_authorizes: false,
+        in_lost_interval: false,
     }
 }
 

@@ -115,7 +115,10 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     for care_units in [None, Some(vec![unit])] {
         let leases = claim(store, care_units.clone()).await;
         assert!(!leases.is_empty(), "nothing was due in {care_units:?}");
-        check("claim", &["booking_request", "notification"]);
+        check(
+            "claim",
+            &["booking_request", "notification", "lost_interval"],
+        );
         acknowledge(store, leases, &check).await;
     }
     let next = store

@@ -304,6 +304,29 @@ async fn a_date_that_is_too_recent_is_named_with_the_latest_one() {
 }
 
 #[tokio::test]
+async fn after_a_restore_says_what_it_has_marked_and_refuses_a_time_to_come() {
+    let folder = TempDir::new().expect("a folder");
+    let migrated = run(&mut command(folder.path(), &["migrate"])).await;
+    assert!(migrated.status.success());
+    let since = |since| ["after-restore", "--since", since];
+    let ended = run(&mut command(folder.path(), &since("2199-01-01T00:00:00Z"))).await;
+    assert_eq!(ended.status.code(), Some(2));
+    let said = text(&ended.stderr);
+    assert!(
+        said.contains("\n  --since must not be in the future; it is 2199"),
+        "{said}"
+    );
+    let ended = run(&mut command(
+        folder.path(),
+        &since("2026-03-02T10:00:00+01:00"),
+    ))
+    .await;
+    let said = text(&ended.stdout);
+    let begin = "marked 0 notifications as possible repeats; so is every other that falls due from 2026-03-02T09:00:00Z to 20";
+    assert!(said.starts_with(begin), "{said} {}", text(&ended.stderr));
+}
+
+#[tokio::test]
 async fn an_unknown_flag_is_refused() {
     let folder = TempDir::new().expect("a folder");
     let ended = run(&mut command(folder.path(), &["--no-such-flag"])).await;
@@ -329,6 +352,7 @@ async fn help_names_every_flag_and_its_variable() {
         (Some("serve"), &[]),
         (Some("migrate"), &[]),
         (Some("purge"), &["before", "history-before"]),
+        (Some("after-restore"), &["since"]),
     ] {
         let arguments: Vec<_> = subcommand.into_iter().chain(["--help"]).collect();
         let ended = run(&mut command(folder.path(), &arguments)).await;

@@ -104,7 +104,7 @@ fn the_settings_in_the_readme_are_those_that_help_prints() {
 
 #[test]
 fn the_commands_flags_are_told_to_operators() {
-    for subcommand in ["serve", "migrate", "purge"] {
+    for subcommand in ["serve", "migrate", "purge", "after-restore"] {
         let help = help(&[subcommand]);
         for flag in flags(&help) {
             let is_told = README.contains(flag) || OPERATIONS.contains(flag);

@@ -124,13 +124,11 @@ fn record_sent(
     let Some(notification) = record.notification_mut(acknowledgement.id) else {
         unreachable!("the caller has looked the notification up");
     };
-    // It was handed over by now, and not before its first lease, whatever a consumer's clock says.
-    let first_at = notification
-        .lease
-        .as_ref()
-        .map_or(context.now, |it| it.first_at);
+    // It was handed over by now, whatever a consumer's clock says.
     let sent_at = acknowledgement.sent_at.unwrap_or(context.now);
-    let sent_at = sent_at.min(context.now).max(first_at);
+    let sent_at = sent_at
+        .min(context.now)
+        .max(notification.earliest_sent_at(context.now));
     let is_withdrawal = notification.kind == super::Kind::Withdrawal;
     let is_follow_up = notification.is_follow_up();
     let current = is_invited && round == Some(notification.round);

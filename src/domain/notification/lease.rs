@@ -25,7 +25,7 @@ pub enum LeaseOutcome {
     NotAvailable,
 }
 
-/// Lease as a consumer asks for it.
+/// Terms of a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// Token, new for each lease.
@@ -34,6 +34,8 @@ pub struct Terms {
     pub duration: Duration,
     /// True if the consumer has promised to hand nothing over without an authorization.
     pub always_authorizes: bool,
+    /// True if the notification falls due in an interval of which commits were lost, and may have been handed over then.
+    pub in_lost_interval: bool,
 }
 
 /// Leases a notification if it is due and still deliverable at `context.now`, and its care unit is not paused.
@@ -89,6 +91,7 @@ pub fn lease(record: &BookingRequest, id: Uuid, terms: Terms, context: &Context)
             notification.expired_lease_count += 1;
             notification.mark_lease_expired();
         }
+        notification.possible_repeat |= terms.in_lost_interval;
         notification.state = State::Leased;
         (notification.channel, notification.channel_reason) = (channel, channel_reason);
         // A lease that was released counts as never given.

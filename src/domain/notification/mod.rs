@@ -216,8 +216,8 @@ pub struct Lease {
     pub token: Uuid,
     /// Time at which it expires.
     pub expires_at: Instant,
-    /// Time of the notification's first lease that was not released, or of this one if all before it were. It
-    /// cannot have been handed over earlier.
+    /// Time of the notification's first lease that was not released, or of this one if all before it were. Unless it
+    /// may be a repeat, it cannot have been handed over earlier.
     pub first_at: Instant,
     /// Person whom the notification is addressed to under this lease.
     pub addressee: Addressee,
@@ -275,6 +275,16 @@ impl Notification {
         match (self.attempt_count, &self.lease) {
             (1.., Some(lease)) => Some(lease.first_at),
             (..=0, _) | (1.., None) => self.sent_at,
+        }
+    }
+
+    /// Returns the earliest time at which it can have been handed over: that of its first lease or, if it may be a
+    /// repeat, that at which it was due, since a restored database does not know all leases.
+    pub fn earliest_sent_at(&self, now: Instant) -> Instant {
+        let first_at = self.lease.as_ref().map_or(now, |it| it.first_at);
+        match self.possible_repeat {
+            true => first_at.min(self.due_at),
+            false => first_at,
         }
     }
 

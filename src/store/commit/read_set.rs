@@ -1,14 +1,12 @@
 //! Read sets: the rows that an operation needs, and the rows that were found for it.
 
-use uuid::Uuid;
-
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::store::idempotency::IdempotentCall;
-use crate::store::query::due::Due;
+use crate::store::query::due::{Due, DueNotification};
 
 /// The rows that an operation needs before it can decide.
 #[derive(Default)]
@@ -66,7 +64,7 @@ impl PatientScope {
 pub struct Resolved {
     /// Due notifications, the earliest first. More than the operation asked for, since other operations of
     /// the batch may take some.
-    pub notifications: Vec<(RequestKey, Uuid)>,
+    pub notifications: Vec<DueNotification>,
     /// The requests of the patient, or those with leased notifications.
     pub requests: Vec<RequestKey>,
 }

@@ -4,7 +4,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sea_orm::ConnectionTrait;
-use uuid::Uuid;
 
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
@@ -18,7 +17,7 @@ use crate::store::database::connection::RowLock;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::quarantine::Quarantine;
-use crate::store::query::due::{Due, claimable, leased_in};
+use crate::store::query::due::{Due, DueNotification, claimable, leased_in};
 use crate::store::query::request_keys::requests_of;
 use crate::store::skew::Date;
 
@@ -56,7 +55,7 @@ pub async fn resolve(
         )
         .await?;
     let due = resolved.iter().flat_map(|resolved| &resolved.notifications);
-    let due = due.map(|(request, _)| request);
+    let due = due.map(|due| &due.request);
     quarantine.add(due.filter(|key| work.is_undecodable(key)).cloned());
     if !locked_by_others.is_empty() {
         let mut place = 0;
@@ -129,7 +128,7 @@ async fn resolve_read_sets(
     overlay: &Overlay,
     quarantine: &Quarantine,
 ) -> Result<Vec<Resolved>, Error> {
-    let mut due: Vec<(&Due, Vec<(RequestKey, Uuid)>)> = Vec::new();
+    let mut due: Vec<(&Due, Vec<DueNotification>)> = Vec::new();
     let mut all = Vec::with_capacity(read_sets.len());
     for read_set in read_sets {
         let mut resolved = Resolved::default();
@@ -178,7 +177,7 @@ async fn load_due(
     read_sets: &[Arc<ReadSet>],
     overlay: &Overlay,
     quarantine: &Quarantine,
-) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+) -> Result<Vec<DueNotification>, Error> {
     let claims = read_sets
         .iter()
         .filter_map(|read_set| read_set.claim.as_ref());
@@ -188,7 +187,7 @@ async fn load_due(
     });
     let limit_read = limit + overlay.moved_before(now);
     let mut found = claimable(connection, due, now, limit_read, &quarantine.requests()).await?;
-    found.retain(|(request, id)| overlay.is_due(request, *id, due, now));
+    found.retain(|it| overlay.is_due(&it.request, it.id, due, now));
     found.truncate(limit);
     Ok(found)
 }
@@ -201,7 +200,7 @@ fn request_keys(read_sets: &[Arc<ReadSet>], resolved: &[Resolved]) -> Vec<Reques
         .collect();
     for resolved in resolved {
         let notifications = resolved.notifications.iter();
-        request_keys.extend(notifications.map(|(request, _)| request.clone()));
+        request_keys.extend(notifications.map(|due| due.request.clone()));
         request_keys.extend(resolved.requests.iter().cloned());
     }
     request_keys

@@ -10,6 +10,7 @@ pub mod change_event;
 pub mod document;
 pub mod history;
 pub mod idempotency_key;
+pub mod lost_interval;
 pub mod notification;
 pub mod row_reader;
 pub mod schedule;

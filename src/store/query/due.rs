@@ -1,10 +1,12 @@
 //! Due notifications, by the index on the instants from which they may be claimed.
 
 use chrono::Duration;
-use sea_orm::sea_query::{Asterisk, LockBehavior, LockType, Query, SelectStatement, UnionType};
+use sea_orm::sea_query::{
+    Asterisk, Expr, LockBehavior, LockType, Query, SelectStatement, UnionType,
+};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
@@ -15,6 +17,7 @@ use crate::domain::request_key::RequestKey;
 use crate::store::bulk::exclusion;
 use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::entity::booking_request as request;
+use crate::store::entity::lost_interval;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
 use crate::store::query::request_keys::notification_key_rows;
@@ -34,6 +37,17 @@ pub struct Due {
 /// last an hour each at most.
 const LEASE_AND_BACKOFF_MAX: Duration = Duration::hours(3);
 
+/// A notification that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueNotification {
+    /// Request that it belongs to.
+    pub request: RequestKey,
+    /// Id.
+    pub id: Uuid,
+    /// True if it falls due in an interval of which commits were lost.
+    pub in_lost_interval: bool,
+}
+
 /// Returns the notifications that are claimable at `now`, the earliest first and those of a request as they were planned,
 /// at most `limit`, without those of the requests in `excluded`. Locks them where the database locks rows, and skips locked ones.
 pub async fn claimable(
@@ -42,12 +56,12 @@ pub async fn claimable(
     now: Instant,
     limit: usize,
     excluded: &[RequestKey],
-) -> Result<Vec<(RequestKey, Uuid)>, Error> {
+) -> Result<Vec<DueNotification>, Error> {
     let backend = connection.get_database_backend();
     let Some(select) = select_claimable(backend, due, now, limit, excluded) else {
         return Ok(Vec::new());
     };
-    let mut found: Vec<(i64, RequestKey, i16, Uuid)> = Vec::new();
+    let mut found: Vec<(i64, RequestKey, i16, Uuid, bool)> = Vec::new();
     for row in connection.query_all_raw(backend.build(&select)).await? {
         let key = (
             row.try_get("", "care_unit")?,
@@ -59,13 +73,18 @@ pub async fn claimable(
             request,
             row.try_get("", "ordinal")?,
             row.try_get("", "id")?,
+            row.try_get("", "in_lost_interval")?,
         ));
     }
     found.sort();
     found.truncate(limit);
     Ok(found
         .into_iter()
-        .map(|(_, request, _, id)| (request, id))
+        .map(|(_, request, _, id, in_lost_interval)| DueNotification {
+            request,
+            id,
+            in_lost_interval,
+        })
         .collect())
 }
 
@@ -89,6 +108,7 @@ fn select_claimable(
                 Column::Id,
                 Column::ClaimableAt,
             ])
+            .expr_as(falls_due_in_lost_interval(), "in_lost_interval")
             .filter(Column::Channel.eq(channel.code()))
             .filter(Column::ClaimableAt.lte(micros(now)))
             .order_by_asc(Column::ClaimableAt)
@@ -144,6 +164,20 @@ pub async fn leased_in(
         .all(connection)
         .await?;
     Ok(keys.into_iter().map(request::key).collect())
+}
+
+/// Returns whether a notification falls due in an interval of which commits were lost. There are a few in the life of a
+/// database, mostly none.
+fn falls_due_in_lost_interval() -> Expr {
+    use lost_interval::Column::{Since, Until};
+    let due_at = || Expr::col((Entity, Column::DueAt));
+    let interval = Query::select()
+        .expr(Expr::val(1))
+        .from(lost_interval::Entity)
+        .and_where(Since.into_expr().lte(due_at()))
+        .and_where(Until.into_expr().gte(due_at()))
+        .take();
+    Expr::exists(interval)
 }
 
 /// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units aside.

@@ -31,6 +31,7 @@ impl MigrationTrait for FirstSchema {
             history(),
             idempotency_key(backend),
             care_unit_settings(),
+            lost_interval(),
         ] {
             if backend == DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
@@ -54,6 +55,7 @@ impl MigrationTrait for FirstSchema {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = [
+            "lost_interval",
             "care_unit_settings",
             "idempotency_key",
             "history",
@@ -239,6 +241,16 @@ fn care_unit_settings() -> TableCreateStatement {
         required("document").text().take(),
     ];
     table("care_unit_settings", &["care_unit"], columns)
+}
+
+/// Describes the intervals of which commits were lost: a row a restore. Its key has no care unit in front: all were
+/// restored together.
+fn lost_interval() -> TableCreateStatement {
+    let columns = vec![
+        required("since").big_integer().take(),
+        required("until").big_integer().take(),
+    ];
+    table("lost_interval", &["since"], columns)
 }
 
 /// Describes the outbox: a row a commit, for other replicas. Its key has no care unit in front: a commit may have changed

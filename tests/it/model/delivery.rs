@@ -212,7 +212,12 @@ impl Request {
         if outcome == Outcome::Sent {
             if message.state != State::Sent && message.not_produced_at.is_none() {
                 let said = answer.send_time.as_ref().map_or(now, from_timestamp);
-                let sent_at = said.min(now).max(message.first_leased_at.expect("leased"));
+                let first_leased_at = message.first_leased_at.expect("leased");
+                let earliest = match message.possible_repeat {
+                    true => first_leased_at.min(message.due_at),
+                    false => first_leased_at,
+                };
+                let sent_at = said.min(now).max(earliest);
                 self.record_sent(index, sent_at, now);
             }
             return;

@@ -69,9 +69,8 @@ async fn a_hand_over_before_the_first_lease_is_taken_as_the_first_lease() {
     let harness = Harness::start(NOW).await;
     let request = create(&harness, due_now("R-1")).await;
     harness.advance("2026-03-02T10:00:00Z");
-    harness.lease_due().await;
-    harness.advance("2026-03-02T10:01:00Z");
     let due = harness.lease_due().await.remove(0);
+    harness.advance("2026-03-02T10:01:00Z");
     let too_early = v1::Acknowledgement {
         send_time: Some(make::wire_at("2026-02-01T09:00:00Z")),
         ..sent(&due)
@@ -86,6 +85,29 @@ async fn a_hand_over_before_the_first_lease_is_taken_as_the_first_lease() {
         shown[1].due_time,
         Some(make::wire_at("2026-03-16T08:00:00Z"))
     );
+}
+
+#[tokio::test]
+async fn a_possible_repeat_was_handed_over_when_it_was_due_at_the_earliest() {
+    for (said, taken) in [
+        ("2026-02-01T09:00:00Z", NOW),
+        ("2026-03-02T09:30:00Z", "2026-03-02T09:30:00Z"),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let request = create(&harness, due_now("R-1")).await;
+        harness.advance("2026-03-02T10:00:00Z");
+        harness.lease_due().await;
+        harness.advance("2026-03-02T10:01:00Z");
+        let due = harness.lease_due().await.remove(0);
+        assert!(due.possible_repeat, "its first lease has expired");
+        let handed_over = v1::Acknowledgement {
+            send_time: Some(make::wire_at(said)),
+            ..sent(&due)
+        };
+        answer(&harness, handed_over).await;
+        let shown = messages(&harness, &request).await;
+        assert_eq!(shown[0].send_time, Some(make::wire_at(taken)));
+    }
 }
 
 #[tokio::test]

@@ -9,12 +9,15 @@ use care_invitation::domain::booking_request::create::{Create, create};
 use care_invitation::domain::booking_request::form::Form;
 use care_invitation::domain::booking_request::form::Origin;
 use care_invitation::domain::booking_request::record_booking::record_booking;
+use care_invitation::domain::booking_request::replace_personal_id::{
+    ReplacePersonalId, replace_personal_id,
+};
 use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::{DeliveryChannel, DispatchRefusal, LeaseRef, State};
-use care_invitation::domain::patient::{InboxReach, PersonalId};
+use care_invitation::domain::patient::{InboxReach, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::Worklist;
 use care_invitation::domain::worklist::query::{CareUnits, Query};
@@ -753,6 +756,69 @@ async fn updates_of_a_patient_race_with_creation_and_booking_and_leave_nothing_h
         let all: Vec<i32> = (1..=record.history_count).collect();
         assert_eq!(numbers, all, "no entry is lost or written twice");
     }
+}
+
+#[tokio::test]
+async fn moves_to_another_number_race_with_creation_and_booking_and_keep_every_duplicate() {
+    let backend = Backend::empty().await;
+    let new = PersonalId::parse(PersonalIdType::Personnummer, "", "191212121212");
+    let new = new.expect("a good number");
+    let command = ReplacePersonalId {
+        old: patient(),
+        new: new.clone(),
+    };
+    let mut first = Vec::new();
+    for number in 0..10 {
+        let created = insert(&backend.store, call(), form(number)).await;
+        first.push(created.expect("created").key);
+    }
+    first.sort();
+    let mut race: JoinSet<()> = JoinSet::new();
+    for number in 0..40 {
+        let (store, key) = (backend.store.clone(), first[number % 10].clone());
+        let (command, mut same) = (command.clone(), form(number % 10));
+        same.patient.personal_id = new.clone();
+        race.spawn(async move {
+            match number % 4 {
+                0 => drop(book(&store, &key).await.expect("booked")),
+                // Refused when the other has come under the number first; kept beside it otherwise.
+                1 | 2 => match insert(&store, call(), same).await {
+                    Ok(_) | Err(Error::Refused(Refusal::Duplicate(_))) => {}
+                    Err(error) => panic!("{error}"),
+                },
+                _ => {
+                    let moved = replace(&store, call(), &command).await;
+                    moved.expect("replaced");
+                }
+            }
+        });
+    }
+    race.join_all().await;
+    let left = replace(&backend.store, call(), &command).await;
+    assert_eq!(left.expect("replaced"), []);
+    for key in &first {
+        let record = backend.store.get(key).await.expect("read");
+        assert_eq!(record.form.patient.personal_id, new);
+        let history = backend.store.history(key, 0, 500).await.expect("history");
+        let moves = history.iter().filter(|(_, entry)| {
+            let entry = entry.as_ref().expect("it can be decoded");
+            entry.event == Event::PersonalIdReplaced
+        });
+        assert_eq!(moves.count(), 1);
+    }
+}
+
+async fn replace(
+    store: &Store,
+    call: IdempotentCall,
+    command: &ReplacePersonalId,
+) -> Result<Vec<RequestKey>, Error> {
+    let (wanted, context) = (command.clone(), make::context(at(NOW)));
+    let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
+        replace_personal_id(records, moved_before, &wanted, &context)
+    };
+    let replaced = store.replace_personal_id(call, command, decide).await?;
+    Ok(replaced.answer.changed)
 }
 
 #[tokio::test]

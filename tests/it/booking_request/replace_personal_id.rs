@@ -469,10 +469,16 @@ async fn a_repeat_answers_the_same_names_wherever_the_requests_are_now() {
 #[tokio::test]
 async fn a_number_without_requests_moves_nothing_and_that_is_remembered() {
     let harness = Harness::start(NOW).await;
-    let other = of(&personnummer(OTHER), due_now("R-1"));
-    let other = created(
+    // Two requests of the new number, of which one alone has protection.
+    let theirs = of(&personnummer(OTHER), due_now("R-1"));
+    let marked = protected(Protection::ConfidentialityMarked, theirs.clone());
+    let marked = created(&harness, marked).await;
+    let theirs = created(
         &harness,
-        protected(Protection::ConfidentialityMarked, other),
+        v1::BookingRequest {
+            origin: Some(make::wire_referral("R-2")),
+            ..theirs
+        },
     )
     .await;
     let call = to_other();
@@ -482,7 +488,7 @@ async fn a_number_without_requests_moves_nothing_and_that_is_remembered() {
     let mine = created(&harness, due_now("R-1")).await;
     let again = replaced(&harness, call).await;
     assert_eq!(again.expect("a repeat"), nothing);
-    for request in [other, mine] {
+    for request in [marked, theirs, mine] {
         assert_eq!(read(&harness, &request.name).await, request);
     }
 }

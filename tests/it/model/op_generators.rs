@@ -73,6 +73,7 @@ fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
         11 => ops.push(Op::Advance(jump(rng))),
         12 if rng.chance(30) => ops.extend([book(rng), unbook(rng), single(rng), unbook(rng)]),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
+        13 if rng.chance(40) => move_to_another(rng, ops),
         13 => learned_too_late(rng, ops),
         _ => match rng.below(12) {
             10.. => never_posted(rng, ops),
@@ -189,6 +190,40 @@ fn learned_too_late(rng: &mut Rng, ops: &mut Vec<Op>) {
     ops.extend([Op::Release { at, channel, etag }, Op::LeaseAll]);
 }
 
+/// Gives a patient another number while their messages are leased, beside a request like theirs.
+fn move_to_another(rng: &mut Rng, ops: &mut Vec<Op>) {
+    let one = Creation {
+        patient: 0,
+        ..creation(rng)
+    };
+    let other = Creation {
+        patient: 1,
+        protection: rng.pick(&[Protection::Unspecified, Protection::ConfidentialityMarked]),
+        ..one.clone()
+    };
+    ops.extend([Op::Create(one), Op::Create(other)]);
+    ops.extend([Op::Advance(Jump::Next(0, 0)), Op::LeaseAll]);
+    for to in [0, 1] {
+        let at = Aim::Any(index(rng));
+        ops.push(Op::Replace { at, to });
+    }
+    ops.extend([replace(rng), Op::AuthorizeAll, acknowledge(rng)]);
+    // The names are the same wherever the requests are now.
+    for _ in 0..2 {
+        ops.push(Op::Repeat {
+            nth: index(rng),
+            twisted: false,
+        });
+    }
+}
+
+fn replace(rng: &mut Rng) -> Op {
+    Op::Replace {
+        at: aim(rng),
+        to: rng.pick(&[0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]),
+    }
+}
+
 fn single(rng: &mut Rng) -> Op {
     match rng.below(132) {
         0..4 => Op::Create(creation(rng)),
@@ -205,10 +240,7 @@ fn single(rng: &mut Rng) -> Op {
         100..105 => revoke(rng),
         105..112 => unbook(rng),
         112..120 => batch(rng),
-        120..126 => Op::Replace {
-            at: aim(rng),
-            to: rng.pick(&[0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8]),
-        },
+        120..126 => replace(rng),
         126.. => settings(rng),
         92..97 => Op::Repeat {
             nth: index(rng),

@@ -80,6 +80,7 @@ fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
             0..2 => nobody_answers(ops),
             2 | 3 => sent_after_all(rng, ops),
             4..6 => ops.extend([cancel(rng), lease(rng), acknowledge(rng)]),
+            6 => handed_over_before_the_lease(rng, ops),
             _ => ops.extend([report(rng), Op::LeaseAll, acknowledge(rng)]),
         },
     }
@@ -141,6 +142,25 @@ fn sent_after_all(rng: &mut Rng, ops: &mut Vec<Op>) {
         });
     }
     deliver(rng, ops);
+}
+
+/// Reports SENT from before the first lease, under a later one: a consumer's journal may know more than a
+/// database that was restored.
+fn handed_over_before_the_lease(rng: &mut Rng, ops: &mut Vec<Op>) {
+    ops.push(Op::Advance(Jump::Next(0, 0)));
+    let late = Jump::Seconds(rng.pick(&[60, 7_200, 200_000]));
+    ops.extend([Op::Advance(late), Op::LeaseAll]);
+    ops.extend([Op::Advance(Jump::Lapse), Op::LeaseAll]);
+    for _ in 0..2 {
+        ops.push(Op::Acknowledge {
+            which: Which::Out(index(rng)),
+            outcome: Answer::Sent,
+            seconds_ago: rng.pick(&[3_600, 86_400]),
+            delay: None,
+            words: Words::Nothing,
+            may_have_left: false,
+        });
+    }
 }
 
 /// Reports that a patient has protection, or has died, after their request has ended: while its

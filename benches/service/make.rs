@@ -147,7 +147,6 @@ pub fn book(name: String, number: u64, period: Period) -> v1::RecordBookingReque
     v1::RecordBookingRequest {
         name,
         request_id: Uuid::new_v4().to_string(),
-        etag: String::new(),
         booking: Some(v1::Booking {
             booking_id: format!("B-{number:09}"),
             start_time: Some(at(0)),
@@ -156,6 +155,7 @@ pub fn book(name: String, number: u64, period: Period) -> v1::RecordBookingReque
             performer_id: String::new(),
             override_reason: "the patient called".into(),
         }),
+        ..Default::default()
     }
 }
 

@@ -187,16 +187,21 @@ pub fn parse_record_booking(
             Some(given) => booking::parse(given, violations),
             None => violations.require("booking"),
         };
+        let replaces = &message.replaces_booking_id;
+        let replaces_booking_id =
+            parse_optional_identifier(replaces, "replaces_booking_id", violations);
         let key = key?;
         let command = RecordBooking {
             etag: message.etag,
             booking: booking?,
+            replaces_booking_id,
         };
         let content = v1::RecordBookingRequest {
             name: request_name(&key),
             request_id: String::new(),
             etag: command.etag.clone(),
             booking: Some(booking::render(&command.booking)),
+            replaces_booking_id: command.replaces_booking_id.clone().unwrap_or_default(),
         };
         Some(IdempotentCommand::new(
             request_id?,

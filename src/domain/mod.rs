@@ -197,11 +197,11 @@ pub enum Refusal {
         /// Identifier of the visit that is booked.
         booking_id: String,
     },
-    /// Another visit is booked than the one that is to be cancelled.
-    #[error("another visit is booked")]
+    /// Another visit is booked than the one that is to be cancelled or replaced, or none.
+    #[error("not the visit that is booked")]
     BookingMismatch {
-        /// Identifier of the visit that is booked.
-        booking_id: String,
+        /// Identifier of the visit that is booked, if one is.
+        booking_id: Option<String>,
     },
     /// An open request with the same duplicate key exists.
     #[error("the patient has an open request like it")]

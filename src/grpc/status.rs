@@ -210,7 +210,11 @@ impl From<Refusal> for ErrorStatus {
                 ErrorStatus::new(ErrorReason::AlreadyBooked, text).with("booking_id", booking_id)
             }
             Refusal::BookingMismatch { booking_id } => {
-                ErrorStatus::new(ErrorReason::BookingMismatch, text).with("booking_id", booking_id)
+                let status = ErrorStatus::new(ErrorReason::BookingMismatch, text);
+                match booking_id {
+                    Some(booking_id) => status.with("booking_id", booking_id),
+                    None => status,
+                }
             }
             Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
                 .with("name", request_name(&other)),

@@ -235,7 +235,6 @@ pub fn wire_booking(name: &str, start: &str) -> v1::RecordBookingRequest {
     v1::RecordBookingRequest {
         name: name.into(),
         request_id: Uuid::new_v4().to_string(),
-        etag: String::new(),
         booking: Some(v1::Booking {
             booking_id: "B-1".into(),
             start_time: Some(render_instant(start_at)),
@@ -244,6 +243,7 @@ pub fn wire_booking(name: &str, start: &str) -> v1::RecordBookingRequest {
             performer_id: String::new(),
             override_reason: "the patient called".into(),
         }),
+        ..Default::default()
     }
 }
 

@@ -162,19 +162,22 @@ fn expected(
 }
 
 /// Checks one row: the verdict, and that RecordBooking agrees with it.
-fn check(record: &BookingRequest, open: bool, booking: &Booking, now: Instant, row: &str) {
+fn check(record: &BookingRequest, open: bool, command: &RecordBooking, now: Instant, row: &str) {
+    let booking = &command.booking;
     let verdict = evaluate_for(record, booking.source, &booking.slot(), &make::context(now));
     let start = booking.start_at.format("%FT%TZ").to_string();
     let due = expected(record, open, booking.source, &start, now);
     assert_eq!(verdict.name(), due, "{row}");
 
-    let command = RecordBooking {
-        etag: String::new(),
-        booking: booking.clone(),
-    };
-    let answer = record_booking(Some(record), &command, &make::context(now));
+    let answer = record_booking(Some(record), command, &make::context(now));
     let booked = record.form.booking.as_ref();
     let booked = booked.filter(|_| record.state == State::Booked);
+    let present = booked.map(|it| it.booking_id.as_str());
+    let replaces = command.replaces_booking_id.as_deref();
+    let state_refuses = matches!(
+        verdict,
+        Verdict::RequestClosed | Verdict::NotInvited | Verdict::NotOpenYet
+    );
     let overridden = booking.source == BookingSource::Staff && !booking.override_reason.is_empty();
     if booked == Some(booking) {
         let change = answer.expect(row);
@@ -186,11 +189,19 @@ fn check(record: &BookingRequest, open: bool, booking: &Booking, now: Instant, r
             let aside = overridden && verdict != Verdict::RequestClosed;
             assert!(verdict == Verdict::Offered || aside, "{row}: {verdict:?}");
             assert_eq!(change.record.form.booking.as_ref(), Some(booking), "{row}");
+            let its_own = present.is_none_or(|it| it == booking.booking_id);
+            let fits = replaces.map_or(its_own, |it| present == Some(it));
+            assert!(fits, "{row}: it takes the place of another booking");
         }
         (Err(Refusal::AlreadyBooked { booking_id }), _) => {
-            assert_eq!(booking_id, "B-1", "{row}");
-            let other = booked.is_some_and(|it| it.booking_id != booking.booking_id);
-            assert!(other && verdict != Verdict::NotInvited, "{row}");
+            assert_eq!((present, replaces), (Some(&*booking_id), None), "{row}");
+            assert_ne!(booking_id, booking.booking_id, "{row}");
+            assert!(!state_refuses, "{row}");
+        }
+        (Err(Refusal::BookingMismatch { booking_id }), _) => {
+            assert_eq!(booking_id.as_deref(), present, "{row}");
+            assert!(replaces.is_some() && replaces != present, "{row}");
+            assert!(!state_refuses, "{row}");
         }
         (
             Err(Refusal::NotBookable { verdict: said, .. }),
@@ -225,8 +236,14 @@ fn a_booking_is_taken_exactly_when_its_slot_is_offered() {
     for source in [BookingSource::Patient, BookingSource::Staff] {
         for overrides in [false, true] {
             for id in ["B-1", "B-2"] {
-                let starts = [BOOKED, GOOD, WEDNESDAY, OUTSIDE];
-                bookings.extend(starts.map(|start| visit(id, start, source, overrides)));
+                for replaces in [None, Some("B-1"), Some("B-3")] {
+                    let starts = [BOOKED, GOOD, WEDNESDAY, OUTSIDE];
+                    bookings.extend(starts.map(|start| RecordBooking {
+                        etag: String::new(),
+                        booking: visit(id, start, source, overrides),
+                        replaces_booking_id: replaces.map(str::to_owned),
+                    }));
+                }
             }
         }
     }

@@ -77,6 +77,7 @@ pub fn booking() -> RecordBooking {
             performer_id: None,
             override_reason: String::new(),
         },
+        replaces_booking_id: None,
     }
 }
 

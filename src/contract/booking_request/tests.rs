@@ -307,10 +307,13 @@ fn each_fault_of_a_change_names_its_field() {
         fields(cancel.unwrap_err()),
         ["name", "request_id", "reason"]
     );
-    let booking = parse_record_booking(v1::RecordBookingRequest::default());
+    let booking = parse_record_booking(v1::RecordBookingRequest {
+        replaces_booking_id: "x".repeat(65),
+        ..Default::default()
+    });
     assert_eq!(
         fields(booking.unwrap_err()),
-        ["name", "request_id", "booking"]
+        ["name", "request_id", "booking", "replaces_booking_id"]
     );
     let invite = parse_change_to_invitation(v1::ChangeToInvitationRequest {
         constraints: Some(v1::BookingConstraints::default()),

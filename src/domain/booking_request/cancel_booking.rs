@@ -128,7 +128,7 @@ fn check_booking(
     let booking = booking.expect("a booked request has a booking");
     if booking.booking_id != command.booking_id {
         return Err(Refusal::BookingMismatch {
-            booking_id: booking.booking_id.clone(),
+            booking_id: Some(booking.booking_id.clone()),
         });
     }
     if command.initiator == Initiator::NoShow && now < booking.start_at {

@@ -17,6 +17,9 @@ pub struct RecordBooking {
     pub etag: String,
     /// Booking to record.
     pub booking: Booking,
+    /// Identifier of the recorded booking whose place it takes, when the booking system has given it
+    /// another.
+    pub replaces_booking_id: Option<String>,
 }
 
 impl Booking {
@@ -52,12 +55,13 @@ impl Booking {
 /// Records a booking; recording the same one again changes nothing, however late it is.
 ///
 /// It is taken exactly when [`slot::evaluate_for`] offers its slot to whoever books, overrides and another
-/// visit that is booked already aside.
+/// visit that is booked already aside. One that takes the place of the recorded booking is judged as its move.
 ///
 /// # Errors
 ///
 /// In this order: [`Refusal::EtagMismatch`]; [`Refusal::NotBookable`] for a state in which nobody or not the
-/// patient books; [`Refusal::AlreadyBooked`]; [`Refusal::TooLate`]; [`Refusal::OutsideConstraints`].
+/// patient books; [`Refusal::AlreadyBooked`] and [`Refusal::BookingMismatch`]; [`Refusal::TooLate`];
+/// [`Refusal::OutsideConstraints`].
 pub fn record_booking(
     stored: Option<&BookingRequest>,
     command: &RecordBooking,
@@ -72,7 +76,7 @@ pub fn record_booking(
             history: Vec::new(),
         });
     }
-    record.check_bookable(booking, context)?;
+    record.check_bookable(command, context)?;
 
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
@@ -95,13 +99,10 @@ impl BookingRequest {
         }
     }
 
-    fn check_bookable(&self, booking: &Booking, context: &Context) -> Result<(), Refusal> {
-        let now = context.now;
+    fn check_bookable(&self, command: &RecordBooking, context: &Context) -> Result<(), Refusal> {
+        let (booking, now) = (&command.booking, context.now);
         let verdict = slot::evaluate_for(self, booking.source, &booking.slot(), context);
-        let other = self
-            .booked()
-            .filter(|present| present.booking_id != booking.booking_id);
-        match (verdict, other) {
+        match (verdict, self.booking_conflict(command)) {
             (Verdict::RequestClosed | Verdict::NotInvited | Verdict::NotOpenYet, _) => {
                 Err(Refusal::NotBookable {
                     verdict,
@@ -109,9 +110,7 @@ impl BookingRequest {
                     allowed: self.allowed_actions(now),
                 })
             }
-            (_, Some(present)) => Err(Refusal::AlreadyBooked {
-                booking_id: present.booking_id.clone(),
-            }),
+            (_, Some(refusal)) => Err(refusal),
             (Verdict::Offered, None) => Ok(()),
             (Verdict::TooLate, None) => Err(Refusal::TooLate),
             (
@@ -126,6 +125,22 @@ impl BookingRequest {
                 true => Ok(()),
                 false => Err(Refusal::OutsideConstraints(verdict)),
             },
+        }
+    }
+
+    /// Returns the refusal of a booking that does not take the place of the one that is booked, if one is:
+    /// under the same identifier, or as the command says.
+    fn booking_conflict(&self, command: &RecordBooking) -> Option<Refusal> {
+        let present = self.booked().map(|it| &it.booking_id);
+        match &command.replaces_booking_id {
+            Some(replaced) => (present != Some(replaced)).then(|| Refusal::BookingMismatch {
+                booking_id: present.cloned(),
+            }),
+            None => present
+                .filter(|it| **it != command.booking.booking_id)
+                .map(|it| Refusal::AlreadyBooked {
+                    booking_id: it.clone(),
+                }),
         }
     }
 }

@@ -121,11 +121,17 @@ fn every_refusal_has_its_code_reason_and_metadata() {
         ),
         (
             Refusal::BookingMismatch {
-                booking_id: "B-1".into(),
+                booking_id: Some("B-1".into()),
             },
             precondition,
             "BOOKING_MISMATCH",
             vec!["booking_id=B-1"],
+        ),
+        (
+            Refusal::BookingMismatch { booking_id: None },
+            precondition,
+            "BOOKING_MISMATCH",
+            vec![],
         ),
         (
             Refusal::Duplicate(key),

@@ -687,10 +687,12 @@ async fn each_call_on_a_request_names_its_bad_fields() {
     let missing = v1::RecordBookingRequest {
         name: request.name.clone(),
         request_id: "7".into(),
+        replaces_booking_id: "B\u{0}1".into(),
         ..Default::default()
     };
     let status = harness.book(missing).await.expect_err("refused");
-    assert_invalid(&status, vec!["request_id", "booking"]);
+    let fields = vec!["request_id", "booking", "replaces_booking_id"];
+    assert_invalid(&status, fields);
     let empty = record("", v1::Booking::default());
     let status = harness.book(empty).await.expect_err("refused");
     let fields =

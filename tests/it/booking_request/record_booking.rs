@@ -411,3 +411,139 @@ async fn the_patient_moves_a_visit_until_a_day_before_it_and_staff_at_any_time()
         }
     }
 }
+
+/// A visit that takes the place of another booking.
+fn in_place_of(
+    replaced: &str,
+    name: &str,
+    booking_id: &str,
+    start: &str,
+) -> v1::RecordBookingRequest {
+    let start_at = make::at(start);
+    let end = (start_at + chrono::Duration::minutes(30)).to_rfc3339();
+    let visit = v1::Booking {
+        source: BookingSource::Patient.into(),
+        ..booking(booking_id, start, &end)
+    };
+    v1::RecordBookingRequest {
+        replaces_booking_id: replaced.into(),
+        ..record(name, visit)
+    }
+}
+
+/// An invitation that the patient has booked as B-1.
+async fn booked(harness: &Harness) -> v1::BookingRequest {
+    let form = make::wire_form("2026-04-13", "2026-06-12");
+    let request = created(harness, form).await;
+    assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
+    let first = record(&request.name, half_an_hour(BookingSource::Patient));
+    harness.book(first).await.expect("booked")
+}
+
+#[tokio::test]
+async fn a_visit_that_moves_may_get_a_new_id() {
+    let harness = Harness::start(NOW).await;
+    let before = booked(&harness).await;
+    let moved = in_place_of("B-1", &before.name, "B-2", "2026-05-20T08:00:00Z");
+    let after = harness.book(moved.clone()).await.expect("moved");
+    assert_eq!(
+        (state(&after), &after.booking),
+        (State::Booked, &moved.booking)
+    );
+    assert_ne!(after.etag, before.etag);
+    // Both bookings are in the history.
+    let entries = harness.history(&before.name).await;
+    let bookings = entries.iter().filter_map(|it| it.booking.as_ref());
+    let ids: Vec<_> = bookings.map(|it| it.booking_id.as_str()).collect();
+    assert_eq!(ids, ["B-1", "B-2"]);
+    // The repeat answers the same, and another call with the same content does nothing.
+    for repeat in [
+        moved.clone(),
+        v1::RecordBookingRequest {
+            request_id: make::request_id(),
+            ..moved.clone()
+        },
+    ] {
+        assert_eq!(harness.book(repeat).await.expect("a repeat"), after);
+    }
+    assert_eq!(harness.history(&before.name).await, entries);
+    // What the call replaces is part of what it says.
+    let other = v1::RecordBookingRequest {
+        replaces_booking_id: String::new(),
+        ..moved
+    };
+    let status = harness.book(other).await.expect_err("other content");
+    assert_eq!(refusal(&status).1, "REQUEST_ID_REUSED");
+    // It may name the id that the visit keeps.
+    let again = in_place_of("B-2", &before.name, "B-2", "2026-05-21T08:00:00Z");
+    harness.book(again).await.expect("moved under its id");
+}
+
+#[tokio::test]
+async fn a_visit_that_gets_a_new_id_is_judged_as_one_that_moves() {
+    for (now, start, expected) in [
+        (NOW, "2026-06-15T08:00:00Z", "OUTSIDE_CONSTRAINTS"),
+        ("2026-05-17T07:59:59Z", "2026-05-20T08:00:00Z", "OK"),
+        ("2026-05-17T08:00:00Z", "2026-05-20T08:00:00Z", "TOO_LATE"),
+    ] {
+        let harness = Harness::start(NOW).await;
+        let before = booked(&harness).await;
+        if now != NOW {
+            harness.advance(now);
+        }
+        let moved = in_place_of("B-1", &before.name, "B-2", start);
+        match harness.book(moved).await {
+            Ok(after) => assert_eq!(
+                (after.booking.expect("one").booking_id.as_str(), "OK"),
+                ("B-2", expected)
+            ),
+            Err(status) => {
+                let refused = (Code::FailedPrecondition, expected.to_owned());
+                assert_eq!(refusal(&status), refused, "{now}");
+                assert_eq!(harness.get(&before.name).await.expect("read"), before);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_visit_takes_the_place_of_the_recorded_booking_alone() {
+    let harness = Harness::start(NOW).await;
+    let code = Code::FailedPrecondition;
+    let start = "2026-05-20T08:00:00Z";
+    let before = booked(&harness).await;
+    for id in ["B-1", "B-2", "B-3"] {
+        let call = in_place_of("B-3", &before.name, id, start);
+        let status = harness.book(call).await.expect_err("another is booked");
+        assert_refused(&status, code, "BOOKING_MISMATCH", "booking_id", "B-1", id);
+        assert_eq!(harness.get(&before.name).await.expect("read"), before);
+    }
+    // The booking as it is recorded changes nothing, whatever it is said to replace.
+    let same = in_place_of("B-3", &before.name, "B-1", "2026-05-18T08:00:00Z");
+    assert_eq!(harness.book(same).await.expect("the same"), before);
+
+    // Nothing is booked: there is nothing to replace, and the state comes first.
+    let mut form = make::wire_form("2026-04-13", "2026-06-12");
+    form.origin = Some(make::wire_referral("R-2"));
+    let open = created(&harness, form).await;
+    assert_eq!(harness.lease_due().await.len(), 1, "booking is open");
+    let call = in_place_of("B-1", &open.name, "B-2", start);
+    let status = harness
+        .book(call.clone())
+        .await
+        .expect_err("none is booked");
+    assert_refused(&status, code, "BOOKING_MISMATCH", "booking_id", "", "open");
+    harness
+        .cancel(make::wire_cancel(&open.name))
+        .await
+        .expect("cancelled");
+    let status = harness.book(call).await.expect_err("closed");
+    assert_refused(
+        &status,
+        code,
+        "STATE_CONFLICT",
+        "verdict",
+        "REQUEST_CLOSED",
+        "closed",
+    );
+}

@@ -239,6 +239,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             by,
             slot,
             id,
+            replaces,
             reason,
             etag,
             ..
@@ -253,6 +254,7 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
                 request_id: new_id(),
                 etag,
                 booking: Some(booking),
+                replaces_booking_id: replaces.map(|id| format!("B-{id}")).unwrap_or_default(),
             })
         }
         Op::Contact {

@@ -40,6 +40,8 @@ pub enum Op {
         by: BookingSource,
         slot: Slot,
         id: u8,
+        /// Number of the booking whose place it takes.
+        replaces: Option<u8>,
         reason: bool,
         etag: Etag,
     },

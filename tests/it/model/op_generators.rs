@@ -459,6 +459,7 @@ fn book(rng: &mut Rng) -> Op {
             minutes: rng.pick(&[20, 30, 60]),
         },
         id: rng.pick(&[1, 1, 1, 2]),
+        replaces: rng.pick(&[None, None, None, Some(1), Some(2)]),
         reason: rng.chance(50),
         etag: etag(rng),
     }

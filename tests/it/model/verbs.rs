@@ -306,16 +306,24 @@ impl Request {
         }
         let verdict = verdict(self, booking.source(), &slot_of(booking), now);
         let name = verdict.as_str_name().trim_start_matches("SLOT_VERDICT_");
-        let other = booked.filter(|it| it.booking_id != booking.booking_id);
+        let present = booked.map(|it| it.booking_id.as_str()).unwrap_or_default();
+        let replaced = call.replaces_booking_id.as_str();
         let by_staff = booking.source() == BookingSource::Staff;
-        match (verdict, other) {
+        // Nothing that is booked has an empty id.
+        let conflict = match replaced {
+            "" if present.is_empty() || present == booking.booking_id => None,
+            "" => Some(
+                Refusal::new(Code::AlreadyExists, "ALREADY_BOOKED").with("booking_id", present),
+            ),
+            replaced if replaced == present => None,
+            _ if present.is_empty() => Some(Refusal::precondition("BOOKING_MISMATCH")),
+            _ => Some(Refusal::precondition("BOOKING_MISMATCH").with("booking_id", present)),
+        };
+        match (verdict, conflict) {
             (SlotVerdict::RequestClosed | SlotVerdict::NotInvited | SlotVerdict::NotOpenYet, _) => {
                 return Err(Refusal::state(self, now).with("verdict", name));
             }
-            (_, Some(other)) => {
-                let refusal = Refusal::new(Code::AlreadyExists, "ALREADY_BOOKED");
-                return Err(refusal.with("booking_id", &other.booking_id));
-            }
+            (_, Some(refusal)) => return Err(refusal),
             (SlotVerdict::Offered, None) => {}
             (SlotVerdict::TooLate, None) => return Err(Refusal::precondition("TOO_LATE")),
             (_, None) if by_staff && !booking.override_reason.is_empty() => {}

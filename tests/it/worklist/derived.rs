@@ -711,6 +711,7 @@ fn stepped(dice: &mut Dice, record: BookingRequest, now: Instant) -> BookingRequ
                     performer_id: None,
                     override_reason: "the patient called".into(),
                 },
+                replaces_booking_id: None,
             };
             record_booking(Some(&record), &command, &context)
         }

@@ -1,8 +1,8 @@
 //! The patient's own requests, for the portal: a page of them, without what staff alone may read.
 
 use super::booking_request::form::{render_instructions, render_visit_type};
-use super::booking_request::{booking, constraints};
-use super::calendar::{render_instant, render_period};
+use super::booking_request::{booking, constraints, record_patient_contact};
+use super::calendar::render_instant;
 use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
 use super::patient::{parse_identity_of, render_identity};
 use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
@@ -10,7 +10,7 @@ use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::patient::PersonalId;
-use crate::domain::patient_request::PatientStatus;
+use crate::domain::patient_request::{ClosedReason, PatientStatus};
 use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListPatientRequests";
@@ -64,8 +64,7 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
     let view = record.patient_view(context)?;
     let form = &record.form;
     let wanted = form.constraints.as_ref().map(constraints::render);
-    let (weekdays, time_windows) =
-        wanted.map_or_else(Default::default, |it| (it.weekdays, it.time_windows));
+    let wanted = wanted.unwrap_or_default();
     let is_booked = view.status == PatientStatus::Booked;
     Some(v1::PatientRequest {
         name: request_name(&record.key),
@@ -75,9 +74,9 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
         visit_kind: enums::render(form.visit_kind),
         purpose: form.purpose.clone(),
         patient_instructions: render_instructions(&form.patient_instructions),
-        requested_period: form.constraints.as_ref().map(|it| render_period(it.period)),
-        weekdays,
-        time_windows,
+        requested_period: wanted.requested_period,
+        weekdays: wanted.weekdays,
+        time_windows: wanted.time_windows,
         booking: form
             .booking
             .as_ref()
@@ -87,6 +86,12 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
         may_book: view.may_book,
         may_move: view.may_move,
         may_cancel: view.may_cancel,
+        move_deadline: view.move_deadline.map(render_instant),
+        duration_minutes: wanted.duration_minutes,
+        performer_ids: wanted.performer_ids,
+        etag: record.etag(),
+        last_contact: record.last_contact.map(record_patient_contact::render),
+        closed_reason: render_closed_reason(view.status).into(),
     })
 }
 
@@ -103,7 +108,17 @@ fn render_status(status: PatientStatus) -> v1::patient_request::Status {
     match status {
         PatientStatus::Open => Status::Open,
         PatientStatus::Booked => Status::Booked,
-        PatientStatus::Closed => Status::Closed,
+        PatientStatus::Closed(_) => Status::Closed,
+    }
+}
+
+fn render_closed_reason(status: PatientStatus) -> v1::patient_request::ClosedReason {
+    use v1::patient_request::ClosedReason as Wire;
+    match status {
+        PatientStatus::Open | PatientStatus::Booked => Wire::Unspecified,
+        PatientStatus::Closed(ClosedReason::Expired) => Wire::Expired,
+        PatientStatus::Closed(ClosedReason::Declined) => Wire::Declined,
+        PatientStatus::Closed(ClosedReason::Cancelled) => Wire::Cancelled,
     }
 }
 

@@ -8,7 +8,7 @@ use super::booking_request::form::BookingSource;
 use super::booking_request::state::{EffectiveState, State};
 use super::calendar::{Instant, add_days, civil_date, end_of};
 use super::care_invitation::{CareInvitation, Hold};
-use super::slot::{may_still_move, verdict_on_request};
+use super::slot::{move_deadline, verdict_on_request};
 
 /// Days for which the patient is shown a request that is closed, or whose visit is over.
 const SHOWN_DAYS: u32 = 90;
@@ -20,8 +20,19 @@ pub enum PatientStatus {
     Open,
     /// The visit is booked.
     Booked,
-    /// It has expired, or was declined or cancelled.
-    Closed,
+    /// It is closed, for this reason.
+    Closed(ClosedReason),
+}
+
+/// Reason for which a request is closed, as the patient is shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedReason {
+    /// The requested period has passed without a booking.
+    Expired,
+    /// The patient declined the visit.
+    Declined,
+    /// It was cancelled.
+    Cancelled,
 }
 
 /// A request as the patient is shown it, beside its form.
@@ -35,6 +46,9 @@ pub struct PatientView {
     pub may_move: bool,
     /// True if the patient may cancel the booked visit.
     pub may_cancel: bool,
+    /// Instant from which the patient neither moves nor cancels the booked visit, passed or not; `None`
+    /// without a booked visit, and of one without constraints.
+    pub move_deadline: Option<Instant>,
 }
 
 impl BookingRequest {
@@ -49,9 +63,9 @@ impl BookingRequest {
                 is_open.then_some(PatientStatus::Open)?
             }
             EffectiveState::Booked => PatientStatus::Booked,
-            EffectiveState::Expired | EffectiveState::Declined | EffectiveState::Cancelled => {
-                self.was_once_open().then_some(PatientStatus::Closed)?
-            }
+            EffectiveState::Expired => self.closed_to_patient(ClosedReason::Expired)?,
+            EffectiveState::Declined => self.closed_to_patient(ClosedReason::Declined)?,
+            EffectiveState::Cancelled => self.closed_to_patient(ClosedReason::Cancelled)?,
         };
         if self.shown_until()? <= now {
             return None;
@@ -59,12 +73,22 @@ impl BookingRequest {
         // What EvaluateSlots says of every slot decides here too.
         let is_free = verdict_on_request(self, BookingSource::Patient, context).is_none();
         let is_booked = status == PatientStatus::Booked;
+        // Cancelling a booking asks for constraints where the request has none, and the patient gives none.
+        let is_movable = is_booked && self.form.constraints.is_some();
+        let deadline = move_deadline(self, &context.policy).filter(|_| is_movable);
         Some(PatientView {
             status,
             may_book: status == PatientStatus::Open && is_free,
             may_move: is_booked && is_free,
-            may_cancel: is_booked && may_still_move(self, context),
+            may_cancel: deadline.is_some_and(|deadline| now < deadline),
+            move_deadline: deadline,
         })
+    }
+
+    /// Returns the status of a request that is closed, if booking was once open to the patient.
+    fn closed_to_patient(&self, reason: ClosedReason) -> Option<PatientStatus> {
+        self.was_once_open()
+            .then_some(PatientStatus::Closed(reason))
     }
 
     /// Returns the instant until which the patient may be shown the request if nothing changes; `None` if they

@@ -117,14 +117,14 @@ pub(super) fn verdict_on_request(
     }
 }
 
-/// Returns whether the time until which the patient moves or cancels the booked visit has not passed.
-pub(super) fn may_still_move(record: &BookingRequest, context: &Context) -> bool {
+/// Returns whether the time until which the patient moves the booked visit has not passed.
+fn may_still_move(record: &BookingRequest, context: &Context) -> bool {
     let deadline = move_deadline(record, &context.policy);
     deadline.is_none_or(|deadline| context.now < deadline)
 }
 
 /// Returns the instant from which the patient no longer moves the booked visit, if one is booked.
-fn move_deadline(record: &BookingRequest, policy: &Policy) -> Option<Instant> {
+pub(super) fn move_deadline(record: &BookingRequest, policy: &Policy) -> Option<Instant> {
     let booking = record.form.booking.as_ref()?;
     Some(booking.start_at - policy.of(&record.key.care_unit).move_deadline())
 }

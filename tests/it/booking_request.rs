@@ -21,6 +21,7 @@ mod identity;
 mod later_writes;
 mod order;
 mod patient;
+mod portal;
 mod protection;
 mod record_booking;
 mod release;

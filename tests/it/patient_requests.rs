@@ -3,7 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
-use care_invitation::contract::v1::patient_request::Status;
+use care_invitation::contract::v1::patient_request::{ClosedReason, Status};
 use care_invitation::contract::v1::{BookingSource, PersonalIdType, Protection};
 use tonic::Code;
 
@@ -83,9 +83,12 @@ async fn an_invitation_is_shown_from_its_first_lease_on_without_what_staff_alone
         start_clock: "08:00".into(),
         end_clock: "12:00".into(),
     }];
+    constraints.duration_minutes = 30;
+    constraints.performer_ids = vec!["SE2321000131-P1".into()];
     let request = created(&harness, form.clone()).await;
     assert_eq!(statuses(&harness).await, []);
     harness.lease_due().await;
+    let etag = harness.get(&request).await.expect("read").etag;
     let constraints = form.constraints.expect("constraints");
     let expected = v1::PatientRequest {
         name: request,
@@ -103,8 +106,39 @@ async fn an_invitation_is_shown_from_its_first_lease_on_without_what_staff_alone
         may_book: true,
         may_move: false,
         may_cancel: false,
+        move_deadline: None,
+        duration_minutes: 30,
+        performer_ids: constraints.performer_ids,
+        etag,
+        last_contact: None,
+        closed_reason: ClosedReason::Unspecified.into(),
     };
     assert_eq!(shown(&harness).await, [expected]);
+}
+
+#[tokio::test]
+async fn the_contact_recorded_last_is_shown_without_the_comment_of_staff() {
+    let harness = Harness::start(NOW).await;
+    let request = told(&harness).await;
+    let call = v1::RecordPatientContactRequest {
+        name: request.clone(),
+        request_id: make::request_id(),
+        outcome: Contact::CallBack.into(),
+        comment: "between us".into(),
+        contact_time: Some(make::wire_at("2026-03-02T08:30:00Z")),
+        medium: v1::ContactMedium::Phone.into(),
+        ..Default::default()
+    };
+    let recorded = within(harness.requests().record_patient_contact(call)).await;
+    let recorded = recorded.expect("recorded").into_inner();
+    let expected = v1::PatientContact {
+        outcome: Contact::CallBack.into(),
+        contact_time: Some(make::wire_at("2026-03-02T08:30:00Z")),
+        medium: v1::ContactMedium::Phone.into(),
+    };
+    let shown = shown(&harness).await.remove(0);
+    assert_eq!(shown.last_contact, Some(expected));
+    assert_eq!(shown.etag, recorded.booking_request.expect("given").etag);
 }
 
 #[tokio::test]
@@ -152,11 +186,15 @@ async fn a_booked_visit_is_shown_until_the_ninetieth_day_and_moved_until_the_dea
         let says = booking.map(|it| (it.booking_id, it.override_reason));
         let expected = expected.map(|_| ("B-1".to_owned(), String::new()));
         assert_eq!(says, expected, "{now}");
+        // The deadline is shown whether it has passed or not.
+        let deadline = shown.first().and_then(|it| it.move_deadline);
+        let due = expected.map(|_| make::wire_at("2026-04-12T08:00:00Z"));
+        assert_eq!(deadline, due, "{now}");
     }
 }
 
 #[tokio::test]
-async fn a_visit_that_was_booked_directly_may_be_cancelled_and_not_moved() {
+async fn a_visit_that_was_booked_directly_is_moved_and_cancelled_through_the_unit() {
     let harness = Harness::start(NOW).await;
     let booking = make::wire_booking("", "2026-04-13T08:00:00Z").booking;
     let form = v1::BookingRequest {
@@ -169,8 +207,8 @@ async fn a_visit_that_was_booked_directly_may_be_cancelled_and_not_moved() {
     let request = created(&harness, form).await;
     let shown = shown(&harness).await;
     let may = |it: &v1::PatientRequest| (it.status(), it.may_move, it.may_cancel);
-    assert_eq!(shown.first().map(may), Some((Status::Booked, false, true)));
-    assert_eq!(shown[0].expire_time, None);
+    assert_eq!(shown.first().map(may), Some((Status::Booked, false, false)));
+    assert_eq!((shown[0].expire_time, shown[0].move_deadline), (None, None));
     // Booking was never open to the patient, so nothing is shown of its end.
     harness
         .cancel(make::wire_cancel(&request))
@@ -193,13 +231,14 @@ enum End {
 
 #[tokio::test]
 async fn what_was_once_open_is_shown_for_ninety_days_after_its_end() {
-    for (end, last_day) in [
+    const CLOSED: &str = "2026-05-31T21:59:59Z";
+    for (end, last_day, reason) in [
         // The last day of the period is 30 April; the others end on 2 March.
-        (End::Expired, "2026-07-29T21:59:59Z"),
-        (End::Declined, "2026-05-31T21:59:59Z"),
-        (End::Cancelled, "2026-05-31T21:59:59Z"),
-        (End::DeclinedAndCancelled, "2026-05-31T21:59:59Z"),
-        (End::OfALaterRound, "2026-05-31T21:59:59Z"),
+        (End::Expired, "2026-07-29T21:59:59Z", ClosedReason::Expired),
+        (End::Declined, CLOSED, ClosedReason::Declined),
+        (End::Cancelled, CLOSED, ClosedReason::Cancelled),
+        (End::DeclinedAndCancelled, CLOSED, ClosedReason::Cancelled),
+        (End::OfALaterRound, CLOSED, ClosedReason::Cancelled),
     ] {
         let harness = Harness::start(NOW).await;
         let request = told(&harness).await;
@@ -234,6 +273,7 @@ async fn what_was_once_open_is_shown_for_ninety_days_after_its_end() {
         assert_eq!(statuses(&harness).await, [Status::Closed], "{end:?}");
         let may = &shown(&harness).await[0];
         assert!(!may.may_book && !may.may_move && !may.may_cancel);
+        assert_eq!(may.closed_reason(), reason, "{end:?}");
         harness
             .clock
             .advance(make::at(last_day) + chrono::Duration::seconds(1))

@@ -113,7 +113,7 @@ fn parse_wait(
 }
 
 /// Renders the contact that was recorded last.
-pub(super) fn render(contact: PatientContact) -> v1::PatientContact {
+pub(in crate::contract) fn render(contact: PatientContact) -> v1::PatientContact {
     v1::PatientContact {
         outcome: enums::render(contact.outcome),
         contact_time: Some(render_instant(contact.at)),

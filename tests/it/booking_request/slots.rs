@@ -266,10 +266,10 @@ async fn without_limits_any_time_in_the_period_is_offered() {
 }
 
 /// A Tuesday morning in the period of the requests below.
-const FREE: (&str, &str) = ("2026-05-19T08:00:00Z", "2026-05-19T08:30:00Z");
+pub const FREE: (&str, &str) = ("2026-05-19T08:00:00Z", "2026-05-19T08:30:00Z");
 
 /// Brings a request into the state that the row names; its name.
-async fn brought(harness: &Harness, row: &str) -> String {
+pub async fn brought(harness: &Harness, row: &str) -> String {
     let (first, last) = ("2026-04-13", "2026-06-12");
     let form = match row {
         "requested" | "expired and never invited" => requested(first, last),
@@ -317,7 +317,7 @@ async fn brought(harness: &Harness, row: &str) -> String {
 }
 
 /// When a row of the table below is judged.
-fn moment(row: &str) -> &str {
+pub fn moment(row: &str) -> &str {
     match row {
         "no response" => SILENCE_ENDS,
         "expired" | "expired and never invited" => "2026-06-12T22:00:00Z",

@@ -3,7 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::patient_request::Status;
+use care_invitation::contract::v1::patient_request::{ClosedReason, Status};
 use chrono::NaiveDate;
 
 use super::calendar::{Instant, end_of, from_timestamp, local_date, plus, timestamp};
@@ -40,7 +40,7 @@ impl Request {
         Some(end_of(plus(self.over_on(now)?, SHOWN_DAYS)))
     }
 
-    /// Returns the request as the patient sees it; `None` if they do not.
+    /// Returns the request as the patient sees it, without its etag; `None` if they do not.
     pub fn for_patient(&self, now: Instant) -> Option<v1::PatientRequest> {
         let status = match self.shown(now) {
             State::Invited | State::NoResponse => {
@@ -57,13 +57,21 @@ impl Request {
             return None;
         }
         let form = &self.form;
-        let constraints = form.constraints.clone();
+        let constrained = form.constraints.is_some();
+        let constraints = form.constraints.clone().unwrap_or_default();
         let booked = status == Status::Booked;
         let booking = form.booking.clone().filter(|_| booked);
-        let in_time = booking.as_ref().is_some_and(|it| {
+        let deadline = booking.as_ref().filter(|_| constrained).map(|it| {
             let starts_at = from_timestamp(it.start_time.as_ref().expect("given"));
-            now < starts_at - self.in_force().move_deadline
+            starts_at - self.in_force().move_deadline
         });
+        let in_time = deadline.is_some_and(|it| now < it);
+        let closed_reason = match self.shown(now) {
+            State::Expired => ClosedReason::Expired,
+            State::Declined => ClosedReason::Declined,
+            State::Cancelled => ClosedReason::Cancelled,
+            _ => ClosedReason::Unspecified,
+        };
         Some(v1::PatientRequest {
             name: form.name.clone(),
             status: status.into(),
@@ -73,22 +81,22 @@ impl Request {
             purpose: form.purpose.clone(),
             patient_instructions: form.patient_instructions.clone(),
             may_book: status == Status::Open,
-            may_move: in_time && constraints.is_some(),
+            may_move: in_time,
             may_cancel: in_time,
+            move_deadline: deadline.map(timestamp),
+            etag: String::new(),
+            last_contact: self.last_contact,
+            closed_reason: closed_reason.into(),
             booking: booking.map(|it| v1::Booking {
                 override_reason: String::new(),
                 ..it
             }),
             expire_time: self.expires_at().map(timestamp),
-            weekdays: constraints
-                .as_ref()
-                .map(|it| it.weekdays.clone())
-                .unwrap_or_default(),
-            time_windows: constraints
-                .as_ref()
-                .map(|it| it.time_windows.clone())
-                .unwrap_or_default(),
-            requested_period: constraints.and_then(|it| it.requested_period),
+            requested_period: constraints.requested_period,
+            weekdays: constraints.weekdays,
+            time_windows: constraints.time_windows,
+            duration_minutes: constraints.duration_minutes,
+            performer_ids: constraints.performer_ids,
         })
     }
 }

@@ -6,7 +6,7 @@ mod query;
 use std::collections::BTreeMap;
 
 use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
-use super::v1::watch_worklist_response::{Event, Heartbeat, SnapshotComplete};
+use super::v1::watch_worklist_response::{Event, SnapshotComplete};
 use super::view::View;
 use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
 use crate::domain::booking_request::BookingRequest;
@@ -159,7 +159,7 @@ pub fn render_snapshot_complete() -> v1::WatchWorklistResponse {
 
 /// Renders a heartbeat.
 pub fn render_heartbeat() -> v1::WatchWorklistResponse {
-    render_event(Event::Heartbeat(Heartbeat {}))
+    render_event(Event::Heartbeat(v1::Heartbeat {}))
 }
 
 fn render_event(event: Event) -> v1::WatchWorklistResponse {

@@ -458,5 +458,6 @@ fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they
     assert!(removed.event == Some(Event::Removed(request_name(&key()))));
     let complete = Event::SnapshotComplete(SnapshotComplete {});
     assert!(render_snapshot_complete().event == Some(complete));
-    assert!(render_heartbeat().event == Some(Event::Heartbeat(Heartbeat {})));
+    let heartbeat = Event::Heartbeat(v1::Heartbeat {});
+    assert!(render_heartbeat().event == Some(heartbeat));
 }

@@ -9,7 +9,7 @@ use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
-use care_invitation::contract::v1::watch_worklist_response::{Event, Heartbeat};
+use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::contract::v1::worklist_query::OrderBy;
 use care_invitation::contract::v1::{Priority, Worklist, WorklistQuery};
 use prost::Message;
@@ -666,7 +666,7 @@ async fn a_silent_watch_gives_a_sign_of_life_after_half_a_minute() {
     tokio::time::advance(Duration::from_secs(30)).await;
     tokio::time::resume();
     let said = watcher.next().await.expect("an event");
-    assert_eq!(said, Event::Heartbeat(Heartbeat {}));
+    assert_eq!(said, Event::Heartbeat(v1::Heartbeat {}));
 }
 
 #[tokio::test]

@@ -96,9 +96,10 @@ fn parse_channels(numbers: &[i32], violations: &mut Violations) -> Vec<DeliveryC
 fn parse_outstanding(count: i32, violations: &mut Violations) -> u32 {
     match u32::try_from(count) {
         Ok(0) => OUTSTANDING_DEFAULT,
-        Ok(count) => count.min(OUTSTANDING_MAX),
-        Err(_) => {
-            violations.add("max_outstanding", "must not be negative");
+        Ok(count @ 1..=OUTSTANDING_MAX) => count,
+        Ok(_) | Err(_) => {
+            let description = format!("must be 0 to {OUTSTANDING_MAX}");
+            violations.add("max_outstanding", description);
             OUTSTANDING_DEFAULT
         }
     }
@@ -111,9 +112,9 @@ fn parse_lease_duration(
     let Some(duration) = duration else {
         return Some(LEASE_DEFAULT);
     };
-    let parsed = parse_duration(duration, LEASE_MAX, "lease_duration", violations)?;
-    if parsed < LEASE_MIN {
-        violations.add("lease_duration", "must be at least 10 seconds");
+    let parsed = parse_duration(duration, "lease_duration", violations)?;
+    if !(LEASE_MIN..=LEASE_MAX).contains(&parsed) {
+        violations.add("lease_duration", "must be 10 seconds to 1 hour");
     }
     Some(parsed)
 }
@@ -202,9 +203,11 @@ fn parse_sent_at(given: &v1::Acknowledgement, violations: &mut Violations) -> Op
     parse_past_instant(given.send_time.as_ref(), "send_time", violations)
 }
 
+/// Parses the delay of RETRY. One above the maximum is taken as that, so that it does not spoil the answer.
 fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -> Option<Duration> {
     let delay = given.retry_delay.as_ref()?;
-    parse_duration(delay, RETRY_DELAY_MAX, "retry_delay", violations)
+    let parsed = parse_duration(delay, "retry_delay", violations)?;
+    Some(parsed.min(RETRY_DELAY_MAX))
 }
 
 /// Renders a notification of `record` for the consumer that has just leased it; `None` if the record has

@@ -67,12 +67,11 @@ fn overlap(one: TimeWindow, other: TimeWindow) -> bool {
     one.start_minute < other.end_minute && other.start_minute < one.end_minute
 }
 
-/// Parses the field `duration_minutes`. A length above the maximum is taken as the maximum, as the
-/// contract says of every number.
+/// Parses the field `duration_minutes`.
 pub(super) fn parse_duration_minutes(minutes: i32, violations: &mut Violations) -> u32 {
     match u32::try_from(minutes) {
-        Ok(minutes @ (0 | DURATION_MINUTES_MIN..)) => minutes.min(DURATION_MINUTES_MAX),
-        Ok(1..DURATION_MINUTES_MIN) | Err(_) => {
+        Ok(minutes @ (0 | DURATION_MINUTES_MIN..=DURATION_MINUTES_MAX)) => minutes,
+        Ok(_) | Err(_) => {
             violations.add("duration_minutes", "must be 0 or 5 to 480");
             0
         }
@@ -148,8 +147,9 @@ mod tests {
             (4, None),
             (5, Some(5)),
             (480, Some(480)),
-            (481, Some(480)),
-            (i32::MAX, Some(480)),
+            (481, None),
+            (700, None),
+            (i32::MAX, None),
             (-5, None),
         ] {
             let (parsed, faults) = outcome(|v| parse_duration_minutes(minutes, v));

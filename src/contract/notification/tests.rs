@@ -41,8 +41,8 @@ fn a_lease_lasts_10_seconds_to_an_hour() {
     for (given, expected) in [
         (seconds(10), Some(10)),
         (seconds(3_600), Some(3_600)),
-        (seconds(3_601), Some(3_600)),
-        (seconds(i64::MAX), Some(3_600)),
+        (seconds(3_601), None),
+        (seconds(i64::MAX), None),
         (seconds(9), None),
         (seconds(0), None),
         (seconds(-1), None),
@@ -84,14 +84,27 @@ fn each_fault_of_a_stream_names_its_field() {
     );
     let parsed = parse_stream(v1::StreamDueNotificationsRequest {
         channels: vec![2, 2],
-        max_outstanding: 1_001,
         ..Default::default()
     });
-    let parsed = parsed.unwrap();
-    assert_eq!(
-        (parsed.channels, parsed.max_outstanding),
-        (vec![DeliveryChannel::Letter], 1_000)
-    );
+    assert_eq!(parsed.unwrap().channels, [DeliveryChannel::Letter]);
+}
+
+#[test]
+fn at_most_1000_notifications_are_outstanding() {
+    for (given, expected) in [
+        (0, Some(100)),
+        (1, Some(1)),
+        (1_000, Some(1_000)),
+        (1_001, None),
+        (i32::MAX, None),
+    ] {
+        let parsed = parse_stream(v1::StreamDueNotificationsRequest {
+            max_outstanding: given,
+            ..Default::default()
+        });
+        let parsed = parsed.map(|it| it.max_outstanding).map_err(fields);
+        assert_eq!(parsed, expected.ok_or(vec!["max_outstanding".to_owned()]));
+    }
 }
 
 #[test]

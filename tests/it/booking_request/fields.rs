@@ -222,6 +222,9 @@ const OTHER_FAULTS: &[Fault] = &[
     ("booking_request.constraints.duration_minutes", |it| {
         constraints(it).duration_minutes = 4;
     }),
+    ("booking_request.constraints.duration_minutes", |it| {
+        constraints(it).duration_minutes = 700;
+    }),
     ("booking_request.constraints.performer_ids", |it| {
         constraints(it).performer_ids = vec!["SE2321000131-P1".into(); 21];
     }),
@@ -269,8 +272,7 @@ async fn what_lies_on_a_limit_is_taken() {
         .collect();
     limits.time_windows[13].end_clock = "24:00".into();
     limits.performer_ids = vec!["SE2321000131-123456789012345678".into(); 20];
-    // A number above its maximum is taken as the maximum.
-    limits.duration_minutes = 481;
+    limits.duration_minutes = 480;
     let request = harness.create(call).await.expect("created");
     assert_eq!(request.purpose, "å".repeat(200));
     let kept = request.constraints.expect("constraints");

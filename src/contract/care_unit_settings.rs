@@ -8,6 +8,7 @@ use prost_types::FieldMask;
 
 use super::calendar::{parse_optional_instant, parse_time_of_day, render_instant};
 use super::text::parse_identifier;
+use super::update_mask::UpdateMask;
 use super::{
     IdempotentCommand, Violations, parse_request_id, parse_settings_name, settings_name, v1,
 };
@@ -45,8 +46,12 @@ pub fn parse_update(
     message: v1::UpdateCareUnitSettingsRequest,
 ) -> Result<IdempotentCommand<(HsaId, UpdateSettings)>, Violations> {
     Violations::collect(|violations| {
-        let mask = parse_mask(message.update_mask.as_ref());
-        let named = mask.as_ref().cloned().unwrap_or_default();
+        let mask = UpdateMask::parse(
+            message.update_mask.as_ref(),
+            &Field::ALL.map(|field| field.name()),
+        );
+        let named = Field::ALL.into_iter();
+        let named: BTreeSet<_> = named.filter(|field| mask.names(field.name())).collect();
         let parsed = match &message.care_unit_settings {
             Some(given) => violations.within("care_unit_settings", |violations| {
                 let care_unit = parse_settings_name(&given.name, "name", violations);
@@ -55,9 +60,7 @@ pub fn parse_update(
             }),
             None => violations.require("care_unit_settings"),
         };
-        if let Err(fault) = mask {
-            violations.add("update_mask", fault);
-        }
+        mask.check(violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let (care_unit, given) = parsed?;
         let command = UpdateSettings {
@@ -73,19 +76,6 @@ pub fn parse_update(
             (care_unit, command),
         ))
     })
-}
-
-/// Returns the fields that a mask names, or what is wrong with it.
-fn parse_mask(mask: Option<&FieldMask>) -> Result<BTreeSet<Field>, &'static str> {
-    let paths = mask.map_or(&[][..], |mask| &mask.paths);
-    if paths.is_empty() {
-        return Err("is required");
-    }
-    let named = paths
-        .iter()
-        .map(|path| Field::ALL.into_iter().find(|it| it.name() == path));
-    let named: Option<BTreeSet<Field>> = named.collect();
-    named.ok_or("names a field that cannot be changed")
 }
 
 fn parse_settings(

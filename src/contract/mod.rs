@@ -9,7 +9,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `mod` | faults, idempotent commands, resource names, page sizes |
-//! | `text`, `calendar`, `enums` | single fields |
+//! | `text`, `calendar`, `enums`, `update_mask` | single fields |
 //! | `booking_request`, `patient` | the form and the RPCs on one request |
 //! | `care_invitation`, `history` | a request's invitation and history |
 //! | `care_unit_settings` | the settings of a care unit |
@@ -33,6 +33,7 @@ mod patient;
 pub mod patient_request;
 pub mod slot;
 mod text;
+mod update_mask;
 pub mod view;
 pub mod worklist;
 

@@ -1,5 +1,7 @@
 //! ChangeBookingRequest: the fields to change, and their new values.
 
+use std::iter;
+
 use prost_types::FieldMask;
 
 use super::constraints::{parse_duration_minutes, parse_performers, parse_windows};
@@ -9,6 +11,7 @@ use crate::contract::calendar::{
     render_window,
 };
 use crate::contract::text::{COMMENT_MAX, TITLE_MAX, is_blank, parse_lines, parse_required_line};
+use crate::contract::update_mask::UpdateMask;
 use crate::contract::v1::booking_request::Origin as WireOrigin;
 use crate::contract::{
     IdempotentCommand, Violations, enums, parse_request_id, parse_request_name, request_name, v1,
@@ -66,7 +69,7 @@ pub fn parse_change(
     message: v1::ChangeBookingRequestRequest,
 ) -> Result<IdempotentCommand<(RequestKey, ChangeBookingRequest)>, Violations> {
     Violations::collect(|violations| {
-        let mask = Mask::of(message.update_mask.as_ref());
+        let mask = parse_mask(message.update_mask.as_ref());
         let parsed = match &message.booking_request {
             Some(given) => violations.within("booking_request", |violations| {
                 let key = parse_request_name(&given.name, "name", violations);
@@ -75,9 +78,7 @@ pub fn parse_change(
             }),
             None => violations.require("booking_request"),
         };
-        if let Some(fault) = mask.fault {
-            violations.add("update_mask", fault);
-        }
+        mask.check(violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let reason = parse_reason(message.reason, violations);
         let comment = parse_lines(&message.comment, COMMENT_MAX, "comment", violations);
@@ -108,56 +109,38 @@ pub fn parse_change(
     })
 }
 
-/// Fields that a mask names.
-struct Mask {
-    fields: Vec<Field>,
-    /// True if it names the constraints as a whole, which includes each field of them.
-    constraints: bool,
-    fault: Option<&'static str>,
+/// Parses the field `update_mask`.
+fn parse_mask(mask: Option<&FieldMask>) -> UpdateMask {
+    let paths = PATHS.iter().map(|(path, _)| *path);
+    let known: Vec<_> = iter::once(CONSTRAINTS).chain(paths).collect();
+    let mut mask = UpdateMask::parse(mask, &known);
+    let dates = [Field::ReferralDecision, Field::VisitDecision];
+    if dates.iter().all(|field| names(&mask, *field)) {
+        mask.add_fault("update_mask", "names the decision dates of two origins");
+    }
+    mask
 }
 
-impl Mask {
-    fn of(mask: Option<&FieldMask>) -> Self {
-        let paths = mask.map_or(&[][..], |mask| &mask.paths);
-        let mut named = Self {
-            fields: Vec::new(),
-            constraints: false,
-            fault: paths.is_empty().then_some("is required"),
-        };
-        for path in paths {
-            match PATHS.iter().find(|(known, _)| known == path) {
-                Some((_, field)) => named.fields.push(*field),
-                None if path == CONSTRAINTS => named.constraints = true,
-                None => named.fault = Some("names a field that cannot be changed"),
-            }
-        }
-        if [Field::ReferralDecision, Field::VisitDecision]
-            .iter()
-            .all(|field| named.fields.contains(field))
-        {
-            named.fault = Some("names the decision dates of two origins");
-        }
-        named
-    }
-
-    fn names(&self, field: Field) -> bool {
-        let of_constraints = match field {
-            Field::Period
-            | Field::Weekdays
-            | Field::TimeWindows
-            | Field::DurationMinutes
-            | Field::PerformerIds => true,
-            Field::Purpose
-            | Field::PatientInstructions
-            | Field::InternalComment
-            | Field::Priority
-            | Field::VisitKind
-            | Field::VisitType
-            | Field::ReferralDecision
-            | Field::VisitDecision => false,
-        };
-        self.fields.contains(&field) || (self.constraints && of_constraints)
-    }
+/// Returns whether a mask names a field, which may be one of the constraints as a whole.
+fn names(mask: &UpdateMask, field: Field) -> bool {
+    let of_constraints = match field {
+        Field::Period
+        | Field::Weekdays
+        | Field::TimeWindows
+        | Field::DurationMinutes
+        | Field::PerformerIds => true,
+        Field::Purpose
+        | Field::PatientInstructions
+        | Field::InternalComment
+        | Field::Priority
+        | Field::VisitKind
+        | Field::VisitType
+        | Field::ReferralDecision
+        | Field::VisitDecision => false,
+    };
+    let mut paths = PATHS.iter();
+    paths.any(|(path, named)| *named == field && mask.names(path))
+        || (of_constraints && mask.names(CONSTRAINTS))
 }
 
 /// New values of the fields that are named.
@@ -170,20 +153,18 @@ struct Edit {
     priority: Option<Priority>,
 }
 
-fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violations) -> Edit {
+fn parse_edit(given: &v1::BookingRequest, mask: &UpdateMask, violations: &mut Violations) -> Edit {
     let visit = parse_visit(given, mask, violations);
-    let purpose = mask
-        .names(Field::Purpose)
+    let purpose = names(mask, Field::Purpose)
         .then(|| parse_required_line(&given.purpose, TITLE_MAX, "purpose", violations));
-    let patient_instructions = mask
-        .names(Field::PatientInstructions)
+    let patient_instructions = names(mask, Field::PatientInstructions)
         .then(|| parse_instructions(given.patient_instructions.as_ref(), violations));
-    let internal_comment = mask.names(Field::InternalComment).then(|| {
+    let internal_comment = names(mask, Field::InternalComment).then(|| {
         let text = &given.internal_comment;
         parse_lines(text, COMMENT_MAX, "internal_comment", violations)
     });
     let constraints = parse_constraints(given.constraints.as_ref(), mask, violations);
-    let priority = mask.names(Field::Priority).then(|| {
+    let priority = names(mask, Field::Priority).then(|| {
         let priority = enums::parse_optional(given.priority, "priority", violations);
         priority.unwrap_or(Priority::Routine)
     });
@@ -198,7 +179,11 @@ fn parse_edit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violatio
 }
 
 /// Parses the fields of the visit that are named.
-fn parse_visit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violations) -> VisitEdit {
+fn parse_visit(
+    given: &v1::BookingRequest,
+    mask: &UpdateMask,
+    violations: &mut Violations,
+) -> VisitEdit {
     // Of an origin that is not given the date is not set.
     let (of_referral, of_visit) = match &given.origin {
         Some(WireOrigin::Referral(it)) => (it.decision_date.as_str(), ""),
@@ -210,17 +195,13 @@ fn parse_visit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violati
             parse_optional_date(text, "decision_date", violations)
         })
     };
-    let of_referral = mask
-        .names(Field::ReferralDecision)
+    let of_referral = names(mask, Field::ReferralDecision)
         .then(|| DecisionDate::Referral(date(of_referral, "referral")));
-    let of_visit = mask
-        .names(Field::VisitDecision)
+    let of_visit = names(mask, Field::VisitDecision)
         .then(|| DecisionDate::PreviousVisit(date(of_visit, "previous_visit")));
-    let kind = mask
-        .names(Field::VisitKind)
+    let kind = names(mask, Field::VisitKind)
         .then(|| enums::parse(given.visit_kind, "visit_kind", violations));
-    let visit_type = mask
-        .names(Field::VisitType)
+    let visit_type = names(mask, Field::VisitType)
         .then(|| parse_visit_type(given.visit_type.as_ref(), violations));
     VisitEdit {
         kind: kind.flatten(),
@@ -232,32 +213,28 @@ fn parse_visit(given: &v1::BookingRequest, mask: &Mask, violations: &mut Violati
 /// Parses the fields of constraints that are named; `None` if none is.
 fn parse_constraints(
     given: Option<&v1::BookingConstraints>,
-    mask: &Mask,
+    mask: &UpdateMask,
     violations: &mut Violations,
 ) -> Option<ConstraintsEdit> {
-    if mask.constraints && given.is_none() {
+    if mask.names(CONSTRAINTS) && given.is_none() {
         return violations.require(CONSTRAINTS);
     }
     let cleared = v1::BookingConstraints::default();
     let given = given.unwrap_or(&cleared);
     let edit = violations.within(CONSTRAINTS, |violations| {
-        let period = mask.names(Field::Period).then(|| {
+        let period = names(mask, Field::Period).then(|| {
             let period = given.requested_period.as_ref();
             parse_period(period, "requested_period", violations)
         });
         ConstraintsEdit {
             period: period.flatten(),
-            weekdays: mask
-                .names(Field::Weekdays)
+            weekdays: names(mask, Field::Weekdays)
                 .then(|| parse_weekdays(&given.weekdays, violations)),
-            time_windows: mask
-                .names(Field::TimeWindows)
+            time_windows: names(mask, Field::TimeWindows)
                 .then(|| parse_windows(&given.time_windows, violations)),
-            duration_minutes: mask
-                .names(Field::DurationMinutes)
+            duration_minutes: names(mask, Field::DurationMinutes)
                 .then(|| parse_duration_minutes(given.duration_minutes, violations)),
-            performer_ids: mask
-                .names(Field::PerformerIds)
+            performer_ids: names(mask, Field::PerformerIds)
                 .then(|| parse_performers(&given.performer_ids, violations)),
         }
     });

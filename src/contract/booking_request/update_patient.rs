@@ -6,6 +6,7 @@ use crate::contract::patient::{
     parse_interpreter, parse_letter_format, parse_personal_id, parse_preferred_language,
     render_issuer,
 };
+use crate::contract::update_mask::UpdateMask;
 use crate::contract::{
     IdempotentCommand, Violations, care_unit_name, enums, parse_care_unit_name, parse_request_id,
     request_name, v1,
@@ -17,6 +18,15 @@ use crate::domain::request_key::RequestKey;
 
 /// Parent that stands for every care unit.
 const EVERY_CARE_UNIT: &str = "careUnits/-";
+/// Paths that a mask may hold.
+const PATHS: [&str; 6] = [
+    "protection",
+    "inbox_reach",
+    "preferred_language",
+    "addressee",
+    "interpreter_language",
+    "letter_format",
+];
 
 /// Command to update a patient.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +51,8 @@ pub fn parse_update_patient(
     Violations::collect(|violations| {
         let care_unit = parse_parent(&message.parent, violations);
         let mask = match message.deceased {
-            true => Mask::default(),
-            false => Mask::of(message.update_mask.as_ref()),
+            true => UpdateMask::default(),
+            false => UpdateMask::parse(message.update_mask.as_ref(), &PATHS),
         };
         let parsed = match &message.patient {
             Some(given) => violations.within("patient", |violations| {
@@ -52,9 +62,7 @@ pub fn parse_update_patient(
             }),
             None => violations.require("patient"),
         };
-        if let Some(fault) = mask.fault {
-            violations.add("update_mask", fault);
-        }
+        mask.check(violations);
         let request_id = parse_request_id(&message.request_id, violations);
         let care_unit = care_unit?;
         let (personal_id, edit) = parsed?;
@@ -84,59 +92,30 @@ fn parse_parent(parent: &str, violations: &mut Violations) -> Option<Option<HsaI
     parse_care_unit_name(parent, "parent", violations).map(Some)
 }
 
-/// Fields that a mask names.
-#[derive(Default)]
-struct Mask {
-    protection: bool,
-    inbox_reach: bool,
-    preferred_language: bool,
-    addressee: bool,
-    interpreter_language: bool,
-    letter_format: bool,
-    fault: Option<&'static str>,
-}
-
-impl Mask {
-    fn of(mask: Option<&FieldMask>) -> Self {
-        let paths = mask.map_or(&[][..], |mask| &mask.paths);
-        let mut named = Self {
-            fault: paths.is_empty().then_some("is required"),
-            ..Self::default()
-        };
-        for path in paths {
-            match path.as_str() {
-                "protection" => named.protection = true,
-                "inbox_reach" => named.inbox_reach = true,
-                "preferred_language" => named.preferred_language = true,
-                "addressee" => named.addressee = true,
-                "interpreter_language" => named.interpreter_language = true,
-                "letter_format" => named.letter_format = true,
-                _ => named.fault = Some("names a field that cannot be changed"),
-            }
-        }
-        named
-    }
-}
-
-fn parse_edit(given: &v1::Patient, mask: &Mask, violations: &mut Violations) -> UpdatePatient {
+/// Parses the new values of the fields that are named.
+fn parse_edit(
+    given: &v1::Patient,
+    mask: &UpdateMask,
+    violations: &mut Violations,
+) -> UpdatePatient {
     UpdatePatient {
         protection: mask
-            .protection
+            .names("protection")
             .then(|| enums::parse_optional(given.protection, "protection", violations)),
         inbox_reach: mask
-            .inbox_reach
+            .names("inbox_reach")
             .then(|| enums::parse_optional(given.inbox_reach, "inbox_reach", violations)),
         language: mask
-            .preferred_language
+            .names("preferred_language")
             .then(|| parse_preferred_language(&given.preferred_language, violations)),
         addressee: mask
-            .addressee
+            .names("addressee")
             .then(|| enums::parse_optional(given.addressee, "addressee", violations)),
         interpreter_language: mask
-            .interpreter_language
+            .names("interpreter_language")
             .then(|| parse_interpreter(&given.interpreter_language, violations)),
         letter_format: mask
-            .letter_format
+            .names("letter_format")
             .then(|| parse_letter_format(given.letter_format, violations)),
         deceased: false,
     }
@@ -318,9 +297,12 @@ mod tests {
         for (message, faults) in [
             (update(&[]), vec!["update_mask"]),
             (unnamed, vec!["update_mask"]),
-            (update(&["personal_id"]), vec!["update_mask"]),
-            (update(&["*"]), vec!["update_mask"]),
-            (update(&["protection", "Protection"]), vec!["update_mask"]),
+            (update(&["personal_id"]), vec!["update_mask.paths[0]"]),
+            (update(&["*"]), vec!["update_mask.paths[0]"]),
+            (
+                update(&["protection", "Protection", "x"]),
+                vec!["update_mask.paths[1]", "update_mask.paths[2]"],
+            ),
             (
                 altered(|it| {
                     it.protection = 9;

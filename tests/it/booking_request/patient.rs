@@ -256,10 +256,13 @@ async fn every_bad_field_of_an_update_is_named() {
     let harness = Harness::start(NOW).await;
     for (call, fields) in [
         (update(&[], v1::Patient::default()), vec!["update_mask"]),
-        (update(&["*"], v1::Patient::default()), vec!["update_mask"]),
         (
-            update(&["personal_id"], v1::Patient::default()),
-            vec!["update_mask"],
+            update(&["*"], v1::Patient::default()),
+            vec!["update_mask.paths[0]"],
+        ),
+        (
+            update(&["protection", "personal_id"], v1::Patient::default()),
+            vec!["update_mask.paths[1]"],
         ),
         (
             v1::UpdatePatientRequest {

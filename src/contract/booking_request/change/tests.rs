@@ -274,7 +274,7 @@ fn only_fields_that_can_be_changed_may_be_named() {
         "constraints.time_windows[0]",
     ] {
         let message = change(&["purpose", path, "priority"]);
-        assert_eq!(faults(message), ["update_mask"], "{path}");
+        assert_eq!(faults(message), ["update_mask.paths[1]"], "{path}");
     }
     let both = ["referral.decision_date", "previous_visit.decision_date"];
     assert_eq!(faults(change(&both)), ["update_mask"]);
@@ -355,7 +355,7 @@ fn every_fault_of_a_named_field_is_named_at_once() {
         "booking_request.constraints.duration_minutes",
         "booking_request.constraints.performer_ids[0]",
         "booking_request.priority",
-        "update_mask",
+        "update_mask.paths[8]",
         "request_id",
         "reason",
         "comment",

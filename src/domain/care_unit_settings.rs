@@ -152,14 +152,14 @@ pub struct UpdateSettings {
 ///
 /// # Errors
 ///
-/// [`Refusal::EtagMismatch`].
+/// [`Refusal::SettingsEtagMismatch`].
 pub fn update(
     stored: &CareUnitSettings,
     command: &UpdateSettings,
     now: Instant,
 ) -> Result<CareUnitSettings, Refusal> {
     if !command.etag.is_empty() && command.etag != stored.etag() {
-        return Err(Refusal::EtagMismatch);
+        return Err(Refusal::SettingsEtagMismatch);
     }
     let mut settings = stored.settings.clone();
     for field in &command.fields {
@@ -489,7 +489,7 @@ mod tests {
         assert!(update(&none, &command("r0"), now).is_ok());
         assert_eq!(
             update(&none, &command("r1"), now),
-            Err(Refusal::EtagMismatch)
+            Err(Refusal::SettingsEtagMismatch)
         );
     }
 }

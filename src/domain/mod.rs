@@ -143,6 +143,11 @@ impl Violation {
     }
 }
 
+/// Returns a text after a colon, or nothing.
+fn after_colon(text: Option<&str>) -> String {
+    text.map_or_else(String::new, |text| format!(": {text}"))
+}
+
 /// Reason why a verb was refused. Never holds personal data.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -150,11 +155,14 @@ pub enum Refusal {
     #[error("fields are not valid")]
     Invalid(Vec<Violation>),
     /// There is no such request, or no such notification.
-    #[error("not found in this care unit")]
+    #[error("no such booking request or notification in this care unit")]
     NotFound,
-    /// The caller saw an older revision.
+    /// The caller saw an older revision of the request.
     #[error("the request has changed since it was read")]
     EtagMismatch,
+    /// The caller saw an older revision of the settings of the care unit.
+    #[error("the settings have changed since they were read")]
+    SettingsEtagMismatch,
     /// The request is an invitation already, and no hold follows from the patient's own contact.
     #[error("the request is an invitation already")]
     AlreadyInvitation,
@@ -165,12 +173,14 @@ pub enum Refusal {
     #[error("the requested period has passed")]
     PeriodPassed,
     /// The verb is not possible in the effective state.
-    #[error("not possible in the state {}", state.name())]
+    #[error("not possible in the state {}{}", state.name(), after_colon(*why))]
     StateConflict {
         /// Effective state of the request.
         state: EffectiveState,
         /// Actions that are allowed instead.
         allowed: Vec<Action>,
+        /// Reason why it is not possible now, where the state alone would allow it.
+        why: Option<&'static str>,
     },
     /// Nobody books, or the patient does not, in the effective state.
     #[error("not open for booking: {}", verdict.name())]
@@ -188,6 +198,11 @@ pub enum Refusal {
     /// The notification is not in a state that allows the report.
     #[error("the notification has not been sent")]
     NotSent,
+    /// The notification is SENT, but not by a consumer of this service.
+    #[error(
+        "the notification was imported: an earlier system handed it over and takes its receipts"
+    )]
+    Imported,
     /// The booking breaks the constraints, and nothing overrides them.
     #[error("the booking lies outside the constraints: {}", .0.name())]
     OutsideConstraints(Verdict),

@@ -190,18 +190,26 @@ impl From<Refusal> for ErrorStatus {
         match refusal {
             Refusal::Invalid(violations) => ErrorStatus::invalid(violations),
             Refusal::NotFound => ErrorStatus::new(ErrorReason::ResourceNotFound, text),
-            Refusal::EtagMismatch => ErrorStatus::new(ErrorReason::EtagMismatch, text),
+            Refusal::EtagMismatch | Refusal::SettingsEtagMismatch => {
+                ErrorStatus::new(ErrorReason::EtagMismatch, text)
+            }
             Refusal::AlreadyInvitation => ErrorStatus::new(ErrorReason::AlreadyInvitation, text),
             Refusal::ReferralRequired => ErrorStatus::new(ErrorReason::ReferralRequired, text),
             Refusal::PeriodPassed => ErrorStatus::new(ErrorReason::PeriodPassed, text),
-            Refusal::StateConflict { state, allowed } => state_conflict(text, state, &allowed),
+            Refusal::StateConflict {
+                state,
+                allowed,
+                why: _,
+            } => state_conflict(text, state, &allowed),
             Refusal::NotBookable {
                 verdict,
                 state,
                 allowed,
             } => state_conflict(text, state, &allowed).with("verdict", verdict.name()),
             Refusal::TooLate => ErrorStatus::new(ErrorReason::TooLate, text),
-            Refusal::NotSent => ErrorStatus::new(ErrorReason::StateConflict, text),
+            Refusal::NotSent | Refusal::Imported => {
+                ErrorStatus::new(ErrorReason::StateConflict, text)
+            }
             Refusal::OutsideConstraints(verdict) => {
                 ErrorStatus::new(ErrorReason::OutsideConstraints, text)
                     .with("verdict", verdict.name())

@@ -344,6 +344,10 @@ async fn an_update_changes_what_its_mask_names_and_a_repeat_changes_nothing() {
     };
     let old = set(&harness, seen("r1")).await.expect_err("an old etag");
     assert_eq!(refusal(&old), (Code::Aborted, "ETAG_MISMATCH".into()));
+    assert_eq!(
+        old.message(),
+        "the settings have changed since they were read"
+    );
     // Nothing changes, so the etag stays.
     assert_eq!(set(&harness, seen("r2")).await.expect("set"), cleared);
 }

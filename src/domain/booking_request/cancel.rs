@@ -11,6 +11,9 @@ use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal};
 
+/// Obstacle to closing a request for NO_RESPONSE.
+const ANSWERABLE: &str = "NO_RESPONSE needs an invitation that was not answered in time";
+
 /// Command of the caller.
 #[derive(Clone, Debug)]
 pub struct Cancel {
@@ -44,7 +47,7 @@ pub fn cancel(
         record.check_allowed(Action::Cancel, context.now)?;
     }
     if command.reason == CancelReason::NoResponse && !record.is_without_answer(context.now) {
-        return Err(record.conflict(context.now));
+        return Err(record.conflict(context.now, Some(ANSWERABLE)));
     }
 
     let mut record = record.clone();

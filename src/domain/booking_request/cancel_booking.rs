@@ -132,7 +132,7 @@ fn check_booking(
         });
     }
     if command.initiator == Initiator::NoShow && now < booking.start_at {
-        return Err(record.conflict(now));
+        return Err(record.conflict(now, Some("the visit has not begun")));
     }
     Ok(booking.clone())
 }

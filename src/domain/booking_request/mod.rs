@@ -36,6 +36,9 @@ use record_patient_contact::PatientContact;
 use series::Series;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
 
+/// Obstacle to what is possible until the patient has been told of the present round.
+const TOLD: &str = "a notification of the round was handed over or is being handed over";
+
 /// A booking request with all that belongs to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BookingRequest {
@@ -229,15 +232,42 @@ impl BookingRequest {
         if allowed.contains(&action) {
             Ok(())
         } else {
-            Err(self.conflict(now))
+            Err(self.conflict(now, self.obstacle(action)))
         }
     }
 
-    /// Returns the refusal of a verb that the state at `now` does not allow.
-    fn conflict(&self, now: Instant) -> Refusal {
+    /// Returns what is in the way of an action that the state alone would allow.
+    fn obstacle(&self, action: Action) -> Option<&'static str> {
+        match (action, self.state) {
+            (Action::RevokeInvitation, State::Invited) => Some(TOLD),
+            (Action::ReleaseHold, State::Invited) if self.hold().is_none() => {
+                Some("nothing holds it")
+            }
+            (Action::ReleaseHold, State::Cancelled) => Some("no withdrawal of it is parked"),
+            (
+                Action::Change
+                | Action::ChangeToInvitation
+                | Action::RecordBooking
+                | Action::RecordPatientContact
+                | Action::Cancel
+                | Action::ReleaseHold
+                | Action::RevokeInvitation
+                | Action::CancelBooking,
+                State::Requested
+                | State::Invited
+                | State::Booked
+                | State::Declined
+                | State::Cancelled,
+            ) => None,
+        }
+    }
+
+    /// Returns the refusal of a verb at `now`: the state does not allow it, or `why` something else does not.
+    fn conflict(&self, now: Instant, why: Option<&'static str>) -> Refusal {
         Refusal::StateConflict {
             state: self.effective_state(now),
             allowed: self.allowed_actions(now),
+            why,
         }
     }
 

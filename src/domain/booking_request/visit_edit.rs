@@ -3,9 +3,9 @@
 
 use chrono::NaiveDate;
 
-use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::{Form, Origin, VisitKind, VisitType};
 use crate::domain::booking_request::state::State;
+use crate::domain::booking_request::{BookingRequest, TOLD};
 use crate::domain::{Context, Refusal, Violation};
 
 /// New visit, field by field; `None` leaves a field as it is.
@@ -81,7 +81,7 @@ impl BookingRequest {
             return Ok(false);
         }
         if !self.may_change_visit() {
-            return Err(self.conflict(context.now));
+            return Err(self.conflict(context.now, Some(TOLD)));
         }
         let is_new_type = form.visit_type.code != self.form.visit_type.code;
         self.form = form;

@@ -37,8 +37,8 @@ stored_enum! {
 ///
 /// # Errors
 ///
-/// [`Refusal::NotFound`] for an unknown notification, [`Refusal::NotSent`] for one that was not sent, or not by
-/// this service.
+/// [`Refusal::NotFound`] for an unknown notification, [`Refusal::NotSent`] for one that was not sent,
+/// [`Refusal::Imported`] for one that an earlier system handed over.
 pub fn report_delivery(
     record: &BookingRequest,
     id: Uuid,
@@ -60,7 +60,10 @@ pub fn report_delivery(
             history: Vec::new(),
         });
     }
-    if notification.state != State::Sent || notification.is_imported() {
+    if notification.is_imported() {
+        return Err(Refusal::Imported);
+    }
+    if notification.state != State::Sent {
         return Err(Refusal::NotSent);
     }
     let follows = follows(record, notification, receipt, context);

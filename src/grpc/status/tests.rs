@@ -44,6 +44,7 @@ fn every_refusal_has_its_code_reason_and_metadata() {
             Action::ChangeToInvitation,
             Action::Cancel,
         ],
+        why: None,
     };
     let closed = Refusal::NotBookable {
         verdict: Verdict::RequestClosed,
@@ -65,6 +66,12 @@ fn every_refusal_has_its_code_reason_and_metadata() {
             Refusal::NotFound,
             Code::NotFound,
             "RESOURCE_NOT_FOUND",
+            vec![],
+        ),
+        (
+            Refusal::SettingsEtagMismatch,
+            Code::Aborted,
+            "ETAG_MISMATCH",
             vec![],
         ),
         (
@@ -107,6 +114,7 @@ fn every_refusal_has_its_code_reason_and_metadata() {
         ),
         (Refusal::TooLate, precondition, "TOO_LATE", vec![]),
         (Refusal::NotSent, precondition, "STATE_CONFLICT", vec![]),
+        (Refusal::Imported, precondition, "STATE_CONFLICT", vec![]),
         (
             Refusal::OutsideConstraints(Verdict::Weekday),
             precondition,

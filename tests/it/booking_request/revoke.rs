@@ -3,12 +3,13 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::{HoldReason, Warning, Worklist};
 use tonic::Code;
 
 use super::calls::{
-    assert_conflict, contact, contacted, get_leave, hand_over_one, hold, lease_one, park, planned,
-    protect, revoke, revoked, round, updated,
+    assert_conflict, cancel_booking, contact, contacted, get_leave, hand_over_one, hold, lease_one,
+    park, planned, protect, release, released, revoke, revoked, round, unbooked, updated,
 };
 use super::{NOBODY, NOW, created, done, lists_of, messages, plan, silent, state, warnings};
 use crate::consumer::Outcomes as _;
@@ -97,6 +98,45 @@ async fn a_patient_who_has_been_told_is_not_uninvited() {
         let allowed = "CANCEL,CHANGE_TO_INVITATION,RECORD_BOOKING,RECORD_PATIENT_CONTACT";
         assert_conflict(&answer.expect_err(start), State::Expired, allowed, start);
     }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_in_the_way_where_the_state_alone_is_not() {
+    let harness = Harness::start(NOW).await;
+    let request = due_now(&harness).await;
+    let answer = released(&harness, release(&request.name)).await;
+    assert_eq!(
+        answer.expect_err("not held").message(),
+        "not possible in the state INVITED: nothing holds it"
+    );
+    let mut unanswered = make::wire_cancel(&request.name);
+    unanswered.reason = v1::CancelReason::NoResponse.into();
+    assert_eq!(
+        harness
+            .cancel(unanswered)
+            .await
+            .expect_err("early")
+            .message(),
+        "not possible in the state INVITED: NO_RESPONSE needs an invitation that was not answered \
+         in time"
+    );
+    hand_over_one(&harness).await;
+    let answer = revoked(&harness, revoke(&request.name)).await;
+    assert_eq!(
+        answer.expect_err("told").message(),
+        "not possible in the state INVITED: a notification of the round was handed over or is \
+         being handed over"
+    );
+    let booking = make::wire_booking(&request.name, "2026-03-10T09:00:00Z");
+    let booked = harness.book(booking).await.expect("booked");
+    let booking_id = booked.booking.expect("a booking").booking_id;
+    let mut missed = cancel_booking(&request.name, &booking_id, Next::ToRequested);
+    missed.initiator = Initiator::NoShow.into();
+    let answer = unbooked(&harness, missed).await;
+    assert_eq!(
+        answer.expect_err("to come").message(),
+        "not possible in the state BOOKED: the visit has not begun"
+    );
 }
 
 #[tokio::test]

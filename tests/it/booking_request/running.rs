@@ -123,6 +123,11 @@ async fn it_is_a_hand_over_like_any_other_but_takes_no_receipt() {
         let status = status.expect_err("not of this service");
         let reason = (Code::FailedPrecondition, "STATE_CONFLICT".to_owned());
         assert_eq!(refusal(&status), reason);
+        assert!(
+            status.message().contains("imported"),
+            "{}",
+            status.message()
+        );
     }
     // The dates of the reminders are kept.
     let call = move_to(&request.name, "2026-03-09", "2026-06-12");

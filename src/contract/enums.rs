@@ -16,9 +16,11 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::Warning;
 use crate::domain::care_invitation::HoldReason;
-use crate::domain::history::Contact;
+use crate::domain::history::{Contact, Event};
 use crate::domain::notification::report_delivery::Receipt;
-use crate::domain::notification::{ChannelReason, DeliveryChannel, DispatchRefusal, Outcome};
+use crate::domain::notification::{
+    Cause, ChannelReason, DeliveryChannel, DispatchRefusal, Outcome,
+};
 use crate::domain::patient::{Addressee, InboxReach, LetterFormat, PersonalIdType, Protection};
 use crate::domain::slot::Verdict;
 use crate::domain::worklist::Worklist;
@@ -91,9 +93,19 @@ wire_enum!(DeliveryChannel = v1::DeliveryChannel { Inbox Letter });
 wire_enum!(ChannelReason = v1::ChannelReason {
     Default NoDigitalAccount IdentityNumber DigitalFailed Unread Staff Minor Proxy
 });
+wire_enum!(Cause = v1::NotificationCause {
+    AfterPeriod Booked Declined Cancelled Revoked NewRound PatientDeceased NotSent HandedOver Read
+    Unreachable Returned Retry Parked LeasesRanOut ProtectedIdentity Imported NotProduced
+});
 wire_enum!(Outcome = v1::acknowledgement::Outcome { Sent Retry Unreachable Park });
 wire_enum!(DispatchRefusal = v1::DispatchRefusal {
     Lost Booked Declined Cancelled Revoked Held Changed Expired Paused
+});
+wire_enum!(Event = v1::HistoryEvent {
+    CreateBookingRequest ChangeBookingRequest ChangeToInvitation RecordBooking RecordPatientContact
+    CancelBookingRequest ReleaseHold UpdatePatient RevokeInvitation CancelBooking PersonalIdReplaced
+    NotificationSent NotificationCancelled NotificationParked NotificationUnreachable
+    NotificationRead NotificationUnread NotificationReturned NotificationDispatched NotificationNotProduced
 });
 wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack Other });
 wire_enum!(ContactMedium = v1::ContactMedium { Phone Portal Letter Email TextMessage Visit Other });

@@ -60,7 +60,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
     v1::HistoryEntry {
         event_time: Some(render_instant(entry.at)),
         actor: entry.actor.clone(),
-        action: entry.event.name().to_owned(),
+        event: enums::render(entry.event),
         change_reason: enums::render_optional(entry.change_reason),
         cancel_reason: enums::render_optional(entry.cancel_reason),
         comment: entry.comment.clone(),
@@ -69,6 +69,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
         constraints: entry.constraints.as_ref().map(constraints::render),
         booking: entry.booking.as_ref().map(booking::render),
         contact_outcome: enums::render_optional(entry.contact),
+        cause: enums::render_optional(entry.cause),
     }
 }
 
@@ -135,9 +136,10 @@ mod tests {
             constraints: None,
             booking: None,
             contact: None,
+            cause: None,
         };
         let rendered = render_history(&key(1), &entry);
-        assert_eq!(rendered.action, "CHANGE_TO_INVITATION");
+        assert_eq!(rendered.event(), v1::HistoryEvent::ChangeToInvitation);
         assert_eq!(rendered.state(), v1::booking_request::State::NoResponse);
         assert_eq!(rendered.change_reason(), v1::ChangeReason::ToCareInvitation);
         assert_eq!(rendered.cancel_reason(), v1::CancelReason::Unspecified);

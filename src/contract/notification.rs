@@ -182,7 +182,7 @@ fn parse_acknowledgement(
         Outcome::Retry => (None, parse_retry_delay(given, violations)),
         Outcome::Unreachable | Outcome::Park => (None, None),
     };
-    let cause = match outcome {
+    let detail = match outcome {
         Outcome::Sent => String::new(),
         Outcome::Retry | Outcome::Unreachable | Outcome::Park => fit_line(&given.cause, CAUSE_MAX),
     };
@@ -193,7 +193,7 @@ fn parse_acknowledgement(
         outcome,
         sent_at,
         retry_delay,
-        cause,
+        detail,
         may_have_been_sent: outcome == Outcome::Retry && given.may_have_been_sent,
     };
     Some((lease.request, acknowledgement))

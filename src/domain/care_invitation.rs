@@ -11,9 +11,6 @@ use super::care_unit_settings::Schedule;
 use super::notification::{self, ChannelReason, DeliveryChannel, Kind, Notification};
 use super::stored_enum;
 
-/// Cause of a notification that falls after the period.
-pub const AFTER_PERIOD: &str = "AFTER_PERIOD";
-
 stored_enum! {
     /// Reason of a [`Hold`].
     pub enum HoldReason {

@@ -8,6 +8,7 @@ use super::booking_request::state::CancelReason;
 use super::booking_request::state::ChangeReason;
 use super::booking_request::state::EffectiveState;
 use super::calendar::Instant;
+use super::notification::Cause;
 use super::stored_enum;
 
 stored_enum! {
@@ -56,34 +57,6 @@ stored_enum! {
     }
 }
 
-impl Event {
-    /// Returns the name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::CreateBookingRequest => "CREATE_BOOKING_REQUEST",
-            Self::ChangeBookingRequest => "CHANGE_BOOKING_REQUEST",
-            Self::ChangeToInvitation => "CHANGE_TO_INVITATION",
-            Self::RecordBooking => "RECORD_BOOKING",
-            Self::RecordPatientContact => "RECORD_PATIENT_CONTACT",
-            Self::CancelBookingRequest => "CANCEL_BOOKING_REQUEST",
-            Self::ReleaseHold => "RELEASE_HOLD",
-            Self::UpdatePatient => "UPDATE_PATIENT",
-            Self::RevokeInvitation => "REVOKE_INVITATION",
-            Self::CancelBooking => "CANCEL_BOOKING",
-            Self::PersonalIdReplaced => "PERSONAL_ID_REPLACED",
-            Self::NotificationSent => "NOTIFICATION_SENT",
-            Self::NotificationCancelled => "NOTIFICATION_CANCELLED",
-            Self::NotificationParked => "NOTIFICATION_PARKED",
-            Self::NotificationUnreachable => "NOTIFICATION_UNREACHABLE",
-            Self::NotificationRead => "NOTIFICATION_READ",
-            Self::NotificationUnread => "NOTIFICATION_UNREAD",
-            Self::NotificationReturned => "NOTIFICATION_RETURNED",
-            Self::NotificationDispatched => "NOTIFICATION_DISPATCHED",
-            Self::NotificationNotProduced => "NOTIFICATION_NOT_PRODUCED",
-        }
-    }
-}
-
 stored_enum! {
     /// Outcome of a contact with the patient.
     pub enum Contact {
@@ -125,4 +98,6 @@ pub struct HistoryEntry {
     pub booking: Option<Booking>,
     /// Outcome of the contact that the event recorded.
     pub contact: Option<Contact>,
+    /// Cause of the notification's cancellation or parking, or of its not reaching the patient.
+    pub cause: Option<Cause>,
 }

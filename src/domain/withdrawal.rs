@@ -10,10 +10,7 @@ use super::booking_request::state::CancelReason;
 use super::booking_request::state::State;
 use super::care_invitation::{CareInvitation, Hold};
 use super::history::{Event, HistoryEntry};
-use super::notification::{self, Kind, Notification};
-
-/// Cause of a withdrawal that waits for staff because the patient has protected identity.
-pub const WITHHELD: &str = "PROTECTED_IDENTITY";
+use super::notification::{self, Cause, Kind, Notification};
 
 impl BookingRequest {
     /// Plans the withdrawal of a cancelled invitation, due at once, through the channel last used.
@@ -36,7 +33,7 @@ impl BookingRequest {
 
     /// Cancels a withdrawal that waits, since no notification of the round was handed over after all. One
     /// follows again if that proves wrong. Returns the ids of what it cancelled.
-    pub(super) fn cancel_needless_withdrawal(&mut self, cause: &str) -> Vec<Uuid> {
+    pub(super) fn cancel_needless_withdrawal(&mut self, cause: Cause) -> Vec<Uuid> {
         let is_cancelled = self.state == State::Cancelled;
         let invitation = self.care_invitation.as_mut();
         let Some(invitation) = invitation.filter(|it| is_cancelled && !it.is_told()) else {
@@ -69,7 +66,7 @@ impl BookingRequest {
             match notification.state {
                 notification::State::Scheduled | notification::State::Leased => {
                     notification.state = notification::State::Parked;
-                    notification.cause = Some(WITHHELD.to_owned());
+                    notification.explain(Cause::ProtectedIdentity, "");
                     parked.push(notification.id);
                 }
                 notification::State::Dispatching | notification::State::Parked => {}
@@ -124,11 +121,7 @@ impl BookingRequest {
 
     /// Returns history entries for withdrawals that a verb has parked.
     pub(super) fn withheld_entries(&self, parked: &[Uuid], context: &Context) -> Vec<HistoryEntry> {
-        let entry = |id: &Uuid| HistoryEntry {
-            notification: Some(*id),
-            comment: WITHHELD.to_owned(),
-            ..self.history_entry(Event::NotificationParked, context)
-        };
+        let entry = |id: &Uuid| self.explained_entry(Event::NotificationParked, *id, context);
         parked.iter().map(entry).collect()
     }
 }

@@ -36,6 +36,7 @@ mod shown;
 mod slots;
 mod withdrawal;
 
+use crate::worklist_user;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::{Action, Warning, Worklist};
@@ -143,7 +144,7 @@ fn plan(messages: &[v1::Notification]) -> Vec<String> {
 }
 
 fn done(entries: &[v1::HistoryEntry]) -> Vec<&str> {
-    entries.iter().map(|entry| entry.action.as_str()).collect()
+    entries.iter().map(worklist_user::event).collect()
 }
 
 /// The lists that a request is on.

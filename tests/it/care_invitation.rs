@@ -5,8 +5,8 @@ use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::state::EffectiveState;
 use care_invitation::domain::booking_request::state::Warning;
 use care_invitation::domain::calendar::Instant;
-use care_invitation::domain::care_invitation::AFTER_PERIOD;
 use care_invitation::domain::care_unit_settings::Policy;
+use care_invitation::domain::notification::Cause;
 use care_invitation::domain::notification::DisplayState;
 use care_invitation::domain::notification::State;
 
@@ -109,7 +109,7 @@ fn a_short_period_expires_at_its_last_midnight_and_warns_of_skipped_reminders() 
     );
     let shown = record.displayed_notifications(at(NOW), &Policy::default());
     let skipped = &shown[1];
-    assert_eq!(skipped.cause.as_deref(), Some(AFTER_PERIOD));
+    assert_eq!(skipped.cause, Some(Cause::AfterPeriod));
     assert_eq!(make::claimable(&record), None);
     assert_eq!(record.warnings(&shown), [Warning::RemindersSkipped]);
 }

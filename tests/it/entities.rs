@@ -23,6 +23,7 @@ use care_invitation::domain::care_unit_settings::{
 };
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
 use care_invitation::domain::notification;
+use care_invitation::domain::notification::Cause;
 use care_invitation::domain::notification::{
     ChannelReason, DeliveryChannel, Kind, Lease, Notification, Outcome,
 };
@@ -452,7 +453,8 @@ fn notification(rng: &mut Rng) -> Notification {
         released_at: maybe(rng, instant),
         changed_since_lease: rng.chance(50),
         sent_at: maybe(rng, instant),
-        cause: maybe(rng, text),
+        cause: maybe(rng, |rng| rng.pick(Cause::ALL)),
+        cause_detail: text(rng),
         sent_after_change: rng.chance(50),
         read_at: maybe(rng, instant),
         unread_at: maybe(rng, instant),
@@ -516,6 +518,7 @@ fn entry(rng: &mut Rng) -> HistoryEntry {
         constraints: maybe(rng, constraints),
         booking: maybe(rng, booking),
         contact: maybe(rng, |rng| rng.pick(Contact::ALL)),
+        cause: maybe(rng, |rng| rng.pick(Cause::ALL)),
     }
 }
 

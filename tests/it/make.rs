@@ -153,7 +153,7 @@ pub fn handed_over(record: &BookingRequest, now: Instant) -> BookingRequest {
         outcome: Outcome::Sent,
         sent_at: None,
         retry_delay: None,
-        cause: String::new(),
+        detail: String::new(),
         may_have_been_sent: false,
     };
     match acknowledge(&record, &answer, &context(now)) {

@@ -319,7 +319,7 @@ async fn a_replacement_of_a_number_that_met_a_bad_request_goes_on_when_it_is_rep
         let read = harness.get(name).await.expect("read");
         assert_eq!(read.patient.expect("a patient").personal_id, "191212121212");
         let moves = harness.history(name).await.into_iter();
-        let moves = moves.filter(|it| it.action == "PERSONAL_ID_REPLACED");
+        let moves = moves.filter(|it| it.event() == v1::HistoryEvent::PersonalIdReplaced);
         assert_eq!(moves.count(), 1);
     }
 }

@@ -623,17 +623,17 @@ async fn the_history_is_numbered_and_read_in_pages() {
         .await
         .expect("history");
     let numbers: Vec<i32> = all.iter().map(|(number, _)| *number).collect();
-    let names: Vec<&str> = all
+    let events: Vec<Event> = all
         .iter()
-        .map(|(_, entry)| entry.as_ref().expect("decoded").event.name())
+        .map(|(_, entry)| entry.as_ref().expect("decoded").event)
         .collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(
-        names,
+        events,
         [
-            "CREATE_BOOKING_REQUEST",
-            "RECORD_BOOKING",
-            "NOTIFICATION_CANCELLED"
+            Event::CreateBookingRequest,
+            Event::RecordBooking,
+            Event::NotificationCancelled
         ]
     );
     let rest = backend

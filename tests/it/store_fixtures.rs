@@ -108,7 +108,7 @@ pub fn sent(lease: &LeaseRef) -> (RequestKey, Acknowledgement) {
         outcome: Outcome::Sent,
         sent_at: None,
         retry_delay: None,
-        cause: String::new(),
+        detail: String::new(),
         may_have_been_sent: false,
     };
     (lease.request.clone(), answer)

@@ -2,6 +2,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::Worklist;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
@@ -233,8 +235,19 @@ fn failure(error: &v1::ElementError, path: &str) -> Status {
     Status::with_error_details(Code::from(error.code), &error.message, details)
 }
 
-/// What has happened to a request: each action with its comment.
-pub async fn history(harness: &Harness, request: &str) -> Vec<(String, String)> {
+/// What has happened to a request: each event with its cause and its comment.
+pub async fn history(
+    harness: &Harness,
+    request: &str,
+) -> Vec<(HistoryEvent, NotificationCause, String)> {
     let entries = harness.history(request).await.into_iter();
-    entries.map(|it| (it.action, it.comment)).collect()
+    entries
+        .map(|it| (it.event(), it.cause(), it.comment))
+        .collect()
+}
+
+/// The event of an entry, without its prefix.
+pub fn event(entry: &v1::HistoryEntry) -> &'static str {
+    let name = entry.event().as_str_name();
+    name.strip_prefix("HISTORY_EVENT_").expect("an event")
 }

@@ -250,7 +250,7 @@ fn an_acknowledgement_keeps_only_what_its_outcome_has_a_use_for() {
             (parsed.id, parsed.token),
             (Uuid::from_u128(1), Uuid::from_u128(7))
         );
-        assert_eq!(parsed.cause, cause, "{outcome:?}");
+        assert_eq!(parsed.detail, cause, "{outcome:?}");
         assert_eq!(parsed.may_have_been_sent, outcome == Retry, "{outcome:?}");
     }
 }

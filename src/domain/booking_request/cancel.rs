@@ -9,6 +9,7 @@ use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::{Change, Context, Refusal};
 
 /// Obstacle to closing a request for NO_RESPONSE.
@@ -62,7 +63,7 @@ pub fn cancel(
     };
     record.state = State::Cancelled;
     record.cancel_reason = Some(command.reason);
-    let cancelled = record.cancel_pending("CANCELLED");
+    let cancelled = record.cancel_pending(Cause::Cancelled);
     let parked = record.withdraw(effective, command.reason, context);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(command.reason),

@@ -285,6 +285,7 @@ impl BookingRequest {
             constraints: None,
             booking: None,
             contact: None,
+            cause: None,
         }
     }
 

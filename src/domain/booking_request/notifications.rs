@@ -6,12 +6,13 @@ use super::BookingRequest;
 use super::state::{CancelReason, State};
 use crate::domain::Context;
 use crate::domain::calendar::Instant;
-use crate::domain::care_invitation::{AFTER_PERIOD, CareInvitation, Hold};
+use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::care_unit_settings::Policy;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::notification::name::derived_id;
 use crate::domain::notification::{
-    self, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind, Notification,
+    self, Cause, ChannelReason, DeliveryChannel, DisplayState, DisplayedNotification, Kind,
+    Notification,
 };
 use crate::domain::patient::{Addressee, InboxReach, PersonalIdType};
 
@@ -34,7 +35,7 @@ impl BookingRequest {
         let policy = context.policy.of(&self.key.care_unit);
         let schedule = policy.schedule(&self.form.visit_type.code);
         let kept = self.hold() == Some(Hold::ProtectedIdentity);
-        let cancelled = self.cancel_pending("NEW_ROUND");
+        let cancelled = self.cancel_pending(Cause::NewRound);
         let before = self.care_invitation.take();
         let opened_before = before.as_ref().is_some_and(CareInvitation::was_once_open);
         let (round, notifications) = match before {
@@ -92,6 +93,7 @@ impl BookingRequest {
             changed_since_lease: false,
             sent_at: None,
             cause: None,
+            cause_detail: String::new(),
             sent_after_change: false,
             read_at: None,
             unread_at: None,
@@ -103,7 +105,7 @@ impl BookingRequest {
     }
 
     /// Cancels notifications that are scheduled, leased or parked, and clears the hold. Returns their ids.
-    pub(in crate::domain) fn cancel_pending(&mut self, cause: &str) -> Vec<Uuid> {
+    pub(in crate::domain) fn cancel_pending(&mut self, cause: Cause) -> Vec<Uuid> {
         let Some(invitation) = &mut self.care_invitation else {
             return Vec::new();
         };
@@ -141,19 +143,30 @@ impl BookingRequest {
         }
     }
 
+    /// Returns a history entry for what became of a notification, with its cause and the consumer's words.
+    pub(in crate::domain) fn explained_entry(
+        &self,
+        event: Event,
+        id: Uuid,
+        context: &Context,
+    ) -> HistoryEntry {
+        let explained = self.notification(id);
+        HistoryEntry {
+            notification: Some(id),
+            cause: explained.and_then(|it| it.cause),
+            comment: explained.map_or_else(String::new, |it| it.cause_detail.clone()),
+            ..self.history_entry(event, context)
+        }
+    }
+
     /// Returns history entries for notifications that a verb has cancelled.
     pub(in crate::domain) fn cancelled_entries(
         &self,
         cancelled: &[Uuid],
         context: &Context,
     ) -> Vec<HistoryEntry> {
-        cancelled
-            .iter()
-            .map(|id| HistoryEntry {
-                notification: Some(*id),
-                ..self.history_entry(Event::NotificationCancelled, context)
-            })
-            .collect()
+        let entry = |id: &Uuid| self.explained_entry(Event::NotificationCancelled, *id, context);
+        cancelled.iter().map(entry).collect()
     }
 
     /// Returns the channel for the present round at `now`, and the reason for it.
@@ -289,7 +302,8 @@ impl BookingRequest {
                 channel,
                 channel_reason,
                 due_at,
-                cause: skipped.then(|| AFTER_PERIOD.to_owned()),
+                cause: skipped.then_some(Cause::AfterPeriod),
+                cause_detail: String::new(),
             });
             (kind, before) = (next, due_at);
         }
@@ -314,6 +328,12 @@ impl BookingRequest {
     /// Returns one planned notification as displayed at `now`.
     pub fn show(&self, notification: &Notification, now: Instant) -> DisplayedNotification {
         let state = self.display_state(notification, now);
+        let (cause, cause_detail) = match state {
+            DisplayState::Skipped => (Some(Cause::AfterPeriod), String::new()),
+            DisplayState::Planned(_) | DisplayState::Projected => {
+                (notification.cause, notification.cause_detail.clone())
+            }
+        };
         DisplayedNotification {
             planned: Some(notification.clone()),
             round: notification.round,
@@ -322,10 +342,8 @@ impl BookingRequest {
             channel: notification.channel,
             channel_reason: notification.channel_reason,
             due_at: notification.due_at,
-            cause: match state {
-                DisplayState::Skipped => Some(AFTER_PERIOD.to_owned()),
-                DisplayState::Planned(_) | DisplayState::Projected => notification.cause.clone(),
-            },
+            cause,
+            cause_detail,
         }
     }
 

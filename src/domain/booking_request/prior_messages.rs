@@ -3,7 +3,7 @@
 use super::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::{
-    ChannelReason, DeliveryChannel, IMPORTED, Kind, Notification, State,
+    Cause, ChannelReason, DeliveryChannel, Kind, Notification, State,
 };
 use crate::domain::{Context, Violation};
 
@@ -72,6 +72,6 @@ impl Notification {
         self.channel = message.channel;
         self.channel_reason = reason;
         self.sent_at = Some(message.sent_at);
-        self.cause = Some(IMPORTED.to_owned());
+        self.explain(Cause::Imported, "");
     }
 }

@@ -7,6 +7,7 @@ use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::Instant;
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::slot::{self, Slot, Verdict};
 use crate::domain::{Change, Context, Refusal};
 
@@ -81,7 +82,7 @@ pub fn record_booking(
     let mut record = record.clone();
     record.form.booking = Some(booking.clone());
     record.state = State::Booked;
-    let cancelled = record.cancel_pending("BOOKED");
+    let cancelled = record.cancel_pending(Cause::Booked);
     let mut history = vec![HistoryEntry {
         booking: Some(booking.clone()),
         ..record.history_entry(Event::RecordBooking, context)

@@ -8,6 +8,7 @@ use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, add_days, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Contact, Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::{Change, Context, Refusal, Violation, stored_enum};
 
 /// Default number of days to wait for a patient who will book.
@@ -135,7 +136,7 @@ pub fn record_patient_contact(
         }
         None => {
             record.state = State::Declined;
-            record.cancel_pending("DECLINED")
+            record.cancel_pending(Cause::Declined)
         }
     };
     let mut history = vec![HistoryEntry {

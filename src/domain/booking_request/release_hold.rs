@@ -45,7 +45,7 @@ pub fn release_hold(
                 State::Scheduled | State::Parked => {
                     notification.state = State::Scheduled;
                     notification.retry_at = None;
-                    notification.cause = None;
+                    notification.clear_cause();
                     notification.expired_lease_count = 0;
                     if let (true, Some(channel)) = (notification.channel_fixed, command.channel) {
                         notification.channel = channel;

@@ -4,6 +4,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::State;
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::{Change, Context, Refusal};
 
 /// Command of the caller.
@@ -34,7 +35,7 @@ pub fn revoke_invitation(
     let mut record = record.clone();
     record.form.invitation = false;
     record.state = State::Requested;
-    let cancelled = record.cancel_pending("REVOKED");
+    let cancelled = record.cancel_pending(Cause::Revoked);
     let mut history = vec![HistoryEntry {
         comment: command.comment.clone(),
         ..record.history_entry(Event::RevokeInvitation, context)

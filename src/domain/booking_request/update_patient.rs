@@ -8,6 +8,7 @@ use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, civil_date};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::patient::{
     Addressee, InboxReach, LetterFormat, Patient, PersonalId, Protection,
 };
@@ -137,7 +138,7 @@ fn close_deceased(record: &BookingRequest, context: &Context) -> Option<Change> 
     if let Some(invitation) = &mut record.care_invitation {
         invitation.withdraw_when_sent = false;
     }
-    let cancelled = record.cancel_pending("PATIENT_DECEASED");
+    let cancelled = record.cancel_pending(Cause::PatientDeceased);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(CancelReason::PatientDeceased),
         booking: ended_booking,

@@ -4,24 +4,14 @@ use chrono::Duration;
 use uuid::Uuid;
 
 use super::authorize::authorizable;
-use super::{DeliveryChannel, DispatchRefusal, Outcome, State, backoff};
+use super::{Cause, DeliveryChannel, DispatchRefusal, Outcome, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
-use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
-
-/// Cause of a notification that did not reach the patient.
-const UNREACHABLE: &str = "UNREACHABLE";
-/// Cause of a notification that a consumer parked without giving a cause.
-const PARKED: &str = "PARKED";
-/// Cause of a notification that had not been handed over when its invitation ended.
-const NOT_SENT: &str = "NOT_SENT";
-/// Cause of a notification whose kind was handed over by another notification.
-pub(super) const HANDED_OVER: &str = "HANDED_OVER";
 
 /// A consumer's acknowledgement of one notification.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +26,8 @@ pub struct Acknowledgement {
     pub sent_at: Option<Instant>,
     /// With RETRY, the delay before the next attempt; `None` means a minute that doubles up to an hour.
     pub retry_delay: Option<Duration>,
-    /// Cause of a failure; may be empty.
-    pub cause: String,
+    /// Consumer's own words about a failure; may be empty.
+    pub detail: String,
     /// With RETRY, true if the notification may have been handed over.
     pub may_have_been_sent: bool,
 }
@@ -74,12 +64,22 @@ pub fn acknowledge(
         Outcome::Retry | Outcome::Unreachable | Outcome::Park
             if record.has_ended(acknowledgement.id) =>
         {
-            Some(cancel_unsent(record, acknowledgement, NOT_SENT, context))
+            Some(cancel_unsent(
+                record,
+                acknowledgement,
+                Cause::NotSent,
+                context,
+            ))
         }
         Outcome::Retry | Outcome::Unreachable | Outcome::Park
             if record.is_replaced(notification) =>
         {
-            Some(cancel_unsent(record, acknowledgement, HANDED_OVER, context))
+            Some(cancel_unsent(
+                record,
+                acknowledgement,
+                Cause::HandedOver,
+                context,
+            ))
         }
         Outcome::Retry if record.is_withheld(notification) => Some(park_and_hold(
             record,
@@ -136,7 +136,7 @@ fn record_sent(
     notification.state = State::Sent;
     notification.sent_at = Some(sent_at);
     notification.claimable_at = None;
-    notification.cause = None;
+    notification.clear_cause();
     notification.sent_after_change =
         !is_withdrawal && (ended_meanwhile || notification.changed_since_lease);
     if let Some(lease) = &mut notification.lease {
@@ -186,16 +186,12 @@ fn unreachable(
     }
     let kind = notification.kind;
     let mut record = record.clone();
-    record.record_unsent(acknowledgement, State::Cancelled, UNREACHABLE);
+    record.record_unsent(acknowledgement, State::Cancelled, Cause::Unreachable);
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
     record.plan(kind, context.now, context);
-    let entry = HistoryEntry {
-        notification: Some(acknowledgement.id),
-        comment: acknowledgement.cause.clone(),
-        ..record.history_entry(Event::NotificationUnreachable, context)
-    };
+    let entry = record.explained_entry(Event::NotificationUnreachable, acknowledgement.id, context);
     record.finish_change(vec![entry], context)
 }
 
@@ -207,14 +203,14 @@ fn park_and_hold(
     context: &Context,
 ) -> Change {
     let cause = match acknowledgement.outcome {
-        _ if !acknowledgement.cause.is_empty() => &acknowledgement.cause,
-        Outcome::Unreachable => UNREACHABLE,
-        Outcome::Retry => WITHHELD,
-        Outcome::Sent | Outcome::Park => PARKED,
+        Outcome::Unreachable => Cause::Unreachable,
+        Outcome::Retry => Cause::ProtectedIdentity,
+        Outcome::Sent | Outcome::Park => Cause::Parked,
     };
     let mut record = record.clone();
     record.record_unsent(acknowledgement, State::Parked, cause);
-    record.park(acknowledgement.id, hold, cause, context)
+    let Acknowledgement { id, detail, .. } = acknowledgement;
+    record.park(*id, hold, cause, detail, context)
 }
 
 /// Schedules another attempt; the count of expired leases starts again from zero.
@@ -228,8 +224,7 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
         notification.state = State::Scheduled;
         notification.expired_lease_count = 0;
         notification.retry_at = Some(context.now + delay);
-        notification.cause =
-            (!acknowledgement.cause.is_empty()).then(|| acknowledgement.cause.clone());
+        notification.explain(Cause::Retry, &acknowledgement.detail);
         if let Some(lease) = &mut notification.lease {
             lease.answer = Some(Outcome::Retry);
         }
@@ -244,7 +239,7 @@ fn retry(record: &BookingRequest, acknowledgement: &Acknowledgement, context: &C
 fn cancel_unsent(
     record: &BookingRequest,
     acknowledgement: &Acknowledgement,
-    cause: &str,
+    cause: Cause,
     context: &Context,
 ) -> Change {
     let mut record = record.clone();
@@ -252,14 +247,10 @@ fn cancel_unsent(
     let round = record.care_invitation.as_ref().map(|it| it.round);
     let notification = record.notification(acknowledgement.id);
     let is_of_round = notification.map(|it| it.round) == round;
-    let entry = HistoryEntry {
-        notification: Some(acknowledgement.id),
-        comment: acknowledgement.cause.clone(),
-        ..record.history_entry(Event::NotificationCancelled, context)
-    };
+    let entry = record.explained_entry(Event::NotificationCancelled, acknowledgement.id, context);
     let mut history = vec![entry];
     if is_of_round && !acknowledgement.may_have_been_sent {
-        let needless = record.cancel_needless_withdrawal(NOT_SENT);
+        let needless = record.cancel_needless_withdrawal(Cause::NotSent);
         history.extend(record.cancelled_entries(&needless, context));
     }
     record.finish_change(history, context)
@@ -267,10 +258,10 @@ fn cancel_unsent(
 
 impl BookingRequest {
     /// Records the outcome of a notification that was not handed over.
-    fn record_unsent(&mut self, acknowledgement: &Acknowledgement, state: State, cause: &str) {
+    fn record_unsent(&mut self, acknowledgement: &Acknowledgement, state: State, cause: Cause) {
         if let Some(notification) = self.notification_mut(acknowledgement.id) {
             notification.state = state;
-            notification.cause = Some(cause.to_owned());
+            notification.explain(cause, &acknowledgement.detail);
             notification.possible_repeat |= acknowledgement.may_have_been_sent;
             if let Some(lease) = &mut notification.lease {
                 lease.answer = Some(acknowledgement.outcome);
@@ -291,7 +282,7 @@ impl BookingRequest {
             .iter_mut()
             .filter(|other| other.id != id && other.round == round)
             .filter(|other| other.kind == kind || (other.kind < kind && !other.channel_fixed))
-            .filter_map(|other| other.cancel(HANDED_OVER).then_some(other.id))
+            .filter_map(|other| other.cancel(Cause::HandedOver).then_some(other.id))
             .collect()
     }
 

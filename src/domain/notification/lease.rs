@@ -3,14 +3,12 @@
 use chrono::Duration;
 use uuid::Uuid;
 
-use super::acknowledge::HANDED_OVER;
-use super::{EXPIRED_LEASES_MAX, Lease, Notification, State, backoff};
+use super::{Cause, EXPIRED_LEASES_MAX, Lease, Notification, State, backoff};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::Hold;
-use crate::domain::history::{Event, HistoryEntry};
+use crate::domain::history::Event;
 use crate::domain::notification::Kind;
-use crate::domain::withdrawal::WITHHELD;
 use crate::domain::{Change, Context};
 
 /// Outcome of an attempt to lease a notification.
@@ -133,7 +131,13 @@ pub fn release(record: &BookingRequest, id: Uuid, token: Uuid) -> Option<Change>
 /// Parks a withdrawal that staff must release, after its lease has expired.
 fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
     let expired = record.with(id, Notification::mark_lease_expired).record;
-    expired.park(id, Hold::ProtectedIdentity, WITHHELD, context)
+    expired.park(
+        id,
+        Hold::ProtectedIdentity,
+        Cause::ProtectedIdentity,
+        "",
+        context,
+    )
 }
 
 /// Cancels a notification that was dispatching when another of its kind proved to have been handed over.
@@ -141,7 +145,7 @@ fn cancel_replaced(record: &BookingRequest, id: Uuid, context: &Context) -> Chan
     let mut record = record.with(id, Notification::mark_lease_expired).record;
     if let Some(notification) = record.notification_mut(id) {
         notification.state = State::Cancelled;
-        notification.cause = Some(HANDED_OVER.to_owned());
+        notification.explain(Cause::HandedOver, "");
     }
     let history = record.cancelled_entries(&[id], context);
     record.finish_change(history, context)
@@ -149,7 +153,7 @@ fn cancel_replaced(record: &BookingRequest, id: Uuid, context: &Context) -> Chan
 
 fn park_after_expired_leases(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
     let expired = record.with(id, Notification::mark_lease_expired).record;
-    expired.park(id, Hold::Parked, "LEASES_RAN_OUT", context)
+    expired.park(id, Hold::Parked, Cause::LeasesRanOut, "", context)
 }
 
 impl BookingRequest {
@@ -195,19 +199,22 @@ impl BookingRequest {
             .find(|notification| notification.id == id)
     }
 
-    /// Parks a notification and holds the invitation.
-    pub(super) fn park(&self, id: Uuid, hold: Hold, cause: &str, context: &Context) -> Change {
+    /// Parks a notification and holds the invitation. `detail` is what a consumer said, if one did.
+    pub(super) fn park(
+        &self,
+        id: Uuid,
+        hold: Hold,
+        cause: Cause,
+        detail: &str,
+        context: &Context,
+    ) -> Change {
         let mut record = self.clone();
         if let Some(notification) = record.notification_mut(id) {
             notification.state = State::Parked;
-            notification.cause = Some(cause.to_owned());
+            notification.explain(cause, detail);
         }
         record.place_on_hold(hold);
-        let parked = HistoryEntry {
-            notification: Some(id),
-            comment: cause.to_owned(),
-            ..record.history_entry(Event::NotificationParked, context)
-        };
+        let parked = record.explained_entry(Event::NotificationParked, id, context);
         record.finish_change(vec![parked], context)
     }
 }

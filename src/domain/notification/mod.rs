@@ -141,8 +141,47 @@ pub enum DispatchRefusal {
     Paused,
 }
 
-/// Cause of a notification that an older system handed over before the request was created.
-pub const IMPORTED: &str = "IMPORTED";
+stored_enum! {
+    /// Cause of a notification's being skipped, cancelled, parked, returned, tried again or imported.
+    pub enum Cause {
+        /// Its day lies after the period.
+        AfterPeriod = 1,
+        /// A booking was recorded.
+        Booked = 2,
+        /// The patient declined.
+        Declined = 3,
+        /// The request was cancelled.
+        Cancelled = 4,
+        /// The invitation was revoked.
+        Revoked = 5,
+        /// A new round began.
+        NewRound = 6,
+        /// The patient has died.
+        PatientDeceased = 7,
+        /// It had not been handed over when its invitation ended.
+        NotSent = 8,
+        /// Its kind was handed over by another notification.
+        HandedOver = 9,
+        /// It is the letter after a notification that was read after all.
+        Read = 10,
+        /// Its channel does not reach the patient.
+        Unreachable = 11,
+        /// It was returned.
+        Returned = 12,
+        /// A consumer could not hand it over for the time being.
+        Retry = 13,
+        /// A consumer parked it.
+        Parked = 14,
+        /// Its leases expired, [`EXPIRED_LEASES_MAX`] in a row.
+        LeasesRanOut = 15,
+        /// It is a withdrawal, and the patient has protected identity.
+        ProtectedIdentity = 16,
+        /// An older system handed it over before the request was created.
+        Imported = 17,
+        /// It, the one that it counted from, or the one whose place it takes was never posted.
+        NotProduced = 18,
+    }
+}
 
 /// Number of leases in a row that expire before the notification is parked.
 pub const EXPIRED_LEASES_MAX: i32 = 8;
@@ -192,8 +231,10 @@ pub struct Notification {
     pub changed_since_lease: bool,
     /// Time at which it was handed over.
     pub sent_at: Option<Instant>,
-    /// Cause of its cancellation or parking, or of a consumer's RETRY.
-    pub cause: Option<String>,
+    /// Cause of its state, where there is something to explain.
+    pub cause: Option<Cause>,
+    /// Consumer's own words about the cause; empty if none.
+    pub cause_detail: String,
     /// True if it was handed over although the invitation had ended or changed.
     pub sent_after_change: bool,
     /// Time at which the patient read it, if reported.
@@ -290,7 +331,7 @@ impl Notification {
 
     /// Returns whether an older system handed it over.
     pub fn is_imported(&self) -> bool {
-        self.state == State::Sent && self.cause.as_deref() == Some(IMPORTED)
+        self.state == State::Sent && self.cause == Some(Cause::Imported)
     }
 
     /// Returns whether `token` is that of its newest lease.
@@ -355,12 +396,24 @@ impl Notification {
         }
     }
 
+    /// Sets the cause of its state, with the consumer's own words if it gave some.
+    pub fn explain(&mut self, cause: Cause, detail: &str) {
+        self.cause = Some(cause);
+        detail.clone_into(&mut self.cause_detail);
+    }
+
+    /// Removes the cause, with the consumer's words.
+    pub fn clear_cause(&mut self) {
+        self.cause = None;
+        self.cause_detail.clear();
+    }
+
     /// Cancels it if it is scheduled, leased or parked. Returns whether it did.
-    pub fn cancel(&mut self, cause: &str) -> bool {
+    pub fn cancel(&mut self, cause: Cause) -> bool {
         match self.state {
             State::Scheduled | State::Leased | State::Parked => {
                 self.state = State::Cancelled;
-                self.cause = Some(cause.to_owned());
+                self.explain(cause, "");
                 true
             }
             State::Dispatching | State::Sent | State::Cancelled => false,
@@ -396,8 +449,10 @@ pub struct DisplayedNotification {
     pub channel_reason: ChannelReason,
     /// Time at which it is to be sent; the earliest such time for a projected notification.
     pub due_at: Instant,
-    /// Cause of its being skipped, cancelled or parked.
-    pub cause: Option<String>,
+    /// Cause of its being skipped, or that of the planned notification.
+    pub cause: Option<Cause>,
+    /// Consumer's own words about the cause; empty if none.
+    pub cause_detail: String,
 }
 
 /// Returns the back-off before the claim that follows `failures` failed attempts: nothing, then a minute

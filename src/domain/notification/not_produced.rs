@@ -3,15 +3,12 @@
 
 use uuid::Uuid;
 
-use super::{Kind, Notification, State};
+use super::{Cause, Kind, Notification, State};
 use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::care_invitation::{CareInvitation, Hold};
 use crate::domain::history::{Event, HistoryEntry};
-
-/// Cause of a notification that was never posted, of those that counted from it, and of the one that takes its place.
-const NOT_PRODUCED: &str = "NOT_PRODUCED";
 
 impl BookingRequest {
     /// Returns whether the same kind is to be sent again if this notification proves not to have been produced: it is
@@ -32,18 +29,18 @@ impl BookingRequest {
             return Vec::new();
         };
         lost.state = State::Cancelled;
-        lost.cause = Some(NOT_PRODUCED.to_owned());
+        lost.explain(Cause::NotProduced, "");
         let lost = lost.clone();
         let invitation = self.care_invitation.iter_mut();
         let others = invitation.flat_map(|invitation| &mut invitation.notifications);
         let cancelled: Vec<Uuid> = others
             .filter(|other| other.counts_from(&lost))
-            .filter_map(|other| other.cancel(NOT_PRODUCED).then_some(other.id))
+            .filter_map(|other| other.cancel(Cause::NotProduced).then_some(other.id))
             .collect();
         let mut parked = Vec::new();
         if let Some(again) = self.plan(lost.kind, context.now, context) {
             again.state = State::Parked;
-            again.cause = Some(NOT_PRODUCED.to_owned());
+            again.explain(Cause::NotProduced, "");
             if lost.channel_fixed {
                 (again.channel, again.channel_reason) = (lost.channel, lost.channel_reason);
             }
@@ -53,11 +50,9 @@ impl BookingRequest {
             parked.push(again.id);
         }
         self.place_on_hold(Hold::Undeliverable);
-        let parked = parked.into_iter().map(|id| HistoryEntry {
-            notification: Some(id),
-            comment: NOT_PRODUCED.to_owned(),
-            ..self.history_entry(Event::NotificationParked, context)
-        });
+        let parked = parked
+            .into_iter()
+            .map(|id| self.explained_entry(Event::NotificationParked, id, context));
         let cancelled = self.cancelled_entries(&cancelled, context);
         cancelled.into_iter().chain(parked).collect()
     }

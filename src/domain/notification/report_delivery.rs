@@ -2,15 +2,12 @@
 
 use uuid::Uuid;
 
-use super::{ChannelReason, DeliveryChannel, Kind, Notification, State};
+use super::{Cause, ChannelReason, DeliveryChannel, Kind, Notification, State};
 use crate::domain::booking_request::{BookingRequest, state};
 use crate::domain::calendar::{Instant, add_days, at_clock, civil_date, local_clock};
 use crate::domain::care_invitation::Hold;
 use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, stored_enum};
-
-/// Cause of a letter that is not sent, because the notification that it follows was read after all.
-const READ: &str = "READ";
 
 /// Days that must remain until the next notification for a letter to follow an unread one.
 const UNREAD_MARGIN_DAYS: u32 = 3;
@@ -179,7 +176,7 @@ impl BookingRequest {
             Receipt::NotProduced => notification.not_produced_at = Some(reported_at),
             Receipt::Returned => {
                 notification.returned_at = Some(reported_at);
-                notification.cause = Some("RETURNED".to_owned());
+                notification.explain(Cause::Returned, "");
             }
         }
         let (round, channel, kind) = (notification.round, notification.channel, notification.kind);
@@ -212,7 +209,7 @@ impl BookingRequest {
         let letters = invitation.flat_map(|invitation| &mut invitation.notifications);
         letters
             .filter(|it| it.round == read.round && it.kind == read.kind && it.follows_unread)
-            .filter_map(|letter| letter.cancel(READ).then_some(letter.id))
+            .filter_map(|letter| letter.cancel(Cause::Read).then_some(letter.id))
             .collect()
     }
 

@@ -9,6 +9,7 @@ use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::calendar::{Instant, Period, micros};
 use crate::domain::history::{Contact, Event, HistoryEntry};
+use crate::domain::notification::Cause;
 use crate::domain::request_key::RequestKey;
 use crate::store::entity::debug_without_content;
 use crate::store::entity::document::{
@@ -100,6 +101,8 @@ struct Document {
     booking: Option<BookingDocument>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contact: Option<i16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cause: Option<i16>,
 }
 
 impl Document {
@@ -115,6 +118,7 @@ impl Document {
             constraints: constraints.map(ConstraintsDocument::of),
             booking: entry.booking.as_ref().map(BookingDocument::of),
             contact: entry.contact.map(|it| it.code()),
+            cause: entry.cause.map(|it| it.code()),
         }
     }
 
@@ -142,6 +146,7 @@ impl Document {
             constraints: constraints.transpose()?,
             booking: self.booking.map(BookingDocument::into_domain).transpose()?,
             contact: optional(Contact::from_code, self.contact)?,
+            cause: optional(Cause::from_code, self.cause)?,
         })
     }
 }

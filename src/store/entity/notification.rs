@@ -3,6 +3,7 @@
 use sea_orm::entity::prelude::*;
 
 use crate::domain::calendar::{Instant, micros};
+use crate::domain::notification::Cause;
 use crate::domain::notification::ChannelReason;
 use crate::domain::notification::DeliveryChannel;
 use crate::domain::notification::Kind;
@@ -55,8 +56,9 @@ positional_model! {
         pub possible_repeat: bool,
         pub changed_since_lease: bool,
         pub sent_at: Option<i64>,
+        pub cause: Option<i16>,
         #[sea_orm(column_type = "Text", nullable)]
-        pub cause: Option<String>,
+        pub cause_detail: Option<String>,
         pub sent_after_change: bool,
         pub read_at: Option<i64>,
         pub unread_at: Option<i64>,
@@ -195,7 +197,10 @@ impl Model {
             possible_repeat: notification.possible_repeat,
             changed_since_lease: notification.changed_since_lease,
             sent_at: notification.sent_at.map(micros),
-            cause: notification.cause.clone(),
+            cause: notification.cause.map(|it| it.code()),
+            cause_detail: Some(&notification.cause_detail)
+                .filter(|it| !it.is_empty())
+                .cloned(),
             sent_after_change: notification.sent_after_change,
             read_at: notification.read_at.map(micros),
             unread_at: notification.unread_at.map(micros),
@@ -240,7 +245,8 @@ impl Model {
             released_at: optional_instant(Column::ReleasedAt, self.released_at)?,
             changed_since_lease: self.changed_since_lease,
             sent_at: optional_instant(Column::SentAt, self.sent_at)?,
-            cause: self.cause,
+            cause: optional(Cause::from_code, self.cause).of_column(Column::Cause)?,
+            cause_detail: self.cause_detail.unwrap_or_default(),
             sent_after_change: self.sent_after_change,
             read_at: optional_instant(Column::ReadAt, self.read_at)?,
             unread_at: optional_instant(Column::UnreadAt, self.unread_at)?,

@@ -170,7 +170,7 @@ async fn an_item_does_what_its_single_call_does() {
         "cancel",
     );
     let actions = |entries: &[v1::HistoryEntry]| -> Vec<_> {
-        entries.iter().map(|it| it.action.clone()).collect()
+        entries.iter().map(v1::HistoryEntry::event).collect()
     };
     let (one, other) = (harness.history(one).await, harness.history(other).await);
     assert_eq!(actions(&one), actions(&other));

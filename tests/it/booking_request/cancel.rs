@@ -1,5 +1,6 @@
 //! CancelBookingRequest: why, from which states, and that it is final.
 
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::{self, CancelReason};
 use tonic::Code;
@@ -110,7 +111,7 @@ async fn a_request_is_closed_from_every_other_state() {
         let entries = harness.history(&request.name).await;
         let cancelled = entries
             .iter()
-            .find(|it| it.action == "CANCEL_BOOKING_REQUEST");
+            .find(|it| it.event() == HistoryEvent::CancelBookingRequest);
         assert_eq!(
             cancelled.expect("an entry").booking,
             before.booking,

@@ -1,6 +1,7 @@
 //! CancelBooking: who cancelled, what becomes of the request, and which booking is meant.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::Worklist;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
@@ -118,7 +119,7 @@ async fn a_patient_who_is_invited_again_begins_a_new_round() {
     assert_eq!(after.constraints, Some(constraints));
     let entries = harness.history(&request.name).await;
     let entry = entries.last().expect("an entry");
-    assert_eq!(entry.action, "CANCEL_BOOKING");
+    assert_eq!(entry.event(), HistoryEvent::CancelBooking);
     assert_eq!(entry.change_reason(), v1::ChangeReason::ToCareInvitation);
     assert_eq!(entry.booking, before.booking);
     assert_eq!(entry.constraints, after.constraints);

@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as Message;
@@ -339,7 +340,12 @@ async fn keep_skips_the_reminders_after_the_new_end_and_a_longer_period_brings_t
         let skips = messages(&after)
             .iter()
             .filter(|it| it.state() == Message::Skipped);
-        assert!(skips.clone().all(|it| it.cause == "AFTER_PERIOD"), "{last}");
+        assert!(
+            skips
+                .clone()
+                .all(|it| it.cause() == NotificationCause::AfterPeriod),
+            "{last}"
+        );
         let warned = after
             .warnings()
             .any(|it| it == v1::Warning::RemindersSkipped);

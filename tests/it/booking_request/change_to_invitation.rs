@@ -1,5 +1,6 @@
 //! ChangeToInvitation: from which states, with which constraints and referral, and what it leaves.
 
+use crate::worklist_user;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::{ChangeReason, Worklist};
@@ -155,7 +156,7 @@ async fn a_booked_visit_that_was_cancelled_goes_to_the_history() {
     let entries = harness.history(&request.name).await;
     let last = entries.last().expect("an entry");
     assert_eq!(
-        (last.action.as_str(), &last.booking),
+        (worklist_user::event(last), &last.booking),
         ("CHANGE_TO_INVITATION", &booked.booking)
     );
 

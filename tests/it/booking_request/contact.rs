@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
 use care_invitation::contract::v1::{ContactMedium, HoldReason, Worklist};
@@ -108,7 +109,7 @@ async fn each_outcome_ends_or_holds_the_invitation_and_has_its_list() {
             let entries = harness.history(&before.name).await;
             let entry = entries
                 .iter()
-                .find(|it| it.action == "RECORD_PATIENT_CONTACT");
+                .find(|it| it.event() == HistoryEvent::RecordPatientContact);
             let entry = entry.expect("an entry");
             assert_eq!(
                 (entry.comment.as_str(), entry.state()),

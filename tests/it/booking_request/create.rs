@@ -2,6 +2,7 @@
 //! planned for it.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::{HoldReason, NotificationKind, VisitKind, Warning, Worklist};
 use tonic::Code;
@@ -292,14 +293,29 @@ async fn a_round_has_three_kinds_of_which_one_is_named_and_a_skipped_one_says_wh
     let request = created(&harness, make::wire_form("2026-03-09", "2026-03-20")).await;
     let shown: Vec<_> = messages(&request)
         .iter()
-        .map(|it| (step(it), !it.name.is_empty(), it.round, it.cause.as_str()))
+        .map(|it| (step(it), !it.name.is_empty(), it.round, it.cause()))
         .collect();
     assert_eq!(
         shown,
         [
-            ((NotificationKind::Invitation, 0), true, 1, ""),
-            ((NotificationKind::Reminder, 1), false, 1, ""),
-            ((NotificationKind::Reminder, 2), false, 1, "AFTER_PERIOD"),
+            (
+                (NotificationKind::Invitation, 0),
+                true,
+                1,
+                NotificationCause::Unspecified
+            ),
+            (
+                (NotificationKind::Reminder, 1),
+                false,
+                1,
+                NotificationCause::Unspecified
+            ),
+            (
+                (NotificationKind::Reminder, 2),
+                false,
+                1,
+                NotificationCause::AfterPeriod
+            ),
         ]
     );
     let prefix = format!("{}/notifications/", request.name);

@@ -1,6 +1,7 @@
 //! UpdatePatient for one who has died: what is closed and stopped, and that nothing more is sent.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
 use care_invitation::contract::v1::{CancelReason, HoldReason};
@@ -46,7 +47,9 @@ async fn death_cancels_every_request_booked_and_declined_ones_too_and_no_withdra
                 };
                 assert!(messages(&after).iter().all(over), "{before:?}");
                 let entries = harness.history(name).await;
-                let entry = entries.iter().find(|it| it.action == "UPDATE_PATIENT");
+                let entry = entries
+                    .iter()
+                    .find(|it| it.event() == HistoryEvent::UpdatePatient);
                 let entry = entry.expect("an entry");
                 assert_eq!(
                     entry.cancel_reason(),

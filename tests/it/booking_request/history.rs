@@ -1,5 +1,6 @@
 //! ListHistory: what has happened, in order, page by page.
 
+use crate::worklist_user;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use tonic::{Code, Status};
@@ -61,7 +62,7 @@ async fn what_happened_is_told_in_order_with_who_when_and_the_state_after_it() {
         .map(|entry| {
             let seconds = entry.event_time.expect("a time").seconds;
             let day = (seconds - make::wire_at(NOW).seconds) / 86_400 + 2;
-            (day, entry.action.as_str(), entry.state())
+            (day, worklist_user::event(entry), entry.state())
         })
         .collect();
     assert_eq!(

@@ -1,6 +1,7 @@
 //! UpdatePatient: what has been learned about a patient, for their open requests in one care unit
 //! or in all.
 
+use crate::worklist_user;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::booking_request::State;
@@ -157,7 +158,7 @@ async fn every_request_that_is_not_cancelled_is_changed_whatever_time_shows() {
                 let entries = harness.history(name).await;
                 let last = entries.last().expect("an entry");
                 assert_eq!(
-                    (last.action.as_str(), last.state()),
+                    (worklist_user::event(last), last.state()),
                     ("UPDATE_PATIENT", *shown)
                 );
             }

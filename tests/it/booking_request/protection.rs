@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::{
     Action, CancelReason, HoldReason, NotificationKind, Protection, Worklist,
@@ -47,15 +48,15 @@ async fn withdrawn(harness: &Harness) -> String {
     request
 }
 
-/// Asserts that the withdrawal is parked, that staff see it, and that nobody gets it.
-async fn assert_parked(harness: &Harness, request: &str, row: &str) {
+/// Asserts that the withdrawal is parked for this cause, that staff see it, and that nobody gets it.
+async fn assert_parked(harness: &Harness, request: &str, cause: NotificationCause, row: &str) {
     harness.advance("2026-03-20T09:00:00Z");
     assert!(harness.lease_due().await.is_empty(), "{row}");
     let after = read(harness, request).await;
     let last = messages(&after).last().expect("a withdrawal");
     assert_eq!(last.kind(), NotificationKind::Withdrawal, "{row}");
     assert_eq!(last.state(), v1::notification::State::Parked, "{row}");
-    assert_ne!(last.cause, "", "{row}");
+    assert_eq!(last.cause(), cause, "{row}");
     assert_eq!(
         (state(&after), hold(&after)),
         (State::Cancelled, HoldReason::ProtectedIdentity),
@@ -175,7 +176,13 @@ async fn the_withdrawal_to_a_protected_patient_is_parked_when_planned_and_releas
                 answer(&harness, sent(&due)).await;
             }
         }
-        assert_parked(&harness, &request, protection).await;
+        assert_parked(
+            &harness,
+            &request,
+            NotificationCause::ProtectedIdentity,
+            protection,
+        )
+        .await;
         let due = release_and_hand_over(&harness, &request).await;
         assert_ne!(due.protection(), Protection::Unspecified, "{protection}");
     }
@@ -213,7 +220,13 @@ async fn a_withdrawal_that_waits_is_revoked_and_parked_when_protection_is_learne
             let after = read(&harness, &request).await;
             assert_eq!(hold(&after), HoldReason::ProtectedIdentity);
         } else {
-            assert_parked(&harness, &request, stage).await;
+            assert_parked(
+                &harness,
+                &request,
+                NotificationCause::ProtectedIdentity,
+                stage,
+            )
+            .await;
         }
         let due = release_and_hand_over(&harness, &request).await;
         assert_eq!(due.possible_repeat, stage == "leased", "{stage}");
@@ -252,7 +265,12 @@ async fn a_withdrawal_on_its_way_runs_its_course_and_is_parked_when_it_has_not_l
                 assert_eq!(lists_of(&harness, &request).await, [], "{row}");
                 continue;
             }
-            assert_parked(&harness, &request, &row).await;
+            let cause = match outcome {
+                "unreachable" => NotificationCause::Unreachable,
+                "park" => NotificationCause::Parked,
+                _ => NotificationCause::ProtectedIdentity,
+            };
+            assert_parked(&harness, &request, cause, &row).await;
             let again = release_and_hand_over(&harness, &request).await;
             assert_eq!(name(&again), name(&due), "{row}");
             assert_eq!(again.possible_repeat, outcome == "lapse", "{row}");
@@ -275,7 +293,13 @@ async fn the_end_of_a_protection_releases_no_withdrawal_and_another_protection_p
         .expect("released");
     lease_one(&harness).await;
     learn(&harness, protect(), &request).await;
-    assert_parked(&harness, &request, "anew").await;
+    assert_parked(
+        &harness,
+        &request,
+        NotificationCause::ProtectedIdentity,
+        "anew",
+    )
+    .await;
     release_and_hand_over(&harness, &request).await;
 }
 

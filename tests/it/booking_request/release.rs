@@ -2,6 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{
@@ -130,12 +131,14 @@ async fn a_parked_message_goes_out_under_its_name_as_if_nothing_had_been_wrong()
     answer(&harness, parked).await;
     harness.advance("2026-03-05T12:00:00Z");
     let before = harness.get(&request.name).await.expect("read");
-    assert_eq!(messages(&before)[0].cause, "adressen saknas");
+    assert_eq!(messages(&before)[0].cause(), NotificationCause::Parked);
+    assert_eq!(messages(&before)[0].cause_detail, "adressen saknas");
     let after = released(&harness, release(&request.name))
         .await
         .expect("released");
     assert_eq!(plan(messages(&after))[0], "SCHEDULED 03-02T09:00Z");
-    assert_eq!(messages(&after)[0].cause, "");
+    assert_eq!(messages(&after)[0].cause(), NotificationCause::Unspecified);
+    assert_eq!(messages(&after)[0].cause_detail, "");
     let again = hand_over_one(&harness).await;
     assert_eq!(name(&again), name(&due));
     assert_eq!(message(&again).delivery_attempt, 2);

@@ -145,7 +145,7 @@ async fn requests_in_every_state_and_every_care_unit_move_and_nothing_else_of_th
         assert_eq!(after, expected);
         let entries = harness.history(&after.name).await;
         let last = entries.last().expect("entries");
-        assert_eq!(last.action, "PERSONAL_ID_REPLACED");
+        assert_eq!(last.event(), v1::HistoryEvent::PersonalIdReplaced);
         assert_eq!(last.state, after.state);
         for number in [FORM, OTHER] {
             assert!(!format!("{entries:?}").contains(number));

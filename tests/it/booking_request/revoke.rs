@@ -2,6 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::{HoldReason, Warning, Worklist};
@@ -57,7 +58,11 @@ async fn an_invitation_that_nobody_was_told_of_is_a_request_again() {
         assert_eq!(hold(&after), HoldReason::Unspecified, "{start}");
         assert_eq!(planned(&after), "CANCELLED", "{start}");
         assert_eq!(messages(&after).len(), 1, "{start}: none to come");
-        assert_eq!(messages(&after)[0].cause, "REVOKED", "{start}");
+        assert_eq!(
+            messages(&after)[0].cause(),
+            NotificationCause::Revoked,
+            "{start}"
+        );
         let invitation = after.care_invitation.as_ref().expect("it stays");
         assert_eq!((invitation.round, &invitation.no_response_time), (1, &None));
         assert_eq!(lists_of(&harness, &request.name).await, [list], "{start}");

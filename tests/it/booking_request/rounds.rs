@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::NotificationKind::{Invitation, Reminder};
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as Message;
@@ -149,7 +150,7 @@ async fn a_round_begins_from_every_state_that_allows_it() {
         let entries = harness.history(&before.name).await;
         let entry = entries
             .iter()
-            .rfind(|it| it.action == "CHANGE_TO_INVITATION");
+            .rfind(|it| it.event() == HistoryEvent::ChangeToInvitation);
         let entry = entry.expect("an entry");
         assert_eq!(
             entry.change_reason(),

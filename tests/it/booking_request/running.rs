@@ -1,6 +1,7 @@
 //! Running invitations: messages that an older system handed over before the request was created.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
@@ -60,7 +61,7 @@ async fn the_next_reminder_counts_from_the_last_message_and_nothing_is_sent_befo
             "PROJECTED 03-20T08:00Z"
         ]
     );
-    assert_eq!(shown[0].cause, "IMPORTED");
+    assert_eq!(shown[0].cause(), NotificationCause::Imported);
     assert!(shown[0].name.starts_with(&request.name));
     let sent_at = Some(make::wire_at("2026-02-20T10:30:00Z"));
     assert_eq!(shown[0].send_time, sent_at);

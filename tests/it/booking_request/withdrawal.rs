@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::notification::State as Message;
@@ -392,7 +393,7 @@ async fn undelivered(harness: &Harness) -> (String, v1::DueNotification) {
         ChannelReason::DigitalFailed,
     );
     assert_eq!(way(&after, &name(&letter)), expected);
-    assert_eq!(messages(&after)[2].cause, "UNREACHABLE");
+    assert_eq!(messages(&after)[2].cause(), NotificationCause::Unreachable);
     assert_eq!(lists_of(harness, &request).await, []);
     answer(harness, unreachable(&letter)).await;
     (request, letter)

@@ -154,7 +154,7 @@ fn patient(of: &v1::Patient) -> String {
 
 fn message(of: &v1::Notification) -> String {
     format!(
-        "{} round {} {:?} {} {:?} by {:?} {:?} due {} sent {} read {} posted {} not produced {} attempts {} cause {:?} sent_after_change {}",
+        "{} round {} {:?} {} {:?} by {:?} {:?} due {} sent {} read {} posted {} not produced {} attempts {} cause {:?} {:?} sent_after_change {}",
         of.name.rsplit('/').next().unwrap_or_default(),
         of.round,
         of.kind(),
@@ -168,7 +168,8 @@ fn message(of: &v1::Notification) -> String {
         instant(of.dispatch_time),
         instant(of.not_produced_time),
         of.delivery_attempt,
-        of.cause,
+        of.cause(),
+        of.cause_detail,
         of.sent_after_change,
     )
 }

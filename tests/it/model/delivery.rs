@@ -1,6 +1,8 @@
 //! Delivery of one request's notifications: lease, authorize, acknowledge, report.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
@@ -82,14 +84,24 @@ impl Request {
         if self.is_withheld(self.message(index)) {
             self.message_mut(index).lapse();
             let reason = HoldReason::ProtectedIdentity;
-            return self.set_aside(index, reason, "PROTECTED_IDENTITY", now);
+            return self.set_aside(
+                index,
+                reason,
+                (NotificationCause::ProtectedIdentity, ""),
+                now,
+            );
         }
         self.message_mut(index).lapse();
         if self.is_replaced(self.message(index)) {
-            return self.cancel_replaced(index, now);
+            return self.cancel_replaced(index, "", now);
         }
         self.message_mut(index).lapses += 1;
-        self.set_aside(index, HoldReason::Parked, "LEASES_RAN_OUT", now);
+        self.set_aside(
+            index,
+            HoldReason::Parked,
+            (NotificationCause::LeasesRanOut, ""),
+            now,
+        );
     }
 
     /// Takes back what is leased, because the care unit is paused; callers need not see it.
@@ -222,28 +234,29 @@ impl Request {
             }
             return;
         }
+        let words = fitted(&answer.cause);
         if self.has_ended(message) {
-            self.message_mut(index).settle(State::Cancelled, "NOT_SENT");
-            self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
+            self.message_mut(index)
+                .settle(State::Cancelled, NotificationCause::NotSent, &words);
+            self.note_message(HistoryEvent::NotificationCancelled, Some(index), now);
             if !may_have_left && self.in_present_round(self.message(index)) {
                 self.withdraw_nothing(now);
             }
             return;
         }
         if self.is_replaced(message) {
-            return self.cancel_replaced(index, now);
+            return self.cancel_replaced(index, &words, now);
         }
-        let words = fitted(&answer.cause);
         match outcome {
             Outcome::Retry if self.is_withheld(message) => {
-                let cause = said(&words, "PROTECTED_IDENTITY");
-                self.set_aside(index, HoldReason::ProtectedIdentity, cause, now);
+                let cause = NotificationCause::ProtectedIdentity;
+                self.set_aside(index, HoldReason::ProtectedIdentity, (cause, &words), now);
             }
             Outcome::Retry => self.retry(index, answer, now),
             Outcome::Unreachable => self.unreachable(index, &words, now),
             Outcome::Park => {
-                let cause = said(&words, "PARKED");
-                self.set_aside(index, HoldReason::Parked, cause, now);
+                let cause = NotificationCause::Parked;
+                self.set_aside(index, HoldReason::Parked, (cause, &words), now);
             }
             Outcome::Sent | Outcome::Unspecified => unreachable!("seen above"),
         }
@@ -263,19 +276,19 @@ impl Request {
             let withdrawal = self.message(other);
             if withdrawal.round == round
                 && withdrawal.is_withdrawal()
-                && self.message_mut(other).end("NOT_SENT")
+                && self.message_mut(other).end(NotificationCause::NotSent)
             {
                 let invitation = self.invitation.as_mut().expect("it has messages");
                 invitation.hold = HoldReason::Unspecified;
-                self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+                self.note_message(HistoryEvent::NotificationCancelled, Some(other), now);
             }
         }
     }
 
-    fn cancel_replaced(&mut self, index: usize, now: Instant) {
+    fn cancel_replaced(&mut self, index: usize, words: &str, now: Instant) {
         self.message_mut(index)
-            .settle(State::Cancelled, "HANDED_OVER");
-        self.note_message("NOTIFICATION_CANCELLED", Some(index), now);
+            .settle(State::Cancelled, NotificationCause::HandedOver, words);
+        self.note_message(HistoryEvent::NotificationCancelled, Some(index), now);
     }
 
     fn retry(&mut self, index: usize, answer: &v1::Acknowledgement, now: Instant) {
@@ -283,7 +296,11 @@ impl Request {
         message.retries += 1;
         message.lapses = 0;
         let said = answer.retry_delay.map(|it| TimeDelta::seconds(it.seconds));
-        message.settle(State::Scheduled, &fitted(&answer.cause));
+        message.settle(
+            State::Scheduled,
+            NotificationCause::Retry,
+            &fitted(&answer.cause),
+        );
         message.claimable_at = now + said.unwrap_or_else(|| back_off(message.retries));
         self.touched = true;
     }
@@ -295,30 +312,36 @@ impl Request {
     }
 
     /// Replaces an inbox notification by a letter; parks one that cannot be replaced.
-    fn unreachable(&mut self, index: usize, cause: &str, now: Instant) {
+    fn unreachable(&mut self, index: usize, words: &str, now: Instant) {
         let message = self.message(index).clone();
         let fixed = self.is_channel_fixed() || self.is_withheld(&message);
         if message.channel == DeliveryChannel::Letter || fixed {
-            let cause = said(cause, "UNREACHABLE");
-            self.set_aside(index, HoldReason::Undeliverable, cause, now);
+            let cause = NotificationCause::Unreachable;
+            self.set_aside(index, HoldReason::Undeliverable, (cause, words), now);
             return;
         }
         let letter = Message::planned(message.round, message.step, now);
         self.message_mut(index)
-            .settle(State::Cancelled, "UNREACHABLE");
+            .settle(State::Cancelled, NotificationCause::Unreachable, words);
         let invitation = self.invitation.as_mut().expect("it has messages");
         invitation.inbox_failed = true;
         invitation.messages.push(letter);
-        self.note_message("NOTIFICATION_UNREACHABLE", Some(index), now);
+        self.note_message(HistoryEvent::NotificationUnreachable, Some(index), now);
     }
 
-    fn set_aside(&mut self, index: usize, hold: HoldReason, cause: &str, now: Instant) {
-        self.message_mut(index).settle(State::Parked, cause);
+    fn set_aside(
+        &mut self,
+        index: usize,
+        hold: HoldReason,
+        (cause, words): (NotificationCause, &str),
+        now: Instant,
+    ) {
+        self.message_mut(index).settle(State::Parked, cause, words);
         self.invitation
             .as_mut()
             .expect("it has messages")
             .hold(hold);
-        self.note_message("NOTIFICATION_PARKED", Some(index), now);
+        self.note_message(HistoryEvent::NotificationParked, Some(index), now);
     }
 
     /// Records that it was handed over, whatever the model believed.
@@ -326,10 +349,10 @@ impl Request {
         let wanted = self.wants(self.message(index), sent_at);
         let message = self.message_mut(index);
         message.sent_after_change = !message.is_withdrawal() && (!wanted || message.outdated);
-        message.settle(State::Sent, "");
+        message.settle(State::Sent, NotificationCause::Unspecified, "");
         message.sent_at = Some(sent_at);
         let (withdrawal, round) = (message.is_withdrawal(), message.round);
-        self.note_message("NOTIFICATION_SENT", Some(index), now);
+        self.note_message(HistoryEvent::NotificationSent, Some(index), now);
         self.cancel_twins(index, now);
         let present = self.invitation.as_ref().is_some_and(|it| it.round == round);
         if present && !withdrawal {
@@ -380,8 +403,9 @@ impl Request {
             let earlier = !sent.is_withdrawal() && twin.step < sent.step;
             let kind = twin.step == sent.step || earlier;
             let same = twin.round == sent.round && kind && !twin.follow_up;
-            if other != index && same && self.message_mut(other).end("HANDED_OVER") {
-                self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+            if other != index && same && self.message_mut(other).end(NotificationCause::HandedOver)
+            {
+                self.note_message(HistoryEvent::NotificationCancelled, Some(other), now);
             }
         }
     }
@@ -422,11 +446,13 @@ impl Request {
         match receipt {
             Receipt::Read => {
                 self.message_mut(index).read_at = Some(event_at);
-                self.note_message("NOTIFICATION_READ", Some(index), now);
+                self.note_message(HistoryEvent::NotificationRead, Some(index), now);
                 let mut next = self.message(index).letter;
                 while let Some(letter) = next {
-                    if self.message(letter).of_unread && self.message_mut(letter).end("READ") {
-                        self.note_message("NOTIFICATION_CANCELLED", Some(letter), now);
+                    if self.message(letter).of_unread
+                        && self.message_mut(letter).end(NotificationCause::Read)
+                    {
+                        self.note_message(HistoryEvent::NotificationCancelled, Some(letter), now);
                     }
                     next = self.message(letter).successor;
                 }
@@ -434,15 +460,15 @@ impl Request {
             Receipt::Unread => {
                 self.message_mut(index).unread = true;
                 self.follow_with_letter(index, ChannelReason::Unread, now);
-                self.note_message("NOTIFICATION_UNREAD", Some(index), now);
+                self.note_message(HistoryEvent::NotificationUnread, Some(index), now);
             }
             Receipt::Returned => {
                 self.returned(index, now);
-                self.note_message("NOTIFICATION_RETURNED", Some(index), now);
+                self.note_message(HistoryEvent::NotificationReturned, Some(index), now);
             }
             Receipt::Dispatched => {
                 self.message_mut(index).posted_at = Some(event_at);
-                self.note_message("NOTIFICATION_DISPATCHED", Some(index), now);
+                self.note_message(HistoryEvent::NotificationDispatched, Some(index), now);
             }
             Receipt::NotProduced => {
                 self.message_mut(index).not_produced_at = Some(event_at);
@@ -462,17 +488,21 @@ impl Request {
         let last = invitation.last_used().and_then(|it| it.name.clone());
         let lost = self.message(index).clone();
         if !invited || last != lost.name || !self.in_present_round(&lost) {
-            self.note_message("NOTIFICATION_NOT_PRODUCED", Some(index), now);
+            self.note_message(HistoryEvent::NotificationNotProduced, Some(index), now);
             return;
         }
         self.message_mut(index)
-            .settle(State::Cancelled, "NOT_PRODUCED");
+            .settle(State::Cancelled, NotificationCause::NotProduced, "");
         let mut ended = vec![];
         for other in 0..self.messages().len() {
             let message = self.message(other);
             let chained = message.round == lost.round && !message.is_withdrawal();
             let later = message.step > lost.step || Some(other) == lost.letter;
-            if chained && later && !lost.follow_up && self.message_mut(other).end("NOT_PRODUCED") {
+            if chained
+                && later
+                && !lost.follow_up
+                && self.message_mut(other).end(NotificationCause::NotProduced)
+            {
                 ended.push(other);
             }
         }
@@ -485,23 +515,23 @@ impl Request {
         again.pinned = lost.pinned;
         again.of_unread = lost.of_unread;
         (again.channel, again.channel_reason) = (lost.channel, lost.channel_reason);
-        again.settle(State::Parked, "NOT_PRODUCED");
+        again.settle(State::Parked, NotificationCause::NotProduced, "");
         let place = self.messages().len();
         self.message_mut(index).successor = Some(place);
         let invitation = self.invitation.as_mut().expect("it has messages");
         invitation.messages.push(again);
         invitation.hold(HoldReason::Undeliverable);
-        self.note_message("NOTIFICATION_NOT_PRODUCED", Some(index), now);
+        self.note_message(HistoryEvent::NotificationNotProduced, Some(index), now);
         for other in ended {
-            self.note_message("NOTIFICATION_CANCELLED", Some(other), now);
+            self.note_message(HistoryEvent::NotificationCancelled, Some(other), now);
         }
-        self.note_message("NOTIFICATION_PARKED", Some(place), now);
+        self.note_message(HistoryEvent::NotificationParked, Some(place), now);
     }
 
     fn returned(&mut self, index: usize, now: Instant) {
         let message = self.message_mut(index);
         message.returned = true;
-        message.cause = "RETURNED".into();
+        message.explain(NotificationCause::Returned, "");
         let (channel, round) = (message.channel, message.round);
         let unheld = !self.is_held();
         let live = self.state == RequestState::Invited;
@@ -562,9 +592,4 @@ impl Request {
 fn fitted(cause: &str) -> String {
     let spaced = |it: char| if it.is_control() { ' ' } else { it };
     cause.chars().map(spaced).take(CAUSE_MAX).collect()
-}
-
-/// Returns the consumer's cause or, if it is empty, the service's own.
-fn said<'a>(cause: &'a str, otherwise: &'a str) -> &'a str {
-    if cause.is_empty() { otherwise } else { cause }
 }

@@ -1,5 +1,6 @@
 //! One notification to the patient, and the rounds that notifications belong to.
 
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::notification::State;
 use care_invitation::contract::v1::{ChannelReason, DeliveryChannel, HoldReason, NotificationKind};
@@ -45,7 +46,9 @@ pub struct Message {
     /// Time of its release by staff; `None` again once a lease that lasted beyond it has ended without an
     /// acknowledgement.
     pub released_at: Option<Instant>,
-    pub cause: String,
+    pub cause: NotificationCause,
+    /// Words of the consumer about the cause.
+    pub words: String,
     pub sent_after_change: bool,
     /// True if the request has changed since the latest lease.
     pub outdated: bool,
@@ -92,7 +95,8 @@ impl Message {
             possible_repeat: false,
             promised: false,
             released_at: None,
-            cause: String::new(),
+            cause: NotificationCause::Unspecified,
+            words: String::new(),
             sent_after_change: false,
             outdated: false,
             tokens: vec![],
@@ -168,17 +172,22 @@ impl Message {
     }
 
     /// Cancels it unless it was handed over or is being handed over. Returns whether it did.
-    pub fn end(&mut self, cause: &str) -> bool {
+    pub fn end(&mut self, cause: NotificationCause) -> bool {
         let ends = self.is_waiting() || self.state == State::Leased;
         if ends {
-            self.settle(State::Cancelled, cause);
+            self.settle(State::Cancelled, cause, "");
         }
         ends
     }
 
-    pub fn settle(&mut self, state: State, cause: &str) {
+    pub fn settle(&mut self, state: State, cause: NotificationCause, words: &str) {
         self.state = state;
-        self.cause = cause.into();
+        self.explain(cause, words);
+    }
+
+    pub fn explain(&mut self, cause: NotificationCause, words: &str) {
+        self.cause = cause;
+        self.words = words.into();
     }
 
     /// Leases it, or authorizes its hand-over, until then.
@@ -259,7 +268,7 @@ impl Invitation {
 
     /// Cancels notifications that were not handed over, and lifts the hold. Returns the indices of those it
     /// cancelled.
-    pub fn end(&mut self, cause: &str) -> Vec<usize> {
+    pub fn end(&mut self, cause: NotificationCause) -> Vec<usize> {
         self.lift();
         let messages = self.messages.iter_mut().enumerate();
         let ended = messages.filter_map(|(nth, it)| it.end(cause).then_some(nth));

@@ -1,6 +1,8 @@
 //! One booking request of the model, and the values derived from it at an instant.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::contract::v1::{
@@ -60,8 +62,11 @@ pub struct Request {
 /// An entry of the history, with the fields that the model has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    pub action: String,
+    pub event: HistoryEvent,
     pub message: Option<usize>,
+    /// Cause of what became of the notification, with the consumer's words.
+    pub cause: NotificationCause,
+    pub words: String,
     pub state: State,
 }
 

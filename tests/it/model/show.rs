@@ -1,15 +1,13 @@
 //! Rendering of the model's requests at an instant, without the names and etags that the service makes.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::notification::State;
 
 use super::calendar::{Instant, timestamp};
 use super::message::{Invitation, Message};
 use super::request::{Request, ToCome};
-
-/// Cause of a notification that is displayed as skipped.
-const AFTER_PERIOD: &str = "AFTER_PERIOD";
 
 impl Request {
     pub fn show(&self, now: Instant) -> v1::BookingRequest {
@@ -79,9 +77,14 @@ impl Request {
             send_time: message.sent_at.map(timestamp),
             delivery_attempt: message.attempts,
             cause: if skipped {
-                AFTER_PERIOD.into()
+                NotificationCause::AfterPeriod
             } else {
-                message.cause.clone()
+                message.cause
+            }
+            .into(),
+            cause_detail: match skipped {
+                true => String::new(),
+                false => message.words.clone(),
             },
             sent_after_change: message.sent_after_change,
             read_time: message.read_at.map(timestamp),
@@ -108,7 +111,10 @@ impl Request {
             channel_reason: reason.into(),
             due_time: Some(timestamp(to_come.due_at)),
             state: state.into(),
-            cause: if to_come.skipped { AFTER_PERIOD } else { "" }.into(),
+            cause: match to_come.skipped {
+                true => NotificationCause::AfterPeriod.into(),
+                false => 0,
+            },
             ..Default::default()
         }
     }

@@ -2,6 +2,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::{Origin, State};
 use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
@@ -60,7 +62,7 @@ impl Request {
             self.form.constraints.clone_from(&call.constraints);
         }
         let ended = self.begin_round(now);
-        self.note_ending("CHANGE_TO_INVITATION", &ended, now);
+        self.note_ending(HistoryEvent::ChangeToInvitation, &ended, now);
         Ok(())
     }
 
@@ -112,7 +114,7 @@ impl Request {
             bookable_since: None,
         });
         let held = protected || invitation.hold == HoldReason::ProtectedIdentity;
-        let ended = invitation.end("NEW_ROUND");
+        let ended = invitation.end(NotificationCause::NewRound);
         invitation.round += 1;
         invitation.invited_at = now;
         invitation.schedule = schedule;
@@ -137,7 +139,7 @@ impl Request {
             let sent_at = from_timestamp(given.send_time.as_ref().expect("given"));
             let step = (given.kind(), given.sequence);
             let mut message = Message::planned(1, step, sent_at);
-            message.settle(MessageState::Sent, "IMPORTED");
+            message.settle(MessageState::Sent, NotificationCause::Imported, "");
             message.imported = true;
             message.sent_at = Some(sent_at);
             let invitation = self.invitation.as_mut().expect("just begun");
@@ -220,7 +222,7 @@ impl Request {
         if self.state == State::Invited {
             ended = self.replan(before, is_new_type, call.on_change(), now);
         }
-        self.note_ending("CHANGE_BOOKING_REQUEST", &ended, now);
+        self.note_ending(HistoryEvent::ChangeBookingRequest, &ended, now);
         Ok(())
     }
 
@@ -333,8 +335,8 @@ impl Request {
         }
         self.state = State::Booked;
         self.form.booking = Some(booking.clone());
-        let ended = self.end_invitation("BOOKED");
-        self.note_ending("RECORD_BOOKING", &ended, now);
+        let ended = self.end_invitation(NotificationCause::Booked);
+        self.note_ending(HistoryEvent::RecordBooking, &ended, now);
         Ok(())
     }
 
@@ -366,7 +368,7 @@ impl Request {
         match call.outcome() {
             Outcome::Declined => {
                 self.state = State::Declined;
-                ended = self.end_invitation("DECLINED");
+                ended = self.end_invitation(NotificationCause::Declined);
             }
             Outcome::WillBook => {
                 if !expired {
@@ -387,7 +389,7 @@ impl Request {
             contact_time: Some(timestamp(contact_at)),
             medium: call.medium,
         });
-        self.note_ending("RECORD_PATIENT_CONTACT", &ended, now);
+        self.note_ending(HistoryEvent::RecordPatientContact, &ended, now);
         Ok(())
     }
 
@@ -410,14 +412,19 @@ impl Request {
         if call.reason() == CancelReason::NoResponse && !unanswered {
             return Err(Refusal::state(self, now));
         }
-        let ended = self.close(call.reason(), "CANCELLED", now);
-        self.note_ending("CANCEL_BOOKING_REQUEST", &ended, now);
+        let ended = self.close(call.reason(), NotificationCause::Cancelled, now);
+        self.note_ending(HistoryEvent::CancelBookingRequest, &ended, now);
         self.withdraw(now);
         Ok(())
     }
 
     /// Cancels the request, and decides whether a withdrawal is due.
-    pub fn close(&mut self, reason: CancelReason, cause: &str, now: Instant) -> Vec<usize> {
+    pub fn close(
+        &mut self,
+        reason: CancelReason,
+        cause: NotificationCause,
+        now: Instant,
+    ) -> Vec<usize> {
         let silent = [CancelReason::PatientRequest, CancelReason::PatientDeceased];
         let invited = matches!(self.shown(now), State::Invited | State::NoResponse);
         self.to_withdraw = invited && !silent.contains(&reason);
@@ -462,16 +469,20 @@ impl Request {
             }
             message.take_back();
             if message.state == MessageState::Scheduled {
-                message.settle(MessageState::Parked, "PROTECTED_IDENTITY");
+                message.settle(
+                    MessageState::Parked,
+                    NotificationCause::ProtectedIdentity,
+                    "",
+                );
                 parked.push(nth);
             }
         }
         for nth in parked {
-            self.note_message("NOTIFICATION_PARKED", Some(nth), now);
+            self.note_message(HistoryEvent::NotificationParked, Some(nth), now);
         }
     }
 
-    fn end_invitation(&mut self, cause: &str) -> Vec<usize> {
+    fn end_invitation(&mut self, cause: NotificationCause) -> Vec<usize> {
         let invitation = self.invitation.as_mut();
         invitation.map(|it| it.end(cause)).unwrap_or_default()
     }
@@ -497,14 +508,14 @@ impl Request {
                 message.state = MessageState::Scheduled;
                 message.claimable_at = message.due_at;
                 message.lapses = 0;
-                message.cause.clear();
+                message.explain(NotificationCause::Unspecified, "");
                 if call.channel() != DeliveryChannel::Unspecified && message.pinned {
                     message.channel = call.channel();
                     message.channel_reason = ChannelReason::Staff;
                 }
             }
         }
-        self.note("RELEASE_HOLD", now);
+        self.note(HistoryEvent::ReleaseHold, now);
         Ok(())
     }
 
@@ -563,7 +574,7 @@ impl Request {
             self.form.booking = None;
             self.form.invitation = false;
         }
-        self.note_ending("CANCEL_BOOKING", &ended, now);
+        self.note_ending(HistoryEvent::CancelBooking, &ended, now);
         Ok(())
     }
 
@@ -574,8 +585,8 @@ impl Request {
         }
         self.state = State::Requested;
         self.form.invitation = false;
-        let ended = self.end_invitation("REVOKED");
-        self.note_ending("REVOKE_INVITATION", &ended, now);
+        let ended = self.end_invitation(NotificationCause::Revoked);
+        self.note_ending(HistoryEvent::RevokeInvitation, &ended, now);
         Ok(())
     }
 
@@ -616,7 +627,7 @@ impl Request {
         }
         let changed = *self.patient() != before;
         if changed {
-            self.note("UPDATE_PATIENT", now);
+            self.note(HistoryEvent::UpdatePatient, now);
         }
         if newly && self.state == State::Cancelled && self.invitation.is_some() {
             self.withhold_withdrawal(now);
@@ -653,8 +664,8 @@ impl Request {
             invitation.hold(HoldReason::ProtectedIdentity);
         }
         match (to, newly) {
-            (Some(_), _) => self.note("PERSONAL_ID_REPLACED", now),
-            (None, true) => self.note("UPDATE_PATIENT", now),
+            (Some(_), _) => self.note(HistoryEvent::PersonalIdReplaced, now),
+            (None, true) => self.note(HistoryEvent::UpdatePatient, now),
             (None, false) => return,
         }
         if newly && self.state == State::Cancelled && self.invitation.is_some() {
@@ -667,8 +678,12 @@ impl Request {
         if self.state == State::Cancelled && !self.may_yet_withdraw() {
             return false;
         }
-        let ended = self.close(CancelReason::PatientDeceased, "PATIENT_DECEASED", now);
-        self.note_ending("UPDATE_PATIENT", &ended, now);
+        let ended = self.close(
+            CancelReason::PatientDeceased,
+            NotificationCause::PatientDeceased,
+            now,
+        );
+        self.note_ending(HistoryEvent::UpdatePatient, &ended, now);
         true
     }
 
@@ -687,24 +702,36 @@ impl Request {
     }
 
     /// Records an event that gives a new etag.
-    pub fn note(&mut self, action: &str, now: Instant) {
-        self.note_message(action, None, now);
+    pub fn note(&mut self, event: HistoryEvent, now: Instant) {
+        self.note_message(event, None, now);
     }
 
     /// Records an event that gives a new etag and has cancelled these notifications.
-    fn note_ending(&mut self, action: &str, ended: &[usize], now: Instant) {
-        self.note(action, now);
+    fn note_ending(&mut self, event: HistoryEvent, ended: &[usize], now: Instant) {
+        self.note(event, now);
         for message in ended {
-            self.note_message("NOTIFICATION_CANCELLED", Some(*message), now);
+            self.note_message(HistoryEvent::NotificationCancelled, Some(*message), now);
         }
     }
 
-    pub fn note_message(&mut self, action: &str, message: Option<usize>, now: Instant) {
+    pub fn note_message(&mut self, event: HistoryEvent, message: Option<usize>, now: Instant) {
         self.version += 1;
         self.touched = true;
         self.changed_at = now;
+        let explained = matches!(
+            event,
+            HistoryEvent::NotificationCancelled
+                | HistoryEvent::NotificationParked
+                | HistoryEvent::NotificationUnreachable
+        );
+        let explained = message.filter(|_| explained).map(|it| self.message(it));
+        let (cause, words) = explained
+            .map(|it| (it.cause, it.words.clone()))
+            .unwrap_or_default();
         self.history.push(Entry {
-            action: action.into(),
+            event,
+            cause,
+            words,
             message,
             state: self.shown(now),
         });

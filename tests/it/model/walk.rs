@@ -507,12 +507,17 @@ impl Walk {
             let actual = service::history(&self.harness, &request.form.name).await?;
             let actual: Vec<_> = actual
                 .into_iter()
-                .map(|it| (it.action.clone(), it.notification.clone(), it.state()))
+                .map(|it| {
+                    let explained = (it.event(), it.cause(), it.state());
+                    let about_one = !it.notification.is_empty();
+                    let words = if about_one { it.comment } else { String::new() };
+                    (explained, words, it.notification)
+                })
                 .collect();
             let named = |index: usize| request.message(index).name.clone();
             let expected = request.history.iter().map(|it| {
                 let message = it.message.and_then(named).unwrap_or_default();
-                (it.action.clone(), message, it.state)
+                ((it.event, it.cause, it.state), it.words.clone(), message)
             });
             same("the history", &expected.collect::<Vec<_>>(), &actual)?;
         }

@@ -2,6 +2,7 @@
 //!
 //! Written from the comments of the contract; it never uses the code of the domain.
 
+use care_invitation::contract::v1::HistoryEvent;
 use std::collections::{BTreeSet, HashMap};
 
 use care_invitation::contract::v1;
@@ -192,7 +193,7 @@ impl World {
                     prior => member.import(prior, self.now),
                 }
             }
-            member.note("CREATE_BOOKING_REQUEST", self.now);
+            member.note(HistoryEvent::CreateBookingRequest, self.now);
             self.requests.push(member);
         }
         Ok(Reply::Request(first))

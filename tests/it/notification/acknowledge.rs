@@ -3,6 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::DispatchRefusal;
 use care_invitation::contract::v1::HoldReason;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::domain;
@@ -151,7 +152,7 @@ fn a_hand_over_is_never_later_than_the_instant_at_which_it_is_recorded() {
         outcome: domain::notification::Outcome::Sent,
         sent_at: Some(at("2026-03-02T09:00:05Z")),
         retry_delay: None,
-        cause: String::new(),
+        detail: String::new(),
         may_have_been_sent: false,
     };
     for (decided, taken) in [
@@ -192,10 +193,12 @@ async fn a_cause_is_made_to_fit_and_spoils_nothing() {
         for (due, outcome) in leased.iter().zip(outcomes) {
             let shown = messages(&harness, &due.booking_request).await;
             let expected = match outcome {
-                Outcome::Sent => "",
-                _ => kept.as_str(),
+                Outcome::Retry => (NotificationCause::Retry, kept.as_str()),
+                Outcome::Park => (NotificationCause::Parked, kept.as_str()),
+                _ => (NotificationCause::Unspecified, ""),
             };
-            assert_eq!(shown[0].cause, expected, "{outcome:?} {said:?}");
+            let found = (shown[0].cause(), &*shown[0].cause_detail);
+            assert_eq!(found, expected, "{outcome:?} {said:?}");
         }
     }
 }
@@ -322,7 +325,8 @@ async fn retry_waits_as_long_as_the_consumer_says_and_a_day_at_most() {
         answer(&harness, delayed).await;
         if wait > 0 {
             let shown = &messages(&harness, &request).await[0];
-            assert_eq!(shown.cause, "the inbox is closed");
+            assert_eq!(shown.cause(), NotificationCause::Retry);
+            assert_eq!(shown.cause_detail, "the inbox is closed");
             let just_before = harness.clock.now() + Duration::seconds(wait - 1);
             harness.clock.advance(just_before).expect("forward");
             assert!(harness.lease_due().await.is_empty(), "{delay} seconds");
@@ -572,7 +576,9 @@ async fn what_cannot_be_sent_is_parked_with_the_consumers_words() {
     let invitation = shown.care_invitation.expect("an invitation");
     assert_eq!(invitation.hold_reason(), HoldReason::Parked);
     assert_eq!(invitation.notifications[0].state(), State::Parked);
-    assert_eq!(invitation.notifications[0].cause, "the template is broken");
+    let parked = &invitation.notifications[0];
+    assert_eq!(parked.cause(), NotificationCause::Parked);
+    assert_eq!(parked.cause_detail, "the template is broken");
     harness.advance("2026-03-03T09:00:00Z");
     assert!(harness.lease_due().await.is_empty());
 }
@@ -603,8 +609,8 @@ async fn a_letter_follows_at_once_when_the_inbox_does_not_reach_and_staff_when_i
         panic!("two messages were planned");
     };
     assert_eq!(
-        (first.state(), &*first.cause),
-        (State::Cancelled, "UNREACHABLE")
+        (first.state(), first.cause()),
+        (State::Cancelled, NotificationCause::Unreachable)
     );
     assert_eq!(second.state(), State::Parked);
     assert!(harness.lease_due().await.is_empty());

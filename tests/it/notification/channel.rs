@@ -3,6 +3,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
@@ -357,12 +359,17 @@ async fn an_inbox_message_that_reaches_nobody_ends_and_the_same_follows_as_a_let
         let ended = shown.clone().find(|it| it.name == name(&failed));
         let ended = ended.expect("it is kept");
         assert_eq!(ended.state(), State::Cancelled);
-        assert_eq!(ended.cause, "UNREACHABLE");
+        assert_eq!(ended.cause(), NotificationCause::Unreachable);
         assert_eq!(ended.send_time, None);
         assert_eq!(shown.filter(|it| step(it) == kind).count(), 2);
         assert!(handled_by_hand(&harness).await.is_empty());
-        let told = ("NOTIFICATION_UNREACHABLE", "no such inbox");
-        let told = (told.0.to_owned(), told.1.to_owned());
+        assert_eq!(ended.cause_detail, "no such inbox");
+        let cause = NotificationCause::Unreachable;
+        let told = (
+            HistoryEvent::NotificationUnreachable,
+            cause,
+            "no such inbox".to_owned(),
+        );
         assert!(
             worklist_user::history(&harness, &request)
                 .await
@@ -476,12 +483,14 @@ async fn what_no_letter_can_follow_is_parked_and_held_as_undeliverable() {
         LastResort::LetterAfterInbox,
         LastResort::LetterAfterUnread,
     ] {
-        for (said, cause) in [("moved abroad", "moved abroad"), ("", "UNREACHABLE")] {
+        for said in ["moved abroad", ""] {
             let harness = Harness::start(NOW).await;
             let (request, due) = at_last_resort(&harness, how).await;
             let count = messages(&harness, &request).await.len();
             answer(&harness, unreachable(&due, said)).await;
-            assert_set_aside(&harness, &request, &due, HoldReason::Undeliverable, cause).await;
+            let cause = NotificationCause::Unreachable;
+            let set_aside = (HoldReason::Undeliverable, cause, said);
+            assert_set_aside(&harness, &request, &due, set_aside).await;
             let after = messages(&harness, &request).await.len();
             assert_eq!(after, count, "{how:?}: nothing follows");
         }
@@ -494,8 +503,7 @@ async fn assert_set_aside(
     harness: &Harness,
     request: &str,
     due: &v1::DueNotification,
-    hold: HoldReason,
-    cause: &str,
+    (hold, cause, words): (HoldReason, NotificationCause, &str),
 ) {
     let shown = harness.get(request).await.expect("a request");
     assert_eq!(shown.state(), RequestState::Invited);
@@ -505,9 +513,13 @@ async fn assert_set_aside(
     let shown = invitation.notifications.iter();
     let parked: Vec<_> = shown.filter(|it| it.state() == State::Parked).collect();
     assert_eq!(parked.len(), 1);
-    assert_eq!((&parked[0].name, &*parked[0].cause), (&name(due), cause));
+    assert_eq!(parked[0].name, name(due));
+    assert_eq!(
+        (parked[0].cause(), &*parked[0].cause_detail),
+        (cause, words)
+    );
     assert_eq!(handled_by_hand(harness).await, [request]);
-    let told = ("NOTIFICATION_PARKED".to_owned(), cause.to_owned());
+    let told = (HistoryEvent::NotificationParked, cause, words.to_owned());
     assert!(
         worklist_user::history(harness, request)
             .await
@@ -532,15 +544,13 @@ async fn assert_set_aside(
 #[tokio::test]
 async fn what_a_consumer_sets_aside_is_parked_with_its_cause_whatever_the_channel() {
     for kind in KINDS {
-        for (said, cause) in [
-            ("the journal is lost", "the journal is lost"),
-            ("", "PARKED"),
-        ] {
+        for said in ["the journal is lost", ""] {
             let harness = Harness::start(NOW).await;
             let request = create(&harness, due_now("R-1")).await;
             let due = leased_as(&harness, kind).await;
             answer(&harness, park(&due, said)).await;
-            assert_set_aside(&harness, &request, &due, HoldReason::Parked, cause).await;
+            let set_aside = (HoldReason::Parked, NotificationCause::Parked, said);
+            assert_set_aside(&harness, &request, &due, set_aside).await;
         }
     }
     for how in [
@@ -552,7 +562,13 @@ async fn what_a_consumer_sets_aside_is_parked_with_its_cause_whatever_the_channe
         let harness = Harness::start(NOW).await;
         let (request, due) = at_last_resort(&harness, how).await;
         answer(&harness, park(&due, "x")).await;
-        assert_set_aside(&harness, &request, &due, HoldReason::Parked, "x").await;
+        assert_set_aside(
+            &harness,
+            &request,
+            &due,
+            (HoldReason::Parked, NotificationCause::Parked, "x"),
+        )
+        .await;
     }
 }
 

@@ -3,6 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
@@ -494,8 +495,8 @@ async fn a_letter_on_its_way_goes_once_at_most_when_what_it_replaces_has_left_af
         );
         let letter = &invitation.notifications[1];
         assert_eq!(
-            (letter.state(), letter.cause.as_str()),
-            (State::Cancelled, "HANDED_OVER")
+            (letter.state(), letter.cause()),
+            (State::Cancelled, NotificationCause::HandedOver)
         );
     }
 }

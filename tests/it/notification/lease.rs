@@ -1,6 +1,8 @@
 //! Leases that run out: who gets the message then, when, and when it is set aside.
 
+use crate::worklist_user;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::{HoldReason, Worklist};
 use chrono::Duration;
 
@@ -71,10 +73,11 @@ async fn a_message_waits_longer_after_each_lease_that_runs_out_and_is_parked_aft
     let parked = entries.last().expect("entries");
     // Nobody has called for it.
     assert_eq!(
-        (&*parked.action, &*parked.actor),
+        (worklist_user::event(parked), &*parked.actor),
         ("NOTIFICATION_PARKED", "")
     );
-    assert_eq!(parked.comment, "LEASES_RAN_OUT");
+    assert_eq!(parked.cause(), NotificationCause::LeasesRanOut);
+    assert_eq!(parked.comment, "");
     assert_eq!(held_in(&harness, Worklist::ManualHandling).await, [request]);
     harness.advance("2026-03-09T09:00:00Z");
     assert!(harness.lease_due().await.is_empty());

@@ -1,6 +1,7 @@
 //! ListNotifications: which messages are listed, in which order and page by page, without leasing
 //! them.
 
+use care_invitation::contract::v1::NotificationCause;
 use std::collections::BTreeMap;
 
 use care_invitation::clock::Clock;
@@ -219,7 +220,7 @@ async fn a_longer_period_brings_a_skipped_message_back() {
     harness.hand_over_due().await;
     let skipped = listed(&harness, all_of(&[State::Skipped])).await;
     assert_eq!(skipped.len(), 1);
-    assert_eq!(skipped[0].cause, "AFTER_PERIOD");
+    assert_eq!(skipped[0].cause(), NotificationCause::AfterPeriod);
     assert!(listed(&harness, all_of(&[])).await.is_empty());
     let keep = v1::change_booking_request_request::OnChange::Keep;
     worklist_user::change_period(&harness, &request, "2026-03-09", "2026-03-31", keep).await;

@@ -3,7 +3,9 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
-use care_invitation::contract::v1::{ErrorReason, HoldReason, InboxReach};
+use care_invitation::contract::v1::{
+    ErrorReason, HistoryEvent, HoldReason, InboxReach, NotificationCause,
+};
 
 use super::{NOW, State, book, create, due_now, messages, states};
 use crate::consumer::{acknowledge, element_fields, message, name, sent};
@@ -33,10 +35,10 @@ async fn hold_of(harness: &Harness, request: &str) -> HoldReason {
 }
 
 /// State and cause of each message that is planned.
-async fn planned(harness: &Harness, request: &str) -> Vec<(State, String)> {
+async fn planned(harness: &Harness, request: &str) -> Vec<(State, NotificationCause)> {
     let shown = messages(harness, request).await.into_iter();
     let planned = shown.filter(|it| !it.name.is_empty());
-    planned.map(|it| (it.state(), it.cause)).collect()
+    planned.map(|it| (it.state(), it.cause())).collect()
 }
 
 async fn release(harness: &Harness, name: &str) {
@@ -68,7 +70,7 @@ async fn a_letter_that_was_posted_shows_when_and_nothing_follows() {
     let history = worklist_user::history(&harness, &request).await;
     assert_eq!(
         history.last().expect("an entry").0,
-        "NOTIFICATION_DISPATCHED"
+        HistoryEvent::NotificationDispatched
     );
 }
 
@@ -84,13 +86,13 @@ async fn a_letter_that_was_never_posted_counts_for_nothing_and_waits_for_staff()
         (again.kind(), again.state()),
         (message(&letter).kind(), State::Parked)
     );
-    let cause = || "NOT_PRODUCED".to_owned();
+    let cause = NotificationCause::NotProduced;
     assert_eq!(
         planned(&harness, &request).await,
         [
-            (State::Cancelled, cause()),
-            (State::Cancelled, cause()),
-            (State::Parked, cause())
+            (State::Cancelled, cause),
+            (State::Cancelled, cause),
+            (State::Parked, cause)
         ]
     );
     let shown = messages(&harness, &request).await;
@@ -98,13 +100,13 @@ async fn a_letter_that_was_never_posted_counts_for_nothing_and_waits_for_staff()
     assert!(shown[0].not_produced_time.is_some());
     assert_eq!(hold_of(&harness, &request).await, HoldReason::Undeliverable);
     let history = worklist_user::history(&harness, &request).await;
-    let told: Vec<_> = history.iter().map(|(action, _)| action.as_str()).collect();
+    let told: Vec<_> = history.iter().map(|(event, _, _)| *event).collect();
     assert_eq!(
         told[2..],
         [
-            "NOTIFICATION_NOT_PRODUCED",
-            "NOTIFICATION_CANCELLED",
-            "NOTIFICATION_PARKED"
+            HistoryEvent::NotificationNotProduced,
+            HistoryEvent::NotificationCancelled,
+            HistoryEvent::NotificationParked
         ]
     );
     // Repeats of either report change nothing.
@@ -247,8 +249,8 @@ async fn a_letter_in_the_place_of_one_that_unread_brought_goes_when_the_patient_
     let replaced = shown.iter().find(|it| it.name == again.name);
     let replaced = replaced.expect("shown");
     assert_eq!(
-        (replaced.state(), replaced.cause.as_str()),
-        (State::Cancelled, "READ")
+        (replaced.state(), replaced.cause()),
+        (State::Cancelled, NotificationCause::Read)
     );
     assert_eq!(hold_of(&harness, &request).await, HoldReason::Undeliverable);
 }

@@ -1,6 +1,7 @@
 //! What a hand-over plans: the next message, counted on the calendar.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::NotificationKind;
 
 use super::{NOW, State, create, due_now, messages, states};
@@ -103,7 +104,7 @@ async fn a_reminder_that_would_come_after_the_period_is_skipped() {
     harness.hand_over_due().await;
     let shown = messages(&harness, &request).await;
     assert_eq!(shown[2].state(), State::Skipped);
-    assert_eq!(shown[2].cause, "AFTER_PERIOD");
+    assert_eq!(shown[2].cause(), NotificationCause::AfterPeriod);
     harness.advance("2026-04-10T10:00:00Z");
     assert!(harness.lease_due().await.is_empty());
 }

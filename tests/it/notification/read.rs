@@ -2,6 +2,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
+use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
 use care_invitation::contract::v1::{DeliveryChannel, HoldReason};
@@ -98,13 +100,17 @@ async fn the_letter_is_not_sent_when_the_message_was_read_after_all() {
                 assert_eq!(after, before, "{row} {receipt:?}");
             } else {
                 assert_eq!(after.state(), State::Cancelled, "{row}");
-                assert_eq!(after.cause, "READ", "{row}");
+                assert_eq!(after.cause(), NotificationCause::Read, "{row}");
             }
             assert_eq!(hold_of(&harness, &request).await, hold, "{row}");
             let history = worklist_user::history(&harness, &request).await;
-            let cancelled = history
-                .iter()
-                .filter(|(action, _)| action == "NOTIFICATION_CANCELLED");
+            let cancelled = history.iter().filter(|it| {
+                **it == (
+                    HistoryEvent::NotificationCancelled,
+                    NotificationCause::Read,
+                    String::new(),
+                )
+            });
             assert_eq!(cancelled.count(), usize::from(!stays), "{row} {receipt:?}");
             if row == "scheduled" {
                 let due = harness.lease_due().await;

@@ -3,6 +3,7 @@
 use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
+use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State as RequestState;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
@@ -61,12 +62,12 @@ async fn hold_of(harness: &Harness, request: &str) -> HoldReason {
     invitation.hold_reason()
 }
 
-/// The actions of a request's history that tell of messages.
-async fn told(harness: &Harness, request: &str) -> Vec<String> {
-    let history = worklist_user::history(harness, request).await;
-    let actions = history.into_iter().map(|(action, _)| action);
-    actions
-        .filter(|it| it.starts_with("NOTIFICATION_") && it != "NOTIFICATION_SENT")
+/// The events of a request's history that tell of messages.
+async fn told(harness: &Harness, request: &str) -> Vec<&'static str> {
+    let history = harness.history(request).await;
+    let events = history.iter().map(worklist_user::event);
+    events
+        .filter(|it| it.starts_with("NOTIFICATION_") && *it != "NOTIFICATION_SENT")
         .collect()
 }
 
@@ -98,8 +99,18 @@ async fn read_is_shown_with_its_time_and_nothing_follows() {
 #[tokio::test]
 async fn the_same_follows_as_a_letter_at_once_and_the_reminders_keep_their_dates() {
     for (receipt, expected, reminders, cause) in [
-        (Receipt::Unread, UNREAD, INBOX, ""),
-        (Receipt::Returned, FAILED, FAILED, "RETURNED"),
+        (
+            Receipt::Unread,
+            UNREAD,
+            INBOX,
+            NotificationCause::Unspecified,
+        ),
+        (
+            Receipt::Returned,
+            FAILED,
+            FAILED,
+            NotificationCause::Returned,
+        ),
     ] {
         let harness = Harness::start(NOW).await;
         let (request, first) = handed_over(&harness).await;
@@ -113,7 +124,7 @@ async fn the_same_follows_as_a_letter_at_once_and_the_reminders_keep_their_dates
         let now = Some(make::wire_at("2026-03-09T13:00:00Z"));
         assert_eq!(follows.due_time, now);
         let shown = messages(&harness, &request).await;
-        assert_eq!(shown[0].cause, cause);
+        assert_eq!(shown[0].cause(), cause);
         assert_eq!(shown[0].state(), State::Sent);
         assert_eq!(chosen(&shown[0]), INBOX);
         assert!(shown.contains(&follows));
@@ -484,7 +495,7 @@ async fn no_letter_follows_unless_the_invitation_lives_unheld_with_a_channel_of_
                 Receipt::Unread => "NOTIFICATION_UNREAD",
                 _ => "NOTIFICATION_RETURNED",
             };
-            assert_eq!(action.as_deref(), Some(expected));
+            assert_eq!(action, Some(expected));
             assert!(harness.lease_due().await.is_empty(), "{what:?}");
         }
     }
@@ -521,7 +532,10 @@ async fn a_letter_that_came_back_holds_the_invitation_as_undeliverable() {
         let invitation = shown.care_invitation.expect("an invitation");
         assert_eq!(invitation.hold_reason(), HoldReason::Undeliverable);
         assert_eq!(invitation.notifications[0].state(), State::Sent);
-        assert_eq!(invitation.notifications[0].cause, "RETURNED");
+        assert_eq!(
+            invitation.notifications[0].cause(),
+            NotificationCause::Returned
+        );
         // What was leased is taken back.
         assert_eq!(invitation.notifications[1].state(), State::Scheduled);
         harness.advance("2026-03-20T08:00:00Z");
@@ -563,7 +577,7 @@ async fn a_withdrawal_that_came_back_is_recorded_and_nothing_follows() {
         assert_eq!(hold_of(&harness, &request).await, HoldReason::Unspecified);
         assert!(harness.lease_due().await.is_empty());
         let last = told(&harness, &request).await.pop();
-        assert_eq!(last.as_deref(), Some("NOTIFICATION_RETURNED"));
+        assert_eq!(last, Some("NOTIFICATION_RETURNED"));
     }
 }
 
@@ -611,7 +625,7 @@ async fn a_receipt_for_what_was_not_sent_is_a_conflict_and_is_not_recorded() {
             told(&harness, &request)
                 .await
                 .iter()
-                .all(|it| { !["NOTIFICATION_READ", "NOTIFICATION_UNREAD"].contains(&it.as_str()) })
+                .all(|it| { !["NOTIFICATION_READ", "NOTIFICATION_UNREAD"].contains(it) })
         );
     }
 }

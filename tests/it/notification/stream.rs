@@ -1,5 +1,6 @@
 //! What a stream gives, to whom and when.
 
+use care_invitation::contract::v1::NotificationCause;
 use std::collections::BTreeSet;
 
 use care_invitation::contract::sandbox_v1;
@@ -494,7 +495,7 @@ async fn what_is_pending_when_its_period_ends_is_skipped_and_never_leased() {
     let shown = messages(&harness, &request).await;
     for message in &shown {
         assert_eq!(message.state(), State::Skipped);
-        assert_eq!(message.cause, "AFTER_PERIOD");
+        assert_eq!(message.cause(), NotificationCause::AfterPeriod);
     }
     assert_eq!(shown.len(), 3);
     assert_eq!(shown[0].delivery_attempt, 0);

@@ -753,7 +753,7 @@ fn parked(record: &BookingRequest, now: Instant) -> BookingRequest {
         outcome: Answered::Park,
         sent_at: None,
         retry_delay: None,
-        cause: String::new(),
+        detail: String::new(),
         may_have_been_sent: false,
     };
     match acknowledge(&record, &answer, &make::context(now)) {

@@ -2,11 +2,11 @@
 
 pub mod batch;
 pub(super) mod booking;
-pub mod cancel_booking;
 pub mod change;
 pub(super) mod constraints;
 pub(super) mod form;
 mod prior_messages;
+pub mod record_booking_cancellation;
 pub mod record_patient_contact;
 pub mod release_hold;
 pub mod replace_personal_id;

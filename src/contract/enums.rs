@@ -4,11 +4,13 @@
 //! only is a compile error.
 
 use super::{Violations, v1};
-use crate::domain::booking_request::cancel_booking::{Initiator, Next};
 use crate::domain::booking_request::change::OnChange;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::form::VisitKind;
+use crate::domain::booking_request::record_booking_cancellation::{
+    BookingCancellationReason, Next,
+};
 use crate::domain::booking_request::record_patient_contact::ContactMedium;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::CancelReason;
@@ -70,10 +72,10 @@ wire_enum!(Priority = v1::Priority { Routine Urgent Emergency });
 wire_enum!(BookingSource = v1::BookingSource { Patient Staff });
 wire_enum!(Action = v1::Action {
     Change ChangeToInvitation RecordBooking RecordPatientContact Cancel ReleaseHold
-    RevokeInvitation CancelBooking
+    RevokeInvitation RecordBookingCancellation
 });
-wire_enum!(Initiator = v1::cancel_booking_request::Initiator { Patient Unit NoShow });
-wire_enum!(Next = v1::cancel_booking_request::Next { ToRequested Reinvite });
+wire_enum!(BookingCancellationReason = v1::BookingCancellationReason { Patient CareUnit NoShow });
+wire_enum!(Next = v1::record_booking_cancellation_request::Next { Requested Invited });
 wire_enum!(EffectiveState = v1::booking_request::State {
     Requested Invited Booked Declined NoResponse Expired Cancelled
 });
@@ -103,7 +105,7 @@ wire_enum!(DispatchRefusal = v1::DispatchRefusal {
 });
 wire_enum!(Event = v1::HistoryEvent {
     CreateBookingRequest ChangeBookingRequest ChangeToInvitation RecordBooking RecordPatientContact
-    CancelBookingRequest ReleaseHold UpdatePatient RevokeInvitation CancelBooking PersonalIdReplaced
+    CancelBookingRequest ReleaseHold UpdatePatient RevokeInvitation RecordBookingCancellation PersonalIdReplaced
     NotificationSent NotificationCancelled NotificationParked NotificationUnreachable
     NotificationRead NotificationUnread NotificationReturned NotificationDispatched NotificationNotProduced
 });
@@ -209,7 +211,7 @@ mod tests {
         survives(VisitKind::ALL);
         survives(Priority::ALL);
         survives(BookingSource::ALL);
-        survives(Initiator::ALL);
+        survives(BookingCancellationReason::ALL);
         survives(Next::ALL);
         survives(CancelReason::ALL);
         survives(ChangeReason::ALL);

@@ -10,7 +10,7 @@ use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::patient::PersonalId;
-use crate::domain::patient_request::{ClosedReason, PatientStatus};
+use crate::domain::patient_request::{ClosedReason, PatientState};
 use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListPatientRequests";
@@ -65,10 +65,10 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
     let form = &record.form;
     let wanted = form.constraints.as_ref().map(constraints::render);
     let wanted = wanted.unwrap_or_default();
-    let is_booked = view.status == PatientStatus::Booked;
+    let is_booked = view.state == PatientState::Booked;
     Some(v1::PatientRequest {
         name: request_name(&record.key),
-        status: render_status(view.status).into(),
+        state: render_state(view.state).into(),
         care_unit: care_unit_name(&record.key.care_unit),
         visit_type: Some(render_visit_type(&form.visit_type)),
         visit_kind: enums::render(form.visit_kind),
@@ -91,7 +91,7 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
         performer_ids: wanted.performer_ids,
         etag: record.etag(),
         last_contact: record.last_contact.map(record_patient_contact::render),
-        closed_reason: render_closed_reason(view.status).into(),
+        closed_reason: render_closed_reason(view.state).into(),
     })
 }
 
@@ -103,22 +103,22 @@ fn render_booking(booked: &Booking) -> v1::Booking {
     }
 }
 
-fn render_status(status: PatientStatus) -> v1::patient_request::Status {
-    use v1::patient_request::Status;
-    match status {
-        PatientStatus::Open => Status::Open,
-        PatientStatus::Booked => Status::Booked,
-        PatientStatus::Closed(_) => Status::Closed,
+fn render_state(state: PatientState) -> v1::patient_request::State {
+    use v1::patient_request::State;
+    match state {
+        PatientState::Open => State::Open,
+        PatientState::Booked => State::Booked,
+        PatientState::Closed(_) => State::Closed,
     }
 }
 
-fn render_closed_reason(status: PatientStatus) -> v1::patient_request::ClosedReason {
+fn render_closed_reason(state: PatientState) -> v1::patient_request::ClosedReason {
     use v1::patient_request::ClosedReason as Wire;
-    match status {
-        PatientStatus::Open | PatientStatus::Booked => Wire::Unspecified,
-        PatientStatus::Closed(ClosedReason::Expired) => Wire::Expired,
-        PatientStatus::Closed(ClosedReason::Declined) => Wire::Declined,
-        PatientStatus::Closed(ClosedReason::Cancelled) => Wire::Cancelled,
+    match state {
+        PatientState::Open | PatientState::Booked => Wire::Unspecified,
+        PatientState::Closed(ClosedReason::Expired) => Wire::Expired,
+        PatientState::Closed(ClosedReason::Declined) => Wire::Declined,
+        PatientState::Closed(ClosedReason::Cancelled) => Wire::Cancelled,
     }
 }
 

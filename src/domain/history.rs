@@ -33,7 +33,7 @@ stored_enum! {
         /// The invitation was revoked.
         RevokeInvitation = 9,
         /// The booking was cancelled.
-        CancelBooking = 10,
+        RecordBookingCancellation = 10,
         /// The patient's identity number was replaced.
         PersonalIdReplaced = 11,
         /// A notification was handed over.

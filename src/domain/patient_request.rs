@@ -13,9 +13,9 @@ use super::slot::{move_deadline, verdict_on_request};
 /// Days for which the patient is shown a request that is closed, or whose visit is over.
 const SHOWN_DAYS: u32 = 90;
 
-/// Status of a request, as the patient is shown it.
+/// State of a request, as the patient is shown it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PatientStatus {
+pub enum PatientState {
     /// The patient may choose a time.
     Open,
     /// The visit is booked.
@@ -38,8 +38,8 @@ pub enum ClosedReason {
 /// A request as the patient is shown it, beside its form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PatientView {
-    /// Status of the request.
-    pub status: PatientStatus,
+    /// State of the request.
+    pub state: PatientState,
     /// True if the patient may book a time.
     pub may_book: bool,
     /// True if the patient may move the booked visit.
@@ -55,14 +55,14 @@ impl BookingRequest {
     /// Returns what the patient is shown of the request now; `None` if they are not shown it.
     pub fn patient_view(&self, context: &Context) -> Option<PatientView> {
         let now = context.now;
-        let status = match self.effective_state(now) {
+        let state = match self.effective_state(now) {
             EffectiveState::Requested => return None,
             EffectiveState::Invited | EffectiveState::NoResponse => {
                 let is_protected = self.hold() == Some(Hold::ProtectedIdentity);
                 let is_open = self.bookable_since().is_some() && !is_protected;
-                is_open.then_some(PatientStatus::Open)?
+                is_open.then_some(PatientState::Open)?
             }
-            EffectiveState::Booked => PatientStatus::Booked,
+            EffectiveState::Booked => PatientState::Booked,
             EffectiveState::Expired => self.closed_to_patient(ClosedReason::Expired)?,
             EffectiveState::Declined => self.closed_to_patient(ClosedReason::Declined)?,
             EffectiveState::Cancelled => self.closed_to_patient(ClosedReason::Cancelled)?,
@@ -72,23 +72,22 @@ impl BookingRequest {
         }
         // What EvaluateSlots says of every slot decides here too.
         let is_free = verdict_on_request(self, BookingSource::Patient, context).is_none();
-        let is_booked = status == PatientStatus::Booked;
+        let is_booked = state == PatientState::Booked;
         // Cancelling a booking asks for constraints where the request has none, and the patient gives none.
         let is_movable = is_booked && self.form.constraints.is_some();
         let deadline = move_deadline(self, &context.policy).filter(|_| is_movable);
         Some(PatientView {
-            status,
-            may_book: status == PatientStatus::Open && is_free,
+            state,
+            may_book: state == PatientState::Open && is_free,
             may_move: is_booked && is_free,
             may_cancel: deadline.is_some_and(|deadline| now < deadline),
             move_deadline: deadline,
         })
     }
 
-    /// Returns the status of a request that is closed, if booking was once open to the patient.
-    fn closed_to_patient(&self, reason: ClosedReason) -> Option<PatientStatus> {
-        self.was_once_open()
-            .then_some(PatientStatus::Closed(reason))
+    /// Returns the state of a request that is closed, if booking was once open to the patient.
+    fn closed_to_patient(&self, reason: ClosedReason) -> Option<PatientState> {
+        self.was_once_open().then_some(PatientState::Closed(reason))
     }
 
     /// Returns the instant until which the patient may be shown the request if nothing changes; `None` if they

@@ -6,8 +6,8 @@ use super::auth::Caller;
 use super::write::{response, store_call};
 use super::{Service, fill_page};
 use crate::contract::booking_request::batch::parse_batch;
-use crate::contract::booking_request::cancel_booking::parse_cancel_booking;
 use crate::contract::booking_request::change::parse_change;
+use crate::contract::booking_request::record_booking_cancellation::parse_record_booking_cancellation;
 use crate::contract::booking_request::record_patient_contact::parse_contact;
 use crate::contract::booking_request::release_hold::parse_release;
 use crate::contract::booking_request::replace_personal_id::{
@@ -21,10 +21,10 @@ use crate::contract::v1::booking_request_service_server::BookingRequestService;
 use crate::contract::{booking_request, history, slot, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
-use crate::domain::booking_request::cancel_booking::cancel_booking;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
 use crate::domain::booking_request::create::{Create, create};
 use crate::domain::booking_request::record_booking::record_booking;
+use crate::domain::booking_request::record_booking_cancellation::record_booking_cancellation;
 use crate::domain::booking_request::record_patient_contact::record_patient_contact;
 use crate::domain::booking_request::release_hold::release_hold;
 use crate::domain::booking_request::replace_personal_id::replace_personal_id;
@@ -84,16 +84,16 @@ impl BookingRequestService for Service {
         Ok(response(message, written.replayed))
     }
 
-    async fn cancel_booking(
+    async fn record_booking_cancellation(
         &self,
-        request: Request<v1::CancelBookingRequest>,
-    ) -> Result<Response<v1::CancelBookingResponse>, Status> {
-        let write = parse_cancel_booking(request.into_inner())?;
+        request: Request<v1::RecordBookingCancellationRequest>,
+    ) -> Result<Response<v1::RecordBookingCancellationResponse>, Status> {
+        let write = parse_record_booking_cancellation(request.into_inner())?;
         let written = self
-            .apply(Caller::anonymous(), write, cancel_booking)
+            .apply(Caller::anonymous(), write, record_booking_cancellation)
             .await?;
         let booking_request = Some(self.render(&written.record));
-        let message = v1::CancelBookingResponse { booking_request };
+        let message = v1::RecordBookingCancellationResponse { booking_request };
         Ok(response(message, written.replayed))
     }
 

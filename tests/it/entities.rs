@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use care_invitation::domain::Change;
 use care_invitation::domain::booking_request::BookingRequest;
-use care_invitation::domain::booking_request::cancel_booking::Cancellations;
 use care_invitation::domain::booking_request::form::{
     Booking, BookingSource, Constraints, Form, Origin, PatientInstructions, Priority, VisitKind,
     VisitType,
 };
+use care_invitation::domain::booking_request::record_booking_cancellation::Cancellations;
 use care_invitation::domain::booking_request::record_patient_contact::{
     ContactMedium, PatientContact,
 };

@@ -3,7 +3,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Contact;
-use care_invitation::contract::v1::patient_request::{ClosedReason, Status};
+use care_invitation::contract::v1::patient_request::{ClosedReason, State};
 use care_invitation::contract::v1::{BookingSource, PersonalIdType, Protection};
 use tonic::Code;
 
@@ -41,9 +41,9 @@ async fn shown(harness: &Harness) -> Vec<v1::PatientRequest> {
     page.patient_requests
 }
 
-async fn statuses(harness: &Harness) -> Vec<Status> {
+async fn states(harness: &Harness) -> Vec<State> {
     let shown = shown(harness).await;
-    shown.iter().map(v1::PatientRequest::status).collect()
+    shown.iter().map(v1::PatientRequest::state).collect()
 }
 
 fn of_referral(referral_id: &str) -> v1::BookingRequest {
@@ -86,13 +86,13 @@ async fn an_invitation_is_shown_from_its_first_lease_on_without_what_staff_alone
     constraints.duration_minutes = 30;
     constraints.performer_ids = vec!["SE2321000131-P1".into()];
     let request = created(&harness, form.clone()).await;
-    assert_eq!(statuses(&harness).await, []);
+    assert_eq!(states(&harness).await, []);
     harness.lease_due().await;
     let etag = harness.get(&request).await.expect("read").etag;
     let constraints = form.constraints.expect("constraints");
     let expected = v1::PatientRequest {
         name: request,
-        status: Status::Open.into(),
+        state: State::Open.into(),
         care_unit: make::wire_unit(),
         visit_type: form.visit_type,
         visit_kind: form.visit_kind,
@@ -145,15 +145,15 @@ async fn the_contact_recorded_last_is_shown_without_the_comment_of_staff() {
 async fn protection_hides_what_is_open_until_staff_release_it() {
     let harness = Harness::start(NOW).await;
     let request = told(&harness).await;
-    assert_eq!(statuses(&harness).await, [Status::Open]);
+    assert_eq!(states(&harness).await, [State::Open]);
     worklist_user::set_protection(&harness, Protection::ConfidentialityMarked).await;
-    assert_eq!(statuses(&harness).await, []);
+    assert_eq!(states(&harness).await, []);
     let channel = v1::DeliveryChannel::Unspecified;
     worklist_user::release(&harness, &request, channel).await;
-    assert_eq!(statuses(&harness).await, [Status::Open]);
+    assert_eq!(states(&harness).await, [State::Open]);
     // Another hold hides nothing.
     worklist_user::contact(&harness, &request, Contact::CallBack).await;
-    assert_eq!(statuses(&harness).await, [Status::Open]);
+    assert_eq!(states(&harness).await, [State::Open]);
 }
 
 #[tokio::test]
@@ -162,20 +162,20 @@ async fn a_booked_visit_is_shown_until_the_ninetieth_day_and_moved_until_the_dea
     let request = told(&harness).await;
     let booking = make::wire_booking(&request, "2026-04-13T08:00:00Z");
     harness.book(booking).await.expect("booked");
-    let may = |it: &v1::PatientRequest| (it.status(), it.may_book, it.may_move, it.may_cancel);
+    let may = |it: &v1::PatientRequest| (it.state(), it.may_book, it.may_move, it.may_cancel);
     for (now, expected) in [
         (
             "2026-04-12T07:59:59Z",
-            Some((Status::Booked, false, true, true)),
+            Some((State::Booked, false, true, true)),
         ),
         (
             "2026-04-12T08:00:00Z",
-            Some((Status::Booked, false, false, false)),
+            Some((State::Booked, false, false, false)),
         ),
         // The 90th day after 13 April is 12 July.
         (
             "2026-07-12T21:59:59Z",
-            Some((Status::Booked, false, false, false)),
+            Some((State::Booked, false, false, false)),
         ),
         ("2026-07-12T22:00:00Z", None),
     ] {
@@ -206,15 +206,15 @@ async fn a_visit_that_was_booked_directly_is_moved_and_cancelled_through_the_uni
     };
     let request = created(&harness, form).await;
     let shown = shown(&harness).await;
-    let may = |it: &v1::PatientRequest| (it.status(), it.may_move, it.may_cancel);
-    assert_eq!(shown.first().map(may), Some((Status::Booked, false, false)));
+    let may = |it: &v1::PatientRequest| (it.state(), it.may_move, it.may_cancel);
+    assert_eq!(shown.first().map(may), Some((State::Booked, false, false)));
     assert_eq!((shown[0].expire_time, shown[0].move_deadline), (None, None));
     // Booking was never open to the patient, so nothing is shown of its end.
     harness
         .cancel(make::wire_cancel(&request))
         .await
         .expect("cancelled");
-    assert_eq!(statuses(&harness).await, []);
+    assert_eq!(states(&harness).await, []);
 }
 
 /// How an invitation ends.
@@ -257,7 +257,7 @@ async fn what_was_once_open_is_shown_for_ninety_days_after_its_end() {
                 worklist_user::contact(&harness, &request, Contact::CallBack).await;
                 let invite = make::wire_invite(&request);
                 harness.invite(invite).await.expect("a new round");
-                assert_eq!(statuses(&harness).await, []);
+                assert_eq!(states(&harness).await, []);
                 let cancel = make::wire_cancel(&request);
                 harness.cancel(cancel).await.expect("cancelled");
             }
@@ -270,7 +270,7 @@ async fn what_was_once_open_is_shown_for_ninety_days_after_its_end() {
                 .expect("cancelled");
         }
         harness.advance(last_day);
-        assert_eq!(statuses(&harness).await, [Status::Closed], "{end:?}");
+        assert_eq!(states(&harness).await, [State::Closed], "{end:?}");
         let may = &shown(&harness).await[0];
         assert!(!may.may_book && !may.may_move && !may.may_cancel);
         assert_eq!(may.closed_reason(), reason, "{end:?}");
@@ -278,7 +278,7 @@ async fn what_was_once_open_is_shown_for_ninety_days_after_its_end() {
             .clock
             .advance(make::at(last_day) + chrono::Duration::seconds(1))
             .expect("forward");
-        assert_eq!(statuses(&harness).await, [], "{end:?}");
+        assert_eq!(states(&harness).await, [], "{end:?}");
     }
 }
 
@@ -295,9 +295,9 @@ async fn what_was_never_open_and_what_waits_for_staff_is_not_shown() {
         ..of_referral("R-2")
     };
     created(&harness, requested).await;
-    assert_eq!(statuses(&harness).await, []);
+    assert_eq!(states(&harness).await, []);
     harness.advance("2026-05-04T09:00:00Z");
-    assert_eq!(statuses(&harness).await, [], "expired, and never open");
+    assert_eq!(states(&harness).await, [], "expired, and never open");
 }
 
 #[tokio::test]

@@ -3,11 +3,11 @@
 use chrono::NaiveDate;
 
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Form;
 use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::prior_messages;
 use crate::domain::booking_request::prior_messages::PriorMessage;
+use crate::domain::booking_request::record_booking_cancellation::Cancellations;
 use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{add_days, civil_date};

@@ -4,7 +4,6 @@
 //! makes are derived on reading, in [`BookingRequest::effective_state`].
 
 pub mod cancel;
-pub mod cancel_booking;
 pub mod change;
 pub mod change_to_invitation;
 pub mod create;
@@ -13,6 +12,7 @@ pub mod form;
 pub mod notifications;
 pub mod prior_messages;
 pub mod record_booking;
+pub mod record_booking_cancellation;
 pub mod record_patient_contact;
 pub mod release_hold;
 pub mod replace_personal_id;
@@ -30,8 +30,8 @@ use super::history::{Event, HistoryEntry};
 use super::notification::DisplayedNotification;
 use super::request_key::RequestKey;
 use super::{Change, Context, Refusal};
-use cancel_booking::Cancellations;
 use form::{DuplicateKey, Form};
+use record_booking_cancellation::Cancellations;
 use record_patient_contact::PatientContact;
 use series::Series;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
@@ -139,8 +139,8 @@ impl BookingRequest {
     /// Returns the actions that are allowed at `now`.
     pub fn allowed_actions(&self, now: Instant) -> Vec<Action> {
         use Action::{
-            Cancel, CancelBooking, Change, ChangeToInvitation, RecordBooking, RecordPatientContact,
-            ReleaseHold,
+            Cancel, Change, ChangeToInvitation, RecordBooking, RecordBookingCancellation,
+            RecordPatientContact, ReleaseHold,
         };
         match (self.state, self.effective_state(now)) {
             (State::Requested, _) => vec![Change, ChangeToInvitation, RecordBooking, Cancel],
@@ -165,7 +165,12 @@ impl BookingRequest {
                 actions.extend(self.revocation());
                 actions
             }
-            (State::Booked, _) => vec![ChangeToInvitation, RecordBooking, Cancel, CancelBooking],
+            (State::Booked, _) => vec![
+                ChangeToInvitation,
+                RecordBooking,
+                Cancel,
+                RecordBookingCancellation,
+            ],
             (State::Declined, _) => vec![ChangeToInvitation, RecordBooking, Cancel],
             (State::Cancelled, _) if self.has_parked_withdrawal() => vec![ReleaseHold],
             (State::Cancelled, _) => vec![],
@@ -252,7 +257,7 @@ impl BookingRequest {
                 | Action::Cancel
                 | Action::ReleaseHold
                 | Action::RevokeInvitation
-                | Action::CancelBooking,
+                | Action::RecordBookingCancellation,
                 State::Requested
                 | State::Invited
                 | State::Booked

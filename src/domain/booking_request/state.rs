@@ -80,8 +80,8 @@ stored_enum! {
         ReleaseHold = 6,
         /// RevokeInvitation.
         RevokeInvitation = 7,
-        /// CancelBooking.
-        CancelBooking = 8,
+        /// RecordBookingCancellation.
+        RecordBookingCancellation = 8,
     }
 }
 
@@ -96,7 +96,7 @@ impl Action {
             Self::Cancel => "CANCEL",
             Self::ReleaseHold => "RELEASE_HOLD",
             Self::RevokeInvitation => "REVOKE_INVITATION",
-            Self::CancelBooking => "CANCEL_BOOKING",
+            Self::RecordBookingCancellation => "RECORD_BOOKING_CANCELLATION",
         }
     }
 }
@@ -116,7 +116,7 @@ stored_enum! {
 stored_enum! {
     /// Reason for changing a request (ändringsorsak).
     pub enum ChangeReason {
-        /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation, and by CancelBooking with a new round.
+        /// "Ändra begäran – vårdinbjudan"; written by ChangeToInvitation, and by RecordBookingCancellation with a new round.
         ToCareInvitation = 1,
         /// The patient asked for it.
         PatientRequest = 2,

@@ -9,11 +9,11 @@ use serde_json::error::Category;
 use uuid::Uuid;
 
 use crate::domain::booking_request::BookingRequest;
-use crate::domain::booking_request::cancel_booking::Cancellations;
 use crate::domain::booking_request::form::Booking;
 use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::form::Constraints;
 use crate::domain::booking_request::form::PatientInstructions;
+use crate::domain::booking_request::record_booking_cancellation::Cancellations;
 use crate::domain::booking_request::record_patient_contact::{ContactMedium, PatientContact};
 use crate::domain::booking_request::series::Series;
 use crate::domain::booking_request::state::CancelReason;

@@ -3,15 +3,15 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Action::{
-    Cancel, CancelBooking, Change, ChangeToInvitation, RecordBooking, RecordPatientContact,
-    ReleaseHold, RevokeInvitation,
+    Cancel, Change, ChangeToInvitation, RecordBooking, RecordBookingCancellation,
+    RecordPatientContact, ReleaseHold, RevokeInvitation,
 };
 use care_invitation::contract::v1::CancelReason::{self, PatientRequest, UnitRequest};
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason::{self, Unspecified as NoHold};
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{Action, InboxReach, NotificationKind};
 use tonic::{Code, Status};
 
@@ -35,7 +35,7 @@ const VERBS: [Action; 8] = [
     Cancel,
     ReleaseHold,
     RevokeInvitation,
-    CancelBooking,
+    RecordBookingCancellation,
 ];
 
 /// The table of docs/lifecycle.md.
@@ -79,7 +79,12 @@ fn allowed(request: &v1::BookingRequest) -> Vec<Action> {
                 Cancel,
             ]
         }
-        State::Booked => vec![ChangeToInvitation, RecordBooking, CancelBooking, Cancel],
+        State::Booked => vec![
+            ChangeToInvitation,
+            RecordBooking,
+            RecordBookingCancellation,
+            Cancel,
+        ],
         State::Declined => vec![ChangeToInvitation, RecordBooking, Cancel],
         State::Cancelled if withdrawal_is_parked => vec![ReleaseHold],
         State::Cancelled => vec![],
@@ -216,7 +221,7 @@ async fn done(harness: &Harness, name: &str, step: Step) -> Result<v1::BookingRe
         Step::Invite => harness.invite(make::wire_invite(name)).await,
         Step::Revoke => calls::revoked(harness, calls::revoke(name)).await,
         Step::Unbook(next) => {
-            let call = calls::cancel_booking(name, "B-1", next);
+            let call = calls::record_booking_cancellation(name, "B-1", next);
             calls::unbooked(harness, call).await
         }
         other => panic!("{other:?} is not done by staff"),
@@ -244,10 +249,10 @@ async fn tried(harness: &Harness, name: &str, verb: Action) -> Result<v1::Bookin
         Cancel => harness.cancel(make::wire_cancel(name)).await,
         ReleaseHold => released(harness, calls::release(name)).await,
         RevokeInvitation => calls::revoked(harness, calls::revoke(name)).await,
-        CancelBooking => {
-            let call = v1::CancelBookingRequest {
+        RecordBookingCancellation => {
+            let call = v1::RecordBookingCancellationRequest {
                 constraints: Some(make::wire_constraints("2026-08-03", "2026-09-11")),
-                ..calls::cancel_booking(name, "B-1", Next::ToRequested)
+                ..calls::record_booking_cancellation(name, "B-1", Next::Requested)
             };
             calls::unbooked(harness, call).await
         }
@@ -634,7 +639,7 @@ async fn a_request_whose_invitation_was_revoked() {
 async fn a_request_whose_booking_was_cancelled() {
     use Step::{At, Book, Lease, Leave, Sent, Unbook};
     let form = make::wire_form(FIRST, LAST);
-    let back = Unbook(Next::ToRequested);
+    let back = Unbook(Next::Requested);
     let requested = requested(FIRST, LAST);
     let waits = (State::Requested, NoHold, "");
     assert_table(&requested, &[Book, back], waits).await;
@@ -647,7 +652,7 @@ async fn a_request_whose_booking_was_cancelled() {
     ] {
         let steps = [before, &[Book, back]].concat();
         assert_table(&form, &steps, (State::Requested, NoHold, states)).await;
-        let steps = [before, &[Book, Unbook(Next::Reinvite)]].concat();
+        let steps = [before, &[Book, Unbook(Next::Invited)]].concat();
         let again: &'static str = match states {
             "CANCELLED" => "CANCELLED SCHEDULED",
             "DISPATCHING" => "DISPATCHING SCHEDULED",

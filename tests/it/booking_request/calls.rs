@@ -6,8 +6,8 @@ use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use prost_types::FieldMask;
 use tonic::{Code, Status};
 
@@ -93,12 +93,16 @@ pub async fn released(
 }
 
 /// The call that says that a booking of the unit's is off.
-pub fn cancel_booking(name: &str, booking_id: &str, next: Next) -> v1::CancelBookingRequest {
-    v1::CancelBookingRequest {
+pub fn record_booking_cancellation(
+    name: &str,
+    booking_id: &str,
+    next: Next,
+) -> v1::RecordBookingCancellationRequest {
+    v1::RecordBookingCancellationRequest {
         name: name.into(),
         request_id: make::request_id(),
         booking_id: booking_id.into(),
-        initiator: v1::cancel_booking_request::Initiator::Unit.into(),
+        reason: v1::BookingCancellationReason::CareUnit.into(),
         next: next.into(),
         ..Default::default()
     }
@@ -106,9 +110,9 @@ pub fn cancel_booking(name: &str, booking_id: &str, next: Next) -> v1::CancelBoo
 
 pub async fn unbooked(
     harness: &Harness,
-    call: v1::CancelBookingRequest,
+    call: v1::RecordBookingCancellationRequest,
 ) -> Result<v1::BookingRequest, Status> {
-    let answer = within(harness.requests().cancel_booking(call)).await?;
+    let answer = within(harness.requests().record_booking_cancellation(call)).await?;
     Ok(answer.into_inner().booking_request.expect("the request"))
 }
 

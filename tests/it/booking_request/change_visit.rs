@@ -3,13 +3,13 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
-use care_invitation::contract::v1::cancel_booking_request::Next;
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use tonic::{Code, Status};
 
 use super::calls::{
-    assert_conflict, cancel_booking, change, changed, hand_over_one, lease_one, move_to, round,
-    unbooked,
+    assert_conflict, change, changed, hand_over_one, lease_one, move_to,
+    record_booking_cancellation, round, unbooked,
 };
 use super::{NOW, booking, created, done, messages, plan, record, requested, state, visit};
 use crate::care_unit_settings::{set, update};
@@ -220,7 +220,7 @@ async fn an_expired_request_may_be_given_another_visit_and_no_other_closed_one()
     call.booking.as_mut().expect("given").override_reason = "ringde".into();
     harness.book(call).await.expect("booked");
     let status = changed(&harness, change(&request.name, &PATHS, other())).await;
-    let allowed = "CANCEL,CANCEL_BOOKING,CHANGE_TO_INVITATION,RECORD_BOOKING";
+    let allowed = "CANCEL,CHANGE_TO_INVITATION,RECORD_BOOKING,RECORD_BOOKING_CANCELLATION";
     assert_conflict(
         &status.expect_err("booked"),
         State::Booked,
@@ -347,7 +347,7 @@ async fn who_knew_of_a_duplicate_is_exempt_and_whose_booking_is_off_is_checked_u
         .await
         .expect("booked");
     let beside = created(&harness, form("A")).await;
-    let off = cancel_booking(&first.name, "B-1", Next::ToRequested);
+    let off = record_booking_cancellation(&first.name, "B-1", Next::Requested);
     unbooked(&harness, off)
         .await
         .expect("open beside the other");

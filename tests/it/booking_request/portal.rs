@@ -2,11 +2,12 @@
 //! `may_cancel` promise are taken as they are.
 
 use care_invitation::contract::v1;
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
+use care_invitation::contract::v1::BookingCancellationReason;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{BookingSource, PersonalIdType, Protection};
 use tonic::Status;
 
-use super::calls::{cancel_booking, unbooked};
+use super::calls::{record_booking_cancellation, unbooked};
 use super::slots::{FREE, brought, moment};
 use super::{NOW, booking, record};
 use crate::harness::{Harness, refusal, within};
@@ -51,7 +52,7 @@ fn said(answer: Result<v1::BookingRequest, Status>) -> String {
 #[tokio::test]
 async fn what_the_patient_may_do_is_taken_without_further_input() {
     const STATE: &str = "STATE_CONFLICT";
-    // May book, may move, may cancel; what RecordBooking says, and CancelBooking.
+    // May book, may move, may cancel; what RecordBooking says, and RecordBookingCancellation.
     for (row, may, books, cancels) in [
         ("requested", None, STATE, STATE),
         ("not told yet", None, STATE, STATE),
@@ -74,7 +75,7 @@ async fn what_the_patient_may_do_is_taken_without_further_input() {
             "OK",
             "OK",
         ),
-        // The portal keeps to the deadline: CancelBooking serves staff too.
+        // The portal keeps to the deadline: RecordBookingCancellation serves staff too.
         (
             "booked, less than a day before",
             Some((false, false, false)),
@@ -105,10 +106,10 @@ async fn what_the_patient_may_do_is_taken_without_further_input() {
 
         let harness = Harness::start(NOW).await;
         let (name, shown) = shown_in(&harness, row).await;
-        let cancel = v1::CancelBookingRequest {
-            initiator: Initiator::Patient.into(),
+        let cancel = v1::RecordBookingCancellationRequest {
+            reason: BookingCancellationReason::Patient.into(),
             etag: shown.map(|it| it.etag).unwrap_or_default(),
-            ..cancel_booking(&name, "B-1", Next::ToRequested)
+            ..record_booking_cancellation(&name, "B-1", Next::Requested)
         };
         assert_eq!(said(unbooked(&harness, cancel).await), cancels, "{row}");
     }
@@ -116,12 +117,12 @@ async fn what_the_patient_may_do_is_taken_without_further_input() {
 
 #[tokio::test]
 async fn a_request_whose_booking_is_cancelled_is_shown_no_longer() {
-    for next in [Next::ToRequested, Next::Reinvite] {
+    for next in [Next::Requested, Next::Invited] {
         let harness = Harness::start(NOW).await;
         let (name, _) = shown_in(&harness, "booked").await;
-        let call = v1::CancelBookingRequest {
-            initiator: Initiator::Patient.into(),
-            ..cancel_booking(&name, "B-1", next)
+        let call = v1::RecordBookingCancellationRequest {
+            reason: BookingCancellationReason::Patient.into(),
+            ..record_booking_cancellation(&name, "B-1", next)
         };
         unbooked(&harness, call).await.expect("cancelled");
         assert_eq!(shown(&harness).await, [], "{next:?}");
@@ -133,8 +134,8 @@ async fn a_request_whose_booking_is_cancelled_is_shown_no_longer() {
             .map(|it| it.name)
             .collect();
         match next {
-            Next::Reinvite => assert_eq!((leased, names), (1, vec![name])),
-            Next::ToRequested | Next::Unspecified => assert_eq!((leased, names), (0, vec![])),
+            Next::Invited => assert_eq!((leased, names), (1, vec![name])),
+            Next::Requested | Next::Unspecified => assert_eq!((leased, names), (0, vec![])),
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome;
-use care_invitation::contract::v1::cancel_booking_request::Next;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use tonic::{Response, Status};
 
-use super::calls::{cancel_booking, contact, mask, move_to, protect, release, revoke};
+use super::calls::{contact, mask, move_to, protect, record_booking_cancellation, release, revoke};
 use super::{NOW, booking, created, record, replace_personal_id, requested};
 use crate::harness::{Harness, within};
 use crate::make;
@@ -55,8 +55,8 @@ async fn an_answer_to_a_repeat_says_that_it_is_one() {
     repeat!(harness, record_booking, record(&name, visit.clone()));
     // A booking that is recorded already changes nothing, and is no repeat of a call.
     repeat!(harness, record_booking, record(&name, visit));
-    let off = cancel_booking(&name, "B-1", Next::ToRequested);
-    repeat!(harness, cancel_booking, off);
+    let off = record_booking_cancellation(&name, "B-1", Next::Requested);
+    repeat!(harness, record_booking_cancellation, off);
     repeat!(harness, update_patient, protect());
     // An update that changes nothing is remembered too.
     let unchanged = v1::UpdatePatientRequest {

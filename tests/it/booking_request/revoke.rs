@@ -4,13 +4,14 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{HoldReason, Warning, Worklist};
 use tonic::Code;
 
 use super::calls::{
-    assert_conflict, cancel_booking, contact, contacted, get_leave, hand_over_one, hold, lease_one,
-    park, planned, protect, release, released, revoke, revoked, round, unbooked, updated,
+    assert_conflict, contact, contacted, get_leave, hand_over_one, hold, lease_one, park, planned,
+    protect, record_booking_cancellation, release, released, revoke, revoked, round, unbooked,
+    updated,
 };
 use super::{NOBODY, NOW, created, done, lists_of, messages, plan, silent, state, warnings};
 use crate::consumer::Outcomes as _;
@@ -135,8 +136,8 @@ async fn a_refusal_says_what_is_in_the_way_where_the_state_alone_is_not() {
     let booking = make::wire_booking(&request.name, "2026-03-10T09:00:00Z");
     let booked = harness.book(booking).await.expect("booked");
     let booking_id = booked.booking.expect("a booking").booking_id;
-    let mut missed = cancel_booking(&request.name, &booking_id, Next::ToRequested);
-    missed.initiator = Initiator::NoShow.into();
+    let mut missed = record_booking_cancellation(&request.name, &booking_id, Next::Requested);
+    missed.reason = v1::BookingCancellationReason::NoShow.into();
     let answer = unbooked(&harness, missed).await;
     assert_eq!(
         answer.expect_err("to come").message(),

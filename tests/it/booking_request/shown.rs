@@ -2,8 +2,8 @@
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::Action::{
-    Cancel, CancelBooking, Change, ChangeToInvitation, RecordBooking, RecordPatientContact,
-    ReleaseHold, RevokeInvitation,
+    Cancel, Change, ChangeToInvitation, RecordBooking, RecordBookingCancellation,
+    RecordPatientContact, ReleaseHold, RevokeInvitation,
 };
 use care_invitation::contract::v1::booking_request::State;
 use tonic::Code;
@@ -283,7 +283,12 @@ async fn each_state_says_what_may_be_done() {
         Cancel,
         RevokeInvitation,
     ];
-    let booked = [ChangeToInvitation, RecordBooking, Cancel, CancelBooking];
+    let booked = [
+        ChangeToInvitation,
+        RecordBooking,
+        Cancel,
+        RecordBookingCancellation,
+    ];
 
     let harness = Harness::start(NOW).await;
     let form = |referral_id: &str, invitation: bool| v1::BookingRequest {

@@ -53,7 +53,7 @@ pub enum Call {
     Contact(v1::RecordPatientContactRequest),
     Cancel(v1::CancelBookingRequestRequest),
     Release(v1::ReleaseHoldRequest),
-    Unbook(v1::CancelBookingRequest),
+    Unbook(v1::RecordBookingCancellationRequest),
     Revoke(v1::RevokeInvitationRequest),
     Patient(v1::UpdatePatientRequest),
     Replace(v1::ReplacePersonalIdRequest),
@@ -183,7 +183,7 @@ fn target<'a>(op: &Op, world: &'a World) -> Option<&'a Request> {
             (at, Action::Cancel)
         }
         Op::Release { at, .. } => (at, Action::ReleaseHold),
-        Op::Unbook { at, .. } => (at, Action::CancelBooking),
+        Op::Unbook { at, .. } => (at, Action::RecordBookingCancellation),
         Op::Revoke { at, .. } => (at, Action::RevokeInvitation),
         other => unreachable!("{other:?} is not about one request"),
     };
@@ -300,12 +300,12 @@ fn verb(op: &Op, world: &World) -> Option<Call> {
             span,
             etag,
             ..
-        } => Call::Unbook(v1::CancelBookingRequest {
+        } => Call::Unbook(v1::RecordBookingCancellationRequest {
             name,
             request_id: new_id(),
             etag: seen(request, *etag)?,
             booking_id: format!("B-{id}"),
-            initiator: (*by).into(),
+            reason: (*by).into(),
             next: (*next).into(),
             constraints: span.map(|it| constraints(&it, world.now)),
             comment: "unbook".into(),

@@ -1,11 +1,12 @@
 //! The steps of a walk, in terms that mean something anywhere in it: "the third request", "the next
 //! instant at which something happens". So a walk can be shrunk and kept.
 
+use care_invitation::contract::v1::BookingCancellationReason;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{
     Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
     LetterFormat, Priority, Protection,
@@ -66,7 +67,7 @@ pub enum Op {
     },
     Unbook {
         at: Aim,
-        by: Initiator,
+        by: BookingCancellationReason,
         next: Next,
         id: u8,
         span: Option<Span>,

@@ -1,10 +1,11 @@
 //! Generation of walks: random single steps, and sequences of steps that belong together in practice.
 
+use care_invitation::contract::v1::BookingCancellationReason;
 use care_invitation::contract::v1::ContactOutcome as Contact;
 use care_invitation::contract::v1::acknowledgement::Outcome as Answer;
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::delivery_receipt::Receipt;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{
     Addressee, BookingSource, CancelReason, ContactMedium, DeliveryChannel, InboxReach,
     LetterFormat, Priority, Protection,
@@ -529,8 +530,12 @@ fn release(rng: &mut Rng) -> Op {
 fn unbook(rng: &mut Rng) -> Op {
     Op::Unbook {
         at: aim(rng),
-        by: rng.pick(&[Initiator::Patient, Initiator::Unit, Initiator::NoShow]),
-        next: rng.pick(&[Next::ToRequested, Next::ToRequested, Next::Reinvite]),
+        by: rng.pick(&[
+            BookingCancellationReason::Patient,
+            BookingCancellationReason::CareUnit,
+            BookingCancellationReason::NoShow,
+        ]),
+        next: rng.pick(&[Next::Requested, Next::Requested, Next::Invited]),
         id: rng.pick(&[1, 1, 1, 2]),
         span: rng.chance(50).then(|| span(rng)),
         etag: etag(rng),

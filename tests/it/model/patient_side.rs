@@ -3,7 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::HoldReason;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::patient_request::{ClosedReason, Status};
+use care_invitation::contract::v1::patient_request::{ClosedReason, State as Shown};
 use chrono::NaiveDate;
 
 use super::calendar::{Instant, end_of, from_timestamp, local_date, plus, timestamp};
@@ -42,14 +42,14 @@ impl Request {
 
     /// Returns the request as the patient sees it, without its etag; `None` if they do not.
     pub fn for_patient(&self, now: Instant) -> Option<v1::PatientRequest> {
-        let status = match self.shown(now) {
+        let state = match self.shown(now) {
             State::Invited | State::NoResponse => {
                 let held = self.hold() == HoldReason::ProtectedIdentity;
-                (self.is_bookable() && !held).then_some(Status::Open)?
+                (self.is_bookable() && !held).then_some(Shown::Open)?
             }
-            State::Booked => Status::Booked,
+            State::Booked => Shown::Booked,
             State::Expired | State::Declined | State::Cancelled => {
-                self.once_open.then_some(Status::Closed)?
+                self.once_open.then_some(Shown::Closed)?
             }
             State::Requested | State::Unspecified => return None,
         };
@@ -59,7 +59,7 @@ impl Request {
         let form = &self.form;
         let constrained = form.constraints.is_some();
         let constraints = form.constraints.clone().unwrap_or_default();
-        let booked = status == Status::Booked;
+        let booked = state == Shown::Booked;
         let booking = form.booking.clone().filter(|_| booked);
         let deadline = booking.as_ref().filter(|_| constrained).map(|it| {
             let starts_at = from_timestamp(it.start_time.as_ref().expect("given"));
@@ -74,13 +74,13 @@ impl Request {
         };
         Some(v1::PatientRequest {
             name: form.name.clone(),
-            status: status.into(),
+            state: state.into(),
             care_unit: self.unit.clone(),
             visit_type: form.visit_type.clone(),
             visit_kind: form.visit_kind,
             purpose: form.purpose.clone(),
             patient_instructions: form.patient_instructions.clone(),
-            may_book: status == Status::Open,
+            may_book: state == Shown::Open,
             may_move: in_time,
             may_cancel: in_time,
             move_deadline: deadline.map(timestamp),

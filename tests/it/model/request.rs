@@ -241,7 +241,7 @@ impl Request {
                 vec![
                     ChangeToInvitation,
                     RecordBooking,
-                    Action::CancelBooking,
+                    Action::RecordBookingCancellation,
                     Cancel,
                 ]
             }

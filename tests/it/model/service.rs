@@ -70,7 +70,7 @@ async fn write(harness: &Harness, call: &Call) -> Result<Answer, Status> {
         Call::Contact(call) => request!(record_patient_contact, call),
         Call::Cancel(call) => request!(cancel_booking_request, call),
         Call::Release(call) => request!(release_hold, call),
-        Call::Unbook(call) => request!(cancel_booking, call),
+        Call::Unbook(call) => request!(record_booking_cancellation, call),
         Call::Revoke(call) => request!(revoke_invitation, call),
         Call::Patient(call) => {
             let answer = within(api.update_patient(call.clone())).await?;

@@ -1,13 +1,14 @@
 //! Effects of each call on one request, in the order of its checks: today, etag, state, rules.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::BookingCancellationReason;
 use care_invitation::contract::v1::ContactOutcome as Outcome;
 use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::booking_request::{Origin, State};
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
 use care_invitation::contract::v1::change_booking_request_request::OnChange;
 use care_invitation::contract::v1::notification::State as MessageState;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{
     Action, BookingSource, CancelReason, ChannelReason, DeliveryChannel, HoldReason,
     NotificationKind, SlotVerdict,
@@ -519,9 +520,9 @@ impl Request {
         Ok(())
     }
 
-    pub fn cancel_booking(
+    pub fn record_booking_cancellation(
         &mut self,
-        call: &v1::CancelBookingRequest,
+        call: &v1::RecordBookingCancellationRequest,
         now: Instant,
         current: bool,
     ) -> Decision {
@@ -547,34 +548,34 @@ impl Request {
             return Err(refusal.with("booking_id", &booking.booking_id));
         }
         let start_at = from_timestamp(booking.start_time.as_ref().expect("given"));
-        if call.initiator() == Initiator::NoShow && now < start_at {
+        if call.reason() == BookingCancellationReason::NoShow && now < start_at {
             return Err(Refusal::state(self, now));
         }
-        let reinvite = call.next() == Next::Reinvite;
-        if reinvite && self.referral_id().is_empty() {
+        let invites = call.next() == Next::Invited;
+        if invites && self.referral_id().is_empty() {
             return Err(Refusal::precondition("REFERRAL_REQUIRED"));
         }
-        if reinvite && call.constraints.is_none() && self.has_expired(now) {
+        if invites && call.constraints.is_none() && self.has_expired(now) {
             return Err(Refusal::precondition("PERIOD_PASSED"));
         }
-        match call.initiator() {
-            Initiator::Patient => self.cancellations[0] += 1,
-            Initiator::Unit => self.cancellations[1] += 1,
-            Initiator::NoShow => self.cancellations[2] += 1,
-            Initiator::Unspecified => unreachable!("the walk gives an initiator"),
+        match call.reason() {
+            BookingCancellationReason::Patient => self.cancellations[0] += 1,
+            BookingCancellationReason::CareUnit => self.cancellations[1] += 1,
+            BookingCancellationReason::NoShow => self.cancellations[2] += 1,
+            BookingCancellationReason::Unspecified => unreachable!("the walk gives a reason"),
         }
         if call.constraints.is_some() {
             self.form.constraints.clone_from(&call.constraints);
         }
         let mut ended = vec![];
-        if reinvite {
+        if invites {
             ended = self.begin_round(now);
         } else {
             self.state = State::Requested;
             self.form.booking = None;
             self.form.invitation = false;
         }
-        self.note_ending(HistoryEvent::CancelBooking, &ended, now);
+        self.note_ending(HistoryEvent::RecordBookingCancellation, &ended, now);
         Ok(())
     }
 

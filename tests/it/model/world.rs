@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::{Origin, State};
-use care_invitation::contract::v1::cancel_booking_request::Next;
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use care_invitation::contract::v1::{Action, CancelReason, DeliveryChannel, DispatchRefusal};
 use chrono::{NaiveDate, TimeDelta};
 use tonic::Code;
@@ -316,12 +316,12 @@ impl World {
             Call::Contact(call) => request.record_contact(call, now, current),
             Call::Cancel(call) => request.cancel(call, now, current),
             Call::Release(call) => request.release_hold(call, now, current),
-            Call::Unbook(call) => request.cancel_booking(call, now, current),
+            Call::Unbook(call) => request.record_booking_cancellation(call, now, current),
             Call::Revoke(_) => request.revoke_invitation(now, current),
             other => unreachable!("{other:?} is not about one request"),
         }?;
         // A visit that is off opens its request whatever else is open.
-        let unchecked = matches!(call, Call::Unbook(call) if call.next() == Next::ToRequested);
+        let unchecked = matches!(call, Call::Unbook(call) if call.next() == Next::Requested);
         let is_retyped = !request.is_like(&self.requests[index]);
         if is_retyped || (!was_open && !unchecked) {
             self.check_duplicate(&request)?;

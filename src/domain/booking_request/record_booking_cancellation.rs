@@ -1,4 +1,5 @@
-//! CancelBooking: a booked visit is off, and the request waits for staff or the patient is invited again.
+//! RecordBookingCancellation: a booked visit is off, and the request waits for staff or the patient is invited
+//! again.
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::change_to_invitation::{
@@ -11,28 +12,28 @@ use crate::domain::history::{Event, HistoryEntry};
 use crate::domain::{Change, Context, Refusal, stored_enum};
 
 stored_enum! {
-    /// Initiator of the cancellation of a booking.
-    pub enum Initiator {
-        /// The patient, or somebody for them.
+    /// Reason for which a booked visit is off.
+    pub enum BookingCancellationReason {
+        /// The patient, or somebody for them, cancelled it.
         Patient = 1,
-        /// The care unit.
-        Unit = 2,
-        /// Nobody: the patient did not come.
+        /// The care unit cancelled it.
+        CareUnit = 2,
+        /// The patient did not come.
         NoShow = 3,
     }
 }
 
 stored_enum! {
-    /// Next step of a request whose booking is cancelled.
+    /// State that follows the cancellation of a booking.
     pub enum Next {
-        /// It waits for staff.
-        ToRequested = 1,
-        /// The patient is invited again.
-        Reinvite = 2,
+        /// Requested: it waits for staff.
+        Requested = 1,
+        /// Invited: a new round begins.
+        Invited = 2,
     }
 }
 
-/// Number of the bookings of a request that were cancelled, by initiator.
+/// Number of the bookings of a request that were cancelled, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cancellations {
     /// Number that the patient cancelled.
@@ -45,11 +46,11 @@ pub struct Cancellations {
 
 impl Cancellations {
     /// Counts one more.
-    fn count(&mut self, initiator: Initiator) {
-        let counter = match initiator {
-            Initiator::Patient => &mut self.by_patient,
-            Initiator::Unit => &mut self.by_unit,
-            Initiator::NoShow => &mut self.no_shows,
+    fn count(&mut self, reason: BookingCancellationReason) {
+        let counter = match reason {
+            BookingCancellationReason::Patient => &mut self.by_patient,
+            BookingCancellationReason::CareUnit => &mut self.by_unit,
+            BookingCancellationReason::NoShow => &mut self.no_shows,
         };
         *counter = counter.saturating_add(1);
     }
@@ -57,13 +58,13 @@ impl Cancellations {
 
 /// Command of the caller.
 #[derive(Clone, Debug)]
-pub struct CancelBooking {
+pub struct RecordBookingCancellation {
     /// Etag that the caller saw; empty if none.
     pub etag: String,
     /// Identifier of the booking to cancel.
     pub booking_id: String,
-    /// Initiator of the cancellation.
-    pub initiator: Initiator,
+    /// Reason for which the visit is off.
+    pub reason: BookingCancellationReason,
     /// Next step of the request.
     pub next: Next,
     /// New constraints, in place of the present ones.
@@ -80,9 +81,9 @@ pub struct CancelBooking {
 /// [`Refusal::EtagMismatch`]; [`Refusal::StateConflict`] if it is not booked;
 /// [`Refusal::BookingMismatch`]; [`Refusal::StateConflict`] if the patient is said to have missed a visit
 /// that has not begun; with a new round [`Refusal::ReferralRequired`] and [`Refusal::PeriodPassed`].
-pub fn cancel_booking(
+pub fn record_booking_cancellation(
     stored: Option<&BookingRequest>,
-    command: &CancelBooking,
+    command: &RecordBookingCancellation,
     context: &Context,
 ) -> Result<Change, Refusal> {
     let violations = constraints_violations(stored, command.constraints.as_ref(), context);
@@ -91,17 +92,17 @@ pub fn cancel_booking(
     }
     let record = stored.ok_or(Refusal::NotFound)?;
     record.check_etag(&command.etag)?;
-    record.check_allowed(Action::CancelBooking, context.now)?;
+    record.check_allowed(Action::RecordBookingCancellation, context.now)?;
     let booking = check_booking(record, command, context.now)?;
 
     let mut changed = record.clone();
-    changed.cancellations.count(command.initiator);
+    changed.cancellations.count(command.reason);
     let (cancelled, change_reason) = match command.next {
-        Next::ToRequested => {
+        Next::Requested => {
             changed.reopen(command.constraints.as_ref());
             (Vec::new(), None)
         }
-        Next::Reinvite => {
+        Next::Invited => {
             check_invitable(record, None, command.constraints.as_ref(), context.now)?;
             let cancelled = changed.invite(command.constraints.as_ref(), context);
             (cancelled, Some(ChangeReason::ToCareInvitation))
@@ -112,7 +113,7 @@ pub fn cancel_booking(
         comment: command.comment.clone(),
         constraints: command.constraints.clone(),
         booking: Some(booking),
-        ..changed.history_entry(Event::CancelBooking, context)
+        ..changed.history_entry(Event::RecordBookingCancellation, context)
     }];
     history.extend(changed.cancelled_entries(&cancelled, context));
     Ok(changed.finish_change(history, context))
@@ -121,7 +122,7 @@ pub fn cancel_booking(
 /// Returns the booking that the command cancels.
 fn check_booking(
     record: &BookingRequest,
-    command: &CancelBooking,
+    command: &RecordBookingCancellation,
     now: Instant,
 ) -> Result<Booking, Refusal> {
     let booking = record.form.booking.as_ref();
@@ -131,7 +132,7 @@ fn check_booking(
             booking_id: Some(booking.booking_id.clone()),
         });
     }
-    if command.initiator == Initiator::NoShow && now < booking.start_at {
+    if command.reason == BookingCancellationReason::NoShow && now < booking.start_at {
         return Err(record.conflict(now, Some("the visit has not begun")));
     }
     Ok(booking.clone())

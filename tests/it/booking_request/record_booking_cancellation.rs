@@ -1,14 +1,16 @@
-//! CancelBooking: who cancelled, what becomes of the request, and which booking is meant.
+//! RecordBookingCancellation: who cancelled, what becomes of the request, and which booking is meant.
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::BookingCancellationReason;
 use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::Worklist;
 use care_invitation::contract::v1::booking_request::State;
-use care_invitation::contract::v1::cancel_booking_request::{Initiator, Next};
+use care_invitation::contract::v1::record_booking_cancellation_request::Next;
 use tonic::{Code, Status};
 
 use super::calls::{
-    assert_conflict, cancel_booking, get_leave, hand_over_one, lease_one, planned, round, unbooked,
+    assert_conflict, get_leave, hand_over_one, lease_one, planned, record_booking_cancellation,
+    round, unbooked,
 };
 use super::{NOBODY, NOW, booking, created, done, lists_of, record, requested, state, visit};
 use crate::consumer::{answer, sent};
@@ -58,9 +60,9 @@ async fn a_request_whose_visit_is_off_waits_for_staff() {
     ] {
         let harness = Harness::start(NOW).await;
         let before = booked(&harness, form).await;
-        let call = v1::CancelBookingRequest {
+        let call = v1::RecordBookingCancellationRequest {
             comment: "läkaren är sjuk".into(),
-            ..cancel_booking(&before.name, "B-1", Next::ToRequested)
+            ..record_booking_cancellation(&before.name, "B-1", Next::Requested)
         };
         let after = unbooked(&harness, call).await.expect("cancelled");
         assert_eq!(state(&after), State::Requested);
@@ -71,7 +73,7 @@ async fn a_request_whose_visit_is_off_waits_for_staff() {
         assert_eq!(lists, [Worklist::BookingRequests]);
         let entries = harness.history(&before.name).await;
         let entry = entries.last().expect("an entry");
-        assert_eq!(done(&entries).last(), Some(&"CANCEL_BOOKING"));
+        assert_eq!(done(&entries).last(), Some(&"RECORD_BOOKING_CANCELLATION"));
         assert_eq!(entry.booking, before.booking);
         assert_eq!(
             (entry.comment.as_str(), entry.state()),
@@ -90,7 +92,7 @@ async fn a_period_that_has_passed_makes_it_an_expired_request_at_once() {
     let harness = Harness::start(NOW).await;
     let request = booked(&harness, invitation()).await;
     harness.advance("2026-06-12T22:00:00Z");
-    let call = cancel_booking(&request.name, "B-1", Next::ToRequested);
+    let call = record_booking_cancellation(&request.name, "B-1", Next::Requested);
     let after = unbooked(&harness, call).await.expect("cancelled");
     assert_eq!((state(&after), after.invitation), (State::Expired, false));
     let lists = lists_of(&harness, &request.name).await;
@@ -108,9 +110,9 @@ async fn a_patient_who_is_invited_again_begins_a_new_round() {
     let answer = harness.book(record(&request.name, visit)).await;
     let before = answer.expect("booked");
     let constraints = make::wire_constraints("2026-03-16", "2026-07-31");
-    let call = v1::CancelBookingRequest {
+    let call = v1::RecordBookingCancellationRequest {
         constraints: Some(constraints.clone()),
-        ..cancel_booking(&request.name, "B-1", Next::Reinvite)
+        ..record_booking_cancellation(&request.name, "B-1", Next::Invited)
     };
     let after = unbooked(&harness, call).await.expect("cancelled");
     assert_eq!((state(&after), after.invitation), (State::Invited, true));
@@ -119,7 +121,7 @@ async fn a_patient_who_is_invited_again_begins_a_new_round() {
     assert_eq!(after.constraints, Some(constraints));
     let entries = harness.history(&request.name).await;
     let entry = entries.last().expect("an entry");
-    assert_eq!(entry.event(), HistoryEvent::CancelBooking);
+    assert_eq!(entry.event(), HistoryEvent::RecordBookingCancellation);
     assert_eq!(entry.change_reason(), v1::ChangeReason::ToCareInvitation);
     assert_eq!(entry.booking, before.booking);
     assert_eq!(entry.constraints, after.constraints);
@@ -127,19 +129,19 @@ async fn a_patient_who_is_invited_again_begins_a_new_round() {
 }
 
 #[tokio::test]
-async fn each_initiator_has_a_counter() {
+async fn each_reason_has_a_counter() {
     let harness = Harness::start(NOW).await;
     let request = booked(&harness, invitation()).await;
     harness.advance(START);
-    for (initiator, counters) in [
-        (Initiator::Patient, (1, 0, 0)),
-        (Initiator::Unit, (1, 1, 0)),
-        (Initiator::NoShow, (1, 1, 1)),
-        (Initiator::Patient, (2, 1, 1)),
+    for (reason, counters) in [
+        (BookingCancellationReason::Patient, (1, 0, 0)),
+        (BookingCancellationReason::CareUnit, (1, 1, 0)),
+        (BookingCancellationReason::NoShow, (1, 1, 1)),
+        (BookingCancellationReason::Patient, (2, 1, 1)),
     ] {
-        let call = v1::CancelBookingRequest {
-            initiator: initiator.into(),
-            ..cancel_booking(&request.name, "B-1", Next::ToRequested)
+        let call = v1::RecordBookingCancellationRequest {
+            reason: reason.into(),
+            ..record_booking_cancellation(&request.name, "B-1", Next::Requested)
         };
         let after = unbooked(&harness, call).await.expect("cancelled");
         let shown = (
@@ -147,7 +149,7 @@ async fn each_initiator_has_a_counter() {
             after.unit_cancellations,
             after.no_shows,
         );
-        assert_eq!(shown, counters, "{initiator:?}");
+        assert_eq!(shown, counters, "{reason:?}");
         let visit = booking("B-1", START, END);
         harness
             .book(record(&request.name, visit))
@@ -162,16 +164,16 @@ async fn each_initiator_has_a_counter() {
 async fn nobody_has_missed_a_visit_before_it_begins() {
     let harness = Harness::start(NOW).await;
     let request = booked(&harness, invitation()).await;
-    let call = v1::CancelBookingRequest {
-        initiator: Initiator::NoShow.into(),
-        ..cancel_booking(&request.name, "B-1", Next::ToRequested)
+    let call = v1::RecordBookingCancellationRequest {
+        reason: BookingCancellationReason::NoShow.into(),
+        ..record_booking_cancellation(&request.name, "B-1", Next::Requested)
     };
     harness.advance("2026-05-18T07:59:59Z");
     let status = unbooked(&harness, call.clone()).await.expect_err("early");
-    let allowed = "CANCEL,CANCEL_BOOKING,CHANGE_TO_INVITATION,RECORD_BOOKING";
+    let allowed = "CANCEL,CHANGE_TO_INVITATION,RECORD_BOOKING,RECORD_BOOKING_CANCELLATION";
     assert_conflict(&status, State::Booked, allowed, "before the start");
     // Which booking is meant comes first.
-    let other = v1::CancelBookingRequest {
+    let other = v1::RecordBookingCancellationRequest {
         booking_id: "B-2".into(),
         ..call.clone()
     };
@@ -186,7 +188,7 @@ async fn nobody_has_missed_a_visit_before_it_begins() {
 async fn another_booking_is_not_cancelled() {
     let harness = Harness::start(NOW).await;
     let request = booked(&harness, invitation()).await;
-    let call = cancel_booking(&request.name, "B-2", Next::ToRequested);
+    let call = record_booking_cancellation(&request.name, "B-2", Next::Requested);
     let status = unbooked(&harness, call).await.expect_err("another");
     let expected = (Code::FailedPrecondition, "BOOKING_MISMATCH".to_owned());
     assert_eq!(refusal(&status), expected);
@@ -197,10 +199,10 @@ async fn another_booking_is_not_cancelled() {
 
 #[tokio::test]
 async fn constraints_are_required_where_there_are_none_and_are_held_against_today() {
-    for next in [Next::ToRequested, Next::Reinvite] {
+    for next in [Next::Requested, Next::Invited] {
         let harness = Harness::start(NOW).await;
         let request = created(&harness, direct()).await;
-        let call = cancel_booking(&request.name, "B-1", next);
+        let call = record_booking_cancellation(&request.name, "B-1", next);
         let status = unbooked(&harness, call.clone()).await.expect_err("none");
         assert_eq!(refusal(&status).0, Code::InvalidArgument);
         assert_eq!(bad_fields(&status), ["constraints"]);
@@ -216,7 +218,7 @@ async fn constraints_are_required_where_there_are_none_and_are_held_against_toda
                 "constraints.requested_period.end_date",
             ),
         ] {
-            let call = v1::CancelBookingRequest {
+            let call = v1::RecordBookingCancellationRequest {
                 etag: "another".into(),
                 constraints: Some(make::wire_constraints(first, last)),
                 ..call.clone()
@@ -224,12 +226,12 @@ async fn constraints_are_required_where_there_are_none_and_are_held_against_toda
             let status = unbooked(&harness, call).await.expect_err(field);
             assert_eq!(bad_fields(&status), [field]);
         }
-        let call = v1::CancelBookingRequest {
+        let call = v1::RecordBookingCancellationRequest {
             constraints: Some(make::wire_constraints("2026-03-09", "2026-06-12")),
             ..call
         };
         let after = unbooked(&harness, call).await.expect("cancelled");
-        assert_eq!(after.invitation, next == Next::Reinvite);
+        assert_eq!(after.invitation, next == Next::Invited);
     }
 }
 
@@ -244,7 +246,7 @@ async fn who_is_invited_again_needs_a_referral_and_a_period_to_come() {
     let with = booked(&harness, invitation()).await;
     harness.advance("2026-06-12T22:00:00Z");
     for (request, expected) in [(&without, "REFERRAL_REQUIRED"), (&with, "PERIOD_PASSED")] {
-        let call = cancel_booking(&request.name, "B-1", Next::Reinvite);
+        let call = record_booking_cancellation(&request.name, "B-1", Next::Invited);
         let status = unbooked(&harness, call).await.expect_err(expected);
         assert_eq!(reason(&status), expected);
         let read = harness.get(&request.name).await.expect("read");
@@ -266,12 +268,12 @@ async fn a_visit_is_off_whatever_else_is_open_and_an_invitation_is_no_duplicate(
     };
     let first = booked(&harness, invitation()).await;
     let second = created(&harness, invitation()).await;
-    let call = cancel_booking(&first.name, "B-1", Next::Reinvite);
+    let call = record_booking_cancellation(&first.name, "B-1", Next::Invited);
     let status = unbooked(&harness, call).await.expect_err("a duplicate");
     assert_eq!(reason(&status), "DUPLICATE_REQUEST");
     assert_eq!(metadata(&status, "name"), second.name);
 
-    let call = cancel_booking(&first.name, "B-1", Next::ToRequested);
+    let call = record_booking_cancellation(&first.name, "B-1", Next::Requested);
     let after = unbooked(&harness, call).await.expect("cancelled");
     assert_eq!(state(&after), State::Requested);
     // Both are open, and a third is a duplicate; so is the second when it is closed and invited again.
@@ -302,7 +304,7 @@ async fn what_is_on_its_way_when_the_visit_is_off_is_recorded_and_brings_nothing
         .book(record(&request.name, visit))
         .await
         .expect("booked");
-    let call = cancel_booking(&request.name, "B-1", Next::ToRequested);
+    let call = record_booking_cancellation(&request.name, "B-1", Next::Requested);
     unbooked(&harness, call).await.expect("cancelled");
     answer(&harness, sent(&due)).await;
     let after = harness.get(&request.name).await.expect("read");
@@ -318,21 +320,21 @@ async fn what_is_on_its_way_when_the_visit_is_off_is_recorded_and_brings_nothing
 async fn a_cancellation_has_an_id_and_an_etag_and_names_a_request() {
     let harness = Harness::start(NOW).await;
     let request = booked(&harness, invitation()).await;
-    let call = cancel_booking(&request.name, "B-1", Next::ToRequested);
-    let stale = v1::CancelBookingRequest {
+    let call = record_booking_cancellation(&request.name, "B-1", Next::Requested);
+    let stale = v1::RecordBookingCancellationRequest {
         etag: "another".into(),
         booking_id: "B-2".into(),
         ..call.clone()
     };
     let status = unbooked(&harness, stale).await.expect_err("stale");
     assert_eq!(reason(&status), "ETAG_MISMATCH");
-    let nobody = cancel_booking(NOBODY, "B-1", Next::ToRequested);
+    let nobody = record_booking_cancellation(NOBODY, "B-1", Next::Requested);
     let status = unbooked(&harness, nobody).await.expect_err("nobody");
     assert_eq!(refusal(&status).0, Code::NotFound);
     let first = unbooked(&harness, call.clone()).await.expect("cancelled");
     let again = unbooked(&harness, call.clone()).await.expect("the repeat");
     assert_eq!((&first, first.unit_cancellations), (&again, 1));
-    let other = v1::CancelBookingRequest {
+    let other = v1::RecordBookingCancellationRequest {
         comment: "annat".into(),
         ..call
     };

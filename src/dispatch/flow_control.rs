@@ -36,8 +36,9 @@ impl FlowControl {
     }
 
     /// Applies a change of a lease. Returns whether its notification was revoked while the consumer had
-    /// it. A lease that is not outstanding changes nothing: an earlier attempt at the same claim may have
-    /// used its token for another notification.
+    /// it, and has not been leased to the consumer again since: what was revoked is named alone, so that the
+    /// consumer would drop the newer lease. A lease that is not outstanding changes nothing: an earlier attempt
+    /// at the same claim may have used its token for another notification.
     pub fn apply(&mut self, lease: &LeaseRef, lease_change: LeaseChange) -> bool {
         let Some((_, expires_at)) = self
             .outstanding
@@ -53,9 +54,17 @@ impl FlowControl {
             }
             LeaseChange::Ended | LeaseChange::Revoked => {
                 self.outstanding.remove(&lease.token);
-                lease_change == LeaseChange::Revoked
+                lease_change == LeaseChange::Revoked && !self.holds(lease)
             }
         }
+    }
+
+    /// Returns whether another lease of the same notification is outstanding.
+    fn holds(&self, lease: &LeaseRef) -> bool {
+        let mut outstanding = self.outstanding.values();
+        outstanding.any(|(other, _)| {
+            other.request == lease.request && other.notification == lease.notification
+        })
     }
 
     /// Drops the leases that have expired.
@@ -115,6 +124,18 @@ mod tests {
         assert!(flow.apply(&lease(1, 7), LeaseChange::Revoked));
         assert_eq!(flow.available(), 1);
         assert!(!flow.apply(&lease(1, 7), LeaseChange::Revoked));
+    }
+
+    #[test]
+    fn what_is_leased_again_already_is_not_said_to_be_revoked() {
+        let mut flow = FlowControl::new(3);
+        flow.track(lease(1, 7), from_micros(10));
+        flow.track(lease(2, 8), from_micros(10));
+        flow.track(lease(1, 9), from_micros(10));
+        assert!(!flow.apply(&lease(1, 7), LeaseChange::Revoked));
+        assert_eq!(flow.available(), 1, "its place is free");
+        assert!(flow.apply(&lease(1, 9), LeaseChange::Revoked));
+        assert!(flow.apply(&lease(2, 8), LeaseChange::Revoked));
     }
 
     #[test]

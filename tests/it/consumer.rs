@@ -45,6 +45,21 @@ impl Consumer {
         }
     }
 
+    /// The same message as before, leased again at once. That its earlier lease was revoked is said first, or
+    /// not at all.
+    pub async fn due_again(&mut self, before: &v1::DueNotification) -> v1::DueNotification {
+        let again = match self.next().await {
+            Ok(Some(Event::Due(due))) => due,
+            Ok(Some(Event::Revoked(revoked))) => {
+                assert_eq!(revoked, name(before));
+                self.due().await
+            }
+            other => panic!("a message was to come again, not {other:?}"),
+        };
+        assert_eq!(name(&again), name(before));
+        again
+    }
+
     /// So many messages, in the order in which they come.
     pub async fn take(&mut self, count: usize) -> Vec<v1::DueNotification> {
         let mut taken = Vec::new();

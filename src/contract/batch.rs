@@ -105,9 +105,14 @@ fn path(field: &str, place: usize) -> String {
 
 fn check_count(count: usize, field: &str, max: usize) -> Result<(), Violations> {
     Violations::collect(|violations| {
-        if !(1..=max).contains(&count) {
-            violations.add(field, format!("must be 1 to {max}"));
-        }
+        add_count_fault(count, field, max, violations);
         Some(())
     })
+}
+
+/// Adds the fault of a batch that has none or more than `max` elements.
+pub(super) fn add_count_fault(count: usize, field: &str, max: usize, violations: &mut Violations) {
+    if !(1..=max).contains(&count) {
+        violations.add(field, format!("must be 1 to {max}"));
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 
-use crate::contract::batch::Batch;
+use crate::contract::batch::{Batch, add_count_fault};
 use crate::contract::{IdempotentCommand, Violations, uuid, v1};
 
 /// Maximum items of a batch.
@@ -26,6 +26,8 @@ pub fn parse_batch<M, C>(
 ) -> Result<Batch<IdempotentCommand<C>>, Violations> {
     let repeated = repeated_ids(items.iter().map(request_id));
     Violations::collect(|violations| {
+        // First, since of many faults the last are not named.
+        add_count_fault(items.len(), FIELD, ITEMS_MAX, violations);
         for (place, first) in repeated {
             let description = format!("is that of {FIELD}[{first}]");
             violations.add(format!("{FIELD}[{place}].request_id"), description);
@@ -118,6 +120,8 @@ mod tests {
         assert_eq!(parse((0..500).map(cancel).collect()), Ok(vec![0; 500]));
         let many = (0..501).map(cancel).collect();
         assert_eq!(parse(many), Err(vec!["requests".into()]));
+        let many = parse(vec![cancel(1); 501]).unwrap_err();
+        assert_eq!(many[..2], ["requests", "requests[1].request_id"]);
         let mut same = vec![cancel(1), cancel(2), cancel(1)];
         same[2].request_id = same[2].request_id.to_uppercase();
         assert_eq!(

@@ -4,6 +4,7 @@ pub mod batch;
 pub(super) mod booking;
 pub mod change;
 pub(super) mod constraints;
+pub(super) mod field;
 pub(super) mod form;
 mod prior_messages;
 pub mod record_booking_cancellation;

@@ -1,6 +1,6 @@
 //! The history of a request, page by page.
 
-use super::booking_request::{booking, constraints};
+use super::booking_request::{booking, constraints, field};
 use super::calendar::render_instant;
 use super::{
     Fault, Violations, enums, notification_name, page_token, parse_page_size, parse_request_name,
@@ -57,6 +57,7 @@ fn query(key: &RequestKey) -> v1::ListHistoryRequest {
 /// Renders an entry in the history of the request `key`.
 pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntry {
     let notification = entry.notification.map(|id| notification_name(key, id));
+    let changed = entry.changed_fields.iter().map(|it| field::path(*it));
     v1::HistoryEntry {
         event_time: Some(render_instant(entry.at)),
         actor: entry.actor.clone(),
@@ -70,6 +71,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
         booking: entry.booking.as_ref().map(booking::render),
         contact_outcome: enums::render_optional(entry.contact),
         cause: enums::render_optional(entry.cause),
+        changed_fields: changed.map(str::to_owned).collect(),
     }
 }
 
@@ -77,6 +79,7 @@ pub fn render_history(key: &RequestKey, entry: &HistoryEntry) -> v1::HistoryEntr
 mod tests {
     use super::super::tests::fields;
     use super::*;
+    use crate::domain::booking_request::field::Field;
     use crate::domain::booking_request::state::ChangeReason;
     use crate::domain::booking_request::state::EffectiveState;
     use crate::domain::history::Event;
@@ -123,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_names_its_notification_and_its_reason() {
+    fn an_entry_names_its_notification_its_reason_and_the_fields() {
         let entry = HistoryEntry {
             at: "2026-03-02T09:00:00Z".parse().unwrap(),
             actor: "SE2321000131-P7".into(),
@@ -137,12 +140,17 @@ mod tests {
             booking: None,
             contact: None,
             cause: None,
+            changed_fields: vec![Field::Summons, Field::Period],
         };
         let rendered = render_history(&key(1), &entry);
         assert_eq!(rendered.event(), v1::HistoryEvent::ChangeToInvitation);
         assert_eq!(rendered.state(), v1::booking_request::State::NoResponse);
         assert_eq!(rendered.change_reason(), v1::ChangeReason::ToCareInvitation);
         assert_eq!(rendered.cancel_reason(), v1::CancelReason::Unspecified);
+        assert_eq!(
+            rendered.changed_fields,
+            ["summons", "constraints.requested_period"]
+        );
         assert_eq!(
             rendered.notification,
             notification_name(&key(1), Uuid::from_u128(9))

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use super::booking_request::field::Field;
 use super::booking_request::form::Booking;
 use super::booking_request::form::Constraints;
 use super::booking_request::state::CancelReason;
@@ -100,4 +101,6 @@ pub struct HistoryEntry {
     pub contact: Option<Contact>,
     /// Cause of the notification's cancellation or parking, or of its not reaching the patient.
     pub cause: Option<Cause>,
+    /// Fields of the request that the event changed.
+    pub changed_fields: Vec<Field>,
 }

@@ -10,6 +10,7 @@ mod change;
 mod change_fields;
 mod change_to_invitation;
 mod change_visit;
+mod changed_fields;
 mod contact;
 mod create;
 mod death;
@@ -145,6 +146,14 @@ fn plan(messages: &[v1::Notification]) -> Vec<String> {
 
 fn done(entries: &[v1::HistoryEntry]) -> Vec<&str> {
     entries.iter().map(worklist_user::event).collect()
+}
+
+/// The fields that a request's last call has changed, as its history has them.
+async fn last_changed(harness: &Harness, name: &str) -> Vec<String> {
+    let mut entries = harness.history(name).await;
+    let entries = entries.drain(..).rev();
+    let mut calls = entries.skip_while(|it| !it.notification.is_empty());
+    calls.next().expect("the call's own entry").changed_fields
 }
 
 /// The lists that a request is on.

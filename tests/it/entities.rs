@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use care_invitation::domain::Change;
 use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::field::Field;
 use care_invitation::domain::booking_request::form::{
     Booking, BookingSource, Constraints, Form, Origin, PatientInstructions, Priority, VisitKind,
     VisitType,
@@ -519,6 +520,7 @@ fn entry(rng: &mut Rng) -> HistoryEntry {
         booking: maybe(rng, booking),
         contact: maybe(rng, |rng| rng.pick(Contact::ALL)),
         cause: maybe(rng, |rng| rng.pick(Cause::ALL)),
+        changed_fields: (0..rng.below(4)).map(|_| rng.pick(Field::ALL)).collect(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::iter;
 use prost_types::FieldMask;
 
 use super::constraints::{parse_duration_minutes, parse_performers, parse_windows};
+use super::field;
 use super::form::{parse_instructions, parse_visit_type, render_instructions, render_visit_type};
 use crate::contract::calendar::{
     parse_optional_date, parse_period, parse_weekdays, render_date, render_period, render_weekdays,
@@ -17,47 +18,33 @@ use crate::contract::{
     IdempotentCommand, Violations, enums, parse_request_id, parse_request_name, request_name, v1,
 };
 use crate::domain::booking_request::change::{ChangeBookingRequest, ConstraintsEdit};
+use crate::domain::booking_request::field::Field;
 use crate::domain::booking_request::form::PatientInstructions;
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::visit_edit::{DecisionDate, VisitEdit};
 use crate::domain::request_key::RequestKey;
 
-/// A field that can be changed on its own.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Period,
-    Weekdays,
-    TimeWindows,
-    DurationMinutes,
-    PerformerIds,
-    Purpose,
-    PatientInstructions,
-    InternalComment,
-    Priority,
-    VisitKind,
-    VisitType,
-    ReferralDecision,
-    VisitDecision,
-}
-
 /// Path of all constraints at once.
 const CONSTRAINTS: &str = "constraints";
-/// Paths that a mask may hold beside [`CONSTRAINTS`]. Those of constraints come first.
-const PATHS: [(&str, Field); 13] = [
-    ("constraints.requested_period", Field::Period),
-    ("constraints.weekdays", Field::Weekdays),
-    ("constraints.time_windows", Field::TimeWindows),
-    ("constraints.duration_minutes", Field::DurationMinutes),
-    ("constraints.performer_ids", Field::PerformerIds),
-    ("purpose", Field::Purpose),
-    ("patient_instructions", Field::PatientInstructions),
-    ("internal_comment", Field::InternalComment),
-    ("priority", Field::Priority),
-    ("visit_kind", Field::VisitKind),
-    ("visit_type", Field::VisitType),
-    ("referral.decision_date", Field::ReferralDecision),
-    ("previous_visit.decision_date", Field::VisitDecision),
+/// Fields of the constraints, which [`CONSTRAINTS`] names together.
+const OF_CONSTRAINTS: [Field; 5] = [
+    Field::Period,
+    Field::Weekdays,
+    Field::TimeWindows,
+    Field::DurationMinutes,
+    Field::PerformerIds,
+];
+/// Other fields that a mask may name.
+const OTHERS: [Field; 8] = [
+    Field::Purpose,
+    Field::PatientInstructions,
+    Field::InternalComment,
+    Field::Priority,
+    Field::VisitKind,
+    Field::VisitType,
+    Field::ReferralDecision,
+    Field::VisitDecision,
 ];
 
 /// Parses ChangeBookingRequest. Fields that the mask does not name are ignored.
@@ -111,7 +98,8 @@ pub fn parse_change(
 
 /// Parses the field `update_mask`.
 fn parse_mask(mask: Option<&FieldMask>) -> UpdateMask {
-    let paths = PATHS.iter().map(|(path, _)| *path);
+    let changeable = OF_CONSTRAINTS.iter().chain(&OTHERS);
+    let paths = changeable.map(|field| field::path(*field));
     let known: Vec<_> = iter::once(CONSTRAINTS).chain(paths).collect();
     let mut mask = UpdateMask::parse(mask, &known);
     let dates = [Field::ReferralDecision, Field::VisitDecision];
@@ -123,24 +111,7 @@ fn parse_mask(mask: Option<&FieldMask>) -> UpdateMask {
 
 /// Returns whether a mask names a field, which may be one of the constraints as a whole.
 fn names(mask: &UpdateMask, field: Field) -> bool {
-    let of_constraints = match field {
-        Field::Period
-        | Field::Weekdays
-        | Field::TimeWindows
-        | Field::DurationMinutes
-        | Field::PerformerIds => true,
-        Field::Purpose
-        | Field::PatientInstructions
-        | Field::InternalComment
-        | Field::Priority
-        | Field::VisitKind
-        | Field::VisitType
-        | Field::ReferralDecision
-        | Field::VisitDecision => false,
-    };
-    let mut paths = PATHS.iter();
-    paths.any(|(path, named)| *named == field && mask.names(path))
-        || (of_constraints && mask.names(CONSTRAINTS))
+    mask.names(field::path(field)) || (OF_CONSTRAINTS.contains(&field) && mask.names(CONSTRAINTS))
 }
 
 /// New values of the fields that are named.
@@ -259,24 +230,31 @@ fn parse_reason(number: i32, violations: &mut Violations) -> Option<ChangeReason
 fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBookingRequestRequest {
     let edit = command.constraints.clone().unwrap_or_default();
     let visit = &command.visit;
-    let is_set = |field| match field {
-        Field::Period => edit.period.is_some(),
-        Field::Weekdays => edit.weekdays.is_some(),
-        Field::TimeWindows => edit.time_windows.is_some(),
-        Field::DurationMinutes => edit.duration_minutes.is_some(),
-        Field::PerformerIds => edit.performer_ids.is_some(),
-        Field::Purpose => command.purpose.is_some(),
-        Field::PatientInstructions => command.patient_instructions.is_some(),
-        Field::InternalComment => command.internal_comment.is_some(),
-        Field::Priority => command.priority.is_some(),
-        Field::VisitKind => visit.kind.is_some(),
-        Field::VisitType => visit.visit_type.is_some(),
-        Field::ReferralDecision => matches!(visit.decision_date, Some(DecisionDate::Referral(_))),
-        Field::VisitDecision => {
-            matches!(visit.decision_date, Some(DecisionDate::PreviousVisit(_)))
-        }
-    };
-    let named = PATHS.iter().filter(|(_, field)| is_set(*field));
+    let named = [
+        (Field::Period, edit.period.is_some()),
+        (Field::Weekdays, edit.weekdays.is_some()),
+        (Field::TimeWindows, edit.time_windows.is_some()),
+        (Field::DurationMinutes, edit.duration_minutes.is_some()),
+        (Field::PerformerIds, edit.performer_ids.is_some()),
+        (Field::Purpose, command.purpose.is_some()),
+        (
+            Field::PatientInstructions,
+            command.patient_instructions.is_some(),
+        ),
+        (Field::InternalComment, command.internal_comment.is_some()),
+        (Field::Priority, command.priority.is_some()),
+        (Field::VisitKind, visit.kind.is_some()),
+        (Field::VisitType, visit.visit_type.is_some()),
+        (
+            Field::ReferralDecision,
+            matches!(visit.decision_date, Some(DecisionDate::Referral(_))),
+        ),
+        (
+            Field::VisitDecision,
+            matches!(visit.decision_date, Some(DecisionDate::PreviousVisit(_))),
+        ),
+    ];
+    let named = named.iter().filter(|(_, is_named)| *is_named);
     let instructions = command.patient_instructions.as_ref();
     v1::ChangeBookingRequestRequest {
         booking_request: Some(v1::BookingRequest {
@@ -292,7 +270,7 @@ fn render(key: &RequestKey, command: &ChangeBookingRequest) -> v1::ChangeBooking
             ..Default::default()
         }),
         update_mask: Some(FieldMask {
-            paths: named.map(|(path, _)| (*path).to_owned()).collect(),
+            paths: named.map(|(it, _)| field::path(*it).to_owned()).collect(),
         }),
         request_id: String::new(),
         etag: command.etag.clone(),

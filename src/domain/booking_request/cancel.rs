@@ -73,7 +73,7 @@ pub fn cancel(
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
     history.extend(record.withheld_entries(&parked, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }
 
 impl BookingRequest {

@@ -116,7 +116,7 @@ pub fn change_booking_request(
         ..record.history_entry(Event::ChangeBookingRequest, context)
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }
 
 /// Returns the constraints as changed; `None` if they are not changed, or if the request has none and

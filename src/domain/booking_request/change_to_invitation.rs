@@ -68,7 +68,7 @@ pub fn change_to_invitation(
         ..record.history_entry(Event::ChangeToInvitation, context)
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }
 
 fn violations(

@@ -85,7 +85,7 @@ pub fn create(command: &Create, context: &Context) -> Result<Change, Refusal> {
         booking: form.booking.clone(),
         ..record.history_entry(Event::CreateBookingRequest, context)
     };
-    Ok(record.finish_change(vec![created], context))
+    Ok(record.finish_change(None, vec![created], context))
 }
 
 /// Returns the violations that today's date makes of a request that is created.

@@ -8,6 +8,7 @@ pub mod change;
 pub mod change_to_invitation;
 pub mod create;
 pub mod create_all;
+pub mod field;
 pub mod form;
 pub mod notifications;
 pub mod prior_messages;
@@ -30,6 +31,7 @@ use super::history::{Event, HistoryEntry};
 use super::notification::DisplayedNotification;
 use super::request_key::RequestKey;
 use super::{Change, Context, Refusal};
+use field::changed_fields;
 use form::{DuplicateKey, Form};
 use record_booking_cancellation::Cancellations;
 use record_patient_contact::PatientContact;
@@ -291,13 +293,16 @@ impl BookingRequest {
             booking: None,
             contact: None,
             cause: None,
+            changed_fields: Vec::new(),
         }
     }
 
-    /// Finishes a verb that changed something: counts up the revision, recomputes derived fields and sets
-    /// the effective state in the history entries.
+    /// Finishes a verb that changed something: counts up the revision, recomputes derived fields, sets the
+    /// effective state in the history entries, and names in the first, the verb's own, the fields in which the
+    /// request differs from `before`. A request that is created has no state before.
     pub(in crate::domain) fn finish_change(
         mut self,
+        before: Option<&Self>,
         mut history: Vec<HistoryEntry>,
         context: &Context,
     ) -> Change {
@@ -312,6 +317,9 @@ impl BookingRequest {
         let state = self.effective_state(context.now);
         for entry in &mut history {
             entry.state = state;
+        }
+        if let (Some(before), Some(own)) = (before, history.first_mut()) {
+            own.changed_fields = changed_fields(&before.form, &self.form);
         }
         self.history_count += i32::try_from(history.len()).expect("a verb writes a few entries");
         Change {

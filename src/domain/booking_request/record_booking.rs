@@ -88,7 +88,7 @@ pub fn record_booking(
         ..record.history_entry(Event::RecordBooking, context)
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }
 
 impl BookingRequest {

@@ -116,7 +116,7 @@ pub fn record_booking_cancellation(
         ..changed.history_entry(Event::RecordBookingCancellation, context)
     }];
     history.extend(changed.cancelled_entries(&cancelled, context));
-    Ok(changed.finish_change(history, context))
+    Ok(changed.finish_change(stored, history, context))
 }
 
 /// Returns the booking that the command cancels.

@@ -145,7 +145,7 @@ pub fn record_patient_contact(
         ..record.history_entry(Event::RecordPatientContact, context)
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }
 
 fn violations(command: &RecordPatientContact, now: Instant) -> Vec<Violation> {

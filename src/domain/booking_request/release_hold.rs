@@ -60,5 +60,5 @@ pub fn release_hold(
         comment: command.comment.clone(),
         ..record.history_entry(Event::ReleaseHold, context)
     };
-    Ok(record.finish_change(vec![released], context))
+    Ok(record.finish_change(stored, vec![released], context))
 }

@@ -78,7 +78,7 @@ pub fn replace_personal_id(
             may_have_duplicate: record.may_have_duplicate || (moves && has_duplicate),
             ..record.clone()
         };
-        let changed = change(record, moves, strictest.flatten(), context);
+        let changed = change(before, record, moves, strictest.flatten(), context);
         replacement.changes.extend(changed);
     }
     match replacement.moved.is_empty() {
@@ -97,8 +97,9 @@ fn renumbered(record: &BookingRequest, command: &ReplacePersonalId) -> BookingRe
     record
 }
 
-/// Returns the change of a request that has its new number, if it `moves` or takes protection.
+/// Returns the change of a request, `before` with its new number, if it `moves` or takes protection.
 fn change(
+    before: &BookingRequest,
     mut record: BookingRequest,
     moves: bool,
     strictest: Option<Protection>,
@@ -122,7 +123,7 @@ fn change(
     };
     let mut history = vec![record.history_entry(event, context)];
     history.extend(record.withheld_entries(&parked, context));
-    Some(record.finish_change(history, context))
+    Some(record.finish_change(Some(before), history, context))
 }
 
 impl BookingRequest {

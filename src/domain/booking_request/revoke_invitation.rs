@@ -41,5 +41,5 @@ pub fn revoke_invitation(
         ..record.history_entry(Event::RevokeInvitation, context)
     }];
     history.extend(record.cancelled_entries(&cancelled, context));
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(stored, history, context))
 }

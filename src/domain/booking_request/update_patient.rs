@@ -97,7 +97,7 @@ pub fn update_patient(
     };
     let mut history = vec![updated.history_entry(Event::UpdatePatient, context)];
     history.extend(updated.withheld_entries(&parked, context));
-    Some(updated.finish_change(history, context))
+    Some(updated.finish_change(Some(record), history, context))
 }
 
 impl BookingRequest {
@@ -128,22 +128,22 @@ fn close_deceased(record: &BookingRequest, context: &Context) -> Option<Change> 
     if !record.accepts_updates() {
         return None;
     }
-    let mut record = record.clone();
+    let mut closed = record.clone();
     let ended_booking = match record.state {
         State::Booked => record.form.booking.clone(),
         State::Requested | State::Invited | State::Declined | State::Cancelled => None,
     };
-    record.state = State::Cancelled;
-    record.cancel_reason = Some(CancelReason::PatientDeceased);
-    if let Some(invitation) = &mut record.care_invitation {
+    closed.state = State::Cancelled;
+    closed.cancel_reason = Some(CancelReason::PatientDeceased);
+    if let Some(invitation) = &mut closed.care_invitation {
         invitation.withdraw_when_sent = false;
     }
-    let cancelled = record.cancel_pending(Cause::PatientDeceased);
+    let cancelled = closed.cancel_pending(Cause::PatientDeceased);
     let mut history = vec![HistoryEntry {
         cancel_reason: Some(CancelReason::PatientDeceased),
         booking: ended_booking,
-        ..record.history_entry(Event::UpdatePatient, context)
+        ..closed.history_entry(Event::UpdatePatient, context)
     }];
-    history.extend(record.cancelled_entries(&cancelled, context));
-    Some(record.finish_change(history, context))
+    history.extend(closed.cancelled_entries(&cancelled, context));
+    Some(closed.finish_change(Some(record), history, context))
 }

@@ -117,7 +117,8 @@ fn record_sent(
 ) -> Change {
     let notification = record.notification(acknowledgement.id);
     let had_sent_kind = notification.is_some_and(|it| record.has_sent_kind_of(it));
-    let mut record = record.clone();
+    let before = record;
+    let mut record = before.clone();
     let is_invited = record.state == state::State::Invited;
     let round = record.care_invitation.as_ref().map(|it| it.round);
     let expires_at = record.expires_at();
@@ -162,7 +163,7 @@ fn record_sent(
     let mut history = vec![entry];
     history.extend(record.cancelled_entries(&cancelled, context));
     history.extend(record.withheld_entries(&parked, context));
-    record.finish_change(history, context)
+    record.finish_change(Some(before), history, context)
 }
 
 /// Records that the channel does not reach the patient. An inbox notification is followed by a letter,
@@ -185,14 +186,15 @@ fn unreachable(
         return park_and_hold(record, acknowledgement, Hold::Undeliverable, context);
     }
     let kind = notification.kind;
-    let mut record = record.clone();
+    let before = record;
+    let mut record = before.clone();
     record.record_unsent(acknowledgement, State::Cancelled, Cause::Unreachable);
     if let Some(invitation) = &mut record.care_invitation {
         invitation.inbox_failed = true;
     }
     record.plan(kind, context.now, context);
     let entry = record.explained_entry(Event::NotificationUnreachable, acknowledgement.id, context);
-    record.finish_change(vec![entry], context)
+    record.finish_change(Some(before), vec![entry], context)
 }
 
 /// Parks the notification and holds the invitation until staff decide.
@@ -242,7 +244,8 @@ fn cancel_unsent(
     cause: Cause,
     context: &Context,
 ) -> Change {
-    let mut record = record.clone();
+    let before = record;
+    let mut record = before.clone();
     record.record_unsent(acknowledgement, State::Cancelled, cause);
     let round = record.care_invitation.as_ref().map(|it| it.round);
     let notification = record.notification(acknowledgement.id);
@@ -253,7 +256,7 @@ fn cancel_unsent(
         let needless = record.cancel_needless_withdrawal(Cause::NotSent);
         history.extend(record.cancelled_entries(&needless, context));
     }
-    record.finish_change(history, context)
+    record.finish_change(Some(before), history, context)
 }
 
 impl BookingRequest {

@@ -142,13 +142,14 @@ fn park_withheld(record: &BookingRequest, id: Uuid, context: &Context) -> Change
 
 /// Cancels a notification that was dispatching when another of its kind proved to have been handed over.
 fn cancel_replaced(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
-    let mut record = record.with(id, Notification::mark_lease_expired).record;
+    let before = record;
+    let mut record = before.with(id, Notification::mark_lease_expired).record;
     if let Some(notification) = record.notification_mut(id) {
         notification.state = State::Cancelled;
         notification.explain(Cause::HandedOver, "");
     }
     let history = record.cancelled_entries(&[id], context);
-    record.finish_change(history, context)
+    record.finish_change(Some(before), history, context)
 }
 
 fn park_after_expired_leases(record: &BookingRequest, id: Uuid, context: &Context) -> Change {
@@ -215,7 +216,7 @@ impl BookingRequest {
         }
         record.place_on_hold(hold);
         let parked = record.explained_entry(Event::NotificationParked, id, context);
-        record.finish_change(vec![parked], context)
+        record.finish_change(Some(self), vec![parked], context)
     }
 }
 

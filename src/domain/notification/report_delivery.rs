@@ -65,7 +65,8 @@ pub fn report_delivery(
     }
     let follows = follows(record, notification, receipt, context);
     let is_to_be_produced = record.is_to_be_produced(notification, context.now);
-    let mut record = record.clone();
+    let before = record;
+    let mut record = before.clone();
     let reported_at = reported_at.unwrap_or(context.now).min(context.now);
     record.record_receipt(id, receipt, reported_at);
     if follows {
@@ -93,7 +94,7 @@ pub fn report_delivery(
         }
         Receipt::Unread | Receipt::Returned | Receipt::Dispatched | Receipt::NotProduced => {}
     }
-    Ok(record.finish_change(history, context))
+    Ok(record.finish_change(Some(before), history, context))
 }
 
 /// Returns the notification that follows another after a receipt, if one was planned: a letter, or the same kind again

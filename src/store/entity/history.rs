@@ -4,6 +4,7 @@
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::domain::booking_request::field::Field;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
@@ -103,6 +104,8 @@ struct Document {
     contact: Option<i16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cause: Option<i16>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changed_fields: Vec<i16>,
 }
 
 impl Document {
@@ -119,6 +122,7 @@ impl Document {
             booking: entry.booking.as_ref().map(BookingDocument::of),
             contact: entry.contact.map(|it| it.code()),
             cause: entry.cause.map(|it| it.code()),
+            changed_fields: entry.changed_fields.iter().map(|it| it.code()).collect(),
         }
     }
 
@@ -134,6 +138,8 @@ impl Document {
                 last: date(last)?,
             })
         });
+        let fields = self.changed_fields.into_iter();
+        let fields = fields.map(|it| code(Field::from_code, it));
         Ok(HistoryEntry {
             at,
             actor,
@@ -147,6 +153,7 @@ impl Document {
             booking: self.booking.map(BookingDocument::into_domain).transpose()?,
             contact: optional(Contact::from_code, self.contact)?,
             cause: optional(Cause::from_code, self.cause)?,
+            changed_fields: fields.collect::<Result<_, _>>()?,
         })
     }
 }

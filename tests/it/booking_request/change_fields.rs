@@ -6,7 +6,7 @@ use care_invitation::contract::v1::{ChangeReason, Priority};
 use tonic::{Code, Status};
 
 use super::calls::{change, changed};
-use super::{NOW, created, done, requested};
+use super::{NOW, created, done, last_changed, requested};
 use crate::harness::{Harness, bad_fields, refusal};
 use crate::make;
 
@@ -164,6 +164,13 @@ async fn a_field_is_changed_when_it_is_named_and_no_other_is() {
             assert_eq!(said(&request), expected, "{path}");
             let read = harness.get(&request.name).await.expect("read");
             assert_eq!(read, request, "{path}");
+            let told = last_changed(&harness, &request.name).await;
+            match path {
+                "constraints" => {
+                    assert_eq!(told, PATHS[1..6].iter().map(|it| it.0).collect::<Vec<_>>())
+                }
+                _ => assert_eq!(told, [path]),
+            }
         }
     }
     let all: Vec<_> = PATHS.iter().map(|(path, _)| *path).collect();

@@ -10,6 +10,7 @@ mod calendar;
 mod call;
 mod compare;
 mod delivery;
+mod fields;
 mod invariants;
 mod lists;
 mod message;

@@ -57,6 +57,8 @@ pub struct Request {
     /// Version of the last of `etags`.
     pub seen_version: u32,
     pub history: Vec<Entry>,
+    /// Fields that callers had set at the last entry of the history.
+    pub noted: v1::BookingRequest,
 }
 
 /// An entry of the history, with the fields that the model has.
@@ -68,6 +70,8 @@ pub struct Entry {
     pub cause: NotificationCause,
     pub words: String,
     pub state: State,
+    /// Paths of the fields that are other than at the entry before.
+    pub changed: Vec<&'static str>,
 }
 
 impl Request {

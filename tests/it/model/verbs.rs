@@ -16,6 +16,7 @@ use care_invitation::contract::v1::{
 use tonic::Code;
 
 use super::calendar::{Instant, date, from_timestamp, local_date, plus, timestamp};
+use super::fields::changed_fields;
 use super::message::{Invitation, Message, Step};
 use super::request::{Entry, Request};
 use super::rules::{Refusal, check_today, verdict};
@@ -729,12 +730,18 @@ impl Request {
         let (cause, words) = explained
             .map(|it| (it.cause, it.words.clone()))
             .unwrap_or_default();
+        let changed = match self.history.is_empty() {
+            true => vec![],
+            false => changed_fields(&self.noted, &self.form),
+        };
+        self.noted = self.form.clone();
         self.history.push(Entry {
             event,
             cause,
             words,
             message,
             state: self.shown(now),
+            changed,
         });
     }
 }

@@ -511,13 +511,17 @@ impl Walk {
                     let explained = (it.event(), it.cause(), it.state());
                     let about_one = !it.notification.is_empty();
                     let words = if about_one { it.comment } else { String::new() };
-                    (explained, words, it.notification)
+                    let mut changed = it.changed_fields;
+                    changed.sort();
+                    (explained, words, it.notification, changed)
                 })
                 .collect();
             let named = |index: usize| request.message(index).name.clone();
             let expected = request.history.iter().map(|it| {
                 let message = it.message.and_then(named).unwrap_or_default();
-                ((it.event, it.cause, it.state), it.words.clone(), message)
+                let changed = it.changed.iter().map(|it| (*it).to_owned()).collect();
+                let explained = (it.event, it.cause, it.state);
+                (explained, it.words.clone(), message, changed)
             });
             same("the history", &expected.collect::<Vec<_>>(), &actual)?;
         }

@@ -170,6 +170,7 @@ impl World {
             seen_version: 0,
             etags: vec![],
             history: vec![],
+            noted: v1::BookingRequest::default(),
             form,
         };
         if request.form.invitation && request.referral_id().is_empty() {

@@ -119,6 +119,15 @@ impl Clock {
         self.reading().now()
     }
 
+    /// Returns the present instant as others have it, which the times in tokens are compared with: a sandbox
+    /// clock stands still, and the clocks of issuers do not.
+    pub fn machine_now(&self) -> Instant {
+        match &*self.0 {
+            Source::Real(machine) => machine.read().now(),
+            Source::Sandbox(_) => whole(Utc::now()),
+        }
+    }
+
     /// Waits until the clock shows `at` or later. Safe to cancel.
     pub async fn sleep_until(&self, at: Instant) {
         match &*self.0 {

@@ -1,6 +1,7 @@
 //! Care invitations (vårdinbjudan) for Swedish specialised outpatient care.
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -13,10 +13,12 @@ const LINES_MAX: usize = 600;
 
 /// Who may use what of ours. `main` and `lib` stand outside.
 const MAY_USE: &[(&str, &[&str])] = &[
+    ("auth", &["clock", "domain"]),
     ("clock", &["domain"]),
     (
         "cli",
         &[
+            "auth",
             "clock",
             "config",
             "domain",
@@ -32,12 +34,29 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("domain", &[]),
     (
         "grpc",
-        &["clock", "contract", "dispatch", "domain", "store"],
+        &[
+            "auth",
+            "clock",
+            "contract",
+            "dispatch",
+            "domain",
+            "store",
+            "telemetry",
+        ],
     ),
     ("readiness", &["clock", "domain", "store"]),
     (
         "server",
-        &["clock", "dispatch", "domain", "grpc", "readiness", "store"],
+        &[
+            "auth",
+            "clock",
+            "dispatch",
+            "domain",
+            "grpc",
+            "readiness",
+            "store",
+            "telemetry",
+        ],
     ),
     ("store", &["domain"]),
     ("telemetry", &["config"]),
@@ -327,8 +346,13 @@ fn each_library_has_its_folder() {
             &["grpc/", "server.rs", "server/", "contract/mod.rs"],
             &["tonic::"],
         ),
-        (&["server/"], &["hyper::", "hyper_util::"]),
-        (&["config.rs", "main.rs"], &["std::env", "env::var", "clap"]),
+        (
+            &["auth/fetch.rs", "server/"],
+            &["hyper::", "hyper_util::", "http_body_util"],
+        ),
+        (&["auth/", "server/"], &["tokio_rustls", "webpki::"]),
+        (&["auth/"], &["jsonwebtoken", "ring::signature"]),
+        (&["config", "main.rs"], &["std::env", "env::var", "clap"]),
         (&["config.rs", "main.rs", "server.rs"], &["process::exit"]),
     ] {
         let found = outside(allowed, pieces);

@@ -1,0 +1,127 @@
+//! The caller of a call: the subject with its rights, and the actor on whose behalf it calls.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::Refusal;
+use super::actor::Actor;
+use super::certificate::Clients;
+use super::rights::Rights;
+use super::scope::Scope;
+use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
+use crate::domain::worklist::query::CareUnits;
+
+/// End of a caller's rights.
+#[derive(Clone, Debug)]
+pub enum Validity {
+    /// They do not end.
+    Unlimited,
+    /// They end with the token.
+    Until(Instant),
+    /// They end when the settings give the subject others, or none.
+    WhileListed(Clients),
+}
+
+/// The caller of a call.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    rights: Arc<Rights>,
+    actor: Option<Actor>,
+    validity: Validity,
+}
+
+impl Caller {
+    /// Makes the caller of a call.
+    pub fn new(rights: Arc<Rights>, actor: Option<Actor>, validity: Validity) -> Self {
+        Self {
+            rights,
+            actor,
+            validity,
+        }
+    }
+
+    /// Returns the subject: the scope of its request ids.
+    pub fn subject(&self) -> &str {
+        &self.rights.subject
+    }
+
+    /// Returns the name of whoever did it, for the history: the actor, or the subject by itself.
+    pub fn name(&self) -> String {
+        match &self.actor {
+            Some(actor) => actor.name(),
+            None => self.rights.subject.clone(),
+        }
+    }
+
+    /// Returns whether the caller has a scope.
+    pub fn has(&self, scope: Scope) -> bool {
+        self.rights.scopes.contains(scope)
+    }
+
+    /// Returns the patient that the caller is, with the scope `patient.self`.
+    pub fn patient(&self) -> Option<&PersonalId> {
+        self.rights.patient.as_ref()
+    }
+
+    /// Returns whether the caller may see a care unit.
+    pub fn may_see(&self, care_unit: &HsaId) -> bool {
+        self.rights.care_units.contains(care_unit)
+    }
+
+    /// Returns those of some care units that the caller may see. Every list that is of more than one care
+    /// unit asks here, anew for each page.
+    pub fn visible(&self, care_units: CareUnits) -> CareUnits {
+        self.rights.care_units.among(care_units)
+    }
+
+    /// Waits until the rights of the caller end, and returns the reason. A stream must not outlive them.
+    pub async fn expired(self) -> Refusal {
+        match self.validity {
+            Validity::Unlimited => std::future::pending().await,
+            Validity::Until(at) => {
+                sleep_until(at).await;
+                Refusal::TokenExpired
+            }
+            Validity::WhileListed(clients) => {
+                clients.changed(&self.rights).await;
+                Refusal::CertificateUnknown
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::actor::Given;
+    use super::*;
+
+    #[test]
+    fn the_history_names_the_actor_or_else_the_subject() {
+        let rights = Arc::new(Rights::anonymous());
+        let alone = Caller::new(rights.clone(), None, Validity::Unlimited);
+        assert_eq!(
+            (alone.name(), alone.subject()),
+            ("anonymous".into(), "anonymous")
+        );
+        let actor = Actor::parse(Given::Text("STAFF"), Given::Text("e-1")).expect("good");
+        let acting = Caller::new(rights, actor, Validity::Unlimited);
+        assert_eq!(
+            (acting.name(), acting.subject()),
+            ("STAFF:e-1".into(), "anonymous")
+        );
+    }
+
+    #[test]
+    fn neither_rights_nor_actor_are_shown() {
+        let rights = Rights {
+            subject: "198003012385".to_owned(),
+            ..Rights::anonymous()
+        };
+        let actor = Actor::parse(Given::Text("PATIENT"), Given::Text("198003012385"));
+        let actor = actor.expect("good metadata");
+        let caller = Caller::new(Arc::new(rights), actor, Validity::Unlimited);
+        assert!(!format!("{caller:?}").contains("1980"));
+    }
+}

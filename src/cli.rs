@@ -1,5 +1,7 @@
 //! The commands of the program: serve, migrate, purge, after-restore. Settings meet the parts that they are for here.
 
+mod door;
+
 use std::error::Error;
 use std::io::{self, Write, stdout};
 
@@ -29,10 +31,11 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         true => Schema::Migrate,
         false => Schema::Require,
     };
-    let store = Store::open(url, schema).await?;
     let clock = config
         .sandbox_clock
         .map_or_else(Clock::real, Clock::sandbox);
+    let (authenticator, tls) = door::open(&config.door, &clock).await?;
+    let store = Store::open(url, schema).await?;
     if clock.is_sandbox() {
         tracing::warn!(now = %clock.now(), "SANDBOX CLOCK: time stands still; never for patients");
     }
@@ -40,7 +43,9 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
     let shutdown = server::stop_on_signals()?;
     let address = listener.local_addr()?;
-    telemetry::report(stdout(), format!("listening on http://{address}"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    telemetry::report(stdout(), format!("listening on {scheme}://{address}"))?;
+    let _warning = config.door.is_insecure.then(|| door::warn_hourly(address));
     let dependencies = Dependencies {
         store,
         clock,
@@ -50,6 +55,8 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
             ages: AgeLimits::default(),
         },
         limits: Limits::default(),
+        authenticator,
+        tls,
     };
     server::run(listener, dependencies, shutdown).await;
     Ok(())

@@ -3,6 +3,7 @@
 //!
 //! Values are taken as text and validated together, so that every bad one is reported at once.
 
+pub mod door;
 mod value;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use door::{Door, DoorArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
     civil_date, database_url, guarantee_days, instant, listen, log_format, log_level, send_clock,
@@ -33,7 +35,7 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// The service.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// An update of the database's schema.
     Migrate,
     /// A deletion of rows that are kept no longer.
@@ -55,6 +57,8 @@ pub struct Serve {
     pub send_clock: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee, 1 to 365.
     pub guarantee_days: u32,
+    /// TLS and authentication.
+    pub door: Door,
 }
 
 /// Dates before which a purge deletes.
@@ -159,6 +163,8 @@ struct Line {
     command: Option<CommandArgs>,
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    door: DoorArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -295,14 +301,21 @@ impl Config {
     pub fn read(
         line: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, Error> {
-        let Line { command, settings } = Line::try_parse_from(line)?;
+        let Line {
+            command,
+            settings,
+            door,
+        } = Line::try_parse_from(line)?;
         let mut bad = Vec::new();
         let database_url = database_url(&settings.database_url);
         let database_url = take(&mut bad, "database-url", database_url);
         let log_format = take(&mut bad, "log-format", log_format(&settings.log_format));
         let log_level = take(&mut bad, "log-level", log_level(&settings.log_level));
         let command = match command {
-            None | Some(CommandArgs::Serve) => settings.serve(&mut bad).map(Command::Serve),
+            None | Some(CommandArgs::Serve) => {
+                let serve = settings.serve(&door, &mut bad);
+                serve.map(|serve| Command::Serve(Box::new(serve)))
+            }
             Some(CommandArgs::Migrate) => Some(Command::Migrate),
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
             Some(CommandArgs::AfterRestore(lost)) => take(&mut bad, "since", instant(&lost.since))
@@ -322,19 +335,21 @@ impl Config {
 
 impl Settings {
     /// Returns the settings of the service, which other commands do not validate.
-    fn serve(&self, bad: &mut Vec<BadSetting>) -> Option<Serve> {
+    fn serve(&self, door: &DoorArgs, bad: &mut Vec<BadSetting>) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
         let sandbox_clock = self.sandbox_clock.as_deref().map(instant).transpose();
         let sandbox_clock = take(bad, "sandbox-clock", sandbox_clock);
         let send_clock = take(bad, "send-clock", send_clock(&self.send_clock));
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
+        let door = door.validate(listen, bad);
         Some(Serve {
             listen: listen?,
             migrate: self.migrate,
             sandbox_clock: sandbox_clock?,
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
+            door: door?,
         })
     }
 }

@@ -51,7 +51,7 @@ fn use_small_pages() {
 async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let url = config.database_url.expose();
     match config.command {
-        Command::Serve(serve) => cli::serve(url, serve).await,
+        Command::Serve(serve) => cli::serve(url, *serve).await,
         Command::Migrate => cli::migrate(url).await,
         Command::Purge(purge) => cli::purge(url, purge).await,
         Command::AfterRestore(lost) => cli::after_restore(url, lost).await,

@@ -2,6 +2,7 @@
 //! is handed in. Shuts down gracefully, in an order that callers can follow.
 
 mod connection;
+pub mod tls;
 
 use std::io;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use tracing::{error, info, warn};
 
+use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::dispatch::Dispatch;
 use crate::domain::RegionPolicy;
@@ -23,6 +25,7 @@ use crate::grpc::descriptors::Descriptors;
 use crate::grpc::middleware::{Limits, MiddlewareLayer};
 use crate::readiness::{self, Readiness};
 use crate::store::Store;
+use tls::Tls;
 
 /// Longest time for which a server that shuts down waits for calls in flight.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -43,6 +46,10 @@ pub struct Dependencies {
     pub policy: RegionPolicy,
     /// Limits on concurrent calls, connections and bytes.
     pub limits: Limits,
+    /// Authentication of calls.
+    pub authenticator: Authenticator,
+    /// TLS of the listener; none for plain text.
+    pub tls: Option<Tls>,
 }
 
 /// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end.
@@ -84,7 +91,9 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
     let draining = CancellationToken::new();
     let descriptors = Descriptors::served_with(&dependencies.clock);
     let limits = connection::within_open_files_limit(dependencies.limits);
-    let middleware = MiddlewareLayer::new(descriptors.methods(), limits, draining.clone());
+    let (tls, authenticator) = (dependencies.tls.clone(), dependencies.authenticator.clone());
+    let methods = descriptors.methods();
+    let middleware = MiddlewareLayer::new(methods, limits, authenticator, draining.clone());
     let (health, health_service) = health_reporter();
     let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());
@@ -104,7 +113,7 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
         set_health(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
-    let serving = connection::serve(listener, middleware, limits, routes.prepare(), stop);
+    let serving = connection::serve(listener, tls, middleware, limits, routes.prepare(), stop);
     tokio::select! {
         () = serving => {}
         () = drain_timeout(&shutdown) => warn!("draining timed out: calls in flight are cancelled"),
@@ -123,6 +132,8 @@ fn service(
         clock,
         policy,
         limits: _,
+        authenticator: _,
+        tls: _,
     } = dependencies;
     Service {
         dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),

@@ -4,6 +4,8 @@
 //! Standard error may be a pipe that nobody reads. Logging never blocks on it: lines wait in a bounded
 //! buffer for a thread of their own, and lines that find it full are dropped and counted.
 
+pub mod seldom;
+
 use std::io::{self, IsTerminal, Write};
 use std::panic;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -9,7 +9,7 @@ fn read(line: &[&str]) -> Result<Config, Error> {
 /// Returns the settings with which the program serves after this line.
 fn serve(line: &[&str]) -> Serve {
     match read(line).expect("a good line").command {
-        Command::Serve(serve) => serve,
+        Command::Serve(serve) => *serve,
         other => panic!("it serves, not {other:?}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::Caller;
+use super::caller::caller;
 use super::write::{response, store_call};
 use super::{Service, fill_page};
 use crate::contract::booking_request::batch::parse_batch;
@@ -39,8 +39,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::CreateBookingRequestRequest>,
     ) -> Result<Response<v1::CreateBookingRequestResponse>, Status> {
+        let caller = caller(&request);
         let write = booking_request::parse_create(request.into_inner())?;
-        let write = self.creation(&Caller::anonymous(), write);
+        let write = self.creation(&caller, write);
         let written = self.store.write(write).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::CreateBookingRequestResponse { booking_request };
@@ -62,10 +63,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::ChangeToInvitationRequest>,
     ) -> Result<Response<v1::ChangeToInvitationResponse>, Status> {
+        let caller = caller(&request);
         let write = booking_request::parse_change_to_invitation(request.into_inner())?;
-        let written = self
-            .apply(Caller::anonymous(), write, change_to_invitation)
-            .await?;
+        let written = self.apply(caller, write, change_to_invitation).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::ChangeToInvitationResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -75,10 +75,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::RecordBookingRequest>,
     ) -> Result<Response<v1::RecordBookingResponse>, Status> {
+        let caller = caller(&request);
         let write = booking_request::parse_record_booking(request.into_inner())?;
-        let written = self
-            .apply(Caller::anonymous(), write, record_booking)
-            .await?;
+        let written = self.apply(caller, write, record_booking).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::RecordBookingResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -88,9 +87,10 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::RecordBookingCancellationRequest>,
     ) -> Result<Response<v1::RecordBookingCancellationResponse>, Status> {
+        let caller = caller(&request);
         let write = parse_record_booking_cancellation(request.into_inner())?;
         let written = self
-            .apply(Caller::anonymous(), write, record_booking_cancellation)
+            .apply(caller, write, record_booking_cancellation)
             .await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::RecordBookingCancellationResponse { booking_request };
@@ -101,8 +101,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::CancelBookingRequestRequest>,
     ) -> Result<Response<v1::CancelBookingRequestResponse>, Status> {
+        let caller = caller(&request);
         let write = booking_request::parse_cancel(request.into_inner())?;
-        let written = self.apply(Caller::anonymous(), write, cancel).await?;
+        let written = self.apply(caller, write, cancel).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::CancelBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -112,9 +113,10 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::BatchCreateBookingRequestsRequest>,
     ) -> Result<Response<v1::BatchCreateBookingRequestsResponse>, Status> {
+        let caller = caller(&request);
         let items = request.into_inner().requests;
         let batch = parse_batch(items, |it| &it.request_id, booking_request::parse_create)?;
-        let results = self.create_each(Caller::anonymous(), batch).await?;
+        let results = self.create_each(caller, batch).await?;
         Ok(Response::new(v1::BatchCreateBookingRequestsResponse {
             results,
         }))
@@ -124,12 +126,11 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::BatchChangeToInvitationRequest>,
     ) -> Result<Response<v1::BatchChangeToInvitationResponse>, Status> {
+        let caller = caller(&request);
         let items = request.into_inner().requests;
         let parse = booking_request::parse_change_to_invitation;
         let batch = parse_batch(items, |it| &it.request_id, parse)?;
-        let results = self
-            .apply_each(Caller::anonymous(), batch, change_to_invitation)
-            .await?;
+        let results = self.apply_each(caller, batch, change_to_invitation).await?;
         Ok(Response::new(v1::BatchChangeToInvitationResponse {
             results,
         }))
@@ -139,9 +140,10 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::BatchCancelBookingRequestsRequest>,
     ) -> Result<Response<v1::BatchCancelBookingRequestsResponse>, Status> {
+        let caller = caller(&request);
         let items = request.into_inner().requests;
         let batch = parse_batch(items, |it| &it.request_id, booking_request::parse_cancel)?;
-        let results = self.apply_each(Caller::anonymous(), batch, cancel).await?;
+        let results = self.apply_each(caller, batch, cancel).await?;
         Ok(Response::new(v1::BatchCancelBookingRequestsResponse {
             results,
         }))
@@ -151,11 +153,10 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::BatchReleaseHoldRequest>,
     ) -> Result<Response<v1::BatchReleaseHoldResponse>, Status> {
+        let caller = caller(&request);
         let items = request.into_inner().requests;
         let batch = parse_batch(items, |it| &it.request_id, parse_release)?;
-        let results = self
-            .apply_each(Caller::anonymous(), batch, release_hold)
-            .await?;
+        let results = self.apply_each(caller, batch, release_hold).await?;
         Ok(Response::new(v1::BatchReleaseHoldResponse { results }))
     }
 
@@ -163,8 +164,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::PreviewNotificationsRequest>,
     ) -> Result<Response<v1::PreviewNotificationsResponse>, Status> {
+        let caller = caller(&request);
         let (care_unit, form) = booking_request::parse_preview(request.into_inner())?;
-        let context = self.context(&Caller::anonymous());
+        let context = self.context(&caller);
         let command = Create {
             key: RequestKey {
                 care_unit,
@@ -205,8 +207,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::ChangeBookingRequestRequest>,
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
+        let caller = caller(&request);
         let write = parse_change(request.into_inner())?;
-        let written = self.change(Caller::anonymous(), write).await?;
+        let written = self.change(caller, write).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::ChangeBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -216,10 +219,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::RecordPatientContactRequest>,
     ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
+        let caller = caller(&request);
         let write = parse_contact(request.into_inner())?;
-        let written = self
-            .apply(Caller::anonymous(), write, record_patient_contact)
-            .await?;
+        let written = self.apply(caller, write, record_patient_contact).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::RecordPatientContactResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -229,8 +231,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::ReleaseHoldRequest>,
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
+        let caller = caller(&request);
         let write = parse_release(request.into_inner())?;
-        let written = self.apply(Caller::anonymous(), write, release_hold).await?;
+        let written = self.apply(caller, write, release_hold).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::ReleaseHoldResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -240,10 +243,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::RevokeInvitationRequest>,
     ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
+        let caller = caller(&request);
         let write = parse_revoke(request.into_inner())?;
-        let written = self
-            .apply(Caller::anonymous(), write, revoke_invitation)
-            .await?;
+        let written = self.apply(caller, write, revoke_invitation).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::RevokeInvitationResponse { booking_request };
         Ok(response(message, written.replayed))
@@ -253,7 +255,7 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::UpdatePatientRequest>,
     ) -> Result<Response<v1::UpdatePatientResponse>, Status> {
-        let caller = Caller::anonymous();
+        let caller = caller(&request);
         let write = parse_update_patient(request.into_inner())?;
         let call = store_call(&caller, &write);
         let PatientUpdate {
@@ -277,7 +279,7 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::ReplacePersonalIdRequest>,
     ) -> Result<Response<v1::ReplacePersonalIdResponse>, Status> {
-        let caller = Caller::anonymous();
+        let caller = caller(&request);
         let write = parse_replace_personal_id(request.into_inner())?;
         let call = store_call(&caller, &write);
         let command = write.command;
@@ -299,9 +301,10 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::EvaluateSlotsRequest>,
     ) -> Result<Response<v1::EvaluateSlotsResponse>, Status> {
+        let caller = caller(&request);
         let call = slot::parse_slots(request.into_inner())?;
         let record = self.store.get(&call.request).await?;
-        let (source, context) = (call.source, self.context(&Caller::anonymous()));
+        let (source, context) = (call.source, self.context(&caller));
         let judge = |(slot_id, slot)| (slot_id, evaluate_for(&record, source, &slot, &context));
         let verdicts = call.slots.into_iter().map(judge);
         Ok(Response::new(slot::render_verdicts(verdicts)))

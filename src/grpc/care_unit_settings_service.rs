@@ -3,7 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::Service;
-use super::auth::Caller;
+use super::caller::caller;
 use super::write::{response, store_call};
 use crate::contract::v1::care_unit_settings_service_server::CareUnitSettingsService;
 use crate::contract::{care_unit_settings, v1};
@@ -26,7 +26,7 @@ impl CareUnitSettingsService for Service {
         &self,
         request: Request<v1::UpdateCareUnitSettingsRequest>,
     ) -> Result<Response<v1::UpdateCareUnitSettingsResponse>, Status> {
-        let caller = Caller::anonymous();
+        let caller = caller(&request);
         let write = care_unit_settings::parse_update(request.into_inner())?;
         let call = store_call(&caller, &write);
         let (care_unit, command) = write.command;

@@ -4,14 +4,14 @@
 //! | --- | --- |
 //! | `middleware` | deadlines, limits, spans and transport failures of every call |
 //! | `status` | errors of the contract; the only file with status codes |
-//! | `auth` | the caller of a call |
+//! | `caller` | the caller of a call, as the middleware has authenticated it |
 //! | `descriptors` | the services that are served, for reflection, health and the middleware |
 //! | `element` | the answers and errors of a batch, element by element |
 //! | `write` | writes of requests and their answers, alone or in batches |
 //! | `…_service` | a service each |
 
-pub mod auth;
 mod booking_request_service;
+mod caller;
 mod care_unit_settings_service;
 mod clock_service;
 pub mod descriptors;
@@ -28,6 +28,7 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::service::Routes;
 
+use crate::auth::caller::Caller;
 use crate::clock::Clock;
 use crate::contract::sandbox_v1::clock_service_server::ClockServiceServer;
 use crate::contract::v1::booking_request_service_server::BookingRequestServiceServer;
@@ -39,7 +40,6 @@ use crate::dispatch::Dispatch;
 use crate::domain::care_unit_settings::Policy;
 use crate::domain::{Context, RegionPolicy};
 use crate::store::Store;
-use auth::Caller;
 
 /// Maximum bytes of a message that is received.
 const MESSAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
@@ -92,7 +92,7 @@ impl Service {
     fn context(&self, caller: &Caller) -> Context {
         Context {
             now: self.clock.now(),
-            actor: caller.subject.clone(),
+            actor: caller.name(),
             policy: self.policy(),
         }
     }

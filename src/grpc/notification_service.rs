@@ -5,7 +5,7 @@ use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::auth::Caller;
+use super::caller::caller;
 use super::{Service, element, fill_page, status};
 use crate::clock::Clock;
 use crate::contract::notification::list;
@@ -46,9 +46,10 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AuthorizeDispatchRequest>,
     ) -> Result<Response<v1::AuthorizeDispatchResponse>, Status> {
+        let caller = caller(&request);
         let (leases, batch) = notification::parse_authorize(request.get_ref())?.split();
         let service = self.clone();
-        let context = move || service.context(&Caller::anonymous());
+        let context = move || service.context(&caller);
         let outcome = self.store.authorize(leases, context).await?;
         Ok(Response::new(notification::render_authorized(
             element::results(batch, outcome.results.into_iter().map(Ok).collect()),
@@ -61,10 +62,11 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::AcknowledgeNotificationsRequest>,
     ) -> Result<Response<v1::AcknowledgeNotificationsResponse>, Status> {
+        let caller = caller(&request);
         let (acknowledgements, batch) = notification::parse_acknowledge(request.get_ref())?.split();
         self.log_times_ahead(acknowledgements.iter().filter_map(|(_, it)| it.sent_at));
         let service = self.clone();
-        let context = move || service.context(&Caller::anonymous());
+        let context = move || service.context(&caller);
         let acknowledged = self.store.acknowledge(acknowledgements, context).await?;
         Ok(Response::new(notification::render_acknowledged(
             element::results(batch, acknowledged),
@@ -75,13 +77,14 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::ReportDeliveryRequest>,
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
+        let caller = caller(&request);
         let (reports, batch) = parse_reports(request.get_ref())?.split();
         self.log_times_ahead(reports.iter().filter_map(|it| it.event_time));
         let keys = reports.iter().map(|it| it.request.clone()).collect();
         let (service, decided) = (self.clone(), reports.clone());
         let decide = move |place: usize, record: &BookingRequest| {
             let it: &Report = &decided[place];
-            let context = service.context(&Caller::anonymous());
+            let context = service.context(&caller);
             report_delivery(record, it.notification, it.receipt, it.event_time, &context)
         };
         let records = self.store.update_each(keys, decide).await?;

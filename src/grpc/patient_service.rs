@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::auth::Caller;
+use super::caller::caller;
 use super::{Service, fill_page};
 use crate::contract::v1::patient_service_server::PatientService;
 use crate::contract::{patient_request, v1};
@@ -13,8 +13,9 @@ impl PatientService for Service {
         &self,
         request: Request<v1::ListPatientRequestsRequest>,
     ) -> Result<Response<v1::ListPatientRequestsResponse>, Status> {
+        let caller = caller(&request);
         let list = patient_request::parse_list(request.into_inner())?;
-        let context = self.context(&Caller::anonymous());
+        let context = self.context(&caller);
         let (patient, now) = (&list.personal_id, context.now);
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
         let found = self.store.patient_requests(patient, now, after, limit);

@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use tracing::{error, warn};
 
+use crate::auth;
 use crate::clock;
 use crate::contract::v1::{self, ErrorReason};
 use crate::contract::{Fault, Violations, request_name};
@@ -45,7 +46,10 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::TooLate
         | ErrorReason::OutsideConstraints => Code::FailedPrecondition,
         ErrorReason::PermissionDenied => Code::PermissionDenied,
-        ErrorReason::Unauthenticated => Code::Unauthenticated,
+        ErrorReason::Unauthenticated
+        | ErrorReason::TokenMissing
+        | ErrorReason::TokenInvalid
+        | ErrorReason::TokenExpired => Code::Unauthenticated,
         ErrorReason::Overloaded => Code::ResourceExhausted,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Unimplemented => Code::Unimplemented,
@@ -290,6 +294,22 @@ impl From<StreamEnd> for Status {
                 .status(),
             StreamEnd::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<auth::Refusal> for Status {
+    fn from(refusal: auth::Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            auth::Refusal::TokenMissing => ErrorStatus::new(ErrorReason::TokenMissing, text),
+            auth::Refusal::TokenInvalid(_) => ErrorStatus::new(ErrorReason::TokenInvalid, text),
+            auth::Refusal::TokenExpired => ErrorStatus::new(ErrorReason::TokenExpired, text),
+            auth::Refusal::CertificateUnknown => {
+                ErrorStatus::new(ErrorReason::Unauthenticated, text)
+            }
+            auth::Refusal::Actor(violations) => ErrorStatus::invalid(violations),
+        }
+        .status()
     }
 }
 

@@ -5,8 +5,9 @@ use std::pin::Pin;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::auth::Caller;
+use super::caller::caller;
 use super::{Service, fill_page};
+use crate::auth::caller::Caller;
 use crate::contract::v1::worklist_service_server::WorklistService;
 use crate::contract::view::View;
 use crate::contract::worklist::care_units;
@@ -20,8 +21,9 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::ListWorklistRequest>,
     ) -> Result<Response<v1::ListWorklistResponse>, Status> {
+        let caller = caller(&request);
         let list = worklist::parse_list(request.into_inner())?;
-        let (query, now) = (visible(&list.query), self.clock.now());
+        let (query, now) = (visible(&caller, &list.query), self.clock.now());
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
         let found = self.store.list_worklist(&query, now, after, limit).await?;
         let total_size = match list.include_total_size {
@@ -46,8 +48,9 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::CountWorklistsRequest>,
     ) -> Result<Response<v1::CountWorklistsResponse>, Status> {
+        let caller = caller(&request);
         let count = worklist::parse_count(request.into_inner())?;
-        let (query, now) = (visible(&count.query), self.clock.now());
+        let (query, now) = (visible(&caller, &count.query), self.clock.now());
         let counts = self.store.counts(&query, now).await?;
         Ok(Response::new(worklist::render_counts(&count, &counts)))
     }
@@ -56,8 +59,9 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::ListCareUnitsRequest>,
     ) -> Result<Response<v1::ListCareUnitsResponse>, Status> {
+        let caller = caller(&request);
         let list = care_units::parse_list(request.into_inner())?;
-        let seen = Caller::anonymous().visible(CareUnits::Every);
+        let seen = caller.visible(CareUnits::Every);
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
         let found = self.store.care_units(&seen, after, limit).await?;
         Ok(Response::new(care_units::render_list(
@@ -73,8 +77,9 @@ impl WorklistService for Service {
         &self,
         request: Request<v1::WatchWorklistRequest>,
     ) -> Result<Response<Self::WatchWorklistStream>, Status> {
+        let caller = caller(&request);
         let watch = worklist::parse_watch(request.into_inner())?;
-        let events = self.dispatch.watch(visible(&watch.query))?;
+        let events = self.dispatch.watch(visible(&caller, &watch.query))?;
         let (service, view) = (self.clone(), watch.view);
         let events = events.map(move |event| Ok(service.render_event(event?, view)));
         Ok(Response::new(Box::pin(events)))
@@ -82,8 +87,8 @@ impl WorklistService for Service {
 }
 
 /// Returns the query with those of its care units that the caller may see.
-fn visible(query: &Query) -> Query {
-    let care_units = Caller::anonymous().visible(query.care_units.clone());
+fn visible(caller: &Caller, query: &Query) -> Query {
+    let care_units = caller.visible(query.care_units.clone());
     Query {
         care_units,
         ..query.clone()

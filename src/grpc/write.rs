@@ -1,10 +1,12 @@
 //! Writes of requests: from parsed commands to the store, alone or in batches, and their answers.
 
+use std::sync::Arc;
+
 use tonic::metadata::MetadataValue;
 use tonic::{Response, Status};
 
-use super::auth::Caller;
 use super::{Service, element};
+use crate::auth::caller::Caller;
 use crate::contract::batch::Batch;
 use crate::contract::booking_request::batch::render_results;
 use crate::contract::booking_request::{self, NewRequest};
@@ -32,7 +34,7 @@ impl Service {
     /// Returns the write that creates a request, or those of a series.
     pub fn creation(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         write: IdempotentCommand<NewRequest>,
     ) -> Write<Decision> {
         let call = store_call(caller, &write);
@@ -47,7 +49,7 @@ impl Service {
     /// Returns the write that applies a verb to a stored request.
     pub fn update<C: Send + 'static>(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
     ) -> Write<Decision> {
@@ -62,7 +64,7 @@ impl Service {
     /// Applies a verb to a stored request.
     pub async fn apply<C: Send + 'static>(
         &self,
-        caller: Caller,
+        caller: Arc<Caller>,
         write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
     ) -> Result<Written, Status> {
@@ -73,7 +75,7 @@ impl Service {
     /// Changes a stored request.
     pub async fn change(
         &self,
-        caller: Caller,
+        caller: Arc<Caller>,
         write: IdempotentCommand<(RequestKey, ChangeBookingRequest)>,
     ) -> Result<Written, Status> {
         let (_, command) = &write.command;
@@ -86,7 +88,7 @@ impl Service {
     /// Applies a verb to each item of a batch.
     pub async fn apply_each<C: Send + 'static>(
         &self,
-        caller: Caller,
+        caller: Arc<Caller>,
         batch: Batch<IdempotentCommand<(RequestKey, C)>>,
         verb: Verb<C>,
     ) -> Result<Vec<v1::BookingRequestResult>, Status> {
@@ -99,7 +101,7 @@ impl Service {
     /// Creates a request for each item of a batch.
     pub async fn create_each(
         &self,
-        caller: Caller,
+        caller: Arc<Caller>,
         batch: Batch<IdempotentCommand<NewRequest>>,
     ) -> Result<Vec<v1::BookingRequestResult>, Status> {
         let (commands, batch) = batch.split();
@@ -139,7 +141,7 @@ pub fn response<M>(message: M, replayed: bool) -> Response<M> {
 /// Returns the idempotency key of a command, as the store takes it.
 pub fn store_call<C>(caller: &Caller, write: &IdempotentCommand<C>) -> IdempotentCall {
     IdempotentCall {
-        caller: caller.subject.clone(),
+        caller: caller.subject().to_owned(),
         id: write.request_id,
         hash: write.content_hash,
     }

@@ -1,5 +1,5 @@
-//! Connections: accepted within their limits, closed when they do not speak HTTP/2, and closed when
-//! they have been idle for long.
+//! Connections: accepted within their limits, closed when they do not speak HTTP/2, within TLS where that is
+//! on, and closed when they have been idle for long.
 //!
 //! hyper has no limit on the time without a call. hyper-util's `GracefulShutdown` closes all connections
 //! together, and waits for each without a limit.
@@ -19,9 +19,9 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::process::{Resource, getrlimit};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -29,8 +29,11 @@ use tonic::service::Routes;
 use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
+use super::tls::Tls;
+use crate::auth::certificate;
 use crate::grpc::middleware::load::{Bounds, LimitReached};
 use crate::grpc::middleware::{Limits, Middleware, MiddlewareLayer, reset};
+use crate::telemetry::seldom::Seldom;
 
 /// First bytes of every HTTP/2 connection.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -58,6 +61,10 @@ const ACCEPT: ConstantBuilder = ConstantBuilder::new()
     .without_max_times();
 /// Shortest interval between two log lines about refused connections.
 const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+/// Shortest interval between two log lines about connections that are in plain text, or are not.
+const MISMATCHES_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// First byte of a connection that speaks TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// File handles that are reserved for the database, the log and the listener.
 const RESERVED_HANDLES: usize = 128;
 
@@ -95,6 +102,7 @@ fn room_within(handles: usize) -> usize {
 /// flight finish, and closes the open connections. Cancels all of them when dropped.
 pub async fn serve(
     listener: TcpListener,
+    tls: Option<Tls>,
     middleware: MiddlewareLayer,
     limits: Limits,
     services: Routes,
@@ -104,14 +112,21 @@ pub async fn serve(
     let (closing, cancelled) = (CancellationToken::new(), CancellationToken::new());
     let _cancel_on_drop = cancelled.clone().drop_guard();
     let accept_all = async {
-        let mut refusals = Refusals::default();
+        let refusals = Seldom::new(REFUSALS_LOG_INTERVAL);
+        let doorway = Arc::new(Doorway::new(tls));
         loop {
             let (stream, address) = accept(&listener).await;
             // A refused connection is closed at once: its caller may try another server then.
             match middleware.connect(address.ip(), services.clone()) {
-                Err(LimitReached) => refusals.add(),
+                Err(LimitReached) => {
+                    if let Some(count) = refusals.count() {
+                        warn!(count, "too many connections, new ones are closed");
+                    }
+                }
                 Ok(services) => {
-                    let serving = serve_connection(stream, services, limits, closing.clone());
+                    let doorway = doorway.clone();
+                    let closing = closing.clone();
+                    let serving = serve_connection(stream, doorway, services, limits, closing);
                     let cancelled = cancelled.clone();
                     open.spawn(async move { cancelled.run_until_cancelled_owned(serving).await });
                 }
@@ -151,43 +166,22 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     accepted.expect("it is attempted until a connection is accepted")
 }
 
-/// Counts refused connections, and logs them together instead of one by one. A layer of tracing that limits
-/// the rate of lines would do so for all of them.
-#[derive(Default)]
-struct Refusals {
-    count: u64,
-    logged_at: Option<Instant>,
-}
-
-impl Refusals {
-    fn add(&mut self) {
-        self.count += 1;
-        let recently = |at: Instant| at.elapsed() < REFUSALS_LOG_INTERVAL;
-        if !self.logged_at.is_some_and(recently) {
-            warn!(
-                count = self.count,
-                "too many connections, new ones are closed"
-            );
-            self.count = 0;
-            self.logged_at = Some(Instant::now());
-        }
-    }
-}
-
 /// Serves one connection until its peer closes it, it has been idle for long, or `closing` is cancelled.
 async fn serve_connection(
     stream: TcpStream,
+    doorway: Arc<Doorway>,
     services: Middleware<Routes>,
     limits: Limits,
     closing: CancellationToken,
 ) {
-    let opened = timeout(limits.preface_time_max, open(stream));
-    let io = match closing.run_until_cancelled(opened).await {
-        Some(Ok(Ok(io))) => io,
+    let opened = timeout(limits.preface_time_max, doorway.open(stream));
+    let (io, subject) = match closing.run_until_cancelled(opened).await {
+        Some(Ok(Ok(opened))) => opened,
         Some(Ok(Err(error))) => return debug!(%error, "connection closed: no HTTP/2 preface"),
         Some(Err(_)) => return debug!("connection closed: HTTP/2 preface timed out"),
         None => return,
     };
+    let services = services.certified(subject);
     let streams = Streams::default();
     let service = service_fn(move |request: Request<Incoming>| {
         services.clone().oneshot(request.map(Body::new))
@@ -213,16 +207,75 @@ fn log_end(ended: Result<(), hyper::Error>) {
     }
 }
 
+/// A connection, with TLS or without.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// The beginning of connections: the handshake of TLS where that is on, and the preface of HTTP/2.
+struct Doorway {
+    tls: Option<Tls>,
+    mismatches: Seldom,
+}
+
+impl Doorway {
+    fn new(tls: Option<Tls>) -> Self {
+        Self {
+            tls,
+            mismatches: Seldom::new(MISMATCHES_LOG_INTERVAL),
+        }
+    }
+
+    /// Opens a connection. Returns it as if its preface had not been read, with the subject of its
+    /// certificate.
+    async fn open(&self, stream: TcpStream) -> io::Result<(Box<dyn Io>, Option<String>)> {
+        stream.set_nodelay(true)?;
+        let mut first = [0];
+        if stream.peek(&mut first).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let speaks_tls = first == [TLS_HANDSHAKE];
+        match &self.tls {
+            Some(tls) if speaks_tls => {
+                let stream = tls.accept(stream).await?;
+                let (_, session) = stream.get_ref();
+                let certificate = session.peer_certificates().and_then(<[_]>::first);
+                let subject = certificate.and_then(certificate::subject);
+                let (reader, writer) = split(stream);
+                Ok((Box::new(with_preface(reader, writer).await?), subject))
+            }
+            None if !speaks_tls => {
+                let (reader, writer) = stream.into_split();
+                Ok((Box::new(with_preface(reader, writer).await?), None))
+            }
+            Some(_) => {
+                Err(self.mismatch("a client in plain text is refused: this port speaks TLS"))
+            }
+            None => Err(self.mismatch("a client with TLS is refused: this port is in plain text")),
+        }
+    }
+
+    /// Logs a client that speaks TLS where it should not, or the reverse.
+    fn mismatch(&self, line: &'static str) -> io::Error {
+        if let Some(count) = self.mismatches.count() {
+            warn!(count, "{line}");
+        }
+        ErrorKind::InvalidData.into()
+    }
+}
+
 /// Reads the preface and checks it. Returns the connection as if it had not been read. hyper-util reads it
 /// too, to tell HTTP/1 by it, but waits for it without a limit.
-async fn open(mut stream: TcpStream) -> io::Result<impl AsyncRead + AsyncWrite + Unpin> {
-    stream.set_nodelay(true)?;
+async fn with_preface<R, W>(mut reader: R, writer: W) -> io::Result<impl Io>
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin,
+{
     let mut preface = [0; PREFACE.len()];
-    stream.read_exact(&mut preface).await?;
+    reader.read_exact(&mut preface).await?;
     if preface != *PREFACE {
         return Err(ErrorKind::InvalidData.into());
     }
-    let (reader, writer) = stream.into_split();
     Ok(join(Cursor::new(preface).chain(reader), writer))
 }
 
@@ -297,6 +350,8 @@ impl Drop for CountEnd {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     #[test]

@@ -10,7 +10,7 @@ use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 15] = [
+const ONCE: [(&str, &str); 16] = [
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     (
@@ -22,6 +22,7 @@ const ONCE: [(&str, &str); 15] = [
         "store::a_second_process_on_the_same_file_is_refused",
         "PostgreSQL welcomes it",
     ),
+    ("door::", "is decided before the store is asked"),
     ("wal::", "is about SQLite"),
     ("disk::", "is about SQLite"),
     ("again::", "is this run"),

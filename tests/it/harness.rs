@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use care_invitation::auth::Authenticator;
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
@@ -69,6 +70,8 @@ impl Harness {
             clock: clock.clone(),
             policy: RegionPolicy::default(),
             limits,
+            authenticator: Authenticator::open(),
+            tls: None,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let server = AbortOnDropHandle::new(server);

@@ -30,6 +30,7 @@ mod care_unit_settings;
 mod clock;
 mod database_outage;
 mod disk;
+mod door;
 mod entities;
 mod failover;
 mod links;

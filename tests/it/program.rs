@@ -336,7 +336,16 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 8] = [
+    const SETTINGS: [&str; 17] = [
+        "auth-audience",
+        "auth-clients",
+        "auth-issuer",
+        "auth-jwks",
+        "auth-jwks-ca",
+        "insecure",
+        "tls-cert",
+        "tls-client-ca",
+        "tls-key",
         "listen",
         "database-url",
         "migrate",

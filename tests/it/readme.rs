@@ -19,6 +19,7 @@ use crate::harness::PATIENCE;
 
 const README: &str = include_str!("../../README.md");
 const TUTORIAL: &str = include_str!("../../docs/tutorial.md");
+const SECURITY: &str = include_str!("../../docs/security.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 
@@ -26,6 +27,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 const README_LINES_MAX: usize = 180;
 /// Where the documents' service listens. In the test it listens elsewhere, and that is put here.
 const ADDRESS: &str = "127.0.0.1:50051";
+/// Where the documents keep their files. In the test they are kept elsewhere.
+const FOLDER: &str = "/tmp/care-invitation";
 /// The length of a written UUID.
 const ID_LEN: usize = 36;
 /// Printed after the output of each block.
@@ -51,6 +54,11 @@ fn the_tutorial_goes_as_it_is_told() {
     run_document("the tutorial", TUTORIAL);
 }
 
+#[test]
+fn the_first_call_with_a_token_goes_as_it_is_told() {
+    run_document("the page on security", SECURITY);
+}
+
 /// Runs what a document shows between its marks, and compares.
 fn run_document(name: &str, text: &'static str) {
     if !has_grpcurl() {
@@ -64,7 +72,8 @@ fn run_document(name: &str, text: &'static str) {
     let steps = steps(between(text, "<!-- run: from", "<!-- run: end -->"));
     let (start, steps) = steps.split_first().expect("the document has steps");
 
-    let service = Service::start(&start.command, folder.path());
+    let command = start.command.replace(FOLDER, path(folder.path()));
+    let service = Service::start(&command, folder.path());
     let listening = service.listening.replace(&service.address, ADDRESS);
     assert_eq!(listening, start.shown.trim_end());
 
@@ -191,8 +200,10 @@ impl Service {
             address: String::new(),
         };
         service.listening = first_line(output);
-        let address = service.listening.strip_prefix("listening on http://");
+        let address = service.listening.strip_prefix("listening on ");
+        let address = address.and_then(|it| it.split_once("://"));
         service.address = address
+            .map(|(_, address)| address)
             .unwrap_or_else(|| panic!("not started: {}", fs::read_to_string(&log).unwrap()))
             .to_owned();
         service
@@ -224,6 +235,7 @@ fn run(steps: &[Step], address: &str, folder: &Path) -> String {
     let end = END_OF_BLOCK.escape_default();
     let script = steps.iter().map(|step| {
         let command = step.command.replace(ADDRESS, address);
+        let command = command.replace(FOLDER, path(folder));
         format!("{command}printf '{end}'\n")
     });
     let transcript = folder.join("transcript");
@@ -242,6 +254,10 @@ fn run(steps: &[Step], address: &str, folder: &Path) -> String {
     // The service ends with the test, and with it a command that hangs.
     assert!(in_time, "the steps did not end; they got so far:\n{seen}");
     seen
+}
+
+fn path(folder: &Path) -> &str {
+    folder.to_str().expect("a plain name")
 }
 
 fn has_grpcurl() -> bool {

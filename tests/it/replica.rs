@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use care_invitation::auth::Authenticator;
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
@@ -50,6 +51,8 @@ impl Replica {
             clock,
             policy: RegionPolicy::default(),
             limits: Limits::default(),
+            authenticator: Authenticator::open(),
+            tls: None,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");

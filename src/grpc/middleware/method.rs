@@ -19,7 +19,12 @@ pub struct Method {
     pub is_ours: bool,
     /// True if the response is a stream.
     pub streams: bool,
+    /// True if the call is answered to everybody.
+    pub is_open: bool,
 }
+
+/// Package of the health checks, which are answered to everybody.
+const HEALTH: &str = "grpc.health.v1";
 
 /// The methods that are served.
 #[derive(Debug)]
@@ -46,6 +51,7 @@ impl Methods {
                             path: path.clone(),
                             is_ours: package.starts_with(OURS),
                             streams: method.server_streaming(),
+                            is_open: package == HEALTH,
                         };
                         by_path.insert(path, Arc::new(method));
                     }
@@ -57,6 +63,7 @@ impl Methods {
             path: "unknown".to_owned(),
             is_ours: true,
             streams: false,
+            is_open: false,
         });
         Ok(Self { by_path, unknown })
     }
@@ -104,6 +111,7 @@ mod tests {
                 path: path.to_owned(),
                 is_ours,
                 streams,
+                is_open: !is_ours,
             };
             assert_eq!(*methods.find(path), expected);
         }

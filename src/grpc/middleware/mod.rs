@@ -1,11 +1,12 @@
 //! The outermost layer around every call, whichever service it is for.
 //!
-//! It enforces the caller's deadline and the limits on concurrent work, opens a span and writes a log
-//! line for each call, and turns failures that never reach a handler into errors of the contract. It
+//! It enforces the caller's deadline and the limits on concurrent work, authenticates each call, opens a
+//! span and writes a log line for it, and turns failures that never reach a handler into errors of the contract. It
 //! never reads a message.
 //!
 //! | file | does |
 //! | --- | --- |
+//! | `admission` | authenticates calls before their handlers run |
 //! | `load` | counts calls, streams, bytes and connections, by connection, by caller and in all |
 //! | `in_flight` | one call, from its first byte to its last |
 //! | `request_body` | the body of a request while it is received |
@@ -17,6 +18,7 @@
 //! response begins, and fail with errors of their own. Each file says which layer comes near, and what
 //! it lacks.
 
+mod admission;
 mod in_flight;
 pub mod load;
 pub mod method;
@@ -40,6 +42,9 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::status;
+use crate::auth::Authenticator;
+use crate::auth::caller::Caller;
+use admission::Admission;
 use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
@@ -129,17 +134,24 @@ struct Shared {
     methods: Methods,
     limits: Limits,
     load: Arc<TotalLoad>,
+    admission: Admission,
     draining: CancellationToken,
 }
 
 impl MiddlewareLayer {
     /// Returns a layer for these methods. Once `draining` is cancelled, it ends the streams of other
     /// services than ours; ours end by themselves.
-    pub fn new(methods: Methods, limits: Limits, draining: CancellationToken) -> Self {
+    pub fn new(
+        methods: Methods,
+        limits: Limits,
+        authenticator: Authenticator,
+        draining: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Shared {
             methods,
             limits,
             load: TotalLoad::new(limits),
+            admission: Admission::new(authenticator),
             draining,
         }))
     }
@@ -154,6 +166,7 @@ impl MiddlewareLayer {
             services,
             shared: self.0.clone(),
             connection: self.0.load.connect(address)?,
+            certificate: None,
         })
     }
 }
@@ -164,11 +177,26 @@ pub struct Middleware<S> {
     services: S,
     shared: Arc<Shared>,
     connection: Arc<Connection>,
+    /// Subject of the client's certificate, if it gave one.
+    certificate: Option<Arc<str>>,
+}
+
+impl<S> Middleware<S> {
+    /// Returns the same for a connection whose client gave a certificate of this subject, or none.
+    pub fn certified(self, subject: Option<String>) -> Self {
+        Self {
+            certificate: subject.map(Arc::from),
+            ..self
+        }
+    }
 }
 
 impl<S> Service<Request<Body>> for Middleware<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -188,18 +216,11 @@ where
             request: began + self.shared.limits.receive_time_max,
             response: callers.map_or(latest, |callers| callers.min(latest)),
         };
-        let sending = match method.streams {
-            true => {
-                let draining = (!method.is_ours).then(|| self.shared.draining.clone());
-                let termination: Termination = Box::pin(terminated(callers, draining));
-                Sending::Stream(termination, callers)
-            }
-            false => Sending::Unary(self.connection.clone(), deadlines.response),
-        };
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
                 let call = InFlightCall::begin(method, None);
+                let sending = self.sending(&call.method, callers, deadlines, None);
                 let refused = refused.into_http();
                 return Box::pin(async { Ok(respond(call, refused, sending).await) });
             }
@@ -207,18 +228,47 @@ where
         let call = InFlightCall::begin(method, Some(permit));
         let (head, body) = request.into_parts();
         let body = RequestBody::new(body, &self.connection);
-        let received = body.received();
-        let handler = self
-            .services
-            .call(Request::from_parts(head, Body::new(body)));
+        let middleware = self.clone();
         Box::pin(async move {
-            let response = call.run(handler, &received, deadlines).await;
+            let received = body.received();
+            let (mut head, body) = (head, Body::new(body));
+            let admitted = middleware.shared.admission.admit(
+                &call.method,
+                &mut head.headers,
+                &mut head.extensions,
+                middleware.certificate.as_deref(),
+            );
+            let (caller, response) = match admitted.await {
+                Ok(caller) => {
+                    let mut services = middleware.services.clone();
+                    let handler = services.call(Request::from_parts(head, body));
+                    (caller, call.run(handler, &received, deadlines).await)
+                }
+                Err(refused) => (None, refused.into_http()),
+            };
+            let sending = middleware.sending(&call.method, callers, deadlines, caller);
             Ok(respond(call, response, sending).await)
         })
     }
 }
 
 impl<S> Middleware<S> {
+    /// Returns the way in which the response to a call is sent. A stream ends with its caller's rights.
+    fn sending(
+        &self,
+        method: &Method,
+        callers: Option<Instant>,
+        deadlines: Deadlines,
+        caller: Option<Arc<Caller>>,
+    ) -> Sending {
+        if !method.streams {
+            return Sending::Unary(self.connection.clone(), deadlines.response);
+        }
+        let draining = (!method.is_ours).then(|| self.shared.draining.clone());
+        let termination: Termination = Box::pin(terminated(callers, draining, caller));
+        Sending::Stream(termination, callers)
+    }
+
     /// Acquires a permit for a call of this method, or returns the status with which it is refused.
     fn acquire_permit(&self, method: &Method) -> Result<Permit, Status> {
         let resource = match (method.streams, method.is_ours) {
@@ -236,7 +286,11 @@ impl<S> Middleware<S> {
 }
 
 /// Waits until a stream is to be terminated from outside, and returns the status that it ends with.
-async fn terminated(deadline: Option<Instant>, draining: Option<CancellationToken>) -> Status {
+async fn terminated(
+    deadline: Option<Instant>,
+    draining: Option<CancellationToken>,
+    caller: Option<Arc<Caller>>,
+) -> Status {
     let passed = async {
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
@@ -249,7 +303,14 @@ async fn terminated(deadline: Option<Instant>, draining: Option<CancellationToke
             None => std::future::pending().await,
         }
     };
+    let expired = async {
+        match caller {
+            Some(caller) => Caller::clone(&caller).expired().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
+        refusal = expired => refusal.into(),
         () = passed => status::deadline_exceeded(),
         () = stopping => status::stopping(),
     }

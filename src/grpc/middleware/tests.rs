@@ -1,4 +1,5 @@
 use std::future::{pending, poll_fn};
+use std::sync::Mutex;
 
 use http_body::{Body as HttpBody, Frame};
 use tonic_types::StatusExt;
@@ -52,7 +53,8 @@ impl HttpBody for Once {
 fn layer_with(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
     let sets = [DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let methods = Methods::of(sets).expect("descriptors");
-    MiddlewareLayer::new(methods, limits, draining.clone())
+    let authenticator = Authenticator::open();
+    MiddlewareLayer::new(methods, limits, authenticator, draining.clone())
 }
 
 fn request(path: &str, timeout: Option<&str>) -> Request<Body> {
@@ -68,9 +70,10 @@ async fn call<F>(layer: &MiddlewareLayer, request: Request<Body>, handle: F) -> 
 where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let mut handle = Some(handle);
+    let handle = Arc::new(Mutex::new(Some(handle)));
     let handler = service_fn(move |_: Request<Body>| {
-        let handle = handle.take().expect("a call is made once");
+        let handle = handle.lock().expect("no panic").take();
+        let handle = handle.expect("a call is made once");
         async { Ok::<_, Infallible>(handle.await) }
     });
     let connected = layer.connect(HERE, handler).expect("room");

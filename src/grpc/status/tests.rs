@@ -21,14 +21,50 @@ fn read(status: &Status) -> (Code, String, Vec<String>) {
 
 #[test]
 fn every_reason_has_a_name_without_its_prefix() {
-    for number in 0..=23 {
+    for number in 0..=26 {
         let reason = ErrorReason::try_from(number).expect("a reason");
         assert!(!name(reason).starts_with("ERROR_REASON"), "{reason:?}");
     }
     assert!(
-        ErrorReason::try_from(24).is_err(),
+        ErrorReason::try_from(27).is_err(),
         "a new reason: name it here"
     );
+}
+
+#[test]
+fn a_call_that_is_not_authenticated_is_told_so_by_its_kind() {
+    for (refusal, code, reason) in [
+        (
+            auth::Refusal::TokenMissing,
+            Code::Unauthenticated,
+            "TOKEN_MISSING",
+        ),
+        (
+            auth::Refusal::TokenInvalid("it is of another issuer"),
+            Code::Unauthenticated,
+            "TOKEN_INVALID",
+        ),
+        (
+            auth::Refusal::TokenExpired,
+            Code::Unauthenticated,
+            "TOKEN_EXPIRED",
+        ),
+        (
+            auth::Refusal::CertificateUnknown,
+            Code::Unauthenticated,
+            "UNAUTHENTICATED",
+        ),
+        (
+            auth::Refusal::Actor(vec![Violation::new("actor-id", "is missing")]),
+            Code::InvalidArgument,
+            "FIELD_INVALID",
+        ),
+    ] {
+        let status = Status::from(refusal);
+        let details = status.get_error_details();
+        let info = details.error_info().expect("a reason");
+        assert_eq!((status.code(), info.reason.as_str()), (code, reason));
+    }
 }
 
 #[test]

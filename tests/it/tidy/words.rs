@@ -7,7 +7,8 @@ use super::{Source, sources};
 
 /// The files whose words are held to this, by how their paths begin.
 const FOLDERS: &[&str] = &[
-    "cli.rs",
+    "auth/",
+    "cli",
     "clock",
     "config",
     "contract/",
@@ -19,7 +20,7 @@ const FOLDERS: &[&str] = &[
     "readiness.rs",
     "server",
     "store/",
-    "telemetry.rs",
+    "telemetry",
 ];
 
 /// Words and phrases that stand no more in code or comments. A word with a capital is a name; the

@@ -1,0 +1,74 @@
+//! Admission of calls: each but health checks is authenticated before its handler runs, and its caller
+//! travels along with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Extensions;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use tonic::Status;
+use tracing::info;
+
+use super::method::Method;
+use crate::auth::caller::Caller;
+use crate::auth::{Authenticator, Refusal};
+use crate::telemetry::seldom::Seldom;
+
+/// Shortest interval between two log lines about calls that are not authenticated.
+const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Admits calls.
+#[derive(Debug)]
+pub struct Admission {
+    authenticator: Authenticator,
+    refusals: Seldom,
+}
+
+impl Admission {
+    /// Makes one that asks this authenticator.
+    pub fn new(authenticator: Authenticator) -> Self {
+        Self {
+            authenticator,
+            refusals: Seldom::new(REFUSALS_LOG_INTERVAL),
+        }
+    }
+
+    /// Authenticates a call, and hands its caller to the handler in place of its token. Health checks are
+    /// answered to everybody: who balances the load has no token.
+    ///
+    /// # Errors
+    ///
+    /// The status that the call is refused with.
+    pub async fn admit(
+        &self,
+        method: &Method,
+        headers: &mut HeaderMap,
+        extensions: &mut Extensions,
+        certificate: Option<&str>,
+    ) -> Result<Option<Arc<Caller>>, Status> {
+        if method.is_open {
+            return Ok(None);
+        }
+        let authenticated = self.authenticator.authenticate(headers, certificate);
+        let caller = authenticated
+            .await
+            .map_err(|refusal| self.refuse(refusal))?;
+        headers.remove(AUTHORIZATION);
+        let caller = Arc::new(caller);
+        extensions.insert(caller.clone());
+        Ok(Some(caller))
+    }
+
+    /// Logs a refusal, for many of them together, without anything that the caller gave.
+    fn refuse(&self, refusal: Refusal) -> Status {
+        if let Some(count) = self.refusals.count() {
+            let latest = refusal.to_string();
+            info!(
+                count,
+                latest, "calls that are not authenticated are refused"
+            );
+        }
+        refusal.into()
+    }
+}

@@ -1,0 +1,244 @@
+//! TLS of the listener: 1.2 and 1.3, HTTP/2 alone, and certificates of clients where they are asked for.
+//! Its files are read again when they change; open connections go on with what they began with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use tracing::{info, warn};
+
+use crate::auth::files::{self, Files};
+
+/// Protocol that is agreed on within TLS.
+const ALPN: &[u8] = b"h2";
+
+/// PEM files of the server.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate of the server, and those between it and its CA.
+    pub certificate: PathBuf,
+    /// Private key of the certificate.
+    pub key: PathBuf,
+    /// CAs that issue the certificates of clients; none if clients need no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// File that is at fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum File {
+    /// The certificate of the server.
+    Certificate,
+    /// Its private key.
+    Key,
+    /// The CAs of clients.
+    ClientCa,
+}
+
+impl File {
+    /// Returns the flag that names the file.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Certificate => "tls-cert",
+            Self::Key => "tls-key",
+            Self::ClientCa => "tls-client-ca",
+        }
+    }
+}
+
+/// Fault of one of the files.
+#[derive(Debug, thiserror::Error)]
+#[error("--{} {why}", file.flag())]
+pub struct Error {
+    /// File that is at fault.
+    pub file: File,
+    /// Description of the fault, without anything of the key.
+    pub why: String,
+}
+
+/// TLS of the listener, as of now. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Tls(watch::Receiver<Arc<ServerConfig>>);
+
+impl Tls {
+    /// Reads the files, and again whenever one of them changes. Files that cannot be used are logged, and
+    /// those before stay in force.
+    ///
+    /// # Errors
+    ///
+    /// One of them cannot be used.
+    pub fn open(names: TlsFiles) -> Result<Self, Error> {
+        let TlsFiles {
+            certificate,
+            key,
+            client_ca,
+        } = &names;
+        let paths = [certificate, key].into_iter().chain(client_ca).cloned();
+        let mut watched = Files::new(paths);
+        let (sender, receiver) = watch::channel(Arc::new(read(&names)?));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sender.closed() => return,
+                    () = watched.changed() => {}
+                }
+                match read(&names) {
+                    Ok(config) => {
+                        info!("the files of TLS have been read again");
+                        sender.send_replace(Arc::new(config));
+                    }
+                    Err(error) => {
+                        let error = error.to_string();
+                        warn!(
+                            error,
+                            "changed files of TLS cannot be used: those before stay"
+                        );
+                    }
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+
+    /// Does the handshake of a connection.
+    ///
+    /// # Errors
+    ///
+    /// The peer does not speak TLS, or gives no certificate that is trusted where one is asked for.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = self.0.borrow().clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+fn read(names: &TlsFiles) -> Result<ServerConfig, Error> {
+    let certificates = certificates(&names.certificate, File::Certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes(&names.key, File::Key)?);
+    let key = key.map_err(|error| fault(File::Key, &pem_text(&error)))?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("ring has the cipher suites of these versions");
+    let builder = match &names.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => {
+            let roots = Arc::new(roots(path)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            let verifier = verifier.map_err(|error| fault(File::ClientCa, &error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder.with_single_cert(certificates, key);
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            fault(File::Key, &"is not the key of the certificate")
+        }
+        rustls::Error::InvalidCertificate(_) => fault(File::Certificate, &error),
+        error => fault(File::Key, &error),
+    })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn roots(path: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, File::ClientCa)? {
+        let added = roots.add(certificate);
+        added.map_err(|error| fault(File::ClientCa, &error))?;
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path, file: File) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let bytes = bytes(path, file)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| fault(file, &pem_text(&error)))?;
+    match found.is_empty() {
+        true => Err(fault(file, &"holds no certificate in PEM")),
+        false => Ok(found),
+    }
+}
+
+fn bytes(path: &Path, file: File) -> Result<Vec<u8>, Error> {
+    let read = files::read(path);
+    read.map_err(|error| fault(file, &format!("cannot be read: {error}")))
+}
+
+fn fault(file: File, why: &dyn std::fmt::Display) -> Error {
+    let why = why.to_string();
+    Error { file, why }
+}
+
+/// Returns a description of a fault in a PEM file. Those of the library quote the file.
+fn pem_text(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "holds nothing of this kind in PEM",
+        _ => "is not PEM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertifiedKey, generate_simple_self_signed};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let made = generate_simple_self_signed(vec!["localhost".to_owned()]);
+        let CertifiedKey { cert, signing_key } = made.expect("a certificate");
+        (cert.pem(), signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_are_named_and_nothing_of_the_key_is_quoted() {
+        let folder = TempDir::new().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let ((certificate, key), (_, other)) = (pair(), pair());
+        let torn = key.replace("-----END", "");
+        for (name, content) in [
+            ("certificate", certificate.as_str()),
+            ("key", &key),
+            ("other", &other),
+            ("torn", &torn),
+            ("empty", ""),
+        ] {
+            fs::write(path(name), content).expect("written");
+        }
+        let read = |certificate: &str, key: &str, ca: Option<&str>| {
+            read(&TlsFiles {
+                certificate: path(certificate),
+                key: path(key),
+                client_ca: ca.map(path),
+            })
+        };
+        assert!(read("certificate", "key", None).is_ok());
+        assert!(read("certificate", "key", Some("certificate")).is_ok());
+        for (certificate, key, ca, at_fault) in [
+            ("missing", "key", None, File::Certificate),
+            ("empty", "key", None, File::Certificate),
+            ("key", "key", None, File::Certificate),
+            ("certificate", "missing", None, File::Key),
+            ("certificate", "certificate", None, File::Key),
+            ("certificate", "torn", None, File::Key),
+            ("certificate", "other", None, File::Key),
+            ("certificate", "key", Some("empty"), File::ClientCa),
+        ] {
+            let error = read(certificate, key, ca).expect_err("not good");
+            assert_eq!(error.file, at_fault, "{certificate} {key} {ca:?}: {error}");
+            let secret = &torn[60..90];
+            assert!(!error.to_string().contains(secret) && !format!("{error:?}").contains(secret));
+        }
+    }
+}

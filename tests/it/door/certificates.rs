@@ -1,0 +1,140 @@
+//! Clients that are known by their certificates, and the rights that the settings give them.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use care_invitation::auth::Authenticator;
+use care_invitation::auth::certificate::Clients;
+use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
+use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::grpc::middleware::Limits;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::sleep;
+use tonic::Code;
+
+use super::host::{Ca, dns, uri};
+use super::tls::Secured;
+use super::{ask, is_admitted, unauthenticated};
+use crate::harness::{refusal, within};
+use crate::logged::Log;
+use crate::make;
+
+const INBOX: &str = "spiffe://region.example/inbox";
+
+fn allow(path: &Path, scope: &str) {
+    let clients = json!({"clients": [
+        {"subject": INBOX, "scope": scope, "care_units": "*"},
+        {"subject": "letters.example", "scope": "notification.deliver", "care_units": "*"},
+    ]});
+    fs::write(path, clients.to_string()).expect("written");
+}
+
+#[tokio::test]
+async fn the_certificate_is_the_subject_and_the_settings_its_rights() {
+    let log = Log::default();
+    let listening = log.listen();
+    let (clients_ca, folder) = (Ca::new(), TempDir::new().expect("a folder"));
+    let path = folder.path().join("clients.json");
+    allow(&path, "booking.read booking.write notification.deliver");
+    let clients = Clients::open(path.clone()).expect("good settings");
+    let authenticator = Authenticator::by_certificates(clients);
+    let secured = Secured::with(authenticator, Some(&clients_ca), Limits::default()).await;
+
+    let inbox = clients_ca.issue(vec![dns("other.example"), uri(INBOX)]);
+    let channel = secured.channel(Some(&inbox)).await.expect("connected");
+    assert!(is_admitted(&ask(&channel, &[]).await));
+    let letters = clients_ca.issue(vec![dns("letters.example")]);
+    let letters = secured.channel(Some(&letters)).await.expect("connected");
+    assert!(is_admitted(&ask(&letters, &[]).await));
+
+    let mut requests = BookingRequestServiceClient::new(channel.clone());
+    let call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+    let created = within(requests.create_booking_request(call)).await;
+    let name = created
+        .expect("created")
+        .into_inner()
+        .booking_request
+        .expect("it")
+        .name;
+    let call = v1::ListHistoryRequest {
+        name,
+        ..Default::default()
+    };
+    let history = within(requests.list_history(call))
+        .await
+        .expect("the history");
+    assert_eq!(history.into_inner().entries[0].actor, INBOX);
+
+    for names in [
+        vec![],
+        vec![dns("nobody.example")],
+        vec![uri("urn:nobody"), dns("letters.example")],
+    ] {
+        let unknown = clients_ca.issue(names);
+        let unknown = secured.channel(Some(&unknown)).await.expect("connected");
+        let said = ask(&unknown, &[]).await;
+        assert_eq!(refusal(&said), unauthenticated("UNAUTHENTICATED"));
+    }
+
+    let mut notifications = NotificationServiceClient::new(channel.clone());
+    let stream =
+        notifications.stream_due_notifications(v1::StreamDueNotificationsRequest::default());
+    let mut due = within(stream).await.expect("a stream").into_inner();
+    fs::write(&path, "{}").expect("written");
+    let logged = async {
+        while log
+            .lines("changed rights of clients cannot be used")
+            .is_empty()
+        {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(logged).await;
+    assert!(
+        is_admitted(&ask(&channel, &[]).await),
+        "the rights before stay"
+    );
+    allow(&path, "actor");
+    let end = async {
+        while due.message().await?.is_some() {}
+        Ok(())
+    };
+    let end: tonic::Status = within(end).await.expect_err("it ends with its rights");
+    assert_eq!(refusal(&end), unauthenticated("UNAUTHENTICATED"));
+    let said = ask(&channel, &[]).await;
+    assert_eq!(
+        said.code(),
+        Code::InvalidArgument,
+        "the actor is missing now"
+    );
+    assert!(
+        is_admitted(&ask(&letters, &[]).await),
+        "another's rights are as they were"
+    );
+    drop(listening);
+}
+
+#[tokio::test]
+async fn a_client_without_a_certificate_that_is_trusted_does_not_get_in() {
+    let (clients_ca, folder) = (Ca::new(), TempDir::new().expect("a folder"));
+    let path = folder.path().join("clients.json");
+    allow(&path, "booking.read");
+    let clients = Clients::open(path).expect("good settings");
+    let authenticator = Authenticator::by_certificates(clients);
+    let secured = Secured::with(authenticator, Some(&clients_ca), Limits::default()).await;
+    let stranger = Ca::new().issue(vec![uri(INBOX)]);
+    let of_the_server = secured.ca.issue(vec![uri(INBOX)]);
+    for pair in [None, Some(&stranger), Some(&of_the_server)] {
+        // TLS 1.3 tells the client only when it reads.
+        if let Ok(channel) = secured.channel(pair).await {
+            let said = ask(&channel, &[]).await;
+            assert_ne!(said.code(), Code::NotFound, "it did not get in: {said:?}");
+        }
+    }
+    let known = clients_ca.issue(vec![uri(INBOX)]);
+    let channel = secured.channel(Some(&known)).await.expect("connected");
+    assert!(is_admitted(&ask(&channel, &[]).await));
+}

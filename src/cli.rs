@@ -9,11 +9,13 @@ use chrono::{NaiveDate, SecondsFormat};
 use tokio::net::TcpListener;
 
 use crate::clock::Clock;
+use crate::config::rates::Rates;
 use crate::config::{self, AfterRestore, BadSetting, Purge, Serve};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
 use crate::grpc::middleware::Limits;
+use crate::grpc::middleware::subject::SubjectLimits;
 use crate::server::{self, Dependencies};
 use crate::store::Store;
 use crate::store::after_restore::{LostInterval, after_restore as mark_lost};
@@ -54,12 +56,30 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
             guarantee_days: config.guarantee_days,
             ages: AgeLimits::default(),
         },
-        limits: Limits::default(),
+        limits: limits(config.rates),
         authenticator,
         tls,
     };
     server::run(listener, dependencies, shutdown).await;
     Ok(())
+}
+
+/// Returns the limits of the service, with these on one subject.
+fn limits(rates: Rates) -> Limits {
+    let Rates {
+        calls_per_second,
+        streams,
+        rows_per_minute,
+    } = rates;
+    let subject = SubjectLimits {
+        calls_per_second,
+        streams,
+        rows_per_minute,
+    };
+    Limits {
+        subject,
+        ..Limits::default()
+    }
 }
 
 /// Brings the database's schema up to date and prints the migrations that were applied.

@@ -4,6 +4,7 @@
 //! Values are taken as text and validated together, so that every bad one is reported at once.
 
 pub mod door;
+pub mod rates;
 mod value;
 
 use std::ffi::OsString;
@@ -12,7 +13,8 @@ use std::net::SocketAddr;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
-use door::{Door, DoorArgs};
+use door::{Authentication, Door, DoorArgs};
+use rates::{Rates, RatesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
     civil_date, database_url, guarantee_days, instant, listen, log_format, log_level, send_clock,
@@ -59,6 +61,8 @@ pub struct Serve {
     pub guarantee_days: u32,
     /// TLS and authentication.
     pub door: Door,
+    /// Limits on what one subject may do.
+    pub rates: Rates,
 }
 
 /// Dates before which a purge deletes.
@@ -165,6 +169,8 @@ struct Line {
     settings: Settings,
     #[command(flatten)]
     door: DoorArgs,
+    #[command(flatten)]
+    rates: RatesArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -305,6 +311,7 @@ impl Config {
             command,
             settings,
             door,
+            rates,
         } = Line::try_parse_from(line)?;
         let mut bad = Vec::new();
         let database_url = database_url(&settings.database_url);
@@ -313,7 +320,7 @@ impl Config {
         let log_level = take(&mut bad, "log-level", log_level(&settings.log_level));
         let command = match command {
             None | Some(CommandArgs::Serve) => {
-                let serve = settings.serve(&door, &mut bad);
+                let serve = settings.serve(&door, &rates, &mut bad);
                 serve.map(|serve| Command::Serve(Box::new(serve)))
             }
             Some(CommandArgs::Migrate) => Some(Command::Migrate),
@@ -335,7 +342,12 @@ impl Config {
 
 impl Settings {
     /// Returns the settings of the service, which other commands do not validate.
-    fn serve(&self, door: &DoorArgs, bad: &mut Vec<BadSetting>) -> Option<Serve> {
+    fn serve(
+        &self,
+        door: &DoorArgs,
+        rates: &RatesArgs,
+        bad: &mut Vec<BadSetting>,
+    ) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
         let sandbox_clock = self.sandbox_clock.as_deref().map(instant).transpose();
         let sandbox_clock = take(bad, "sandbox-clock", sandbox_clock);
@@ -343,6 +355,10 @@ impl Settings {
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
         let door = door.validate(listen, bad);
+        let is_private = door
+            .as_ref()
+            .is_some_and(|door| door.authentication == Authentication::Open && !door.is_insecure);
+        let rates = rates.validate(is_private, bad);
         Some(Serve {
             listen: listen?,
             migrate: self.migrate,
@@ -350,6 +366,7 @@ impl Settings {
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
             door: door?,
+            rates: rates?,
         })
     }
 }

@@ -47,6 +47,14 @@ impl Caller {
         &self.rights.subject
     }
 
+    /// Returns whether the subject is known by more than its word.
+    pub fn is_authenticated(&self) -> bool {
+        match self.validity {
+            Validity::Unlimited => false,
+            Validity::Until(_) | Validity::WhileListed(_) => true,
+        }
+    }
+
     /// Returns the name of whoever did it, for the history: the actor, or the subject by itself.
     pub fn name(&self) -> String {
         match &self.actor {

@@ -27,6 +27,27 @@ const DOMAIN: &str = "careinvitation";
 /// Delay after which a caller should retry when the service was overloaded or unavailable.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// Limit that one subject has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateLimit {
+    /// Calls a second.
+    CallsPerSecond,
+    /// Open streams.
+    Streams,
+    /// Rows a minute.
+    RowsPerMinute,
+}
+
+impl RateLimit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CallsPerSecond => "CALLS_PER_SECOND",
+            Self::Streams => "STREAMS",
+            Self::RowsPerMinute => "ROWS_PER_MINUTE",
+        }
+    }
+}
+
 /// Returns the status code of a reason.
 fn code(reason: ErrorReason) -> Code {
     match reason {
@@ -50,7 +71,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::TokenMissing
         | ErrorReason::TokenInvalid
         | ErrorReason::TokenExpired => Code::Unauthenticated,
-        ErrorReason::Overloaded => Code::ResourceExhausted,
+        ErrorReason::Overloaded | ErrorReason::RateLimited => Code::ResourceExhausted,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Unimplemented => Code::Unimplemented,
         ErrorReason::Unspecified | ErrorReason::Internal => Code::Internal,
@@ -357,6 +378,22 @@ pub fn overloaded() -> Status {
     ErrorStatus::new(ErrorReason::Overloaded, text)
         .with_retry_info()
         .status()
+}
+
+/// Returns the error of a caller who has reached a limit of its own; after the pause it is worth another try.
+pub fn rate_limited(limit: RateLimit, pause: Duration) -> Status {
+    let text = match limit {
+        RateLimit::CallsPerSecond => "too many calls a second of one subject",
+        RateLimit::Streams => "too many open streams of one subject",
+        RateLimit::RowsPerMinute => "too many rows a minute of one subject",
+    };
+    // Clients may know no fractions of a millisecond; too early is refused again.
+    let millis = u64::try_from(pause.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    ErrorStatus {
+        retry_delay: Some(Duration::from_millis(millis)),
+        ..ErrorStatus::new(ErrorReason::RateLimited, text).with("limit", limit.name())
+    }
+    .status()
 }
 
 /// Returns the error of a server that shuts down; another replica, or this one after a restart, will

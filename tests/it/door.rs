@@ -4,6 +4,7 @@ mod certificates;
 mod host;
 mod issuer;
 mod keys;
+mod rates;
 mod settings;
 mod tls;
 mod tokens;

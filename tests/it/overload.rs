@@ -155,6 +155,7 @@ async fn pages_that_nobody_reads_are_kept_up_to_a_limit_and_others_are_served() 
         bytes: Bounds {
             all: 2_000 * KIB,
             caller: 1_000 * KIB,
+            subject: 1_000 * KIB,
             connection: 500 * KIB,
         },
         ..Limits::default()
@@ -228,6 +229,7 @@ async fn one_address_cannot_take_all_connections() {
         connections: Bounds {
             all: 8,
             caller: 4,
+            subject: 4,
             connection: 1,
         },
         ..Limits::default()

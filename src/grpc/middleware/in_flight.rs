@@ -9,13 +9,15 @@ use std::task::{Poll, ready};
 
 use http::Response;
 use tokio::time::{Instant, sleep_until};
-use tonic::Code;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tracing::{Span, debug, info, info_span};
 
-use super::load::Permit;
+use super::load::{LimitReached, Permit};
 use super::method::Method;
 use super::request_body::Received;
+use super::rows::Rows;
+use super::subject::{Subject, no_place};
 use crate::grpc::status;
 
 /// Deadlines of a call.
@@ -41,7 +43,9 @@ pub struct InFlightCall {
     /// Status code of the response; none until it is known, and when the caller goes away before.
     pub outcome: Option<Code>,
     /// Permit under the limits; none for a call that is refused for want of one.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
+    /// Subject that calls, and the rows of what it is answered; none before it is known.
+    reader: Option<(Arc<Subject>, Arc<Rows>)>,
 }
 
 impl InFlightCall {
@@ -52,8 +56,49 @@ impl InFlightCall {
             method,
             began: Instant::now(),
             outcome: None,
-            _permit: permit,
+            permit,
+            reader: None,
         }
+    }
+
+    /// Counts the call as one of a subject, and from now on the rows that it is answered.
+    ///
+    /// # Errors
+    ///
+    /// The status of a call that is too much for the subject.
+    pub fn charge(&mut self, subject: Arc<Subject>, rows: Arc<Rows>) -> Result<(), Status> {
+        subject.begin(&rows)?;
+        if let Some(permit) = &mut self.permit {
+            let charged = permit.charge(subject.load.clone());
+            charged.map_err(|LimitReached| no_place(permit.resource()))?;
+        }
+        self.reader = Some((subject, rows));
+        Ok(())
+    }
+
+    /// Returns the subject that calls, if it is known.
+    pub fn subject(&self) -> Option<&Subject> {
+        self.reader.as_ref().map(|(subject, _)| &**subject)
+    }
+
+    /// Counts the rows in encoded messages of the answer.
+    pub fn count_rows(&self, messages: &[u8]) {
+        if let Some((subject, rows)) = &self.reader {
+            subject.count_rows(rows.count(messages));
+        }
+    }
+
+    /// Returns whether a stream may go on with more rows.
+    ///
+    /// # Errors
+    ///
+    /// The status that it ends with.
+    pub fn check_rows(&self) -> Result<(), Status> {
+        let checked = self
+            .reader
+            .as_ref()
+            .map(|(subject, _)| subject.check_rows());
+        checked.unwrap_or(Ok(()))
     }
 
     /// Runs the handler until it responds, the deadline has passed, or the request has not been received in

@@ -1,11 +1,13 @@
-//! Load: calls, streams, bytes and connections, counted in all, by caller and by connection. A permit
-//! that would pass a limit is refused at once, so that no caller waits for another one's permits.
+//! Load: calls, streams, bytes and connections, counted in all, by caller and by connection, and by subject
+//! once the caller is authenticated. A permit that would pass a limit is refused at once, so that no caller
+//! waits for another one's permits.
 //!
 //! tower's `ConcurrencyLimit` and `LoadShed` know no callers, and give a permit back when the response
 //! begins, not when it has been sent. Nor would tokio's `Semaphore` do: some permits are given beyond the
 //! limit, since a write that is committed has to be answered.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,18 +22,21 @@ const IPV6_NETWORK_BITS: u32 = 64;
 pub struct Bounds {
     /// Maximum of all callers together.
     pub all: usize,
-    /// Maximum of one caller, over all its connections. Generous, for a proxy may carry many callers.
+    /// Maximum of one address, over all its connections. Generous, for a proxy may carry many callers.
     pub caller: usize,
+    /// Maximum of one subject, over all its connections and addresses.
+    pub subject: usize,
     /// Maximum on one connection.
     pub connection: usize,
 }
 
 impl Bounds {
-    /// Returns the same maximum for one connection, one caller and all callers.
+    /// Returns the same maximum for one connection, one caller, one subject and all callers.
     pub const fn shared(max: usize) -> Self {
         Self {
             all: max,
             caller: max,
+            subject: max,
             connection: max,
         }
     }
@@ -79,10 +84,19 @@ impl Load {
     }
 }
 
-/// A caller, known by its address until there is something better to know it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Caller {
+/// A caller, known by its address until it is authenticated.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// An address, or a network of IPv6.
     Address(IpAddr),
+    /// A subject.
+    Subject(Arc<str>),
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Caller")
+    }
 }
 
 impl Caller {
@@ -122,7 +136,7 @@ impl TotalLoad {
     /// # Errors
     ///
     /// The limits allow no further connection.
-    pub fn connect(self: &Arc<Self>, address: IpAddr) -> Result<Arc<Connection>, LimitReached> {
+    pub fn connect(self: &Arc<Self>, address: IpAddr) -> Result<Connection, LimitReached> {
         let caller = self.caller(Caller::at(address));
         let Bounds {
             all, caller: each, ..
@@ -132,10 +146,11 @@ impl TotalLoad {
             caller.load.subtract(Resource::Connection, 1);
             return Err(full);
         }
-        Ok(Arc::new(Connection {
-            load: Load::default(),
-            caller,
-        }))
+        let load = Load::default();
+        Ok(Connection {
+            line: Arc::new(Line { load, caller }),
+            subject: None,
+        })
     }
 
     fn caller(self: &Arc<Self>, key: Caller) -> Arc<CallerLoad> {
@@ -144,7 +159,7 @@ impl TotalLoad {
             return known;
         }
         let caller = Arc::new(CallerLoad {
-            key,
+            key: key.clone(),
             load: Load::default(),
             total: self.clone(),
         });
@@ -179,35 +194,74 @@ impl Drop for CallerLoad {
     }
 }
 
-/// The load of one connection, which counts as one itself until it and every permit on it is dropped.
+/// The load of one subject.
 #[derive(Debug)]
-pub struct Connection {
+pub struct SubjectLoad {
+    load: Load,
+    limits: Limits,
+}
+
+impl SubjectLoad {
+    /// Returns an empty load with these limits.
+    pub fn new(limits: Limits) -> Arc<Self> {
+        let load = Load::default();
+        Arc::new(Self { load, limits })
+    }
+
+    /// Returns the load, and its limit for a resource.
+    fn level(&self, resource: Resource) -> (&Load, usize) {
+        (&self.load, self.limits.bounds(resource).subject)
+    }
+}
+
+/// A connection, which counts as one itself until it and every permit on it is dropped.
+#[derive(Debug)]
+struct Line {
     load: Load,
     caller: Arc<CallerLoad>,
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.caller.load.subtract(Resource::Connection, 1);
+        self.caller.total.load.subtract(Resource::Connection, 1);
+    }
+}
+
+/// A connection, as it or one subject on it uses it. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    line: Arc<Line>,
+    subject: Option<Arc<SubjectLoad>>,
+}
+
 impl Connection {
+    /// Returns the same connection for calls of a subject.
+    pub fn of(&self, subject: Option<Arc<SubjectLoad>>) -> Self {
+        Self {
+            line: self.line.clone(),
+            subject,
+        }
+    }
+
+    /// Returns the caller at the other end, by its address.
+    pub fn caller(&self) -> &Caller {
+        &self.line.caller.key
+    }
+
     /// Acquires a permit for an amount of a resource.
     ///
     /// # Errors
     ///
-    /// It would pass the limit of this connection, of its caller, or of all callers.
-    pub fn acquire(
-        self: &Arc<Self>,
-        resource: Resource,
-        amount: usize,
-    ) -> Result<Permit, LimitReached> {
-        let mut permit = Permit {
-            connection: self.clone(),
-            resource,
-            amount: 0,
-        };
+    /// It would pass the limit of this connection, of its caller, of its subject, or of all callers.
+    pub fn acquire(&self, resource: Resource, amount: usize) -> Result<Permit, LimitReached> {
+        let mut permit = self.acquire_unchecked(resource, 0);
         permit.grow(amount)?;
         Ok(permit)
     }
 
     /// Acquires a permit though it may pass a limit.
-    pub fn acquire_unchecked(self: &Arc<Self>, resource: Resource, amount: usize) -> Permit {
+    pub fn acquire_unchecked(&self, resource: Resource, amount: usize) -> Permit {
         for (load, _) in self.levels(resource) {
             load.0[resource as usize].fetch_add(amount, Ordering::Relaxed);
         }
@@ -221,42 +275,38 @@ impl Connection {
     /// Returns whether one more of a resource would be refused.
     pub fn is_full(&self, resource: Resource) -> bool {
         self.levels(resource)
-            .iter()
-            .any(|(load, max)| load.count(resource) >= *max)
+            .any(|(load, max)| load.count(resource) >= max)
     }
 
     /// Returns the amount of a resource in use on this connection alone.
     pub fn count(&self, resource: Resource) -> usize {
-        self.load.count(resource)
+        self.line.load.count(resource)
     }
 
     /// Returns the loads in which a resource is counted, the narrowest first, each with its limit.
-    fn levels(&self, resource: Resource) -> [(&Load, usize); 3] {
-        let total = &self.caller.total;
+    fn levels(&self, resource: Resource) -> impl Iterator<Item = (&Load, usize)> {
+        let total = &self.line.caller.total;
         let Bounds {
             all,
             caller,
             connection,
+            subject: _,
         } = total.limits.bounds(resource);
-        [
-            (&self.load, connection),
-            (&self.caller.load, caller),
-            (&total.load, all),
-        ]
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.caller.load.subtract(Resource::Connection, 1);
-        self.caller.total.load.subtract(Resource::Connection, 1);
+        let subject = self.subject.as_ref().map(|it| it.level(resource));
+        let levels = [
+            Some((&self.line.load, connection)),
+            subject,
+            Some((&self.line.caller.load, caller)),
+            Some((&total.load, all)),
+        ];
+        levels.into_iter().flatten()
     }
 }
 
 /// A permit for an amount of a resource, which is counted until the permit is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    connection: Arc<Connection>,
+    connection: Connection,
     resource: Resource,
     amount: usize,
 }
@@ -268,10 +318,10 @@ impl Permit {
     ///
     /// It would pass a limit; the permit stays as it was.
     pub fn grow(&mut self, amount: usize) -> Result<(), LimitReached> {
-        let levels = self.connection.levels(self.resource);
-        for (at, (load, max)) in levels.iter().enumerate() {
-            if let Err(full) = load.add(self.resource, amount, *max) {
-                for (load, _) in &levels[..at] {
+        let levels = || self.connection.levels(self.resource);
+        for (at, (load, max)) in levels().enumerate() {
+            if let Err(full) = load.add(self.resource, amount, max) {
+                for (load, _) in levels().take(at) {
                     load.subtract(self.resource, amount);
                 }
                 return Err(full);
@@ -279,6 +329,23 @@ impl Permit {
         }
         self.amount += amount;
         Ok(())
+    }
+
+    /// Counts the permit as one of a subject too.
+    ///
+    /// # Errors
+    ///
+    /// It would pass the limit of the subject; the permit stays as it was.
+    pub fn charge(&mut self, subject: Arc<SubjectLoad>) -> Result<(), LimitReached> {
+        let (load, max) = subject.level(self.resource);
+        load.add(self.resource, self.amount, max)?;
+        self.connection.subject = Some(subject);
+        Ok(())
+    }
+
+    /// Returns what the permit is for.
+    pub fn resource(&self) -> Resource {
+        self.resource
     }
 }
 
@@ -301,6 +368,7 @@ mod tests {
         let bounds = Bounds {
             all: 4,
             caller: 3,
+            subject: 1,
             connection: 2,
         };
         TotalLoad::new(Limits {
@@ -315,7 +383,7 @@ mod tests {
         let total = total();
         let connect = |address| total.connect(address).expect("room");
         let (first, second, other) = (connect(HERE), connect(HERE), connect(THERE));
-        let take = |it: &Arc<Connection>| it.acquire(Resource::Call, 1);
+        let take = |it: &Connection| it.acquire(Resource::Call, 1);
         let mut permit = vec![take(&first).expect("one"), take(&first).expect("two")];
         assert_eq!(take(&first).err(), Some(LimitReached), "on one connection");
         permit.push(take(&second).expect("three"));
@@ -363,6 +431,26 @@ mod tests {
         open.clear();
         assert!(total.callers().is_empty());
         assert_eq!(total.load.count(Resource::Connection), 0);
+    }
+
+    #[test]
+    fn a_subject_has_its_share_over_all_its_connections() {
+        let total = total();
+        let connect = |address| total.connect(address).expect("room");
+        let (first, second) = (connect(HERE), connect(THERE));
+        let one = SubjectLoad::new(total.limits);
+        let other = SubjectLoad::new(total.limits);
+        let mut permit = first.acquire(Resource::Call, 1).expect("room");
+        permit.charge(one.clone()).expect("the first");
+        let mut further = second.acquire(Resource::Call, 1).expect("room");
+        assert_eq!(further.charge(one.clone()), Err(LimitReached));
+        further.charge(other).expect("another subject");
+        let by_one = second.of(Some(one.clone()));
+        assert!(by_one.is_full(Resource::Call) && !second.is_full(Resource::Call));
+        assert!(by_one.acquire(Resource::Call, 1).is_err());
+        drop(permit);
+        assert_eq!(one.load.count(Resource::Call), 0);
+        assert!(by_one.acquire(Resource::Call, 1).is_ok());
     }
 
     #[test]

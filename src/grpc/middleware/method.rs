@@ -7,6 +7,8 @@ use std::sync::Arc;
 use prost::{DecodeError, Message};
 use prost_types::FileDescriptorSet;
 
+use super::rows::Rows;
+
 /// Prefix of the packages of our services.
 const OURS: &str = "careinvitation.";
 
@@ -31,6 +33,8 @@ const HEALTH: &str = "grpc.health.v1";
 pub struct Methods {
     by_path: HashMap<String, Arc<Method>>,
     unknown: Arc<Method>,
+    /// Rows of the answers of our methods, by path.
+    rows: HashMap<String, Arc<Rows>>,
 }
 
 impl Methods {
@@ -41,7 +45,10 @@ impl Methods {
     /// The bytes are no descriptor set.
     pub fn of<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, DecodeError> {
         let mut by_path = HashMap::new();
+        let mut rows = HashMap::new();
         for set in sets {
+            let found = Rows::of(set)?.into_iter();
+            rows.extend(found.map(|(path, it)| (path, Arc::new(it))));
             for file in FileDescriptorSet::decode(set)?.file {
                 let package = file.package();
                 for service in &file.service {
@@ -65,7 +72,16 @@ impl Methods {
             streams: false,
             is_open: false,
         });
-        Ok(Self { by_path, unknown })
+        Ok(Self {
+            by_path,
+            unknown,
+            rows,
+        })
+    }
+
+    /// Returns the rows of what a method answers.
+    pub fn rows(&self, method: &Method) -> Arc<Rows> {
+        self.rows.get(&method.path).cloned().unwrap_or_default()
     }
 
     /// Returns the method at `path`, or one that stands for all unknown methods.

@@ -7,7 +7,9 @@
 //! | file | does |
 //! | --- | --- |
 //! | `admission` | authenticates calls before their handlers run |
-//! | `load` | counts calls, streams, bytes and connections, by connection, by caller and in all |
+//! | `load` | counts calls, streams, bytes and connections, by connection, by caller, by subject and in all |
+//! | `subject` | the rates and the share of one subject |
+//! | `rows` | counts the rows of answers |
 //! | `in_flight` | one call, from its first byte to its last |
 //! | `request_body` | the body of a request while it is received |
 //! | `response_body` | the body of a response while it is sent |
@@ -25,6 +27,8 @@ pub mod method;
 mod request_body;
 pub mod reset;
 mod response_body;
+mod rows;
+pub mod subject;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -50,6 +54,7 @@ use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
 use request_body::RequestBody;
 use response_body::{Sending, Termination, respond};
+use subject::{SubjectLimits, Subjects};
 
 /// Longest time for a call, its request and its response included, or for the beginning of a stream,
 /// when its caller would wait longer.
@@ -69,6 +74,8 @@ pub struct Limits {
     pub bytes: Bounds,
     /// Bounds on connections; the bound for one connection is not used.
     pub connections: Bounds,
+    /// Limits on one subject, beside its bounds on what it has at once.
+    pub subject: SubjectLimits,
     /// Longest time in which a request must be received.
     pub receive_time_max: Duration,
     /// Longest time in which a connection must send the HTTP/2 preface.
@@ -81,7 +88,10 @@ impl Limits {
     fn bounds(&self, resource: Resource) -> Bounds {
         match resource {
             Resource::Call => self.calls,
-            Resource::Stream => self.streams,
+            Resource::Stream => Bounds {
+                subject: self.subject.streams_within(self.streams.subject),
+                ..self.streams
+            },
             Resource::Check => self.checks,
             Resource::Byte => self.bytes,
             Resource::Connection => self.connections,
@@ -96,28 +106,34 @@ impl Default for Limits {
             calls: Bounds {
                 all: 2_048,
                 caller: 1_024,
+                subject: 512,
                 connection: 512,
             },
             streams: Bounds {
                 all: 2_048,
                 caller: 1_536,
+                subject: 1_024,
                 connection: 1_024,
             },
             checks: Bounds {
                 all: 256,
                 caller: 128,
+                subject: 128,
                 connection: 64,
             },
             bytes: Bounds {
                 all: 256 * MIB,
                 caller: 128 * MIB,
+                subject: 64 * MIB,
                 connection: 32 * MIB,
             },
             connections: Bounds {
                 all: 4_096,
                 caller: 3_072,
+                subject: 3_072,
                 connection: 1,
             },
+            subject: SubjectLimits::default(),
             receive_time_max: Duration::from_secs(10),
             preface_time_max: Duration::from_secs(10),
             idle_time_max: Duration::from_secs(300),
@@ -134,6 +150,7 @@ struct Shared {
     methods: Methods,
     limits: Limits,
     load: Arc<TotalLoad>,
+    subjects: Subjects,
     admission: Admission,
     draining: CancellationToken,
 }
@@ -151,6 +168,7 @@ impl MiddlewareLayer {
             methods,
             limits,
             load: TotalLoad::new(limits),
+            subjects: Subjects::new(limits),
             admission: Admission::new(authenticator),
             draining,
         }))
@@ -176,7 +194,7 @@ impl MiddlewareLayer {
 pub struct Middleware<S> {
     services: S,
     shared: Arc<Shared>,
-    connection: Arc<Connection>,
+    connection: Connection,
     /// Subject of the client's certificate, if it gave one.
     certificate: Option<Arc<str>>,
 }
@@ -220,33 +238,36 @@ where
             Ok(permit) => permit,
             Err(refused) => {
                 let call = InFlightCall::begin(method, None);
-                let sending = self.sending(&call.method, callers, deadlines, None);
+                let connection = self.connection.clone();
+                let sending = self.sending(connection, &call.method, callers, deadlines, None);
                 let refused = refused.into_http();
                 return Box::pin(async { Ok(respond(call, refused, sending).await) });
             }
         };
-        let call = InFlightCall::begin(method, Some(permit));
-        let (head, body) = request.into_parts();
-        let body = RequestBody::new(body, &self.connection);
+        let mut call = InFlightCall::begin(method, Some(permit));
+        let (mut head, body) = request.into_parts();
         let middleware = self.clone();
         Box::pin(async move {
-            let received = body.received();
-            let (mut head, body) = (head, Body::new(body));
             let admitted = middleware.shared.admission.admit(
                 &call.method,
                 &mut head.headers,
                 &mut head.extensions,
                 middleware.certificate.as_deref(),
             );
-            let (caller, response) = match admitted.await {
+            let admitted = admitted.await;
+            let counted = admitted.and_then(|caller| middleware.count(&mut call, caller));
+            let (caller, response) = match counted {
                 Ok(caller) => {
+                    let body = RequestBody::new(body, &middleware.connection_of(&call));
+                    let received = body.received();
                     let mut services = middleware.services.clone();
-                    let handler = services.call(Request::from_parts(head, body));
+                    let handler = services.call(Request::from_parts(head, Body::new(body)));
                     (caller, call.run(handler, &received, deadlines).await)
                 }
                 Err(refused) => (None, refused.into_http()),
             };
-            let sending = middleware.sending(&call.method, callers, deadlines, caller);
+            let connection = middleware.connection_of(&call);
+            let sending = middleware.sending(connection, &call.method, callers, deadlines, caller);
             Ok(respond(call, response, sending).await)
         })
     }
@@ -256,17 +277,44 @@ impl<S> Middleware<S> {
     /// Returns the way in which the response to a call is sent. A stream ends with its caller's rights.
     fn sending(
         &self,
+        connection: Connection,
         method: &Method,
         callers: Option<Instant>,
         deadlines: Deadlines,
         caller: Option<Arc<Caller>>,
     ) -> Sending {
         if !method.streams {
-            return Sending::Unary(self.connection.clone(), deadlines.response);
+            return Sending::Unary(connection, deadlines.response);
         }
         let draining = (!method.is_ours).then(|| self.shared.draining.clone());
         let termination: Termination = Box::pin(terminated(callers, draining, caller));
         Sending::Stream(termination, callers)
+    }
+
+    /// Counts a call as one of its subject, or of its address where nobody is authenticated and that is limited.
+    fn count(
+        &self,
+        call: &mut InFlightCall,
+        caller: Option<Arc<Caller>>,
+    ) -> Result<Option<Arc<Caller>>, Status> {
+        let Some(admitted) = &caller else {
+            return Ok(caller);
+        };
+        let known_by = match admitted.is_authenticated() {
+            true => load::Caller::Subject(admitted.subject().into()),
+            false if self.shared.limits.subject == SubjectLimits::default() => return Ok(caller),
+            false => self.connection.caller().clone(),
+        };
+        call.charge(
+            self.shared.subjects.find(known_by),
+            self.shared.methods.rows(&call.method),
+        )?;
+        Ok(caller)
+    }
+
+    /// Returns the connection as the subject of a call uses it.
+    fn connection_of(&self, call: &InFlightCall) -> Connection {
+        self.connection.of(call.subject().map(|it| it.load.clone()))
     }
 
     /// Acquires a permit for a call of this method, or returns the status with which it is refused.

@@ -36,7 +36,7 @@ pub struct RequestBody {
 
 impl RequestBody {
     /// Returns the body of a request on this connection.
-    pub fn new(body: Body, connection: &Arc<Connection>) -> Self {
+    pub fn new(body: Body, connection: &Connection) -> Self {
         let request = Self {
             body,
             bytes: connection.acquire_unchecked(Resource::Byte, 0),

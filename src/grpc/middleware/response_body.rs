@@ -46,7 +46,7 @@ type NextFrame = Option<Result<Frame<Data>, Status>>;
 /// The way in which a response is sent.
 pub enum Sending {
     /// A unary response on this connection, until this deadline.
-    Unary(Arc<Connection>, Instant),
+    Unary(Connection, Instant),
     /// A stream, until it is terminated. The caller may have set a deadline.
     Stream(Termination, Option<Instant>),
 }
@@ -160,7 +160,14 @@ impl ResponseBody {
         };
         let _entered = self.call.span.enter();
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
-            Ok(Poll::Ready(frame)) => Poll::Ready(frame),
+            Ok(Poll::Ready(frame)) => {
+                if let Some(Ok(frame)) = &frame
+                    && let Some(messages) = frame.data_ref()
+                {
+                    self.call.count_rows(messages);
+                }
+                Poll::Ready(frame)
+            }
             Ok(Poll::Pending) => match &mut self.sending {
                 Sending::Stream(termination, _) => termination
                     .as_mut()
@@ -176,6 +183,11 @@ impl ResponseBody {
     /// after that in time.
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         self.cut_off.set(None);
+        if let Err(status) = self.call.check_rows()
+            && self.body.is_some()
+        {
+            return Poll::Ready(Some(Ok(last_frame(&status))));
+        }
         let frame = ready!(self.poll_body(context));
         if let Sending::Stream(_, deadline) = &self.sending {
             let stalled = Instant::now() + STALL_MAX;
@@ -188,7 +200,7 @@ impl ResponseBody {
     /// Polls for the next chunk of a unary response, or its end.
     fn poll_unary(
         &mut self,
-        connection: &Arc<Connection>,
+        connection: &Connection,
         context: &mut Context<'_>,
     ) -> Poll<NextFrame> {
         if self.rest.is_empty() {
@@ -221,7 +233,7 @@ impl ResponseBody {
     }
 
     /// Counts encoded bytes until the last of them has been sent.
-    fn count_unsent(&mut self, connection: &Arc<Connection>, bytes: Data) -> Result<(), Status> {
+    fn count_unsent(&mut self, connection: &Connection, bytes: Data) -> Result<(), Status> {
         let permit = match bytes.len() <= SMALL_BYTES_MAX {
             true => connection.acquire_unchecked(Resource::Byte, bytes.len()),
             false => connection

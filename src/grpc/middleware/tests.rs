@@ -1,15 +1,22 @@
 use std::future::{pending, poll_fn};
+use std::num::NonZeroU32;
 use std::sync::Mutex;
 
 use http_body::{Body as HttpBody, Frame};
+use prost::Message;
 use tonic_types::StatusExt;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::contract::DESCRIPTOR_SET;
+use crate::contract::v1::stream_due_notifications_response::Event;
+use crate::contract::v1::{
+    BookingRequest, DueNotification, ListWorklistResponse, StreamDueNotificationsResponse,
+};
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const CALL: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
+const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
 const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
 const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -275,6 +282,113 @@ async fn a_draining_server_ends_the_streams_of_others_after_their_last_word() {
     assert!(next_frame(&mut body).await.is_data());
     let last = next_frame(&mut body).await;
     assert_eq!(reason(last.trailers_ref().expect("the end")), "UNAVAILABLE");
+}
+
+/// Returns the pause that a refused caller is told.
+fn pause(headers: &HeaderMap) -> Duration {
+    let status = Status::from_header_map(headers).expect("a failure");
+    let details = status.get_error_details();
+    let retry = details.retry_info().and_then(|it| it.retry_delay);
+    retry.expect("a pause")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_of_one_caller_is_refused_while_others_go_on() {
+    let limits = Limits {
+        subject: SubjectLimits {
+            calls_per_second: NonZeroU32::new(5),
+            ..SubjectLimits::default()
+        },
+        ..Limits::default()
+    };
+    let layer = layer_with(limits, &CancellationToken::new());
+    let there = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    let answered = |address| {
+        let fine =
+            service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        let connected = layer.connect(address, fine).expect("room");
+        async { connected.oneshot(request(CALL, None)).await }
+    };
+    for _ in 0..5 {
+        let Ok(response) = answered(HERE).await;
+        assert!(response.headers().is_empty());
+    }
+    for _ in 0..10 {
+        let Ok(refused) = answered(HERE).await;
+        assert_eq!(reason(refused.headers()), "RATE_LIMITED");
+        let Ok(other) = answered(there).await;
+        assert!(other.headers().is_empty());
+        tokio::time::advance(pause(refused.headers())).await;
+        let Ok(response) = answered(HERE).await;
+        assert!(response.headers().is_empty(), "the pause was true");
+    }
+}
+
+/// Returns a page of so many requests, as it is sent.
+fn page(count: usize) -> Vec<u8> {
+    let page = ListWorklistResponse {
+        booking_requests: vec![BookingRequest::default(); count],
+        ..Default::default()
+    };
+    let bytes = page.encode_to_vec();
+    let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
+    [&[0][..], &length, &bytes].concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_are_read_are_owed_and_lists_wait_for_that() {
+    let limits = Limits {
+        subject: SubjectLimits {
+            rows_per_minute: NonZeroU32::new(60),
+            ..SubjectLimits::default()
+        },
+        ..Limits::default()
+    };
+    let layer = layer_with(limits, &CancellationToken::new());
+    let list = async || {
+        let answer = async { Response::new(Body::new(Once(Some(page(90))))) };
+        call(&layer, request(LIST, None), answer).await
+    };
+    assert!(list().await.headers().is_empty());
+    let refused = list().await;
+    assert_eq!(reason(refused.headers()), "RATE_LIMITED");
+    assert_eq!(pause(refused.headers()), Duration::from_secs(31));
+    let one = call(&layer, request(CALL, None), async {
+        Response::new(Body::empty())
+    })
+    .await;
+    assert!(one.headers().is_empty(), "it is no list");
+    tokio::time::advance(pause(refused.headers())).await;
+    assert!(list().await.headers().is_empty(), "the pause was true");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_after_too_many_rows() {
+    let limits = Limits {
+        subject: SubjectLimits {
+            rows_per_minute: NonZeroU32::new(60),
+            ..SubjectLimits::default()
+        },
+        ..Limits::default()
+    };
+    let layer = layer_with(limits, &CancellationToken::new());
+    let due = StreamDueNotificationsResponse {
+        event: Some(Event::Due(DueNotification::default())),
+        ..Default::default()
+    };
+    let bytes = due.encode_to_vec();
+    let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
+    let sent = [&[0][..], &length, &bytes].concat().repeat(90);
+    let answer = async { Response::new(Body::new(Once(Some(sent)))) };
+    let mut body = call(&layer, request(STREAM, None), answer)
+        .await
+        .into_body();
+    assert!(next_frame(&mut body).await.is_data());
+    let last = next_frame(&mut body).await;
+    let trailers = last.trailers_ref().expect("the end");
+    assert_eq!(reason(trailers), "RATE_LIMITED");
+    assert_eq!(pause(trailers), Duration::from_secs(31));
+    assert!(body.is_end_stream());
 }
 
 #[test]

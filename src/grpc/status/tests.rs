@@ -21,12 +21,12 @@ fn read(status: &Status) -> (Code, String, Vec<String>) {
 
 #[test]
 fn every_reason_has_a_name_without_its_prefix() {
-    for number in 0..=26 {
+    for number in (0..=26).chain([28]) {
         let reason = ErrorReason::try_from(number).expect("a reason");
         assert!(!name(reason).starts_with("ERROR_REASON"), "{reason:?}");
     }
     assert!(
-        ErrorReason::try_from(27).is_err(),
+        ErrorReason::try_from(29).is_err(),
         "a new reason: name it here"
     );
 }
@@ -297,6 +297,22 @@ fn the_store_and_the_limits_say_when_to_try_again() {
             .retry_info()
             .and_then(|it| it.retry_delay);
         assert_eq!(delay, retried.then_some(RETRY_DELAY), "{reason}");
+    }
+}
+
+#[test]
+fn who_has_reached_a_limit_is_told_which_and_for_how_long() {
+    for (limit, name, pause, told) in [
+        (RateLimit::CallsPerSecond, "CALLS_PER_SECOND", 1, 1),
+        (RateLimit::Streams, "STREAMS", 1_000_000, 1),
+        (RateLimit::RowsPerMinute, "ROWS_PER_MINUTE", 2_000_001, 3),
+    ] {
+        let status = rate_limited(limit, Duration::from_nanos(pause));
+        let (code, reason) = (Code::ResourceExhausted, "RATE_LIMITED".to_owned());
+        assert_eq!(read(&status), (code, reason, vec![format!("limit={name}")]));
+        let details = status.get_error_details();
+        let delay = details.retry_info().and_then(|it| it.retry_delay);
+        assert_eq!(delay, Some(Duration::from_millis(told)));
     }
 }
 

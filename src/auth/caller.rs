@@ -8,7 +8,7 @@ use super::Refusal;
 use super::actor::Actor;
 use super::certificate::Clients;
 use super::rights::Rights;
-use super::scope::Scope;
+use super::scope::{Scope, Scopes};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::worklist::query::CareUnits;
@@ -68,6 +68,18 @@ impl Caller {
         self.rights.scopes.contains(scope)
     }
 
+    /// Returns whether the caller may make a call that needs one of these scopes. One who is a patient is
+    /// nothing else, whatever other scopes there are; and nobody is a patient who is not named.
+    pub fn may(&self, needed: Scopes) -> bool {
+        match self.patient() {
+            Some(_) => needed.contains(Scope::PatientSelf),
+            None => {
+                let needed = needed.without(Scope::PatientSelf);
+                self.rights.scopes.meets(needed)
+            }
+        }
+    }
+
     /// Returns the patient that the caller is, with the scope `patient.self`.
     pub fn patient(&self) -> Option<&PersonalId> {
         self.rights.patient.as_ref()
@@ -104,6 +116,7 @@ impl Caller {
 mod tests {
     use super::super::actor::Given;
     use super::*;
+    use crate::domain::patient::PersonalIdType;
 
     #[test]
     fn the_history_names_the_actor_or_else_the_subject() {
@@ -119,6 +132,33 @@ mod tests {
             (acting.name(), acting.subject()),
             ("STAFF:e-1".into(), "anonymous")
         );
+    }
+
+    #[test]
+    fn a_patient_makes_the_calls_of_patients_and_no_others() {
+        let number = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385").ok();
+        let caller = |scopes, patient: Option<PersonalId>| {
+            let rights = Rights {
+                scopes: Scopes::parse(scopes),
+                patient,
+                ..Rights::anonymous()
+            };
+            Caller::new(Arc::new(rights), None, Validity::Unlimited)
+        };
+        for (scopes, patient, needed, admitted) in [
+            ("booking.read", false, "booking.read", true),
+            ("booking.read", false, "booking.read patient.self", true),
+            ("booking.read actor", false, "booking.write", false),
+            ("", false, "booking.write", false),
+            ("patient.self", true, "booking.read patient.self", true),
+            ("patient.self", true, "booking.read", false),
+            ("patient.self booking.read", true, "booking.read", false),
+            ("patient.self", false, "booking.read patient.self", false),
+        ] {
+            let caller = caller(scopes, number.clone().filter(|_| patient));
+            let may = caller.may(Scopes::parse(needed));
+            assert_eq!(may, admitted, "{scopes} for {needed}");
+        }
     }
 
     #[test]

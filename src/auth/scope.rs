@@ -79,6 +79,22 @@ impl Scopes {
     pub fn contains(self, scope: Scope) -> bool {
         self.0 & scope as u16 != 0
     }
+
+    /// Returns the set without a scope.
+    pub fn without(self, scope: Scope) -> Self {
+        Self(self.0 & !(scope as u16))
+    }
+
+    /// Returns whether a scope is in both sets.
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Returns the names of the scopes, in the order of [`Scope::ALL`].
+    pub fn names(self) -> Vec<&'static str> {
+        let contained = Scope::ALL.into_iter().filter(|it| self.contains(*it));
+        contained.map(Scope::name).collect()
+    }
 }
 
 impl FromIterator<Scope> for Scopes {
@@ -116,5 +132,19 @@ mod tests {
         let all = Scopes::parse(&names.join(" "));
         assert_eq!(all, Scopes::all());
         assert_eq!(all.0.count_ones(), 9);
+        assert_eq!(all.names(), names);
+    }
+
+    #[test]
+    fn sets_meet_in_a_scope() {
+        for (one, other, meet) in [
+            ("booking.read actor", "booking.write booking.read", true),
+            ("booking.read", "booking.write", false),
+            ("", "booking.write", false),
+        ] {
+            assert_eq!(Scopes::parse(one).meets(Scopes::parse(other)), meet);
+        }
+        let left = Scopes::parse("booking.read actor").without(Scope::Actor);
+        assert_eq!(left.names(), ["booking.read"]);
     }
 }

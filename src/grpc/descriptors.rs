@@ -49,9 +49,13 @@ impl Descriptors {
     }
 
     /// Returns every method, those of health and reflection included.
+    ///
+    /// # Panics
+    ///
+    /// A method of ours does not say which scopes it needs: the service must not start.
     pub fn methods(&self) -> Methods {
         let sets = [&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA];
-        Methods::of(sets).expect("they are descriptor sets")
+        Methods::of(sets).expect("they are descriptor sets, and each method of ours has its scopes")
     }
 
     /// Returns the reflection service of version v1, for newer clients.

@@ -12,6 +12,7 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 use tracing::{error, warn};
 
 use crate::auth;
+use crate::auth::scope::Scopes;
 use crate::clock;
 use crate::contract::v1::{self, ErrorReason};
 use crate::contract::{Fault, Violations, request_name};
@@ -66,7 +67,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::StateConflict
         | ErrorReason::TooLate
         | ErrorReason::OutsideConstraints => Code::FailedPrecondition,
-        ErrorReason::PermissionDenied => Code::PermissionDenied,
+        ErrorReason::PermissionDenied | ErrorReason::ScopeMissing => Code::PermissionDenied,
         ErrorReason::Unauthenticated
         | ErrorReason::TokenMissing
         | ErrorReason::TokenInvalid
@@ -343,6 +344,15 @@ impl From<clock::Error> for Status {
             clock::Error::Real => unimplemented(),
         }
     }
+}
+
+/// Returns the error of a caller who has none of the scopes that a call needs.
+pub fn scope_missing(needed: Scopes) -> Status {
+    let needed = needed.names();
+    let text = format!("the caller has none of the scopes: {}", needed.join(", "));
+    ErrorStatus::new(ErrorReason::ScopeMissing, text)
+        .with("scope", needed.join(" "))
+        .status()
 }
 
 /// Returns the error of a method that is not served.

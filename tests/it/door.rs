@@ -5,6 +5,7 @@ mod host;
 mod issuer;
 mod keys;
 mod rates;
+mod scopes;
 mod settings;
 mod tls;
 mod tokens;

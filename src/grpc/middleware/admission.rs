@@ -1,5 +1,5 @@
-//! Admission of calls: each but health checks is authenticated before its handler runs, and its caller
-//! travels along with it.
+//! Admission of calls: each but health checks is authenticated before its handler runs, its caller must have
+//! a scope that the contract asks for, and travels along with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use http::header::AUTHORIZATION;
 use tonic::Status;
 use tracing::info;
 
-use super::method::Method;
+use super::method::{Admits, Method};
 use crate::auth::caller::Caller;
 use crate::auth::{Authenticator, Refusal};
+use crate::grpc::status;
 use crate::telemetry::seldom::Seldom;
 
 /// Shortest interval between two log lines about calls that are not authenticated.
@@ -34,7 +35,8 @@ impl Admission {
         }
     }
 
-    /// Authenticates a call, and hands its caller to the handler in place of its token. Health checks are
+    /// Authenticates a call, and hands its caller to the handler in place of its token. The caller must have one
+    /// of the scopes that the method needs; nothing of the call is looked at before. Health checks are
     /// answered to everybody: who balances the load has no token.
     ///
     /// # Errors
@@ -47,7 +49,7 @@ impl Admission {
         extensions: &mut Extensions,
         certificate: Option<&str>,
     ) -> Result<Option<Arc<Caller>>, Status> {
-        if method.is_open {
+        if method.admits == Admits::Everybody {
             return Ok(None);
         }
         let authenticated = self.authenticator.authenticate(headers, certificate);
@@ -55,6 +57,11 @@ impl Admission {
             .await
             .map_err(|refusal| self.refuse(refusal))?;
         headers.remove(AUTHORIZATION);
+        if let Admits::Holders(needed) = method.admits
+            && !caller.may(needed)
+        {
+            return Err(status::scope_missing(needed));
+        }
         let caller = Arc::new(caller);
         extensions.insert(caller.clone());
         Ok(Some(caller))

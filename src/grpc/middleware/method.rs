@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::{DecodeError, Message};
-use prost_types::FileDescriptorSet;
+
+use crate::auth::scope::{Scope, Scopes};
 
 use super::rows::Rows;
 
 /// Prefix of the packages of our services.
 const OURS: &str = "careinvitation.";
+/// Package of the health checks, which are answered to everybody.
+const HEALTH: &str = "grpc.health.v1";
 
 /// A method, as far as the middleware needs to know it.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,12 +24,77 @@ pub struct Method {
     pub is_ours: bool,
     /// True if the response is a stream.
     pub streams: bool,
-    /// True if the call is answered to everybody.
-    pub is_open: bool,
+    /// Callers to whom the call is answered.
+    pub admits: Admits,
 }
 
-/// Package of the health checks, which are answered to everybody.
-const HEALTH: &str = "grpc.health.v1";
+/// The callers to whom a method is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admits {
+    /// Everybody, authenticated or not.
+    Everybody,
+    /// Everybody who is authenticated.
+    Authenticated,
+    /// Those who have one of these scopes.
+    Holders(Scopes),
+}
+
+/// Reason for which descriptors cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes are no descriptor set.
+    #[error(transparent)]
+    Malformed(#[from] DecodeError),
+    /// A method of ours does not say who may call it.
+    #[error("{0} has no required_scope")]
+    NoScope(String),
+    /// A method of ours needs a scope that does not exist.
+    #[error("{0} has a required_scope that is not known")]
+    UnknownScope(String),
+}
+
+/// The parts of a `FileDescriptorSet` that are looked at. prost's own descriptors drop options that they do not
+/// know.
+mod descriptor {
+    #[derive(prost::Message)]
+    pub struct Set {
+        #[prost(message, repeated, tag = "1")]
+        pub files: Vec<File>,
+    }
+
+    #[derive(prost::Message)]
+    pub struct File {
+        #[prost(string, tag = "2")]
+        pub package: String,
+        #[prost(message, repeated, tag = "6")]
+        pub services: Vec<Service>,
+    }
+
+    #[derive(prost::Message)]
+    pub struct Service {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(message, repeated, tag = "2")]
+        pub methods: Vec<Method>,
+    }
+
+    #[derive(prost::Message)]
+    pub struct Method {
+        #[prost(string, tag = "1")]
+        pub name: String,
+        #[prost(message, optional, tag = "4")]
+        pub options: Option<Options>,
+        #[prost(bool, tag = "6")]
+        pub server_streaming: bool,
+    }
+
+    #[derive(prost::Message)]
+    pub struct Options {
+        /// The option of `options.proto`, under its number there.
+        #[prost(string, repeated, tag = "50117")]
+        pub required_scope: Vec<String>,
+    }
+}
 
 /// The methods that are served.
 #[derive(Debug)]
@@ -42,23 +110,23 @@ impl Methods {
     ///
     /// # Errors
     ///
-    /// The bytes are no descriptor set.
-    pub fn of<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, DecodeError> {
+    /// The bytes are no descriptor set, or a method of ours does not say which scopes it needs.
+    pub fn of<'a>(sets: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Error> {
         let mut by_path = HashMap::new();
         let mut rows = HashMap::new();
         for set in sets {
             let found = Rows::of(set)?.into_iter();
             rows.extend(found.map(|(path, it)| (path, Arc::new(it))));
-            for file in FileDescriptorSet::decode(set)?.file {
-                let package = file.package();
-                for service in &file.service {
-                    for method in &service.method {
-                        let path = format!("/{package}.{}/{}", service.name(), method.name());
+            for file in descriptor::Set::decode(set)?.files {
+                let package = &*file.package;
+                for service in file.services {
+                    for method in service.methods {
+                        let path = format!("/{package}.{}/{}", service.name, method.name);
                         let method = Method {
                             path: path.clone(),
                             is_ours: package.starts_with(OURS),
-                            streams: method.server_streaming(),
-                            is_open: package == HEALTH,
+                            streams: method.server_streaming,
+                            admits: admits(package, &path, method.options)?,
                         };
                         by_path.insert(path, Arc::new(method));
                     }
@@ -70,7 +138,7 @@ impl Methods {
             path: "unknown".to_owned(),
             is_ours: true,
             streams: false,
-            is_open: false,
+            admits: Admits::Authenticated,
         });
         Ok(Self {
             by_path,
@@ -88,6 +156,39 @@ impl Methods {
     pub fn find(&self, path: &str) -> Arc<Method> {
         self.by_path.get(path).unwrap_or(&self.unknown).clone()
     }
+
+    /// Returns our methods with the scopes of which each needs one, in the order of their paths.
+    pub fn required_scopes(&self) -> Vec<(&str, Scopes)> {
+        let ours = self.by_path.values().filter_map(|it| match it.admits {
+            Admits::Holders(scopes) => Some((&*it.path, scopes)),
+            Admits::Everybody | Admits::Authenticated => None,
+        });
+        let mut ours: Vec<_> = ours.collect();
+        ours.sort_by_key(|(path, _)| *path);
+        ours
+    }
+}
+
+/// Returns the callers to whom a method is answered.
+fn admits(
+    package: &str,
+    path: &str,
+    options: Option<descriptor::Options>,
+) -> Result<Admits, Error> {
+    if package == HEALTH {
+        return Ok(Admits::Everybody);
+    }
+    if !package.starts_with(OURS) {
+        return Ok(Admits::Authenticated);
+    }
+    let names = options.map(|it| it.required_scope).unwrap_or_default();
+    if names.is_empty() {
+        return Err(Error::NoScope(path.to_owned()));
+    }
+    let scopes = names.iter().map(|name| Scope::of_name(name));
+    let scopes: Option<Scopes> = scopes.collect();
+    let scopes = scopes.ok_or_else(|| Error::UnknownScope(path.to_owned()))?;
+    Ok(Admits::Holders(scopes))
 }
 
 #[cfg(test)]
@@ -99,39 +200,102 @@ mod tests {
     fn methods_are_known_by_their_descriptors() {
         let health = tonic_health::pb::FILE_DESCRIPTOR_SET;
         let methods = Methods::of([DESCRIPTOR_SET, health]).expect("descriptors");
-        for (path, is_ours, streams) in [
+        let scopes = |names| Admits::Holders(Scopes::parse(names));
+        let ours = "/careinvitation.v1.";
+        for (path, streams, admits) in [
             (
-                "/careinvitation.v1.BookingRequestService/GetBookingRequest",
-                true,
+                format!("{ours}BookingRequestService/GetBookingRequest"),
                 false,
+                scopes("booking.read"),
             ),
             (
-                "/careinvitation.v1.NotificationService/StreamDueNotifications",
-                true,
-                true,
-            ),
-            (
-                "/careinvitation.v1.WorklistService/WatchWorklist",
-                true,
-                true,
-            ),
-            (
-                "/careinvitation.sandbox.v1.ClockService/GetTime",
-                true,
+                format!("{ours}BookingRequestService/RecordBooking"),
                 false,
+                scopes("booking.write patient.self"),
             ),
-            ("/grpc.health.v1.Health/Check", false, false),
-            ("/grpc.health.v1.Health/Watch", false, true),
+            (
+                format!("{ours}NotificationService/StreamDueNotifications"),
+                true,
+                scopes("notification.deliver"),
+            ),
+            (
+                format!("{ours}WorklistService/WatchWorklist"),
+                true,
+                scopes("worklist.read"),
+            ),
+            (
+                "/careinvitation.sandbox.v1.ClockService/GetTime".to_owned(),
+                false,
+                scopes("settings.write"),
+            ),
+            (
+                "/grpc.health.v1.Health/Check".to_owned(),
+                false,
+                Admits::Everybody,
+            ),
+            (
+                "/grpc.health.v1.Health/Watch".to_owned(),
+                true,
+                Admits::Everybody,
+            ),
         ] {
             let expected = Method {
-                path: path.to_owned(),
-                is_ours,
+                is_ours: admits != Admits::Everybody,
                 streams,
-                is_open: !is_ours,
+                admits,
+                path: path.clone(),
             };
-            assert_eq!(*methods.find(path), expected);
+            assert_eq!(*methods.find(&path), expected);
         }
         assert_eq!(methods.find("/198003012385/X").path, "unknown");
         assert!(Methods::of([&[0xff][..]]).is_err());
+    }
+    /// Returns a set with one method, which needs these scopes.
+    fn set_with(package: &str, required_scope: Option<&[&str]>) -> Vec<u8> {
+        let options = required_scope.map(|names| descriptor::Options {
+            required_scope: names.iter().map(ToString::to_string).collect(),
+        });
+        let method = descriptor::Method {
+            name: "Do".to_owned(),
+            options,
+            server_streaming: false,
+        };
+        let service = descriptor::Service {
+            name: "S".to_owned(),
+            methods: vec![method],
+        };
+        let file = descriptor::File {
+            package: package.to_owned(),
+            services: vec![service],
+        };
+        descriptor::Set { files: vec![file] }.encode_to_vec()
+    }
+
+    #[test]
+    fn a_method_of_ours_without_a_scope_is_not_served() {
+        let ours = "careinvitation.v9";
+        for (package, scopes, expected) in [
+            (
+                ours,
+                None,
+                Some("/careinvitation.v9.S/Do has no required_scope"),
+            ),
+            (
+                ours,
+                Some(&[][..]),
+                Some("/careinvitation.v9.S/Do has no required_scope"),
+            ),
+            (
+                ours,
+                Some(&["booking.read", "booking.reed"]),
+                Some("/careinvitation.v9.S/Do has a required_scope that is not known"),
+            ),
+            (ours, Some(&["booking.read"]), None),
+            ("grpc.reflection.v1", None, None),
+        ] {
+            let set = set_with(package, scopes);
+            let error = Methods::of([&*set]).err().map(|it| it.to_string());
+            assert_eq!(error.as_deref(), expected, "{package} {scopes:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ fn read(status: &Status) -> (Code, String, Vec<String>) {
 
 #[test]
 fn every_reason_has_a_name_without_its_prefix() {
-    for number in (0..=26).chain([28]) {
+    for number in 0..=28 {
         let reason = ErrorReason::try_from(number).expect("a reason");
         assert!(!name(reason).starts_with("ERROR_REASON"), "{reason:?}");
     }
@@ -196,6 +196,14 @@ fn every_refusal_has_its_code_reason_and_metadata() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn a_missing_scope_is_named() {
+    let status = scope_missing(Scopes::parse("patient.self booking.read"));
+    let metadata = vec!["scope=booking.read patient.self".to_owned()];
+    let expected = (Code::PermissionDenied, "SCOPE_MISSING".to_owned(), metadata);
+    assert_eq!(read(&status), expected);
 }
 
 #[test]

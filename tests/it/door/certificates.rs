@@ -27,7 +27,7 @@ const INBOX: &str = "spiffe://region.example/inbox";
 fn allow(path: &Path, scope: &str) {
     let clients = json!({"clients": [
         {"subject": INBOX, "scope": scope, "care_units": "*"},
-        {"subject": "letters.example", "scope": "notification.deliver", "care_units": "*"},
+        {"subject": "letters.example", "scope": "booking.read", "care_units": "*"},
     ]});
     fs::write(path, clients.to_string()).expect("written");
 }

@@ -30,7 +30,7 @@ use crate::wire::{Wire, frame};
 const GET: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 
 /// A service that takes the tokens of these signers.
-async fn trusting(signers: &[&Signer]) -> Guarded {
+pub async fn trusting(signers: &[&Signer]) -> Guarded {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("keys.json");
     fs::write(&path, key_set(signers)).expect("written");

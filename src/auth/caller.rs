@@ -9,9 +9,12 @@ use super::actor::Actor;
 use super::certificate::Clients;
 use super::rights::Rights;
 use super::scope::{Scope, Scopes};
+use crate::domain;
+use crate::domain::booking_request::BookingRequest;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
-use crate::domain::worklist::query::CareUnits;
+use crate::domain::request_key::RequestKey;
 
 /// End of a caller's rights.
 #[derive(Clone, Debug)]
@@ -88,6 +91,50 @@ impl Caller {
     /// Returns whether the caller may see a care unit.
     pub fn may_see(&self, care_unit: &HsaId) -> bool {
         self.rights.care_units.contains(care_unit)
+    }
+
+    /// Checks that the caller may see a care unit. Every call that names one, or something in one, asks here.
+    ///
+    /// # Errors
+    ///
+    /// [`domain::Refusal::NotFound`], as if there were nothing.
+    pub fn require(&self, care_unit: &HsaId) -> Result<(), domain::Refusal> {
+        match self.may_see(care_unit) {
+            true => Ok(()),
+            false => Err(domain::Refusal::NotFound),
+        }
+    }
+
+    /// Returns whether the caller may see a patient's requests: a patient sees their own.
+    pub fn may_see_those_of(&self, patient: &PersonalId) -> bool {
+        self.patient().is_none_or(|it| it == patient)
+    }
+
+    /// Returns the care units in which the caller may see a patient's requests.
+    pub fn visible_of(&self, patient: &PersonalId) -> CareUnits {
+        match self.may_see_those_of(patient) {
+            true => self.visible(CareUnits::Every),
+            false => CareUnits::These(Vec::new()),
+        }
+    }
+
+    /// Checks that the caller may see a request.
+    ///
+    /// # Errors
+    ///
+    /// [`domain::Refusal::NotFound`], as if there were none.
+    pub fn require_request(&self, record: &BookingRequest) -> Result<(), domain::Refusal> {
+        self.require(&record.key.care_unit)?;
+        match self.may_see_those_of(&record.form.patient.personal_id) {
+            true => Ok(()),
+            false => Err(domain::Refusal::NotFound),
+        }
+    }
+
+    /// Returns those of some requests whose care units the caller may see.
+    pub fn seen(&self, mut requests: Vec<RequestKey>) -> Vec<RequestKey> {
+        requests.retain(|it| self.may_see(&it.care_unit));
+        requests
     }
 
     /// Returns those of some care units that the caller may see. Every list that is of more than one care

@@ -1,11 +1,11 @@
 //! The care units that a subject may see.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::domain::care_units::{CareUnits, Units};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::query::CareUnits;
 
 /// The care units that a subject may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,15 +13,7 @@ pub enum VisibleUnits {
     /// Every care unit.
     All,
     /// Some care units, or none.
-    Only(Units),
-}
-
-/// Care units, one by one or all of an organisation.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Units {
-    named: BTreeSet<HsaId>,
-    /// The HSA-ids of organisations up to and including the hyphen, in capitals.
-    organisations: BTreeSet<String>,
+    Only(Arc<Units>),
 }
 
 /// A text that names no care units.
@@ -79,30 +71,31 @@ impl VisibleUnits {
                 }
             }
         }
-        Ok(if all { Self::All } else { Self::Only(units) })
+        Ok(if all {
+            Self::All
+        } else {
+            Self::Only(Arc::new(units))
+        })
     }
 
     /// Returns whether a care unit is among them.
     pub fn contains(&self, care_unit: &HsaId) -> bool {
         match self {
             Self::All => true,
-            Self::Only(units) => {
-                let has_prefix = |prefix: &String| care_unit.as_str().starts_with(prefix);
-                units.named.contains(care_unit) || units.organisations.iter().any(has_prefix)
-            }
+            Self::Only(units) => units.contain(care_unit),
         }
     }
 
-    /// Returns those of some care units that are among them. Of every care unit, those that are named one
-    /// by one are.
+    /// Returns those of some care units that are among them.
     pub fn among(&self, care_units: CareUnits) -> CareUnits {
         match (self, care_units) {
             (Self::All, care_units) => care_units,
-            (Self::Only(units), CareUnits::Every) => {
-                CareUnits::These(units.named.iter().cloned().collect())
+            // A set of care units is that of the same caller: nobody names another's.
+            (Self::Only(units), CareUnits::Every | CareUnits::Within(_)) => {
+                CareUnits::Within(units.clone())
             }
-            (Self::Only(_), CareUnits::These(mut care_units)) => {
-                care_units.retain(|it| self.contains(it));
+            (Self::Only(units), CareUnits::These(mut care_units)) => {
+                care_units.retain(|it| units.contain(it));
                 CareUnits::These(care_units)
             }
         }
@@ -160,7 +153,7 @@ mod tests {
     #[test]
     fn a_list_holds_those_that_are_seen() {
         let (mine, other) = (unit("SE2321000131-P1"), unit("SE2321000016-P1"));
-        let both = CareUnits::These(vec![mine.clone(), other]);
+        let both = CareUnits::These(vec![mine.clone(), other.clone()]);
         let all = parse(&["*"]).expect("care units");
         assert_eq!(all.among(CareUnits::Every), CareUnits::Every);
         assert_eq!(all.among(both.clone()), both);
@@ -169,8 +162,9 @@ mod tests {
             let only_mine = CareUnits::These(vec![mine.clone()]);
             assert_eq!(seen.among(both.clone()), only_mine, "{names:?}");
         }
-        let seen = parse(&["SE2321000131-P1"]).expect("care units");
-        let only_mine = CareUnits::These(vec![mine]);
-        assert_eq!(seen.among(CareUnits::Every), only_mine);
+        for names in [&["SE2321000131-P1"][..], &["SE2321000131-*"]] {
+            let seen = parse(names).expect("care units").among(CareUnits::Every);
+            assert!(seen.contains(&mine) && !seen.contains(&other), "{names:?}");
+        }
     }
 }

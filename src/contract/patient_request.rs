@@ -95,6 +95,27 @@ pub fn render(record: &BookingRequest, context: &Context) -> Option<v1::PatientR
     })
 }
 
+/// Returns of a request what the patient is shown, and nothing else.
+pub fn shown_of(request: v1::BookingRequest) -> v1::BookingRequest {
+    let booking = request.booking.map(|booking| v1::Booking {
+        override_reason: String::new(),
+        ..booking
+    });
+    v1::BookingRequest {
+        name: request.name,
+        visit_kind: request.visit_kind,
+        visit_type: request.visit_type,
+        purpose: request.purpose,
+        patient_instructions: request.patient_instructions,
+        constraints: request.constraints,
+        booking,
+        state: request.state,
+        etag: request.etag,
+        last_contact: request.last_contact,
+        ..Default::default()
+    }
+}
+
 /// Renders a booking without the reason for which staff overrode the constraints.
 fn render_booking(booked: &Booking) -> v1::Booking {
     v1::Booking {

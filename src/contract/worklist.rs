@@ -12,10 +12,11 @@ use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_n
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::care_unit_settings::Policy;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
-use crate::domain::worklist::query::{CareUnits, Cursor, Query};
+use crate::domain::worklist::query::{Cursor, Query};
 
 const LIST: &str = "ListWorklist";
 /// Bytes of a cursor: its sort key and the request key.
@@ -190,7 +191,7 @@ pub fn render_counts(
     let units = match (&command.query.care_units, command.by_care_unit) {
         (_, false) => Vec::new(),
         (CareUnits::These(units), true) => units.iter().collect(),
-        (CareUnits::Every, true) => {
+        (CareUnits::Every | CareUnits::Within(_), true) => {
             let mut units: Vec<_> = counts.keys().map(|(unit, _)| unit).collect();
             units.dedup();
             units

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::care_unit_settings::Policy;
-use crate::domain::hsa_id::HsaId;
+use crate::domain::care_units::CareUnits;
 use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
@@ -85,8 +85,8 @@ pub enum StreamEnd {
 pub struct Filter {
     /// Channels that the consumer delivers through; at least one.
     pub channels: Vec<DeliveryChannel>,
-    /// Care units; `None` means all.
-    pub care_units: Option<Vec<HsaId>>,
+    /// Care units.
+    pub care_units: CareUnits,
     /// Maximum notifications that are leased and not acknowledged.
     pub outstanding_max: usize,
     /// Duration of each lease.

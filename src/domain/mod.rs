@@ -7,6 +7,7 @@
 //! | file | decides |
 //! | --- | --- |
 //! | `addressee` | whom a notification is addressed to, by age or as the record says |
+//! | `care_units` | which care units a query or a change is about |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, reach by the inbox |
@@ -26,6 +27,7 @@ pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
 pub mod care_unit_settings;
+pub mod care_units;
 pub mod history;
 pub mod hsa_id;
 pub mod notification;

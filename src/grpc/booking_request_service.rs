@@ -4,7 +4,8 @@ use tonic::{Request, Response, Status};
 
 use super::caller::caller;
 use super::write::{response, store_call};
-use super::{Service, fill_page};
+use super::{Service, fill_page, status};
+use crate::auth::caller::Caller;
 use crate::contract::booking_request::batch::parse_batch;
 use crate::contract::booking_request::change::parse_change;
 use crate::contract::booking_request::record_booking_cancellation::parse_record_booking_cancellation;
@@ -18,11 +19,12 @@ use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
 };
 use crate::contract::v1::booking_request_service_server::BookingRequestService;
-use crate::contract::{booking_request, history, slot, v1};
+use crate::contract::{booking_request, history, patient_request, slot, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
 use crate::domain::booking_request::create::{Create, create};
+use crate::domain::booking_request::form::BookingSource;
 use crate::domain::booking_request::record_booking::record_booking;
 use crate::domain::booking_request::record_booking_cancellation::record_booking_cancellation;
 use crate::domain::booking_request::record_patient_contact::record_patient_contact;
@@ -30,6 +32,7 @@ use crate::domain::booking_request::release_hold::release_hold;
 use crate::domain::booking_request::replace_personal_id::replace_personal_id;
 use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
+use crate::domain::care_units::CareUnits;
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
 
@@ -41,7 +44,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::CreateBookingRequestResponse>, Status> {
         let caller = caller(&request);
         let write = booking_request::parse_create(request.into_inner())?;
-        let write = self.creation(&caller, write);
+        let write = self.creation(&caller, write)?;
         let written = self.store.write(write).await?;
         let booking_request = Some(self.render(&written.record));
         let message = v1::CreateBookingRequestResponse { booking_request };
@@ -52,7 +55,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::GetBookingRequestRequest>,
     ) -> Result<Response<v1::GetBookingRequestResponse>, Status> {
+        let caller = caller(&request);
         let key = booking_request::parse_get(request.into_inner())?;
+        caller.require(&key.care_unit)?;
         let record = self.store.get(&key).await?;
         Ok(Response::new(v1::GetBookingRequestResponse {
             booking_request: Some(self.render(&record)),
@@ -77,8 +82,13 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::RecordBookingResponse>, Status> {
         let caller = caller(&request);
         let write = booking_request::parse_record_booking(request.into_inner())?;
-        let written = self.apply(caller, write, record_booking).await?;
-        let booking_request = Some(self.render(&written.record));
+        require_source(&caller, write.command.1.booking.source)?;
+        let written = self.apply(caller.clone(), write, record_booking).await?;
+        let booking_request = self.render(&written.record);
+        let booking_request = Some(match caller.patient() {
+            Some(_) => patient_request::shown_of(booking_request),
+            None => booking_request,
+        });
         let message = v1::RecordBookingResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -166,6 +176,7 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::PreviewNotificationsResponse>, Status> {
         let caller = caller(&request);
         let (care_unit, form) = booking_request::parse_preview(request.into_inner())?;
+        caller.require(&care_unit)?;
         let context = self.context(&caller);
         let command = Create {
             key: RequestKey {
@@ -186,7 +197,9 @@ impl BookingRequestService for Service {
         &self,
         request: Request<v1::ListHistoryRequest>,
     ) -> Result<Response<v1::ListHistoryResponse>, Status> {
+        let caller = caller(&request);
         let list = history::parse_list_history(request.into_inner())?;
+        caller.require(&list.key.care_unit)?;
         let found = self
             .store
             .history(&list.key, list.after, list.page_size + 1)
@@ -263,16 +276,21 @@ impl BookingRequestService for Service {
             personal_id,
             update,
         } = write.command;
+        if let Some(care_unit) = &care_unit {
+            caller.require(care_unit)?;
+        }
         check_patient("patient.personal_id", &personal_id, self.clock.now())?;
-        let service = self.clone();
+        let (service, seen) = (self.clone(), caller.clone());
+        let visible = caller.visible(CareUnits::Every);
         let decide = move |record: &BookingRequest| {
             update_patient(record, &update, &service.context(&caller))
         };
         let updated = self
             .store
-            .update_patient(call, care_unit, personal_id, decide)
+            .update_patient(call, care_unit, visible, personal_id, decide)
             .await?;
-        Ok(response(render_updated(&updated.changed), updated.replayed))
+        let changed = seen.seen(updated.changed);
+        Ok(response(render_updated(&changed), updated.replayed))
     }
 
     async fn replace_personal_id(
@@ -285,15 +303,16 @@ impl BookingRequestService for Service {
         let command = write.command;
         command.check(self.clock.now())?;
         let (service, wanted) = (self.clone(), command.clone());
+        let (seen, visible) = (caller.clone(), caller.visible(CareUnits::Every));
         let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
             replace_personal_id(records, moved_before, &wanted, &service.context(&caller))
         };
         let replaced = self
             .store
-            .replace_personal_id(call, &command, decide)
+            .replace_personal_id(call, &command, visible, decide)
             .await?;
-        let answer = &replaced.answer;
-        let message = render_replaced(&answer.changed, &answer.duplicates);
+        let answer = replaced.answer;
+        let message = render_replaced(&seen.seen(answer.changed), &seen.seen(answer.duplicates));
         Ok(response(message, replaced.replayed))
     }
 
@@ -303,10 +322,21 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::EvaluateSlotsResponse>, Status> {
         let caller = caller(&request);
         let call = slot::parse_slots(request.into_inner())?;
+        caller.require(&call.request.care_unit)?;
+        require_source(&caller, call.source)?;
         let record = self.store.get(&call.request).await?;
+        caller.require_request(&record)?;
         let (source, context) = (call.source, self.context(&caller));
         let judge = |(slot_id, slot)| (slot_id, evaluate_for(&record, source, &slot, &context));
         let verdicts = call.slots.into_iter().map(judge);
         Ok(Response::new(slot::render_verdicts(verdicts)))
+    }
+}
+
+/// Checks that the caller may book, or ask for times, as this source: a patient is no staff.
+fn require_source(caller: &Caller, source: BookingSource) -> Result<(), Status> {
+    match (caller.patient(), source) {
+        (Some(_), BookingSource::Staff) => Err(status::not_as_staff()),
+        (Some(_), BookingSource::Patient) | (None, _) => Ok(()),
     }
 }

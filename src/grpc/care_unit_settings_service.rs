@@ -16,6 +16,7 @@ impl CareUnitSettingsService for Service {
         request: Request<v1::GetCareUnitSettingsRequest>,
     ) -> Result<Response<v1::GetCareUnitSettingsResponse>, Status> {
         let care_unit = care_unit_settings::parse_get(request.get_ref())?;
+        caller(&request).require(&care_unit)?;
         let stored = self.store.read_settings(&care_unit).await?;
         Ok(Response::new(v1::GetCareUnitSettingsResponse {
             care_unit_settings: Some(care_unit_settings::render(&stored, self.policy)),
@@ -30,6 +31,7 @@ impl CareUnitSettingsService for Service {
         let write = care_unit_settings::parse_update(request.into_inner())?;
         let call = store_call(&caller, &write);
         let (care_unit, command) = write.command;
+        caller.require(&care_unit)?;
         let clock = self.clock.clone();
         let decide = move |stored: &CareUnitSettings| update(stored, &command, clock.now());
         let service = self.clone();

@@ -17,7 +17,10 @@ use crate::contract::{notification, notification_name, v1};
 use crate::dispatch::{Event, Filter};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{Instant, TimesAhead, times_ahead};
+use crate::domain::care_units::CareUnits;
 use crate::domain::notification::report_delivery::report_delivery;
+use crate::domain::notification::{DispatchRefusal, LeaseRef};
+use crate::store::error::Error;
 
 #[tonic::async_trait]
 impl NotificationService for Service {
@@ -28,10 +31,12 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::StreamDueNotificationsRequest>,
     ) -> Result<Response<Self::StreamDueNotificationsStream>, Status> {
+        let caller = caller(&request);
         let filter = notification::parse_stream(request.into_inner())?;
+        let named = filter.care_units.map_or(CareUnits::Every, CareUnits::These);
         let subscription = self.dispatch.subscribe(Filter {
             channels: filter.channels,
-            care_units: filter.care_units,
+            care_units: caller.visible(named),
             outstanding_max: filter.max_outstanding as usize,
             lease_duration: filter.lease_duration,
             until_idle: filter.until_idle,
@@ -48,11 +53,17 @@ impl NotificationService for Service {
     ) -> Result<Response<v1::AuthorizeDispatchResponse>, Status> {
         let caller = caller(&request);
         let (leases, batch) = notification::parse_authorize(request.get_ref())?.split();
+        let seen = |lease: LeaseRef| match caller.may_see(&lease.request.care_unit) {
+            true => Ok(lease),
+            false => Err(DispatchRefusal::Lost),
+        };
+        let (leases, places) = element::divide(leases.into_iter().map(seen).collect());
         let service = self.clone();
         let context = move || service.context(&caller);
         let outcome = self.store.authorize(leases, context).await?;
+        let results = places.fill(outcome.results, Some);
         Ok(Response::new(notification::render_authorized(
-            element::results(batch, outcome.results.into_iter().map(Ok).collect()),
+            element::results(batch, results.into_iter().map(Ok).collect()),
             outcome.expires_at,
             self.clock.now(),
         )))
@@ -79,6 +90,8 @@ impl NotificationService for Service {
     ) -> Result<Response<v1::ReportDeliveryResponse>, Status> {
         let caller = caller(&request);
         let (reports, batch) = parse_reports(request.get_ref())?.split();
+        let seen = |it: Report| caller.require(&it.request.care_unit).map(|()| it);
+        let (reports, places) = element::divide(reports.into_iter().map(seen).collect());
         self.log_times_ahead(reports.iter().filter_map(|it| it.event_time));
         let keys = reports.iter().map(|it| it.request.clone()).collect();
         let (service, decided) = (self.clone(), reports.clone());
@@ -92,10 +105,10 @@ impl NotificationService for Service {
         let follow_up = |(it, record): (&Report, Result<BookingRequest, _>)| {
             record.map(|record| render_follow_up(&record, it.notification, it.receipt, now))
         };
-        let follow_ups = reports.iter().zip(records).map(follow_up);
+        let follow_ups = reports.iter().zip(records).map(follow_up).collect();
+        let follow_ups = places.fill(follow_ups, |refusal| Err(Error::Refused(refusal)));
         Ok(Response::new(render_reported(element::results(
-            batch,
-            follow_ups.collect(),
+            batch, follow_ups,
         ))))
     }
 
@@ -103,12 +116,15 @@ impl NotificationService for Service {
         &self,
         request: Request<v1::ListNotificationsRequest>,
     ) -> Result<Response<v1::ListNotificationsResponse>, Status> {
+        let caller = caller(&request);
         let page = list::parse_list(request.into_inner())?;
         let now = self.clock.now();
         let (after, limit) = (page.after.as_ref(), page.page_size + 1);
+        let mut visible = page.filter.clone();
+        visible.care_units.retain(|it| caller.may_see(it));
         let found = self
             .store
-            .list_notifications(&page.filter, now, after, limit)
+            .list_notifications(&visible, now, after, limit)
             .await?;
         let rendered = found.into_iter().map(|(cursor, record)| {
             let message = record.and_then(|it| list::render(&it, cursor.notification, now));

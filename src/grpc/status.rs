@@ -355,6 +355,12 @@ pub fn scope_missing(needed: Scopes) -> Status {
         .status()
 }
 
+/// Returns the error of a patient who books, or asks for times, as staff.
+pub fn not_as_staff() -> Status {
+    let text = "a patient books with the source PATIENT alone";
+    ErrorStatus::new(ErrorReason::PermissionDenied, text).status()
+}
+
 /// Returns the error of a method that is not served.
 pub fn unimplemented() -> Status {
     ErrorStatus::new(ErrorReason::Unimplemented, "not served by this version").status()

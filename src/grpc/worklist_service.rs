@@ -13,7 +13,8 @@ use crate::contract::view::View;
 use crate::contract::worklist::care_units;
 use crate::contract::{v1, worklist};
 use crate::dispatch::WatchEvent;
-use crate::domain::worklist::query::{CareUnits, Query};
+use crate::domain::care_units::CareUnits;
+use crate::domain::worklist::query::Query;
 
 #[tonic::async_trait]
 impl WorklistService for Service {

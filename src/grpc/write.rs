@@ -16,6 +16,7 @@ use crate::domain::booking_request::change::{ChangeBookingRequest, change_bookin
 use crate::domain::booking_request::create_all::create_all;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Context, Refusal};
+use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::write::{Write, Written};
 
@@ -32,33 +33,45 @@ pub type Decision =
 
 impl Service {
     /// Returns the write that creates a request, or those of a series.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not see the care unit.
     pub fn creation(
         &self,
         caller: &Arc<Caller>,
         write: IdempotentCommand<NewRequest>,
-    ) -> Write<Decision> {
+    ) -> Result<Write<Decision>, Refusal> {
         let call = store_call(caller, &write);
         let command = write.command.into_command(|| self.clock.new_id());
         let (key, form) = (command.first.key.clone(), command.first.form.clone());
+        caller.require(&key.care_unit)?;
         let count = command.count();
         let (service, caller) = (self.clone(), caller.clone());
         let decide: Decision = Box::new(move |_| create_all(&command, &service.context(&caller)));
-        Write::create(call, key, &form, count, decide)
+        Ok(Write::create(call, key, &form, count, decide))
     }
 
     /// Returns the write that applies a verb to a stored request.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not see the care unit.
     pub fn update<C: Send + 'static>(
         &self,
         caller: &Arc<Caller>,
         write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
-    ) -> Write<Decision> {
+    ) -> Result<Write<Decision>, Refusal> {
         let call = store_call(caller, &write);
         let (key, command) = write.command;
+        caller.require(&key.care_unit)?;
         let (service, caller) = (self.clone(), caller.clone());
-        let decide: Decision =
-            Box::new(move |stored| Ok(vec![verb(stored, &command, &service.context(&caller))?]));
-        Write::update(call, key, decide)
+        let decide: Decision = Box::new(move |stored| {
+            let seen = stored.filter(|it| caller.require_request(it).is_ok());
+            Ok(vec![verb(seen, &command, &service.context(&caller))?])
+        });
+        Ok(Write::update(call, key, decide))
     }
 
     /// Applies a verb to a stored request.
@@ -68,8 +81,11 @@ impl Service {
         write: IdempotentCommand<(RequestKey, C)>,
         verb: Verb<C>,
     ) -> Result<Written, Status> {
-        let write = self.update(&caller, write, verb);
-        Ok(self.store.write(write).await?)
+        let write = self.update(&caller, write, verb)?;
+        let written = self.store.write(write).await?;
+        // A repeat may be of a call that others have made.
+        caller.require_request(&written.record)?;
+        Ok(written)
     }
 
     /// Changes a stored request.
@@ -81,7 +97,7 @@ impl Service {
         let (_, command) = &write.command;
         let visit_type = command.visit.visit_type.as_ref();
         let code = visit_type.map(|it| it.code.clone());
-        let write = self.update(&caller, write, change_booking_request);
+        let write = self.update(&caller, write, change_booking_request)?;
         Ok(self.store.write(write.retyping(code)).await?)
     }
 
@@ -110,13 +126,16 @@ impl Service {
         self.write_each(batch, writes.collect()).await
     }
 
-    /// Executes the writes of the well-formed items of a batch, and renders the results.
+    /// Executes the writes of the well-formed items of a batch, those aside that are refused already, and renders the
+    /// results.
     async fn write_each(
         &self,
         batch: Batch<()>,
-        writes: Vec<Write<Decision>>,
+        writes: Vec<Result<Write<Decision>, Refusal>>,
     ) -> Result<Vec<v1::BookingRequestResult>, Status> {
+        let (writes, places) = element::divide(writes);
         let written = self.store.write_all(writes).await?;
+        let written = places.fill(written, |refusal| Err(Error::Refused(refusal)));
         let results = element::results(batch, written).into_iter();
         let shown = |it: Written| (self.render(&it.record), it.replayed);
         Ok(render_results(results.map(|(_, it)| it.map(shown))))

@@ -6,6 +6,7 @@ use sea_orm::ConnectionTrait;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
@@ -59,8 +60,8 @@ impl Store {
         self.call_queue()?.submit(read_set, update).await
     }
 
-    /// Changes the requests of a patient, in one care unit or in all, as `decide` says, and returns the keys of those that
-    /// were changed. A replay of `call` returns the same keys.
+    /// Changes the requests of a patient, in one care unit or in all that the caller may see, as `decide` says, and
+    /// returns the keys of those that were changed. A replay of `call` returns the same keys.
     ///
     /// Changes the others when a request of the patient cannot be decoded, and fails. A repeat of the call goes on where it
     /// stopped, until all are changed.
@@ -72,12 +73,14 @@ impl Store {
         &self,
         call: IdempotentCall,
         care_unit: Option<HsaId>,
+        visible: CareUnits,
         personal_id: PersonalId,
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
     ) -> Result<PatientUpdated, Error> {
         let scope = PatientScope {
             personal_ids: vec![personal_id.clone()],
             care_unit,
+            visible,
             call: call.clone(),
         };
         let idempotency_scope = scope.idempotency_scope();
@@ -139,19 +142,22 @@ impl Store {
         }
     }
 
-    /// Returns a page of the requests that a patient may be shown at `now`, the newest first: those after `after`, at most
+    /// Returns a page of the requests of some care units that a patient may be shown at `now`, the newest first: those after `after`, at most
     /// `limit`; none in place of one that cannot be decoded.
     pub async fn patient_requests(
         &self,
         personal_id: &PersonalId,
+        care_units: &CareUnits,
         now: Instant,
         after: Option<&RequestKey>,
         limit: u32,
     ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
         let (personal_id, after) = (personal_id.clone(), after.cloned());
+        let care_units = care_units.clone();
         self.read_statement(move |readers| {
             Box::pin(async move {
-                patient_request::page(readers, &personal_id, now, after.as_ref(), limit).await
+                let (patient, units) = (&personal_id, &care_units);
+                patient_request::page(readers, patient, units, now, after.as_ref(), limit).await
             })
         })
         .await

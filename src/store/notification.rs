@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::domain::Context;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::DeliveryChannel;
 use crate::domain::notification::DispatchRefusal;
@@ -36,8 +37,8 @@ use crate::store::query::notification_page;
 pub struct ClaimRequest {
     /// Channels; at least one.
     pub channels: Vec<DeliveryChannel>,
-    /// Care units; none means all.
-    pub care_units: Option<Vec<HsaId>>,
+    /// Care units.
+    pub care_units: CareUnits,
     /// Fresh tokens, one for each notification that it wants.
     pub tokens: Vec<Uuid>,
     /// Duration of each lease.

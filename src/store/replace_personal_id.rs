@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::replace_personal_id::{ReplacePersonalId, Replacement};
+use crate::domain::care_units::CareUnits;
 use crate::domain::request_key::RequestKey;
 use crate::store::Store;
 use crate::store::booking_request::{replayed_requests, skips_undecodable};
@@ -22,7 +23,7 @@ pub struct PersonalIdReplaced {
 }
 
 impl Store {
-    /// Changes the requests of both identity numbers, in all care units, as `decide` says of all of them at once and of
+    /// Changes the requests of both identity numbers, in the care units that the caller may see, as `decide` says of all of them at once and of
     /// those that an earlier attempt has moved. A replay of `call` returns the same keys.
     ///
     /// Changes the others when a request cannot be decoded, and fails. A repeat of the call goes on where it stopped.
@@ -34,12 +35,14 @@ impl Store {
         &self,
         call: IdempotentCall,
         command: &ReplacePersonalId,
+        visible: CareUnits,
         mut decide: impl FnMut(&[&BookingRequest], &[RequestKey]) -> Replacement + Send + 'static,
     ) -> Result<PersonalIdReplaced, Error> {
         let personal_ids = vec![command.old.clone(), command.new.clone()];
         let scope = PatientScope {
             personal_ids: personal_ids.clone(),
             care_unit: None,
+            visible: visible.clone(),
             call: call.clone(),
         };
         let idempotency_scope = scope.idempotency_scope();
@@ -64,7 +67,9 @@ impl Store {
                 return Ok((PersonalIdReplaced { answer, replayed }, true));
             }
             // Those that operations before have created are among them, and those that another replica has moved are not.
-            let records: Vec<&BookingRequest> = work.of_patient(&personal_ids).collect();
+            let is_visible = |it: &&BookingRequest| visible.contains(&it.key.care_unit);
+            let records = work.of_patient(&personal_ids).filter(is_visible);
+            let records: Vec<&BookingRequest> = records.collect();
             let replacement = decide(&records, &moved_before);
             let answer = StoredAnswer {
                 changed: replacement.moved,

@@ -2,9 +2,10 @@
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
-use crate::domain::worklist::query::{CareUnits, Cursor, Query};
+use crate::domain::worklist::query::{Cursor, Query};
 use crate::store::Store;
 use crate::store::error::Error;
 use crate::store::query::care_units;

@@ -1,10 +1,13 @@
 //! Who gets in: closed by default, TLS, tokens, certificates of clients.
 
+mod care_units;
 mod certificates;
 mod host;
 mod issuer;
 mod keys;
+mod patients;
 mod rates;
+mod raw;
 mod scopes;
 mod settings;
 mod tls;

@@ -6,6 +6,7 @@
 //! statement is planned anew for its values or once for all is PostgreSQL's choice, made after some
 //! executions, so both are read.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use care_invitation::domain::booking_request::BookingRequest;
@@ -16,6 +17,7 @@ use care_invitation::domain::booking_request::replace_personal_id::{
 use care_invitation::domain::booking_request::state::EffectiveState;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_invitation::HoldReason;
+use care_invitation::domain::care_units::{CareUnits, Units};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::domain::notification::DisplayState;
@@ -25,7 +27,7 @@ use care_invitation::domain::notification::list::NotificationFilter;
 use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::Worklist;
-use care_invitation::domain::worklist::query::{CareUnits, OrderBy, Query};
+use care_invitation::domain::worklist::query::{OrderBy, Query};
 use care_invitation::store::Store;
 use care_invitation::store::notification::ClaimRequest;
 use sea_orm::{
@@ -112,7 +114,11 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     notifications(store, vec![unit.clone()], now).await;
     check("messages", &["booking_request", "notification"]);
 
-    for care_units in [None, Some(vec![unit])] {
+    for care_units in [
+        CareUnits::Every,
+        CareUnits::These(vec![unit]),
+        of_organisation(),
+    ] {
         let leases = claim(store, care_units.clone()).await;
         assert!(!leases.is_empty(), "nothing was due in {care_units:?}");
         check(
@@ -132,21 +138,25 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     check("book", &["booking_request", "history", "notification"]);
     let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385");
     let personal_id = personal_id.expect("a good number");
-    let page = store.patient_requests(&personal_id, now, None, 2).await;
-    let page = page.expect("listed");
-    let (last, _) = page.last().expect("some are shown");
-    let next = store.patient_requests(&personal_id, now, Some(last), 2);
-    next.await.expect("listed");
-    check("patient's list", &["booking_request", "notification"]);
-    let changed = store.update_patient(call(), None, personal_id.clone(), |_| None);
-    changed.await.expect("nothing to change");
-    check("update patient", &["booking_request", "history"]);
+    for seen in [CareUnits::Every, of_organisation(), of_many()] {
+        let page = store.patient_requests(&personal_id, &seen, now, None, 2);
+        let page = page.await.expect("listed");
+        if let Some((last, _)) = page.last() {
+            let next = store.patient_requests(&personal_id, &seen, now, Some(last), 2);
+            next.await.expect("listed");
+        }
+        check("patient's list", &["booking_request", "notification"]);
+        let changed = store.update_patient(call(), None, seen, personal_id.clone(), |_| None);
+        changed.await.expect("nothing to change");
+        check("update patient", &["booking_request", "history"]);
+    }
     let new = PersonalId::parse(PersonalIdType::Personnummer, "", "191212121212");
     let command = ReplacePersonalId {
         old: personal_id,
         new: new.expect("a good number"),
     };
-    let moved = store.replace_personal_id(call(), &command, |_, _| Replacement::default());
+    let nothing = |_: &[&BookingRequest], _: &[RequestKey]| Replacement::default();
+    let moved = store.replace_personal_id(call(), &command, of_organisation(), nothing);
     moved.await.expect("nothing to move");
     check("replace personal id", &["booking_request", "history"]);
 
@@ -230,9 +240,37 @@ async fn lists_together(
     }
 }
 
-/// Every care unit: of one subject, or of manual handling.
+/// All of an organisation, as a caller may see them.
+fn of_organisation() -> CareUnits {
+    CareUnits::Within(Arc::new(Units {
+        organisations: BTreeSet::from(["SE2321000131-".to_owned()]),
+        ..Units::default()
+    }))
+}
+
+/// Many, as a caller may see them.
+fn of_many() -> CareUnits {
+    CareUnits::Within(Arc::new(Units {
+        named: (0..300).map(unit).collect(),
+        ..Units::default()
+    }))
+}
+
+/// Every care unit that the caller may see: of one subject, or of manual handling.
 async fn everywhere(store: &Store, number: usize, now: Instant, check: &impl Fn(&str, &[&str])) {
-    let every = |lists| Query::of(lists, CareUnits::Every);
+    for seen in [CareUnits::Every, of_organisation(), of_many()] {
+        everywhere_in(store, &seen, number, now, check).await;
+    }
+}
+
+async fn everywhere_in(
+    store: &Store,
+    seen: &CareUnits,
+    number: usize,
+    now: Instant,
+    check: &impl Fn(&str, &[&str]),
+) {
+    let every = |lists| Query::of(lists, seen.clone());
     let number = format!("{number:012}");
     let personal_id = PersonalId::from_stored(PersonalIdType::Personnummer, None, number.clone());
     let of_patient = Query {
@@ -276,11 +314,10 @@ async fn everywhere(store: &Store, number: usize, now: Instant, check: &impl Fn(
         store.next_transition_at(&query, now).await.expect("read");
         check(&format!("moves by {what}"), &["booking_request"]);
     }
-    let seen = CareUnits::Every;
-    let first = store.care_units(&seen, None, 50).await.expect("read");
+    let first = store.care_units(seen, None, 50).await.expect("read");
     assert_eq!(first.len(), 50);
     let next = store
-        .care_units(&seen, first.last(), 50)
+        .care_units(seen, first.last(), 50)
         .await
         .expect("read");
     assert_eq!(next.len(), 50);
@@ -308,7 +345,7 @@ async fn notifications(store: &Store, care_units: Vec<HsaId>, now: Instant) {
     next.expect("listed");
 }
 
-async fn claim(store: &Store, care_units: Option<Vec<HsaId>>) -> Vec<LeaseRef> {
+async fn claim(store: &Store, care_units: CareUnits) -> Vec<LeaseRef> {
     let claim = ClaimRequest {
         channels: DeliveryChannel::ALL.to_vec(),
         care_units,
@@ -557,7 +594,7 @@ async fn seed(store: &Store) {
     insert(store, waiting).await;
     insert(store, form(Uuid::new_v4())).await;
     let booked = insert(store, form(Uuid::new_v4())).await;
-    let leases = claim(store, None).await;
+    let leases = claim(store, CareUnits::Every).await;
     assert_eq!(leases.len(), 2);
     let answers = leases.iter().map(sent).collect();
     let settled = store

@@ -8,6 +8,7 @@ use std::time::Duration;
 use care_invitation::domain::Refusal;
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::calendar::{ClockReading, Instant, micros};
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
 use care_invitation::store::error::{Error, OpenError};
@@ -219,7 +220,8 @@ async fn calls_are_remembered_for_thirty_days() {
         let patient = make::form("2026-05-18", "2026-06-12").patient.personal_id;
         for _ in 0..3 {
             let nothing = |_: &BookingRequest| None;
-            let changed = store.update_patient(call(), None, patient.clone(), nothing);
+            let changed =
+                store.update_patient(call(), None, CareUnits::Every, patient.clone(), nothing);
             assert!(changed.await.expect("nobody").changed.is_empty());
         }
         let _beside = beside(&database, store).await;

@@ -14,6 +14,7 @@ use care_invitation::contract::v1::stream_due_notifications_response::Event as D
 use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::domain::Context;
 use care_invitation::domain::care_unit_settings::Policy;
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::store::notification::ClaimRequest;
@@ -569,7 +570,7 @@ async fn a_replica_that_learns_of_a_pause_revokes_what_it_has_leased_until_then(
         late.store.clone(),
         ClaimRequest {
             channels: DeliveryChannel::ALL.to_vec(),
-            care_units: None,
+            care_units: CareUnits::Every,
             tokens: vec![Uuid::new_v4()],
             lease_duration: chrono::Duration::seconds(60),
             always_authorizes: false,

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::worklist::Worklist;
-use care_invitation::domain::worklist::query::{CareUnits, Query};
+use care_invitation::domain::worklist::query::Query;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::grpc::middleware::load::Bounds;
 use care_invitation::server::{CLOSE_MAX, DRAIN_MAX};

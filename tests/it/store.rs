@@ -14,13 +14,14 @@ use care_invitation::domain::booking_request::replace_personal_id::{
 };
 use care_invitation::domain::booking_request::update_patient::{UpdatePatient, update_patient};
 use care_invitation::domain::calendar::Instant;
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::{DeliveryChannel, DispatchRefusal, LeaseRef, State};
 use care_invitation::domain::patient::{InboxReach, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::Worklist;
-use care_invitation::domain::worklist::query::{CareUnits, Query};
+use care_invitation::domain::worklist::query::Query;
 use care_invitation::domain::{Change, Refusal};
 use care_invitation::store::Store;
 use care_invitation::store::change_event::LeaseChange;
@@ -71,7 +72,7 @@ pub async fn book_by(
 pub fn claim_request(count: usize) -> ClaimRequest {
     ClaimRequest {
         channels: DeliveryChannel::ALL.to_vec(),
-        care_units: None,
+        care_units: CareUnits::Every,
         tokens: (0..count).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
         always_authorizes: false,
@@ -431,7 +432,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
         .expect("created");
 
     let elsewhere = ClaimRequest {
-        care_units: HsaId::parse("SE2321000131-P2").map(|unit| vec![unit]),
+        care_units: CareUnits::These(HsaId::parse("SE2321000131-P2").into_iter().collect()),
         ..claim_request(10)
     };
     let claimed = backend
@@ -442,7 +443,7 @@ async fn a_claim_takes_only_its_channels_and_care_units() {
     assert!(claimed.leased.is_empty());
     let letters = ClaimRequest {
         channels: vec![DeliveryChannel::Letter],
-        care_units: HsaId::parse(make::CARE_UNIT).map(|unit| vec![unit]),
+        care_units: CareUnits::These(HsaId::parse(make::CARE_UNIT).into_iter().collect()),
         ..claim_request(10)
     };
     let claimed = backend
@@ -668,7 +669,7 @@ async fn try_update_language(
     };
     let context = make::context(at(NOW));
     let decide = move |record: &BookingRequest| update_patient(record, &command, &context);
-    let updated = store.update_patient(call, care_unit, patient(), decide);
+    let updated = store.update_patient(call, care_unit, CareUnits::Every, patient(), decide);
     Ok(updated.await?.changed)
 }
 
@@ -817,7 +818,9 @@ async fn replace(
     let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
         replace_personal_id(records, moved_before, &wanted, &context)
     };
-    let replaced = store.replace_personal_id(call, command, decide).await?;
+    let replaced = store
+        .replace_personal_id(call, command, CareUnits::Every, decide)
+        .await?;
     Ok(replaced.answer.changed)
 }
 

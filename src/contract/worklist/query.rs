@@ -7,9 +7,10 @@ use super::super::text::{parse_identifier, parse_optional_identifier};
 use super::super::{Violations, care_unit_name, enums, parse_listed_units, v1};
 use crate::domain::booking_request::form::Priority;
 use crate::domain::calendar::Period;
+use crate::domain::care_units::CareUnits;
 use crate::domain::patient::PersonalId;
 use crate::domain::worklist::Worklist;
-use crate::domain::worklist::query::{CareUnits, OrderBy, Query};
+use crate::domain::worklist::query::{OrderBy, Query};
 
 /// Maximum values in each of the lists of a query.
 const VALUES_MAX: usize = 50;
@@ -184,7 +185,7 @@ pub(super) fn render(query: &Query) -> v1::WorklistQuery {
     v1::WorklistQuery {
         worklists: render_values(&query.worklists),
         care_units: match &query.care_units {
-            CareUnits::Every => vec![EVERY_CARE_UNIT.to_owned()],
+            CareUnits::Every | CareUnits::Within(_) => vec![EVERY_CARE_UNIT.to_owned()],
             CareUnits::These(units) => units.iter().map(care_unit_name).collect(),
         },
         visit_kind: enums::render_optional(query.visit_kind),

@@ -8,7 +8,7 @@ use crate::domain::booking_request::form::VisitKind;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::calendar::{Instant, Period, civil_date, end_of};
 use crate::domain::care_invitation::{Hold, HoldReason};
-use crate::domain::hsa_id::HsaId;
+use crate::domain::care_units::CareUnits;
 use crate::domain::patient::{LetterFormat, PersonalId};
 use crate::domain::request_key::RequestKey;
 use crate::domain::stored_enum;
@@ -26,25 +26,6 @@ stored_enum! {
         Priority = 4,
         /// Soonest end of the guarantee first, those without one last.
         CareGuarantee = 5,
-    }
-}
-
-/// Care units of a query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CareUnits {
-    /// Every care unit that the caller may see.
-    Every,
-    /// These; at least one.
-    These(Vec<HsaId>),
-}
-
-impl CareUnits {
-    /// Returns whether a care unit is among them.
-    pub fn contains(&self, care_unit: &HsaId) -> bool {
-        match self {
-            Self::Every => true,
-            Self::These(care_units) => care_units.contains(care_unit),
-        }
     }
 }
 

@@ -35,7 +35,7 @@ pub enum Admits {
     Everybody,
     /// Everybody who is authenticated.
     Authenticated,
-    /// Those who have one of these scopes.
+    /// Holders of one of these scopes.
     Holders(Scopes),
 }
 

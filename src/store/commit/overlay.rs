@@ -88,17 +88,14 @@ impl Overlay {
 
     /// Returns the requests of a patient, whatever number of theirs they have.
     pub fn requests_of(&self, scope: &PatientScope) -> impl Iterator<Item = RequestKey> {
-        let is_in_scope = |key: &RequestKey| {
-            let care_unit = scope.care_unit.as_ref();
-            care_unit.is_none_or(|it| *it == key.care_unit)
-        };
+        let care_units = scope.care_units();
         self.in_flight
             .requests
             .iter()
             .filter_map(move |(key, known)| {
                 let personal_id = &known.record.form.patient.personal_id;
                 let is_of_patient = scope.personal_ids.contains(personal_id);
-                (is_of_patient && is_in_scope(key)).then(|| key.clone())
+                (is_of_patient && care_units.contains(&key.care_unit)).then(|| key.clone())
             })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
@@ -45,8 +46,10 @@ impl ReadSet {
 pub struct PatientScope {
     /// Identity numbers of the patient.
     pub personal_ids: Vec<PersonalId>,
-    /// The care unit; none means all of them.
+    /// The care unit; none means all that the caller may see.
     pub care_unit: Option<HsaId>,
+    /// The care units that the caller may see.
+    pub visible: CareUnits,
     /// The idempotent call.
     pub call: IdempotentCall,
 }
@@ -56,6 +59,17 @@ impl PatientScope {
     pub fn idempotency_scope(&self) -> HsaId {
         let all = || HsaId::from_stored("-".to_owned());
         self.care_unit.clone().unwrap_or_else(all)
+    }
+
+    /// Returns the care units whose requests are changed.
+    pub fn care_units(&self) -> CareUnits {
+        match &self.care_unit {
+            Some(care_unit) if self.visible.contains(care_unit) => {
+                CareUnits::These(vec![care_unit.clone()])
+            }
+            Some(_) => CareUnits::These(Vec::new()),
+            None => self.visible.clone(),
+        }
     }
 }
 

@@ -145,9 +145,9 @@ async fn resolve_read_sets(
             };
         }
         if let Some(scope) = &read_set.patient {
-            let care_unit = scope.care_unit.as_ref();
+            let care_units = scope.care_units();
             for personal_id in &scope.personal_ids {
-                let found = requests_of(connection, personal_id, care_unit).await?;
+                let found = requests_of(connection, personal_id, &care_units).await?;
                 resolved.requests.extend(found);
             }
             resolved.requests.extend(overlay.requests_of(scope));

@@ -11,6 +11,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::domain::calendar::{Instant, from_micros, micros};
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{DeliveryChannel, State};
 use crate::domain::request_key::RequestKey;
@@ -20,6 +21,7 @@ use crate::store::entity::booking_request as request;
 use crate::store::entity::lost_interval;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
+use crate::store::query::care_units::in_units;
 use crate::store::query::request_keys::notification_key_rows;
 
 /// The notifications that a consumer may lease.
@@ -27,8 +29,8 @@ use crate::store::query::request_keys::notification_key_rows;
 pub struct Due {
     /// Channels.
     pub channels: Vec<DeliveryChannel>,
-    /// Care units; none means all.
-    pub care_units: Option<Vec<HsaId>>,
+    /// Care units.
+    pub care_units: CareUnits,
     /// Care units that are paused, of which nothing is leased.
     pub paused: Vec<HsaId>,
 }
@@ -115,8 +117,8 @@ fn select_claimable(
             .limit(limit as u64)
             // SQLite has no row locks, and is sent none.
             .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
-        if let Some(units) = &due.care_units {
-            walk = walk.filter(Column::CareUnit.is_in(units.iter().map(HsaId::as_str)));
+        if let Some(in_units) = in_units(Column::CareUnit.into_expr(), &due.care_units) {
+            walk = walk.filter(in_units);
         }
         if !due.paused.is_empty() {
             walk = walk.filter(exclusion(unit_rows(&due.paused), backend));
@@ -217,7 +219,7 @@ mod tests {
     fn a_claim_has_few_parameters_however_many_requests_are_excluded() {
         let due = Due {
             channels: DeliveryChannel::ALL.to_vec(),
-            care_units: None,
+            care_units: CareUnits::Every,
             paused: Vec::new(),
         };
         let request = |id| RequestKey {

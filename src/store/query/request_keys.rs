@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use crate::domain::hsa_id::HsaId;
+use crate::domain::care_units::CareUnits;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::rows::{RowColumn, Rows};
@@ -18,6 +18,7 @@ use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::entity::notification;
 use crate::store::error::Error;
+use crate::store::query::care_units::in_units;
 
 /// Returns keys as rows, with the columns of a request.
 pub fn key_rows(keys: &[RequestKey]) -> Rows {
@@ -94,7 +95,7 @@ fn select_existing() -> SelectStatement {
 pub async fn requests_of(
     connection: &impl ConnectionTrait,
     personal_id: &PersonalId,
-    care_unit: Option<&HsaId>,
+    care_units: &CareUnits,
 ) -> Result<Vec<RequestKey>, Error> {
     let mut select = Entity::find()
         .select_only()
@@ -102,8 +103,8 @@ pub async fn requests_of(
         .filter(is_patient(personal_id))
         .order_by_asc(Column::CareUnit)
         .order_by_asc(Column::Id);
-    if let Some(care_unit) = care_unit {
-        select = select.filter(Column::CareUnit.eq(care_unit.as_str()));
+    if let Some(in_units) = in_units(Column::CareUnit.into_expr(), care_units) {
+        select = select.filter(in_units);
     }
     let keys: Vec<(String, Uuid)> = select.into_tuple().all(connection).await?;
     Ok(keys.into_iter().map(key).collect())

@@ -12,11 +12,12 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::{EffectiveState, State};
 use crate::domain::calendar::{Instant, civil_date, micros};
-use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::query::{CareUnits, Query};
+use crate::domain::care_units::CareUnits;
+use crate::domain::worklist::query::Query;
 use crate::domain::worklist::{Group, Worklist, guarantee_at_risk_until};
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::document::day;
+use crate::store::query::care_units::in_units;
 use crate::store::query::request_keys::is_patient;
 
 /// The requests of a group that a query's lists have.
@@ -91,7 +92,7 @@ fn has_not_moved(now: Instant) -> Condition {
 /// care units these have indexes of their own, and so has the list that may be asked for without them.
 fn scope(query: &Query) -> Condition {
     let of_subject = Condition::all()
-        .add_option(in_units(&query.care_units))
+        .add_option(in_units(Column::CareUnit.into_expr(), &query.care_units))
         .add_option(query.personal_id.as_ref().map(is_patient))
         .add_option(
             query
@@ -102,10 +103,10 @@ fn scope(query: &Query) -> Condition {
         .add_option(query.visit_id.as_ref().map(|it| Column::VisitId.eq(it)))
         .add_option(query.booking_id.as_ref().map(|it| Column::BookingId.eq(it)));
     match &query.care_units {
-        CareUnits::Every if !query.names_its_subject() => {
+        CareUnits::Every | CareUnits::Within(_) if !query.names_its_subject() => {
             of_subject.add(is_in([Group::ManualHandling, Group::ParkedWithdrawals]))
         }
-        CareUnits::Every | CareUnits::These(_) => of_subject,
+        CareUnits::Every | CareUnits::Within(_) | CareUnits::These(_) => of_subject,
     }
 }
 
@@ -115,14 +116,6 @@ fn in_any_group(query: &Query) -> Select<Entity> {
         .select_only()
         .filter(scope(query))
         .filter(Column::WorklistGroup.is_not_null())
-}
-
-/// Returns the condition of care units; none for all.
-pub fn in_units(care_units: &CareUnits) -> Option<SimpleExpr> {
-    match care_units {
-        CareUnits::Every => None,
-        CareUnits::These(units) => Some(Column::CareUnit.is_in(units.iter().map(HsaId::as_str))),
-    }
 }
 
 /// Returns the condition that a request is on one of a query's lists at `now`.

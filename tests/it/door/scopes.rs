@@ -22,7 +22,7 @@ const BEGIN: &str =
 const END: &str = "<!-- scopes: end -->";
 
 /// Each method's path with the names of its scopes, the sandbox's included.
-fn required() -> Vec<(String, Vec<&'static str>)> {
+pub fn required() -> Vec<(String, Vec<&'static str>)> {
     let methods = Descriptors::served_with(&Clock::sandbox(make::at(super::NOW))).methods();
     let required = methods.required_scopes().into_iter();
     required

@@ -25,13 +25,14 @@ use care_invitation::domain::booking_request::record_patient_contact::{
 use care_invitation::domain::booking_request::state::{CancelReason, EffectiveState};
 use care_invitation::domain::calendar::{Instant, Period, add_days, civil_date, end_of};
 use care_invitation::domain::care_invitation::HoldReason as HoldReasons;
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome as Answered;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use care_invitation::domain::patient::{LetterFormat, PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist as domain;
-use care_invitation::domain::worklist::query::{CareUnits, Cursor, OrderBy, Query};
+use care_invitation::domain::worklist::query::{Cursor, OrderBy, Query};
 use care_invitation::store::Store;
 use care_invitation::store::idempotency::IdempotentCall;
 use chrono::{Duration, NaiveDate};

@@ -11,9 +11,10 @@ use uuid::Uuid;
 use super::{Part, filters, have_all_open, in_worklists, parts, scope};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{Instant, micros};
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::Worklist;
-use crate::domain::worklist::query::{CareUnits, Cursor, OrderBy, Query};
+use crate::domain::worklist::query::{Cursor, OrderBy, Query};
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
@@ -141,7 +142,7 @@ fn walks(query: &Query) -> Option<Vec<Walk<'_>>> {
         return None;
     }
     let units: Vec<Option<&HsaId>> = match &query.care_units {
-        CareUnits::Every => vec![None],
+        CareUnits::Every | CareUnits::Within(_) => vec![None],
         CareUnits::These(units) => units.iter().map(Some).collect(),
     };
     let mut walks = Vec::new();

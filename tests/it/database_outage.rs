@@ -246,7 +246,8 @@ async fn a_database_that_would_log_identity_numbers_is_warned_of() {
         let mut program = Command::new(env!("CARGO_BIN_EXE_care-invitation"));
         program
             .env_clear()
-            .args(["--database-url", &url, "--listen", "192.0.2.1:1"])
+            .args(["--insecure", "--database-url", &url])
+            .args(["--listen", "192.0.2.1:1"])
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let ended = within(program.output()).await.expect("it runs");

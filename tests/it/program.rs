@@ -336,13 +336,16 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 17] = [
+    const SETTINGS: [&str; 20] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
         "auth-jwks",
         "auth-jwks-ca",
         "insecure",
+        "subject-calls-per-second",
+        "subject-rows-per-minute",
+        "subject-streams",
         "tls-cert",
         "tls-client-ca",
         "tls-key",

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use care_invitation::clock::Clock;
 use care_invitation::contract::sandbox_v1;
 use care_invitation::contract::sandbox_v1::clock_service_client::ClockServiceClient;
-use care_invitation::contract::v1;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::grpc::middleware::load::Bounds;
 use prost::Message;

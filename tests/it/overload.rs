@@ -79,6 +79,8 @@ async fn a_call_that_never_sends_its_body_loses_its_place_soon() {
     let harness = Harness::with_limits(NOW, limits).await;
     let wire = Wire::connect(harness.address).await;
     let begun = wire.begin(COUNT, &[]).await;
+    let refused = wire.call(COUNT, &[], count()).await;
+    assert_eq!(refused.code(), Code::ResourceExhausted, "one is in flight");
     let_in(&harness).await;
     let reason = (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned());
     assert_eq!(refusal(&begun.end().await), reason);

@@ -1,18 +1,17 @@
 //! Subjects of client certificates, and their rights: a settings file, which is read again when it changes.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fmt, io};
 
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tracing::{info, warn};
 use webpki::EndEntityCert;
 
 use super::care_units::{Malformed, Names};
-use super::files::{self, Files};
+use super::files;
 use super::rights::{Rights, is_subject};
 use super::scope::{Scope, Scopes};
 
@@ -84,30 +83,11 @@ impl Clients {
     ///
     /// The file cannot be used at all.
     pub fn open(path: PathBuf) -> Result<Self, Error> {
-        let mut file = Files::new([path.clone()]);
-        let (sender, receiver) = watch::channel(read(&path)?);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = sender.closed() => return,
-                    () = file.changed() => {}
-                }
-                match read(&path) {
-                    Ok(listed) => {
-                        info!(clients = listed.len(), "rights of clients read again");
-                        sender.send_replace(listed);
-                    }
-                    Err(error) => {
-                        let error = error.to_string();
-                        warn!(
-                            error,
-                            "changed rights of clients cannot be used: those before stay"
-                        );
-                    }
-                }
-            }
-        });
-        Ok(Self(receiver))
+        let read = {
+            let path = path.clone();
+            move || parse(&files::read(&path)?)
+        };
+        files::keep_read("rights of clients", [path], read).map(Self)
     }
 
     /// Returns the rights of a subject; none if it has none.
@@ -122,10 +102,6 @@ impl Clients {
             std::future::pending().await
         }
     }
-}
-
-fn read(path: &Path) -> Result<Listed, Error> {
-    parse(&files::read(path)?)
 }
 
 fn parse(bytes: &[u8]) -> Result<Listed, Error> {
@@ -207,9 +183,8 @@ mod tests {
             ("probe", None, false),
         ] {
             let rights = &listed[subject];
-            let scopes: Vec<_> = Scope::ALL.into_iter().collect();
-            let has_it = |it: &Scope| rights.scopes.contains(*it);
-            assert_eq!(scope.is_some(), scopes.iter().any(has_it), "{subject}");
+            let has_any = Scope::ALL.iter().any(|it| rights.scopes.contains(*it));
+            assert_eq!(scope.is_some(), has_any, "{subject}");
             assert!(scope.is_none_or(|it| rights.scopes.contains(it)));
             assert_eq!(rights.care_units.contains(&unit), seen, "{subject}");
         }

@@ -1,4 +1,4 @@
-//! What the headers of a call bring for its authentication.
+//! Tokens and actors in the headers of a call.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;

@@ -1,13 +1,16 @@
 //! Files that are read again when they change. Their metadata is compared every few seconds: a file that
 //! is replaced by another, or by way of a link, as Kubernetes does it, is seen too.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
+use tracing::{info, warn};
 
 /// Time between two looks at the metadata.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -48,6 +51,44 @@ impl Files {
             }
         }
     }
+}
+
+/// Reads files, and again whenever one of them changes, for as long as somebody has what was read. Files that cannot
+/// be used are logged, and what was read before stays in force.
+///
+/// # Errors
+///
+/// They cannot be used at all.
+pub fn keep_read<T, E>(
+    what: &'static str,
+    paths: impl IntoIterator<Item = PathBuf>,
+    read: impl Fn() -> Result<T, E> + Send + 'static,
+) -> Result<watch::Receiver<T>, E>
+where
+    T: Send + Sync + 'static,
+    E: Display + Send,
+{
+    let mut files = Files::new(paths);
+    let (sender, receiver) = watch::channel(read()?);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = sender.closed() => return,
+                () = files.changed() => {}
+            }
+            match read() {
+                Ok(value) => {
+                    info!("the {what} have been read again");
+                    sender.send_replace(value);
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    warn!(error, "changed {what} cannot be used: those before stay");
+                }
+            }
+        }
+    });
+    Ok(receiver)
 }
 
 fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {

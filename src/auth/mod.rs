@@ -1,5 +1,4 @@
-//! Who calls, and with which rights: authentication of calls. It decides nothing about a call but whose it
-//! is.
+//! Authentication of calls: the caller and its rights. It decides nothing about a call but whose it is.
 //!
 //! | file | does |
 //! | --- | --- |

@@ -15,9 +15,8 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
-use tracing::{info, warn};
 
-use crate::auth::files::{self, Files};
+use crate::auth::files;
 
 /// Protocol that is agreed on within TLS.
 const ALPN: &[u8] = b"h2";
@@ -81,32 +80,10 @@ impl Tls {
             certificate,
             key,
             client_ca,
-        } = &names;
-        let paths = [certificate, key].into_iter().chain(client_ca).cloned();
-        let mut watched = Files::new(paths);
-        let (sender, receiver) = watch::channel(Arc::new(read(&names)?));
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = sender.closed() => return,
-                    () = watched.changed() => {}
-                }
-                match read(&names) {
-                    Ok(config) => {
-                        info!("the files of TLS have been read again");
-                        sender.send_replace(Arc::new(config));
-                    }
-                    Err(error) => {
-                        let error = error.to_string();
-                        warn!(
-                            error,
-                            "changed files of TLS cannot be used: those before stay"
-                        );
-                    }
-                }
-            }
-        });
-        Ok(Self(receiver))
+        } = names.clone();
+        let paths = [certificate, key].into_iter().chain(client_ca);
+        let read = move || read(&names).map(Arc::new);
+        files::keep_read("files of TLS", paths, read).map(Self)
     }
 
     /// Does the handshake of a connection.

@@ -1,4 +1,4 @@
-//! What the commands of an operator share: the database, opened for them alone, its clock, another attempt at work that
+//! Parts that the commands of an operator share: the database, opened for them alone, its clock, another attempt at work that
 //! failed, and tables that are walked from end to end.
 
 use backon::Retryable;

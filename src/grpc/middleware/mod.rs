@@ -246,7 +246,7 @@ where
         };
         let mut call = InFlightCall::begin(method, Some(permit));
         let (mut head, body) = request.into_parts();
-        let middleware = self.clone();
+        let mut middleware = self.clone();
         Box::pin(async move {
             let admitted = middleware.shared.admission.admit(
                 &call.method,
@@ -260,8 +260,8 @@ where
                 Ok(caller) => {
                     let body = RequestBody::new(body, &middleware.connection_of(&call));
                     let received = body.received();
-                    let mut services = middleware.services.clone();
-                    let handler = services.call(Request::from_parts(head, Body::new(body)));
+                    let request = Request::from_parts(head, Body::new(body));
+                    let handler = middleware.services.call(request);
                     (caller, call.run(handler, &received, deadlines).await)
                 }
                 Err(refused) => (None, refused.into_http()),

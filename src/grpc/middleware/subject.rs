@@ -71,17 +71,9 @@ impl Rate {
     ///
     /// It is too many; after this pause it is not, if no other comes before.
     fn take(&self) -> Result<(), Duration> {
-        let now = Instant::now();
         let mut done_at = self.done_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = (*done_at).max(now) + self.each;
-        let pause = (next - now).saturating_sub(self.window);
-        match pause.is_zero() {
-            true => {
-                *done_at = next;
-                Ok(())
-            }
-            false => Err(pause),
-        }
+        *done_at = self.after_one_more(*done_at)?;
+        Ok(())
     }
 
     /// Counts more, though they may be too many.
@@ -98,10 +90,16 @@ impl Rate {
     /// There is none; after this pause there is.
     fn check(&self) -> Result<(), Duration> {
         let done_at = *self.done_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = done_at.saturating_duration_since(Instant::now()) + self.each;
-        let pause = next.saturating_sub(self.window);
+        self.after_one_more(done_at).map(|_| ())
+    }
+
+    /// Returns the instant at which one more has had its time too, or the pause after which there is room for it.
+    fn after_one_more(&self, done_at: Instant) -> Result<Instant, Duration> {
+        let now = Instant::now();
+        let next = done_at.max(now) + self.each;
+        let pause = (next - now).saturating_sub(self.window);
         match pause.is_zero() {
-            true => Ok(()),
+            true => Ok(next),
             false => Err(pause),
         }
     }

@@ -116,13 +116,6 @@ pub fn report(mut output: impl Write + Send + 'static, line: String) -> io::Resu
 /// `level` is for the service's own lines. Lines of libraries are logged from the level of warnings on:
 /// at lower levels some print statements and frames, which hold patients' data.
 pub fn start(format: LogFormat, level: LevelFilter) -> Log {
-    let filter = Targets::new()
-        .with_default(LevelFilter::WARN.min(level))
-        // Slow statements are warnings there, with their text.
-        .with_target("sqlx::query", LevelFilter::OFF)
-        // Unknown parameters of an address are warnings there, with their values.
-        .with_target("sqlx_postgres::options", LevelFilter::OFF)
-        .with_target(env!("CARGO_CRATE_NAME"), level);
     let dropped = Arc::new(Dropped::default());
     let (writer, worker) = NonBlockingBuilder::default()
         .lossy(true)
@@ -144,15 +137,32 @@ pub fn start(format: LogFormat, level: LevelFilter) -> Log {
     // For all layers at once: a filter of one layer's own remembers the answer that a library got
     // when it merely asked whether a line would be logged, and takes it for that of our next line.
     tracing_subscriber::registry()
-        .with(filter)
+        .with(filter(level))
         .with(lines)
         .init();
+    log_panics();
+    Log { worker, dropped }
+}
+
+/// Returns the filter of what is logged at a level. Libraries print headers, frames and statements at their
+/// lower levels: they are logged from warnings on, whatever the level.
+pub fn filter(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::WARN.min(level))
+        // Slow statements are warnings there, with their text.
+        .with_target("sqlx::query", LevelFilter::OFF)
+        // Unknown parameters of an address are warnings there, with their values.
+        .with_target("sqlx_postgres::options", LevelFilter::OFF)
+        .with_target(env!("CARGO_CRATE_NAME"), level)
+}
+
+/// Makes panics lines of the log, by their places alone.
+pub fn log_panics() {
     panic::set_hook(Box::new(|panicked| {
         // The message is left out: a panic about slicing a text in the wrong place quotes the text.
         let location = panicked.location().map(ToString::to_string);
         tracing::error!(location, "panicked");
     }));
-    Log { worker, dropped }
 }
 
 /// The progress of a command: a bar on a terminal, elsewhere a line for every tenth. The command waits

@@ -9,6 +9,7 @@
 //! | `addressee` | whom a notification is addressed to, by age or as the record says |
 //! | `care_units` | which care units a query or a change is about |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
+//! | `caller_name` | the name of a caller, as a log line may show it |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, reach by the inbox |
 //! | `patient_request` | what a patient is shown of a request, and until when |
@@ -25,6 +26,7 @@
 pub mod addressee;
 pub mod booking_request;
 pub mod calendar;
+pub mod caller_name;
 pub mod care_invitation;
 pub mod care_unit_settings;
 pub mod care_units;

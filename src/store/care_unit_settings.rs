@@ -14,6 +14,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::domain::Context;
 use crate::domain::Refusal;
+use crate::domain::caller_name::for_log;
 use crate::domain::care_unit_settings::{CareUnitSettings, Field, UnitSettings};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::pause::revoke_leased;
@@ -291,7 +292,7 @@ fn log_change(actor: &str, before: &CareUnitSettings, after: &CareUnitSettings) 
     }
     let fields: Vec<_> = fields.into_iter().map(Field::name).collect();
     let (fields, care_unit) = (fields.join(","), after.care_unit.as_str());
-    let revision = after.revision;
+    let (revision, actor) = (after.revision, for_log(actor));
     tracing::info!(
         actor,
         care_unit,

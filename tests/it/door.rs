@@ -10,6 +10,7 @@ mod rates;
 mod raw;
 mod scopes;
 mod settings;
+mod silence;
 mod tls;
 mod tokens;
 

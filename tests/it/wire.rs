@@ -124,6 +124,22 @@ impl Begun {
         cut.expect("the connection stays");
     }
 
+    /// The bytes of the answer, and how the call ends.
+    pub async fn answer(mut self, body: Vec<u8>) -> (Vec<u8>, Status) {
+        let _ = self.rest.send_data(Bytes::new(body), true);
+        let (head, mut body) = within(self.answer).await.expect("an answer").into_parts();
+        let mut read = Vec::new();
+        while let Some(Ok(bytes)) = within(body.data()).await {
+            read.extend_from_slice(&bytes);
+            let _ = body.flow_control().release_capacity(bytes.len());
+        }
+        let trailers = within(body.trailers()).await.ok().flatten();
+        let said = Status::from_header_map(&head.headers);
+        let said = said.or_else(|| Status::from_header_map(&trailers?));
+        let said = said.unwrap_or_else(|| panic!("an end without a status: {head:?}"));
+        (read, said)
+    }
+
     /// How the call ends.
     pub async fn end(self) -> Status {
         let (head, body) = within(self.answer).await.expect("an answer").into_parts();

@@ -279,11 +279,14 @@ fn release_undelivered(store: &Store, leases: Vec<LeaseRef>) {
         return;
     }
     let store = store.clone();
-    tokio::spawn(async move {
-        if let Err(error) = store.release_leases(leases).await {
-            tracing::warn!(%error, "releasing undelivered leases failed");
-        }
-    });
+    tokio::spawn(async move { release(&store, leases).await });
+}
+
+/// Releases leases that no consumer has seen, and waits until that is stored.
+async fn release(store: &Store, leases: Vec<LeaseRef>) {
+    if let Err(error) = store.release_leases(leases).await {
+        tracing::warn!(%error, "releasing undelivered leases failed");
+    }
 }
 
 /// Wakes all subscriptions when the next notification falls due.

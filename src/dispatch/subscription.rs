@@ -11,7 +11,7 @@ use tokio::time::Instant as Moment;
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
 use super::shared::estimated_bytes;
-use super::{Dispatch, Event, Filter, StreamEnd, ask, release_undelivered, sleep_until};
+use super::{Dispatch, Event, Filter, StreamEnd, ask, release, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::ChangeEvent;
@@ -87,8 +87,13 @@ impl SubscriptionTask {
         while self.flow.available() > 0 && !self.dispatch.must_end() {
             // Never cancelled: its leases must reach the consumer or be released.
             let claimed = self.claim().await?;
-            let more = claimed.more;
-            let more = !self.deliver(claimed)? || more;
+            let mut more = claimed.more;
+            let undelivered = self.deliver(claimed)?;
+            if !undelivered.leases.is_empty() {
+                more = true;
+                // A claim that is made meanwhile may not find them.
+                undelivered.release().await;
+            }
             self.drain_events().await?;
             if !more {
                 return Ok(self.flow.available() > 0);
@@ -137,9 +142,9 @@ impl SubscriptionTask {
         }
     }
 
-    /// Emits leased notifications as far as there is room: requests may be larger than was estimated. The
-    /// leases of the others are released. Returns whether all were emitted.
-    fn deliver(&mut self, claimed: Claimed) -> Result<bool, TaskEnd> {
+    /// Emits leased notifications as far as there is room: requests may be larger than was estimated. Returns the
+    /// leases of the others, which are to be released.
+    fn deliver(&mut self, claimed: Claimed) -> Result<UndeliveredLeases, TaskEnd> {
         let mut undelivered = UndeliveredLeases {
             dispatch: self.dispatch.clone(),
             leases: claimed
@@ -153,7 +158,7 @@ impl SubscriptionTask {
             let bytes = estimated_bytes(&record);
             self.record_bytes = self.record_bytes.max(bytes);
             if !self.events.has_room_for(bytes) {
-                return Ok(false);
+                return Ok(undelivered);
             }
             let expires_at = record
                 .notification(lease.notification)
@@ -166,7 +171,7 @@ impl SubscriptionTask {
             self.push(Event::Due { record, lease }, bytes)?;
             undelivered.leases.pop();
         }
-        Ok(true)
+        Ok(undelivered)
     }
 
     /// Emits an event without a request, once there is room.
@@ -295,6 +300,13 @@ impl SubscriptionTask {
 struct UndeliveredLeases {
     dispatch: Dispatch,
     leases: Vec<LeaseRef>,
+}
+
+impl UndeliveredLeases {
+    /// Releases the leases, and waits until that is stored.
+    async fn release(mut self) {
+        release(&self.dispatch.store, std::mem::take(&mut self.leases)).await;
+    }
 }
 
 impl Drop for UndeliveredLeases {

@@ -263,6 +263,27 @@ async fn a_stream_until_idle_waits_for_answers_when_it_is_full() {
 }
 
 #[tokio::test]
+async fn a_stream_until_idle_gives_those_too_that_were_larger_than_was_thought() {
+    const MESSAGES: usize = 100;
+    let harness = Harness::start(NOW).await;
+    for round in 0..5 {
+        for number in 0..MESSAGES {
+            create(&harness, large(&format!("R-{round}-{number}"))).await;
+        }
+        let wishes = v1::StreamDueNotificationsRequest {
+            until_idle: true,
+            ..at_most(1_000)
+        };
+        let mut consumer = Consumer::open(&harness, wishes).await;
+        let due = consumer.take(MESSAGES).await;
+        let names: BTreeSet<_> = due.iter().map(name).collect();
+        assert_eq!(names.len(), MESSAGES);
+        consumer.ended().await;
+        harness.acknowledge_sent(&due).await;
+    }
+}
+
+#[tokio::test]
 async fn a_consumer_gets_the_channels_that_it_serves() {
     let harness = Harness::start(NOW).await;
     let form = v1::BookingRequest {
@@ -356,18 +377,8 @@ async fn two_consumers_never_hold_the_same_message() {
 async fn what_was_not_read_when_a_stream_is_dropped_is_given_back() {
     const MESSAGES: usize = 80;
     let harness = Harness::start(NOW).await;
-    let long = "å".repeat(2_000);
     for number in 0..MESSAGES {
-        let form = v1::BookingRequest {
-            patient_instructions: Some(v1::PatientInstructions {
-                visit_length: long.clone(),
-                supplementary: long.clone(),
-                sampling_before_visit: long.clone(),
-                sampling_information: long.clone(),
-            }),
-            ..due_now(&format!("R-{number}"))
-        };
-        create(&harness, form).await;
+        create(&harness, large(&format!("R-{number}"))).await;
     }
     // A connection of its own, of which little fits into the pipe.
     let endpoint = Endpoint::try_from(format!("http://{}", harness.address)).expect("an address");
@@ -389,6 +400,20 @@ async fn what_was_not_read_when_a_stream_is_dropped_is_given_back() {
     harness.advance("2026-03-02T09:01:00Z");
     while names.len() < MESSAGES {
         names.insert(name(&consumer.due().await));
+    }
+}
+
+/// Invitation whose first message is due at once, of 16 KB.
+fn large(referral_id: &str) -> v1::BookingRequest {
+    let long = "å".repeat(2_000);
+    v1::BookingRequest {
+        patient_instructions: Some(v1::PatientInstructions {
+            visit_length: long.clone(),
+            supplementary: long.clone(),
+            sampling_before_visit: long.clone(),
+            sampling_information: long,
+        }),
+        ..due_now(referral_id)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, PipeReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -180,21 +181,24 @@ async fn a_connection_that_never_spoke_does_not_hold_it_beyond_twenty_seconds() 
     drop(silent);
 }
 
+/// The program by a shell that has set a limit for it.
+fn limited(folder: &Path, limit: &str, arguments: &[&str]) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        &format!("ulimit {limit}; exec \"$0\" \"$@\""),
+        PROGRAM,
+    ]);
+    let mut shell = command_by(shell, folder, arguments);
+    // Where a dump of its memory would go.
+    shell.current_dir(folder);
+    shell
+}
+
 #[tokio::test]
 async fn one_address_cannot_take_all_file_handles() {
     let folder = TempDir::new().expect("a folder");
-    let plain = command(folder.path(), &[]);
-    let mut limited = Command::new("sh");
-    limited
-        .args(["-c", "ulimit -n 256; exec \"$0\""])
-        .arg(plain.as_std().get_program())
-        .envs(
-            plain
-                .as_std()
-                .get_envs()
-                .filter_map(|(key, value)| Some((key, value?))),
-        )
-        .kill_on_drop(true);
+    let limited = limited(folder.path(), "-n 256", &[]);
     let program = Program::run(limited, folder.path().join("log")).await;
     let address = program.socket();
     let mut silent = Vec::new();
@@ -824,8 +828,8 @@ const NUMBERS: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn no_identity_number_reaches_the_log_at_its_most_verbose() {
-    for format in ["text", "json"] {
+async fn no_identity_number_reaches_the_log_at_its_most_verbose_nor_what_a_crash_leaves() {
+    for (format, end) in [("text", "-TERM"), ("json", "-ABRT")] {
         let folder = TempDir::new().expect("a folder");
         let arguments = [
             "--sandbox-clock",
@@ -835,14 +839,16 @@ async fn no_identity_number_reaches_the_log_at_its_most_verbose() {
             "--log-format",
             format,
         ];
-        let program = Program::start(folder.path(), &arguments).await;
+        let dumped = limited(folder.path(), "-c unlimited", &arguments);
+        let program = Program::run(dumped, folder.path().join("log")).await;
         let channel = program.channel().await;
         for number in NUMBERS {
             drive(&channel, number).await;
         }
-        program.signal("-TERM").await;
+        program.signal(end).await;
         let (status, written, log) = program.end().await;
-        assert!(status.success());
+        assert_eq!(status.success(), end == "-TERM", "{status}");
+        assert!(!status.core_dumped(), "its memory is on the disk");
         assert!(
             log.contains("CreateBookingRequest"),
             "calls are logged: {log}"

@@ -124,8 +124,8 @@ impl Begun {
         cut.expect("the connection stays");
     }
 
-    /// The bytes of the answer, and how the call ends.
-    pub async fn answer(mut self, body: Vec<u8>) -> (Vec<u8>, Status) {
+    /// The bytes of the answer, and how the call ends; no status when the server has cut it off.
+    pub async fn answer(mut self, body: Vec<u8>) -> (Vec<u8>, Option<Status>) {
         let _ = self.rest.send_data(Bytes::new(body), true);
         let (head, mut body) = within(self.answer).await.expect("an answer").into_parts();
         let mut read = Vec::new();
@@ -135,9 +135,7 @@ impl Begun {
         }
         let trailers = within(body.trailers()).await.ok().flatten();
         let said = Status::from_header_map(&head.headers);
-        let said = said.or_else(|| Status::from_header_map(&trailers?));
-        let said = said.unwrap_or_else(|| panic!("an end without a status: {head:?}"));
-        (read, said)
+        (read, said.or_else(|| Status::from_header_map(&trailers?)))
     }
 
     /// How the call ends.

@@ -5,32 +5,43 @@
 mod calls;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::env;
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::{catch_unwind, take_hook};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use care_invitation::auth::Authenticator;
 use care_invitation::auth::keys::Source;
 use care_invitation::contract::{DESCRIPTOR_SET, v1};
+use care_invitation::grpc::middleware::method::Methods;
+use care_invitation::grpc::middleware::{Limits, MiddlewareLayer};
 use care_invitation::telemetry;
+use http::Response;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value,
 };
 use serde_json::json;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::{Code, Status};
+use tower::{ServiceExt, service_fn};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
+use super::host::{Ca, dns, uri};
 use super::issuer::{Signer, claims, key_set};
-use super::{Guarded, by_tokens};
+use super::tls::Secured;
+use super::{Guarded, ask, by_tokens, is_admitted};
 use crate::backend::Kind as Database;
 use crate::make;
 use crate::postgres;
@@ -229,9 +240,16 @@ impl Driver<'_> {
         headers.push(("grpc-timeout", timeout));
         let begun = self.wire.begin(&self.path, &headers).await;
         let (mut read, status) = begun.answer(frame(0, bytes)).await;
+        // A stream with much to say is cut off at its deadline.
+        let cut_off = || Status::deadline_exceeded("cut off");
+        assert!(status.is_some() || self.streams, "{} ends", self.path);
+        let status = status.unwrap_or_else(cut_off);
         let mut texts = said(&status);
-        while read.len() >= 5 {
-            let length = u32::from_be_bytes(read[1..5].try_into().expect("four bytes")) as usize;
+        while let Some([_, length @ ..]) = read.first_chunk::<5>().copied() {
+            let length = u32::from_be_bytes(length) as usize;
+            if read.len() < 5 + length {
+                break;
+            }
             let rest = read.split_off(5 + length);
             let answer = DynamicMessage::decode(self.answer.clone(), &read[5..]);
             element_errors(&answer.expect("an answer"), &mut texts);
@@ -260,6 +278,7 @@ async fn drive() {
         ("actor-type", "PATIENT".to_owned()),
         ("actor-id", GOOD.to_owned()),
     ];
+    drive_secured(&signer, &metadata).await;
     let calls = Calls {
         channel: service.channel().await,
         metadata: metadata.to_vec(),
@@ -327,6 +346,60 @@ async fn drive() {
     }
 }
 
+/// Connects with TLS and a certificate that names a number, and calls with another.
+async fn drive_secured(signer: &Signer, metadata: &[(&'static str, String)]) {
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("keys.json");
+    fs::write(&path, key_set(&[signer])).expect("written");
+    let authenticator = by_tokens(Source::File(path)).await;
+    let metadata: Vec<_> = metadata.iter().map(|(name, it)| (*name, &**it)).collect();
+    let clients = Ca::new();
+    let secured = Secured::with(authenticator, Some(&clients), Limits::default()).await;
+    for number in NUMBERS {
+        let named = vec![
+            uri(&format!("urn:pnr:{number}")),
+            dns(&format!("p{number}.example")),
+        ];
+        let channel = secured.channel(Some(&clients.issue(named))).await;
+        let said = ask(&channel.expect("connected"), &metadata).await;
+        assert!(is_admitted(&said) && found_in(&self::said(&said)).is_none());
+        let stranger = Ca::new().issue(vec![uri(&format!("urn:pnr:{number}"))]);
+        if let Ok(channel) = secured.channel(Some(&stranger)).await {
+            let said = ask(&channel, &metadata).await;
+            assert!(found_in(&self::said(&said)).is_none());
+        }
+    }
+}
+
+/// Makes calls whose handlers panic over numbers; what they are answered.
+async fn panic_in_handlers() -> Vec<String> {
+    let methods = Methods::of([DESCRIPTOR_SET]).expect("descriptors");
+    let (open, draining) = (Authenticator::open(), CancellationToken::new());
+    let layer = MiddlewareLayer::new(methods, Limits::default(), open, draining);
+    let panic = |number: &'static str| async move {
+        if number == GOOD {
+            panic!("the patient is {number}");
+        }
+        // As code does that cuts a text where no character begins.
+        let text = format!("{number}\u{e5}");
+        Ok::<_, Infallible>(Response::new(Body::new(
+            text[..number.len() + 1].to_owned(),
+        )))
+    };
+    let mut answers = Vec::new();
+    for number in NUMBERS {
+        let handler = service_fn(move |_: http::Request<Body>| panic(number));
+        let service = layer.connect(IpAddr::V4(Ipv4Addr::LOCALHOST), handler);
+        let call = http::Request::post("/careinvitation.v1.PatientService/ListPatientRequests");
+        let call = call.body(Body::empty()).expect("a call");
+        let Ok(answer) = service.expect("room").oneshot(call).await;
+        let status = Status::from_header_map(answer.headers()).expect("a failure");
+        assert_eq!(status.code(), Code::Internal);
+        answers.push(said(&status));
+    }
+    answers
+}
+
 /// Drives all of it, and listens. In a process of its own: other tests log too, and carry numbers.
 fn drive_and_listen() {
     let ear = Ear::default();
@@ -338,21 +411,27 @@ fn drive_and_listen() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    runtime.expect("a runtime").block_on(drive());
+    let runtime = runtime.expect("a runtime");
+    runtime.block_on(drive());
     telemetry::log_panics();
-    let panicked = catch_unwind(|| panic!("{GOOD}"));
+    let panicked = catch_unwind(|| runtime.block_on(panic_in_handlers()));
     // What fails below says why.
     drop(take_hook());
-    assert!(panicked.is_err());
+    let answers = panicked.expect("handlers alone panic");
+    assert!(found_in(&answers.concat()).is_none(), "{answers:?}");
     let logged = telemetry::filter(LevelFilter::TRACE);
     ear.heard(|heard| {
         let talkative = |target: &str| heard.targets.keys().any(|it| it.starts_with(target));
-        for target in ["care_invitation", "h2", "sea_orm"] {
+        for target in ["care_invitation", "h2", "sea_orm", "tower"] {
             assert!(
                 talkative(target),
                 "nothing of {target}: {:?}",
                 heard.targets
             );
+        }
+        // Statements are not even made into lines; rustls and hyper are built without any.
+        for target in ["sqlx::query", "rustls", "hyper::"] {
+            assert!(!talkative(target), "{target} logs now");
         }
         let is_logged =
             |(target, level, _): &&(String, Level, String)| logged.would_enable(target, level);

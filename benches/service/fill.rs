@@ -7,7 +7,7 @@ use chrono::Utc;
 use sea_orm::DatabaseConnection;
 
 use crate::database::{Database, Kind};
-use crate::make::unit;
+use crate::make::{bucket_of, unit};
 use crate::rows::TABLES;
 use crate::template::{self, REQUESTS};
 use crate::{Bench, Outcome, server, sql};
@@ -44,8 +44,10 @@ pub async fn ids(database: &Database) -> Outcome<Vec<String>> {
         Kind::Postgresql => "id::text",
     };
     let unit = unit(0);
-    let sql =
-        format!("SELECT {id} FROM booking_request WHERE care_unit = '{unit}' LIMIT {REQUESTS}");
+    let bucket = bucket_of(&unit);
+    let sql = format!(
+        "SELECT {id} FROM booking_request WHERE bucket = {bucket} AND care_unit = '{unit}' LIMIT {REQUESTS}"
+    );
     let ids = sql::texts(&connection, &sql).await?;
     connection.close().await?;
     let parsed = |id: &String| Ok(uuid::Uuid::parse_str(id)?.to_string());
@@ -91,7 +93,9 @@ pub async fn copy(database: &Database, units: u64) -> Outcome<()> {
     for number in 1..units {
         let of_unit = |copy: &String| {
             let year = format!("{number:04}");
-            copy.replace("{unit}", &unit(number))
+            let unit = unit(number);
+            copy.replace("{unit}", &unit)
+                .replace("{bucket}", &bucket_of(&unit).to_string())
                 .replace("{year}", &year)
         };
         let copies: Vec<String> = copies.iter().map(of_unit).collect();
@@ -151,15 +155,17 @@ async fn copy_of(connection: &DatabaseConnection, kind: Kind, table: &str) -> Ou
     };
     let columns = sql::texts(connection, &columns).await?;
     let value = |column: &String| match column.as_str() {
+        "bucket" => "{bucket}".to_owned(),
         "care_unit" => "'{unit}'".to_owned(),
         "personal_id" => "'{year}' || substr(personal_id, 5)".to_owned(),
         other => other.to_owned(),
     };
     let values: Vec<String> = columns.iter().map(value).collect();
     Ok(format!(
-        "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE care_unit = '{}'",
+        "INSERT INTO {table} ({}) SELECT {} FROM {table} WHERE bucket = {} AND care_unit = '{}'",
         columns.join(", "),
         values.join(", "),
+        bucket_of(&unit(0)),
         unit(0),
     ))
 }

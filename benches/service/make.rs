@@ -1,6 +1,8 @@
 //! The calls that are measured, filled in as a clinic fills them in.
 
 use care_invitation::contract::v1;
+use care_invitation::domain::hsa_id::HsaId;
+use care_invitation::store::placement::bucket;
 use chrono::{Days, NaiveDate};
 use uuid::Uuid;
 
@@ -10,6 +12,11 @@ pub const UNITS: u64 = 50;
 /// The HSA-id of a care unit.
 pub fn unit(number: u64) -> String {
     format!("SE2321000131-P{number:012}")
+}
+
+/// The bucket of a care unit.
+pub fn bucket_of(unit: &str) -> i16 {
+    bucket(&HsaId::from_stored(unit.to_owned()))
 }
 
 /// The name of a care unit.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::Outcome;
 use crate::database::{Database, Kind};
+use crate::make::bucket_of;
 
 /// The tables of a request, in the order in which they are written, each with the columns that say
 /// whose a row is.
@@ -73,6 +74,8 @@ pub struct Table {
     pub name: &'static str,
     /// The columns.
     pub columns: Vec<(String, Type)>,
+    /// Where the bucket of the care unit stands.
+    bucket: usize,
     /// Where the request's key stands: the care unit and the id.
     pub key: [usize; 2],
 }
@@ -84,8 +87,10 @@ impl Table {
         let mut table = Self {
             name,
             columns,
+            bucket: 0,
             key: [0, 0],
         };
+        table.bucket = table.place("bucket");
         table.key = key.map(|column| table.place(column));
         table
     }
@@ -96,10 +101,11 @@ impl Table {
         found.unwrap_or_else(|| panic!("{} has a column {column}", self.name))
     }
 
-    /// Where the columns stand that make a row unique: the request's key, and the number within.
+    /// Where the columns stand that make a row unique: the bucket, the request's key, and the number within.
     pub fn unique(&self) -> Vec<usize> {
         let ordinal = self.columns.iter().position(|(name, _)| name == "ordinal");
-        self.key.into_iter().chain(ordinal).collect()
+        let key = [self.bucket].into_iter().chain(self.key);
+        key.chain(ordinal).collect()
     }
 
     /// The names of the columns at these places.
@@ -111,12 +117,12 @@ impl Table {
     }
 
     /// The statement that reads the rows of one request, in their order.
-    pub fn select(&self, [unit, id]: [&str; 2]) -> String {
+    pub fn select(&self, [bucket, unit, id]: [&str; 3]) -> String {
         let names = self.names(&self.all()).join(", ");
         let key = self.names(&self.key);
         let order = self.names(&self.unique()).join(", ");
         format!(
-            "SELECT {names} FROM {} WHERE {} = {unit} AND {} = {id} ORDER BY {order}",
+            "SELECT {names} FROM {} WHERE bucket = {bucket} AND {} = {unit} AND {} = {id} ORDER BY {order}",
             self.name, key[0], key[1],
         )
     }
@@ -124,6 +130,7 @@ impl Table {
     /// The row as one of another request.
     pub fn with_key(&self, row: &Row, (unit, id): &Key) -> Row {
         let mut row = row.clone();
+        row[self.bucket] = Cell::Integer(i64::from(bucket_of(unit)));
         row[self.key[0]] = Cell::Text(unit.clone());
         row[self.key[1]] = Cell::Uuid(*id);
         row

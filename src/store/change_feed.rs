@@ -195,11 +195,12 @@ impl ChangePublisher {
         }
     }
 
-    /// Returns the row by which a commit publishes the event to other replicas, if there are any and it is not empty.
-    pub fn outbox_row(&self, event: &ChangeEvent) -> Option<ActiveModel> {
+    /// Returns the row by which a commit that writes in a bucket publishes the event to other replicas, if there are any and it
+    /// is not empty.
+    pub fn outbox_row(&self, event: &ChangeEvent, bucket: i16) -> Option<ActiveModel> {
         let replica = self.replica.filter(|_| !event.is_empty())?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        Some(row((replica, number), event))
+        Some(row(bucket, (replica, number), event))
     }
 
     /// Publishes the event to listeners here, after the commit.

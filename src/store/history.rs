@@ -13,6 +13,7 @@ use crate::store::Store;
 use crate::store::entity::booking_request;
 use crate::store::entity::history::{Column, Entity, Model};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 use crate::store::quarantine::RowKey;
 
 impl Store {
@@ -42,12 +43,14 @@ async fn page(
     limit: u32,
 ) -> Result<Vec<(i32, Option<HistoryEntry>)>, Error> {
     let care_unit = key.care_unit.as_str();
-    let request = booking_request::Entity::find_by_id((care_unit.to_owned(), key.id));
+    let bucket = bucket(&key.care_unit);
+    let request = booking_request::Entity::find_by_id((bucket, care_unit.to_owned(), key.id));
     let known = request.select_only().column(booking_request::Column::Id);
     if known.into_tuple::<Uuid>().one(snapshot).await?.is_none() {
         return Err(Refusal::NotFound.into());
     }
     let entries = Entity::find()
+        .filter(Column::Bucket.eq(bucket))
         .filter(Column::CareUnit.eq(care_unit))
         .filter(Column::BookingRequest.eq(key.id))
         .filter(Column::Ordinal.gt(after))

@@ -32,6 +32,7 @@ pub mod schema;
 pub mod write;
 
 pub mod notification;
+pub mod placement;
 pub mod skew;
 
 mod admin;

@@ -223,10 +223,15 @@ struct TableSweep<E> {
 
 /// Returns the sweep of the history that was written before this time and whose request no longer exists.
 fn history_sweep(before: Instant) -> TableSweep<history::Entity> {
-    use history::Column::{BookingRequest, CareUnit, RecordedAt};
+    use history::Column::{BookingRequest, Bucket, CareUnit, RecordedAt};
     let request = Query::select()
         .expr(Expr::val(1))
         .from(request::Entity)
+        .and_where(
+            request::Column::Bucket
+                .into_expr()
+                .equals((history::Entity, Bucket)),
+        )
         .and_where(
             request::Column::CareUnit
                 .into_expr()
@@ -278,13 +283,13 @@ async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64
         return Ok((0, 0));
     }
     let backend = connection.get_database_backend();
-    let of_requests = membership(notification_key_rows(&keys), backend);
+    let of_requests = membership("notification", notification_key_rows(&keys), backend);
     let notifications = notification::Entity::delete_many()
         .filter(of_requests)
         .exec(&*transaction)
         .await?;
     let requests = request::Entity::delete_many()
-        .filter(membership(key_rows(&keys), backend))
+        .filter(membership("booking_request", key_rows(&keys), backend))
         .exec(&*transaction)
         .await?;
     transaction.commit().await?;
@@ -297,12 +302,17 @@ async fn settled(
     transaction: &DatabaseTransaction,
     before: Instant,
 ) -> Result<Vec<RequestKey>, Error> {
-    use notification::Column::{BookingRequest, CareUnit, ClaimableAt, Id, State};
+    use notification::Column::{BookingRequest, Bucket, CareUnit, ClaimableAt, Id, State};
     // The notifications are counted by key, request by request: the planner may turn NOT EXISTS into a join with the
     // whole table.
     let open = Query::select()
         .expr(Id.count())
         .from(notification::Entity)
+        .and_where(
+            Bucket
+                .into_expr()
+                .equals((request::Entity, request::Column::Bucket)),
+        )
         .and_where(
             CareUnit
                 .into_expr()

@@ -10,6 +10,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
+use care_invitation::store::placement::bucket;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, QueryResult, Statement};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -358,8 +359,9 @@ async fn a_batch_that_waits_keeps_no_other_lane_waiting() {
     // What another has written and not committed: the same entry of the history waits for it.
     let call = create(0);
     let entry = format!(
-        "BEGIN; INSERT INTO history (care_unit, booking_request, ordinal, recorded_at, actor, \
-         event, request_id, document) VALUES ('{}', gen_random_uuid(), 1, 0, 'anonymous', 1, '{}', '{{}}')",
+        "BEGIN; INSERT INTO history (bucket, care_unit, booking_request, ordinal, recorded_at, actor, \
+         event, request_id, document) VALUES ({}, '{}', gen_random_uuid(), 1, 0, 'anonymous', 1, '{}', '{{}}')",
+        bucket(&make::key().care_unit),
         make::CARE_UNIT,
         call.request_id
     );

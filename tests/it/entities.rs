@@ -140,6 +140,35 @@ async fn rows(backend: &Backend, sql: &str) -> Vec<String> {
     texts
 }
 
+/// Keys of tables that every server has whole.
+const WHOLE: [&str; 2] = ["lost_interval", "seaql_migrations"];
+
+#[tokio::test]
+async fn every_unique_key_begins_with_the_bucket() {
+    let backend = Backend::empty().await;
+    let keys = match Databases::of_this_run() {
+        Databases::Sqlite => {
+            "SELECT t.name || ' ' || i.name || ' ' || c.name FROM sqlite_schema AS t \
+             JOIN pragma_index_list(t.name) AS i ON i.\"unique\" \
+             JOIN pragma_index_info(i.name) AS c ON c.seqno = 0 WHERE t.type = 'table'"
+        }
+        Databases::Postgres => {
+            "SELECT indrelid::regclass || ' ' || indexrelid::regclass || ' ' || attname FROM pg_index \
+             JOIN pg_class ON oid = indrelid AND relnamespace = current_schema::regnamespace \
+             JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0] WHERE indisunique"
+        }
+    };
+    let of_table = |key: &String, table| key.split(' ').next() == Some(table);
+    let mut keys = rows(&backend, keys).await;
+    for table in WHOLE {
+        assert!(keys.iter().any(|key| of_table(key, table)));
+        keys.retain(|key| !of_table(key, table));
+    }
+    assert!(keys.len() >= 7, "five tables, and two more keys: {keys:?}");
+    let others = keys.iter().filter(|key| !key.ends_with(" bucket"));
+    assert_eq!(others.count(), 0, "{keys:?}");
+}
+
 #[tokio::test]
 async fn every_record_is_read_as_it_was_stored() {
     let backend = Backend::empty().await;

@@ -332,9 +332,9 @@ async fn a_batch_that_fails_leaves_those_before_it_which_are_counted() {
         execute(
             &database,
             &format!(
-                "CREATE TABLE keeps (care_unit text, id {id}, \
-                 FOREIGN KEY (care_unit, id) REFERENCES booking_request (care_unit, id)); \
-                 INSERT INTO keeps SELECT care_unit, id FROM booking_request \
+                "CREATE TABLE keeps (bucket smallint, care_unit text, id {id}, \
+                 FOREIGN KEY (bucket, care_unit, id) REFERENCES booking_request (bucket, care_unit, id)); \
+                 INSERT INTO keeps SELECT bucket, care_unit, id FROM booking_request \
                  ORDER BY settled_at DESC, care_unit DESC, id DESC LIMIT 1; \
                  UPDATE booking_request SET settled_at = settled_at + 1 \
                  WHERE id = (SELECT id FROM keeps)"

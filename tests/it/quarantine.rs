@@ -485,8 +485,8 @@ async fn an_announcement_that_cannot_be_decoded_makes_listeners_look_for_themsel
     let harness = Harness::start(NOW).await;
     let name = invite(&harness, "R-1").await.name;
     let mut commits = harness.backend.store.commits();
-    let spoilt = "INSERT INTO change_event (replica, number, content) \
-                  VALUES ('00000000-0000-0000-0000-000000000001', 1, '{\"requests\":\"198003012385\"}')";
+    let spoilt = "INSERT INTO change_event (bucket, replica, number, content) \
+                  VALUES (0, '00000000-0000-0000-0000-000000000001', 1, '{\"requests\":\"198003012385\"}')";
     alter(&harness, spoilt).await;
     let gap = async {
         loop {

@@ -7,6 +7,7 @@ use sea_orm::sqlx::{Connection, PgConnection, Postgres, Row as _, query};
 
 use super::{Cell, Contents, Key, Row, TABLES, Table, Type};
 use crate::Outcome;
+use crate::make::bucket_of;
 
 /// A statement with its values.
 pub type Bound = Query<'static, Postgres, PgArguments>;
@@ -25,9 +26,9 @@ pub async fn read(url: &str, keys: &[Key]) -> Outcome<Contents> {
     let mut contents = Contents::of([requests, messages, history]);
     for place in 0..TABLES.len() {
         let table = contents.tables[place].clone();
-        let sql = text(table.select(["$1", "$2"]));
+        let sql = text(table.select(["$1", "$2", "$3"]));
         for (unit, id) in keys {
-            let rows = query(sql).bind(unit).bind(id);
+            let rows = query(sql).bind(bucket_of(unit)).bind(unit).bind(id);
             for row in rows.fetch_all(&mut connection).await? {
                 let mut cells = Row::new();
                 for (at, (_, of)) in table.columns.iter().enumerate() {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Cell, Contents, Key, Row, TABLES, Table, Type};
 use crate::Outcome;
+use crate::make::bucket_of;
 
 impl ToSql for Cell {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
@@ -41,9 +42,9 @@ pub fn read(path: &Path, keys: &[Key]) -> Outcome<Contents> {
     let mut contents = Contents::of([requests?, messages?, history?]);
     for place in 0..TABLES.len() {
         let table = contents.tables[place].clone();
-        let mut statement = connection.prepare(&table.select(["?1", "?2"]))?;
+        let mut statement = connection.prepare(&table.select(["?1", "?2", "?3"]))?;
         for (unit, id) in keys {
-            let mut rows = statement.query((unit, id.as_bytes()))?;
+            let mut rows = statement.query((bucket_of(unit), unit, id.as_bytes()))?;
             while let Some(row) = rows.next()? {
                 let mut cells = Row::new();
                 for (at, (_, of)) in table.columns.iter().enumerate() {

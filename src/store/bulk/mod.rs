@@ -93,19 +93,20 @@ pub async fn query_with<const N: usize>(
     Ok(found)
 }
 
-/// Returns the condition that a row is one of these, at most [`sqlite::CHUNK_ROWS_MAX`], by its columns of the same names.
-pub fn membership(mut rows: Rows, backend: DbBackend) -> Expr {
-    let names: Vec<&str> = rows.names().collect();
+/// Returns the condition that a row of a table is one of these, at most [`sqlite::CHUNK_ROWS_MAX`], by its columns of the
+/// same names.
+pub fn membership(table: &str, mut rows: Rows, backend: DbBackend) -> Expr {
+    let names: Vec<String> = rows.names().map(|it| format!("{table}.{it}")).collect();
     let names = names.join(", ");
     let (list, values) = take(&mut rows, backend, 1);
     debug_assert!(rows.is_empty(), "as many rows as go into one statement");
     Expr::cust_with_values(format!("({names}) IN {list}"), values)
 }
 
-/// Returns the condition that a row is none of these, however many they are, by its columns of the same names.
-pub fn exclusion(rows: Rows, backend: DbBackend) -> Expr {
+/// Returns the condition that a row of a table is none of these, however many they are, by its columns of the same names.
+pub fn exclusion(table: &str, rows: Rows, backend: DbBackend) -> Expr {
     match backend {
-        DbBackend::Postgres => membership(rows, backend).not(),
+        DbBackend::Postgres => membership(table, rows, backend).not(),
         _ => sqlite::exclusion(&rows),
     }
 }

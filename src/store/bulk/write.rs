@@ -217,6 +217,14 @@ impl Write {
         self.rows.is_empty()
     }
 
+    /// Returns the bucket of the first row, which is its first column; none when there are no rows.
+    pub fn bucket(&self) -> Option<i16> {
+        match self.rows.values.first()? {
+            Value::SmallInt(bucket) => *bucket,
+            _ => unreachable!("the first column of every table that is written is the bucket"),
+        }
+    }
+
     /// Returns the statement that writes `rows`, a sub-select of them.
     ///
     /// An insert fails when a unique key exists. An update skips rows whose version is not the expected one, so that the

@@ -282,7 +282,9 @@ impl Committer {
         let transaction = self.connection.begin(options).await?;
         let saved = async {
             let write_set = write_set(&transaction).await?;
-            let outbox_row = self.publisher.outbox_row(&write_set.event);
+            let outbox_row = self
+                .publisher
+                .outbox_row(&write_set.event, write_set.bucket());
             write_set.save(&*transaction, outbox_row).await
         };
         match saved.await {

@@ -55,6 +55,11 @@ impl WriteSet {
         self.writes.iter().all(Write::is_empty)
     }
 
+    /// Returns the bucket of one of the rows; any bucket when there are none.
+    pub fn bucket(&self) -> i16 {
+        self.writes.iter().find_map(Write::bucket).unwrap_or(0)
+    }
+
     /// Writes the rows, and the outbox row. Returns the change event to publish once they are committed; `None` on a
     /// conflict, when a row does not have the version with which it was loaded.
     ///

@@ -20,12 +20,18 @@ use crate::store::entity::document::{Document, code, date, day, from_json, insta
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::{debug_without_content, positional_model};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 
 positional_model! {
     /// A row of `booking_request`. A new column also gets its place in `VersionedEntity`, and in the conversions.
     #[derive(Clone, PartialEq, DeriveEntityModel)]
     #[sea_orm(table_name = "booking_request")]
-    pub struct Model {
+    pub struct Model
+    owner {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub bucket: i16,
+    }
+    {
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub care_unit: String,
         #[sea_orm(primary_key, auto_increment = false)]
@@ -132,6 +138,7 @@ impl Model {
         let period = form.constraints.as_ref().map(|it| it.period);
         let is_open = record.is_open();
         Self {
+            bucket: bucket(&record.key.care_unit),
             care_unit: record.key.care_unit.as_str().to_owned(),
             id: record.key.id,
             revision: record.revision,

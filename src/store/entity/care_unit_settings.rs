@@ -14,11 +14,14 @@ use crate::store::entity::document::{from_json, instant};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::schedule::{minute, time};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 
 /// A row of `care_unit_settings`.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "care_unit_settings")]
 pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub bucket: i16,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub care_unit: String,
     pub revision: i64,
@@ -46,6 +49,7 @@ impl Model {
     pub fn of(stored: &CareUnitSettings) -> Self {
         let document = Document::of(&stored.settings);
         Self {
+            bucket: bucket(&stored.care_unit),
             care_unit: stored.care_unit.as_str().to_owned(),
             revision: stored.revision,
             updated_at: stored.updated_at.map_or(0, micros),

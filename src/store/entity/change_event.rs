@@ -22,6 +22,9 @@ use crate::store::error::Error;
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "change_event")]
 pub struct Model {
+    /// Bucket of a care unit in which the commit has changed something.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub bucket: i16,
     /// Replica that published it.
     #[sea_orm(primary_key, auto_increment = false)]
     pub replica: Uuid,
@@ -45,9 +48,10 @@ impl ActiveModelBehavior for ActiveModel {}
 /// Key of an event: the replica that published it, and its number there.
 pub type Key = (Uuid, i64);
 
-/// Returns the row of an event. The database dates it.
-pub fn row((replica, number): Key, event: &ChangeEvent) -> ActiveModel {
+/// Returns the row of an event in a bucket. The database dates it.
+pub fn row(bucket: i16, (replica, number): Key, event: &ChangeEvent) -> ActiveModel {
     ActiveModel {
+        bucket: Set(bucket),
         replica: Set(replica),
         number: Set(number),
         written_at: NotSet,

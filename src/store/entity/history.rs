@@ -19,11 +19,14 @@ use crate::store::entity::document::{
 use crate::store::entity::row_reader::Decoded;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::placement::bucket;
 
 /// A row of `history`. Rows are never changed.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "history")]
 pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub bucket: i16,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub care_unit: String,
     #[sea_orm(primary_key, auto_increment = false)]
@@ -60,6 +63,7 @@ impl Model {
         call: Option<&IdempotentCall>,
     ) -> Self {
         Self {
+            bucket: bucket(&request.care_unit),
             care_unit: request.care_unit.as_str().to_owned(),
             booking_request: request.id,
             ordinal,

@@ -8,11 +8,14 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::store::entity::debug_without_content;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::placement::bucket;
 
 /// A row of `idempotency_key`.
 #[derive(Clone, PartialEq, DeriveEntityModel)]
 #[sea_orm(table_name = "idempotency_key")]
 pub struct Model {
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub bucket: i16,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
     pub care_unit: String,
     #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
@@ -39,6 +42,7 @@ impl ActiveModelBehavior for ActiveModel {}
 /// Returns the row of a call that changed nothing, on a request or on none. The database dates it.
 pub fn row(scope: &HsaId, call: &IdempotentCall, request: Option<&RequestKey>) -> ActiveModel {
     ActiveModel {
+        bucket: Set(bucket(scope)),
         care_unit: Set(scope.as_str().to_owned()),
         actor: Set(call.caller.clone()),
         request_id: Set(call.id),

@@ -17,8 +17,8 @@ pub mod schedule;
 
 /// Declares a model that is read from the values of a row in their order. To look up each column by its name, as SeaORM
 /// does, takes longer. The fields stand in the order of the entity's columns, which is derived from them. Two groups are
-/// written but not read, and left empty: those under `owner`, the key of the row that this one belongs to and is read with,
-/// and those under `derived`, which follow from the others and serve queries alone.
+/// written but not read, and left empty: those under `owner`, the bucket and the key of the row that this one belongs to and
+/// is read with, and those under `derived`, which follow from the others and serve queries alone.
 macro_rules! positional_model {
     (
         $(#[$meta:meta])*
@@ -38,10 +38,15 @@ macro_rules! positional_model {
             /// Number of columns that are read.
             pub const READ_COUNT: usize = [$(stringify!($field),)+].len();
 
+            /// Number of the columns before those that are read.
+            pub const OWNER_COUNT: usize = {
+                let owner: &[&str] = &[$($(stringify!($owner),)+)?];
+                owner.len()
+            };
+
             /// Returns the columns that are read.
             pub fn read_columns() -> impl Iterator<Item = Column> {
-                let owner: &[&str] = &[$($(stringify!($owner),)+)?];
-                <Column as sea_orm::Iterable>::iter().skip(owner.len()).take(Self::READ_COUNT)
+                <Column as sea_orm::Iterable>::iter().skip(Self::OWNER_COUNT).take(Self::READ_COUNT)
             }
 
             /// Reads a model from the next values of a row, one for each column that is read, in their order.

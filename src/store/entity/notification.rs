@@ -19,6 +19,7 @@ use crate::store::entity::document::{code, instant, optional};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::{booking_request, debug_without_content, positional_model};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 
 positional_model! {
     /// A row of `notification`. A new column also gets its place in `VersionedEntity`, and in the conversions.
@@ -26,6 +27,8 @@ positional_model! {
     #[sea_orm(table_name = "notification")]
     pub struct Model
     owner {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub bucket: i16,
         #[sea_orm(primary_key, auto_increment = false, column_type = "Text")]
         pub care_unit: String,
         #[sea_orm(primary_key, auto_increment = false)]
@@ -82,8 +85,8 @@ debug_without_content!(Model);
 pub enum Relation {
     #[sea_orm(
         belongs_to = "booking_request::Entity",
-        from = "(Column::CareUnit, Column::BookingRequest)",
-        to = "(booking_request::Column::CareUnit, booking_request::Column::Id)"
+        from = "(Column::Bucket, Column::CareUnit, Column::BookingRequest)",
+        to = "(booking_request::Column::Bucket, booking_request::Column::CareUnit, booking_request::Column::Id)"
     )]
     BookingRequest,
 }
@@ -174,6 +177,7 @@ impl Model {
     ) -> Self {
         let lease = notification.lease.as_ref();
         Self {
+            bucket: bucket(&request.care_unit),
             care_unit: request.care_unit.as_str().to_owned(),
             booking_request: request.id,
             ordinal: i16::try_from(ordinal).expect("a request has a few notifications"),

@@ -8,7 +8,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::{RowQuery, query_with};
 use crate::store::entity::booking_request;
-use crate::store::entity::booking_request::Column::{CareUnit, Id};
+use crate::store::entity::booking_request::Column::{Bucket, CareUnit, Id};
 use crate::store::entity::notification::{self, StoredNotification};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
@@ -52,6 +52,7 @@ fn select(extra_columns: &[&'static str]) -> SelectStatement {
             notification::Entity,
             Condition::from(notification::Relation::BookingRequest.def()),
         )
+        .and_where(column(Bucket).equals(("k", Bucket)))
         .and_where(column(CareUnit).equals(("k", CareUnit)))
         .and_where(column(Id).equals(("k", Id)))
         .take()
@@ -90,10 +91,8 @@ fn collect<T>(
     for row in rows {
         let mut row_reader = RowReader::new(row);
         let extra_columns = extra_columns(&mut row_reader)?;
-        let key = (
-            row_reader.peek(CareUnit as usize),
-            row_reader.peek(Id as usize),
-        );
+        let ahead = |column| column as usize - booking_request::Model::OWNER_COUNT;
+        let key = (row_reader.peek(ahead(CareUnit)), row_reader.peek(ahead(Id)));
         let (Some(care_unit), Some(id)) = key else {
             return Err(Error::internal("a request without a key"));
         };

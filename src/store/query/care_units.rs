@@ -9,10 +9,14 @@ use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 
-/// Names of the list of care units and of its column.
+/// Names of the list of care units and of its columns.
 const UNITS: &str = "units";
+const BUCKET: &str = "bucket_of_unit";
 const UNIT: &str = "unit";
+/// A text that comes before the name of every care unit.
+const BEFORE_ALL: &str = "";
 
 /// Returns the condition that a column has one of these care units; none for all. Organisations are compared by the
 /// beginnings of their HSA-ids, for which no index serves: one on something else must find the rows.
@@ -31,9 +35,9 @@ pub fn in_units(column: Expr, care_units: &CareUnits) -> Option<Expr> {
     }
 }
 
-/// Returns those of these care units that have requests and come after `after`, at most `limit`, in the order of the
-/// database. It goes from each to the next along the primary key, however many requests they have: those of others
-/// too where an organisation is meant, since they may stand between.
+/// Returns those of these care units that have requests and come after `after`, at most `limit`, in the order of their
+/// buckets and then in that of the database. It goes from each to the next along the primary key, however many requests they have:
+/// those of others too where an organisation is meant, since they may stand between.
 pub async fn page(
     connection: &impl ConnectionTrait,
     care_units: &CareUnits,
@@ -47,25 +51,18 @@ pub async fn page(
         ),
         CareUnits::Every | CareUnits::These(_) | CareUnits::Within(_) => (care_units, None),
     };
-    // Every name of a care unit comes after no name.
-    let mut first = first_after(walked, Expr::val(after.map_or("", HsaId::as_str)));
-    let next = first_after(walked, Expr::col((UNITS, UNIT)));
-    let rest = Query::select()
-        .expr(Expr::from(next))
-        .from(UNITS)
-        .and_where(Expr::col((UNITS, UNIT)).is_not_null())
-        .take();
     let mut units = CommonTableExpression::new();
     units
-        .query(first.union(UnionType::All, rest).take())
+        .query(walk(walked, after))
         .table_name(UNITS)
-        .column(UNIT);
+        .columns([BUCKET, UNIT]);
     let mut with = Query::with();
     with.recursive(true).cte(units);
     let page = Query::select()
         .column(UNIT)
         .from(UNITS)
-        .and_where(Expr::col(UNIT).is_not_null())
+        .and_where(Expr::col(UNIT).ne(BEFORE_ALL))
+        .and_where(Expr::col(UNIT).ne(after.map_or(BEFORE_ALL, HsaId::as_str)))
         .and_where_option(among)
         .limit(u64::from(limit))
         .take()
@@ -76,13 +73,43 @@ pub async fn page(
     rows.iter().map(unit).collect()
 }
 
-/// Returns the query for the first care unit after a name.
-fn first_after(care_units: &CareUnits, after: Expr) -> SelectStatement {
+/// Returns the recursive query that goes from each bucket and care unit to the next: to the first of the bucket that comes
+/// after the care unit or, when there is none, to the place before all care units of the next bucket that has any.
+fn walk(care_units: &CareUnits, after: Option<&HsaId>) -> SelectStatement {
+    let (bucket, unit) = match after {
+        Some(after) => (bucket(after), after.as_str()),
+        None => (0, BEFORE_ALL),
+    };
+    let here = || (Expr::col((UNITS, BUCKET)), Expr::col((UNITS, UNIT)));
+    let next_in_bucket = || Expr::from(first_after(care_units, here()));
+    let next_bucket = Query::select()
+        .expr(Func::min(Expr::col(Column::Bucket)))
+        .from(Entity)
+        .and_where(Expr::col(Column::Bucket).gt(here().0))
+        .take();
+    let to_bucket = Expr::case(next_in_bucket().is_not_null(), here().0).finally(next_bucket);
+    let to_unit = Func::coalesce([next_in_bucket(), Expr::val(BEFORE_ALL)]);
+    let next = Query::select()
+        .expr(to_bucket)
+        .expr(to_unit)
+        .from(UNITS)
+        .and_where(here().0.is_not_null())
+        .take();
+    Query::select()
+        .expr(Expr::val(bucket).cast_as("smallint"))
+        .expr(Expr::val(unit).cast_as("text"))
+        .union(UnionType::All, next)
+        .take()
+}
+
+/// Returns the query for the first care unit of a bucket after a name.
+fn first_after(care_units: &CareUnits, (bucket, unit): (Expr, Expr)) -> SelectStatement {
     let mut first = Query::select();
     first
         .expr(Func::min(Expr::col(Column::CareUnit)))
         .from(Entity)
-        .and_where(Expr::col(Column::CareUnit).gt(after));
+        .and_where(Expr::col(Column::Bucket).eq(bucket))
+        .and_where(Expr::col(Column::CareUnit).gt(unit));
     if let Some(in_units) = in_units(Column::CareUnit.into_expr(), care_units) {
         first.and_where(in_units);
     }

@@ -21,8 +21,11 @@ use crate::store::entity::booking_request as request;
 use crate::store::entity::lost_interval;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 use crate::store::query::care_units::in_units;
-use crate::store::query::request_keys::notification_key_rows;
+
+/// Name of the table.
+const TABLE: &str = "notification";
 
 /// The notifications that a consumer may lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +124,10 @@ fn select_claimable(
             walk = walk.filter(in_units);
         }
         if !due.paused.is_empty() {
-            walk = walk.filter(exclusion(unit_rows(&due.paused), backend));
+            walk = walk.filter(exclusion(TABLE, unit_rows(&due.paused), backend));
         }
         if !excluded.is_empty() {
-            walk = walk.filter(exclusion(notification_key_rows(excluded), backend));
+            walk = walk.filter(exclusion(TABLE, excluded_rows(excluded), backend));
         }
         // A query with a limit must be a subquery to be part of a union.
         Query::select()
@@ -145,6 +148,16 @@ fn unit_rows(care_units: &[HsaId]) -> Rows {
     rows
 }
 
+/// Returns the keys of requests as rows, which need no bucket to be compared with those that a walk finds.
+fn excluded_rows(requests: &[RequestKey]) -> Rows {
+    let columns = [Column::CareUnit, Column::BookingRequest];
+    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
+    for RequestKey { care_unit, id } in requests {
+        rows.push([care_unit.as_str().into(), (*id).into()]);
+    }
+    rows
+}
+
 /// Returns requests of a care unit with leased notifications, at most `limit`, by the index on the instants from which they
 /// are claimable again.
 pub async fn leased_in(
@@ -159,6 +172,7 @@ pub async fn leased_in(
         .columns([Column::CareUnit, Column::BookingRequest])
         .filter(Column::Channel.is_in(channels))
         .filter(Column::ClaimableAt.lte(micros(now + LEASE_AND_BACKOFF_MAX)))
+        .filter(Column::Bucket.eq(bucket(care_unit)))
         .filter(Column::CareUnit.eq(care_unit.as_str()))
         .filter(Column::State.eq(State::Leased.code()))
         .limit(limit as u64)
@@ -199,7 +213,7 @@ pub async fn next_claimable_at(
             .limit(1);
         let backend = connection.get_database_backend();
         if !paused.is_empty() {
-            first = first.filter(exclusion(unit_rows(paused), backend));
+            first = first.filter(exclusion(TABLE, unit_rows(paused), backend));
         }
         let first = first.build(backend);
         if let Some(row) = connection.query_one_raw(first).await? {

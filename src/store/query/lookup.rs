@@ -19,6 +19,7 @@ use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
+use crate::store::placement::bucket;
 
 /// Result of a lookup.
 #[derive(Default)]
@@ -91,7 +92,9 @@ fn select_duplicates() -> SelectStatement {
 /// Returns the query for the calls of the table `c` that a table has recorded, whose columns have the names of those of
 /// `idempotency_key`.
 fn select_replays(recorded: impl EntityName, answer: Expr) -> SelectStatement {
-    use idempotency_key::Column::{Actor, BookingRequest, CareUnit, ContentHash, RequestId};
+    use idempotency_key::Column::{
+        Actor, BookingRequest, Bucket, CareUnit, ContentHash, RequestId,
+    };
     let table = recorded.table_name();
     let matches = |column| Expr::col((table, column)).equals(("c", column));
     Query::select()
@@ -102,6 +105,7 @@ fn select_replays(recorded: impl EntityName, answer: Expr) -> SelectStatement {
         .expr_as(answer, "answer")
         .from("c")
         .cross_join(table)
+        .and_where(matches(Bucket))
         .and_where(matches(CareUnit))
         .and_where(matches(Actor))
         .and_where(matches(RequestId))
@@ -134,13 +138,15 @@ fn key_rows(keys: &[DuplicateKey]) -> Rows {
 }
 
 fn call_rows(calls: &[(HsaId, IdempotentCall)]) -> Rows {
-    use idempotency_key::Column::{Actor, CareUnit, RequestId};
+    use idempotency_key::Column::{Actor, Bucket, CareUnit, RequestId};
     let mut columns = vec![RowColumn::new(PLACE, ArrayType::BigInt)];
-    columns.extend([CareUnit, Actor, RequestId].map(RowColumn::of::<idempotency_key::Entity>));
+    let key = [Bucket, CareUnit, Actor, RequestId];
+    columns.extend(key.map(RowColumn::of::<idempotency_key::Entity>));
     let mut rows = Rows::new(columns);
     for (place, (care_unit, call)) in (0_i64..).zip(calls) {
         rows.push([
             place.into(),
+            bucket(care_unit).into(),
             care_unit.as_str().into(),
             call.caller.clone().into(),
             call.id.into(),

@@ -13,9 +13,12 @@ use crate::domain::notification::DisplayState;
 use crate::domain::notification::State;
 use crate::domain::notification::list::NotificationCursor;
 use crate::domain::notification::list::NotificationFilter;
+use crate::store::bulk::membership;
+use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::entity::booking_request as request;
 use crate::store::entity::notification::{Column, Entity, Relation};
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 use crate::store::query::in_byte_order;
 
 /// Returns the cursors of one page of notifications, in the order in which they are due.
@@ -27,7 +30,7 @@ pub async fn page(
     limit: u32,
 ) -> Result<Vec<NotificationCursor>, Error> {
     let backend = connection.get_database_backend();
-    let units = filter.care_units.iter().map(HsaId::as_str);
+    let in_units = membership("notification", unit_rows(&filter.care_units), backend);
     let channels = filter.channels.iter().map(|it| it.code());
     let mut select = Entity::find()
         .select_only()
@@ -38,7 +41,7 @@ pub async fn page(
             Column::Id,
         ])
         .join(JoinType::InnerJoin, Relation::BookingRequest.def())
-        .filter(Column::CareUnit.is_in(units))
+        .filter(in_units)
         .filter(in_effective_state(&filter.states, now))
         .filter(Column::Channel.is_in(channels))
         .limit(u64::from(limit));
@@ -64,6 +67,16 @@ pub async fn page(
             })
         })
         .collect()
+}
+
+/// Returns care units as rows, with their buckets, which come first in the primary key.
+fn unit_rows(care_units: &[HsaId]) -> Rows {
+    let columns = [Column::Bucket, Column::CareUnit];
+    let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
+    for care_unit in care_units {
+        rows.push([bucket(care_unit).into(), care_unit.as_str().into()]);
+    }
+    rows
 }
 
 /// Returns the columns of the order: the due time, then the name.

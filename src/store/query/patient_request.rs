@@ -58,7 +58,7 @@ fn keys(
         .add(Column::State.ne(State::Requested.code()))
         .add(Column::ExpiresAt.lte(micros(now)));
     let mut keys = Query::select()
-        .columns([Column::CareUnit, Column::Id])
+        .columns([Column::Bucket, Column::CareUnit, Column::Id])
         .from(Entity)
         .cond_where(is_patient(personal_id))
         .and_where_option(in_units(Column::CareUnit.into_expr(), care_units))

@@ -18,29 +18,31 @@ use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::entity::notification;
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 use crate::store::query::care_units::in_units;
 
 /// Returns keys as rows, with the columns of a request.
 pub fn key_rows(keys: &[RequestKey]) -> Rows {
-    rows(
-        keys,
-        [Column::CareUnit, Column::Id].map(RowColumn::of::<Entity>),
-    )
+    let columns = [Column::Bucket, Column::CareUnit, Column::Id];
+    rows(keys, columns.map(RowColumn::of::<Entity>))
 }
 
 /// Returns keys as rows, with the columns of a notification.
 pub fn notification_key_rows(keys: &[RequestKey]) -> Rows {
-    use notification::Column::{BookingRequest, CareUnit};
-    rows(
-        keys,
-        [CareUnit, BookingRequest].map(RowColumn::of::<notification::Entity>),
-    )
+    use notification::Column::{BookingRequest, Bucket, CareUnit};
+    let columns = [Bucket, CareUnit, BookingRequest];
+    rows(keys, columns.map(RowColumn::of::<notification::Entity>))
 }
 
-fn rows(keys: &[RequestKey], columns: [RowColumn; 2]) -> Rows {
+fn rows(keys: &[RequestKey], columns: [RowColumn; 3]) -> Rows {
     let mut rows = Rows::new(columns.to_vec());
     for key in keys {
-        rows.push([key.care_unit.as_str().into(), key.id.into()]);
+        let RequestKey { care_unit, id } = key;
+        rows.push([
+            bucket(care_unit).into(),
+            care_unit.as_str().into(),
+            (*id).into(),
+        ]);
     }
     rows
 }
@@ -84,8 +86,10 @@ fn select_existing() -> SelectStatement {
         .columns([Column::CareUnit, Column::Id].map(|column| (Entity, column)))
         .from("k")
         .cross_join(Entity)
+        .and_where(Column::Bucket.into_expr().equals(("k", Column::Bucket)))
         .and_where(Column::CareUnit.into_expr().equals(("k", Column::CareUnit)))
         .and_where(Column::Id.into_expr().equals(("k", Column::Id)))
+        .order_by((Entity, Column::Bucket), Order::Asc)
         .order_by((Entity, Column::CareUnit), Order::Asc)
         .order_by((Entity, Column::Id), Order::Asc)
         .take()

@@ -1,8 +1,8 @@
 //! The first schema.
 //!
-//! The care unit is the first column of every primary and unique key, so that a distributed database can place rows by
-//! it. Instants are microseconds since 1970 in UTC, civil dates days of the common era, enums the numbers that the
-//! domain gives them. Columns that no query compares stand in `document`, as JSON.
+//! The bucket, a hash of the care unit, is the first column of every primary and unique key, so that a distributed database
+//! can place rows by it; the care unit is the second. Instants are microseconds since 1970 in UTC, civil dates days of the common era,
+//! enums the numbers that the domain gives them. Columns that no query compares stand in `document`, as JSON.
 
 use sea_orm::DbBackend;
 use sea_orm_migration::prelude::*;
@@ -114,6 +114,7 @@ fn table(name: &str, key: &[&str], columns: Vec<ColumnDef>) -> TableCreateStatem
 
 fn booking_request() -> TableCreateStatement {
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("care_unit").text().take(),
         required("id").uuid().take(),
         required("revision").big_integer().take(),
@@ -146,11 +147,12 @@ fn booking_request() -> TableCreateStatement {
         // Null while the request is open, so that its index holds what may be purged some day and nothing else.
         optional("settled_at").big_integer().take(),
     ];
-    table("booking_request", &["care_unit", "id"], columns)
+    table("booking_request", &["bucket", "care_unit", "id"], columns)
 }
 
 fn notification() -> TableCreateStatement {
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("care_unit").text().take(),
         required("booking_request").uuid().take(),
         required("ordinal").small_integer().take(),
@@ -191,12 +193,13 @@ fn notification() -> TableCreateStatement {
         required("follows_unread").boolean().take(),
         optional("replaces").uuid().take(),
     ];
-    let key = ["care_unit", "booking_request", "ordinal"];
+    let key = ["bucket", "care_unit", "booking_request", "ordinal"];
     table("notification", &key, columns)
 }
 
 fn history() -> TableCreateStatement {
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("care_unit").text().take(),
         required("booking_request").uuid().take(),
         required("ordinal").integer().take(),
@@ -207,7 +210,7 @@ fn history() -> TableCreateStatement {
         optional("content_hash").binary().take(),
         required("document").text().take(),
     ];
-    let key = ["care_unit", "booking_request", "ordinal"];
+    let key = ["bucket", "care_unit", "booking_request", "ordinal"];
     table("history", &key, columns)
 }
 
@@ -219,6 +222,7 @@ fn idempotency_key(backend: DbBackend) -> TableCreateStatement {
         _ => "(unixepoch() * 1000000)",
     };
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("care_unit").text().take(),
         required("actor").text().take(),
         required("request_id").uuid().take(),
@@ -230,22 +234,23 @@ fn idempotency_key(backend: DbBackend) -> TableCreateStatement {
             .default(Expr::cust(now))
             .take(),
     ];
-    let key = ["care_unit", "actor", "request_id"];
+    let key = ["bucket", "care_unit", "actor", "request_id"];
     table("idempotency_key", &key, columns)
 }
 
 fn care_unit_settings() -> TableCreateStatement {
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("care_unit").text().take(),
         required("revision").big_integer().take(),
         required("updated_at").big_integer().take(),
         required("document").text().take(),
     ];
-    table("care_unit_settings", &["care_unit"], columns)
+    table("care_unit_settings", &["bucket", "care_unit"], columns)
 }
 
-/// Describes the intervals of which commits were lost: a row a restore. Its key has no care unit in front: all were
-/// restored together.
+/// Describes the intervals of which commits were lost: a row a restore. Its key has no bucket in front: all were restored
+/// together.
 fn lost_interval() -> TableCreateStatement {
     let columns = vec![
         required("since").big_integer().take(),
@@ -254,11 +259,12 @@ fn lost_interval() -> TableCreateStatement {
     table("lost_interval", &["since"], columns)
 }
 
-/// Describes the outbox: a row a commit, for other replicas. Its key has no care unit in front: a commit may have changed
-/// requests of several, and every replica reads every row.
+/// Describes the outbox: a row a commit, for other replicas, every one of which reads it. It is in a bucket of the commit, so
+/// that one server has all that is committed together.
 fn change_event() -> TableCreateStatement {
     let now = "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint";
     let columns = vec![
+        required("bucket").small_integer().take(),
         required("replica").uuid().take(),
         required("number").big_integer().take(),
         required("written_at")
@@ -267,7 +273,7 @@ fn change_event() -> TableCreateStatement {
             .take(),
         required("content").text().take(),
     ];
-    table("change_event", &["replica", "number"], columns)
+    table("change_event", &["bucket", "replica", "number"], columns)
 }
 
 fn change_event_index() -> IndexCreateStatement {
@@ -299,7 +305,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     let open_duplicates = index(
         "booking_request",
         "booking_request_duplicate",
-        &["care_unit", "duplicate_digest"],
+        &["bucket", "care_unit", "duplicate_digest"],
     )
     .unique()
     .and_where(column("allow_duplicate").not())
@@ -342,7 +348,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     let idempotency = index(
         "history",
         "history_idempotency_key",
-        &["care_unit", "actor", "request_id"],
+        &["bucket", "care_unit", "actor", "request_id"],
     )
     .unique()
     .and_where(column("request_id").is_not_null())

@@ -18,6 +18,7 @@ use crate::domain::worklist::query::{Cursor, OrderBy, Query};
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
+use crate::store::placement::bucket;
 use crate::store::query::aggregate;
 use crate::store::query::in_byte_order;
 
@@ -66,7 +67,7 @@ fn page_by_sort(
     limit: u32,
 ) -> SelectStatement {
     let sort_key = sort_key(query.order_by, now);
-    let mut keys = keys(&sort_key);
+    let mut keys = keys(Expr::col(Column::Bucket), &sort_key);
     keys.cond_where(scope(query))
         .cond_where(in_worklists(query, now))
         .cond_where(filters(query, now));
@@ -80,9 +81,10 @@ fn page_by_sort(
 /// Names of the two columns of a sort key.
 const SORT_KEY: [&str; 2] = ["first_rank", "second_rank"];
 
-/// Returns the query for the keys of requests with their sort keys.
-fn keys([first, second]: &[SimpleExpr; 2]) -> SelectStatement {
+/// Returns the query for the keys of requests, which are in this bucket, with their sort keys.
+fn keys(bucket: SimpleExpr, [first, second]: &[SimpleExpr; 2]) -> SelectStatement {
     sea_query::Query::select()
+        .expr_as(bucket, Column::Bucket)
         .columns([Column::CareUnit, Column::Id])
         .expr_as(first.clone(), SORT_KEY[0])
         .expr_as(second.clone(), SORT_KEY[1])
@@ -173,7 +175,11 @@ fn page_by_index_walk(
     let sort_key = sort_key(query.order_by, now);
     let keys_of = |walk: Walk| {
         let after_cursor = walk.after(backend, after)?;
-        let mut keys = keys(&sort_key);
+        // The index on lists does not have the bucket, and whoever knows the care unit knows it.
+        let bucket = walk.unit.map(|unit| Expr::val(bucket(unit)));
+        let bucket = bucket.map(|it| it.cast_as("smallint"));
+        let bucket = bucket.unwrap_or_else(|| Expr::col(Column::Bucket));
+        let mut keys = keys(bucket, &sort_key);
         keys.cond_where(walk.part.condition(now))
             .cond_where(filters(query, now))
             .cond_where(after_cursor)

@@ -23,6 +23,14 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
         let (query, after) = (query.clone(), after.cloned());
+        if page::needs_snapshot(&query) {
+            let page = self.read(move |snapshot| {
+                Box::pin(
+                    async move { page::page(snapshot, &query, now, after.as_ref(), limit).await },
+                )
+            });
+            return page.await;
+        }
         self.read_statement(move |readers| {
             Box::pin(async move { page::page(readers, &query, now, after.as_ref(), limit).await })
         })

@@ -93,6 +93,32 @@ pub async fn query_with<const N: usize>(
     Ok(found)
 }
 
+/// Queries with rows: with the table `name`, which has the columns of the rows, beside a query that has parameters of its own.
+/// Queries once for each chunk of rows on SQLite.
+pub async fn query_beside(
+    connection: &impl ConnectionTrait,
+    name: &str,
+    mut rows: Rows,
+    select: &SelectStatement,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let backend = connection.get_database_backend();
+    let Statement { sql, values, .. } = backend.build(select);
+    let own = values.map_or_else(Vec::new, |it| it.0);
+    let mut found = Vec::new();
+    while !rows.is_empty() {
+        let (table, of_rows) = take(&mut rows, backend, own.len() + 1);
+        let sql = format!("WITH {name} AS {table} {sql}");
+        let values = match backend {
+            DbBackend::Postgres => [own.clone(), of_rows].concat(),
+            // It numbers parameters by their places in the text.
+            _ => [of_rows, own.clone()].concat(),
+        };
+        let statement = Statement::from_sql_and_values(backend, sql, values);
+        found.append(&mut connection.query_all_raw(statement).await?);
+    }
+    Ok(found)
+}
+
 /// Returns the condition that a row of a table is one of these, at most [`sqlite::CHUNK_ROWS_MAX`], by its columns of the
 /// same names.
 pub fn membership(table: &str, mut rows: Rows, backend: DbBackend) -> Expr {

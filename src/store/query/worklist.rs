@@ -3,8 +3,10 @@
 //! The domain has stored the group of each request and the instant at which the passing of time moves it to FOLLOW_UP.
 
 pub mod count;
+mod merge;
 pub mod page;
 pub mod transition;
+mod walk;
 
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, SimpleExpr};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
@@ -22,7 +24,7 @@ use crate::store::query::request_keys::is_patient;
 
 /// The requests of a group that a query's lists have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Part {
+pub struct Part {
     group: Group,
     /// True for those that time has moved to FOLLOW_UP.
     moved: bool,

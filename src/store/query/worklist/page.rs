@@ -1,19 +1,14 @@
 //! Pages of worklists: along an index where it has their order, otherwise sorted.
 
-use std::cmp::Ordering;
-
 use sea_orm::sea_query::{
-    self, Condition, Expr, ExprTrait, Func, Order, SelectStatement, SimpleExpr, UnionType,
+    self, Expr, ExprTrait, Func, Order, SelectStatement, SimpleExpr, UnionType,
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend};
-use uuid::Uuid;
 
-use super::{Part, filters, have_all_open, in_worklists, parts, scope};
+use super::walk::{Walk, after_place, walks};
+use super::{filters, in_worklists, merge, scope};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{Instant, micros};
-use crate::domain::care_units::CareUnits;
-use crate::domain::hsa_id::HsaId;
-use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::{Cursor, OrderBy, Query};
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::row_reader::RowReader;
@@ -22,8 +17,13 @@ use crate::store::placement::bucket;
 use crate::store::query::aggregate;
 use crate::store::query::in_byte_order;
 
-/// Maximum walks along an index that are joined to one page; planning more takes longer than sorting.
-const WALKS_MAX: usize = 120;
+/// Maximum walks along an index that are joined by one statement. More are merged, each read as far as the page needs.
+const JOINED_WALKS_MAX: usize = 8;
+
+/// Returns whether a page takes several statements, which must see the same state of the database.
+pub fn needs_snapshot(query: &Query) -> bool {
+    walks(query).is_some_and(|walks| walks.len() > JOINED_WALKS_MAX)
+}
 
 /// Returns one page of requests with their notifications, each with its cursor; none in place of one that cannot be
 /// decoded.
@@ -36,6 +36,9 @@ pub async fn page(
 ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
     let backend = connection.get_database_backend();
     let keys = match walks(query) {
+        Some(walks) if walks.len() > JOINED_WALKS_MAX => {
+            return merge::page(connection, query, &walks, now, after, limit).await;
+        }
         Some(walks) => page_by_index_walk(backend, query, walks, now, after, limit),
         None => Some(page_by_sort(backend, query, now, after, limit)),
     };
@@ -105,63 +108,6 @@ fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> Se
         .take()
 }
 
-/// A walk along an index: the requests of a group, in one care unit or in all, with or without a first day, in the order of
-/// these.
-#[derive(Clone, Copy)]
-struct Walk<'q> {
-    part: Part,
-    unit: Option<&'q HsaId>,
-    first_day: FirstDay,
-}
-
-/// The requests that a walk covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FirstDay {
-    Given,
-    Missing,
-}
-
-/// Returns the walks that make up a page; `None` when sorting is the better way, or the only one: in another order, when
-/// few requests are meant anyway, and when lists are asked for that are not made of groups.
-fn walks(query: &Query) -> Option<Vec<Walk<'_>>> {
-    let parts = parts(query);
-    let made_of_groups = |list: &Worklist| match list {
-        Worklist::GuaranteeAtRisk => have_all_open(&parts),
-        Worklist::All => false,
-        Worklist::BookingRequests
-        | Worklist::CareInvitations
-        | Worklist::FollowUp
-        | Worklist::ManualHandling
-        | Worklist::SlotIssues
-        | Worklist::Declined
-        | Worklist::AllInvitations
-        | Worklist::AllBookingRequests => true,
-    };
-    let in_order = query.order_by == OrderBy::StartDate
-        && !query.names_its_subject()
-        && query.worklists.iter().all(made_of_groups);
-    if !in_order {
-        return None;
-    }
-    let units: Vec<Option<&HsaId>> = match &query.care_units {
-        CareUnits::Every | CareUnits::Within(_) => vec![None],
-        CareUnits::These(units) => units.iter().map(Some).collect(),
-    };
-    let mut walks = Vec::new();
-    // Requests without a period come last.
-    for first_day in [FirstDay::Given, FirstDay::Missing] {
-        for part in &parts {
-            let of_part = units.iter().map(|unit| Walk {
-                part: *part,
-                unit: *unit,
-                first_day,
-            });
-            walks.extend(of_part);
-        }
-    }
-    (walks.len() <= WALKS_MAX).then_some(walks)
-}
-
 /// Returns the query of [`page_by_sort`] along the index: each walk reads at most a page of requests, however long the
 /// lists are. `None` when nothing can follow.
 fn page_by_index_walk(
@@ -209,54 +155,6 @@ fn page_by_index_walk(
     Some(limit_sorted(backend, all, limit))
 }
 
-impl Walk<'_> {
-    /// Returns the condition of its requests after a cursor; `None` when there can be none.
-    fn after(self, backend: DbBackend, after: Option<&Cursor>) -> Option<Condition> {
-        let of_walk = match self.first_day {
-            FirstDay::Given => Column::StartDay.is_not_null(),
-            FirstDay::Missing => Column::StartDay.is_null(),
-        };
-        let all = Condition::all().add(of_walk);
-        let Some(after) = after else { return Some(all) };
-        let day = i32::try_from(after.sort_key[0]).ok();
-        match (self.first_day, day, self.unit) {
-            (FirstDay::Given, Some(day), Some(unit)) => Some(all.add(in_unit(unit, day, after))),
-            (FirstDay::Given, Some(day), None) => {
-                let day = SimpleExpr::from(day);
-                let first = Expr::col(Column::StartDay);
-                let from = first.clone().gte(day.clone());
-                Some(
-                    all.add(from)
-                        .add(after_place(backend, vec![first], vec![day], after)),
-                )
-            }
-            // All that have a first day came before.
-            (FirstDay::Given, None, _) => None,
-            (FirstDay::Missing, Some(_), _) => Some(all),
-            (FirstDay::Missing, None, None) => {
-                Some(all.add(after_place(backend, vec![], vec![], after)))
-            }
-            (FirstDay::Missing, None, Some(unit)) => match unit.cmp(&after.key.care_unit) {
-                Ordering::Less => None,
-                Ordering::Equal => Some(all.add(Column::Id.gt(after.key.id))),
-                Ordering::Greater => Some(all),
-            },
-        }
-    }
-}
-
-/// Returns the condition of the requests of a care unit after a cursor on `day`. It is the same whatever the care unit is,
-/// so that the statement stays prepared.
-fn in_unit(unit: &HsaId, day: i32, after: &Cursor) -> SimpleExpr {
-    let (day, id) = match unit.cmp(&after.key.care_unit) {
-        Ordering::Less => (day, Uuid::max()),
-        Ordering::Equal => (day, after.key.id),
-        Ordering::Greater => (day.saturating_sub(1), Uuid::max()),
-    };
-    let columns = [Column::StartDay, Column::Id].map(Expr::col);
-    Expr::tuple(columns).gt(Expr::tuple([Expr::val(day), Expr::val(id)]))
-}
-
 /// Returns the two expressions by which an order sorts; missing values come last.
 fn sort_key(order_by: OrderBy, now: Instant) -> [SimpleExpr; 2] {
     let big = |expr: SimpleExpr| expr.cast_as("bigint");
@@ -291,18 +189,4 @@ fn after_cursor(
 ) -> SimpleExpr {
     let values = after.sort_key.map(Expr::val).to_vec();
     after_place(backend, vec![first, second], values, after)
-}
-
-/// Returns the condition of the requests after these values, and after the key of a cursor where they are the same.
-fn after_place(
-    backend: DbBackend,
-    mut columns: Vec<SimpleExpr>,
-    mut values: Vec<SimpleExpr>,
-    after: &Cursor,
-) -> SimpleExpr {
-    columns.push(in_byte_order(backend, Expr::col(Column::CareUnit)));
-    columns.push(Expr::col(Column::Id));
-    values.push(Expr::val(after.key.care_unit.as_str()));
-    values.push(Expr::val(after.key.id));
-    Expr::tuple(columns).gt(Expr::tuple(values))
 }

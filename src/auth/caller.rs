@@ -15,6 +15,7 @@ use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
+use crate::domain::visible::Visible;
 
 /// End of a caller's rights.
 #[derive(Clone, Debug)]
@@ -110,11 +111,15 @@ impl Caller {
         self.patient().is_none_or(|it| it == patient)
     }
 
-    /// Returns the care units in which the caller may see a patient's requests.
-    pub fn visible_of(&self, patient: &PersonalId) -> CareUnits {
-        match self.may_see_those_of(patient) {
+    /// Returns what a patient's identity number finds for the caller.
+    pub fn visible_of(&self, patient: &PersonalId) -> Visible {
+        let care_units = match self.may_see_those_of(patient) {
             true => self.visible(CareUnits::Every),
             false => CareUnits::These(Vec::new()),
+        };
+        Visible {
+            care_units,
+            hides_protected: self.hides_protected(),
         }
     }
 
@@ -129,6 +134,12 @@ impl Caller {
             true => Ok(()),
             false => Err(domain::Refusal::NotFound),
         }
+    }
+
+    /// Returns whether patients with protected identity are hidden from the caller: their identity numbers are not
+    /// shown, and find nothing. A patient knows their own.
+    pub fn hides_protected(&self) -> bool {
+        !self.has(Scope::PatientProtected) && self.patient().is_none()
     }
 
     /// Returns those of some requests whose care units the caller may see.

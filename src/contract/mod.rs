@@ -29,7 +29,7 @@ mod enums;
 pub mod history;
 pub mod notification;
 mod page_token;
-mod patient;
+pub mod patient;
 pub mod patient_request;
 pub mod slot;
 mod text;

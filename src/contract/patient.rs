@@ -166,7 +166,20 @@ pub(super) fn render(patient: &Patient) -> v1::Patient {
         addressee: enums::render_optional(patient.addressee),
         interpreter_language: patient.interpreter_language.clone().unwrap_or_default(),
         letter_format: enums::render(patient.letter_format),
+        personal_id_masked: false,
     }
+}
+
+/// Masks the identity number of a patient with protected identity.
+pub fn masked(mut request: v1::BookingRequest) -> v1::BookingRequest {
+    let none = v1::Protection::Unspecified;
+    if let Some(patient) = &mut request.patient
+        && patient.protection() != none
+    {
+        patient.personal_id.clear();
+        patient.personal_id_masked = true;
+    }
+    request
 }
 
 /// Renders the issuer of an identity: empty for every kind but local reserve numbers.

@@ -9,9 +9,6 @@ use super::page_token::{self, KEY_BYTES, key_bytes, key_of};
 use super::v1::watch_worklist_response::{Event, SnapshotComplete};
 use super::view::View;
 use super::{Fault, Violations, care_unit_name, enums, parse_page_size, request_name, v1};
-use crate::domain::booking_request::BookingRequest;
-use crate::domain::calendar::Instant;
-use crate::domain::care_unit_settings::Policy;
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
@@ -135,16 +132,13 @@ fn cursor_of(bytes: &[u8; CURSOR_BYTES]) -> Option<Cursor> {
 
 /// Renders the event of a request that is on these lists at `now`, as new or changed.
 pub fn render_upserted(
-    record: &BookingRequest,
+    request: v1::BookingRequest,
     worklists: &[Worklist],
-    view: View,
-    now: Instant,
-    policy: &Policy,
 ) -> v1::WatchWorklistResponse {
     let worklists = worklists.iter().copied();
     v1::WatchWorklistResponse {
         worklists: worklists.map(enums::render).collect(),
-        ..render_event(Event::Upserted(view.render(record, now, policy)))
+        ..render_event(Event::Upserted(request))
     }
 }
 

@@ -95,6 +95,8 @@ pub struct Filter {
     pub until_idle: bool,
     /// True if the consumer has promised to hand nothing over without an authorization.
     pub always_authorizes: bool,
+    /// True if the consumer gets nothing of patients with protected identity.
+    pub hides_protected: bool,
 }
 
 /// Opens subscriptions and watches. Cloning gives another handle to the same.

@@ -118,6 +118,7 @@ impl SubscriptionTask {
                     .collect(),
                 lease_duration: self.filter.lease_duration,
                 always_authorizes: self.filter.always_authorizes,
+                hides_protected: self.filter.hides_protected,
             };
             let dispatch = self.dispatch.clone();
             let context = move || dispatch.context();

@@ -37,6 +37,7 @@ pub mod patient;
 pub mod patient_request;
 pub mod request_key;
 pub mod slot;
+pub mod visible;
 pub mod withdrawal;
 pub mod worklist;
 

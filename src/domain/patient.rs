@@ -318,6 +318,13 @@ pub struct Patient {
     pub letter_format: LetterFormat,
 }
 
+impl Patient {
+    /// Returns whether the patient has protected identity, whatever its degree.
+    pub fn is_protected(&self) -> bool {
+        self.protection.is_some()
+    }
+}
+
 impl fmt::Debug for Patient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Patient")

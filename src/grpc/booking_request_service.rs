@@ -32,7 +32,6 @@ use crate::domain::booking_request::release_hold::release_hold;
 use crate::domain::booking_request::replace_personal_id::replace_personal_id;
 use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
-use crate::domain::care_units::CareUnits;
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
 
@@ -46,7 +45,7 @@ impl BookingRequestService for Service {
         let write = booking_request::parse_create(request.into_inner())?;
         let write = self.creation(&caller, write)?;
         let written = self.store.write(write).await?;
-        let booking_request = Some(self.render(&written.record));
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::CreateBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -60,7 +59,7 @@ impl BookingRequestService for Service {
         caller.require(&key.care_unit)?;
         let record = self.store.get(&key).await?;
         Ok(Response::new(v1::GetBookingRequestResponse {
-            booking_request: Some(self.render(&record)),
+            booking_request: Some(self.render(&caller, &record)),
         }))
     }
 
@@ -70,8 +69,10 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::ChangeToInvitationResponse>, Status> {
         let caller = caller(&request);
         let write = booking_request::parse_change_to_invitation(request.into_inner())?;
-        let written = self.apply(caller, write, change_to_invitation).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self
+            .apply(caller.clone(), write, change_to_invitation)
+            .await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::ChangeToInvitationResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -84,7 +85,7 @@ impl BookingRequestService for Service {
         let write = booking_request::parse_record_booking(request.into_inner())?;
         require_source(&caller, write.command.1.booking.source)?;
         let written = self.apply(caller.clone(), write, record_booking).await?;
-        let booking_request = self.render(&written.record);
+        let booking_request = self.render(&caller, &written.record);
         let booking_request = Some(match caller.patient() {
             Some(_) => patient_request::shown_of(booking_request),
             None => booking_request,
@@ -100,9 +101,9 @@ impl BookingRequestService for Service {
         let caller = caller(&request);
         let write = parse_record_booking_cancellation(request.into_inner())?;
         let written = self
-            .apply(caller, write, record_booking_cancellation)
+            .apply(caller.clone(), write, record_booking_cancellation)
             .await?;
-        let booking_request = Some(self.render(&written.record));
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::RecordBookingCancellationResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -113,8 +114,8 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::CancelBookingRequestResponse>, Status> {
         let caller = caller(&request);
         let write = booking_request::parse_cancel(request.into_inner())?;
-        let written = self.apply(caller, write, cancel).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self.apply(caller.clone(), write, cancel).await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::CancelBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -222,8 +223,8 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::ChangeBookingRequestResponse>, Status> {
         let caller = caller(&request);
         let write = parse_change(request.into_inner())?;
-        let written = self.change(caller, write).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self.change(caller.clone(), write).await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::ChangeBookingRequestResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -234,8 +235,10 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::RecordPatientContactResponse>, Status> {
         let caller = caller(&request);
         let write = parse_contact(request.into_inner())?;
-        let written = self.apply(caller, write, record_patient_contact).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self
+            .apply(caller.clone(), write, record_patient_contact)
+            .await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::RecordPatientContactResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -246,8 +249,8 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::ReleaseHoldResponse>, Status> {
         let caller = caller(&request);
         let write = parse_release(request.into_inner())?;
-        let written = self.apply(caller, write, release_hold).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self.apply(caller.clone(), write, release_hold).await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::ReleaseHoldResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -258,8 +261,8 @@ impl BookingRequestService for Service {
     ) -> Result<Response<v1::RevokeInvitationResponse>, Status> {
         let caller = caller(&request);
         let write = parse_revoke(request.into_inner())?;
-        let written = self.apply(caller, write, revoke_invitation).await?;
-        let booking_request = Some(self.render(&written.record));
+        let written = self.apply(caller.clone(), write, revoke_invitation).await?;
+        let booking_request = Some(self.render(&caller, &written.record));
         let message = v1::RevokeInvitationResponse { booking_request };
         Ok(response(message, written.replayed))
     }
@@ -281,7 +284,7 @@ impl BookingRequestService for Service {
         }
         check_patient("patient.personal_id", &personal_id, self.clock.now())?;
         let (service, seen) = (self.clone(), caller.clone());
-        let visible = caller.visible(CareUnits::Every);
+        let visible = caller.visible_of(&personal_id);
         let decide = move |record: &BookingRequest| {
             update_patient(record, &update, &service.context(&caller))
         };
@@ -303,9 +306,11 @@ impl BookingRequestService for Service {
         let command = write.command;
         command.check(self.clock.now())?;
         let (service, wanted) = (self.clone(), command.clone());
-        let (seen, visible) = (caller.clone(), caller.visible(CareUnits::Every));
+        let (seen, visible) = (caller.clone(), caller.visible_of(&command.old));
+        let found = visible.clone();
         let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
-            replace_personal_id(records, moved_before, &wanted, &service.context(&caller))
+            let context = service.context(&caller);
+            replace_personal_id(records, moved_before, &wanted, &found, &context)
         };
         let replaced = self
             .store

@@ -41,6 +41,7 @@ impl NotificationService for Service {
             lease_duration: filter.lease_duration,
             until_idle: filter.until_idle,
             always_authorizes: filter.always_authorizes,
+            hides_protected: caller.hides_protected(),
         })?;
         let clock = self.clock.clone();
         let events = subscription.map(move |event| render(event?, &clock));
@@ -58,9 +59,10 @@ impl NotificationService for Service {
             false => Err(DispatchRefusal::Lost),
         };
         let (leases, places) = element::divide(leases.into_iter().map(seen).collect());
-        let service = self.clone();
+        let (service, hides_protected) = (self.clone(), caller.hides_protected());
         let context = move || service.context(&caller);
-        let outcome = self.store.authorize(leases, context).await?;
+        let outcome = self.store.authorize(leases, hides_protected, context);
+        let outcome = outcome.await?;
         let results = places.fill(outcome.results, Some);
         Ok(Response::new(notification::render_authorized(
             element::results(batch, results.into_iter().map(Ok).collect()),

@@ -18,10 +18,10 @@ impl PatientService for Service {
         let context = self.context(&caller);
         let (patient, now) = (&list.personal_id, context.now);
         let (after, limit) = (list.after.as_ref(), list.page_size + 1);
-        let care_units = caller.visible_of(patient);
+        let visible = caller.visible_of(patient);
         let found = self
             .store
-            .patient_requests(patient, &care_units, now, after, limit);
+            .patient_requests(patient, &visible, now, after, limit);
         let rendered = found.await?.into_iter().map(|(key, record)| {
             let render = |record| patient_request::render(&record, &context);
             (key, record.and_then(render))

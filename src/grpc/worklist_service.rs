@@ -6,6 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::caller::caller;
+use super::write::shown_to;
 use super::{Service, fill_page};
 use crate::auth::caller::Caller;
 use crate::contract::v1::worklist_service_server::WorklistService;
@@ -33,7 +34,7 @@ impl WorklistService for Service {
         };
         let policy = self.policy();
         let rendered = found.into_iter().map(|(cursor, record)| {
-            let render = |record| list.view.render(&record, now, &policy);
+            let render = |record| shown_to(&caller, list.view.render(&record, now, &policy));
             (cursor, record.map(render))
         });
         let (booking_requests, last) = fill_page(rendered, list.page_size);
@@ -82,26 +83,34 @@ impl WorklistService for Service {
         let watch = worklist::parse_watch(request.into_inner())?;
         let events = self.dispatch.watch(visible(&caller, &watch.query))?;
         let (service, view) = (self.clone(), watch.view);
-        let events = events.map(move |event| Ok(service.render_event(event?, view)));
+        let events = events.map(move |event| Ok(service.render_event(&caller, event?, view)));
         Ok(Response::new(Box::pin(events)))
     }
 }
 
-/// Returns the query with those of its care units that the caller may see.
+/// Returns the query with those of its care units that the caller may see, and without patients that no identity
+/// number finds for the caller.
 fn visible(caller: &Caller, query: &Query) -> Query {
     let care_units = caller.visible(query.care_units.clone());
     Query {
         care_units,
+        hides_protected: caller.hides_protected(),
         ..query.clone()
     }
 }
 
 impl Service {
-    fn render_event(&self, event: WatchEvent, view: View) -> v1::WatchWorklistResponse {
+    fn render_event(
+        &self,
+        caller: &Caller,
+        event: WatchEvent,
+        view: View,
+    ) -> v1::WatchWorklistResponse {
         match event {
             WatchEvent::Upserted(record, worklists) => {
                 let (now, policy) = (self.clock.now(), self.policy());
-                worklist::render_upserted(&record, &worklists, view, now, &policy)
+                let request = shown_to(caller, view.render(&record, now, &policy));
+                worklist::render_upserted(request, &worklists)
             }
             WatchEvent::Removed(key) => worklist::render_removed(&key),
             WatchEvent::SnapshotComplete => worklist::render_snapshot_complete(),

@@ -10,7 +10,7 @@ use crate::auth::caller::Caller;
 use crate::contract::batch::Batch;
 use crate::contract::booking_request::batch::render_results;
 use crate::contract::booking_request::{self, NewRequest};
-use crate::contract::{IdempotentCommand, v1};
+use crate::contract::{IdempotentCommand, patient, v1};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::change::{ChangeBookingRequest, change_booking_request};
 use crate::domain::booking_request::create_all::create_all;
@@ -47,9 +47,11 @@ impl Service {
         let (key, form) = (command.first.key.clone(), command.first.form.clone());
         caller.require(&key.care_unit)?;
         let count = command.count();
+        let hides_protected = caller.hides_protected();
         let (service, caller) = (self.clone(), caller.clone());
         let decide: Decision = Box::new(move |_| create_all(&command, &service.context(&caller)));
-        Ok(Write::create(call, key, &form, count, decide))
+        let write = Write::create(call, key, &form, count, decide);
+        Ok(write.hiding_protected(hides_protected))
     }
 
     /// Returns the write that applies a verb to a stored request.
@@ -66,12 +68,14 @@ impl Service {
         let call = store_call(caller, &write);
         let (key, command) = write.command;
         caller.require(&key.care_unit)?;
+        let hides_protected = caller.hides_protected();
         let (service, caller) = (self.clone(), caller.clone());
         let decide: Decision = Box::new(move |stored| {
             let seen = stored.filter(|it| caller.require_request(it).is_ok());
             Ok(vec![verb(seen, &command, &service.context(&caller))?])
         });
-        Ok(Write::update(call, key, decide))
+        let write = Write::update(call, key, decide);
+        Ok(write.hiding_protected(hides_protected))
     }
 
     /// Applies a verb to a stored request.
@@ -111,7 +115,7 @@ impl Service {
         let (commands, batch) = batch.split();
         let writes = commands.into_iter();
         let writes = writes.map(|write| self.update(&caller, write, verb));
-        self.write_each(batch, writes.collect()).await
+        self.write_each(&caller, batch, writes.collect()).await
     }
 
     /// Creates a request for each item of a batch.
@@ -123,13 +127,14 @@ impl Service {
         let (commands, batch) = batch.split();
         let writes = commands.into_iter();
         let writes = writes.map(|write| self.creation(&caller, write));
-        self.write_each(batch, writes.collect()).await
+        self.write_each(&caller, batch, writes.collect()).await
     }
 
     /// Executes the writes of the well-formed items of a batch, those aside that are refused already, and renders the
     /// results.
     async fn write_each(
         &self,
+        caller: &Caller,
         batch: Batch<()>,
         writes: Vec<Result<Write<Decision>, Refusal>>,
     ) -> Result<Vec<v1::BookingRequestResult>, Status> {
@@ -137,13 +142,25 @@ impl Service {
         let written = self.store.write_all(writes).await?;
         let written = places.fill(written, |refusal| Err(Error::Refused(refusal)));
         let results = element::results(batch, written).into_iter();
-        let shown = |it: Written| (self.render(&it.record), it.replayed);
+        let shown = |it: Written| (self.render(caller, &it.record), it.replayed);
         Ok(render_results(results.map(|(_, it)| it.map(shown))))
     }
 
-    /// Renders a request as of now.
-    pub fn render(&self, record: &BookingRequest) -> v1::BookingRequest {
-        booking_request::render(record, self.clock.now(), &self.policy())
+    /// Renders a request as of now, for a caller.
+    pub fn render(&self, caller: &Caller, record: &BookingRequest) -> v1::BookingRequest {
+        shown_to(
+            caller,
+            booking_request::render(record, self.clock.now(), &self.policy()),
+        )
+    }
+}
+
+/// Returns a request without the identity number of a patient with protected identity, unless the caller may see
+/// it. Every answer with a request passes here.
+pub fn shown_to(caller: &Caller, request: v1::BookingRequest) -> v1::BookingRequest {
+    match caller.hides_protected() {
+        true => patient::masked(request),
+        false => request,
     }
 }
 

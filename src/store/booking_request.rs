@@ -6,10 +6,10 @@ use sea_orm::ConnectionTrait;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
-use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
+use crate::domain::visible::Visible;
 use crate::domain::{Change, Refusal};
 use crate::store::Store;
 use crate::store::commit::read_set::PatientScope;
@@ -60,7 +60,7 @@ impl Store {
         self.call_queue()?.submit(read_set, update).await
     }
 
-    /// Changes the requests of a patient, in one care unit or in all that the caller may see, as `decide` says, and
+    /// Changes the requests of a patient that the caller finds, in one care unit or in all, as `decide` says, and
     /// returns the keys of those that were changed. A replay of `call` returns the same keys.
     ///
     /// Changes the others when a request of the patient cannot be decoded, and fails. A repeat of the call goes on where it
@@ -73,14 +73,14 @@ impl Store {
         &self,
         call: IdempotentCall,
         care_unit: Option<HsaId>,
-        visible: CareUnits,
+        visible: Visible,
         personal_id: PersonalId,
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
     ) -> Result<PatientUpdated, Error> {
         let scope = PatientScope {
             personal_ids: vec![personal_id.clone()],
             care_unit,
-            visible,
+            visible: visible.care_units.clone(),
             call: call.clone(),
         };
         let idempotency_scope = scope.idempotency_scope();
@@ -107,6 +107,7 @@ impl Store {
                 // It may have moved to another number since it was found.
                 let theirs = |it: &&BookingRequest| it.form.patient.personal_id == personal_id;
                 let record = work.get(key).filter(theirs);
+                let record = record.filter(|it| !leaves_out(&visible, it));
                 let Some(change) = record.and_then(&mut decide) else {
                     continue;
                 };
@@ -142,22 +143,22 @@ impl Store {
         }
     }
 
-    /// Returns a page of the requests of some care units that a patient may be shown at `now`, the newest first: those after `after`, at most
-    /// `limit`; none in place of one that cannot be decoded.
+    /// Returns a page of the requests that a patient may be shown at `now` and that the caller finds, the newest first:
+    /// those after `after`, at most `limit`; none in place of one that cannot be decoded.
     pub async fn patient_requests(
         &self,
         personal_id: &PersonalId,
-        care_units: &CareUnits,
+        visible: &Visible,
         now: Instant,
         after: Option<&RequestKey>,
         limit: u32,
     ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
         let (personal_id, after) = (personal_id.clone(), after.cloned());
-        let care_units = care_units.clone();
+        let visible = visible.clone();
         self.read_statement(move |readers| {
             Box::pin(async move {
-                let (patient, units) = (&personal_id, &care_units);
-                patient_request::page(readers, patient, units, now, after.as_ref(), limit).await
+                let (patient, after) = (&personal_id, after.as_ref());
+                patient_request::page(readers, patient, &visible, now, after, limit).await
             })
         })
         .await
@@ -191,6 +192,20 @@ impl Store {
         })
         .await
     }
+}
+
+/// Returns whether a request of a patient is hidden from the caller, and names it in the log then: what the caller has
+/// learned must come from one who finds it.
+pub fn leaves_out(visible: &Visible, record: &BookingRequest) -> bool {
+    let is_hidden = visible.hides(record);
+    if is_hidden {
+        let RequestKey { care_unit, id } = &record.key;
+        tracing::warn!(
+            care_unit = care_unit.as_str(), %id,
+            "protected identity: a change of a patient left out this request, since the caller has no scope patient.protected"
+        );
+    }
+    is_hidden
 }
 
 /// Returns whether some of a patient's requests cannot be decoded, and names them in the log: the others must not wait for

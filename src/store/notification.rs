@@ -45,6 +45,8 @@ pub struct ClaimRequest {
     pub lease_duration: chrono::Duration,
     /// True if the consumer has promised to hand nothing over without an authorization.
     pub always_authorizes: bool,
+    /// True if it gets nothing of patients with protected identity.
+    pub hides_protected: bool,
 }
 
 /// Result of a claim.
@@ -81,6 +83,7 @@ impl Store {
                     channels: claim.channels,
                     care_units: claim.care_units,
                     paused: policy.units.paused_units(now),
+                    hides_protected: claim.hides_protected,
                 },
                 now,
                 limit,
@@ -88,7 +91,7 @@ impl Store {
             ..ReadSet::default()
         };
         let (tokens, duration) = (claim.tokens, claim.lease_duration);
-        let always_authorizes = claim.always_authorizes;
+        let (always_authorizes, hides_protected) = (claim.always_authorizes, claim.hides_protected);
         let ledger = Arc::new(ClaimLedger::default());
         let decided = Arc::clone(&ledger);
         let claim = move |work: &mut UnitOfWork, resolved: &Resolved| {
@@ -96,6 +99,11 @@ impl Store {
             let mut leased = Vec::new();
             let context = context();
             for due in &resolved.notifications {
+                // The protection may have been learned since it was found.
+                let record = work.get(&due.request);
+                if hides_protected && record.is_some_and(|it| it.form.patient.is_protected()) {
+                    continue;
+                }
                 let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.closed) else {
                     break;
                 };
@@ -128,10 +136,12 @@ impl Store {
         claimed
     }
 
-    /// Authorizes a consumer to hand leased notifications over now.
+    /// Authorizes a consumer to hand leased notifications over now; with `hides_protected` none for a patient with protected
+    /// identity, whose leases are not the consumer's.
     pub async fn authorize(
         &self,
         leases: Vec<LeaseRef>,
+        hides_protected: bool,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Authorized, Error> {
         let read_set = ReadSet {
@@ -145,7 +155,11 @@ impl Store {
                 .iter()
                 .map(|lease| {
                     let record = work.get(&lease.request).ok_or(DispatchRefusal::Lost)?;
-                    authorizable(record, lease.notification, lease.token, &context)
+                    let until = authorizable(record, lease.notification, lease.token, &context)?;
+                    match hides_protected && record.form.patient.is_protected() {
+                        true => Err(DispatchRefusal::Lost),
+                        false => Ok(until),
+                    }
                 })
                 .collect();
             let earliest = expiries.iter().flatten().copied().min();

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::replace_personal_id::{ReplacePersonalId, Replacement};
-use crate::domain::care_units::CareUnits;
 use crate::domain::request_key::RequestKey;
+use crate::domain::visible::Visible;
 use crate::store::Store;
-use crate::store::booking_request::{replayed_requests, skips_undecodable};
+use crate::store::booking_request::{leaves_out, replayed_requests, skips_undecodable};
 use crate::store::commit::read_set::{PatientScope, ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
@@ -23,8 +23,9 @@ pub struct PersonalIdReplaced {
 }
 
 impl Store {
-    /// Changes the requests of both identity numbers, in the care units that the caller may see, as `decide` says of all of them at once and of
-    /// those that an earlier attempt has moved. A replay of `call` returns the same keys.
+    /// Changes the requests of both identity numbers, in the care units that the caller may see, as `decide` says of all of
+    /// them at once, hidden ones included, and of those that an earlier attempt has moved. A replay of `call` returns the
+    /// same keys.
     ///
     /// Changes the others when a request cannot be decoded, and fails. A repeat of the call goes on where it stopped.
     ///
@@ -35,14 +36,14 @@ impl Store {
         &self,
         call: IdempotentCall,
         command: &ReplacePersonalId,
-        visible: CareUnits,
+        visible: Visible,
         mut decide: impl FnMut(&[&BookingRequest], &[RequestKey]) -> Replacement + Send + 'static,
     ) -> Result<PersonalIdReplaced, Error> {
         let personal_ids = vec![command.old.clone(), command.new.clone()];
         let scope = PatientScope {
             personal_ids: personal_ids.clone(),
             care_unit: None,
-            visible: visible.clone(),
+            visible: visible.care_units.clone(),
             call: call.clone(),
         };
         let idempotency_scope = scope.idempotency_scope();
@@ -50,6 +51,8 @@ impl Store {
             patient: Some(scope),
             ..ReadSet::default()
         };
+        let old = command.old.clone();
+        let has_old = move |it: &BookingRequest| it.form.patient.personal_id == old;
         let replace = move |work: &mut UnitOfWork, resolved: &Resolved| {
             if let Some(answer) = work.replayed_answer(&idempotency_scope, &call)? {
                 let replayed = true;
@@ -67,9 +70,12 @@ impl Store {
                 return Ok((PersonalIdReplaced { answer, replayed }, true));
             }
             // Those that operations before have created are among them, and those that another replica has moved are not.
-            let is_visible = |it: &&BookingRequest| visible.contains(&it.key.care_unit);
+            let is_visible = |it: &&BookingRequest| visible.care_units.contains(&it.key.care_unit);
             let records = work.of_patient(&personal_ids).filter(is_visible);
             let records: Vec<&BookingRequest> = records.collect();
+            for record in records.iter().filter(|it| has_old(it)) {
+                leaves_out(&visible, record);
+            }
             let replacement = decide(&records, &moved_before);
             let answer = StoredAnswer {
                 changed: replacement.moved,

@@ -25,6 +25,8 @@ pub struct Write<D> {
     creates: Vec<DuplicateKey>,
     /// Code of the visit type that the request is given.
     retypes: Option<String>,
+    /// True if patients with protected identity are hidden from its caller.
+    hides_protected: bool,
     decide: D,
 }
 
@@ -63,6 +65,7 @@ where
             key,
             creates: Vec::new(),
             retypes: None,
+            hides_protected: false,
             decide,
         }
     }
@@ -71,6 +74,14 @@ where
     pub fn retyping(self, code: Option<String>) -> Self {
         Self {
             retypes: code,
+            ..self
+        }
+    }
+
+    /// Returns the same write, for a caller from whom patients with protected identity are hidden or not.
+    pub fn hiding_protected(self, hides_protected: bool) -> Self {
+        Self {
+            hides_protected,
             ..self
         }
     }
@@ -85,7 +96,7 @@ where
             });
         }
         let changes = (self.decide)(work.require(&self.key)?)?;
-        work.apply_all(changes, &self.call)?;
+        work.apply_all(changes, &self.call, self.hides_protected)?;
         let record = work.get(&self.key).cloned();
         Ok(Written {
             record: record.ok_or_else(|| Error::internal("a write without its request"))?,
@@ -110,6 +121,7 @@ fn read_set<D>(writes: &[Write<D>]) -> ReadSet {
         requests: updates.map(|it| it.key.clone()).collect(),
         creates: writes.iter().flat_map(|it| it.creates.clone()).collect(),
         retypes: writes.iter().filter_map(retype).collect(),
+        hides_protected: writes.iter().any(|it| it.hides_protected),
         ..ReadSet::default()
     }
 }

@@ -324,7 +324,7 @@ async fn what_is_decided_is_compared_with_the_database_where_it_is_written() {
 
         skew.set(seconds);
         let claimed = skew.claim(store).await;
-        let given = store.authorize(leases.clone(), skew.context()).await;
+        let given = store.authorize(leases.clone(), false, skew.context()).await;
         assert_eq!(is_apart(&given), !is_right, "{seconds}");
         // Perhaps in one batch with what is refused.
         let handed_over = Utc::now();

@@ -1,11 +1,13 @@
 //! Who gets in: closed by default, TLS, tokens, certificates of clients.
 
+mod calls;
 mod care_units;
 mod certificates;
 mod host;
 mod issuer;
 mod keys;
 mod patients;
+mod protected;
 mod rates;
 mod raw;
 mod scopes;

@@ -14,12 +14,14 @@ use care_invitation::domain::booking_request::form::VisitKind;
 use care_invitation::domain::booking_request::form::VisitType;
 use care_invitation::domain::calendar::{Instant, Period, Weekdays};
 use care_invitation::domain::care_unit_settings::Policy;
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::Outcome;
 use care_invitation::domain::notification::acknowledge::{Acknowledgement, acknowledge};
 use care_invitation::domain::notification::lease::{LeaseOutcome, Terms, lease};
 use care_invitation::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use care_invitation::domain::request_key::RequestKey;
+use care_invitation::domain::visible::Visible;
 use chrono::NaiveDate;
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -33,6 +35,14 @@ pub fn at(text: &str) -> Instant {
 
 pub fn date(text: &str) -> NaiveDate {
     text.parse().expect("a test date")
+}
+
+/// What a caller finds from whom nothing is hidden.
+pub fn everything() -> Visible {
+    Visible {
+        care_units: CareUnits::Every,
+        hides_protected: false,
+    }
 }
 
 pub fn key() -> RequestKey {

@@ -26,6 +26,7 @@ use care_invitation::domain::notification::State;
 use care_invitation::domain::notification::list::NotificationFilter;
 use care_invitation::domain::patient::{PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
+use care_invitation::domain::visible::Visible;
 use care_invitation::domain::worklist::Worklist;
 use care_invitation::domain::worklist::query::{OrderBy, Query};
 use care_invitation::store::Store;
@@ -140,6 +141,10 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     let personal_id = PersonalId::parse(PersonalIdType::Personnummer, "", "198003012385");
     let personal_id = personal_id.expect("a good number");
     for seen in [CareUnits::Every, of_organisation(), of_many()] {
+        let seen = Visible {
+            hides_protected: seen != CareUnits::Every,
+            care_units: seen,
+        };
         let page = store.patient_requests(&personal_id, &seen, now, None, 2);
         let page = page.await.expect("listed");
         if let Some((last, _)) = page.last() {
@@ -157,7 +162,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
         new: new.expect("a good number"),
     };
     let nothing = |_: &[&BookingRequest], _: &[RequestKey]| Replacement::default();
-    let moved = store.replace_personal_id(call(), &command, of_organisation(), nothing);
+    let moved = store.replace_personal_id(call(), &command, make::everything(), nothing);
     moved.await.expect("nothing to move");
     check("replace personal id", &["booking_request", "history"]);
 
@@ -280,7 +285,10 @@ async fn everywhere_in(
     now: Instant,
     check: &impl Fn(&str, &[&str]),
 ) {
-    let every = |lists| Query::of(lists, seen.clone());
+    let every = |lists| Query {
+        hides_protected: true,
+        ..Query::of(lists, seen.clone())
+    };
     let number = format!("{number:012}");
     let personal_id = PersonalId::from_stored(PersonalIdType::Personnummer, None, number.clone());
     let of_patient = Query {
@@ -362,6 +370,7 @@ async fn claim(store: &Store, care_units: CareUnits) -> Vec<LeaseRef> {
         tokens: (0..6).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
         always_authorizes: false,
+        hides_protected: true,
     };
     let claimed = store.claim(claim, move || make::context(at(NOW))).await;
     let leased = claimed.expect("claimed").leased;
@@ -378,7 +387,7 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
     store.lease_changes(&known).await.expect("read");
     check("lease_changes", &written);
     let context = || make::context(at(NOW));
-    let authorized = store.authorize(leases.clone(), context).await;
+    let authorized = store.authorize(leases.clone(), false, context).await;
     let refused = authorized.expect("answered").results;
     assert!(refused.iter().all(Option::is_none));
     check("authorize", &written);

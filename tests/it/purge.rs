@@ -8,7 +8,6 @@ use std::time::Duration;
 use care_invitation::domain::Refusal;
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::calendar::{ClockReading, Instant, micros};
-use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
 use care_invitation::store::error::{Error, OpenError};
@@ -221,7 +220,7 @@ async fn calls_are_remembered_for_thirty_days() {
         for _ in 0..3 {
             let nothing = |_: &BookingRequest| None;
             let changed =
-                store.update_patient(call(), None, CareUnits::Every, patient.clone(), nothing);
+                store.update_patient(call(), None, make::everything(), patient.clone(), nothing);
             assert!(changed.await.expect("nobody").changed.is_empty());
         }
         let _beside = beside(&database, store).await;

@@ -574,6 +574,7 @@ async fn a_replica_that_learns_of_a_pause_revokes_what_it_has_leased_until_then(
             tokens: vec![Uuid::new_v4()],
             lease_duration: chrono::Duration::seconds(60),
             always_authorizes: false,
+            hides_protected: false,
         },
     );
     let context = move || Context {

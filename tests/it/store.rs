@@ -76,6 +76,7 @@ pub fn claim_request(count: usize) -> ClaimRequest {
         tokens: (0..count).map(|_| Uuid::new_v4()).collect(),
         lease_duration: chrono::Duration::seconds(60),
         always_authorizes: false,
+        hides_protected: false,
     }
 }
 
@@ -669,7 +670,7 @@ async fn try_update_language(
     };
     let context = make::context(at(NOW));
     let decide = move |record: &BookingRequest| update_patient(record, &command, &context);
-    let updated = store.update_patient(call, care_unit, CareUnits::Every, patient(), decide);
+    let updated = store.update_patient(call, care_unit, make::everything(), patient(), decide);
     Ok(updated.await?.changed)
 }
 
@@ -816,10 +817,16 @@ async fn replace(
 ) -> Result<Vec<RequestKey>, Error> {
     let (wanted, context) = (command.clone(), make::context(at(NOW)));
     let decide = move |records: &[&BookingRequest], moved_before: &[RequestKey]| {
-        replace_personal_id(records, moved_before, &wanted, &context)
+        replace_personal_id(
+            records,
+            moved_before,
+            &wanted,
+            &make::everything(),
+            &context,
+        )
     };
     let replaced = store
-        .replace_personal_id(call, command, CareUnits::Every, decide)
+        .replace_personal_id(call, command, make::everything(), decide)
         .await?;
     Ok(replaced.answer.changed)
 }
@@ -899,7 +906,7 @@ async fn the_fates_of_leases_say_what_has_become_of_them() {
     let settled = store.acknowledge(vec![sent(&leases[1])], move || make::context(at(NOW)));
     assert_eq!(refusals(settled.await.expect("settled")), []);
     let later = at(NOW) + chrono::Duration::seconds(30);
-    let given = store.authorize(vec![leases[2].clone()], move || make::context(later));
+    let given = store.authorize(vec![leases[2].clone()], false, move || make::context(later));
     assert_eq!(given.await.expect("given").results, [None]);
     store
         .release_leases(vec![leases[3].clone()])

@@ -45,6 +45,7 @@ fn all_wrong() -> v1::CreateBookingRequestRequest {
                 addressee: 4,
                 interpreter_language: "s".into(),
                 letter_format: 6,
+                personal_id_masked: false,
             }),
             origin: None,
             visit_kind: 0,

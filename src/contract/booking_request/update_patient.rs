@@ -153,6 +153,7 @@ fn render(command: &PatientUpdate) -> v1::UpdatePatientRequest {
                 .flatten()
                 .unwrap_or_default(),
             letter_format: enums::render_optional(update.letter_format),
+            personal_id_masked: false,
         }),
         update_mask: Some(FieldMask {
             paths: named.map(|(path, _)| (*path).to_owned()).collect(),
@@ -190,6 +191,7 @@ mod tests {
                 addressee: v1::Addressee::Proxy.into(),
                 interpreter_language: "AR".into(),
                 letter_format: v1::LetterFormat::Braille.into(),
+                personal_id_masked: false,
             }),
             update_mask: Some(FieldMask {
                 paths: paths.iter().map(|path| (*path).to_owned()).collect(),

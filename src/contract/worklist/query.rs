@@ -69,6 +69,7 @@ fn parse_filters(
         states: parse_values(&message.states, "states", violations),
         interpreter_language: parse_interpreter(&message.interpreter_language, violations),
         letter_formats: parse_values(&message.letter_formats, "letter_formats", violations),
+        hides_protected: false,
         order_by: order_by.unwrap_or(OrderBy::StartDate),
     })
 }

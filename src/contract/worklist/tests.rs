@@ -450,7 +450,7 @@ fn a_basic_view_has_everything_but_messages_and_texts() {
 fn a_watcher_is_told_of_requests_by_content_when_they_come_and_by_name_when_they_go() {
     let policy = Policy::default();
     let lists = [Worklist::FollowUp, Worklist::AllInvitations];
-    let upserted = render_upserted(&record(), &lists, View::Full, now(), &policy);
+    let upserted = render_upserted(View::Full.render(&record(), now(), &policy), &lists);
     assert_eq!(upserted.worklists, [3, 9]);
     let shown = booking_request::render(&record(), now(), &policy);
     assert!(upserted.event == Some(Event::Upserted(shown)));

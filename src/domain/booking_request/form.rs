@@ -258,4 +258,14 @@ impl DuplicateKey {
         code.clone_into(visit_type);
         self
     }
+
+    /// Returns the key that all requests of patients with protected identity share that are alike but for the patient.
+    /// It is no request's own.
+    pub fn of_any_protected(mut self) -> Self {
+        let [kind, number, issuer, ..] = &mut self.parts;
+        for part in [kind, number, issuer] {
+            part.clear();
+        }
+        self
+    }
 }

@@ -221,6 +221,15 @@ impl BookingRequest {
         DuplicateKey::of(&self.key.care_unit, &self.form)
     }
 
+    /// Returns the keys by which it is found as a duplicate while it is open: its own, and that of any patient with
+    /// protected identity if its patient has one.
+    pub fn found_by(&self) -> Vec<DuplicateKey> {
+        let own = self.duplicate_key();
+        let protected = self.form.patient.is_protected();
+        let shared = protected.then(|| own.clone().of_any_protected());
+        std::iter::once(own).chain(shared).collect()
+    }
+
     /// Returns whether it is open, or may be opened, in spite of a duplicate.
     pub fn is_exempt_from_duplicates(&self) -> bool {
         self.allow_duplicate || self.may_have_duplicate

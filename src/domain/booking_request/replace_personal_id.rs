@@ -9,6 +9,7 @@ use crate::domain::calendar::Instant;
 use crate::domain::history::Event;
 use crate::domain::patient::{PersonalId, Protection};
 use crate::domain::request_key::RequestKey;
+use crate::domain::visible::Visible;
 use crate::domain::{Change, Context, Refusal};
 
 /// Command of the caller.
@@ -47,35 +48,46 @@ pub struct Replacement {
 /// earlier attempt of the same call has moved.
 ///
 /// If any of them has protection, all that new facts reach take the strictest. A request that moves beside a duplicate is
-/// kept open all the same. Nothing happens when no request has, or had, the old number.
+/// kept open all the same. Those that are hidden from the caller stay as they are and are no duplicates to the caller, but
+/// their protection counts: nothing may be sent to the patient because of who asks. Nothing happens when no request that
+/// the caller finds has, or had, the old number.
 pub fn replace_personal_id(
     records: &[&BookingRequest],
     moved_before: &[RequestKey],
     command: &ReplacePersonalId,
+    visible: &Visible,
     context: &Context,
 ) -> Replacement {
-    let has_old = |record: &BookingRequest| record.form.patient.personal_id == command.old;
+    let moves =
+        |it: &BookingRequest| it.form.patient.personal_id == command.old && !visible.hides(it);
     let strictest = records.iter().map(|it| it.form.patient.protection).max();
-    let after: Vec<BookingRequest> = records.iter().map(|it| renumbered(it, command)).collect();
+    let after = records.iter().map(|it| match moves(it) {
+        true => renumbered(it, command),
+        false => (*it).clone(),
+    });
+    let after: Vec<BookingRequest> = after.collect();
     let mut open: HashMap<DuplicateKey, Vec<&BookingRequest>> = HashMap::new();
     for record in after.iter().filter(|it| it.is_open()) {
         open.entry(record.duplicate_key()).or_default().push(record);
     }
     let mut replacement = Replacement::default();
     for (before, record) in records.iter().zip(&after) {
-        let moves = has_old(before);
+        let moves = moves(before);
         let is_moved = moves || moved_before.contains(&record.key);
-        let same = open.get(&record.duplicate_key());
-        let mut same = same.into_iter().flatten();
-        let has_duplicate = record.is_open() && same.any(|other| record.is_duplicate_of(other));
+        if visible.hides(before) && !is_moved {
+            continue;
+        }
+        let same = open.get(&record.duplicate_key()).into_iter().flatten();
+        let mut same = same.filter(|it| record.is_open() && record.is_duplicate_of(it));
+        let shown = same.clone().any(|it| !visible.hides(it));
         if is_moved {
             replacement.moved.push(record.key.clone());
         }
-        if is_moved && has_duplicate {
+        if is_moved && shown {
             replacement.duplicates.push(record.key.clone());
         }
         let record = BookingRequest {
-            may_have_duplicate: record.may_have_duplicate || (moves && has_duplicate),
+            may_have_duplicate: record.may_have_duplicate || (moves && same.next().is_some()),
             ..record.clone()
         };
         let changed = change(before, record, moves, strictest.flatten(), context);
@@ -90,10 +102,7 @@ pub fn replace_personal_id(
 /// Returns the record with the new number in place of the old one.
 fn renumbered(record: &BookingRequest, command: &ReplacePersonalId) -> BookingRequest {
     let mut record = record.clone();
-    let personal_id = &mut record.form.patient.personal_id;
-    if *personal_id == command.old {
-        personal_id.clone_from(&command.new);
-    }
+    record.form.patient.personal_id.clone_from(&command.new);
     record
 }
 

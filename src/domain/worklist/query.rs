@@ -60,6 +60,8 @@ pub struct Query {
     pub interpreter_language: Option<String>,
     /// Forms in which the patient can read a letter.
     pub letter_formats: Vec<LetterFormat>,
+    /// True if no identity number finds a patient with protected identity.
+    pub hides_protected: bool,
     /// Order of the list; ties are broken by care unit and id.
     pub order_by: OrderBy,
 }
@@ -88,6 +90,7 @@ impl Query {
             states: Vec::new(),
             interpreter_language: None,
             letter_formats: Vec::new(),
+            hides_protected: false,
             order_by: OrderBy::StartDate,
         }
     }
@@ -134,7 +137,10 @@ impl Query {
         let booking = form.booking.as_ref();
         let same =
             |wanted: &Option<String>, id: Option<&str>| wanted.is_none() || wanted.as_deref() == id;
-        self.personal_id.as_ref().is_none_or(|it| it == patient)
+        let finds = |wanted: &PersonalId| {
+            wanted == patient && !(self.hides_protected && form.patient.is_protected())
+        };
+        self.personal_id.as_ref().is_none_or(finds)
             && same(&self.referral_id, form.origin.referral_id())
             && same(&self.visit_id, form.origin.visit_id())
             && same(&self.booking_id, booking.map(|it| it.booking_id.as_str()))

@@ -118,7 +118,7 @@ impl Overlay {
     /// Returns true when a request that the database may show as open with this duplicate key is closed, or has another.
     pub fn has_left(&self, duplicate_key: &DuplicateKey, key: &RequestKey) -> bool {
         self.request(key).is_some_and(|known| {
-            !known.record.is_open() || known.record.duplicate_key() != *duplicate_key
+            !known.record.is_open() || !known.record.found_by().contains(duplicate_key)
         })
     }
 
@@ -134,10 +134,10 @@ impl Overlay {
             .values()
             .filter(|_| !keys.is_empty());
         let open = written.filter(|known| known.record.is_open());
-        open.filter_map(|known| {
-            let key = known.record.duplicate_key();
-            let is_wanted = keys.binary_search(&key).is_ok();
-            is_wanted.then(|| (key, known.record.key.clone()))
+        open.flat_map(|known| {
+            let found_by = known.record.found_by().into_iter();
+            let wanted = found_by.filter(|key| keys.binary_search(key).is_ok());
+            wanted.map(|key| (key, known.record.key.clone()))
         })
     }
 
@@ -164,6 +164,7 @@ impl Overlay {
         known.record.notification(id).is_some_and(|notification| {
             notification.claimable_at.is_some_and(|at| at <= now)
                 && due.channels.contains(&notification.channel)
+                && !(due.hides_protected && known.record.form.patient.is_protected())
         })
     }
 }

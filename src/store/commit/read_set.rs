@@ -21,6 +21,8 @@ pub struct ReadSet {
     pub tolerates_clock_fault: bool,
     /// Duplicate keys of the requests that it creates, one for each, so that those of a series are counted.
     pub creates: Vec<DuplicateKey>,
+    /// True of an operation for a caller from whom patients with protected identity are hidden.
+    pub hides_protected: bool,
     /// The requests whose visit type it changes, each with the code of the new one.
     pub retypes: Vec<(RequestKey, String)>,
     /// The due notifications that it wants to lease.

@@ -89,7 +89,14 @@ pub async fn resolve(
         .await?;
     let idempotency_keys = idempotency_keys(&read_sets, &resolved);
     let replayed = work
-        .load_duplicates_and_replays(connection, opened, &changed, idempotency_keys, overlay)
+        .load_duplicates_and_replays(
+            connection,
+            opened,
+            &changed,
+            read_sets.iter().any(|it| it.hides_protected),
+            idempotency_keys,
+            overlay,
+        )
         .await?;
     work.load(connection, replayed, RowLock::None, overlay)
         .await?;

@@ -208,21 +208,34 @@ impl UnitOfWork {
     ///
     /// [`Refusal::Duplicate`] when the request has been opened and there is another open one with the same duplicate
     /// key.
-    pub fn apply(
+    pub fn apply(&mut self, change: Change, call: Option<&IdempotentCall>) -> Result<(), Error> {
+        self.apply_as(change, call, false)
+    }
+
+    /// Applies a decision, for a caller from whom patients with protected identity are hidden or not.
+    fn apply_as(
         &mut self,
         mut change: Change,
         call: Option<&IdempotentCall>,
+        hides_protected: bool,
     ) -> Result<(), Error> {
         let key = change.record.key.clone();
-        let open_as = |record: &BookingRequest| record.is_open().then(|| record.duplicate_key());
-        let (before, after) = (self.get(&key).and_then(open_as), open_as(&change.record));
-        if before != after {
-            if let Some(duplicate_key) = after {
-                self.claim_duplicate_key(&mut change.record, duplicate_key)?;
-            }
-            if let Some(others) = before.and_then(|it| self.open.get_mut(&it)) {
+        let open_as = |record: &BookingRequest| match record.is_open() {
+            true => record.found_by(),
+            false => Vec::new(),
+        };
+        let before = self.get(&key).map(open_as).unwrap_or_default();
+        let after = open_as(&change.record);
+        if before.first() != after.first() && !after.is_empty() {
+            self.check_duplicates(&mut change.record, hides_protected)?;
+        }
+        for left in before.iter().filter(|it| !after.contains(it)) {
+            if let Some(others) = self.open.get_mut(left) {
                 others.retain(|other| *other != key);
             }
+        }
+        for new in after.into_iter().filter(|it| !before.contains(it)) {
+            self.open.entry(new).or_default().push(key.clone());
         }
         self.record_history(&change.record, &change.history, call);
         let record = Arc::new(change.record);
@@ -241,22 +254,37 @@ impl UnitOfWork {
     ///
     /// [`Refusal::Duplicate`], before anything is applied: members of a series have one duplicate key, and are no
     /// duplicates of each other, so that the first alone can be refused.
-    pub fn apply_all(&mut self, changes: Vec<Change>, call: &IdempotentCall) -> Result<(), Error> {
+    pub fn apply_all(
+        &mut self,
+        changes: Vec<Change>,
+        call: &IdempotentCall,
+        hides_protected: bool,
+    ) -> Result<(), Error> {
         let mut call = Some(call);
         for change in changes {
-            self.apply(change, call.take())?;
+            self.apply_as(change, call.take(), hides_protected)?;
         }
         Ok(())
     }
 
     /// Checks that no other open request has the duplicate key. Beside members of its own series the request is opened,
     /// and kept out of the unique index while it is open.
-    fn claim_duplicate_key(
-        &mut self,
+    ///
+    /// A refusal must not tell a caller from whom patients with protected identity are hidden which of them has a
+    /// request: one of theirs is in the way, and is named first, whoever the patient is.
+    fn check_duplicates(
+        &self,
         record: &mut BookingRequest,
-        key: DuplicateKey,
+        hides_protected: bool,
     ) -> Result<(), Error> {
-        let open = self.open.entry(key).or_default();
+        let own = record.duplicate_key();
+        let shared = hides_protected.then(|| own.clone().of_any_protected());
+        let keys = shared.into_iter().chain([own]);
+        let open: Vec<RequestKey> = keys
+            .filter_map(|key| self.open.get(&key))
+            .flatten()
+            .cloned()
+            .collect();
         let others = open.iter().filter(|other| **other != record.key);
         let (fellows, strangers): (Vec<_>, Vec<_>) = others.partition(|other| {
             let series = record.series.as_ref();
@@ -268,7 +296,6 @@ impl UnitOfWork {
             }
             Some(_) | None => {
                 record.may_have_duplicate |= !fellows.is_empty();
-                open.push(record.key.clone());
                 Ok(())
             }
         }
@@ -358,13 +385,14 @@ impl UnitOfWork {
 
     /// Loads the idempotency records of the calls, and the open duplicates of the requests that the operations may
     /// open, or keep open under another key: the `new` keys, and those of requests that calls have `named`, since a request
-    /// that is open now may be closed and opened again in the same batch. Returns the requests on which calls were executed
-    /// before.
+    /// that is open now may be closed and opened again in the same batch; with `also_protected` also those by which requests
+    /// of any patient with protected identity are found. Returns the requests on which calls were executed before.
     pub async fn load_duplicates_and_replays(
         &mut self,
         connection: &impl ConnectionTrait,
         new: Vec<DuplicateKey>,
         named: &[RequestKey],
+        also_protected: bool,
         mut calls: Vec<(HsaId, IdempotentCall)>,
         overlay: &Overlay,
     ) -> Result<Vec<RequestKey>, Error> {
@@ -372,6 +400,10 @@ impl UnitOfWork {
             .iter()
             .filter_map(|key| Some(self.get(key)?.duplicate_key()));
         let mut keys: Vec<DuplicateKey> = new.into_iter().chain(named).collect();
+        if also_protected {
+            let shared = keys.iter().map(|it| it.clone().of_any_protected());
+            keys.extend(shared.collect::<Vec<_>>());
+        }
         keys.sort();
         keys.dedup();
         let mut known = Vec::new();

@@ -80,10 +80,15 @@ positional_model! {
         pub booking_id: Option<String>,
         /// Hash of the duplicate key; none when the request is closed.
         pub duplicate_digest: Option<Vec<u8>>,
+        /// Hash of the duplicate key that requests of patients with protected identity share; none when the patient has
+        /// none, or the request is closed.
+        pub protected_digest: Option<Vec<u8>>,
         /// Instant until which the patient may be shown it; none when they are not.
         pub shown_until: Option<i64>,
         /// Instant of its last change; none while it is open.
         pub settled_at: Option<i64>,
+        /// True if the patient has protected identity.
+        pub is_protected: bool,
     }
 }
 
@@ -156,6 +161,8 @@ impl Model {
             referral_id: form.origin.referral_id().map(ToOwned::to_owned),
             visit_id: form.origin.visit_id().map(ToOwned::to_owned),
             duplicate_digest: is_open.then(|| duplicate_digest(&record.duplicate_key())),
+            protected_digest: (is_open && form.patient.is_protected())
+                .then(|| duplicate_digest(&record.duplicate_key().of_any_protected())),
             document: String::new(),
             personal_id: form.patient.personal_id.number().to_owned(),
             personal_id_type: form.patient.personal_id.kind().code(),
@@ -169,6 +176,7 @@ impl Model {
             created_at: micros(record.created_at),
             shown_until: record.shown_until().map(micros),
             settled_at: (!is_open).then(|| micros(record.updated_at)),
+            is_protected: form.patient.is_protected(),
         }
     }
 

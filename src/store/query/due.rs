@@ -36,6 +36,8 @@ pub struct Due {
     pub care_units: CareUnits,
     /// Care units that are paused, of which nothing is leased.
     pub paused: Vec<HsaId>,
+    /// True of a consumer that gets nothing of patients with protected identity.
+    pub hides_protected: bool,
 }
 
 /// Time after which a notification that is leased now is claimable again at the latest: a lease and the back-off after it
@@ -126,6 +128,9 @@ fn select_claimable(
         if !due.paused.is_empty() {
             walk = walk.filter(exclusion(TABLE, unit_rows(&due.paused), backend));
         }
+        if due.hides_protected {
+            walk = walk.filter(is_of_protected().not());
+        }
         if !excluded.is_empty() {
             walk = walk.filter(exclusion(TABLE, excluded_rows(excluded), backend));
         }
@@ -137,6 +142,21 @@ fn select_claimable(
     };
     let walks = due.channels.iter().map(walk);
     walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())
+}
+
+/// Returns whether a notification is for a patient with protected identity. Few are due: staff must have released each.
+fn is_of_protected() -> Expr {
+    let of_notification = |column| Expr::col((Entity, column));
+    let of_request = |column| Expr::col((request::Entity, column));
+    let protected = Query::select()
+        .expr(Expr::val(1))
+        .from(request::Entity)
+        .and_where(of_request(request::Column::Bucket).eq(of_notification(Column::Bucket)))
+        .and_where(of_request(request::Column::CareUnit).eq(of_notification(Column::CareUnit)))
+        .and_where(of_request(request::Column::Id).eq(of_notification(Column::BookingRequest)))
+        .and_where(of_request(request::Column::IsProtected).eq(true))
+        .take();
+    Expr::exists(protected)
 }
 
 /// Returns these care units as rows.
@@ -235,6 +255,7 @@ mod tests {
             channels: DeliveryChannel::ALL.to_vec(),
             care_units: CareUnits::Every,
             paused: Vec::new(),
+            hides_protected: true,
         };
         let request = |id| RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),

@@ -43,6 +43,7 @@ pub async fn look_up(
     static QUERY: LazyLock<RowQuery> = LazyLock::new(|| {
         let mut select = select_duplicates();
         select
+            .union(UnionType::All, select_protected())
             .union(UnionType::All, select_replays(history::Entity, no_answer()))
             .union(
                 UnionType::All,
@@ -71,7 +72,21 @@ pub async fn look_up(
 /// The care unit is compared as an expression, so that no index on it is used: while the table is empty, such an index
 /// would have the same cost as that on patients, and the plan would be kept.
 fn select_duplicates() -> SelectStatement {
-    use booking_request::Column::{CareUnit, DuplicateDigest, Id, PersonalId};
+    use booking_request::Column::{DuplicateDigest, PersonalId};
+    select_open(DuplicateDigest)
+        .and_where(PersonalId.into_expr().equals(("k", PersonalId)))
+        .take()
+}
+
+/// Returns the query for the open requests of patients with protected identity whose shared duplicate key is in the
+/// table `k`.
+fn select_protected() -> SelectStatement {
+    select_open(booking_request::Column::ProtectedDigest)
+}
+
+/// Returns the query for the open requests whose hash in a column is that of a key of the table `k`.
+fn select_open(digest: booking_request::Column) -> SelectStatement {
+    use booking_request::Column::{CareUnit, DuplicateDigest, Id};
     let care_unit = CareUnit
         .into_expr()
         .binary(BinOper::Custom("||"), Expr::cust("''"));
@@ -83,9 +98,8 @@ fn select_duplicates() -> SelectStatement {
         .expr_as(no_answer(), "answer")
         .from("k")
         .cross_join(booking_request::Entity)
-        .and_where(PersonalId.into_expr().equals(("k", PersonalId)))
         .and_where(care_unit.equals(("k", CareUnit)))
-        .and_where(DuplicateDigest.into_expr().equals(("k", DuplicateDigest)))
+        .and_where(digest.into_expr().equals(("k", DuplicateDigest)))
         .take()
 }
 

@@ -8,28 +8,28 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::State;
 use crate::domain::calendar::{Instant, micros};
-use crate::domain::care_units::CareUnits;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
+use crate::domain::visible::Visible;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::error::Error;
 use crate::store::query::care_units::in_units;
 use crate::store::query::request_keys::is_patient;
 use crate::store::query::{aggregate, in_byte_order};
 
-/// Returns a page of the requests that a patient may be shown at `now`, of some care units, those with the newest ids
+/// Returns a page of the requests that a patient may be shown at `now` and that the caller finds, those with the newest ids
 /// first; none in place of one that cannot be decoded. Invitations that are not open to the patient are among them: a lease
 /// opens them without a change of the request.
 pub async fn page(
     connection: &impl ConnectionTrait,
     personal_id: &PersonalId,
-    care_units: &CareUnits,
+    visible: &Visible,
     now: Instant,
     after: Option<&RequestKey>,
     limit: u32,
 ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
     let backend = connection.get_database_backend();
-    let keys = keys(backend, personal_id, care_units, now, after, limit);
+    let keys = keys(backend, personal_id, visible, now, after, limit);
     let found = aggregate::load_selected(connection, keys, &[], |_| Ok(())).await?;
     let keyed = found.into_iter().map(|found| {
         let record = found.record.map(|record| record.request);
@@ -47,7 +47,7 @@ pub async fn page(
 fn keys(
     backend: DbBackend,
     personal_id: &PersonalId,
-    care_units: &CareUnits,
+    visible: &Visible,
     now: Instant,
     after: Option<&RequestKey>,
     limit: u32,
@@ -57,11 +57,15 @@ fn keys(
     let is_past_request = Condition::any()
         .add(Column::State.ne(State::Requested.code()))
         .add(Column::ExpiresAt.lte(micros(now)));
+    let found = visible
+        .hides_protected
+        .then(|| Column::IsProtected.eq(false));
     let mut keys = Query::select()
         .columns([Column::Bucket, Column::CareUnit, Column::Id])
         .from(Entity)
         .cond_where(is_patient(personal_id))
-        .and_where_option(in_units(Column::CareUnit.into_expr(), care_units))
+        .and_where_option(in_units(Column::CareUnit.into_expr(), &visible.care_units))
+        .and_where_option(found)
         .and_where(Column::ShownUntil.gt(micros(now)))
         .cond_where(is_past_request)
         .order_by(Column::Id, Order::Desc)

@@ -96,6 +96,7 @@ fn scope(query: &Query) -> Condition {
     let of_subject = Condition::all()
         .add_option(in_units(Column::CareUnit.into_expr(), &query.care_units))
         .add_option(query.personal_id.as_ref().map(is_patient))
+        .add_option(hides_protected(query))
         .add_option(
             query
                 .referral_id
@@ -110,6 +111,12 @@ fn scope(query: &Query) -> Condition {
         }
         CareUnits::Every | CareUnits::Within(_) | CareUnits::These(_) => of_subject,
     }
+}
+
+/// Returns the condition that no identity number finds a patient with protected identity.
+fn hides_protected(query: &Query) -> Option<SimpleExpr> {
+    let hides = query.personal_id.is_some() && query.hides_protected;
+    hides.then(|| Column::IsProtected.eq(false))
 }
 
 /// Returns the query for the requests of a query's care units and subject that are in a group.

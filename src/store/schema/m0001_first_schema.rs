@@ -132,6 +132,7 @@ fn booking_request() -> TableCreateStatement {
         optional("visit_id").text().take(),
         optional("booking_id").text().take(),
         optional("duplicate_digest").binary().take(),
+        optional("protected_digest").binary().take(),
         required("document").text().take(),
         required("personal_id").text().take(),
         required("personal_id_type").small_integer().take(),
@@ -144,6 +145,7 @@ fn booking_request() -> TableCreateStatement {
         required("may_have_duplicate").boolean().take(),
         required("created_at").big_integer().take(),
         optional("shown_until").big_integer().take(),
+        required("is_protected").boolean().take(),
         // Null while the request is open, so that its index holds what may be purged some day and nothing else.
         optional("settled_at").big_integer().take(),
     ];
@@ -311,6 +313,13 @@ fn indexes() -> Vec<IndexCreateStatement> {
     .and_where(column("allow_duplicate").not())
     .and_where(column("may_have_duplicate").not())
     .take();
+    let protected = index(
+        "booking_request",
+        "booking_request_protected",
+        &["protected_digest"],
+    )
+    .and_where(column("protected_digest").is_not_null())
+    .take();
     let worklist = index(
         "booking_request",
         "booking_request_worklist",
@@ -369,6 +378,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     .take();
     vec![
         open_duplicates,
+        protected,
         worklist,
         manual_handling,
         guarantee,

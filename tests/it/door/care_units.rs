@@ -26,7 +26,8 @@ const THEIRS: &str = "SE2321000016-P000000123457";
 const EMPTY: &str = "SE2321000016-P000000999999";
 /// The id of no request, nor of any message.
 const NOBODYS: &str = "5f5b0c3e-7d0a-4c37-9d3e-1d1f4f3f8a11";
-const SCOPES: &str = "booking.read booking.write worklist.read notification.deliver settings.write";
+pub const SCOPES: &str =
+    "booking.read booking.write worklist.read notification.deliver settings.write";
 
 /// A service, and callers who see some care units each.
 pub struct Region {
@@ -170,6 +171,8 @@ impl Region {
             units.extend(listed.care_units.iter().map(|it| unit_of(it)));
             call.page_token = listed.next_page_token;
             if call.page_token.is_empty() {
+                // Their order is fixed, and says nothing.
+                units.sort();
                 return units;
             }
         }

@@ -2,8 +2,6 @@
 //! its token, while every library says all that it can. Libraries print what they are given at their lower
 //! levels, which are never logged; what is logged, the errors and the panics hold no number.
 
-mod calls;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::env;
@@ -38,6 +36,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
+use super::calls::{self, Calls};
 use super::host::{Ca, dns, uri};
 use super::issuer::{Signer, claims, key_set};
 use super::tls::Secured;
@@ -46,7 +45,6 @@ use crate::backend::Kind as Database;
 use crate::make;
 use crate::postgres;
 use crate::wire::{Wire, frame};
-use calls::Calls;
 
 /// An identity number that is one.
 const GOOD: &str = "198003012385";
@@ -56,6 +54,16 @@ const NUMBERS: [&str; 4] = [GOOD, "191212121212", "196408233235", "19721086-9924
 const DRIVES: &str = "TEST_DRIVES_ALL";
 /// How deep messages within messages are filled.
 const DEPTH_MAX: usize = 4;
+
+/// A form whose texts hold an identity number, which they may.
+fn form() -> v1::BookingRequest {
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.patient.get_or_insert_default().personal_id = GOOD.into();
+    form.origin = Some(make::wire_referral(&make::request_id()));
+    form.purpose = format!("for {GOOD}");
+    form.internal_comment = format!("of {GOOD}");
+    form
+}
 
 /// The number that a text gives away, by its digits without the century.
 fn found_in(text: &str) -> Option<&'static str> {
@@ -282,6 +290,7 @@ async fn drive() {
     let calls = Calls {
         channel: service.channel().await,
         metadata: metadata.to_vec(),
+        form: form(),
     };
     let wire = Wire::connect(service.address).await;
     let pool = DescriptorPool::decode(DESCRIPTOR_SET).expect("descriptors");

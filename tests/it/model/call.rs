@@ -510,6 +510,7 @@ fn create(creation: &Creation, now: Instant) -> v1::CreateBookingRequestRequest 
             addressee: creation.addressee.into(),
             interpreter_language: creation.interpreter.into(),
             letter_format: creation.format.into(),
+            personal_id_masked: false,
         }),
         origin: origin(creation, now),
         visit_kind: visit_kind.into(),

@@ -8,50 +8,18 @@ use prost::Message;
 use prost_types::FieldMask;
 use tonic::transport::Channel;
 
-use super::super::with;
-use super::GOOD;
+use super::with;
 use crate::harness::within;
 use crate::make;
 
-/// A caller with its metadata.
+/// The number that a patient gets instead of theirs.
+pub const OTHER: &str = "191212121212";
+
+/// A caller with its metadata, and the form that its calls are about.
 pub struct Calls {
     pub channel: Channel,
     pub metadata: Vec<(&'static str, String)>,
-}
-
-fn identity() -> v1::PatientIdentity {
-    v1::PatientIdentity {
-        personal_id: GOOD.into(),
-        personal_id_type: v1::PersonalIdType::Personnummer.into(),
-        ..Default::default()
-    }
-}
-
-fn query() -> v1::WorklistQuery {
-    v1::WorklistQuery {
-        worklists: vec![v1::Worklist::CareInvitations.into()],
-        care_units: vec![make::wire_unit()],
-        personal_id: GOOD.into(),
-        personal_id_type: v1::PersonalIdType::Personnummer.into(),
-        ..Default::default()
-    }
-}
-
-/// A form whose texts hold an identity number, which they may.
-fn form() -> v1::BookingRequest {
-    let mut form = make::wire_form("2026-04-06", "2026-06-12");
-    form.patient.get_or_insert_default().personal_id = GOOD.into();
-    form.origin = Some(make::wire_referral(&make::request_id()));
-    form.purpose = format!("for {GOOD}");
-    form.internal_comment = format!("of {GOOD}");
-    form
-}
-
-fn create() -> v1::CreateBookingRequestRequest {
-    v1::CreateBookingRequestRequest {
-        allow_duplicate: true,
-        ..make::wire_create(form())
-    }
+    pub form: v1::BookingRequest,
 }
 
 /// Returns true when a call changes what another one would be about.
@@ -76,17 +44,59 @@ impl Calls {
         with(message, &metadata.collect::<Vec<_>>())
     }
 
+    fn patient(&self) -> v1::Patient {
+        self.form.patient.clone().expect("a patient")
+    }
+
+    fn identity(&self) -> v1::PatientIdentity {
+        let patient = self.patient();
+        v1::PatientIdentity {
+            personal_id: patient.personal_id,
+            personal_id_type: patient.personal_id_type,
+            issuer: patient.issuer,
+        }
+    }
+
+    fn is_protected(&self) -> bool {
+        self.patient().protection() != v1::Protection::Unspecified
+    }
+
+    /// A query that finds them: by their number, unless they are found by it only for some.
+    fn query(&self) -> v1::WorklistQuery {
+        let query = v1::WorklistQuery {
+            worklists: vec![v1::Worklist::AllInvitations.into()],
+            care_units: vec![make::wire_unit()],
+            ..Default::default()
+        };
+        let identity = self.identity();
+        match self.is_protected() {
+            true => query,
+            false => v1::WorklistQuery {
+                personal_id: identity.personal_id,
+                personal_id_type: identity.personal_id_type,
+                ..query
+            },
+        }
+    }
+
+    fn create(&self) -> v1::CreateBookingRequestRequest {
+        v1::CreateBookingRequestRequest {
+            allow_duplicate: true,
+            ..make::wire_create(self.form.clone())
+        }
+    }
+
     /// The name of a new request.
     async fn created(&self) -> String {
         let mut client = BookingRequestServiceClient::new(self.channel.clone());
-        let answer = within(client.create_booking_request(self.request(create()))).await;
+        let answer = within(client.create_booking_request(self.request(self.create()))).await;
         let answer = answer.expect("created").into_inner();
         answer.booking_request.expect("the request").name
     }
 
     /// The name of a new request that waits for its patient to be invited.
     async fn waiting(&self) -> String {
-        let mut call = create();
+        let mut call = self.create();
         call.booking_request.get_or_insert_default().invitation = false;
         let mut client = BookingRequestServiceClient::new(self.channel.clone());
         let answer = within(client.create_booking_request(self.request(call))).await;
@@ -104,9 +114,22 @@ impl Calls {
         name
     }
 
+    /// The name of a new request of which a notification is due.
+    async fn due(&self) -> String {
+        let name = self.created().await;
+        if self.is_protected() {
+            let mut client = BookingRequestServiceClient::new(self.channel.clone());
+            let release = self.request(release_of(name.clone()));
+            within(client.release_hold(release))
+                .await
+                .expect("released");
+        }
+        name
+    }
+
     /// The lease of a notification of a new request.
     async fn lease(&self) -> v1::Lease {
-        self.created().await;
+        self.due().await;
         let call = v1::StreamDueNotificationsRequest {
             until_idle: true,
             max_outstanding: 1_000,
@@ -131,7 +154,7 @@ impl Calls {
     pub async fn good(&self, method: &str) -> Vec<u8> {
         let request_id = make::request_id();
         match method {
-            "CreateBookingRequest" => create().encode_to_vec(),
+            "CreateBookingRequest" => self.create().encode_to_vec(),
             "GetBookingRequest" => v1::GetBookingRequestRequest {
                 name: self.created().await,
             }
@@ -146,7 +169,7 @@ impl Calls {
             "ChangeBookingRequest" => v1::ChangeBookingRequestRequest {
                 booking_request: Some(v1::BookingRequest {
                     name: self.created().await,
-                    ..form()
+                    ..self.form.clone()
                 }),
                 update_mask: Some(FieldMask {
                     paths: vec!["purpose".into()],
@@ -178,7 +201,7 @@ impl Calls {
             .encode_to_vec(),
             "CancelBookingRequest" => make::wire_cancel(&self.created().await).encode_to_vec(),
             "BatchCreateBookingRequests" => v1::BatchCreateBookingRequestsRequest {
-                requests: vec![create()],
+                requests: vec![self.create()],
             }
             .encode_to_vec(),
             "BatchChangeToInvitation" => v1::BatchChangeToInvitationRequest {
@@ -200,7 +223,7 @@ impl Calls {
                     parent: make::wire_unit(),
                     patient: Some(v1::Patient {
                         preferred_language: "sv".into(),
-                        ..form().patient.unwrap_or_default()
+                        ..self.patient()
                     }),
                     update_mask: Some(FieldMask {
                         paths: vec!["preferred_language".into()],
@@ -211,17 +234,17 @@ impl Calls {
                 .encode_to_vec()
             }
             "ReplacePersonalId" => v1::ReplacePersonalIdRequest {
-                old_identity: Some(identity()),
+                old_identity: Some(self.identity()),
                 new_identity: Some(v1::PatientIdentity {
-                    personal_id: "191212121212".into(),
-                    ..identity()
+                    personal_id: OTHER.into(),
+                    ..self.identity()
                 }),
                 request_id,
             }
             .encode_to_vec(),
             "PreviewNotifications" => v1::PreviewNotificationsRequest {
                 parent: make::wire_unit(),
-                booking_request: Some(form()),
+                booking_request: Some(self.form.clone()),
             }
             .encode_to_vec(),
             "EvaluateSlots" => v1::EvaluateSlotsRequest {
@@ -258,12 +281,15 @@ impl Calls {
                 ..Default::default()
             }
             .encode_to_vec(),
-            "StreamDueNotifications" => v1::StreamDueNotificationsRequest {
-                care_units: vec![make::wire_unit()],
-                until_idle: true,
-                ..Default::default()
+            "StreamDueNotifications" => {
+                self.due().await;
+                v1::StreamDueNotificationsRequest {
+                    care_units: vec![make::wire_unit()],
+                    until_idle: true,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
-            .encode_to_vec(),
             "AuthorizeDispatch" => v1::AuthorizeDispatchRequest {
                 leases: vec![self.lease().await],
             }
@@ -272,7 +298,7 @@ impl Calls {
                 acknowledgements: vec![v1::Acknowledgement {
                     lease: Some(self.lease().await),
                     outcome: v1::acknowledgement::Outcome::Retry.into(),
-                    cause: format!("nobody at {GOOD}"),
+                    cause: format!("nobody there {}", self.form.purpose),
                     ..Default::default()
                 }],
             }
@@ -291,40 +317,43 @@ impl Calls {
             }
             .encode_to_vec(),
             "ListPatientRequests" => v1::ListPatientRequestsRequest {
-                identity: Some(identity()),
+                identity: Some(self.identity()),
                 ..Default::default()
             }
             .encode_to_vec(),
             "ListWorklist" => v1::ListWorklistRequest {
-                query: Some(query()),
+                query: Some(self.query()),
                 ..Default::default()
             }
             .encode_to_vec(),
             "CountWorklists" => v1::CountWorklistsRequest {
                 query: Some(v1::WorklistQuery {
                     worklists: Vec::new(),
-                    ..query()
+                    ..self.query()
                 }),
                 by_care_unit: true,
             }
             .encode_to_vec(),
             "ListCareUnits" => v1::ListCareUnitsRequest::default().encode_to_vec(),
             "WatchWorklist" => v1::WatchWorklistRequest {
-                query: Some(query()),
+                query: Some(self.query()),
                 ..Default::default()
             }
             .encode_to_vec(),
             "GetTime" => Vec::new(),
             "AdvanceTime" => care_invitation::contract::sandbox_v1::AdvanceTimeRequest {
-                server_time: Some(make::wire_at(super::super::NOW)),
+                server_time: Some(make::wire_at(super::NOW)),
             }
             .encode_to_vec(),
             other => panic!("a new RPC, {other}: drive it here with a good call"),
         }
     }
 
-    /// The call that releases a new request whose notification was parked.
+    /// The call that releases a new request that is held: for its patient, or since its notification was parked.
     async fn release(&self) -> v1::ReleaseHoldRequest {
+        if self.is_protected() {
+            return release_of(self.created().await);
+        }
         let lease = self.lease().await;
         let (name, _) = lease
             .name
@@ -342,10 +371,17 @@ impl Calls {
         let answer = within(client.acknowledge_notifications(self.request(parked))).await;
         answer.expect("parked");
         v1::ReleaseHoldRequest {
-            name,
-            request_id: make::request_id(),
-            comment: format!("asked {GOOD}"),
-            ..Default::default()
+            comment: format!("asked {}", self.form.purpose),
+            ..release_of(name)
         }
+    }
+}
+
+fn release_of(name: String) -> v1::ReleaseHoldRequest {
+    v1::ReleaseHoldRequest {
+        name,
+        request_id: make::request_id(),
+        comment: "it may be sent".into(),
+        ..Default::default()
     }
 }

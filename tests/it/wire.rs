@@ -3,11 +3,13 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use h2::client::{self, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::sleep;
 use tonic::Status;
 
 use crate::harness::within;
@@ -136,6 +138,19 @@ impl Begun {
         let trailers = within(body.trailers()).await.ok().flatten();
         let said = Status::from_header_map(&head.headers);
         (read, said.or_else(|| Status::from_header_map(&trailers?)))
+    }
+
+    /// Sends the rest of the body and reads the answer, with this pause after each piece; how the call ends, if not by
+    /// being cut off.
+    pub async fn read_slowly(mut self, body: Vec<u8>, pause: Duration) -> Option<Status> {
+        self.send_last(body);
+        let (_, mut body) = within(self.answer).await.expect("an answer").into_parts();
+        while let Some(Ok(bytes)) = within(body.data()).await {
+            sleep(pause).await;
+            let _ = body.flow_control().release_capacity(bytes.len());
+        }
+        let trailers = within(body.trailers()).await.ok().flatten();
+        Status::from_header_map(&trailers?)
     }
 
     /// How the call ends.

@@ -39,7 +39,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -53,12 +53,16 @@ use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
 use request_body::RequestBody;
-use response_body::{Sending, Termination, respond};
+use reset::RightsEnd;
+use response_body::{Sending, Terminations, respond};
 use subject::{SubjectLimits, Subjects};
 
 /// Longest time for a call, its request and its response included, or for the beginning of a stream,
 /// when its caller would wait longer.
 const CALL_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest time after the end of a caller's rights in which its stream may still be read up to the status that
+/// says so.
+const NOTICE_MAX: Duration = Duration::from_secs(5);
 
 /// Limits on concurrent work, and on the time that a peer may take. Anything beyond them is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,8 +291,18 @@ impl<S> Middleware<S> {
             return Sending::Unary(connection, deadlines.response);
         }
         let draining = (!method.is_ours).then(|| self.shared.draining.clone());
-        let termination: Termination = Box::pin(terminated(callers, draining, caller));
-        Sending::Stream(termination, callers)
+        let rights_end = caller.clone().map(|caller| -> RightsEnd {
+            Box::pin(async move {
+                Caller::clone(&caller).expired().await;
+                sleep(NOTICE_MAX).await;
+            })
+        });
+        Sending::Stream(Terminations {
+            at_once: Box::pin(terminated(callers, caller)),
+            when_silent: Box::pin(stopped(draining)),
+            deadline: callers,
+            rights_end,
+        })
     }
 
     /// Counts a call as one of its subject, or of its address where nobody is authenticated and that is limited.
@@ -333,21 +347,20 @@ impl<S> Middleware<S> {
     }
 }
 
-/// Waits until a stream is to be terminated from outside, and returns the status that it ends with.
-async fn terminated(
-    deadline: Option<Instant>,
-    draining: Option<CancellationToken>,
-    caller: Option<Arc<Caller>>,
-) -> Status {
+/// Waits until the server drains where that ends a stream, and returns the status that it ends with.
+async fn stopped(draining: Option<CancellationToken>) -> Status {
+    match draining {
+        Some(draining) => draining.cancelled_owned().await,
+        None => std::future::pending().await,
+    }
+    status::stopping()
+}
+
+/// Waits until the deadline or the rights of a stream's caller end, and returns the status that it ends with.
+async fn terminated(deadline: Option<Instant>, caller: Option<Arc<Caller>>) -> Status {
     let passed = async {
         match deadline {
             Some(deadline) => sleep_until(deadline).await,
-            None => std::future::pending().await,
-        }
-    };
-    let stopping = async {
-        match draining {
-            Some(draining) => draining.cancelled_owned().await,
             None => std::future::pending().await,
         }
     };
@@ -360,7 +373,6 @@ async fn terminated(
     tokio::select! {
         refusal = expired => refusal.into(),
         () = passed => status::deadline_exceeded(),
-        () = stopping => status::stopping(),
     }
 }
 

@@ -7,9 +7,9 @@
 //! The body timeouts of tower-http run only while a body is polled, so that they miss this very case.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -17,9 +17,19 @@ tokio::task_local! {
     static CUT_OFF: CutOff;
 }
 
-/// The instant at which a stream is to be cut off, if any. Set and read by the stream's task alone.
-#[derive(Clone, Debug, Default)]
-pub struct CutOff(Arc<Mutex<Option<Instant>>>);
+/// The end of the rights by which a stream was opened, and of the time that its reader has to notice.
+pub type RightsEnd = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The instant at which a stream is to be cut off, if any, and the end of its rights. Set and read by the stream's
+/// task alone.
+#[derive(Clone, Default)]
+pub struct CutOff(Arc<Mutex<Causes>>);
+
+#[derive(Default)]
+struct Causes {
+    at: Option<Instant>,
+    rights_end: Option<RightsEnd>,
+}
 
 impl CutOff {
     /// Returns the one of the stream whose task this is; outside of any, one without effect.
@@ -29,11 +39,23 @@ impl CutOff {
 
     /// Sets the instant at which the stream is cut off unless its task has ended by then; none for never.
     pub fn set(&self, at: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        self.causes(|it| it.at = at);
     }
 
-    fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Cuts the stream off at the end of its rights too, whenever that comes.
+    pub fn end_with(&self, rights: RightsEnd) {
+        self.causes(|it| it.rights_end = Some(rights));
+    }
+
+    fn poll_rights_end(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.causes(|it| match &mut it.rights_end {
+            Some(end) => end.as_mut().poll(context),
+            None => Poll::Pending,
+        })
+    }
+
+    fn causes<T>(&self, with: impl FnOnce(&mut Causes) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -47,7 +69,10 @@ pub async fn run(stream: impl Future<Output = ()>) {
         if stream.as_mut().poll(context).is_ready() {
             return Poll::Ready(());
         }
-        let Some(at) = cut_off.get() else {
+        if cut_off.poll_rights_end(context).is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(at) = cut_off.causes(|it| it.at) else {
             return Poll::Pending;
         };
         let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -81,6 +106,19 @@ mod tests {
         })
         .await;
         assert_eq!(began.elapsed(), 3 * second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_cut_off_at_the_end_of_its_rights() {
+        let began = Instant::now();
+        run(async {
+            let cut_off = CutOff::of_this_stream();
+            cut_off.end_with(Box::pin(tokio::time::sleep(Duration::from_secs(3))));
+            cut_off.set(Some(began + Duration::from_secs(9)));
+            pending().await
+        })
+        .await;
+        assert_eq!(began.elapsed(), Duration::from_secs(3));
     }
 
     #[tokio::test(start_paused = true)]

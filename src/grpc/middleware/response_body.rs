@@ -23,7 +23,7 @@ use tonic::body::Body;
 
 use super::in_flight::InFlightCall;
 use super::load::{Connection, LimitReached, Permit, Resource};
-use super::reset::CutOff;
+use super::reset::{CutOff, RightsEnd};
 use crate::grpc::status;
 
 /// Bytes of a response that the transport is given at once; a frame's worth.
@@ -47,8 +47,20 @@ type NextFrame = Option<Result<Frame<Data>, Status>>;
 pub enum Sending {
     /// A unary response on this connection, until this deadline.
     Unary(Connection, Instant),
-    /// A stream, until it is terminated. The caller may have set a deadline.
-    Stream(Termination, Option<Instant>),
+    /// A stream, until it is terminated.
+    Stream(Terminations),
+}
+
+/// What ends a stream from outside.
+pub struct Terminations {
+    /// End at once, whatever is still to be sent.
+    pub at_once: Termination,
+    /// End once all that there is has been sent.
+    pub when_silent: Termination,
+    /// Deadline that the caller has set.
+    pub deadline: Option<Instant>,
+    /// End of the rights of the caller.
+    pub rights_end: Option<RightsEnd>,
 }
 
 /// Returns the response to a call as it is sent: with an error of the contract if it is a failure.
@@ -111,10 +123,15 @@ impl AsRef<[u8]> for Chunk {
 
 impl ResponseBody {
     /// Returns the body of the response to a call.
-    fn new(body: Body, sending: Sending, call: InFlightCall) -> Self {
+    fn new(body: Body, mut sending: Sending, call: InFlightCall) -> Self {
         let cut_off = CutOff::of_this_stream();
-        if let Sending::Unary(_, deadline) = &sending {
-            cut_off.set(Some(*deadline));
+        match &mut sending {
+            Sending::Unary(_, deadline) => cut_off.set(Some(*deadline)),
+            Sending::Stream(terminations) => {
+                if let Some(end) = terminations.rights_end.take() {
+                    cut_off.end_with(end);
+                }
+            }
         }
         Self {
             body: Some(body),
@@ -169,7 +186,8 @@ impl ResponseBody {
                 Poll::Ready(frame)
             }
             Ok(Poll::Pending) => match &mut self.sending {
-                Sending::Stream(termination, _) => termination
+                Sending::Stream(terminations) => terminations
+                    .when_silent
                     .as_mut()
                     .poll(context)
                     .map(|status| Some(Ok(last_frame(&status)))),
@@ -179,19 +197,35 @@ impl ResponseBody {
         }
     }
 
-    /// Polls for the next frame of a stream. The stream has stalled when it is not polled for the frame
-    /// after that in time.
+    /// Polls for the end that a stream comes to from outside. Before each frame, so that one with always more to
+    /// send ends too.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        if let Sending::Stream(terminations) = &mut self.sending
+            && let Poll::Ready(status) = terminations.at_once.as_mut().poll(context)
+        {
+            return Poll::Ready(status);
+        }
+        match self.call.check_rows() {
+            Ok(()) => Poll::Pending,
+            Err(status) => Poll::Ready(status),
+        }
+    }
+
+    /// Polls for the next frame of a stream, unless it is to end before that. The stream has stalled when it is
+    /// not polled for the frame after that in time.
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         self.cut_off.set(None);
-        if let Err(status) = self.call.check_rows()
-            && self.body.is_some()
+        if self.body.is_some()
+            && let Poll::Ready(status) = self.poll_end(context)
         {
             return Poll::Ready(Some(Ok(last_frame(&status))));
         }
         let frame = ready!(self.poll_body(context));
-        if let Sending::Stream(_, deadline) = &self.sending {
+        if let Sending::Stream(terminations) = &self.sending {
             let stalled = Instant::now() + STALL_MAX;
-            let at = deadline.map_or(stalled, |deadline| deadline.min(stalled));
+            let at = terminations
+                .deadline
+                .map_or(stalled, |deadline| deadline.min(stalled));
             self.cut_off.set(Some(at));
         }
         Poll::Ready(frame)

@@ -42,6 +42,21 @@ impl HttpBody for Silent {
     }
 }
 
+/// A body that always has one more frame.
+struct Busy;
+
+impl HttpBody for Busy {
+    type Data = <Body as HttpBody>::Data;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Status>>> {
+        Poll::Ready(Some(Ok(Frame::data("frame".into()))))
+    }
+}
+
 /// A body of one frame.
 struct Once(Option<Vec<u8>>);
 
@@ -389,6 +404,22 @@ async fn a_stream_ends_after_too_many_rows() {
     assert_eq!(reason(trailers), "RATE_LIMITED");
     assert_eq!(pause(trailers), Duration::from_secs(31));
     assert!(body.is_end_stream());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_always_has_more_to_send_ends_all_the_same() {
+    let layer = layer_with(Limits::default(), &CancellationToken::new());
+    let answer = async { Response::new(Body::new(Busy)) };
+    let mut body = call(&layer, request(STREAM, Some("3S")), answer)
+        .await
+        .into_body();
+    for _ in 0..3 {
+        assert!(next_frame(&mut body).await.is_data());
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let last = next_frame(&mut body).await;
+    let end = Status::from_header_map(last.trailers_ref().expect("the end"));
+    assert_eq!(end.expect("a status").code(), tonic::Code::DeadlineExceeded);
 }
 
 #[test]

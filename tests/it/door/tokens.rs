@@ -8,8 +8,10 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
@@ -389,6 +391,68 @@ async fn a_stream_ends_with_its_token() {
     assert!(next.await.is_err(), "another token's stream goes on");
     let said = ask_with(&channel, &last).await;
     assert_eq!(refusal(&said), expired);
+}
+
+/// Streams of due messages and of a worklist, as calls.
+fn streams() -> [(&'static str, Vec<u8>); 2] {
+    let due = v1::StreamDueNotificationsRequest {
+        max_outstanding: 500,
+        ..Default::default()
+    };
+    let watch = v1::WatchWorklistRequest {
+        query: Some(v1::WorklistQuery {
+            care_units: vec![make::wire_unit()],
+            worklists: vec![v1::Worklist::AllInvitations.into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    [
+        (
+            "/careinvitation.v1.NotificationService/StreamDueNotifications",
+            due.encode_to_vec(),
+        ),
+        (
+            "/careinvitation.v1.WorklistService/WatchWorklist",
+            watch.encode_to_vec(),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_stream_with_always_more_to_send_ends_with_its_token_and_so_does_one_that_is_not_read() {
+    let signer = Signer::ed("a");
+    let service = trusting(&[&signer]).await;
+    let channel = service.channel().await;
+    let lasting = signer.token(&claims());
+    let create = |number: usize| {
+        let mut form = make::wire_form("2026-04-06", "2026-06-12");
+        form.origin = Some(make::wire_referral(&format!("R-{number}")));
+        make::wire_create(form)
+    };
+    let batch = v1::BatchCreateBookingRequestsRequest {
+        requests: (0..450).map(create).collect(),
+    };
+    let mut client = BookingRequestServiceClient::new(channel.clone());
+    let created = within(client.batch_create_booking_requests(bearing(batch, &lasting))).await;
+    created.expect("created");
+    // The leeway of a minute is nearly over.
+    let last = signer.token(&claims_with("exp", Some(json!(seconds() - 57))));
+    let authorization = [("authorization", &*format!("Bearer {last}"))];
+    let slow = Wire::stalled(service.address, 1_024).await;
+    let (mut ends, mut unread) = (JoinSet::new(), JoinSet::new());
+    for (path, call) in streams() {
+        let begun = slow.begin(path, &authorization).await;
+        ends.spawn(begun.read_slowly(frame(0, &call), Duration::from_millis(20)));
+        let mut begun = slow.begin(path, &authorization).await;
+        begun.send_last(frame(0, &call));
+        unread.spawn(begun.reset());
+    }
+    for end in within(ends.join_all()).await {
+        let end = end.expect("a status");
+        assert_eq!(refusal(&end), unauthenticated("TOKEN_EXPIRED"));
+    }
+    within(unread.join_all()).await;
 }
 
 /// Creates a request for this referral.

@@ -25,6 +25,7 @@ use crate::grpc::descriptors::Descriptors;
 use crate::grpc::middleware::{Limits, MiddlewareLayer};
 use crate::readiness::{self, Readiness};
 use crate::store::Store;
+use connection::Doorway;
 use tls::Tls;
 
 /// Longest time for which a server that shuts down waits for calls in flight.
@@ -91,7 +92,8 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
     let draining = CancellationToken::new();
     let descriptors = Descriptors::served_with(&dependencies.clock);
     let limits = connection::within_open_files_limit(dependencies.limits);
-    let (tls, authenticator) = (dependencies.tls.clone(), dependencies.authenticator.clone());
+    let authenticator = dependencies.authenticator.clone();
+    let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
     let methods = descriptors.methods();
     let middleware = MiddlewareLayer::new(methods, limits, authenticator, draining.clone());
     let (health, health_service) = health_reporter();
@@ -113,7 +115,7 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
         set_health(&health, &descriptors, ServingStatus::NotServing).await;
         draining.cancel();
     };
-    let serving = connection::serve(listener, tls, middleware, limits, routes.prepare(), stop);
+    let serving = connection::serve(listener, door, middleware, limits, routes.prepare(), stop);
     tokio::select! {
         () = serving => {}
         () = drain_timeout(&shutdown) => warn!("draining timed out: calls in flight are cancelled"),

@@ -34,6 +34,8 @@ pub struct Caller {
     rights: Arc<Rights>,
     actor: Option<Actor>,
     validity: Validity,
+    /// End of the certificate of the caller's connection, if it has one.
+    certified_until: Option<Instant>,
 }
 
 impl Caller {
@@ -43,6 +45,15 @@ impl Caller {
             rights,
             actor,
             validity,
+            certified_until: None,
+        }
+    }
+
+    /// Returns the same over a connection whose certificate is valid until then, if it has one.
+    pub fn certified_until(self, certified_until: Option<Instant>) -> Self {
+        Self {
+            certified_until,
+            ..self
         }
     }
 
@@ -156,16 +167,34 @@ impl Caller {
 
     /// Waits until the rights of the caller end, and returns the reason. A stream must not outlive them.
     pub async fn expired(self) -> Refusal {
-        match self.validity {
-            Validity::Unlimited => std::future::pending().await,
-            Validity::Until(at) => {
-                sleep_until(at).await;
-                Refusal::TokenExpired
+        let Self {
+            rights,
+            actor: _,
+            validity,
+            certified_until,
+        } = self;
+        let ended = async {
+            match validity {
+                Validity::Unlimited => std::future::pending().await,
+                Validity::Until(at) => {
+                    sleep_until(at).await;
+                    Refusal::TokenExpired
+                }
+                Validity::WhileListed(clients) => {
+                    clients.changed(&rights).await;
+                    Refusal::CertificateUnknown
+                }
             }
-            Validity::WhileListed(clients) => {
-                clients.changed(&self.rights).await;
-                Refusal::CertificateUnknown
+        };
+        let certificate_ended = async {
+            match certified_until {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            refusal = ended => refusal,
+            () = certificate_ended => Refusal::CertificateExpired,
         }
     }
 }

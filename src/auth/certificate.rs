@@ -3,21 +3,62 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fmt, io};
 
 use serde::Deserialize;
 use tokio::sync::watch;
+use tokio::time::Instant as Moment;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::care_units::{Malformed, Names};
 use super::files;
 use super::rights::{Rights, is_subject};
 use super::scope::{Scope, Scopes};
+use crate::domain::calendar::Instant;
+
+/// Longest time for which a certificate is taken to be valid: longer than any connection lasts.
+const VALIDITY_SECONDS_MAX: i64 = 366 * 24 * 3_600;
+
+/// A certificate that a client has proved to be its own, and that was trusted.
+#[derive(Clone)]
+pub struct Certificate {
+    /// Subject, if it names one.
+    pub subject: Option<String>,
+    /// Instant from which it is not valid any more, nor is what the client has done with it before.
+    pub expires_at: Moment,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Certificate")
+    }
+}
+
+impl Certificate {
+    /// Reads what a client gave: its certificate and those between it and its CA, which all must be valid. None if there
+    /// is nothing that can be read.
+    pub fn of(chain: &[CertificateDer<'_>], now: Instant) -> Option<Self> {
+        let ends = chain.iter().map(|it| {
+            let (_, certificate) = X509Certificate::from_der(it).ok()?;
+            Some(certificate.validity().not_after.timestamp())
+        });
+        let ends: Option<Vec<i64>> = ends.collect();
+        let seconds = ends?.into_iter().min()?.saturating_sub(now.timestamp());
+        let left = Duration::from_secs(seconds.clamp(0, VALIDITY_SECONDS_MAX).unsigned_abs());
+        Some(Self {
+            subject: subject(chain.first()?),
+            expires_at: Moment::now() + left,
+        })
+    }
+}
 
 /// Returns the subject of a certificate: the first URI among its subject alternative names, or else the
 /// first DNS name. None if it has neither, or one that is no subject.
-pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let mut names = certificate
         .valid_uri_names()
@@ -131,15 +172,20 @@ fn parse(bytes: &[u8]) -> Result<Listed, Error> {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, Issuer, KeyPair, SanType};
+    use rcgen::{CertificateParams, Issuer, KeyPair, SanType, date_time_ymd};
     use serde_json::json;
 
     use super::*;
     use crate::domain::hsa_id::HsaId;
 
     fn certificate(names: Vec<SanType>) -> CertificateDer<'static> {
+        certificate_until(names, 2100)
+    }
+
+    fn certificate_until(names: Vec<SanType>, year: i32) -> CertificateDer<'static> {
         let mut parameters = CertificateParams::default();
         parameters.subject_alt_names = names;
+        parameters.not_after = date_time_ymd(year, 1, 1);
         let key = KeyPair::generate().expect("a key");
         let issuer = Issuer::from_params(&parameters, &key);
         let signed = parameters.signed_by(&key, &issuer);
@@ -166,6 +212,25 @@ mod tests {
             assert_eq!(subject(&certificate(names)).as_deref(), expected);
         }
         assert_eq!(subject(&CertificateDer::from(vec![0x30, 0])), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_ends_with_the_first_of_those_that_lead_to_its_ca() {
+        let chain = [2030, 2027, 2040].map(|year| certificate_until(Vec::new(), year));
+        for (now, days) in [
+            ("2026-12-31T00:00:00Z", 1),
+            ("2026-12-01T00:00:00Z", 31),
+            ("2027-01-02T00:00:00Z", 0),
+            ("2020-01-01T00:00:00Z", 366),
+        ] {
+            let read = Certificate::of(&chain, now.parse().expect("an instant"));
+            let expires_at = read.expect("certificates").expires_at;
+            assert_eq!((expires_at - Moment::now()).as_secs(), days * 24 * 3_600);
+        }
+        let broken = [chain[0].clone(), CertificateDer::from(vec![0x30, 0])];
+        let now = "2026-12-31T00:00:00Z".parse().expect("an instant");
+        assert!(Certificate::of(&broken, now).is_none());
+        assert!(Certificate::of(&[], now).is_none());
     }
 
     #[test]

@@ -30,11 +30,12 @@ pub mod token;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use crate::domain::Violation;
 use actor::{ACTOR_ID, ACTOR_TYPE, Actor, Given};
 use caller::{Caller, Validity};
-use certificate::Clients;
+use certificate::{Certificate, Clients};
 use rights::Rights;
 use scope::Scope;
 use token::Tokens;
@@ -54,6 +55,9 @@ pub enum Refusal {
     /// The subject of the certificate has no rights.
     #[error("the certificate of the client names no subject that has rights here")]
     CertificateUnknown,
+    /// The certificate gave rights once.
+    #[error("the certificate of the client has expired")]
+    CertificateExpired,
     /// The actor is missing, or may not be named.
     #[error("the actor is not valid")]
     Actor(Vec<Violation>),
@@ -86,7 +90,8 @@ impl Authenticator {
         Self(Arc::new(Mode::Certificates(clients)))
     }
 
-    /// Authenticates a call by its headers, or by the subject of its connection's certificate.
+    /// Authenticates a call by its headers, or by the certificate of its connection, which must not have
+    /// expired in any case.
     ///
     /// # Errors
     ///
@@ -94,8 +99,12 @@ impl Authenticator {
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
-        certificate: Option<&str>,
+        certificate: Option<&Certificate>,
     ) -> Result<Caller, Refusal> {
+        let certified_until = certificate.map(|it| it.expires_at);
+        if certified_until.is_some_and(|it| it <= Instant::now()) {
+            return Err(Refusal::CertificateExpired);
+        }
         let (rights, validity) = match &*self.0 {
             Mode::Open(rights) => (rights.clone(), Validity::Unlimited),
             Mode::Tokens(tokens) => {
@@ -103,13 +112,14 @@ impl Authenticator {
                 (rights, Validity::Until(until))
             }
             Mode::Certificates(clients) => {
-                let rights = certificate.and_then(|subject| clients.rights_of(subject));
+                let subject = certificate.and_then(|it| it.subject.as_deref());
+                let rights = subject.and_then(|subject| clients.rights_of(subject));
                 let rights = rights.ok_or(Refusal::CertificateUnknown)?;
                 (rights, Validity::WhileListed(clients.clone()))
             }
         };
         let actor = self.actor(&rights, headers).map_err(Refusal::Actor)?;
-        Ok(Caller::new(rights, actor, validity))
+        Ok(Caller::new(rights, actor, validity).certified_until(certified_until))
     }
 
     /// Returns the actor of a call, which a subject that may act for others must name, and no other may.

@@ -71,7 +71,8 @@ fn code(reason: ErrorReason) -> Code {
         ErrorReason::Unauthenticated
         | ErrorReason::TokenMissing
         | ErrorReason::TokenInvalid
-        | ErrorReason::TokenExpired => Code::Unauthenticated,
+        | ErrorReason::TokenExpired
+        | ErrorReason::CertificateExpired => Code::Unauthenticated,
         ErrorReason::Overloaded | ErrorReason::RateLimited => Code::ResourceExhausted,
         ErrorReason::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorReason::Unimplemented => Code::Unimplemented,
@@ -328,6 +329,9 @@ impl From<auth::Refusal> for Status {
             auth::Refusal::TokenExpired => ErrorStatus::new(ErrorReason::TokenExpired, text),
             auth::Refusal::CertificateUnknown => {
                 ErrorStatus::new(ErrorReason::Unauthenticated, text)
+            }
+            auth::Refusal::CertificateExpired => {
+                ErrorStatus::new(ErrorReason::CertificateExpired, text)
             }
             auth::Refusal::Actor(violations) => ErrorStatus::invalid(violations),
         }

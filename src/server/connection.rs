@@ -30,7 +30,8 @@ use tower::ServiceExt;
 use tracing::{debug, info, warn};
 
 use super::tls::Tls;
-use crate::auth::certificate;
+use crate::auth::certificate::Certificate;
+use crate::clock::Clock;
 use crate::grpc::middleware::load::{Bounds, LimitReached};
 use crate::grpc::middleware::{Limits, Middleware, MiddlewareLayer, reset};
 use crate::telemetry::seldom::Seldom;
@@ -102,7 +103,7 @@ fn room_within(handles: usize) -> usize {
 /// flight finish, and closes the open connections. Cancels all of them when dropped.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<Tls>,
+    doorway: Doorway,
     middleware: MiddlewareLayer,
     limits: Limits,
     services: Routes,
@@ -113,7 +114,7 @@ pub async fn serve(
     let _cancel_on_drop = cancelled.clone().drop_guard();
     let accept_all = async {
         let refusals = Seldom::new(REFUSALS_LOG_INTERVAL);
-        let doorway = Arc::new(Doorway::new(tls));
+        let doorway = Arc::new(doorway);
         loop {
             let (stream, address) = accept(&listener).await;
             // A refused connection is closed at once: its caller may try another server then.
@@ -175,13 +176,13 @@ async fn serve_connection(
     closing: CancellationToken,
 ) {
     let opened = timeout(limits.preface_time_max, doorway.open(stream));
-    let (io, subject) = match closing.run_until_cancelled(opened).await {
+    let (io, certificate) = match closing.run_until_cancelled(opened).await {
         Some(Ok(Ok(opened))) => opened,
         Some(Ok(Err(error))) => return debug!(%error, "connection closed: no HTTP/2 preface"),
         Some(Err(_)) => return debug!("connection closed: HTTP/2 preface timed out"),
         None => return,
     };
-    let services = services.certified(subject);
+    let services = services.certified(certificate);
     let streams = Streams::default();
     let service = service_fn(move |request: Request<Incoming>| {
         services.clone().oneshot(request.map(Body::new))
@@ -213,22 +214,24 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// The beginning of connections: the handshake of TLS where that is on, and the preface of HTTP/2.
-struct Doorway {
+pub struct Doorway {
     tls: Option<Tls>,
+    clock: Clock,
     mismatches: Seldom,
 }
 
 impl Doorway {
-    fn new(tls: Option<Tls>) -> Self {
+    /// Makes the beginning of connections, with TLS or in plain text.
+    pub fn new(tls: Option<Tls>, clock: Clock) -> Self {
         Self {
             tls,
+            clock,
             mismatches: Seldom::new(MISMATCHES_LOG_INTERVAL),
         }
     }
 
-    /// Opens a connection. Returns it as if its preface had not been read, with the subject of its
-    /// certificate.
-    async fn open(&self, stream: TcpStream) -> io::Result<(Box<dyn Io>, Option<String>)> {
+    /// Opens a connection. Returns it as if its preface had not been read, with its certificate.
+    async fn open(&self, stream: TcpStream) -> io::Result<(Box<dyn Io>, Option<Certificate>)> {
         stream.set_nodelay(true)?;
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
@@ -239,10 +242,13 @@ impl Doorway {
             Some(tls) if speaks_tls => {
                 let stream = tls.accept(stream).await?;
                 let (_, session) = stream.get_ref();
-                let certificate = session.peer_certificates().and_then(<[_]>::first);
-                let subject = certificate.and_then(certificate::subject);
+                let certificate = session
+                    .peer_certificates()
+                    .map(|chain| Certificate::of(chain, self.clock.machine_now()))
+                    .map(|it| it.ok_or(ErrorKind::InvalidData))
+                    .transpose()?;
                 let (reader, writer) = split(stream);
-                Ok((Box::new(with_preface(reader, writer).await?), subject))
+                Ok((Box::new(with_preface(reader, writer).await?), certificate))
             }
             None if !speaks_tls => {
                 let (reader, writer) = stream.into_split();

@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::method::{Admits, Method};
 use crate::auth::caller::Caller;
+use crate::auth::certificate::Certificate;
 use crate::auth::{Authenticator, Refusal};
 use crate::grpc::status;
 use crate::telemetry::seldom::Seldom;
@@ -47,7 +48,7 @@ impl Admission {
         method: &Method,
         headers: &mut HeaderMap,
         extensions: &mut Extensions,
-        certificate: Option<&str>,
+        certificate: Option<&Certificate>,
     ) -> Result<Option<Arc<Caller>>, Status> {
         if method.admits == Admits::Everybody {
             return Ok(None);

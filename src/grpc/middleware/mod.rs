@@ -48,6 +48,7 @@ use tower::Service;
 use super::status;
 use crate::auth::Authenticator;
 use crate::auth::caller::Caller;
+use crate::auth::certificate::Certificate;
 use admission::Admission;
 use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
@@ -199,15 +200,15 @@ pub struct Middleware<S> {
     services: S,
     shared: Arc<Shared>,
     connection: Connection,
-    /// Subject of the client's certificate, if it gave one.
-    certificate: Option<Arc<str>>,
+    /// Certificate of the client, if it gave one.
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl<S> Middleware<S> {
-    /// Returns the same for a connection whose client gave a certificate of this subject, or none.
-    pub fn certified(self, subject: Option<String>) -> Self {
+    /// Returns the same for a connection whose client gave this certificate, or none.
+    pub fn certified(self, certificate: Option<Certificate>) -> Self {
         Self {
-            certificate: subject.map(Arc::from),
+            certificate: certificate.map(Arc::new),
             ..self
         }
     }

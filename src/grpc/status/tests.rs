@@ -55,6 +55,11 @@ fn a_call_that_is_not_authenticated_is_told_so_by_its_kind() {
             "UNAUTHENTICATED",
         ),
         (
+            auth::Refusal::CertificateExpired,
+            Code::Unauthenticated,
+            "CERTIFICATE_EXPIRED",
+        ),
+        (
             auth::Refusal::Actor(vec![Violation::new("actor-id", "is missing")]),
             Code::InvalidArgument,
             "FIELD_INVALID",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use care_invitation::auth::Authenticator;
 use care_invitation::auth::certificate::Clients;
+use care_invitation::auth::keys::Source;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
@@ -13,11 +14,13 @@ use care_invitation::grpc::middleware::Limits;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
-use tonic::Code;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 
 use super::host::{Ca, dns, uri};
+use super::issuer::{Signer, claims, key_set, seconds};
 use super::tls::Secured;
-use super::{ask, is_admitted, unauthenticated};
+use super::{ask, by_tokens, is_admitted, unauthenticated, with};
 use crate::harness::{refusal, within};
 use crate::logged::Log;
 use crate::make;
@@ -79,10 +82,7 @@ async fn the_certificate_is_the_subject_and_the_settings_its_rights() {
         assert_eq!(refusal(&said), unauthenticated("UNAUTHENTICATED"));
     }
 
-    let mut notifications = NotificationServiceClient::new(channel.clone());
-    let stream =
-        notifications.stream_due_notifications(v1::StreamDueNotificationsRequest::default());
-    let mut due = within(stream).await.expect("a stream").into_inner();
+    let due = opened(&channel, &[]).await;
     fs::write(&path, "{}").expect("written");
     let logged = async {
         while log
@@ -98,11 +98,7 @@ async fn the_certificate_is_the_subject_and_the_settings_its_rights() {
         "the rights before stay"
     );
     allow(&path, "actor");
-    let end = async {
-        while due.message().await?.is_some() {}
-        Ok(())
-    };
-    let end: tonic::Status = within(end).await.expect_err("it ends with its rights");
+    let end = end_of(due).await;
     assert_eq!(refusal(&end), unauthenticated("UNAUTHENTICATED"));
     let said = ask(&channel, &[]).await;
     assert_eq!(
@@ -115,6 +111,53 @@ async fn the_certificate_is_the_subject_and_the_settings_its_rights() {
         "another's rights are as they were"
     );
     drop(listening);
+}
+
+/// A stream of a client.
+async fn opened(
+    channel: &Channel,
+    metadata: &[(&str, &str)],
+) -> Streaming<v1::StreamDueNotificationsResponse> {
+    let mut client = NotificationServiceClient::new(channel.clone());
+    let call = with(v1::StreamDueNotificationsRequest::default(), metadata);
+    let stream = within(client.stream_due_notifications(call)).await;
+    stream.expect("a stream").into_inner()
+}
+
+/// How a stream ends.
+async fn end_of(mut stream: Streaming<v1::StreamDueNotificationsResponse>) -> Status {
+    let end = async {
+        while stream.message().await?.is_some() {}
+        Ok(())
+    };
+    within(end).await.expect_err("it ends")
+}
+
+#[tokio::test]
+async fn a_connection_is_worth_nothing_once_its_certificate_has_expired() {
+    let (clients_ca, folder) = (Ca::new(), TempDir::new().expect("a folder"));
+    let path = |name: &str| folder.path().join(name);
+    allow(&path("clients.json"), "booking.read notification.deliver");
+    let clients = Clients::open(path("clients.json")).expect("good settings");
+    let signer = Signer::ed("a");
+    fs::write(path("keys.json"), key_set(&[&signer])).expect("written");
+    let authorization = format!("Bearer {}", signer.token(&claims()));
+    let with_token = [("authorization", authorization.as_str())];
+    let certificates = Authenticator::by_certificates(clients);
+    let tokens = by_tokens(Source::File(path("keys.json"))).await;
+    for (authenticator, metadata) in [(certificates, &[][..]), (tokens, &with_token)] {
+        let secured = Secured::with(authenticator, Some(&clients_ca), Limits::default()).await;
+        let lasting = clients_ca.issue(vec![uri(INBOX)]);
+        let lasting = secured.channel(Some(&lasting)).await.expect("connected");
+        let ending = clients_ca.issue_until(vec![uri(INBOX)], seconds() + 4);
+        let ending = secured.channel(Some(&ending)).await.expect("connected");
+        assert!(is_admitted(&ask(&ending, metadata).await));
+        let stream = opened(&ending, metadata).await;
+        let expired = unauthenticated("CERTIFICATE_EXPIRED");
+        assert_eq!(refusal(&end_of(stream).await), expired);
+        assert_eq!(refusal(&ask(&ending, metadata).await), expired);
+        assert!(is_admitted(&ask(&lasting, metadata).await));
+    }
 }
 
 #[tokio::test]

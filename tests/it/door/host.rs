@@ -2,10 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use care_invitation::auth::fetch::Page;
 use care_invitation::auth::keys::Source;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -40,7 +43,18 @@ impl Ca {
 
     /// A certificate for these names.
     pub fn issue(&self, names: Vec<SanType>) -> Pair {
+        self.issue_by(CertificateParams::default(), names)
+    }
+
+    /// A certificate for these names that is valid until a number of seconds since 1970.
+    pub fn issue_until(&self, names: Vec<SanType>, seconds: i64) -> Pair {
         let mut parameters = CertificateParams::default();
+        let seconds = Duration::from_secs(seconds.unsigned_abs());
+        parameters.not_after = date_time_ymd(1970, 1, 1) + seconds;
+        self.issue_by(parameters, names)
+    }
+
+    fn issue_by(&self, mut parameters: CertificateParams, names: Vec<SanType>) -> Pair {
         parameters.subject_alt_names = names;
         let key = KeyPair::generate().expect("a key");
         let signed = parameters.signed_by(&key, &self.0).expect("a certificate");

@@ -41,8 +41,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Maximum concurrent calls and streams on one connection; more wait on the caller's side.
 const CONCURRENT_STREAMS_MAX: u32 = 1_024;
-/// Maximum bytes in the headers of one call: a token fits.
-const HEADER_BYTES_MAX: u32 = 16 * 1_024;
+/// Maximum bytes in the headers of one call: a token fits, and one that is too large by much is still answered. h2
+/// answers more with 431, and closes a connection for several times as many.
+const HEADER_BYTES_MAX: u32 = 32 * 1_024;
 /// Maximum bytes of one response that wait in the transport for their peer, beside one chunk of it.
 const SEND_BYTES_MAX: usize = 64 * 1_024;
 /// Maximum calls that the peer reset before they were accepted; a connection with more is closed.

@@ -51,7 +51,7 @@ pub enum Sending {
     Stream(Terminations),
 }
 
-/// What ends a stream from outside.
+/// The ends of a stream that come from outside.
 pub struct Terminations {
     /// End at once, whatever is still to be sent.
     pub at_once: Termination,

@@ -12,8 +12,8 @@ use prost::Message;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
-use tonic::Code;
 use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_reflection::pb::v1::ServerReflectionRequest;
@@ -277,27 +277,47 @@ async fn a_call_has_one_authorization_that_bears_a_token() {
     assert!(is_admitted(&said));
 }
 
+/// How a call with so many bytes in place of a token ends, which must be soon.
+async fn ask_with_bytes(channel: &Channel, bytes: usize) -> Status {
+    let began = Instant::now();
+    let said = ask_with(channel, &"A".repeat(bytes)).await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2), "{bytes} took {took:?}");
+    said
+}
+
 #[tokio::test]
-async fn a_megabyte_of_token_ends_its_call_and_no_other() {
+async fn a_token_that_is_too_large_ends_its_call_and_a_megabyte_of_it_its_connection() {
     let signer = Signer::ed("a");
     let service = trusting(&[&signer]).await;
-    let channel = service.channel().await;
-    let began = Instant::now();
-    let said = {
-        let name = "careUnits/SE2321000131-P1/bookingRequests/x".to_owned();
-        let call = v1::GetBookingRequestRequest { name };
-        let mut client = BookingRequestServiceClient::new(channel.clone());
-        within(client.get_booking_request(bearing(call, &"A".repeat(1_024 * 1_024)))).await
+    let (channel, other) = (service.channel().await, service.channel().await);
+    let good = signer.token(&claims());
+    let mut streams = Vec::new();
+    for channel in [&channel, &other] {
+        let call = v1::StreamDueNotificationsRequest::default();
+        let mut notifications = NotificationServiceClient::new(channel.clone());
+        let stream = within(notifications.stream_due_notifications(bearing(call, &good))).await;
+        streams.push(stream.expect("a stream").into_inner());
+    }
+    let goes_on = async |stream: &mut Streaming<_>| {
+        let next = async { while let Ok(Some(_)) = stream.message().await {} };
+        let ended = tokio::time::timeout(Duration::from_millis(200), next).await;
+        ended.is_err()
     };
-    let said = said.expect_err("refused");
-    assert!(
-        began.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        began.elapsed()
-    );
+    let said = ask_with_bytes(&channel, 31 * 1_024).await;
+    assert_eq!(refusal(&said), unauthenticated("TOKEN_INVALID"));
+    let said = ask_with_bytes(&channel, 40 * 1_024).await;
+    assert!(said.message().contains("431"), "{said:?}");
+    assert!(goes_on(&mut streams[0]).await && goes_on(&mut streams[1]).await);
+    let said = ask_with_bytes(&channel, 1_024 * 1_024).await;
     assert_ne!(said.code(), Code::Ok);
-    let said = ask_with(&service.channel().await, &signer.token(&claims())).await;
-    assert!(is_admitted(&said));
+    assert!(!goes_on(&mut streams[0]).await, "its connection is closed");
+    assert!(goes_on(&mut streams[1]).await, "and no other is");
+    assert!(is_admitted(&ask_with(&other, &good).await));
+    assert!(
+        is_admitted(&ask_with(&channel, &good).await),
+        "it connects again"
+    );
 }
 
 #[tokio::test]

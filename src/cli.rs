@@ -1,6 +1,6 @@
 //! The commands of the program: serve, migrate, purge, after-restore. Settings meet the parts that they are for here.
 
-mod door;
+pub mod door;
 
 use std::error::Error;
 use std::io::{self, Write, stdout};
@@ -14,6 +14,7 @@ use crate::config::{self, AfterRestore, BadSetting, Purge, Serve};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
+use crate::grpc::descriptors::Descriptors;
 use crate::grpc::middleware::Limits;
 use crate::grpc::middleware::subject::SubjectLimits;
 use crate::server::{self, Dependencies};
@@ -36,6 +37,8 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let clock = config
         .sandbox_clock
         .map_or_else(Clock::real, Clock::sandbox);
+    let methods = Descriptors::served_with(&clock).methods();
+    methods.map_err(|why| format!("the contract cannot be served: {why}"))?;
     let (authenticator, tls) = door::open(&config.door, &clock).await?;
     let store = Store::open(url, schema).await?;
     if clock.is_sandbox() {

@@ -1,5 +1,6 @@
 //! Readiness: this replica may be sent calls while its database answers and takes writes, its clock has
-//! not just been stepped, and the two agree on the time. A sandbox clock is compared with nothing.
+//! not just been stepped, the two agree on the time, and there are keys for the tokens that calls bring. A
+//! sandbox clock is compared with nothing.
 //!
 //! Checks twice a second, by the monotonic clock, and decides nothing else: the server acts on it.
 
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Authenticator;
 use crate::clock::Clock;
 use crate::domain::calendar::ClockReading;
 use crate::store::skew::{CLOCK_SKEW_MAX, distance};
@@ -34,13 +36,15 @@ pub enum Readiness {
     ClockStepped,
     /// The machine's clock and the database's are too far apart.
     ClockSkew,
+    /// No keys of the issuer have been read yet, without which every call is refused.
+    KeysMissing,
 }
 
 impl Readiness {
     /// Returns true unless the clock is known to be wrong or in doubt.
     pub fn trusts_clock(self) -> bool {
         match self {
-            Self::Ready | Self::DatabaseUnavailable | Self::ReadOnly => true,
+            Self::Ready | Self::DatabaseUnavailable | Self::ReadOnly | Self::KeysMissing => true,
             Self::ClockStepped | Self::ClockSkew => false,
         }
     }
@@ -51,12 +55,14 @@ impl Readiness {
 pub async fn watch(
     store: Store,
     clock: Clock,
+    authenticator: Authenticator,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Readiness> {
     let (sender, receiver) = watch::channel(Readiness::Ready);
     let checker = Checker {
         store,
         clock,
+        authenticator,
         readiness: sender,
     };
     checker.check().await;
@@ -67,6 +73,7 @@ pub async fn watch(
 struct Checker {
     store: Store,
     clock: Clock,
+    authenticator: Authenticator,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -92,7 +99,8 @@ impl Checker {
                     (Some(now), ClockReading::Machine(after)) => distance(now, before.now(), after),
                     _ => TimeDelta::zero(),
                 };
-                (evaluate(status, skew), String::new(), skew)
+                let has_keys = self.authenticator.has_keys();
+                (evaluate(status, skew, has_keys), String::new(), skew)
             }
             Ok(Err(error)) => (
                 Readiness::DatabaseUnavailable,
@@ -122,11 +130,13 @@ fn cause(error: &dyn Error) -> String {
     error.source().unwrap_or(error).to_string()
 }
 
-fn evaluate(status: DatabaseStatus, skew: TimeDelta) -> Readiness {
+fn evaluate(status: DatabaseStatus, skew: TimeDelta, has_keys: bool) -> Readiness {
     if status.read_only {
         Readiness::ReadOnly
     } else if CLOCK_SKEW_MAX < skew {
         Readiness::ClockSkew
+    } else if !has_keys {
+        Readiness::KeysMissing
     } else {
         Readiness::Ready
     }
@@ -141,6 +151,9 @@ fn log(readiness: Readiness, cause: &str, skew: TimeDelta) {
         Readiness::ReadOnly => tracing::warn!(
             "not ready: the database is read-only; it is a standby, or configured so"
         ),
+        Readiness::KeysMissing => {
+            tracing::warn!("not ready: no keys of the issuer yet, every call is refused");
+        }
         Readiness::ClockStepped => {
             tracing::warn!("not ready: this machine's clock was stepped and is in doubt");
         }

@@ -95,12 +95,20 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
     let authenticator = dependencies.authenticator.clone();
     let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
     let methods = descriptors.methods();
-    let middleware = MiddlewareLayer::new(methods, limits, authenticator, draining.clone());
+    let methods = methods.expect("the start has checked them");
+    let authenticated = authenticator.clone();
+    let middleware = MiddlewareLayer::new(methods, limits, authenticated, draining.clone());
     let (health, health_service) = health_reporter();
     let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());
     let clock = dependencies.clock.clone();
-    let readiness = readiness::watch(store.clone(), clock, shutdown.clone()).await;
+    let readiness = readiness::watch(
+        store.clone(),
+        clock,
+        authenticator.clone(),
+        shutdown.clone(),
+    );
+    let readiness = readiness.await;
     let first = *readiness.borrow();
     set_health(&health, &descriptors, status(first)).await;
     let (trust, trusts_clock) = watch::channel(first.trusts_clock());
@@ -169,6 +177,7 @@ fn status(readiness: Readiness) -> ServingStatus {
         Readiness::DatabaseUnavailable
         | Readiness::ReadOnly
         | Readiness::ClockStepped
+        | Readiness::KeysMissing
         | Readiness::ClockSkew => ServingStatus::NotServing,
     }
 }

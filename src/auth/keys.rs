@@ -19,6 +19,8 @@ use super::jwks::{self, KeySet};
 const FETCH_INTERVAL: Duration = Duration::from_secs(300);
 /// Time until the next fetch after one that failed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while there have never been keys, and every call is refused.
+const FIRST_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time between two fetches for keys that are not known.
 const DEMAND_INTERVAL: Duration = Duration::from_secs(60);
 /// Longest time for which a call waits for such a fetch.
@@ -157,10 +159,10 @@ impl Reader {
     /// Reads the keys for as long as somebody has them.
     async fn run(mut self, wanted: Arc<Notify>) {
         loop {
-            let pause = if self.failed {
-                RETRY_INTERVAL
-            } else {
-                FETCH_INTERVAL
+            let pause = match (self.failed, self.bytes.is_some()) {
+                (true, false) => FIRST_INTERVAL,
+                (true, true) => RETRY_INTERVAL,
+                (false, _) => FETCH_INTERVAL,
             };
             let due = async {
                 match &self.source {

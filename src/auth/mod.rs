@@ -122,6 +122,14 @@ impl Authenticator {
         Ok(Caller::new(rights, actor, validity).certified_until(certified_until))
     }
 
+    /// Returns whether calls can be authenticated: false until there are keys for their tokens.
+    pub fn has_keys(&self) -> bool {
+        match &*self.0 {
+            Mode::Open(_) | Mode::Certificates(_) => true,
+            Mode::Tokens(tokens) => tokens.has_keys(),
+        }
+    }
+
     /// Returns the actor of a call, which a subject that may act for others must name, and no other may.
     fn actor(&self, rights: &Rights, headers: &HeaderMap) -> Result<Option<Actor>, Vec<Violation>> {
         let kind = credentials::given(headers, ACTOR_TYPE);

@@ -164,6 +164,11 @@ impl Tokens {
         Ok(verified)
     }
 
+    /// Returns whether keys of the issuer have ever been read.
+    pub fn has_keys(&self) -> bool {
+        self.keys.current().changes > 0
+    }
+
     fn with_known<T>(&self, with: impl FnOnce(&mut LruCache<[u8; 32], Verified>) -> T) -> T {
         with(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }

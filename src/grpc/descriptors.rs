@@ -9,7 +9,7 @@ use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_ALPHA;
 use tonic_reflection::server::{Builder, v1, v1alpha};
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DETAILS;
 
-use super::middleware::method::Methods;
+use super::middleware::method::{Error, Methods};
 use crate::clock::Clock;
 use crate::contract::DESCRIPTOR_SET;
 
@@ -50,12 +50,12 @@ impl Descriptors {
 
     /// Returns every method, those of health and reflection included.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// A method of ours does not say which scopes it needs: the service must not start.
-    pub fn methods(&self) -> Methods {
-        let sets = [&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA];
-        Methods::of(sets).expect("they are descriptor sets, and each method of ours has its scopes")
+    /// A method of ours does not say which scopes it needs, or names one that there is not: the service must
+    /// not start.
+    pub fn methods(&self) -> Result<Methods, Error> {
+        Methods::of([&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA])
     }
 
     /// Returns the reflection service of version v1, for newer clients.
@@ -103,6 +103,21 @@ mod tests {
         services.sort();
         assert_eq!(services[0], "careinvitation.sandbox.v1.ClockService");
         assert_eq!(services[1..], ALWAYS);
+    }
+
+    #[test]
+    fn a_contract_with_a_scope_that_there_is_not_is_not_served() {
+        let scope = b"settings.write";
+        let Descriptors(mut bytes) = Descriptors::served_with(&Clock::real());
+        let mut windows = bytes.windows(scope.len());
+        let at = windows.rposition(|it| it == scope).expect("a scope");
+        bytes[at..at + scope.len()].copy_from_slice(b"settings.wrote");
+        let error = Descriptors(bytes).methods().expect_err("refused");
+        let text = error.to_string();
+        assert!(
+            text.ends_with("has a required_scope that is not known"),
+            "{text}"
+        );
     }
 
     #[test]

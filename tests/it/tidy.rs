@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("readiness", &["clock", "domain", "store"]),
+    ("readiness", &["auth", "clock", "domain", "store"]),
     (
         "server",
         &[

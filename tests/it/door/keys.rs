@@ -10,6 +10,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::sleep;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::host::{Answer, Host};
 use super::issuer::{Signer, claims, key_set};
@@ -129,6 +132,36 @@ async fn a_host_that_gives_no_keys_lets_nobody_in_and_is_named_in_the_log() {
     let _service = Guarded::start(by_tokens(host.distrusted()).await).await;
     assert!(!log.lines("no connection").is_empty());
     assert_eq!(host.asked(), 0, "a host that is not trusted is not asked");
+    drop(listening);
+}
+
+#[tokio::test]
+async fn a_service_is_ready_once_it_has_keys() {
+    let log = Log::default();
+    let listening = log.listen();
+    let signer = Signer::ed("a");
+    let host = Host::start(Answer::Status(503)).await;
+    let service = Guarded::start(by_tokens(host.source()).await).await;
+    let channel = service.channel().await;
+    let health = async || {
+        let mut client = HealthClient::new(channel.clone());
+        let checked = within(client.check(HealthCheckRequest::default())).await;
+        checked.expect("open to everybody").into_inner().status()
+    };
+    assert_eq!(health().await, ServingStatus::NotServing);
+    let line = "not ready: no keys of the issuer yet, every call is refused";
+    assert_eq!(log.lines(line).len(), 1);
+    host.answer(Answer::Keys(key_set(&[&signer])));
+    let ready = async {
+        while health().await != ServingStatus::Serving {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(ready).await;
+    let said = ask_with(&channel, &signer.token(&claims())).await;
+    assert!(is_admitted(&said));
+    host.answer(Answer::Status(503));
+    assert_eq!(health().await, ServingStatus::Serving, "they stay");
     drop(listening);
 }
 

@@ -24,6 +24,7 @@ const END: &str = "<!-- scopes: end -->";
 /// Each method's path with the names of its scopes, the sandbox's included.
 pub fn required() -> Vec<(String, Vec<&'static str>)> {
     let methods = Descriptors::served_with(&Clock::sandbox(make::at(super::NOW))).methods();
+    let methods = methods.expect("they have their scopes");
     let required = methods.required_scopes().into_iter();
     required
         .map(|(path, scopes)| (path.to_owned(), scopes.names()))

@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::Duration;
 
+use care_invitation::cli::door::warn_hourly;
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use super::host::Ca;
 use super::issuer::{AUDIENCE, ISSUER, Signer, key_set};
 use crate::harness::within;
+use crate::logged::Log;
 use crate::program::{PROGRAM, Program, command_by, text};
 
 /// Runs the program until it ends; gives its exit code and what it wrote to standard error.
@@ -41,6 +45,35 @@ async fn where_others_reach_it_the_program_does_not_start_open() {
     assert!(status.success(), "{log}");
     let line = "INSECURE: others reach this service without TLS or authentication";
     assert!(log.contains(line), "{log}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_open_to_others_says_so_every_hour() {
+    let log = Log::default();
+    let listening = log.listen();
+    let address = "192.0.2.1:50051".parse().expect("an address");
+    let warning = warn_hourly(address);
+    let hour = Duration::from_secs(3_600);
+    let count = || {
+        log.lines("WARN")
+            .iter()
+            .filter(|it| it.contains("INSECURE"))
+            .count()
+    };
+    // Half a second beyond each, in which the task has its turn.
+    sleep(Duration::from_millis(500)).await;
+    for hours in 1..30 {
+        assert_eq!(count(), hours);
+        sleep(hour - Duration::from_secs(1)).await;
+        assert_eq!(count(), hours, "not before the hour is over");
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert!(log.lines("INSECURE")[0].contains("192.0.2.1:50051"));
+    let last = count();
+    drop(warning);
+    sleep(2 * hour).await;
+    assert_eq!(count(), last, "not once it has ended");
+    drop(listening);
 }
 
 #[tokio::test]

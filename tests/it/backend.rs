@@ -180,7 +180,7 @@ static SHAPE: OnceLock<String> = OnceLock::new();
 const SHAPE_QUERY: &str = "
     SELECT concat_ws(' ',
         (SELECT string_agg(concat_ws(' ', c.relname, c.relkind, c.relacl, c.reloptions, a.attname,
-                a.attnum, a.atttypid, a.attnotnull, a.attisdropped, a.attidentity),
+                a.attnum, a.atttypid, a.attcollation, a.attnotnull, a.attisdropped, a.attidentity),
             ',' ORDER BY c.relname, a.attnum)
          FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid
          WHERE c.relnamespace = 'public'::regnamespace),

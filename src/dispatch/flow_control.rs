@@ -4,16 +4,23 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::router::Route;
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::LeaseChange;
 
 /// The outstanding leases of one consumer, up to a limit.
-#[derive(Debug)]
 pub struct FlowControl {
     outstanding_max: usize,
-    /// Leases by token, each with the instant at which it expires.
-    outstanding: HashMap<Uuid, (LeaseRef, Instant)>,
+    /// Leases by token.
+    outstanding: HashMap<Uuid, Outstanding>,
+}
+
+struct Outstanding {
+    lease: LeaseRef,
+    expires_at: Instant,
+    /// Brings its changes for as long as it is outstanding.
+    _route: Route,
 }
 
 impl FlowControl {
@@ -31,8 +38,14 @@ impl FlowControl {
     }
 
     /// Tracks a lease from now on.
-    pub fn track(&mut self, lease: LeaseRef, expires_at: Instant) {
-        self.outstanding.insert(lease.token, (lease, expires_at));
+    pub fn track(&mut self, lease: LeaseRef, expires_at: Instant, route: Route) {
+        let outstanding = Outstanding {
+            lease,
+            expires_at,
+            _route: route,
+        };
+        self.outstanding
+            .insert(outstanding.lease.token, outstanding);
     }
 
     /// Applies a change of a lease. Returns whether its notification was revoked while the consumer had
@@ -40,16 +53,16 @@ impl FlowControl {
     /// consumer would drop the newer lease. A lease that is not outstanding changes nothing: an earlier attempt
     /// at the same claim may have used its token for another notification.
     pub fn apply(&mut self, lease: &LeaseRef, lease_change: LeaseChange) -> bool {
-        let Some((_, expires_at)) = self
+        let Some(outstanding) = self
             .outstanding
             .get_mut(&lease.token)
-            .filter(|(outstanding, _)| outstanding == lease)
+            .filter(|outstanding| outstanding.lease == *lease)
         else {
             return false;
         };
         match lease_change {
             LeaseChange::Renewed(until) => {
-                *expires_at = until;
+                outstanding.expires_at = until;
                 false
             }
             LeaseChange::Ended | LeaseChange::Revoked => {
@@ -62,33 +75,37 @@ impl FlowControl {
     /// Returns whether another lease of the same notification is outstanding.
     fn holds(&self, lease: &LeaseRef) -> bool {
         let mut outstanding = self.outstanding.values();
-        outstanding.any(|(other, _)| {
+        outstanding.any(|Outstanding { lease: other, .. }| {
             other.request == lease.request && other.notification == lease.notification
         })
     }
 
     /// Drops the leases that have expired.
     pub fn expire(&mut self, now: Instant) {
-        self.outstanding
-            .retain(|_, (_, expires_at)| now < *expires_at);
+        self.outstanding.retain(|_, it| now < it.expires_at);
     }
 
     /// Returns the instant at which the first lease expires.
     pub fn next_expiry(&self) -> Option<Instant> {
-        let expiries = self.outstanding.values().map(|(_, expires_at)| *expires_at);
+        let expiries = self.outstanding.values().map(|it| it.expires_at);
         expiries.min()
     }
 
     /// Returns every outstanding lease with the instant at which it expires.
     pub fn leases(&self) -> Vec<(LeaseRef, Instant)> {
-        self.outstanding.values().cloned().collect()
+        let outstanding = self.outstanding.values();
+        outstanding
+            .map(|it| (it.lease.clone(), it.expires_at))
+            .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::router::{Interest, Router};
     use super::*;
     use crate::domain::calendar::from_micros;
+    use crate::domain::care_units::CareUnits;
     use crate::domain::hsa_id::HsaId;
     use crate::domain::request_key::RequestKey;
 
@@ -103,12 +120,19 @@ mod tests {
         }
     }
 
+    fn track(flow: &mut FlowControl, lease: LeaseRef, expires_at: Instant) {
+        let interest = Interest::Due(CareUnits::Every, Vec::new());
+        let mailbox = Router::default().open(interest);
+        let route = mailbox.follow(&[lease.token]).remove(&lease.token);
+        flow.track(lease, expires_at, route.expect("it is followed"));
+    }
+
     #[test]
     fn available_is_the_limit_less_what_is_outstanding() {
         let mut flow = FlowControl::new(2);
         assert_eq!(flow.available(), 2);
-        flow.track(lease(1, 1), from_micros(10));
-        flow.track(lease(2, 2), from_micros(20));
+        track(&mut flow, lease(1, 1), from_micros(10));
+        track(&mut flow, lease(2, 2), from_micros(20));
         assert_eq!(flow.available(), 0);
         assert!(!flow.apply(&lease(1, 1), LeaseChange::Ended));
         assert_eq!(flow.available(), 1);
@@ -117,7 +141,7 @@ mod tests {
     #[test]
     fn only_an_outstanding_lease_frees_its_place() {
         let mut flow = FlowControl::new(1);
-        flow.track(lease(1, 7), from_micros(10));
+        track(&mut flow, lease(1, 7), from_micros(10));
         assert!(!flow.apply(&lease(1, 8), LeaseChange::Revoked));
         assert!(!flow.apply(&lease(2, 7), LeaseChange::Revoked));
         assert_eq!(flow.available(), 0);
@@ -129,9 +153,9 @@ mod tests {
     #[test]
     fn what_is_leased_again_already_is_not_said_to_be_revoked() {
         let mut flow = FlowControl::new(3);
-        flow.track(lease(1, 7), from_micros(10));
-        flow.track(lease(2, 8), from_micros(10));
-        flow.track(lease(1, 9), from_micros(10));
+        track(&mut flow, lease(1, 7), from_micros(10));
+        track(&mut flow, lease(2, 8), from_micros(10));
+        track(&mut flow, lease(1, 9), from_micros(10));
         assert!(!flow.apply(&lease(1, 7), LeaseChange::Revoked));
         assert_eq!(flow.available(), 1, "its place is free");
         assert!(flow.apply(&lease(1, 9), LeaseChange::Revoked));
@@ -141,8 +165,8 @@ mod tests {
     #[test]
     fn a_lease_is_dropped_at_the_instant_at_which_it_expires_unless_renewed() {
         let mut flow = FlowControl::new(2);
-        flow.track(lease(1, 1), from_micros(10));
-        flow.track(lease(2, 2), from_micros(10));
+        track(&mut flow, lease(1, 1), from_micros(10));
+        track(&mut flow, lease(2, 2), from_micros(10));
         flow.apply(&lease(2, 2), LeaseChange::Renewed(from_micros(30)));
         assert_eq!(flow.next_expiry(), Some(from_micros(10)));
         flow.expire(from_micros(9));

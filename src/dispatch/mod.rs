@@ -1,11 +1,13 @@
 //! Waiting: due notifications find their consumers, one subscription a consumer.
 //!
-//! One timer a process knows when the next notification falls due and wakes all subscriptions then; a
-//! commit that makes one due, here or on another replica, wakes them too. A subscription that is woken
-//! claims as many notifications as it has room for.
+//! One timer a process knows when the next notification falls due and wakes the subscriptions of its care
+//! unit and channel then; a commit that makes one due, here or on another replica, wakes them too. A
+//! subscription that is woken claims as many notifications as it has room for. A router takes to each
+//! subscription the changes of its leases, and to each watch the changed requests of its care units.
 
 mod backlog;
 mod flow_control;
+mod router;
 mod shared;
 mod subscription;
 mod watch;
@@ -16,6 +18,7 @@ use std::task::{self, Poll};
 use std::time::Duration;
 
 use backon::Retryable;
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch as changes;
 use tokio::time::MissedTickBehavior;
@@ -33,9 +36,11 @@ use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::Query;
 use crate::domain::{Context, RegionPolicy};
+use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 use crate::store::{Store, retry};
 use backlog::{EventStream, TotalBytes, backlog};
+use router::Router;
 use shared::SharedRequests;
 
 /// Interval at which the due index is read in any case. A wake-up may be missed, and a replica that
@@ -105,7 +110,7 @@ pub struct Dispatch {
     store: Store,
     clock: Clock,
     policy: RegionPolicy,
-    wakeups: changes::Receiver<()>,
+    router: Router,
     unread: TotalBytes,
     shared: SharedRequests,
     trusts_clock: changes::Receiver<bool>,
@@ -123,12 +128,15 @@ impl Dispatch {
         trusts_clock: changes::Receiver<bool>,
         shutdown: CancellationToken,
     ) -> Self {
-        let (wakeups_sender, wakeups) = changes::channel(());
+        let router = Router::default();
         let timer = DueTimer {
             store: store.clone(),
             clock: clock.clone(),
-            wakeups: wakeups_sender,
+            router: router.clone(),
         };
+        let routing = route_commits(store.commits(), router.clone());
+        let stop = shutdown.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(routing).await });
         let (stop, feed) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(timer.run()).await });
         let stop = shutdown.clone();
@@ -139,7 +147,7 @@ impl Dispatch {
             store,
             clock,
             policy,
-            wakeups,
+            router,
             unread: TotalBytes::default(),
             shared: SharedRequests::default(),
             trusts_clock,
@@ -291,11 +299,22 @@ async fn release(store: &Store, leases: Vec<LeaseRef>) {
     }
 }
 
-/// Wakes all subscriptions when the next notification falls due.
+/// Routes the change events of all commits, until there are no more.
+async fn route_commits(mut commits: broadcast::Receiver<Arc<ChangeEvent>>, router: Router) {
+    loop {
+        match commits.recv().await {
+            Ok(event) => router.route(&event),
+            Err(RecvError::Lagged(_)) => router.resync(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Wakes subscriptions when notifications of theirs fall due.
 struct DueTimer {
     store: Store,
     clock: Clock,
-    wakeups: changes::Sender<()>,
+    router: Router,
 }
 
 impl DueTimer {
@@ -304,56 +323,85 @@ impl DueTimer {
         let mut polls = tokio::time::interval(POLL_INTERVAL);
         polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settings = self.store.settings_changes();
-        let mut next = self.next_after(self.clock.now()).await;
+        // Until when all that has fallen due has woken its subscriptions.
+        let mut woken = self.clock.now();
+        let mut next = self.next_after(woken).await;
         loop {
-            tokio::select! {
+            let since = tokio::select! {
                 commit = commits.recv() => match commit {
-                    Ok(committed) if !committed.resync && !self.is_due(committed.claimable_at) => {
-                        next = [next, committed.claimable_at].into_iter().flatten().min();
+                    Ok(committed) if !committed.resync => {
+                        next = [next, self.wake_committed(&committed)].into_iter().flatten().min();
+                        continue;
                     }
-                    Ok(_) | Err(RecvError::Lagged(_)) => next = self.wake_all().await,
+                    Ok(_) | Err(RecvError::Lagged(_)) => Instant::UNIX_EPOCH,
                     Err(RecvError::Closed) => return,
                 },
-                () = sleep_until(&self.clock, next) => next = self.wake_all().await,
+                () = sleep_until(&self.clock, next) => woken,
                 // A pause may have been set or lifted.
-                Ok(()) = settings.changed() => next = self.wake_all().await,
-                _ = polls.tick() => {
-                    next = self.next_after(Instant::UNIX_EPOCH).await;
-                    if self.is_due(next) {
-                        next = self.wake_all().await;
+                Ok(()) = settings.changed() => Instant::UNIX_EPOCH,
+                // A wake-up may have been missed.
+                _ = polls.tick() => Instant::UNIX_EPOCH,
+            };
+            // A clock that was set back makes due again what was due before.
+            let now = self.clock.now();
+            self.wake_fallen_due(since.min(now), now).await;
+            woken = now;
+            next = self.next_after(now).await;
+        }
+    }
+
+    /// Wakes the subscriptions that may claim what a commit has made due. Returns the first instant at which more of it
+    /// falls due.
+    fn wake_committed(&self, committed: &ChangeEvent) -> Option<Instant> {
+        let now = self.clock.now();
+        let mut later = None;
+        for ((care_unit, channel), at) in &committed.claimable {
+            match *at <= now {
+                true => self.router.wake(care_unit, *channel),
+                false => later = [later, Some(*at)].into_iter().flatten().min(),
+            }
+        }
+        later
+    }
+
+    /// Wakes the subscriptions that may claim what has fallen due after `since` and until `now`.
+    async fn wake_fallen_due(&self, since: Instant, now: Instant) {
+        let paused = self.store.settings().paused_units(now);
+        let fallen_due = || self.store.fallen_due(since, now, paused.clone());
+        for due in self.answer(fallen_due).await {
+            match &due.care_units {
+                Some(care_units) => {
+                    for care_unit in care_units {
+                        self.router.wake(care_unit, due.channel);
                     }
                 }
+                None => self.router.wake_channel(due.channel),
             }
         }
     }
 
-    fn is_due(&self, at: Option<Instant>) -> bool {
-        at.is_some_and(|at| at <= self.clock.now())
-    }
-
-    /// Wakes all subscriptions. Returns the first instant after that at which a notification falls due.
-    async fn wake_all(&self) -> Option<Instant> {
-        // Read first: a notification that falls due meanwhile is seen by the subscriptions, or comes next.
-        let now = self.clock.now();
-        self.wakeups.send_replace(());
-        self.next_after(now).await
-    }
-
     /// Returns the first instant after `since` at which a notification falls due in a care unit that is not
-    /// paused, or at which a pause ends. Retries until the store answers.
+    /// paused, or at which a pause ends.
     async fn next_after(&self, since: Instant) -> Option<Instant> {
         let now = self.clock.now();
         let settings = self.store.settings();
         let paused = settings.paused_units(now);
         let next = || self.store.next_claimable_at(since, paused.clone());
-        let next = next.retry(retry::ANSWER).notify(|error, _| {
-            tracing::warn!(%error, "reading the next due time failed");
-        });
-        let next = next.await.expect("it is retried until the store answers");
-        [next, settings.next_pause_end(now)]
+        [self.answer(next).await, settings.next_pause_end(now)]
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Asks the store until it answers.
+    async fn answer<T, F>(&self, question: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let answer = question.retry(retry::ANSWER).notify(|error, _| {
+            tracing::warn!(%error, "reading the due notifications failed");
+        });
+        answer.await.expect("it is retried until the store answers")
     }
 }
 

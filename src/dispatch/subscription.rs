@@ -1,20 +1,19 @@
 //! The subscription of one consumer: claims as many notifications as there is room for, emits them, and
 //! waits.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, watch};
 use tokio::time::Instant as Moment;
+use uuid::Uuid;
 
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
+use super::router::{Interest, Mailbox, Route};
 use super::shared::estimated_bytes;
 use super::{Dispatch, Event, Filter, StreamEnd, ask, release, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::notification::LeaseRef;
-use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 use crate::store::error::Error;
 use crate::store::notification::{ClaimRequest, Claimed};
@@ -40,18 +39,17 @@ pub struct SubscriptionTask {
     events: EventSender<Event>,
     /// Bytes of the largest request that was claimed.
     record_bytes: usize,
-    wakeups: watch::Receiver<()>,
-    commits: broadcast::Receiver<Arc<ChangeEvent>>,
+    mailbox: Mailbox,
     last_event_at: Moment,
 }
 
 impl SubscriptionTask {
     /// Returns a task that has emitted nothing yet.
     pub fn new(dispatch: Dispatch, filter: Filter, events: EventSender<Event>) -> Self {
+        let (care_units, channels) = (filter.care_units.clone(), filter.channels.clone());
         Self {
             flow: FlowControl::new(filter.outstanding_max),
-            wakeups: dispatch.wakeups.clone(),
-            commits: dispatch.store.commits(),
+            mailbox: dispatch.router.open(Interest::Due(care_units, channels)),
             last_event_at: Moment::now(),
             dispatch,
             filter,
@@ -82,19 +80,20 @@ impl SubscriptionTask {
 
     /// Claims until there is no room or nothing more is due. Returns true when nothing more is due.
     async fn fill(&mut self) -> Result<bool, TaskEnd> {
-        self.wakeups.mark_unchanged();
-        self.drain_events().await?;
+        self.follow(true).await?;
         while self.flow.available() > 0 && !self.dispatch.must_end() {
             // Never cancelled: its leases must reach the consumer or be released.
-            let claimed = self.claim().await?;
+            let (claimed, routes) = self.claim().await?;
             let mut more = claimed.more;
-            let undelivered = self.deliver(claimed)?;
+            let undelivered = self.deliver(claimed, routes)?;
             if !undelivered.leases.is_empty() {
                 more = true;
                 // A claim that is made meanwhile may not find them.
                 undelivered.release().await;
             }
-            self.drain_events().await?;
+            // Each claim uses all the room that there is, and a consumer that is served without a pause is told of
+            // revocations.
+            self.follow(false).await?;
             if !more {
                 return Ok(self.flow.available() > 0);
             }
@@ -104,18 +103,19 @@ impl SubscriptionTask {
 
     /// Claims once there is room, until the store answers. The loop is written out, since each attempt asks for the
     /// room that there is by then, and the pauses end with the stream, which the attempts must not.
-    async fn claim(&mut self) -> Result<Claimed, TaskEnd> {
+    async fn claim(&mut self) -> Result<(Claimed, HashMap<Uuid, Route>), TaskEnd> {
         loop {
             // No more than can be emitted at once.
             let room = self.room().await?;
             let fitting = room.events(self.record_bytes).min(CLAIM_MAX);
             let count = self.flow.available().min(fitting);
+            let tokens = (0..count).map(|_| self.dispatch.clock.lease_token());
+            let tokens: Vec<Uuid> = tokens.collect();
+            let routes = self.mailbox.follow(&tokens);
             let request = ClaimRequest {
                 channels: self.filter.channels.clone(),
                 care_units: self.filter.care_units.clone(),
-                tokens: (0..count)
-                    .map(|_| self.dispatch.clock.lease_token())
-                    .collect(),
+                tokens,
                 lease_duration: self.filter.lease_duration,
                 always_authorizes: self.filter.always_authorizes,
                 hides_protected: self.filter.hides_protected,
@@ -123,7 +123,7 @@ impl SubscriptionTask {
             let dispatch = self.dispatch.clone();
             let context = move || dispatch.context();
             match self.dispatch.store.claim(request, context).await {
-                Ok(claimed) => return Ok(claimed),
+                Ok(claimed) => return Ok((claimed, routes)),
                 Err(Error::Contention | Error::Overloaded | Error::Unavailable(_)) => {
                     tokio::select! {
                         () = tokio::time::sleep(ANSWER_PAUSE) => {}
@@ -145,7 +145,11 @@ impl SubscriptionTask {
 
     /// Emits leased notifications as far as there is room: requests may be larger than was estimated. Returns the
     /// leases of the others, which are to be released.
-    fn deliver(&mut self, claimed: Claimed) -> Result<UndeliveredLeases, TaskEnd> {
+    fn deliver(
+        &mut self,
+        claimed: Claimed,
+        mut routes: HashMap<Uuid, Route>,
+    ) -> Result<UndeliveredLeases, TaskEnd> {
         let mut undelivered = UndeliveredLeases {
             dispatch: self.dispatch.clone(),
             leases: claimed
@@ -165,8 +169,8 @@ impl SubscriptionTask {
                 .notification(lease.notification)
                 .and_then(|notification| notification.lease.as_ref())
                 .map(|lease| lease.expires_at);
-            if let Some(expires_at) = expires_at {
-                self.flow.track(lease.clone(), expires_at);
+            if let Some((expires_at, route)) = expires_at.zip(routes.remove(&lease.token)) {
+                self.flow.track(lease.clone(), expires_at, route);
             }
             let record = Box::new(record);
             self.push(Event::Due { record, lease }, bytes)?;
@@ -224,9 +228,10 @@ impl SubscriptionTask {
                 biased;
                 () = self.events.closed() => return Err(TaskEnd(None)),
                 end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
-                commit = self.commits.recv() => self.follow(commit).await?,
-                wakeup = self.wakeups.changed(), if can_claim => {
-                    return wakeup.map_err(|_| TaskEnd(Some(StreamEnd::Draining)));
+                () = self.mailbox.arrived(can_claim) => {
+                    if self.follow(can_claim).await? {
+                        return Ok(());
+                    }
                 }
                 () = sleep_until(&clock, expiry) => self.flow.expire(clock.now()),
                 () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => {
@@ -257,29 +262,15 @@ impl SubscriptionTask {
         })
     }
 
-    /// Follows the commits that have come in the meantime, so that each claim uses all the room that there
-    /// is, and a consumer that is served without a pause is told of revocations.
-    async fn drain_events(&mut self) -> Result<(), TaskEnd> {
-        loop {
-            let commit = match self.commits.try_recv() {
-                Ok(commit) => Ok(commit),
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
-                Err(TryRecvError::Closed) => Err(RecvError::Closed),
-            };
-            self.follow(commit).await?;
+    /// Follows the changes of its leases that have come in the meantime. Returns whether something has fallen due, which
+    /// stays to be followed without `with_due`.
+    async fn follow(&mut self, with_due: bool) -> Result<bool, TaskEnd> {
+        let mut news = self.mailbox.take(with_due);
+        if news.resync {
+            news.leases = self.lease_changes(&self.flow.leases()).await;
         }
-    }
-
-    async fn follow(&mut self, commit: Result<Arc<ChangeEvent>, RecvError>) -> Result<(), TaskEnd> {
-        match commit {
-            Ok(committed) if !committed.resync => self.apply(&committed.leases).await,
-            Ok(_) | Err(RecvError::Lagged(_)) => {
-                let lease_changes = self.lease_changes(&self.flow.leases()).await;
-                self.apply(&lease_changes).await
-            }
-            Err(RecvError::Closed) => Err(TaskEnd(Some(StreamEnd::Draining))),
-        }
+        self.apply(&news.leases).await?;
+        Ok(news.due)
     }
 
     async fn apply(&mut self, lease_changes: &[(LeaseRef, LeaseChange)]) -> Result<(), TaskEnd> {

@@ -5,14 +5,12 @@
 //! its query. The watcher sleeps until the next transition by time, which the store computes.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::Instant as Moment;
 
 use super::backlog::{EventSender, Room};
+use super::router::{Interest, Mailbox};
 use super::shared::estimated_bytes;
 use super::{Dispatch, StreamEnd, WatchEvent, ask, sleep_until};
 use crate::domain::booking_request::BookingRequest;
@@ -20,7 +18,6 @@ use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::{Cursor, Query};
-use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 
 /// Time in which the reader of a full backlog must take one more event; a slower one is cut off.
@@ -48,7 +45,7 @@ pub struct Watcher {
     dispatch: Dispatch,
     query: Query,
     events: EventSender<WatchEvent>,
-    commits: broadcast::Receiver<Arc<ChangeEvent>>,
+    mailbox: Mailbox,
     /// Requests that are on one of the lists, as far as the reader has been told.
     members: HashSet<RequestKey>,
     last_event_at: Moment,
@@ -76,7 +73,7 @@ impl Sizes {
 
 /// Cause for which a watcher wakes up.
 enum Wake {
-    Commit(Result<Arc<ChangeEvent>, RecvError>),
+    Commits,
     Transition,
     Silence,
 }
@@ -85,7 +82,9 @@ impl Watcher {
     /// Returns a watcher that has emitted nothing yet.
     pub fn new(dispatch: Dispatch, query: Query, events: EventSender<WatchEvent>) -> Self {
         Self {
-            commits: dispatch.store.commits(),
+            mailbox: dispatch
+                .router
+                .open(Interest::Requests(query.care_units.clone())),
             emitted_until: dispatch.clock.now(),
             dispatch,
             query,
@@ -118,13 +117,7 @@ impl Watcher {
         self.send(WatchEvent::SnapshotComplete).await?;
         loop {
             match self.wake().await? {
-                Wake::Commit(Ok(committed)) if !committed.resync => {
-                    self.follow_commits(&committed).await?;
-                }
-                Wake::Commit(Ok(_) | Err(RecvError::Lagged(_))) => self.snapshot().await?,
-                Wake::Commit(Err(RecvError::Closed)) => {
-                    return Err(TaskEnd(Some(StreamEnd::Draining)));
-                }
+                Wake::Commits => self.follow_commits().await?,
                 Wake::Transition => self.emit_transitions().await?,
                 Wake::Silence => self.send(WatchEvent::Heartbeat).await?,
             }
@@ -135,7 +128,7 @@ impl Watcher {
         let clock = &self.dispatch.clock;
         Ok(tokio::select! {
             () = self.events.closed() => return Err(TaskEnd(None)),
-            commit = self.commits.recv() => Wake::Commit(commit),
+            () = self.mailbox.arrived(false) => Wake::Commits,
             () = sleep_until(clock, self.next_transition_at) => Wake::Transition,
             () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => Wake::Silence,
         })
@@ -188,26 +181,13 @@ impl Watcher {
         Ok(ask(|| store.list_worklist(&self.query, now, after, limit)).await?)
     }
 
-    /// Emits the changes of the list by a commit and by those that have come meanwhile.
-    async fn follow_commits(&mut self, first: &ChangeEvent) -> Result<(), TaskEnd> {
-        let mut keys = HashSet::new();
-        self.collect_own(first, &mut keys);
-        loop {
-            match self.commits.try_recv() {
-                Ok(committed) if !committed.resync => self.collect_own(&committed, &mut keys),
-                Ok(_) => return self.snapshot().await,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-                Err(TryRecvError::Lagged(_)) => return self.snapshot().await,
-            }
+    /// Emits the changes of the list by the commits that have come in the meantime.
+    async fn follow_commits(&mut self) -> Result<(), TaskEnd> {
+        let news = self.mailbox.take(false);
+        match news.resync {
+            true => self.snapshot().await,
+            false => self.emit_changes(news.requests.into_iter().collect()).await,
         }
-        self.emit_changes(keys.into_iter().collect()).await
-    }
-
-    /// Adds the requests of a commit that are of the query's care units.
-    fn collect_own(&self, committed: &ChangeEvent, keys: &mut HashSet<RequestKey>) {
-        let requests = committed.requests.iter().map(|(key, _)| key);
-        let own = |key: &&RequestKey| self.query.care_units.contains(&key.care_unit);
-        keys.extend(requests.filter(own).cloned());
     }
 
     /// Emits the changes of the list by the passing of time.

@@ -1,15 +1,17 @@
 //! Change events: the effects of a commit on subscriptions and watches.
 
+use std::collections::BTreeMap;
+
 use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::LeaseRef;
+use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 
 /// The effects of a commit on subscriptions and watches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ChangeEvent {
-    /// First instant at which a notification that was planned or released may be claimed.
-    pub claimable_at: Option<Instant>,
+    /// For each care unit and channel, the first instant at which a notification that was planned or released may be claimed.
+    pub claimable: BTreeMap<(HsaId, DeliveryChannel), Instant>,
     /// Changes of leases that consumers hold.
     pub leases: Vec<(LeaseRef, LeaseChange)>,
     /// Requests that were created or changed, each with its new revision.

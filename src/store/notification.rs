@@ -29,7 +29,7 @@ use crate::store::commit::tracked::lease_change;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::lost_claims::ClaimLedger;
-use crate::store::query::due::{Due, next_claimable_at};
+use crate::store::query::due::{Due, FallenDue, fallen_due, next_claimable_at};
 use crate::store::query::notification_page;
 
 /// A consumer's claim of due notifications.
@@ -275,6 +275,20 @@ impl Store {
         let (filter, after) = (filter.clone(), after.cloned());
         self.read(move |snapshot| {
             Box::pin(async move { page(snapshot, &filter, now, after.as_ref(), limit).await })
+        })
+        .await
+    }
+
+    /// Returns where notifications have become claimable after `since` and until `now`, those of the `paused` care units
+    /// aside.
+    pub async fn fallen_due(
+        &self,
+        since: Instant,
+        now: Instant,
+        paused: Vec<HsaId>,
+    ) -> Result<Vec<FallenDue>, Error> {
+        self.read_statement(move |readers| {
+            Box::pin(async move { fallen_due(readers, since, now, &paused).await })
         })
         .await
     }

@@ -55,10 +55,11 @@ impl TrackedRequest {
             if before == Some(after) {
                 continue;
             }
-            event.claimable_at = [event.claimable_at, after.claimable_at]
-                .into_iter()
-                .flatten()
-                .min();
+            if let Some(at) = after.claimable_at {
+                let place = (current.key.care_unit.clone(), after.channel);
+                let first = event.claimable.entry(place).or_insert(at);
+                *first = at.min(*first);
+            }
             if let Some((lease, lease_change)) =
                 before.and_then(|before| lease_change_of(before, after))
             {

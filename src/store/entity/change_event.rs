@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::hsa_id::HsaId;
-use crate::domain::notification::LeaseRef;
+use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
 use crate::store::entity::booking_request::key as request_key;
 use crate::store::entity::debug_without_content;
-use crate::store::entity::document::from_json;
+use crate::store::entity::document::{code, from_json};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::error::Error;
 
@@ -63,15 +63,16 @@ impl Model {
     /// Returns the event that the row holds.
     pub fn into_domain(self) -> Result<ChangeEvent, Error> {
         let document: Document = from_json(&self.content).of_column(Column::Content)?;
-        Ok(document.into_event())
+        document.into_event()
     }
 }
 
 /// [`ChangeEvent`] as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Document {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    claimable_at: Option<i64>,
+    /// Care unit, channel, first instant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    claimable: Vec<(String, i16, i64)>,
     /// Care unit, request, notification, token, change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     leases: Vec<(String, Uuid, Uuid, Uuid, StoredLeaseChange)>,
@@ -106,8 +107,12 @@ impl Document {
         let request = |(key, revision): &(RequestKey, i64)| {
             (key.care_unit.as_str().to_owned(), key.id, *revision)
         };
+        let claimable = event.claimable.iter();
+        let claimable = claimable.map(|((care_unit, channel), at)| {
+            (care_unit.as_str().to_owned(), channel.code(), micros(*at))
+        });
         Self {
-            claimable_at: event.claimable_at.map(micros),
+            claimable: claimable.collect(),
             leases: event.leases.iter().map(lease).collect(),
             requests: event.requests.iter().map(request).collect(),
             settings: event
@@ -122,7 +127,12 @@ impl Document {
         serde_json::to_string(self).expect("a document of text and numbers is JSON")
     }
 
-    fn into_event(self) -> ChangeEvent {
+    fn into_event(self) -> Result<ChangeEvent, Error> {
+        let claimable = |(care_unit, channel, at)| {
+            let channel = code(DeliveryChannel::from_code, channel).of_column(Column::Content)?;
+            Ok(((HsaId::from_stored(care_unit), channel), from_micros(at)))
+        };
+        let claimable: Result<_, Error> = self.claimable.into_iter().map(claimable).collect();
         let lease = |(care_unit, request, notification, token, change)| {
             let lease = LeaseRef {
                 request: request_key((care_unit, request)),
@@ -137,24 +147,27 @@ impl Document {
             (lease, change)
         };
         let request = |(care_unit, id, revision)| (request_key((care_unit, id)), revision);
-        ChangeEvent {
-            claimable_at: self.claimable_at.map(from_micros),
+        Ok(ChangeEvent {
+            claimable: claimable?,
             leases: self.leases.into_iter().map(lease).collect(),
             requests: self.requests.into_iter().map(request).collect(),
             settings: self.settings.into_iter().map(HsaId::from_stored).collect(),
             resync: false,
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
     fn an_event_is_read_as_it_was_written() {
+        let unit = |number| HsaId::from_stored(format!("SE2321000131-P{number}"));
         let request = RequestKey {
-            care_unit: HsaId::from_stored("SE2321000131-P1".into()),
+            care_unit: unit(1),
             id: Uuid::from_u128(1),
         };
         let lease = |token| LeaseRef {
@@ -163,7 +176,10 @@ mod tests {
             token: Uuid::from_u128(token),
         };
         let event = ChangeEvent {
-            claimable_at: Some(from_micros(7)),
+            claimable: BTreeMap::from([
+                ((unit(1), DeliveryChannel::Inbox), from_micros(7)),
+                ((unit(2), DeliveryChannel::Letter), from_micros(6)),
+            ]),
             leases: vec![
                 (lease(3), LeaseChange::Ended),
                 (lease(4), LeaseChange::Revoked),
@@ -176,7 +192,7 @@ mod tests {
         for event in [event, ChangeEvent::default()] {
             let text = Document::of(&event).to_text();
             let read: Document = serde_json::from_str(&text).expect("JSON");
-            assert_eq!(read.into_event(), event);
+            assert_eq!(read.into_event().expect("known channels"), event);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Due notifications, by the index on the instants from which they may be claimed.
 
+use std::collections::BTreeSet;
+
 use chrono::Duration;
 use sea_orm::sea_query::{
     Asterisk, Expr, LockBehavior, LockType, Query, SelectStatement, UnionType,
@@ -214,6 +216,53 @@ fn falls_due_in_lost_interval() -> Expr {
         .and_where(Until.into_expr().gte(due_at()))
         .take();
     Expr::exists(interval)
+}
+
+/// Care units in which notifications have fallen due, by channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FallenDue {
+    /// Channel.
+    pub channel: DeliveryChannel,
+    /// Care units; none when they are too many to be told one by one.
+    pub care_units: Option<BTreeSet<HsaId>>,
+}
+
+/// Maximum notifications that are read to learn whose they are.
+const FALLEN_DUE_MAX: u64 = 1_000;
+
+/// Returns where notifications have become claimable after `since` and until `now`, those of the `paused` care units aside.
+pub async fn fallen_due(
+    connection: &impl ConnectionTrait,
+    since: Instant,
+    now: Instant,
+    paused: &[HsaId],
+) -> Result<Vec<FallenDue>, Error> {
+    let mut fallen_due = Vec::new();
+    for &channel in DeliveryChannel::ALL {
+        let mut due = Entity::find()
+            .select_only()
+            .column(Column::CareUnit)
+            .filter(Column::Channel.eq(channel.code()))
+            .filter(Column::ClaimableAt.gt(micros(since)))
+            .filter(Column::ClaimableAt.lte(micros(now)))
+            .order_by_asc(Column::ClaimableAt)
+            .limit(FALLEN_DUE_MAX);
+        if !paused.is_empty() {
+            let backend = connection.get_database_backend();
+            due = due.filter(exclusion(TABLE, unit_rows(paused), backend));
+        }
+        let due: Vec<String> = due.into_tuple().all(connection).await?;
+        if due.is_empty() {
+            continue;
+        }
+        let is_all = (due.len() as u64) < FALLEN_DUE_MAX;
+        let care_units = due.into_iter().map(HsaId::from_stored);
+        fallen_due.push(FallenDue {
+            channel,
+            care_units: is_all.then(|| care_units.collect()),
+        });
+    }
+    Ok(fallen_due)
 }
 
 /// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units aside.

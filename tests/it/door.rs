@@ -4,7 +4,7 @@ mod calls;
 mod care_units;
 mod certificates;
 mod host;
-mod issuer;
+pub mod issuer;
 mod keys;
 mod patients;
 mod protected;
@@ -82,7 +82,7 @@ impl Guarded {
 }
 
 /// Authentication by the tokens of the issuer, whose keys come from there.
-async fn by_tokens(source: Source) -> Authenticator {
+pub async fn by_tokens(source: Source) -> Authenticator {
     let keys = within(Keys::open(source)).await.expect("keys");
     let (issuer, audience) = (issuer::ISSUER.to_owned(), issuer::AUDIENCE.to_owned());
     Authenticator::by_tokens(Tokens::new(issuer, audience, keys, Clock::real()))

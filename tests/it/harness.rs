@@ -1,6 +1,7 @@
 //! The whole service on a port of its own, with real clients and a clock that the test moves.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use care_invitation::auth::Authenticator;
@@ -18,8 +19,11 @@ use care_invitation::server::{self, Dependencies};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use crate::backend::Backend;
@@ -29,12 +33,31 @@ use crate::make::at;
 /// The longest that a test waits for a fact. Reaching it is a failure, not a measurement.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A connection, over which calls bring a token, or none.
+pub type Line = InterceptedService<Channel, Bearer>;
+
+/// The token that calls bring, if they bring one.
+#[derive(Clone, Default)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            let metadata = request.metadata_mut();
+            metadata.insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
 /// A running service.
 pub struct Harness {
     pub backend: Backend,
     pub clock: Clock,
     pub address: SocketAddr,
     pub channel: Channel,
+    /// What the calls bring with them.
+    bearer: Mutex<Bearer>,
     pub shutdown: CancellationToken,
     pub server: AbortOnDropHandle<()>,
 }
@@ -60,8 +83,23 @@ impl Harness {
         Self::over(backend, self.clock.clone(), Limits::default()).await
     }
 
+    /// The service on an empty database, which takes the calls that this lets in.
+    pub async fn guarded(now: &str, authenticator: Authenticator) -> Self {
+        let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
+        Self::behind(authenticator, backend, clock, Limits::default()).await
+    }
+
     /// The service over what is there already.
     pub async fn over(backend: Backend, clock: Clock, limits: Limits) -> Self {
+        Self::behind(Authenticator::open(), backend, clock, limits).await
+    }
+
+    async fn behind(
+        authenticator: Authenticator,
+        backend: Backend,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
@@ -70,7 +108,7 @@ impl Harness {
             clock: clock.clone(),
             policy: RegionPolicy::default(),
             limits,
-            authenticator: Authenticator::open(),
+            authenticator,
             tls: None,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
@@ -81,29 +119,41 @@ impl Harness {
             clock,
             address,
             channel: endpoint.connect().await.expect("connected"),
+            bearer: Mutex::default(),
             shutdown,
             server,
         }
     }
 
-    pub fn requests(&self) -> BookingRequestServiceClient<Channel> {
-        BookingRequestServiceClient::new(self.channel.clone())
+    /// Lets the calls that follow bring a token.
+    pub fn call_with(&self, token: &str) {
+        let token = format!("Bearer {token}").parse().expect("a token");
+        *self.bearer.lock().expect("whole") = Bearer(Some(token));
     }
 
-    pub fn worklists(&self) -> WorklistServiceClient<Channel> {
-        WorklistServiceClient::new(self.channel.clone())
+    fn line(&self) -> Line {
+        let bearer = self.bearer.lock().expect("whole").clone();
+        InterceptedService::new(self.channel.clone(), bearer)
     }
 
-    pub fn settings(&self) -> CareUnitSettingsServiceClient<Channel> {
-        CareUnitSettingsServiceClient::new(self.channel.clone())
+    pub fn requests(&self) -> BookingRequestServiceClient<Line> {
+        BookingRequestServiceClient::new(self.line())
     }
 
-    pub fn notifications(&self) -> NotificationServiceClient<Channel> {
-        NotificationServiceClient::new(self.channel.clone())
+    pub fn worklists(&self) -> WorklistServiceClient<Line> {
+        WorklistServiceClient::new(self.line())
     }
 
-    pub fn patients(&self) -> PatientServiceClient<Channel> {
-        PatientServiceClient::new(self.channel.clone())
+    pub fn settings(&self) -> CareUnitSettingsServiceClient<Line> {
+        CareUnitSettingsServiceClient::new(self.line())
+    }
+
+    pub fn notifications(&self) -> NotificationServiceClient<Line> {
+        NotificationServiceClient::new(self.line())
+    }
+
+    pub fn patients(&self) -> PatientServiceClient<Line> {
+        PatientServiceClient::new(self.line())
     }
 
     pub async fn create(

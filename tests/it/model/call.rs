@@ -91,6 +91,7 @@ pub fn call(op: &Op, world: &World) -> Option<Call> {
         Op::Create(creation) => Call::Create(create(creation, world.now)),
         Op::Settings { unit, what, etag } => settings(UNITS[*unit], what, *etag, world)?,
         Op::Repeat { nth, twisted } => repeat(world, *nth, *twisted)?,
+        Op::Clerk(op) => call(op, world)?,
         Op::Batch(ops) => batch::call(ops, world)?,
         Op::Advance(jump) => Call::Advance(moved(*jump, world)?),
         Op::Stranger => Call::Get(v1::GetBookingRequestRequest {

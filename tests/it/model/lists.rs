@@ -12,6 +12,7 @@ use tonic::Streaming;
 
 use super::calendar::Instant;
 use super::call;
+use super::caller::Caller;
 use super::compare::{holds, same};
 use super::request::{Request, period};
 use super::rng::Rng;
@@ -112,6 +113,7 @@ impl World {
     /// Returns the requests that a query means, in order of start date.
     pub fn list(&self, query: &v1::WorklistQuery) -> Vec<usize> {
         let requests = self.requests.iter().enumerate();
+        let requests = requests.filter(|(_, it)| self.meets(query, it));
         let listed = requests.filter(|(_, it)| !it.lists_of(query, self.now).is_empty());
         let mut listed: Vec<_> = listed
             .map(|(at, it)| {
@@ -123,13 +125,22 @@ impl World {
         listed.into_iter().map(|(_, _, _, at)| at).collect()
     }
 
+    /// Returns whether a query of the caller meets a request at all.
+    fn meets(&self, query: &v1::WorklistQuery, request: &Request) -> bool {
+        let by_number = !query.personal_id.is_empty();
+        match by_number {
+            true => self.caller.finds(request),
+            false => self.caller.sees(&request.unit),
+        }
+    }
+
     /// Returns how many requests are on each of a query's lists, in a unit or in all.
     fn counts(&self, query: &v1::WorklistQuery, unit: Option<&str>) -> Vec<(Worklist, i64)> {
         let mut lists: Vec<_> = query.worklists().collect();
         lists.sort();
         lists.dedup();
         let count = |list: Worklist| {
-            let requests = self.requests.iter();
+            let requests = self.requests.iter().filter(|it| self.meets(query, it));
             let on = requests.filter(|it| unit.is_none_or(|unit| it.unit == unit));
             let on = on.filter(|it| it.lists_of(query, self.now).contains(&list.into()));
             i64::try_from(on.count()).expect("a few")
@@ -242,6 +253,11 @@ pub async fn check_query(harness: &Harness, world: &World, rng: &mut Rng) -> Res
     let length = i64::try_from(names.len()).expect("a few");
     same("the total", &Some(length), &total).map_err(told)?;
     for request in &listed {
+        let known = &world.requests[world.find(&request.name).expect("listed")];
+        world
+            .caller
+            .unmasked(known, request.clone())
+            .map_err(told)?;
         let messages = request
             .care_invitation
             .as_ref()
@@ -307,19 +323,22 @@ fn words(query: &v1::WorklistQuery) -> String {
 
 /// Every list in one stream, as one who watches them sees them.
 pub struct Board {
+    /// Who watches.
+    caller: Caller,
     events: Streaming<v1::WatchWorklistResponse>,
-    /// Lists and state of each request that is on one.
-    seen: BTreeMap<String, (Vec<i32>, i32)>,
+    /// Lists and state of each request that is on one, and whether its patient is masked.
+    seen: BTreeMap<String, (Vec<i32>, i32, bool)>,
 }
 
 impl Board {
-    pub async fn open(harness: &Harness) -> Self {
+    pub async fn open(harness: &Harness, caller: Caller) -> Self {
         let call = v1::WatchWorklistRequest {
             query: Some(every_list()),
             view: BookingRequestView::Basic.into(),
         };
         let answer = within(harness.worklists().watch_worklist(call)).await;
         Self {
+            caller,
             events: answer.expect("a stream").into_inner(),
             seen: BTreeMap::new(),
         }
@@ -329,12 +348,15 @@ impl Board {
     pub async fn comes_to(&mut self, world: &World) -> Result<(), String> {
         let query = every_list();
         let requests = world.requests.iter();
-        let expected =
-            requests.map(|it| (it.lists_of(&query, world.now), it.shown(world.now).into()));
-        let names = world.requests.iter().map(|it| it.form.name.clone());
-        let expected = names.zip(expected);
+        let seen = requests.filter(|it| self.caller.sees(&it.unit));
+        let expected = seen.map(|it| {
+            let lists = it.lists_of(&query, world.now);
+            let masked = !self.caller.knows(it);
+            let shown = (lists, it.shown(world.now).into(), masked);
+            (it.form.name.clone(), shown)
+        });
         let expected = expected
-            .filter(|(_, (lists, _))| !lists.is_empty())
+            .filter(|(_, (lists, _, _))| !lists.is_empty())
             .collect();
         let reading = async {
             while self.seen != expected {
@@ -355,7 +377,12 @@ impl Board {
         match event.event {
             Some(Event::Upserted(request)) => {
                 holds(!event.worklists.is_empty(), || "upserted to no list".into())?;
-                let shown = (event.worklists, request.state);
+                let patient = request.patient.unwrap_or_default();
+                let masked = patient.personal_id_masked;
+                holds(masked == patient.personal_id.is_empty(), || {
+                    format!("{} is masked by half", request.name)
+                })?;
+                let shown = (event.worklists, request.state, masked);
                 self.seen.insert(request.name, shown);
             }
             Some(Event::Removed(name)) => {

@@ -8,6 +8,7 @@
 mod batch;
 mod calendar;
 mod call;
+mod caller;
 mod compare;
 mod delivery;
 mod fields;

@@ -126,6 +126,8 @@ pub enum Op {
         nth: usize,
         twisted: bool,
     },
+    /// Takes a step as the clerk does.
+    Clerk(Box<Op>),
     /// Takes those steps that are of the kind of the first, in one call.
     Batch(Vec<Op>),
     Advance(Jump),

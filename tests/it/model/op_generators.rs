@@ -59,7 +59,12 @@ pub fn walk(rng: &mut Rng, length: usize) -> Vec<Op> {
     while ops.len() < length {
         step(rng, &mut ops);
     }
-    ops
+    let ops = ops.into_iter();
+    ops.map(|op| match rng.chance(30) {
+        true => Op::Clerk(Box::new(op)),
+        false => op,
+    })
+    .collect()
 }
 
 /// Adds a sequence of steps that belong together in practice, with random single steps among them.
@@ -74,7 +79,8 @@ fn step(rng: &mut Rng, ops: &mut Vec<Op>) {
         11 => ops.push(Op::Advance(jump(rng))),
         12 if rng.chance(30) => ops.extend([book(rng), unbook(rng), single(rng), unbook(rng)]),
         12 => ops.extend([contact(rng), single(rng), release(rng)]),
-        13 if rng.chance(40) => move_to_another(rng, ops),
+        13 if rng.chance(30) => move_to_another(rng, ops),
+        13 if rng.chance(50) => unknown_to_the_clerk(rng, ops),
         13 => learned_too_late(rng, ops),
         _ => match rng.below(12) {
             10.. => never_posted(rng, ops),
@@ -236,6 +242,44 @@ fn move_to_another(rng: &mut Rng, ops: &mut Vec<Op>) {
             twisted: false,
         });
     }
+}
+
+/// Lets the clerk meet a patient with protected identity: as a duplicate, by number, and by a message that is due.
+fn unknown_to_the_clerk(rng: &mut Rng, ops: &mut Vec<Op>) {
+    let by_clerk = |op| Op::Clerk(Box::new(op));
+    let hidden = Creation {
+        unit: 0,
+        patient: rng.pick(&[0, 1]),
+        origin: From::Referral,
+        form: Form::Invitation,
+        protection: rng.pick(&[
+            Protection::ConfidentialityMarked,
+            Protection::ProtectedRegistration,
+        ]),
+        prior: &[],
+        ..creation(rng)
+    };
+    let like_it = Creation {
+        patient: rng.pick(&[0, 1]),
+        protection: Protection::Unspecified,
+        allow_duplicate: rng.chance(20),
+        ..hidden.clone()
+    };
+    ops.extend([Op::Create(hidden), by_clerk(Op::Create(like_it))]);
+    if rng.chance(70) {
+        ops.push(release(rng));
+    }
+    ops.push(Op::Advance(Jump::Next(0, 0)));
+    for op in [Op::LeaseAll, Op::AuthorizeAll] {
+        ops.extend([by_clerk(op.clone()), op.clone(), by_clerk(op)]);
+    }
+    for op in [patient(rng), replace(rng), acknowledge(rng)] {
+        ops.push(by_clerk(op));
+    }
+    ops.push(by_clerk(Op::Repeat {
+        nth: index(rng),
+        twisted: false,
+    }));
 }
 
 fn replace(rng: &mut Rng) -> Op {

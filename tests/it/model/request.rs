@@ -212,6 +212,11 @@ impl Request {
 
     /// Returns whether the two are duplicates: the same origin and visit type, patient and care unit.
     pub fn is_like(&self, other: &Self) -> bool {
+        same_person(self.patient(), other.patient()) && self.is_like_but_for_patient(other)
+    }
+
+    /// Returns whether it has the care unit, the origin and the visit type of another.
+    pub fn is_like_but_for_patient(&self, other: &Self) -> bool {
         let origin = |it: &Self| match &it.form.origin {
             Some(Origin::Referral(it)) => ('r', it.referral_id.clone()),
             Some(Origin::PreviousVisit(it)) => ('v', it.visit_id.clone()),
@@ -219,7 +224,6 @@ impl Request {
         };
         let visit_type = |it: &Self| it.form.visit_type.clone().map(|it| it.code);
         self.unit == other.unit
-            && same_person(self.patient(), other.patient())
             && origin(self) == origin(other)
             && visit_type(self) == visit_type(other)
     }

@@ -8,6 +8,7 @@ use care_invitation::contract::v1::{BookingRequestView, BookingSource, DeliveryC
 use super::batch;
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
+use super::caller::{CALLERS, Caller, Tokens};
 use super::compare::{self, holds, same, same_request};
 use super::invariants::{Invariants, came_to_an_end};
 use super::lists::{self, Board};
@@ -27,8 +28,10 @@ const MOVES_MAX: usize = 120;
 
 pub struct Walk {
     harness: Harness,
+    tokens: Tokens,
     world: World,
-    board: Board,
+    /// A board of each caller.
+    boards: Vec<Board>,
     /// What is asked for after each step.
     rng: Rng,
     invariants: Invariants,
@@ -66,9 +69,17 @@ pub async fn walk(start: usize, ops: &[Op]) -> Result<Answers, String> {
 
 impl Walk {
     async fn begin(start: &str) -> Self {
-        let harness = Harness::start(start).await;
+        let (tokens, authenticator) = Tokens::issue().await;
+        let harness = Harness::guarded(start, authenticator).await;
+        let mut boards = vec![];
+        for caller in CALLERS {
+            tokens.call_as(caller, &harness);
+            boards.push(Board::open(&harness, caller).await);
+        }
+        tokens.call_as(Caller::Staff, &harness);
         Self {
-            board: Board::open(&harness).await,
+            tokens,
+            boards,
             rng: Rng::new(1),
             harness,
             world: World::new(at(start)),
@@ -81,9 +92,16 @@ impl Walk {
 
     async fn steps(&mut self, ops: &[Op]) -> Result<(), String> {
         for (nth, op) in ops.iter().enumerate() {
-            if let Some(call) = call::call(op, &self.world) {
-                self.step(call).await?;
+            if let Op::Clerk(_) = op {
+                self.world.caller = Caller::Clerk;
             }
+            let call = call::call(op, &self.world);
+            let stepped = match call {
+                Some(call) => self.step(call).await,
+                None => Ok(()),
+            };
+            self.world.caller = Caller::Staff;
+            stepped?;
             if nth % LISTS_EVERY == 0 {
                 self.check_lists().await?;
             }
@@ -94,14 +112,17 @@ impl Walk {
     }
 
     async fn step(&mut self, call: Call) -> Result<(), String> {
-        self.transcript.push(format!("{} {call:?}", self.world.now));
+        let (now, caller) = (self.world.now, self.world.caller);
+        self.transcript.push(format!("{now} {caller:?} {call:?}"));
         if let Call::Create(call) = &call {
             let form = call.booking_request.as_ref().expect("given");
             self.transcript
                 .push(format!("    {}", compare::request(form).join(" | ")));
         }
         self.warn_invariants(&call);
+        self.tokens.call_as(caller, &self.harness);
         let actual = send(&self.harness, &call).await;
+        self.tokens.call_as(Caller::Staff, &self.harness);
         self.count(&call, &actual);
         let before = self.world.requests.len();
         let expected = self.world.apply(&call);
@@ -119,8 +140,12 @@ impl Walk {
         }
         self.check_requests().await?;
         self.check_slots().await?;
-        self.board.comes_to(&self.world).await?;
+        for board in &mut self.boards {
+            board.comes_to(&self.world).await?;
+        }
+        self.tokens.call_as(caller, &self.harness);
         lists::check_query(&self.harness, &self.world, &mut self.rng).await?;
+        self.tokens.call_as(Caller::Staff, &self.harness);
         self.check_reply(&expected, &actual)?;
         self.tell_invariants(&call, &actual).await?;
         self.keep_writes(call, &actual);
@@ -232,7 +257,12 @@ impl Walk {
             Ok(_) => "OK",
             Err(refusal) => refusal.reason.as_str(),
         };
-        *self.answers.entry(format!("{call} {answer}")).or_default() += 1;
+        let by = match self.world.caller {
+            Caller::Staff => "",
+            Caller::Clerk => " by the clerk",
+        };
+        let answer = format!("{call}{by} {answer}");
+        *self.answers.entry(answer).or_default() += 1;
     }
 
     /// Checks that the requests that the model has changed are the same in the service, and one of the
@@ -297,7 +327,9 @@ impl Walk {
         let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
         match (expected, actual) {
             (Reply::Request(index), Answer::Request(request)) => {
-                self.check_request(*index, request.as_ref().clone())
+                let known = &self.world.requests[*index];
+                let shown = self.world.caller.unmasked(known, request.as_ref().clone());
+                self.check_request(*index, shown?)
             }
             (Reply::Settings(unit), Answer::Settings(actual)) => {
                 self.check_settings(unit, actual.as_ref().clone())
@@ -452,8 +484,15 @@ impl Walk {
         let expected = self.world.requests.iter().map(|it| it.unit.clone());
         let expected: BTreeSet<_> = expected.collect();
         same("the care units", &expected.into_iter().collect(), &units)?;
-        self.check_patients().await?;
-        self.check_unsettled().await
+        for caller in CALLERS {
+            self.world.caller = caller;
+            self.tokens.call_as(caller, &self.harness);
+            self.check_patients().await?;
+            self.check_unsettled().await?;
+        }
+        self.world.caller = Caller::Staff;
+        self.tokens.call_as(Caller::Staff, &self.harness);
+        Ok(())
     }
 
     fn check_partition(&self, places: &BTreeMap<String, usize>) -> Result<(), String> {

@@ -14,6 +14,7 @@ use tonic::Code;
 
 use super::calendar::{Instant, end_of, from_timestamp, local_date};
 use super::call::{Call, ZERO_WIDTH_SPACE};
+use super::caller::Caller;
 use super::message::Message;
 use super::op::Aim;
 use super::request::{Request, period, same_person};
@@ -23,6 +24,8 @@ use super::show::due_notification;
 
 pub struct World {
     pub now: Instant,
+    /// Who makes the present call.
+    pub caller: Caller,
     pub requests: Vec<Request>,
     /// Settings of the care units that have set some.
     settings: HashMap<String, Settings>,
@@ -61,6 +64,7 @@ impl World {
     pub fn new(now: Instant) -> Self {
         Self {
             now,
+            caller: Caller::Staff,
             requests: vec![],
             settings: HashMap::new(),
             writes: vec![],
@@ -92,7 +96,7 @@ impl World {
     /// Returns what a patient is shown, the newest request first.
     pub fn patient_requests(&self, patient: &v1::PatientIdentity) -> Vec<v1::PatientRequest> {
         let theirs = self.requests.iter();
-        let theirs = theirs.filter(|it| it.identity() == *patient);
+        let theirs = theirs.filter(|it| it.identity() == *patient && self.caller.finds(it));
         let mut shown: Vec<_> = theirs.filter_map(|it| it.for_patient(self.now)).collect();
         let id = |it: &v1::PatientRequest| it.name.rsplit('/').next().map(str::to_owned);
         shown.sort_by_key(|it| std::cmp::Reverse(id(it)));
@@ -105,7 +109,7 @@ impl World {
                 self.now = *to;
                 Ok(Reply::Nothing)
             }
-            Call::Get(call) => self.find(&call.name).map(Reply::Request),
+            Call::Get(call) => self.find_seen(&call.name).map(Reply::Request),
             Call::Authorize(call) => Ok(self.authorize(call)),
             Call::Acknowledge(call) => Ok(self.acknowledge(call)),
             Call::Report(call) => Ok(self.report(call)),
@@ -121,9 +125,12 @@ impl World {
     fn write(&mut self, call: &Call) -> Result<Reply, Refusal> {
         call_shape(call)?;
         let key = key(call);
+        if key.0 != "careUnits/-" && !self.caller.sees(&key.0) {
+            return Err(Refusal::not_found());
+        }
         if let Some((earlier, reply)) = self.remembered.get(&key) {
             return if earlier == call {
-                Ok(Reply::Again(Box::new(reply.clone())))
+                Ok(Reply::Again(Box::new(self.seen(reply.clone()))))
             } else {
                 let code = Code::InvalidArgument;
                 Err(Refusal::new(code, "REQUEST_ID_REUSED"))
@@ -138,6 +145,21 @@ impl World {
         }?;
         self.remembered.insert(key, (call.clone(), reply.clone()));
         Ok(reply)
+    }
+
+    /// Returns a reply with those of the names that the caller may see.
+    fn seen(&self, reply: Reply) -> Reply {
+        let seen = |names: BTreeSet<usize>| {
+            let names = names.into_iter();
+            names
+                .filter(|it| self.caller.sees(&self.requests[*it].unit))
+                .collect()
+        };
+        match reply {
+            Reply::Requests(names) => Reply::Requests(seen(names)),
+            Reply::Moved(moved, duplicates) => Reply::Moved(seen(moved), seen(duplicates)),
+            other => other,
+        }
     }
 
     fn create(&mut self, call: &v1::CreateBookingRequestRequest) -> Result<Reply, Refusal> {
@@ -293,7 +315,10 @@ impl World {
         let other = |it: &&Request| {
             // Those that the same batch has created have no names yet.
             let itself = !request.form.name.is_empty() && it.form.name == request.form.name;
-            it.is_open() && it.is_like(request) && !itself && !it.is_fellow_of(request)
+            // Whom the caller does not know is anybody.
+            let alike = it.is_like(request)
+                || !self.caller.knows(it) && it.is_like_but_for_patient(request);
+            it.is_open() && alike && !itself && !it.is_fellow_of(request)
         };
         if request.exempt || !request.is_open() || !self.requests.iter().any(|it| other(&it)) {
             return Ok(());
@@ -335,9 +360,10 @@ impl World {
         let patient = call.patient.as_ref().expect("given");
         let everywhere = call.parent == "careUnits/-";
         let mut changed = BTreeSet::new();
+        let caller = self.caller;
         for (index, request) in self.requests.iter_mut().enumerate() {
             let here = everywhere || request.unit == call.parent;
-            let theirs = here && same_person(request.patient(), patient);
+            let theirs = here && same_person(request.patient(), patient) && caller.finds(request);
             if theirs && request.update_patient(call, self.now) {
                 changed.insert(index);
             }
@@ -351,16 +377,19 @@ impl World {
         let of = |identity: &v1::PatientIdentity| {
             let requests = self.requests.iter().enumerate();
             let theirs = requests.filter(|(_, it)| it.identity() == *identity);
+            let theirs = theirs.filter(|(_, it)| self.caller.sees(&it.unit));
             theirs.map(|(index, _)| index).collect::<BTreeSet<_>>()
         };
-        let (moved, others) = (of(old), of(new));
+        let all: Vec<usize> = of(old).union(&of(new)).copied().collect();
+        let known = |it: &usize| self.caller.knows(&self.requests[*it]);
+        let moved: BTreeSet<_> = of(old).into_iter().filter(known).collect();
+        let known: BTreeSet<_> = all.iter().copied().filter(known).collect();
         if moved.is_empty() {
             return Reply::Moved(moved, BTreeSet::new());
         }
-        let all: Vec<usize> = moved.union(&others).copied().collect();
         let protections = all.iter().map(|it| self.requests[*it].patient().protection);
         let strictest = protections.max().unwrap_or_default();
-        for index in all {
+        for index in known.iter().copied() {
             let to = moved.contains(&index).then_some(new);
             self.requests[index].replace_personal_id(to, strictest, self.now);
         }
@@ -369,7 +398,8 @@ impl World {
             let mut others = self.requests.iter().enumerate();
             request.is_open()
                 && others.any(|(other, it)| {
-                    let stranger = other != *index && !it.is_fellow_of(request);
+                    let stranger =
+                        known.contains(&other) && other != *index && !it.is_fellow_of(request);
                     stranger && it.is_open() && it.is_like(request)
                 })
         };
@@ -381,6 +411,14 @@ impl World {
     pub fn find(&self, name: &str) -> Result<usize, Refusal> {
         let found = self.requests.iter().position(|it| it.form.name == name);
         found.ok_or_else(Refusal::not_found)
+    }
+
+    fn find_seen(&self, name: &str) -> Result<usize, Refusal> {
+        let found = self.find(name)?;
+        match self.caller.sees(&self.requests[found].unit) {
+            true => Ok(found),
+            false => Err(Refusal::not_found()),
+        }
     }
 
     /// Returns the request that a step means.
@@ -452,7 +490,8 @@ impl World {
 
     fn claimable(&self, channels: &[i32]) -> Vec<(usize, usize)> {
         let mut claimable = vec![];
-        for (at, request) in self.requests.iter().enumerate() {
+        let requests = self.requests.iter().enumerate();
+        for (at, request) in requests.filter(|(_, it)| self.caller.finds(it)) {
             for (nth, message) in request.messages().iter().enumerate() {
                 let channel = i32::from(request.channel_for(message, self.now).0);
                 let served = channels.is_empty() || channels.contains(&channel);
@@ -549,8 +588,20 @@ impl World {
         let mut ends = vec![];
         for lease in &call.leases {
             let found = self.find_message(&lease.name);
-            let authorized = match found {
-                Some((at, nth)) => self.requests[at].authorize(nth, &lease.lease_token, self.now),
+            let seen = found.filter(|(at, _)| self.caller.sees(&self.requests[*at].unit));
+            let authorized = match seen {
+                Some((at, nth)) => {
+                    let before = self.requests[at].clone();
+                    let request = &mut self.requests[at];
+                    let authorized = request.authorize(nth, &lease.lease_token, self.now);
+                    match authorized {
+                        Ok(_) if !self.caller.knows(&before) => {
+                            *request = before;
+                            Err(DispatchRefusal::Lost)
+                        }
+                        other => other,
+                    }
+                }
                 None => Err(DispatchRefusal::Lost),
             };
             ends.extend(authorized.ok());
@@ -580,7 +631,8 @@ impl World {
     fn report(&mut self, call: &v1::ReportDeliveryRequest) -> Reply {
         let results = call.receipts.iter().map(|receipt| {
             let found = self.find_message(&receipt.name);
-            let (at, nth) = found.ok_or_else(Refusal::not_found)?;
+            let seen = found.filter(|(at, _)| self.caller.sees(&self.requests[*at].unit));
+            let (at, nth) = seen.ok_or_else(Refusal::not_found)?;
             let follow_up = self.requests[at].report(nth, receipt, self.now)?;
             // The next receipt may end what waits, by the channel that it has by then.
             self.requests[at].choose_channels(self.now);
@@ -617,9 +669,10 @@ impl World {
             State::Dispatching,
             State::Parked,
         ];
-        let shown = self
+        let seen = self
             .each_message()
-            .map(|(it, message)| it.show_message(message, self.now));
+            .filter(|(it, _)| self.caller.sees(&it.unit));
+        let shown = seen.map(|(it, message)| it.show_message(message, self.now));
         shown
             .filter(|it| wanted.contains(&it.state()))
             .filter(|it| channel == DeliveryChannel::Unspecified || it.channel() == channel)

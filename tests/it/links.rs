@@ -29,6 +29,45 @@ fn every_path_that_the_documents_name_is_there() {
     assert!(missing.is_empty(), "{missing:#?}");
 }
 
+/// The tests that a page names, as in `door::tokens::name`.
+fn named_tests(text: &str) -> Vec<String> {
+    let code = Parser::new_ext(text, Options::ENABLE_TABLES).filter_map(|event| match event {
+        Event::Code(code) => Some(code.into_string()),
+        _ => None,
+    });
+    code.filter(|it| it.contains("::")).collect()
+}
+
+/// Whether there is a test of this name, in the file of its module.
+fn is_a_test(name: &str) -> bool {
+    let (module, name) = name.rsplit_once("::").expect("a path");
+    let file = module.replace("::", "/");
+    let places = [format!("tests/it/{file}.rs"), format!("src/{file}.rs")];
+    let mut texts = places
+        .iter()
+        .filter_map(|it| fs::read_to_string(root().join(it)).ok());
+    let begins = [format!("fn {name}("), format!("async fn {name}(")];
+    texts.any(|text| {
+        let lines: Vec<_> = text.lines().map(str::trim).collect();
+        lines.windows(2).any(|pair| {
+            let is_marked = pair[0].starts_with("#[test]") || pair[0].starts_with("#[tokio::test");
+            is_marked && begins.iter().any(|it| pair[1].starts_with(it))
+        })
+    })
+}
+
+#[test]
+fn every_test_that_a_promise_names_is_there() {
+    let text = fs::read_to_string(root().join("SECURITY.md")).expect("text");
+    let named = named_tests(&text);
+    assert!(named.len() > 20, "tests are named: {named:?}");
+    let missing: Vec<_> = named.iter().filter(|it| !is_a_test(it)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
+    for other in ["links::is_a_test", "links::nothing", "nothing::root"] {
+        assert!(!is_a_test(other), "{other} is no test");
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -34,7 +34,7 @@ const TYPES: [&str; 2] = ["at+jwt", "jwt"];
 
 const NO_TOKEN: Refusal = Refusal::TokenInvalid("it is not a signed JSON Web Token");
 const CLAIMS: Refusal =
-    Refusal::TokenInvalid("a claim is missing or of the wrong type: exp, nbf, iss, aud and sub");
+    Refusal::TokenInvalid("a claim is missing or of the wrong type: exp, iss, aud and sub, or nbf");
 
 /// The tokens of one issuer for one audience.
 pub struct Tokens {
@@ -96,7 +96,9 @@ struct Claims {
     _issuer: String,
     sub: String,
     exp: f64,
-    nbf: f64,
+    /// Time before which the token is not valid. RFC 9068 does not ask for it, and Keycloak leaves it out.
+    #[serde(default)]
+    nbf: Option<f64>,
     #[serde(default)]
     scope: String,
     #[serde(default)]
@@ -187,7 +189,7 @@ impl Tokens {
         let mut validation = Validation::new(algorithm);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // Times are compared with the clock that the service goes by.
         validation.validate_exp = false;
         let decoded = decode::<Claims>(token, key, &validation);
@@ -263,11 +265,12 @@ fn rights(claims: Claims) -> Result<(Rights, Validity), Refusal> {
     Ok((rights, period(claims.nbf, claims.exp)))
 }
 
-/// Returns a period between two times of a token, which may have fractions.
-fn period(from: f64, until: f64) -> Validity {
+/// Returns a period between two times of a token, which may have fractions; always from before, if the first is not
+/// said.
+fn period(from: Option<f64>, until: f64) -> Validity {
     // Conversions of numbers that are too large give the largest that there is.
     Validity {
-        from: from as i64,
+        from: from.map_or(i64::MIN, |from| from as i64),
         until: until as i64,
     }
 }

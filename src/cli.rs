@@ -1,4 +1,6 @@
-//! The commands of the program: serve, migrate, purge, after-restore. Settings meet the parts that they are for here.
+//! The commands of the program: serve, migrate, purge, after-restore, audit verify. Settings meet the parts that they are for here.
+
+pub mod audit;
 
 pub mod door;
 
@@ -19,6 +21,7 @@ use crate::grpc::middleware::Limits;
 use crate::grpc::middleware::subject::SubjectLimits;
 use crate::server::{self, Dependencies};
 use crate::store::Store;
+use crate::store::access_log::purge as access_log;
 use crate::store::after_restore::{LostInterval, after_restore as mark_lost};
 use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
@@ -110,13 +113,16 @@ pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
 pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     let clock = Clock::real();
     let now = clock.now();
-    validate_cutoffs(dates, civil_date(Cutoffs::latest(now)))?;
+    validate_cutoffs(dates, civil_date(Cutoffs::latest(now)), latest_access(now))?;
     let start_of = |date| -> Instant { end_of(subtract_days(date, 1)) };
-    let cutoffs = Cutoffs::new(
+    let mut cutoffs = Cutoffs::new(
         now,
         start_of(dates.before),
         dates.history_before.map(start_of),
     )?;
+    if let Some(before) = dates.access_before {
+        cutoffs = cutoffs.with_access_log(now, start_of(before))?;
+    }
     let stop = server::stop_on_signals()?;
     let mut progress = Progress::default();
     let mut show = |what: &'static str, done, total| progress.show(what, done, total);
@@ -162,17 +168,35 @@ pub async fn after_restore(url: &str, lost: AfterRestore) -> Result<(), Box<dyn 
     Ok(())
 }
 
+/// Returns the latest date before which entries of the access log may be deleted.
+fn latest_access(now: Instant) -> NaiveDate {
+    civil_date(access_log::latest(now))
+}
+
+/// Returns the code with which the process ends after an error.
+pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
+    match error.is::<audit::Altered>() {
+        true => audit::ALTERED,
+        false => 1,
+    }
+}
+
 /// Refuses the dates of a purge that lie after the latest one allowed, naming every one of them.
-fn validate_cutoffs(dates: Purge, latest: NaiveDate) -> Result<(), config::Error> {
+fn validate_cutoffs(
+    dates: Purge,
+    latest: NaiveDate,
+    latest_access: NaiveDate,
+) -> Result<(), config::Error> {
+    let replays = "because younger rows answer replayed calls";
+    let law = "because who has seen what must be known for five years";
     let dates = [
-        ("before", Some(dates.before)),
-        ("history-before", dates.history_before),
+        ("before", Some(dates.before), latest, replays),
+        ("history-before", dates.history_before, latest, replays),
+        ("access-before", dates.access_before, latest_access, law),
     ];
-    let bad = |(flag, date): (&'static str, Option<NaiveDate>)| {
+    let bad = |(flag, date, latest, reason): (&'static str, Option<NaiveDate>, NaiveDate, &str)| {
         let date = date.filter(|date| latest < *date)?;
-        let why = format!(
-            "must be {latest} or earlier, because younger rows answer replayed calls; it is {date}"
-        );
+        let why = format!("must be {latest} or earlier, {reason}; it is {date}");
         Some(BadSetting { flag, why })
     };
     let bad: Vec<_> = dates.into_iter().filter_map(bad).collect();
@@ -189,11 +213,12 @@ fn report(purged: &Purged) -> io::Result<()> {
         notifications,
         history,
         idempotency_keys,
+        access_log,
         stopped: _,
     } = purged;
     writeln!(
         stdout(),
         "deleted {requests} requests, {notifications} notifications, {history} history entries, \
-         {idempotency_keys} idempotency keys"
+         {idempotency_keys} idempotency keys, {access_log} entries of the access log"
     )
 }

@@ -17,7 +17,8 @@ use door::{Authentication, Door, DoorArgs};
 use rates::{Rates, RatesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
-    civil_date, database_url, guarantee_days, instant, listen, log_format, log_level, send_clock,
+    civil_date, database_url, guarantee_days, instant, known_head, listen, log_format, log_level,
+    send_clock,
 };
 
 /// Settings of one run of the program.
@@ -44,6 +45,8 @@ pub enum Command {
     Purge(Purge),
     /// A mark on what may have been handed over in commits that were lost.
     AfterRestore(AfterRestore),
+    /// A verification of the access log.
+    VerifyAccessLog(VerifyAccessLog),
 }
 
 /// Settings of the service.
@@ -72,6 +75,15 @@ pub struct Purge {
     pub before: NaiveDate,
     /// Date before which the history of deleted requests is deleted too; none keeps it all.
     pub history_before: Option<NaiveDate>,
+    /// Date before which entries of the access log are deleted too; none keeps them all.
+    pub access_before: Option<NaiveDate>,
+}
+
+/// Entries of the access log to compare it with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyAccessLog {
+    /// Heads of chains, as the log has shown them.
+    pub heads: Vec<KnownHead>,
 }
 
 /// The time of which commits were lost.
@@ -79,6 +91,17 @@ pub struct Purge {
 pub struct AfterRestore {
     /// Time up to which the database has every commit.
     pub since: DateTime<Utc>,
+}
+
+/// A place in a chain of the access log, with its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownHead {
+    /// Chain, a UUID.
+    pub chain: u128,
+    /// Number in the chain, from 1.
+    pub sequence: i64,
+    /// SHA-256.
+    pub hash: [u8; 32],
 }
 
 /// Address of a database, secrets included. `secrecy` would wipe it from memory, where the driver keeps a
@@ -147,7 +170,7 @@ pub struct BadSetting {
 /// given anew each time.
 fn variable(flag: &str) -> String {
     match flag {
-        "before" | "history-before" | "since" => String::new(),
+        "before" | "history-before" | "access-before" | "since" | "head" => String::new(),
         flag => format!(
             " (CARE_INVITATION_{})",
             flag.replace('-', "_").to_uppercase()
@@ -187,6 +210,25 @@ enum CommandArgs {
     /// after a restore, or a failover that lost commits, and before consumers connect.
     #[command(verbatim_doc_comment)]
     AfterRestore(LostTime),
+    /// Works on the access log.
+    #[command(subcommand)]
+    Audit(AuditArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditArgs {
+    /// Walks the access log and says what was removed, altered or inserted. Ends with 3 when
+    /// something was.
+    #[command(verbatim_doc_comment)]
+    Verify(KnownHeads),
+}
+
+#[derive(Debug, Args)]
+struct KnownHeads {
+    /// Compare it with an entry that the log of the service has shown as `access log`, as
+    /// in CHAIN:SEQUENCE:HASH. May be given several times.
+    #[arg(long, verbatim_doc_comment, value_name = "CHAIN:SEQUENCE:HASH")]
+    head: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -198,6 +240,10 @@ struct PurgeDates {
     /// have been deleted. Without it all history is kept.
     #[arg(long, verbatim_doc_comment, value_name = "DATE")]
     history_before: Option<String>,
+    /// Delete what the access log has from before this date, which is five years ago at
+    /// least. Without it all of it is kept.
+    #[arg(long, verbatim_doc_comment, value_name = "DATE")]
+    access_before: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -327,6 +373,9 @@ impl Config {
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
             Some(CommandArgs::AfterRestore(lost)) => take(&mut bad, "since", instant(&lost.since))
                 .map(|since| Command::AfterRestore(AfterRestore { since })),
+            Some(CommandArgs::Audit(AuditArgs::Verify(known))) => {
+                known.validate(&mut bad).map(Command::VerifyAccessLog)
+            }
         };
         let config = || {
             Some(Self {
@@ -376,10 +425,26 @@ impl PurgeDates {
         let before = take(bad, "before", civil_date(&self.before));
         let history_before = self.history_before.as_deref().map(civil_date).transpose();
         let history_before = take(bad, "history-before", history_before);
+        let access_before = self.access_before.as_deref().map(civil_date).transpose();
+        let access_before = take(bad, "access-before", access_before);
         Some(Purge {
             before: before?,
             history_before: history_before?,
+            access_before: access_before?,
         })
+    }
+}
+
+impl KnownHeads {
+    fn validate(&self, bad: &mut Vec<BadSetting>) -> Option<VerifyAccessLog> {
+        let heads = self
+            .head
+            .iter()
+            .map(|text| take(bad, "head", known_head(text)));
+        // Every bad one is reported.
+        let heads: Vec<Option<KnownHead>> = heads.collect();
+        let heads: Option<Vec<KnownHead>> = heads.into_iter().collect();
+        Some(VerifyAccessLog { heads: heads? })
     }
 }
 

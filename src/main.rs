@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use care_invitation::cli;
 use care_invitation::config::{self, Command, Config};
-use care_invitation::telemetry;
+use care_invitation::{cli, telemetry};
 use mimalloc::MiMalloc;
 use tokio::runtime::Runtime;
 
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
             let line = format!("care-invitation: {}", causes.join(": "));
             // A caller that has closed standard error does not want to see it.
             let _ = telemetry::report(std::io::stderr(), line);
-            ExitCode::FAILURE
+            ExitCode::from(cli::exit_code(&*error))
         }
     }
 }
@@ -55,5 +54,6 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         Command::Migrate => cli::migrate(url).await,
         Command::Purge(purge) => cli::purge(url, purge).await,
         Command::AfterRestore(lost) => cli::after_restore(url, lost).await,
+        Command::VerifyAccessLog(known) => cli::audit::verify_access_log(url, known).await,
     }
 }

@@ -22,6 +22,7 @@ use crate::dispatch::Dispatch;
 use crate::domain::RegionPolicy;
 use crate::grpc::Service;
 use crate::grpc::descriptors::Descriptors;
+use crate::grpc::middleware::access::AccessLog;
 use crate::grpc::middleware::{Limits, MiddlewareLayer};
 use crate::readiness::{self, Readiness};
 use crate::store::Store;
@@ -96,8 +97,13 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
     let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
     let methods = descriptors.methods();
     let methods = methods.expect("the start has checked them");
+    let access_log = Some(AccessLog {
+        store: store.clone(),
+        clock: dependencies.clock.clone(),
+    });
     let authenticated = authenticator.clone();
-    let middleware = MiddlewareLayer::new(methods, limits, authenticated, draining.clone());
+    let drained = draining.clone();
+    let middleware = MiddlewareLayer::new(methods, limits, authenticated, access_log, drained);
     let (health, health_service) = health_reporter();
     let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());

@@ -78,6 +78,11 @@ impl Caller {
         }
     }
 
+    /// Returns the subject, and the one on whose behalf it calls, for the access log.
+    pub fn who(&self) -> (&str, Option<String>) {
+        (self.subject(), self.actor.as_ref().map(Actor::name))
+    }
+
     /// Returns whether the caller has a scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.rights.scopes.contains(scope)

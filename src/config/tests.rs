@@ -134,6 +134,7 @@ fn migrating_and_purging_are_commands_of_their_own() {
         let purge = Purge {
             before: date("2025-01-31"),
             history_before,
+            access_before: None,
         };
         let config = read(line).expect("good");
         assert_eq!(config.command, Command::Purge(purge), "{line:?}");

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tracing::level_filters::LevelFilter;
 
-use super::{DatabaseUrl, LogFormat};
+use super::{DatabaseUrl, KnownHead, LogFormat};
 
 /// Longest care guarantee that can be set, in days, as in the settings of a care unit.
 const GUARANTEE_DAYS_MAX: u32 = 365;
@@ -16,6 +16,33 @@ pub fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("must be an IP address and a port, such as 127.0.0.1:50051; it is {text:?}")
     })
+}
+
+/// Parses a place in the access log with its hash, as the log shows heads of chains.
+pub fn known_head(text: &str) -> Result<KnownHead, String> {
+    let parts: Vec<&str> = text.split(':').collect();
+    let parsed = match parts[..] {
+        [chain, sequence, hash] => digits(&chain.replace('-', ""), 32)
+            .zip(sequence.parse().ok().filter(|it: &i64| *it > 0))
+            .zip(digits(hash, 64)),
+        _ => None,
+    };
+    let form = || format!("must be CHAIN:SEQUENCE:HASH, as the log shows it; it is {text:?}");
+    let ((chain, sequence), hash) = parsed.ok_or_else(form)?;
+    Ok(KnownHead {
+        chain: u128::from_be_bytes(*chain.first_chunk().ok_or_else(form)?),
+        sequence,
+        hash: *hash.first_chunk().ok_or_else(form)?,
+    })
+}
+
+/// Parses so many hexadecimal digits.
+fn digits(text: &str, count: usize) -> Option<Vec<u8>> {
+    if text.len() != count || !text.bytes().all(|it| it.is_ascii_hexdigit()) {
+        return None;
+    }
+    let pair = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..count).step_by(2).map(pair).collect()
 }
 
 /// Parameters that may stand behind the question mark of a PostgreSQL's address, beside `options[...]`

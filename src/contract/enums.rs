@@ -150,6 +150,11 @@ pub(super) fn parse_optional<E: WireEnum>(
     }
 }
 
+/// Returns the value of a number; `None` if it is unspecified or not known.
+pub(super) fn known<E: WireEnum>(number: i32) -> Option<E> {
+    E::from_wire(E::Wire::try_from(number).ok()?)
+}
+
 /// Renders a value as its number.
 pub(super) fn render<E: WireEnum>(value: E) -> i32 {
     value.to_wire().into()

@@ -9,6 +9,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `mod` | faults, idempotent commands, resource names, page sizes |
+//! | `access_log`, `concerns` | the access log, and whom messages are about |
 //! | `text`, `calendar`, `enums`, `update_mask` | single fields |
 //! | `booking_request`, `patient` | the form and the RPCs on one request |
 //! | `care_invitation`, `history` | a request's invitation and history |
@@ -19,12 +20,14 @@
 //! | `worklist`, `page_token`, `view` | worklists, their pages, and how much of a request they show |
 //! | `clock` | time in the sandbox |
 
+pub mod access_log;
 pub mod batch;
 pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
 pub mod care_unit_settings;
 pub mod clock;
+pub mod concerns;
 mod enums;
 pub mod history;
 pub mod notification;
@@ -70,7 +73,7 @@ macro_rules! print_name_only {
         })+
     };
 }
-print_name_only!(BookingRequest Patient PatientIdentity PatientRequest UpdatePatientRequest WorklistQuery DueNotification);
+print_name_only!(BookingRequest Patient PatientIdentity PatientRequest UpdatePatientRequest WorklistQuery DueNotification ListAccessLogRequest AccessedPatient);
 
 /// Maximum faults reported for one call. They travel in the trailers of the response, of which common
 /// clients accept 8 KiB.

@@ -6,6 +6,7 @@
 //!
 //! | file | decides |
 //! | --- | --- |
+//! | `access` | whom a call has concerned, for the access log |
 //! | `addressee` | whom a notification is addressed to, by age or as the record says |
 //! | `care_units` | which care units a query or a change is about |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
@@ -23,6 +24,7 @@
 //! | `withdrawal` | telling a patient that an invitation is cancelled |
 //! | `worklist` | which list a request is in, and when time moves it |
 
+pub mod access;
 pub mod addressee;
 pub mod booking_request;
 pub mod calendar;

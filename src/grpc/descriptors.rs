@@ -85,7 +85,8 @@ impl Descriptors {
 mod tests {
     use super::*;
 
-    const ALWAYS: [&str; 5] = [
+    const ALWAYS: [&str; 6] = [
+        "careinvitation.v1.AuditService",
         "careinvitation.v1.BookingRequestService",
         "careinvitation.v1.CareUnitSettingsService",
         "careinvitation.v1.NotificationService",

@@ -5,15 +5,18 @@
 //! | `middleware` | deadlines, limits, spans and transport failures of every call |
 //! | `status` | errors of the contract; the only file with status codes |
 //! | `caller` | the caller of a call, as the middleware has authenticated it |
+//! | `codec` | whom each message is about, recorded on its way |
 //! | `descriptors` | the services that are served, for reflection, health and the middleware |
 //! | `element` | the answers and errors of a batch, element by element |
 //! | `write` | writes of requests and their answers, alone or in batches |
 //! | `…_service` | a service each |
 
+mod audit_service;
 mod booking_request_service;
 mod caller;
 mod care_unit_settings_service;
 mod clock_service;
+pub mod codec;
 pub mod descriptors;
 mod element;
 pub mod middleware;
@@ -31,6 +34,7 @@ use tonic::service::Routes;
 use crate::auth::caller::Caller;
 use crate::clock::Clock;
 use crate::contract::sandbox_v1::clock_service_server::ClockServiceServer;
+use crate::contract::v1::audit_service_server::AuditServiceServer;
 use crate::contract::v1::booking_request_service_server::BookingRequestServiceServer;
 use crate::contract::v1::care_unit_settings_service_server::CareUnitSettingsServiceServer;
 use crate::contract::v1::notification_service_server::NotificationServiceServer;
@@ -68,7 +72,9 @@ impl Service {
         let notifications = NotificationServiceServer::from_arc(service.clone());
         let settings = CareUnitSettingsServiceServer::from_arc(service.clone());
         let patients = PatientServiceServer::from_arc(service.clone());
+        let audit = AuditServiceServer::from_arc(service.clone());
         let routes = Routes::new(requests.max_decoding_message_size(MESSAGE_BYTES_MAX))
+            .add_service(audit.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(worklists.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX))
             .add_service(patients.max_decoding_message_size(MESSAGE_BYTES_MAX))

@@ -425,6 +425,34 @@ pub fn stopping() -> Status {
         .status()
 }
 
+/// Returns the error of a call whose entries in the access log could not be stored: its answer must not leave.
+pub fn access_not_logged(error: store::error::Error) -> Status {
+    warn!(cause = error_chain(&error), "access log not written");
+    let text = "the access log cannot be written; the outcome of the call is unknown";
+    ErrorStatus::new(ErrorReason::Unavailable, text)
+        .with_retry_info()
+        .status()
+}
+
+/// Code of a call whose caller went away before the answer.
+pub const CALLER_GONE: Code = Code::Cancelled;
+/// Code of a call that is answered with a message.
+pub const ANSWERED: Code = Code::Ok;
+
+/// Returns whether an answer with this code says nothing of what is stored, so that it need not wait for the access log,
+/// which may be what is not there.
+pub fn shows_nothing(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted
+    )
+}
+
+/// Returns whether a call with this code was refused because of who the caller is.
+pub fn is_forbidden(code: Code) -> bool {
+    code == Code::PermissionDenied
+}
+
 /// Returns the error of a fault of the service, whose cause is in the log.
 pub fn internal() -> Status {
     ErrorStatus::internal().status()

@@ -203,8 +203,12 @@ impl ChangePublisher {
         Some(row(bucket, (replica, number), event))
     }
 
-    /// Publishes the event to listeners here, after the commit.
+    /// Publishes the event to listeners here, after the commit, unless it is empty: the access log commits as often as
+    /// anything is read.
     pub fn publish(&self, event: ChangeEvent) {
+        if event.is_empty() {
+            return;
+        }
         // There may be no listeners.
         let _ = self.commits.send(Arc::new(event));
     }

@@ -20,6 +20,7 @@
 //! The statements for many rows differ in `bulk`, the collation of texts in `query`, the connections in `database`, and
 //! the creation and migration of tables in `schema`.
 
+pub mod access_log;
 pub mod after_restore;
 pub mod change_event;
 #[expect(missing_docs, reason = "columns are called what they are")]
@@ -61,6 +62,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::domain::calendar::{ClockReading, Instant};
+use crate::store::access_log::writer::AccessLogQueue;
 use crate::store::care_unit_settings::SettingsCopy;
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
@@ -116,8 +118,8 @@ struct Inner {
     maintenance: DatabaseConnection,
     /// Record of the transactions of the committer of calls.
     writes: Record,
-    /// Notified when a probe has written to the WAL, of which no change event tells.
-    wal_grown: Notify,
+    /// Notified when a probe or the access log has written to the WAL, of which no change event tells.
+    wal_grown: Arc<Notify>,
     /// Queues of calls and of claims; none once the store is closed.
     queues: std::sync::RwLock<Option<Queues>>,
     /// Tasks of the committers.
@@ -136,6 +138,7 @@ struct Inner {
 struct Queues {
     calls: CommitQueue,
     claims: CommitQueue,
+    access_log: AccessLogQueue,
 }
 
 impl Store {
@@ -188,6 +191,20 @@ impl Store {
             }
             None => calls.clone(),
         };
+        let wal_grown = Arc::new(Notify::new());
+        let (access_log, writer) = access_log::writer::start(
+            calls.clone(),
+            connections.readers.clone(),
+            replica,
+            timeouts,
+            wal_grown.clone(),
+        );
+        tasks.push(writer);
+        let queues = Queues {
+            calls,
+            claims,
+            access_log,
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 readers: connections.readers,
@@ -195,8 +212,8 @@ impl Store {
                 probe: connections.probe,
                 maintenance: connections.maintenance,
                 writes: connections.writes,
-                wal_grown: Notify::new(),
-                queues: std::sync::RwLock::new(Some(Queues { calls, claims })),
+                wal_grown,
+                queues: std::sync::RwLock::new(Some(queues)),
                 committers: Mutex::new(tasks),
                 commits,
                 timeouts,

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
 use crate::domain::request_key::RequestKey;
+use crate::store::access_log::purge as access_log;
 use crate::store::admin::{Page, Progress, check_clock, open_admin, page_after, with_retry};
 use crate::store::bulk::membership;
 use crate::store::database::connection::write_options;
@@ -38,6 +39,7 @@ pub struct Cutoffs {
     settled: Instant,
     history: Option<Instant>,
     idempotency_keys: Instant,
+    access_log: Option<Instant>,
 }
 
 /// A cutoff that is not far enough back.
@@ -67,9 +69,30 @@ impl Cutoffs {
             settled,
             history,
             idempotency_keys,
+            access_log: None,
+        })
+    }
+
+    /// Returns the same with a cutoff for the access log, of which nothing is deleted without one.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessTooRecent`] when it is less than five years before `now`.
+    pub fn with_access_log(self, now: Instant, before: Instant) -> Result<Self, AccessTooRecent> {
+        if before > access_log::latest(now) {
+            return Err(AccessTooRecent);
+        }
+        Ok(Self {
+            access_log: Some(before),
+            ..self
         })
     }
 }
+
+/// A cutoff of the access log that is not far enough back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the access log is kept for five years: the law asks who has seen what")]
+pub struct AccessTooRecent;
 
 /// Numbers of deleted rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +105,8 @@ pub struct Purged {
     pub history: u64,
     /// Idempotency keys of calls that changed nothing.
     pub idempotency_keys: u64,
+    /// Entries of the access log.
+    pub access_log: u64,
     /// True when it was told to stop before the end.
     pub stopped: bool,
 }
@@ -163,6 +188,9 @@ impl Purge<'_> {
         }
         self.sweep(idempotency_key_sweep(cutoffs.idempotency_keys))
             .await?;
+        if let Some(before) = cutoffs.access_log {
+            self.access_log(before).await?;
+        }
         self.purged.stopped = self.stop.is_cancelled();
         Ok(())
     }
@@ -180,6 +208,23 @@ impl Purge<'_> {
             }
             self.purged.requests += requests;
             self.purged.notifications += notifications;
+        }
+        Ok(())
+    }
+
+    /// Deletes entries of the access log: months as a whole where they are partitions, then the rest.
+    async fn access_log(&mut self, before: Instant) -> Result<(), Error> {
+        let connection = &self.connection;
+        let months = || access_log::drop_months(connection, before);
+        self.purged.access_log += with_retry(self.stop, months).await?;
+        while !self.stop.is_cancelled() {
+            (self.progress)("access log", self.purged.access_log, None);
+            let batch = || access_log::delete_batch(connection, before);
+            let deleted = with_retry(self.stop, batch).await?;
+            if deleted == 0 {
+                break;
+            }
+            self.purged.access_log += deleted;
         }
         Ok(())
     }

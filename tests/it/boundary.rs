@@ -29,7 +29,8 @@ const CREATE: &str = "/careinvitation.v1.BookingRequestService/CreateBookingRequ
 const GET: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
+    "careinvitation.v1.AuditService",
     "careinvitation.v1.BookingRequestService",
     "careinvitation.v1.CareUnitSettingsService",
     "careinvitation.v1.NotificationService",

@@ -145,11 +145,13 @@ async fn create_until_refused(channel: &Channel) -> Vec<String> {
         match create(channel, large_create(number)).await {
             Ok(created) => {
                 let read = get(channel, &created.name).await;
-                assert!(
-                    read.is_ok(),
-                    "number {number} is answered OK and not stored"
-                );
                 names.push(created.name);
+                match read {
+                    Ok(_) => {}
+                    // What is read must be logged.
+                    Err(refused) if refused.code() == Code::Unavailable => return names,
+                    Err(other) => panic!("number {number} is answered OK and not stored: {other}"),
+                }
             }
             Err(refused) => {
                 assert_may_be_repeated(&refused);
@@ -202,7 +204,10 @@ async fn fail_and_recover(
             Err(refused) => assert_may_be_repeated(&refused),
         }
     }
-    get(&channel, &stored[0]).await.expect("reads go on");
+    // A small entry of the access log may still find room.
+    if let Err(refused) = get(&channel, &stored[0]).await {
+        assert_may_be_repeated(&refused);
+    }
 
     mend(&program).await;
     for number in 0..20 {

@@ -1,5 +1,6 @@
 //! Who gets in: closed by default, TLS, tokens, certificates of clients.
 
+mod audited;
 mod calls;
 mod care_units;
 mod certificates;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use care_invitation::auth::Authenticator;
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::audit_service_client::AuditServiceClient;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::care_unit_settings_service_client::CareUnitSettingsServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
@@ -134,6 +135,10 @@ impl Harness {
     fn line(&self) -> Line {
         let bearer = self.bearer.lock().expect("whole").clone();
         InterceptedService::new(self.channel.clone(), bearer)
+    }
+
+    pub fn audit(&self) -> AuditServiceClient<Line> {
+        AuditServiceClient::new(self.line())
     }
 
     pub fn requests(&self) -> BookingRequestServiceClient<Line> {

@@ -22,6 +22,7 @@ mod replica;
 mod wire;
 mod worklist_user;
 
+mod access_log;
 mod again;
 mod booking_request;
 mod boundary;

@@ -367,7 +367,10 @@ async fn help_names_every_flag_and_its_variable() {
         (None, &[][..]),
         (Some("serve"), &[]),
         (Some("migrate"), &[]),
-        (Some("purge"), &["before", "history-before"]),
+        (
+            Some("purge"),
+            &["before", "history-before", "access-before"],
+        ),
         (Some("after-restore"), &["since"]),
     ] {
         let arguments: Vec<_> = subcommand.into_iter().chain(["--help"]).collect();

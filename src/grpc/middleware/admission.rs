@@ -36,18 +36,16 @@ impl Admission {
         }
     }
 
-    /// Authenticates a call, and hands its caller to the handler in place of its token. The caller must have one
-    /// of the scopes that the method needs; nothing of the call is looked at before. Health checks are
+    /// Authenticates a call, and takes its token away. Nothing else of the call is looked at. Health checks are
     /// answered to everybody: who balances the load has no token.
     ///
     /// # Errors
     ///
     /// The status that the call is refused with.
-    pub async fn admit(
+    pub async fn authenticate(
         &self,
         method: &Method,
         headers: &mut HeaderMap,
-        extensions: &mut Extensions,
         certificate: Option<&Certificate>,
     ) -> Result<Option<Arc<Caller>>, Status> {
         if method.admits == Admits::Everybody {
@@ -58,14 +56,7 @@ impl Admission {
             .await
             .map_err(|refusal| self.refuse(refusal))?;
         headers.remove(AUTHORIZATION);
-        if let Admits::Holders(needed) = method.admits
-            && !caller.may(needed)
-        {
-            return Err(status::scope_missing(needed));
-        }
-        let caller = Arc::new(caller);
-        extensions.insert(caller.clone());
-        Ok(Some(caller))
+        Ok(Some(Arc::new(caller)))
     }
 
     /// Logs a refusal, for many of them together, without anything that the caller gave.
@@ -79,4 +70,26 @@ impl Admission {
         }
         refusal.into()
     }
+}
+
+/// Hands the caller of a call to its handler. The caller must have one of the scopes that the method needs.
+///
+/// # Errors
+///
+/// The status that the call is refused with.
+pub fn authorize(
+    method: &Method,
+    caller: Option<&Arc<Caller>>,
+    extensions: &mut Extensions,
+) -> Result<(), Status> {
+    let Some(caller) = caller else {
+        return Ok(());
+    };
+    if let Admits::Holders(needed) = method.admits
+        && !caller.may(needed)
+    {
+        return Err(status::scope_missing(needed));
+    }
+    extensions.insert(caller.clone());
+    Ok(())
 }

@@ -6,6 +6,7 @@
 //!
 //! | file | does |
 //! | --- | --- |
+//! | `access` | the access log of a call |
 //! | `admission` | authenticates calls before their handlers run |
 //! | `load` | counts calls, streams, bytes and connections, by connection, by caller, by subject and in all |
 //! | `subject` | the rates and the share of one subject |
@@ -20,6 +21,7 @@
 //! response begins, and fail with errors of their own. Each file says which layer comes near, and what
 //! it lacks.
 
+pub mod access;
 mod admission;
 mod in_flight;
 pub mod load;
@@ -49,6 +51,7 @@ use super::status;
 use crate::auth::Authenticator;
 use crate::auth::caller::Caller;
 use crate::auth::certificate::Certificate;
+use access::{AccessLog, CallAccess};
 use admission::Admission;
 use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
@@ -147,26 +150,27 @@ impl Default for Limits {
 }
 
 /// Wraps the services of each connection in the middleware. Cloning gives another handle to the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MiddlewareLayer(Arc<Shared>);
 
-#[derive(Debug)]
 struct Shared {
     methods: Methods,
     limits: Limits,
     load: Arc<TotalLoad>,
     subjects: Subjects,
     admission: Admission,
+    access_log: Option<AccessLog>,
     draining: CancellationToken,
 }
 
 impl MiddlewareLayer {
-    /// Returns a layer for these methods. Once `draining` is cancelled, it ends the streams of other
-    /// services than ours; ours end by themselves.
+    /// Returns a layer for these methods, whose calls go into the access log, if there is one. Once `draining` is
+    /// cancelled, it ends the streams of other services than ours; ours end by themselves.
     pub fn new(
         methods: Methods,
         limits: Limits,
         authenticator: Authenticator,
+        access_log: Option<AccessLog>,
         draining: CancellationToken,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -175,6 +179,7 @@ impl MiddlewareLayer {
             load: TotalLoad::new(limits),
             subjects: Subjects::new(limits),
             admission: Admission::new(authenticator),
+            access_log,
             draining,
         }))
     }
@@ -195,7 +200,7 @@ impl MiddlewareLayer {
 }
 
 /// The services behind the middleware, for one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Middleware<S> {
     services: S,
     shared: Arc<Shared>,
@@ -239,6 +244,8 @@ where
             request: began + self.shared.limits.receive_time_max,
             response: callers.map_or(latest, |callers| callers.min(latest)),
         };
+        let log = self.shared.access_log.clone();
+        let mut access = CallAccess::begin(log, &method, request.headers());
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
@@ -246,34 +253,38 @@ where
                 let connection = self.connection.clone();
                 let sending = self.sending(connection, &call.method, callers, deadlines, None);
                 let refused = refused.into_http();
-                return Box::pin(async { Ok(respond(call, refused, sending).await) });
+                return Box::pin(async { Ok(respond(call, refused, sending, access).await) });
             }
         };
         let mut call = InFlightCall::begin(method, Some(permit));
         let (mut head, body) = request.into_parts();
         let mut middleware = self.clone();
         Box::pin(async move {
-            let admitted = middleware.shared.admission.admit(
+            let authenticated = middleware.shared.admission.authenticate(
                 &call.method,
                 &mut head.headers,
-                &mut head.extensions,
                 middleware.certificate.as_deref(),
             );
-            let admitted = admitted.await;
-            let counted = admitted.and_then(|caller| middleware.count(&mut call, caller));
+            let authenticated = authenticated.await;
+            let counted = authenticated.and_then(|caller| {
+                access.admit(caller.clone());
+                admission::authorize(&call.method, caller.as_ref(), &mut head.extensions)?;
+                middleware.count(&mut call, caller)
+            });
             let (caller, response) = match counted {
                 Ok(caller) => {
                     let body = RequestBody::new(body, &middleware.connection_of(&call));
                     let received = body.received();
                     let request = Request::from_parts(head, Body::new(body));
                     let handler = middleware.services.call(request);
+                    let handler = access.concerns().record(handler);
                     (caller, call.run(handler, &received, deadlines).await)
                 }
                 Err(refused) => (None, refused.into_http()),
             };
             let connection = middleware.connection_of(&call);
             let sending = middleware.sending(connection, &call.method, callers, deadlines, caller);
-            Ok(respond(call, response, sending).await)
+            Ok(respond(call, response, sending, access).await)
         })
     }
 }

@@ -17,10 +17,11 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tonic::Status;
+use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
+use tonic::{Code, Status};
 
+use super::access::{CallAccess, Storing};
 use super::in_flight::InFlightCall;
 use super::load::{Connection, LimitReached, Permit, Resource};
 use super::reset::{CutOff, RightsEnd};
@@ -68,6 +69,7 @@ pub async fn respond(
     mut call: InFlightCall,
     mut response: Response<Body>,
     sending: Sending,
+    access: CallAccess,
 ) -> Response<Body> {
     if let Some(status) = Status::from_header_map(response.headers()) {
         call.outcome = Some(status.code());
@@ -77,9 +79,13 @@ pub async fn respond(
             write(&normalized, response.headers_mut());
         }
     }
+    let refused = call.outcome;
     let (head, body) = response.into_parts();
-    let mut body = ResponseBody::new(body, sending, call);
-    match body.encode().await {
+    let mut body = ResponseBody::new(body, sending, call, access);
+    let encoded = body.encode().await;
+    let code = refused.or(encoded.as_ref().err().map(Status::code));
+    let logged = body.log(code.unwrap_or(status::ANSWERED)).await;
+    match encoded.and(logged) {
         Ok(()) => Response::from_parts(head, Body::new(body)),
         Err(status) => {
             body.fail(&status);
@@ -101,6 +107,9 @@ struct ResponseBody {
     /// Channel that closes when all chunks have been sent; none where the end need not wait for that.
     sent: Option<mpsc::Receiver<Infallible>>,
     call: InFlightCall,
+    access: CallAccess,
+    /// Frame of a stream that waits until its entries in the access log are stored.
+    waiting: Option<(NextFrame, Storing)>,
 }
 
 /// Encoded bytes that have not been sent.
@@ -123,7 +132,7 @@ impl AsRef<[u8]> for Chunk {
 
 impl ResponseBody {
     /// Returns the body of the response to a call.
-    fn new(body: Body, mut sending: Sending, call: InFlightCall) -> Self {
+    fn new(body: Body, mut sending: Sending, call: InFlightCall, access: CallAccess) -> Self {
         let cut_off = CutOff::of_this_stream();
         match &mut sending {
             Sending::Unary(_, deadline) => cut_off.set(Some(*deadline)),
@@ -141,6 +150,25 @@ impl ResponseBody {
             unsent: None,
             sent: None,
             call,
+            access,
+            waiting: None,
+        }
+    }
+
+    /// Stores the entries of the access log, of a call that is answered with this code: of a stream those for its
+    /// beginning.
+    ///
+    /// # Errors
+    ///
+    /// The status that the call is to be answered with instead.
+    async fn log(&mut self, code: Code) -> Result<(), Status> {
+        let logged = self.access.store(code);
+        match &self.sending {
+            Sending::Unary(_, deadline) => match timeout_at(*deadline, logged).await {
+                Ok(logged) => logged,
+                Err(_) => Err(status::deadline_exceeded()),
+            },
+            Sending::Stream(..) => logged.await,
         }
     }
 
@@ -197,6 +225,26 @@ impl ResponseBody {
         }
     }
 
+    /// Polls for the next frame of a stream whose entries in the access log are stored.
+    fn poll_logged(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
+        if self.waiting.is_none() {
+            let frame = ready!(self.poll_body(context));
+            match self.access.storing(status::ANSWERED) {
+                Some(storing) => self.waiting = Some((frame, storing)),
+                None => return Poll::Ready(frame),
+            }
+        }
+        let Some((_, storing)) = &mut self.waiting else {
+            return Poll::Ready(None);
+        };
+        let stored = ready!(storing.as_mut().poll(context));
+        let frame = self.waiting.take().and_then(|(frame, _)| frame);
+        match stored {
+            Ok(()) => Poll::Ready(frame),
+            Err(status) => Poll::Ready(Some(Ok(last_frame(&status)))),
+        }
+    }
+
     /// Polls for the end that a stream comes to from outside. Before each frame, so that one with always more to
     /// send ends too.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<Status> {
@@ -215,12 +263,14 @@ impl ResponseBody {
     /// not polled for the frame after that in time.
     fn poll_stream(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         self.cut_off.set(None);
-        if self.body.is_some()
+        // A frame that waits is counted already, and has been taken from the handler: it is sent before the end.
+        if self.waiting.is_none()
+            && self.body.is_some()
             && let Poll::Ready(status) = self.poll_end(context)
         {
             return Poll::Ready(Some(Ok(last_frame(&status))));
         }
-        let frame = ready!(self.poll_body(context));
+        let frame = ready!(self.poll_logged(context));
         if let Sending::Stream(terminations) = &self.sending {
             let stalled = Instant::now() + STALL_MAX;
             let at = terminations
@@ -317,7 +367,8 @@ impl HttpBody for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         let ended = |body: &Body| body.is_end_stream();
-        self.rest.is_empty() && self.sent.is_none() && self.body.as_ref().is_none_or(ended)
+        let is_idle = self.rest.is_empty() && self.waiting.is_none();
+        is_idle && self.sent.is_none() && self.body.as_ref().is_none_or(ended)
     }
 }
 

@@ -76,7 +76,7 @@ fn layer_with(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
     let sets = [DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let methods = Methods::of(sets).expect("descriptors");
     let authenticator = Authenticator::open();
-    MiddlewareLayer::new(methods, limits, authenticator, draining.clone())
+    MiddlewareLayer::new(methods, limits, authenticator, None, draining.clone())
 }
 
 fn request(path: &str, timeout: Option<&str>) -> Request<Body> {

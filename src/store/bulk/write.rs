@@ -217,11 +217,12 @@ impl Write {
         self.rows.is_empty()
     }
 
-    /// Returns the bucket of the first row, which is its first column; none when there are no rows.
+    /// Returns the bucket of the first row, which is its first column; none when there are no rows, or in a table without
+    /// buckets.
     pub fn bucket(&self) -> Option<i16> {
         match self.rows.values.first()? {
             Value::SmallInt(bucket) => *bucket,
-            _ => unreachable!("the first column of every table that is written is the bucket"),
+            _ => None,
         }
     }
 

@@ -18,6 +18,7 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::{Change, Refusal};
+use crate::store::access_log::chain::AccessLogWork;
 use crate::store::bulk::write::Inserts;
 use crate::store::commit::overlay::{Overlay, PostState};
 use crate::store::commit::settings::SettingsWork;
@@ -54,6 +55,8 @@ pub struct UnitOfWork {
     date: Date,
     /// Settings of care units.
     pub settings: SettingsWork,
+    /// New entries of the access log.
+    pub access_log: AccessLogWork,
 }
 
 impl UnitOfWork {
@@ -459,6 +462,7 @@ impl UnitOfWork {
             self.history,
             self.keys_without_history,
             &self.settings,
+            self.access_log,
             self.date,
         )
     }

@@ -2,6 +2,7 @@
 
 use sea_orm::ConnectionTrait;
 
+use crate::store::access_log::chain::AccessLogWork;
 use crate::store::bulk::write::{Inserts, VersionedUpdates, Write};
 use crate::store::bulk::write_all;
 use crate::store::change_event::ChangeEvent;
@@ -21,13 +22,14 @@ pub struct WriteSet {
 }
 
 impl WriteSet {
-    /// Returns the rows that differ in these requests and settings, with the history and the idempotency keys to add, and
-    /// the clock by which they were decided.
+    /// Returns the rows that differ in these requests and settings, with the history, the idempotency keys and the entries of
+    /// the access log to add, and the clock by which they were decided.
     pub fn of<'a>(
         requests: impl Iterator<Item = &'a TrackedRequest>,
         history: Inserts<history::Entity>,
         keys_without_history: Inserts<idempotency_key::Entity>,
         settings: &SettingsWork,
+        access_log: AccessLogWork,
         date: Date,
     ) -> Self {
         let mut event = ChangeEvent {
@@ -43,6 +45,7 @@ impl WriteSet {
         writes.push(history.into_write());
         writes.push(keys_without_history.into_write());
         writes.extend(settings.writes());
+        writes.extend(access_log.into_writes());
         Self {
             event,
             writes,

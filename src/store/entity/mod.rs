@@ -4,6 +4,8 @@
 //! so that none can stand in another's place. Neither prints
 //! its content: an identity number may be among it.
 
+pub mod access_log;
+pub mod access_log_patient;
 pub mod booking_request;
 pub mod care_unit_settings;
 pub mod change_event;

@@ -26,12 +26,14 @@ impl MigrationTrait for FirstSchema {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let backend = manager.get_database_backend();
         manager.create_table(booking_request()).await?;
+        manager.create_table(access_log(backend)).await?;
         for mut table in [
             notification(),
             history(),
             idempotency_key(backend),
             care_unit_settings(),
             lost_interval(),
+            access_log_patient(backend),
         ] {
             if backend == DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
@@ -42,11 +44,14 @@ impl MigrationTrait for FirstSchema {
         for index in indexes() {
             manager.create_index(index).await?;
         }
-        // SQLite has no replicas to publish to.
+        for index in access_log_indexes() {
+            manager.create_index(index).await?;
+        }
+        // SQLite has no replicas to publish to, and no partitions.
         if backend == DbBackend::Postgres {
             manager.create_table(change_event()).await?;
             manager.create_index(change_event_index()).await?;
-            for text in TUNING {
+            for text in DEFAULT_PARTITIONS.iter().chain(&TUNING) {
                 manager.get_connection().execute_unprepared(text).await?;
             }
         }
@@ -55,6 +60,8 @@ impl MigrationTrait for FirstSchema {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = [
+            "access_log_patient",
+            "access_log",
             "lost_interval",
             "care_unit_settings",
             "idempotency_key",
@@ -73,6 +80,12 @@ impl MigrationTrait for FirstSchema {
         Ok(())
     }
 }
+
+/// Partitions for entries of months that have none of their own, so that an entry can always be written.
+const DEFAULT_PARTITIONS: [&str; 2] = [
+    "CREATE TABLE access_log_default PARTITION OF access_log DEFAULT",
+    "CREATE TABLE access_log_patient_default PARTITION OF access_log_patient DEFAULT",
+];
 
 /// Storage settings. Rows that change leave room on their page for their next version, and dead rows are vacuumed early
 /// and without pauses: a claim that wades through dead rows is slow.
@@ -259,6 +272,67 @@ fn lost_interval() -> TableCreateStatement {
         required("until").big_integer().take(),
     ];
     table("lost_interval", &["since"], columns)
+}
+
+/// Describes the access log: a row for each care unit and outcome of a call. Its key has no bucket in front: rows are
+/// read by time, and some have none.
+fn access_log(backend: DbBackend) -> TableCreateStatement {
+    let columns = vec![
+        required("recorded_at").big_integer().take(),
+        required("chain").uuid().take(),
+        required("sequence").big_integer().take(),
+        optional("care_unit").text().take(),
+        required("subject").text().take(),
+        optional("actor").text().take(),
+        required("method").text().take(),
+        required("outcome").small_integer().take(),
+        optional("trace_id").text().take(),
+        required("document").text().take(),
+        required("previous_hash").binary().take(),
+        required("hash").binary().take(),
+    ];
+    let key = ["recorded_at", "chain", "sequence"];
+    by_month(table("access_log", &key, columns), backend)
+}
+
+/// Describes where in the access log a patient stands.
+fn access_log_patient(backend: DbBackend) -> TableCreateStatement {
+    let columns = vec![
+        required("personal_id").text().take(),
+        required("personal_id_type").small_integer().take(),
+        required("issuer").text().take(),
+        required("recorded_at").big_integer().take(),
+        required("chain").uuid().take(),
+        required("sequence").big_integer().take(),
+    ];
+    let key = [
+        "personal_id",
+        "personal_id_type",
+        "issuer",
+        "recorded_at",
+        "chain",
+        "sequence",
+    ];
+    by_month(table("access_log_patient", &key, columns), backend)
+}
+
+/// Partitions a table by time on PostgreSQL, so that purging a month is to drop a table.
+fn by_month(mut table: TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
+    if backend == DbBackend::Postgres {
+        table.extra("PARTITION BY RANGE (recorded_at)");
+    }
+    table
+}
+
+fn access_log_indexes() -> [IndexCreateStatement; 2] {
+    let of = |column| {
+        index(
+            "access_log",
+            &format!("access_log_{column}"),
+            &[column, "recorded_at"],
+        )
+    };
+    [of("subject"), of("care_unit")]
 }
 
 /// Describes the outbox: a row a commit, for other replicas, every one of which reads it. It is in a bucket of the commit, so

@@ -3,6 +3,8 @@
 //! SQLite is migrated whenever it is opened: no other process has the file. PostgreSQL is migrated when the operator says
 //! so, by one process at a time.
 
+pub mod partition;
+
 mod m0001_first_schema;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait, seaql_migrations};
 use tokio::time::timeout;
 
 use crate::store::database::connection::{connect_admin, write_options};
+use crate::store::database::probe::database_now;
 use crate::store::database::transaction::Pool;
 use crate::store::error::OpenError;
 
@@ -82,6 +85,8 @@ pub async fn migrate_connection(connection: &Pool) -> Result<Vec<String>, OpenEr
     if !missing.is_empty() {
         Migrator::up(&*transaction, None).await?;
     }
+    let now = database_now(&*transaction).await?;
+    partition::make_missing(&transaction, now).await?;
     transaction.commit().await?;
     Ok(missing)
 }

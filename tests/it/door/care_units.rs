@@ -27,7 +27,7 @@ const EMPTY: &str = "SE2321000016-P000000999999";
 /// The id of no request, nor of any message.
 const NOBODYS: &str = "5f5b0c3e-7d0a-4c37-9d3e-1d1f4f3f8a11";
 pub const SCOPES: &str =
-    "booking.read booking.write worklist.read notification.deliver settings.write";
+    "booking.read booking.write worklist.read notification.deliver settings.write audit.read";
 
 /// A service, and callers who see some care units each.
 pub struct Region {
@@ -437,6 +437,11 @@ fn message(path: &str, target: &Target) -> Vec<u8> {
             ..Default::default()
         }
         .encode_to_vec(),
+        "ListAccessLog" => v1::ListAccessLogRequest {
+            care_unit: parent,
+            ..Default::default()
+        }
+        .encode_to_vec(),
         "GetCareUnitSettings" => v1::GetCareUnitSettingsRequest {
             name: format!("{parent}/settings"),
         }
@@ -483,7 +488,8 @@ fn names(path: &str) -> Names {
         | "CountWorklists"
         | "WatchWorklist"
         | "StreamDueNotifications"
-        | "ListNotifications" => Names::Filter,
+        | "ListNotifications"
+        | "ListAccessLog" => Names::Filter,
         "ListCareUnits"
         | "ListPatientRequests"
         | "ReplacePersonalId"

@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 
 use care_invitation::auth::keys::Source;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::grpc::middleware::load::Bounds;
@@ -108,6 +110,29 @@ async fn the_streams_of_one_subject_leave_places_for_those_of_another() {
 }
 
 #[tokio::test]
+async fn a_stream_ends_after_the_row_that_was_one_too_many() {
+    let (service, [looping, other]) = limited(SubjectLimits {
+        rows_per_minute: NonZeroU32::new(1),
+        ..SubjectLimits::default()
+    })
+    .await;
+    let channel = service.channel().await;
+    let mut requests = BookingRequestServiceClient::new(channel.clone());
+    let create = make::wire_create(make::wire_form("2026-03-16", "2026-06-12"));
+    let made = within(requests.create_booking_request(bearing(create, &other))).await;
+    made.expect("created");
+    let mut stream = open_stream(&channel, &looping).await.expect("a stream");
+    let event = within(stream.message()).await.expect("it is sent");
+    let event = event.expect("an event").event;
+    assert!(
+        matches!(event, Some(Event::Due(_))),
+        "what is leased is sent"
+    );
+    let end = within(stream.message()).await;
+    assert_limited(&end.expect_err("it ends"), "ROWS_PER_MINUTE");
+}
+
+#[tokio::test]
 async fn the_calls_of_one_subject_leave_places_for_those_of_another() {
     let (service, [looping, other]) = within_limits(Limits {
         streams: Bounds {
@@ -138,8 +163,7 @@ async fn lists_of_one_subject_wait_for_what_it_has_read_while_another_reads() {
     .await;
     let channel = service.channel().await;
     let create = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
-    let mut requests =
-        v1::booking_request_service_client::BookingRequestServiceClient::new(channel.clone());
+    let mut requests = BookingRequestServiceClient::new(channel.clone());
     let made = within(requests.create_booking_request(bearing(create, &other))).await;
     made.expect("created");
     let list = async |token| {

@@ -1,0 +1,34 @@
+//! AuditService: who has seen or changed which patient's data.
+
+use tonic::{Request, Response, Status};
+
+use super::caller::caller;
+use super::{Service, fill_page};
+use crate::contract::v1::audit_service_server::AuditService;
+use crate::contract::{access_log, v1};
+use crate::domain::care_units::CareUnits;
+
+#[tonic::async_trait]
+impl AuditService for Service {
+    async fn list_access_log(
+        &self,
+        request: Request<v1::ListAccessLogRequest>,
+    ) -> Result<Response<v1::ListAccessLogResponse>, Status> {
+        let care_units = caller(&request).visible(CareUnits::Every);
+        let list = access_log::parse_list(request.into_inner())?;
+        let (filter, limit) = (&list.filter, list.page_size + 1);
+        let found = self
+            .store
+            .access_log(filter, &care_units, list.after, limit);
+        let rendered = found.await?.into_iter().map(|(place, entry)| {
+            let message = entry.map(|entry| access_log::render(&entry, filter));
+            (place, message)
+        });
+        let (entries, last) = fill_page(rendered, list.page_size);
+        let next = last.map(|place| access_log::next_page_token(filter, &place));
+        Ok(Response::new(v1::ListAccessLogResponse {
+            entries,
+            next_page_token: next.unwrap_or_default(),
+        }))
+    }
+}

@@ -1,0 +1,128 @@
+//! The codec of our services: protobuf, and on the way whom each message is about, for the access log. Every message
+//! of every RPC passes here, those of streams too, so that none is forgotten.
+
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prost::Message;
+use tonic::Status;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use crate::contract::concerns::{About, Audited};
+use crate::domain::access::Concern;
+
+tokio::task_local! {
+    /// Concerns of the call whose handler runs.
+    static CONCERNS: Arc<CallConcerns>;
+}
+
+/// Whom the messages of a call are about.
+#[derive(Debug, Default)]
+pub struct CallConcerns(Mutex<Recorded>);
+
+/// Whom the request has named, and the answers since they were last taken have shown.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Concerns of the request.
+    pub named: Vec<Concern>,
+    /// Concerns of answers.
+    pub shown: Vec<Concern>,
+}
+
+impl CallConcerns {
+    /// Runs a handler, the messages of which are recorded here.
+    pub async fn record<T>(self: Arc<Self>, handler: impl Future<Output = T>) -> T {
+        CONCERNS.scope(self, handler).await
+    }
+
+    /// Takes what was recorded.
+    pub fn take(&self) -> Recorded {
+        std::mem::take(&mut *self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The codec of a call. That of a client, outside any handler, records nothing.
+pub struct RecordingCodec<T, U> {
+    concerns: Option<Arc<CallConcerns>>,
+    messages: PhantomData<(T, U)>,
+}
+
+impl<T, U> Default for RecordingCodec<T, U> {
+    fn default() -> Self {
+        Self {
+            concerns: CONCERNS.try_with(Arc::clone).ok(),
+            messages: PhantomData,
+        }
+    }
+}
+
+impl<T, U> Codec for RecordingCodec<T, U>
+where
+    T: Message + Audited + Send + 'static,
+    U: Message + Audited + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = RecordingEncoder<T>;
+    type Decoder = RecordingDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        RecordingEncoder {
+            encoder: ProstCodec::<T, U>::default().encoder(),
+            concerns: self.concerns.clone(),
+        }
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        RecordingDecoder {
+            decoder: ProstCodec::<T, U>::default().decoder(),
+            concerns: self.concerns.clone(),
+        }
+    }
+}
+
+/// Encoder of answers.
+pub struct RecordingEncoder<T> {
+    encoder: ProstEncoder<T>,
+    concerns: Option<Arc<CallConcerns>>,
+}
+
+impl<T: Message + Audited> Encoder for RecordingEncoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        if let Some(concerns) = &self.concerns {
+            let mut about = About::default();
+            item.add_to(&mut about);
+            concerns.lock().shown.extend(about.concerns);
+        }
+        self.encoder.encode(item, buffer)
+    }
+}
+
+/// Decoder of requests.
+pub struct RecordingDecoder<U> {
+    decoder: ProstDecoder<U>,
+    concerns: Option<Arc<CallConcerns>>,
+}
+
+impl<U: Message + Audited + Default> Decoder for RecordingDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        let decoded = self.decoder.decode(buffer)?;
+        if let (Some(concerns), Some(item)) = (&self.concerns, &decoded) {
+            let mut about = About::default();
+            item.add_to(&mut about);
+            concerns.lock().named.extend(about.concerns);
+        }
+        Ok(decoded)
+    }
+}

@@ -1,0 +1,174 @@
+//! The access log of a call: its entries are stored before its answer leaves.
+//!
+//! | the call | its entries |
+//! | --- | --- |
+//! | is answered, or refused | are durable before the answer leaves, which is UNAVAILABLE when they cannot be |
+//! | has run out of time, or finds no database | are stored as soon as they can be: such an answer shows nothing |
+//! | loses its caller | the same |
+//! | is a stream | those of each message are durable before it leaves |
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tonic::{Code, Status};
+
+use super::method::Method;
+use crate::auth::caller::Caller;
+use crate::clock::Clock;
+use crate::domain::access::{Access, Concerns, gather};
+use crate::grpc::codec::{CallConcerns, Recorded};
+use crate::grpc::status;
+use crate::store::Store;
+
+/// Header with the trace that a call belongs to, as W3C's Trace Context defines it.
+const TRACEPARENT: &str = "traceparent";
+
+/// The access log, for all calls.
+#[derive(Clone)]
+pub struct AccessLog {
+    /// Store of the entries.
+    pub store: Store,
+    /// Clock that dates them.
+    pub clock: Clock,
+}
+
+/// Entries that are being stored.
+pub type Storing = Pin<Box<dyn Future<Output = Result<(), Status>> + Send>>;
+
+/// The access log of a call. What has been recorded when it is dropped is of a call that has lost its caller.
+pub struct CallAccess {
+    log: Option<AccessLog>,
+    method: Arc<Method>,
+    caller: Option<Arc<Caller>>,
+    trace_id: Option<String>,
+    concerns: Arc<CallConcerns>,
+}
+
+impl CallAccess {
+    /// Begins the log of a call, before its message is read. Without an access log, as for other services than ours,
+    /// nothing is logged.
+    pub fn begin(log: Option<AccessLog>, method: &Arc<Method>, headers: &HeaderMap) -> Self {
+        Self {
+            log: log.filter(|_| method.is_ours),
+            method: method.clone(),
+            caller: None,
+            trace_id: trace_id(headers),
+            concerns: Arc::default(),
+        }
+    }
+
+    /// Takes the caller of a call that is authenticated; nothing is logged of others.
+    pub fn admit(&mut self, caller: Option<Arc<Caller>>) {
+        self.caller = caller;
+    }
+
+    /// Returns the record of the messages of the call.
+    pub fn concerns(&self) -> Arc<CallConcerns> {
+        self.concerns.clone()
+    }
+
+    /// Stores the entries of what was recorded, of a call that is answered like this.
+    ///
+    /// # Errors
+    ///
+    /// The status that the call is to be answered with instead.
+    pub async fn store(&self, code: Code) -> Result<(), Status> {
+        match self.storing(code) {
+            Some(storing) => storing.await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins to store the entries of what was recorded; none when there is nothing to store, or nothing to wait for.
+    pub fn storing(&self, code: Code) -> Option<Storing> {
+        let store = self.log.as_ref()?.store.clone();
+        let entries = self.entries(code);
+        if entries.is_empty() {
+            return None;
+        }
+        if status::shows_nothing(code) {
+            store.log_access_later(entries);
+            return None;
+        }
+        Some(Box::pin(async move {
+            let stored = store.log_access(entries).await;
+            stored.map_err(status::access_not_logged)
+        }))
+    }
+
+    /// Takes what was recorded as entries.
+    fn entries(&self, code: Code) -> Vec<Access> {
+        let (Some(log), Some(caller)) = (&self.log, &self.caller) else {
+            return Vec::new();
+        };
+        let Recorded { named, shown } = self.concerns.take();
+        let mut concerns = gather(named, shown, code.into());
+        if concerns.is_empty() && status::is_forbidden(code) {
+            // A call that is refused before it is read.
+            concerns.push(Concerns {
+                care_unit: None,
+                outcome: code.into(),
+                concerned: Vec::new(),
+            });
+        }
+        let at = log.clock.now();
+        let (subject, actor) = caller.who();
+        let method = self.method.path.rsplit('.').next().unwrap_or_default();
+        let concerns = concerns.into_iter();
+        concerns
+            .map(|concerns| Access {
+                at,
+                subject: subject.to_owned(),
+                actor: actor.clone(),
+                method: method.to_owned(),
+                trace_id: self.trace_id.clone(),
+                concerns,
+            })
+            .collect()
+    }
+}
+
+impl Drop for CallAccess {
+    fn drop(&mut self) {
+        // Of a call that was answered nothing is left.
+        drop(self.storing(status::CALLER_GONE));
+    }
+}
+
+/// Returns the trace id of a call: 32 hexadecimal digits in lower case, not all of them zero.
+fn trace_id(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
+    let id = text.strip_prefix("00-")?.get(..32)?;
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_id = id.bytes().all(is_digit) && id.bytes().any(|byte| byte != b'0');
+    is_id.then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_named_as_its_standard_asks() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let zeros = "0".repeat(32);
+        for (text, expected) in [
+            (format!("00-{id}-00f067aa0ba902b7-01"), Some(id)),
+            (format!("00-{zeros}-00f067aa0ba902b7-01"), None),
+            (
+                format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
+                None,
+            ),
+            (format!("01-{id}-00f067aa0ba902b7-01"), None),
+            ("00-\u{e5}".to_owned(), None),
+            (String::new(), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            let value = http::HeaderValue::from_bytes(text.as_bytes()).expect("a header");
+            headers.insert(TRACEPARENT, value);
+            assert_eq!(trace_id(&headers).as_deref(), expected, "{text}");
+        }
+        assert_eq!(trace_id(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! The writer of the access log: one task for each process, which gathers the entries of concurrent calls into groups.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sea_orm::DatabaseConnection;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
+
+use crate::domain::access::Access;
+use crate::domain::calendar::micros;
+use crate::store::access_log::chain::{Group, Head};
+use crate::store::access_log::query::add_patients;
+use crate::store::commit::queue::CommitQueue;
+use crate::store::commit::read_set::ReadSet;
+use crate::store::database::connection::Timeouts;
+use crate::store::error::Error;
+
+/// Maximum calls whose entries wait for a group.
+const WAITING_MAX: usize = 4_096;
+/// Maximum patients of a group; one call alone may have more.
+const GROUP_MAX: usize = 2_048;
+/// Maximum entries that could not be stored and are kept for another attempt.
+const UNSTORED_MAX: usize = 10_000;
+/// Interval of those attempts while no other entries come.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Interval at which the head of the chain is logged, if it has moved.
+const HEAD_INTERVAL: Duration = Duration::from_secs(60);
+/// Status code UNAVAILABLE, with which calls are answered whose entries could not be stored.
+const UNAVAILABLE: i32 = 14;
+
+/// Entries of a call, and where to respond when somebody waits.
+struct Arrival {
+    accesses: Vec<Access>,
+    reply: Option<oneshot::Sender<Result<(), Error>>>,
+}
+
+/// The queue of the writer.
+#[derive(Clone)]
+pub struct AccessLogQueue {
+    sender: mpsc::Sender<Arrival>,
+    timeouts: Timeouts,
+}
+
+impl AccessLogQueue {
+    /// Hands over entries, and waits until they are durable.
+    pub async fn log(&self, accesses: Vec<Access>) -> Result<(), Error> {
+        let (reply, stored) = oneshot::channel();
+        let arrival = Arrival {
+            accesses,
+            reply: Some(reply),
+        };
+        let sent = self.sender.try_send(arrival);
+        sent.map_err(|_| Error::unavailable("the access log has no room"))?;
+        match tokio::time::timeout(self.timeouts.caller, stored).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(_)) => Err(Error::internal("the writer of the access log has ended")),
+            Err(_) => Err(Error::timed_out()),
+        }
+    }
+
+    /// Hands over entries for which nobody waits.
+    pub fn log_later(&self, accesses: Vec<Access>) {
+        let count = accesses.len();
+        let arrival = Arrival {
+            accesses,
+            reply: None,
+        };
+        if self.sender.try_send(arrival).is_err() {
+            note_lost(count);
+        }
+    }
+}
+
+/// Starts the writer over the queue of the committer, and returns the queue to it with its task, which ends when the last
+/// handle of the queue is dropped.
+pub fn start(
+    queue: CommitQueue,
+    readers: DatabaseConnection,
+    replica: Option<Uuid>,
+    timeouts: Timeouts,
+    wal_grown: Arc<Notify>,
+) -> (AccessLogQueue, JoinHandle<()>) {
+    let (sender, arrivals) = mpsc::channel(WAITING_MAX);
+    let writer = Writer {
+        arrivals,
+        queue,
+        readers,
+        head: Head::without_rows(replica.unwrap_or_default()),
+        // The chain of a new replica has no rows; the only one of SQLite goes on.
+        is_certain: replica.is_some(),
+        since: i64::MIN,
+        unstored: Vec::new(),
+        wal_grown,
+        shown: 0,
+    };
+    let task = tokio::spawn(writer.run());
+    (AccessLogQueue { sender, timeouts }, task)
+}
+
+struct Writer {
+    arrivals: mpsc::Receiver<Arrival>,
+    queue: CommitQueue,
+    readers: DatabaseConnection,
+    /// Head of the chain as far as it is known.
+    head: Head,
+    /// False if it is not known what was committed last.
+    is_certain: bool,
+    /// Time before which no row of this process stands, in microseconds: that of its first entry.
+    since: i64,
+    /// Entries that could not be stored.
+    unstored: Vec<Access>,
+    wal_grown: Arc<Notify>,
+    /// Number of the row that was logged last as the head.
+    shown: i64,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut heads = interval(HEAD_INTERVAL);
+        let mut retries = interval(RETRY_INTERVAL);
+        for ticks in [&mut heads, &mut retries] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                arrival = self.arrivals.recv() => match arrival {
+                    Some(first) => self.write(first).await,
+                    None => break,
+                },
+                _ = retries.tick(), if !self.unstored.is_empty() => self.write_unstored().await,
+                _ = heads.tick() => self.show_head(),
+            }
+        }
+        self.write_unstored().await;
+        note_lost(self.unstored.len());
+        self.show_head();
+    }
+
+    /// Writes the entries of a call together with those that wait.
+    async fn write(&mut self, first: Arrival) {
+        let mut replies = Vec::new();
+        let mut accesses = Vec::new();
+        let mut patients = 0;
+        let mut next = Some(first);
+        while let Some(arrival) = next.take() {
+            patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
+            accesses.extend(arrival.accesses);
+            replies.extend(arrival.reply);
+            if patients < GROUP_MAX {
+                next = self.arrivals.try_recv().ok();
+            }
+        }
+        let stored = self.store(accesses).await;
+        for reply in replies {
+            // The caller may have gone.
+            let _ = reply.send(stored.clone());
+        }
+    }
+
+    async fn write_unstored(&mut self) {
+        if !self.unstored.is_empty() {
+            // Those that fail again are kept again.
+            let _ = self.store(Vec::new()).await;
+        }
+    }
+
+    /// Stores entries, after those that could not be stored before. They are all kept if that fails.
+    async fn store(&mut self, accesses: Vec<Access>) -> Result<(), Error> {
+        let mut all = std::mem::take(&mut self.unstored);
+        all.extend(accesses);
+        let stored = self.commit(&mut all).await;
+        if stored.is_err() {
+            self.is_certain = false;
+            for access in &mut all {
+                // What the caller is told, unless it was told something else before.
+                if access.concerns.outcome == 0 {
+                    access.concerns.outcome = UNAVAILABLE;
+                }
+            }
+            note_lost(all.len().saturating_sub(UNSTORED_MAX));
+            all.truncate(UNSTORED_MAX);
+            self.unstored = all;
+        }
+        stored
+    }
+
+    /// Commits entries as one operation.
+    async fn commit(&mut self, accesses: &mut [Access]) -> Result<(), Error> {
+        add_patients(&self.readers, accesses).await?;
+        if !self.is_certain {
+            self.head = self.head.read(&self.readers, self.since).await?;
+            self.is_certain = true;
+        }
+        let mut head = self.head;
+        if self.since == i64::MIN && head.sequence == 0 {
+            self.since = accesses
+                .iter()
+                .map(|it| micros(it.at))
+                .min()
+                .unwrap_or(i64::MIN);
+        }
+        let mut group = Group::default();
+        for access in accesses.iter() {
+            group.append(&mut head, access);
+        }
+        let group = Arc::new(group);
+        let read_set = ReadSet {
+            tolerates_clock_fault: true,
+            ..ReadSet::default()
+        };
+        let decide = move |work: &mut crate::store::commit::unit_of_work::UnitOfWork, _: &_| {
+            work.access_log.add(group.clone());
+            Ok(())
+        };
+        self.queue.submit(read_set, decide).await?;
+        self.head = head;
+        self.wal_grown.notify_one();
+        Ok(())
+    }
+
+    /// Logs the head of the chain if it has moved, to compare the chain with later.
+    fn show_head(&mut self) {
+        let head = self.head;
+        if head.sequence == self.shown {
+            return;
+        }
+        self.shown = head.sequence;
+        let hash = head.hash.iter().map(|byte| format!("{byte:02x}"));
+        let head = format!(
+            "{}:{}:{}",
+            head.chain,
+            head.sequence,
+            hash.collect::<String>()
+        );
+        tracing::info!(head, "access log");
+    }
+}
+
+fn patients_of(access: &Access) -> usize {
+    access.concerns.concerned.len()
+}
+
+fn note_lost(count: usize) {
+    if count > 0 {
+        tracing::error!(count, "entries of the access log are lost");
+    }
+}

@@ -1,0 +1,163 @@
+//! What a verification finds after somebody has been at the tables, on both databases.
+
+use care_invitation::store::access_log::verify::{Finding, KnownHead, verify};
+use sea_orm::ConnectionTrait;
+use uuid::Uuid;
+
+use super::chain::{filled, verified};
+use crate::migration::Empty;
+
+/// What an alteration is found as; the chain comes first.
+type Expected = fn(Uuid) -> Vec<Finding>;
+
+async fn execute(database: &Empty, statements: &[&str]) {
+    let connection = database.connect().await;
+    for statement in statements {
+        connection
+            .execute_unprepared(statement)
+            .await
+            .expect(statement);
+    }
+}
+
+#[tokio::test]
+async fn what_was_removed_altered_or_inserted_shows() {
+    let cases: [(&str, &[&str], Expected); 9] = [
+        ("nothing", &[], |_| vec![]),
+        (
+            "a row is removed",
+            &[
+                "DELETE FROM access_log WHERE sequence = 3",
+                "DELETE FROM access_log_patient WHERE sequence = 3",
+            ],
+            |chain| {
+                vec![Finding::Removed {
+                    chain,
+                    first: 3,
+                    last: 3,
+                }]
+            },
+        ),
+        (
+            "a caller is altered",
+            &["UPDATE access_log SET subject = 'nobody' WHERE sequence = 3"],
+            |chain| vec![Finding::Altered { chain, sequence: 3 }],
+        ),
+        (
+            "a hash is altered",
+            &["UPDATE access_log SET hash = previous_hash WHERE sequence = 3"],
+            |chain| vec![Finding::Altered { chain, sequence: 3 }],
+        ),
+        (
+            "a time is altered",
+            &[
+                "UPDATE access_log SET recorded_at = recorded_at + 1 WHERE sequence = 6",
+                "UPDATE access_log_patient SET recorded_at = recorded_at + 1 WHERE sequence = 6",
+            ],
+            |chain| vec![Finding::Altered { chain, sequence: 6 }],
+        ),
+        (
+            "a patient is altered",
+            &[
+                "UPDATE access_log SET document = replace(document, '198003012385', '191212121212') WHERE sequence = 2",
+            ],
+            |chain| {
+                vec![
+                    Finding::Altered { chain, sequence: 2 },
+                    Finding::NotFound { chain, sequence: 2 },
+                ]
+            },
+        ),
+        (
+            "a row is inserted twice",
+            &[
+                "INSERT INTO access_log SELECT recorded_at + 1, chain, sequence, care_unit, subject, actor, method, outcome, \
+               trace_id, '[]', previous_hash, hash FROM access_log WHERE sequence = 4",
+            ],
+            |chain| {
+                vec![
+                    Finding::Altered { chain, sequence: 4 },
+                    Finding::Inserted { chain, sequence: 4 },
+                ]
+            },
+        ),
+        (
+            "a patient is hidden",
+            &["DELETE FROM access_log_patient WHERE sequence = 5"],
+            |chain| vec![Finding::NotFound { chain, sequence: 5 }],
+        ),
+        (
+            "a patient is shown elsewhere",
+            &[
+                "INSERT INTO access_log_patient SELECT '191212121212', personal_id_type, issuer, recorded_at, chain, sequence \
+               FROM access_log_patient WHERE sequence = 5",
+            ],
+            |_| vec![Finding::FoundElsewhere { count: 1 }],
+        ),
+    ];
+    for (what, statements, expected) in cases {
+        for database in Empty::each().await {
+            filled(&database, 6).await;
+            let before = verified(&database).await;
+            let chain = *before.chains.keys().next().expect("a chain");
+            execute(&database, statements).await;
+            let found = verified(&database).await.findings;
+            assert_eq!(found, expected(chain), "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_head_shows_what_is_missing_at_the_end() {
+    for database in Empty::each().await {
+        filled(&database, 6).await;
+        let found = verified(&database).await;
+        let (chain, walked) = found.chains.first_key_value().expect("a chain");
+        let head = KnownHead {
+            chain: *chain,
+            sequence: walked.last,
+            hash: walked.hash,
+        };
+        let compared = async |heads: &[KnownHead]| {
+            let verified = verify(&database.url, heads, &mut |_, _, _| ()).await;
+            verified.expect("read").findings
+        };
+        assert_eq!(compared(&[head]).await, []);
+        let other = KnownHead {
+            hash: [7; 32],
+            ..head
+        };
+        assert_eq!(
+            compared(&[other]).await,
+            [Finding::Altered {
+                chain: *chain,
+                sequence: 6
+            }]
+        );
+        let unknown = KnownHead {
+            chain: Uuid::from_u128(9),
+            ..head
+        };
+        let removed = Finding::Removed {
+            chain: unknown.chain,
+            first: 1,
+            last: 6,
+        };
+        assert_eq!(compared(&[unknown]).await, [removed]);
+        execute(
+            &database,
+            &[
+                "DELETE FROM access_log WHERE sequence > 4",
+                "DELETE FROM access_log_patient WHERE sequence > 4",
+            ],
+        )
+        .await;
+        assert_eq!(compared(&[]).await, [], "nothing shows it but the head");
+        let removed = Finding::Removed {
+            chain: *chain,
+            first: 5,
+            last: 6,
+        };
+        assert_eq!(compared(&[head]).await, [removed]);
+    }
+}

@@ -330,6 +330,79 @@ async fn after_a_restore_says_what_it_has_marked_and_refuses_a_time_to_come() {
     assert!(said.starts_with(begin), "{said} {}", text(&ended.stderr));
 }
 
+/// The head of the access log that a log in JSON has shown last.
+fn head_in(log: &str) -> String {
+    let (_, rest) = log.rsplit_once("\"head\":\"").expect("a head in the log");
+    rest.split('"').next().expect("its end").to_owned()
+}
+
+#[tokio::test]
+async fn a_verification_ends_with_three_when_the_access_log_is_not_as_its_head_says() {
+    let folder = TempDir::new().expect("a folder");
+    let arguments = ["--sandbox-clock", NOW, "--log-format", "json"];
+    let program = Program::start(folder.path(), &arguments).await;
+    let form = make::wire_form("2026-04-06", "2026-06-12");
+    let channel = program.channel().await;
+    let created = create(&channel, make::wire_create(form)).await;
+    get(&channel, &created.expect("created").name)
+        .await
+        .expect("found");
+    program.signal("-TERM").await;
+    let (status, _, log) = program.end().await;
+    assert!(status.success());
+    let head = head_in(&log);
+
+    let verify = ["audit", "verify", "--head", &head];
+    let whole = run(&mut command(folder.path(), &verify)).await;
+    let said = text(&whole.stdout);
+    assert!(whole.status.success(), "{said} {}", text(&whole.stderr));
+    let (chain, _) = head.split_once(':').expect("a chain");
+    let expected =
+        format!("chain {chain}: entries 1 to 2, head {head}\nwalked 2 entries in 1 chains\n");
+    assert_eq!(said, expected);
+
+    let url = format!("sqlite://{}", folder.path().join("care.db").display());
+    let database = sea_orm::Database::connect(&url).await.expect("open");
+    for (what, found) in [
+        (
+            "UPDATE access_log SET subject = 'nobody' WHERE sequence = 1",
+            format!("altered: {chain}:1\n"),
+        ),
+        (
+            "DELETE FROM access_log WHERE sequence = 2",
+            format!("removed: {chain}:2\n"),
+        ),
+    ] {
+        database.execute_unprepared(what).await.expect(what);
+        let altered = run(&mut command(folder.path(), &verify)).await;
+        let said = text(&altered.stdout);
+        assert_eq!(altered.status.code(), Some(3), "{what}: {said}");
+        assert!(said.contains(&found), "{what}: {said}");
+    }
+
+    let bad = ["audit", "verify", "--head", "1042"];
+    let refused = run(&mut command(folder.path(), &bad)).await;
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("--head"), "{said}");
+}
+
+#[tokio::test]
+async fn the_access_log_is_kept_for_five_years() {
+    let folder = TempDir::new().expect("a folder");
+    let migrated = run(&mut command(folder.path(), &["migrate"])).await;
+    assert!(migrated.status.success());
+    let before = |date| ["purge", "--before", "2001-01-01", "--access-before", date];
+    let refused = run(&mut command(folder.path(), &before("2199-01-01"))).await;
+    assert_eq!(refused.status.code(), Some(2));
+    let said = text(&refused.stderr);
+    assert!(said.contains("\n  --access-before must be 20"), "{said}");
+    let purged = run(&mut command(folder.path(), &before("2001-01-01"))).await;
+    let said = text(&purged.stdout);
+    assert!(purged.status.success(), "{said} {}", text(&purged.stderr));
+    assert!(said.contains("0 entries of the access log"), "{said}");
+}
+
 #[tokio::test]
 async fn an_unknown_flag_is_refused() {
     let folder = TempDir::new().expect("a folder");

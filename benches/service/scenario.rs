@@ -7,6 +7,7 @@ mod growth;
 mod nine;
 mod page;
 mod single;
+mod streams;
 
 use crate::report::Report;
 use crate::settings::{Scenario, Settings};
@@ -18,6 +19,7 @@ pub async fn run(scenario: Scenario, bench: &Bench, report: &mut Report) -> Outc
         Scenario::Create => create::run(bench, report).await,
         Scenario::Single => single::run(bench, report).await,
         Scenario::Deliver => deliver::run(bench, report).await,
+        Scenario::Streams => streams::run(bench, report).await,
         Scenario::Nine => nine::run(bench, report).await,
         Scenario::Due => due::run(bench, report).await,
         Scenario::Page => page::run(bench, report).await,
@@ -31,7 +33,7 @@ pub fn settings(scenario: Scenario, settings: &Settings) -> Vec<(String, String)
     let runs = ("runs", settings.runs.to_string());
     let own = match scenario {
         Scenario::Create => vec![seconds, ("callers", settings.callers.to_string())],
-        Scenario::Deliver => vec![("backlog", settings.backlog.to_string())],
+        Scenario::Deliver | Scenario::Streams => vec![("backlog", settings.backlog.to_string())],
         Scenario::Nine => vec![seconds, ("messages", settings.at_nine.to_string())],
         Scenario::Growth => vec![seconds, ("sizes", format!("{:?}", settings.sizes))],
         Scenario::Single | Scenario::Due | Scenario::Page => vec![seconds],

@@ -52,7 +52,7 @@ pub struct Settings {
     /// Numbers of callers for the curve of `create`; 0 leaves the curve out.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,128,256")]
     pub curve: Vec<usize>,
-    /// How many due messages `deliver` hands over.
+    /// How many due messages `deliver` and `streams` hand over.
     #[arg(long, default_value_t = 100_000)]
     pub backlog: usize,
     /// How many messages fall due together in `nine`.
@@ -85,6 +85,8 @@ pub enum Scenario {
     Single,
     /// A backlog of due messages, streamed and acknowledged.
     Deliver,
+    /// The same while very many streams are open.
+    Streams,
     /// Very many messages that fall due in one minute, and what others notice of it.
     Nine,
     /// From the creation of an invitation that is due at once until its consumer has it.

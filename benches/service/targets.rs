@@ -19,7 +19,7 @@ pub enum Bound {
 }
 
 /// Every target, by the name under which the scenarios refer to it.
-const TARGETS: [(&str, Bound); 17] = [
+const TARGETS: [(&str, Bound); 20] = [
     ("create, of raw", Bound::TimesAtLeast(0.6)),
     (
         "create, of a transaction per call",
@@ -29,11 +29,14 @@ const TARGETS: [(&str, Bound); 17] = [
     ("single", Bound::PlusAtMost(0.3)),
     ("deliver, of raw", Bound::TimesAtLeast(0.6)),
     ("deliver, on PostgreSQL", Bound::Least(26_900.0)),
+    ("streams, idle", Bound::TimesAtLeast(0.9)),
+    ("streams, at work", Bound::TimesAtLeast(0.8)),
     ("nine, leased", Bound::Most(15.0)),
     ("nine, meanwhile", Bound::TimesAtMost(2.0)),
     ("due", Bound::Most(20.0)),
     ("due, other replica", Bound::Most(1_000.0)),
     ("page, rate", Bound::Least(4_000.0)),
+    ("page over several, rate", Bound::TimesAtLeast(0.7)),
     ("page, p99", Bound::Most(20.0)),
     ("count, p99", Bound::Most(10.0)),
     ("growth", Bound::TimesAtMost(1.3)),

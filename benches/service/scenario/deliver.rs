@@ -61,7 +61,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
 }
 
 /// A database with messages that are due at once.
-async fn backlog(bench: &Bench, kind: Kind) -> Outcome<Database> {
+pub async fn backlog(bench: &Bench, kind: Kind) -> Outcome<Database> {
     let database = Database::empty(kind, bench.postgres.as_ref()).await?;
     let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
     let callers = Callers::connect(&server, bench.settings.callers).await?;

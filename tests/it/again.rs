@@ -1,16 +1,18 @@
-//! Every test once more, on PostgreSQL. Tests begin in the order of their names, so that this one, which mostly waits,
-//! goes on beside all others.
+//! Every test once more, on PostgreSQL, beside all others: tests begin in the order of their names, and none waits for it
+//! but the last.
 
 use std::env;
 use std::io::{self, Write};
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::{LazyLock, Mutex};
+use std::thread::{self, JoinHandle};
 
 use crate::backend::{KIND, Kind};
 use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 16] = [
+const ONCE: [(&str, &str); 17] = [
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     (
@@ -25,7 +27,8 @@ const ONCE: [(&str, &str); 16] = [
     ("door::", "is decided before the store is asked"),
     ("wal::", "is about SQLite"),
     ("disk::", "is about SQLite"),
-    ("again::", "is this run"),
+    ("again::", "begins this run"),
+    ("yet_again::", "waits for this run"),
     ("postgres::", "is about the server of this run"),
     ("replicas::", "goes to PostgreSQL by itself"),
     ("migration::", "goes to both by itself"),
@@ -38,25 +41,39 @@ const ONCE: [(&str, &str); 16] = [
 /// Tests that run at once there: a store has up to eleven connections, and a replica one store.
 const THREADS: &str = "8";
 
-/// The tests that [`ONCE`] does not name, in a process of their own.
+/// The run of the tests that [`ONCE`] does not name, in a process of its own; none where there is no PostgreSQL, or where
+/// this is that run.
+static RUN: LazyLock<Mutex<Option<JoinHandle<io::Result<Output>>>>> = LazyLock::new(|| {
+    let server = match Kind::of_this_run() {
+        Kind::Postgres => None,
+        Kind::Sqlite => postgres::server(),
+    };
+    Mutex::new(server.map(|server| {
+        let mut suite = Command::new(env::current_exe().expect("this program"));
+        suite.env(KIND, "postgresql").env(postgres::URL, server);
+        if postgres::ends_with_this_run() {
+            suite.env(postgres::TEMPORARY, "yes");
+        }
+        suite.args(["--test-threads", THREADS]);
+        for (tests, _) in ONCE {
+            suite.args(["--skip", tests]);
+        }
+        thread::spawn(move || suite.output())
+    }))
+});
+
+/// The first of all tests: the run goes on beside the others. The last, `yet_again`, waits for its end.
 #[test]
-fn every_test_passes_on_postgresql() {
-    if Kind::of_this_run() == Kind::Postgres {
-        return;
-    }
-    let Some(server) = postgres::server() else {
+fn the_run_on_postgresql_begins() {
+    LazyLock::force(&RUN);
+}
+
+/// Waits until the run has ended, and says how.
+pub fn ended() {
+    let Some(run) = RUN.lock().expect("asked for once").take() else {
         return;
     };
-    let mut suite = Command::new(env::current_exe().expect("this program"));
-    suite.env(KIND, "postgresql").env(postgres::URL, server);
-    if postgres::ends_with_this_run() {
-        suite.env(postgres::TEMPORARY, "yes");
-    }
-    suite.args(["--test-threads", THREADS]);
-    for (tests, _) in ONCE {
-        suite.args(["--skip", tests]);
-    }
-    let ended = suite.output().expect("it runs");
+    let ended = run.join().expect("no panic").expect("it runs");
     let said = String::from_utf8_lossy(&ended.stdout);
     let result = said.lines().find(|line| line.starts_with("test result: "));
     let result = result.unwrap_or("it did not come to its end");

@@ -21,6 +21,7 @@ mod proxy;
 mod replica;
 mod wire;
 mod worklist_user;
+mod yet_again;
 
 mod access_log;
 mod again;

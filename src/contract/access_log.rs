@@ -1,5 +1,6 @@
 //! ListAccessLog: the query, the cursor of a page, and entries.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use uuid::Uuid;
@@ -14,6 +15,7 @@ use super::{
 use crate::domain::access::{Access, AccessFilter, AccessPlace, LoggedAccess};
 use crate::domain::calendar::{from_micros, micros};
 use crate::domain::hsa_id::HsaId;
+use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListAccessLog";
@@ -112,7 +114,14 @@ fn place_of(bytes: &[u8; CURSOR_BYTES]) -> Option<AccessPlace> {
 }
 
 /// Renders an entry. One that is listed for a patient shows that patient alone.
-pub fn render(entry: &LoggedAccess, filter: &AccessFilter) -> v1::AccessLogEntry {
+///
+/// When there are `hidden` patients, or could be, their identities are masked, and the hash is left out: whoever has
+/// everything else of an entry, or of the next one, could find the identity by trying.
+pub fn render(
+    entry: &LoggedAccess,
+    filter: &AccessFilter,
+    hidden: Option<&BTreeSet<PersonalId>>,
+) -> v1::AccessLogEntry {
     let Access {
         at,
         subject,
@@ -126,9 +135,14 @@ pub fn render(entry: &LoggedAccess, filter: &AccessFilter) -> v1::AccessLogEntry
         let wanted = filter.patient.as_ref();
         wanted.is_none_or(|wanted| it.patient.as_ref() == Some(wanted))
     });
-    let patients = concerned.map(|it| v1::AccessedPatient {
-        identity: it.patient.as_ref().map(render_identity),
-        booking_requests: names(care_unit, &it.requests),
+    let patients = concerned.map(|it| {
+        let patient = it.patient.as_ref();
+        let shown = patient.filter(|it| hidden.is_none_or(|hidden| !hidden.contains(it)));
+        v1::AccessedPatient {
+            identity: shown.map(render_identity),
+            booking_requests: names(care_unit, &it.requests),
+            identity_masked: it.patient.is_some() && shown.is_none(),
+        }
     });
     v1::AccessLogEntry {
         event_time: Some(render_instant(*at)),
@@ -141,7 +155,10 @@ pub fn render(entry: &LoggedAccess, filter: &AccessFilter) -> v1::AccessLogEntry
         trace_id: trace_id.clone().unwrap_or_default(),
         chain: entry.place.chain.to_string(),
         sequence: entry.place.sequence,
-        hash: hexadecimal(&entry.hash),
+        hash: match hidden {
+            Some(_) => String::new(),
+            None => hexadecimal(&entry.hash),
+        },
     }
 }
 

@@ -14,14 +14,25 @@ impl AuditService for Service {
         &self,
         request: Request<v1::ListAccessLogRequest>,
     ) -> Result<Response<v1::ListAccessLogResponse>, Status> {
-        let care_units = caller(&request).visible(CareUnits::Every);
+        let caller = caller(&request);
+        let care_units = caller.visible(CareUnits::Every);
         let list = access_log::parse_list(request.into_inner())?;
         let (filter, limit) = (&list.filter, list.page_size + 1);
         let found = self
             .store
             .access_log(filter, &care_units, list.after, limit);
-        let rendered = found.await?.into_iter().map(|(place, entry)| {
-            let message = entry.map(|entry| access_log::render(&entry, filter));
+        let mut found = found.await?;
+        let entries = found.iter().filter_map(|(_, entry)| entry.clone());
+        let hidden = match caller.hides_protected() {
+            true => Some(self.store.protected_in(entries.collect()).await?),
+            false => None,
+        };
+        let is_hidden = |it| hidden.iter().any(|hidden| hidden.contains(it));
+        if filter.patient.as_ref().is_some_and(is_hidden) {
+            found.clear();
+        }
+        let rendered = found.into_iter().map(|(place, entry)| {
+            let message = entry.map(|entry| access_log::render(&entry, filter, hidden.as_ref()));
             (place, message)
         });
         let (entries, last) = fill_page(rendered, list.page_size);

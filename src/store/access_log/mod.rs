@@ -10,6 +10,7 @@
 //! | `writer` | gathers entries, and logs the head of the chain |
 //! | `chain` | makes rows of entries, with their hashes |
 //! | `query` | pages |
+//! | `protected` | patients with protected identity among those in entries |
 //! | `verify` | walks the chains and finds what was altered |
 //! | `purge` | deletes entries that are kept no longer |
 
@@ -18,10 +19,14 @@ pub mod purge;
 pub mod verify;
 pub mod writer;
 
+mod protected;
 mod query;
+
+use std::collections::BTreeSet;
 
 use crate::domain::access::{Access, AccessFilter, AccessPlace, LoggedAccess};
 use crate::domain::care_units::CareUnits;
+use crate::domain::patient::PersonalId;
 use crate::store::Store;
 use crate::store::error::Error;
 
@@ -47,6 +52,17 @@ impl Store {
                 "entries of the access log are lost: the store is closed"
             ),
         }
+    }
+
+    /// Returns those of the patients in these entries who have protected identity.
+    pub async fn protected_in(
+        &self,
+        entries: Vec<LoggedAccess>,
+    ) -> Result<BTreeSet<PersonalId>, Error> {
+        self.read(move |snapshot| {
+            Box::pin(async move { protected::protected_in(snapshot, &entries).await })
+        })
+        .await
     }
 
     /// Returns a page of the access log of these care units before the place `after`, the newest entries first; none in

@@ -180,7 +180,8 @@ async fn patients_of(
     rows.iter().map(patient).collect()
 }
 
-fn patient(row: &QueryResult) -> Result<(RequestKey, PersonalId), Error> {
+/// Reads the key of a request and its patient.
+pub fn patient(row: &QueryResult) -> Result<(RequestKey, PersonalId), Error> {
     let key = request::key((row.try_get_by_index(0)?, row.try_get_by_index(1)?));
     let kind = code(PersonalIdType::from_code, row.try_get_by_index(3)?)?;
     let (number, issuer) = (row.try_get_by_index(2)?, row.try_get_by_index(4)?);

@@ -340,11 +340,14 @@ impl Calls {
                 ..Default::default()
             }
             .encode_to_vec(),
-            "ListAccessLog" => v1::ListAccessLogRequest {
-                identity: Some(self.identity()),
-                ..Default::default()
+            "ListAccessLog" => {
+                self.created().await;
+                v1::ListAccessLogRequest {
+                    identity: Some(self.identity()),
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
-            .encode_to_vec(),
             "GetTime" => Vec::new(),
             "AdvanceTime" => care_invitation::contract::sandbox_v1::AdvanceTimeRequest {
                 server_time: Some(make::wire_at(super::NOW)),

@@ -2,6 +2,7 @@
 //! nothing by them, and gets no message of theirs.
 
 use care_invitation::contract::DESCRIPTOR_SET;
+use care_invitation::contract::v1::audit_service_client::AuditServiceClient;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
@@ -25,8 +26,6 @@ use crate::make;
 
 /// The number of the patient with protected identity.
 const NUMBER: &str = "197302889931";
-/// The access log names whom it concerned to everybody with the scope `audit.read`.
-const SHOWN_TO_AUDITORS: [&str; 1] = ["ListAccessLog"];
 /// How deep messages are looked into.
 const DEPTH_MAX: usize = 6;
 
@@ -94,8 +93,8 @@ impl Clinic {
                 .token(&claims_with("scope", Some(json!(scope))))
         };
         Self {
-            with: token(&format!("{SCOPES} patient.protected")),
-            without: token(SCOPES),
+            with: token(&format!("{SCOPES} audit.read patient.protected")),
+            without: token(&format!("{SCOPES} audit.read")),
             region,
         }
     }
@@ -226,6 +225,18 @@ impl Clinic {
         answer.expect("replaced").into_inner()
     }
 
+    async fn logged(&self, token: &str, of: Option<&str>) -> Vec<v1::AccessLogEntry> {
+        let call = v1::ListAccessLogRequest {
+            identity: of.map(identity),
+            ..Default::default()
+        };
+        let mut client = AuditServiceClient::new(self.region.channel.clone());
+        let listed = within(client.list_access_log(bearing(call, token))).await;
+        let mut entries = listed.expect("listed").into_inner().entries;
+        entries.retain(|it| it.method != "AuditService/ListAccessLog");
+        entries
+    }
+
     async fn due(&self, token: &str) -> Vec<v1::DueNotification> {
         let call = v1::StreamDueNotificationsRequest {
             until_idle: true,
@@ -325,9 +336,6 @@ async fn no_answer_of_any_call_has_the_number_without_the_scope() {
         .services()
         .flat_map(|it| it.methods().collect::<Vec<_>>());
     for method in methods.collect::<Vec<_>>() {
-        if SHOWN_TO_AUDITORS.contains(&method.name()) {
-            continue;
-        }
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let good = calls.good(method.name()).await;
         let ask = async |token: &str| {
@@ -627,6 +635,42 @@ async fn an_open_stream_is_told_of_no_message_that_is_not_for_it() {
         event => panic!("{event:?}"),
     }
     assert_eq!(clinic.due(with).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_access_log_names_them_to_whoever_has_the_scope_alone() {
+    let clinic = Clinic::start().await;
+    let (with, without) = (&*clinic.with, &*clinic.without);
+    let request = clinic.create(with, form(Protection::Unspecified)).await;
+    assert_eq!(clinic.logged(without, Some(NUMBER)).await.len(), 1);
+    clinic.replace(with, NUMBER, OTHER).await;
+    let mut protect = learned(Protection::ConfidentialityMarked);
+    let patient = protect.patient.as_mut().expect("a patient");
+    patient.personal_id = OTHER.into();
+    patient.personal_id_type = v1::PersonalIdType::Personnummer.into();
+    clinic.learn(with, &protect).await;
+    // Shown without its number, and logged with it.
+    clinic.get(without, &request.name).await;
+    for number in [NUMBER, OTHER] {
+        assert!(!clinic.logged(with, Some(number)).await.is_empty());
+    }
+    assert!(clinic.logged(without, Some(OTHER)).await.is_empty());
+    // The number that they had before is theirs in the entries of their requests.
+    assert!(clinic.logged(without, Some(NUMBER)).await.is_empty());
+    let whole = clinic.logged(with, None).await;
+    let shown = clinic.logged(without, None).await;
+    assert!(whole.len() >= 4 && whole.len() == shown.len());
+    for (whole, shown) in whole.iter().zip(&shown) {
+        let mut expected = whole.clone();
+        expected.hash.clear();
+        for patient in &mut expected.patients {
+            patient.identity_masked = patient.identity.take().is_some();
+        }
+        assert!(*shown == expected, "{}", whole.method);
+        assert!(!whole.hash.is_empty());
+    }
+    assert_eq!(shown[0].method, "BookingRequestService/GetBookingRequest");
+    assert!(shown[0].patients[0].identity_masked);
 }
 
 #[tokio::test]

@@ -1,0 +1,88 @@
+//! Patients with protected identity among those in entries.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use sea_orm::sea_query::{ExprTrait, Query, SelectStatement};
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryResult};
+
+use super::query::patient;
+use crate::domain::access::LoggedAccess;
+use crate::domain::patient::PersonalId;
+use crate::domain::request_key::RequestKey;
+use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{RowQuery, query_with};
+use crate::store::entity::booking_request::{Column, Entity};
+use crate::store::error::Error;
+use crate::store::query::request_keys::key_rows;
+
+/// Returns those of the patients in these entries of whom some request says that they have protected identity: one that
+/// has their number now, or one in the entry that has another number since.
+pub async fn protected_in(
+    connection: &impl ConnectionTrait,
+    entries: &[LoggedAccess],
+) -> Result<BTreeSet<PersonalId>, Error> {
+    static OF_NUMBERS: LazyLock<RowQuery> = LazyLock::new(|| {
+        let of_number = Column::PersonalId.into_expr();
+        let of_number = of_number.equals(("k", Column::PersonalId));
+        RowQuery::new(select_protected().and_where(of_number))
+    });
+    static OF_KEYS: LazyLock<RowQuery> = LazyLock::new(|| {
+        let mut select = select_protected();
+        for column in [Column::Bucket, Column::CareUnit, Column::Id] {
+            select.and_where(column.into_expr().equals(("k", column)));
+        }
+        RowQuery::new(&select)
+    });
+    let named: BTreeSet<&PersonalId> = entries.iter().flat_map(patients).map(|it| it.0).collect();
+    let keys: BTreeSet<RequestKey> = entries
+        .iter()
+        .flat_map(patients)
+        .flat_map(|it| it.1)
+        .collect();
+    let keys: Vec<RequestKey> = keys.into_iter().collect();
+    let mut numbers = Rows::new(vec![RowColumn::of::<Entity>(Column::PersonalId)]);
+    for number in named.iter().map(|it| it.number()).collect::<BTreeSet<_>>() {
+        numbers.push([number.into()]);
+    }
+    let found = query_with(connection, [("k", numbers)], &OF_NUMBERS).await?;
+    let found: Vec<(RequestKey, PersonalId)> =
+        found.iter().map(patient).collect::<Result<_, Error>>()?;
+    let mut protected: BTreeSet<PersonalId> = found.into_iter().map(|(_, it)| it).collect();
+    let key = |row: &QueryResult| Ok(patient(row)?.0);
+    let found = query_with(connection, [("k", key_rows(&keys))], &OF_KEYS).await?;
+    let found: BTreeSet<RequestKey> = found.iter().map(key).collect::<Result<_, Error>>()?;
+    for (patient, keys) in entries.iter().flat_map(patients) {
+        if keys.iter().any(|it| found.contains(it)) {
+            protected.insert(patient.clone());
+        }
+    }
+    Ok(protected)
+}
+
+/// Returns the patients of an entry, each with the keys of their requests.
+fn patients(entry: &LoggedAccess) -> impl Iterator<Item = (&PersonalId, Vec<RequestKey>)> {
+    let concerns = &entry.access.concerns;
+    concerns.concerned.iter().filter_map(|it| {
+        let care_unit = concerns.care_unit.as_ref();
+        let keys = it.requests.iter().filter_map(|id| {
+            Some(RequestKey {
+                care_unit: care_unit?.clone(),
+                id: *id,
+            })
+        });
+        Some((it.patient.as_ref()?, keys.collect()))
+    })
+}
+
+/// Returns the query for requests of patients with protected identity beside the table `k`.
+fn select_protected() -> SelectStatement {
+    use Column::{CareUnit, Id, IsProtected, Issuer, PersonalId, PersonalIdType};
+    let columns = [CareUnit, Id, PersonalId, PersonalIdType, Issuer];
+    Query::select()
+        .columns(columns.map(|column| (Entity, column)))
+        .from("k")
+        .cross_join(Entity)
+        .and_where(IsProtected.into_expr())
+        .take()
+}

@@ -26,7 +26,7 @@ trap 'rm -rf "$folder"' EXIT
 "$1/initdb" -D data -U postgres --auth=trust --encoding=UTF8 --no-locale --no-sync >log 2>&1 ||
   { cat log >&2; exit 1; }
 "$1/pg_ctl" -D data -l log -w start >said 2>&1 \
-  -o "-c listen_addresses=127.0.0.1 -p $2 -k '$folder' -F -c max_connections=400 -c full_page_writes=off" ||
+  -o "-c listen_addresses=127.0.0.1 -p $2 -k '$folder' -F -c max_connections=800 -c full_page_writes=off" ||
   { cat said log >&2; exit 1; }
 echo "$2"
 cat >/dev/null

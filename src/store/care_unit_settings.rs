@@ -233,7 +233,7 @@ impl Store {
         context: impl Fn() -> Context + Clone + Send + 'static,
     ) {
         let revoke = || self.revoke_leased_in(&care_unit, context.clone());
-        let revoked = revoke.retry(retry::LOST_CLAIMS).when(Error::is_temporary);
+        let revoked = revoke.retry(retry::WHILE_LEASED).when(Error::is_temporary);
         if let Err(error) = revoked.await {
             let care_unit = care_unit.as_str();
             tracing::warn!(%error, care_unit, "revoking the leases of a paused care unit failed");

@@ -53,7 +53,7 @@ impl Store {
         let store = self.clone();
         tokio::spawn(async move {
             let release = || store.release_leases(leases.clone());
-            let released = release.retry(retry::LOST_CLAIMS);
+            let released = release.retry(retry::WHILE_LEASED);
             let _ = released.when(Error::is_temporary).await;
         });
     }

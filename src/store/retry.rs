@@ -15,8 +15,8 @@ pub const ANSWER: ConstantBuilder = ConstantBuilder::new()
     .with_delay(ANSWER_PAUSE)
     .without_max_times();
 
-/// For the release of lost claims: 60 attempts, for about the time that a lease lasts.
-pub const LOST_CLAIMS: ConstantBuilder = ConstantBuilder::new()
+/// For what matters for as long as a lease lasts, such as the release of lost claims: 60 attempts, for about that time.
+pub const WHILE_LEASED: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_secs(1))
     .with_max_times(59);
 
@@ -76,6 +76,6 @@ mod tests {
             );
         }
         assert!(pauses(unavailable_batch(1)).is_empty());
-        assert_eq!(sum(&pauses(LOST_CLAIMS)), millis(59_000));
+        assert_eq!(sum(&pauses(WHILE_LEASED)), millis(59_000));
     }
 }

@@ -5,11 +5,12 @@
 //! | is answered, or refused | are durable before the answer leaves, which is UNAVAILABLE when they cannot be |
 //! | has run out of time, or finds no database | are stored as soon as they can be: such an answer shows nothing |
 //! | loses its caller | the same |
-//! | is a stream | those of each message are durable before it leaves |
+//! | is a stream | those of each message are durable before it leaves, which waits for a database that is away |
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use backon::Retryable;
 use http::HeaderMap;
 use tonic::{Code, Status};
 
@@ -19,7 +20,8 @@ use crate::clock::Clock;
 use crate::domain::access::{Access, Concerns, gather};
 use crate::grpc::codec::{CallConcerns, Recorded};
 use crate::grpc::status;
-use crate::store::Store;
+use crate::store::error::Error;
+use crate::store::{Store, retry};
 
 /// Header with the trace that a call belongs to, as W3C's Trace Context defines it.
 const TRACEPARENT: &str = "traceparent";
@@ -94,6 +96,21 @@ impl CallAccess {
         Some(Box::pin(async move {
             let stored = store.log_access(entries).await;
             stored.map_err(status::access_not_logged)
+        }))
+    }
+
+    /// Begins to store the entries of the next message of a stream; none when there is nothing to store. Attempted again
+    /// for as long as the message may be leased: a stream outlives a database that is away for a while.
+    pub fn storing_message(&self) -> Option<Storing> {
+        let store = self.log.as_ref()?.store.clone();
+        let entries = self.entries(status::ANSWERED);
+        if entries.is_empty() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            let attempt = || store.attempt_to_log_access(entries.clone());
+            let stored = attempt.retry(retry::WHILE_LEASED).when(Error::is_temporary);
+            stored.await.map_err(status::access_not_logged)
         }))
     }
 

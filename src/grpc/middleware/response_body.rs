@@ -229,7 +229,7 @@ impl ResponseBody {
     fn poll_logged(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         if self.waiting.is_none() {
             let frame = ready!(self.poll_body(context));
-            match self.access.storing(status::ANSWERED) {
+            match self.access.storing_message() {
                 Some(storing) => self.waiting = Some((frame, storing)),
                 None => return Poll::Ready(frame),
             }

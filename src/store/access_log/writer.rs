@@ -35,6 +35,8 @@ const UNAVAILABLE: i32 = 14;
 struct Arrival {
     accesses: Vec<Access>,
     reply: Option<oneshot::Sender<Result<(), Error>>>,
+    /// True if they are not kept when they cannot be stored, since the caller comes again with them.
+    comes_again: bool,
 }
 
 /// The queue of the writer.
@@ -45,12 +47,14 @@ pub struct AccessLogQueue {
 }
 
 impl AccessLogQueue {
-    /// Hands over entries, and waits until they are durable.
-    pub async fn log(&self, accesses: Vec<Access>) -> Result<(), Error> {
+    /// Hands over entries, and waits until they are durable. Those that cannot be stored are kept for later, unless the
+    /// caller `comes_again` with them.
+    pub async fn log(&self, accesses: Vec<Access>, comes_again: bool) -> Result<(), Error> {
         let (reply, stored) = oneshot::channel();
         let arrival = Arrival {
             accesses,
             reply: Some(reply),
+            comes_again,
         };
         let sent = self.sender.try_send(arrival);
         sent.map_err(|_| Error::unavailable("the access log has no room"))?;
@@ -67,6 +71,7 @@ impl AccessLogQueue {
         let arrival = Arrival {
             accesses,
             reply: None,
+            comes_again: false,
         };
         if self.sender.try_send(arrival).is_err() {
             note_lost(count);
@@ -142,18 +147,21 @@ impl Writer {
     /// Writes the entries of a call together with those that wait.
     async fn write(&mut self, first: Arrival) {
         let mut replies = Vec::new();
-        let mut accesses = Vec::new();
+        let (mut kept, mut attempted) = (Vec::new(), Vec::new());
         let mut patients = 0;
         let mut next = Some(first);
         while let Some(arrival) = next.take() {
             patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
-            accesses.extend(arrival.accesses);
+            match arrival.comes_again {
+                true => attempted.extend(arrival.accesses),
+                false => kept.extend(arrival.accesses),
+            }
             replies.extend(arrival.reply);
             if patients < GROUP_MAX {
                 next = self.arrivals.try_recv().ok();
             }
         }
-        let stored = self.store(accesses).await;
+        let stored = self.store(kept, attempted).await;
         for reply in replies {
             // The caller may have gone.
             let _ = reply.send(stored.clone());
@@ -163,17 +171,20 @@ impl Writer {
     async fn write_unstored(&mut self) {
         if !self.unstored.is_empty() {
             // Those that fail again are kept again.
-            let _ = self.store(Vec::new()).await;
+            let _ = self.store(Vec::new(), Vec::new()).await;
         }
     }
 
-    /// Stores entries, after those that could not be stored before. They are all kept if that fails.
-    async fn store(&mut self, accesses: Vec<Access>) -> Result<(), Error> {
+    /// Stores entries, after those that could not be stored before. If that fails they are all kept but those `attempted`.
+    async fn store(&mut self, kept: Vec<Access>, attempted: Vec<Access>) -> Result<(), Error> {
         let mut all = std::mem::take(&mut self.unstored);
-        all.extend(accesses);
+        all.extend(kept);
+        let kept = all.len();
+        all.extend(attempted);
         let stored = self.commit(&mut all).await;
         if stored.is_err() {
             self.is_certain = false;
+            all.truncate(kept);
             for access in &mut all {
                 // What the caller is told, unless it was told something else before.
                 if access.concerns.outcome == 0 {

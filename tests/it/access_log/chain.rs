@@ -1,18 +1,23 @@
 //! The chain: what is durable before an answer, after restarts, when the database fails, and when entries
 //! are purged.
 
+use std::time::Duration;
+
+use care_invitation::clock::Clock;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns};
 use care_invitation::domain::calendar::ClockReading;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::patient::{PersonalId, PersonalIdType};
+use care_invitation::grpc::middleware::Limits;
 use care_invitation::store::Store;
 use care_invitation::store::access_log::verify::{Finding, Verified, verify};
 use care_invitation::store::purge::{AccessTooRecent, Cutoffs, purge};
 use care_invitation::store::schema::Schema;
 use chrono::TimeDelta;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -20,6 +25,7 @@ use uuid::Uuid;
 
 use super::{PATIENT, all};
 use crate::backend::{Backend, Kind};
+use crate::consumer::everything;
 use crate::harness::{Harness, refusal, within};
 use crate::make;
 use crate::make::at;
@@ -134,7 +140,7 @@ async fn an_answer_does_not_leave_when_its_entry_cannot_be_stored() {
         "2026-04-30",
     )));
     let name = created.await.expect("created").name;
-    let other = sea_orm::Database::connect(harness.backend.url())
+    let other = Database::connect(harness.backend.url())
         .await
         .expect("a connection");
     let rename = |from: &str, to: &str| format!("ALTER TABLE {from} RENAME TO {to}");
@@ -159,6 +165,39 @@ async fn an_answer_does_not_leave_when_its_entry_cannot_be_stored() {
     let entries = all(&harness).await;
     let codes: Vec<i32> = entries.iter().map(|it| it.code).collect();
     assert_eq!(codes, [0, 14, 0]);
+}
+
+#[tokio::test]
+async fn a_message_of_a_stream_waits_until_its_entry_can_be_stored() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let mut options = ConnectOptions::new(backend.url());
+    options.max_connections(1).sqlx_logging(false);
+    let other = Database::connect(options).await.expect("a database");
+    let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    let form = make::wire_form("2026-03-09", "2026-04-30");
+    harness
+        .create(make::wire_create(form))
+        .await
+        .expect("created");
+
+    let lock = "BEGIN; LOCK TABLE access_log IN SHARE MODE";
+    other.execute_unprepared(lock).await.expect("locked");
+    let call = everything();
+    let opened = harness.notifications().stream_due_notifications(call).await;
+    let mut events = opened.expect("a stream").into_inner();
+    // Longer than a call waits.
+    let silence = tokio::time::timeout(Duration::from_secs(4), events.message()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    let event = within(events.message())
+        .await
+        .expect("no end")
+        .expect("an event");
+    assert!(matches!(event.event, Some(Event::Due(_))));
+    let codes: Vec<i32> = all(&harness).await.iter().map(|it| it.code).collect();
+    assert_eq!(codes, [0, 0], "one of the create, one of the message");
 }
 
 #[tokio::test]

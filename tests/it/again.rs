@@ -39,7 +39,7 @@ const ONCE: [(&str, &str); 17] = [
 ];
 
 /// Tests that run at once there: a store has up to eleven connections, and a replica one store.
-const THREADS: &str = "8";
+const THREADS: &str = "6";
 
 /// The run of the tests that [`ONCE`] does not name, in a process of its own; none where there is no PostgreSQL, or where
 /// this is that run.

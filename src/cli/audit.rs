@@ -6,7 +6,8 @@ use std::io::{self, Write, stdout};
 use uuid::Uuid;
 
 use crate::config::VerifyAccessLog;
-use crate::store::access_log::verify::{KnownHead, Verified, verify};
+use crate::domain::access::ChainHead;
+use crate::store::access_log::verify::{Verified, WalkedChain, verify};
 use crate::telemetry::Progress;
 
 /// Exit code when the access log is not as it was written.
@@ -23,12 +24,12 @@ pub struct Altered(usize);
 ///
 /// [`Altered`]; or the database cannot be opened or read.
 pub async fn verify_access_log(url: &str, known: VerifyAccessLog) -> Result<(), Box<dyn Error>> {
-    let heads = known.heads.iter().map(|head| KnownHead {
+    let heads = known.heads.iter().map(|head| ChainHead {
         chain: Uuid::from_u128(head.chain),
         sequence: head.sequence,
         hash: head.hash,
     });
-    let heads: Vec<KnownHead> = heads.collect();
+    let heads: Vec<ChainHead> = heads.collect();
     let mut progress = Progress::default();
     let mut show = |what: &'static str, done, total| progress.show(what, done, total);
     let outcome = verify(url, &heads, &mut show).await;
@@ -43,13 +44,16 @@ pub async fn verify_access_log(url: &str, known: VerifyAccessLog) -> Result<(), 
 
 /// Prints a line for each chain and finding, and one for all.
 fn report(verified: &Verified) -> io::Result<()> {
-    for (chain, walked) in &verified.chains {
-        let (first, last) = (walked.first, walked.last);
-        let hash = walked.hash.iter().map(|byte| format!("{byte:02x}"));
-        let hash: String = hash.collect();
+    for (&chain, &WalkedChain { first, last, hash }) in &verified.chains {
+        let sequence = last;
+        let head = ChainHead {
+            chain,
+            sequence,
+            hash,
+        };
         writeln!(
             stdout(),
-            "chain {chain}: entries {first} to {last}, head {chain}:{last}:{hash}"
+            "chain {chain}: entries {first} to {last}, head {head}"
         )?;
     }
     for finding in &verified.findings {

@@ -1,7 +1,6 @@
 //! ListAccessLog: the query, the cursor of a page, and entries.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 
 use uuid::Uuid;
 
@@ -12,11 +11,9 @@ use super::{
     Fault, Violations, care_unit_name, page_token, parse_care_unit_name, parse_page_size,
     request_name, v1,
 };
-use crate::domain::access::{Access, AccessFilter, AccessPlace, LoggedAccess};
+use crate::domain::access::{Access, AccessFilter, AccessPlace, LoggedAccess, hexadecimal};
 use crate::domain::calendar::{from_micros, micros};
-use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
-use crate::domain::request_key::RequestKey;
 
 const LIST: &str = "ListAccessLog";
 /// Bytes of a cursor: the time, the chain, and the number in the chain.
@@ -115,8 +112,8 @@ fn place_of(bytes: &[u8; CURSOR_BYTES]) -> Option<AccessPlace> {
 
 /// Renders an entry. One that is listed for a patient shows that patient alone.
 ///
-/// When there are `hidden` patients, or could be, their identities are masked, and the hash is left out: whoever has
-/// everything else of an entry, or of the next one, could find the identity by trying.
+/// Masks the identities of `hidden` patients and, if there could be some, leaves the hash out: whoever has everything
+/// else of an entry, or of the next one, could find the identity by trying.
 pub fn render(
     entry: &LoggedAccess,
     filter: &AccessFilter,
@@ -131,17 +128,15 @@ pub fn render(
         concerns,
     } = &entry.access;
     let care_unit = concerns.care_unit.as_ref();
-    let concerned = concerns.concerned.iter().filter(|it| {
-        let wanted = filter.patient.as_ref();
-        wanted.is_none_or(|wanted| it.patient.as_ref() == Some(wanted))
-    });
-    let patients = concerned.map(|it| {
-        let patient = it.patient.as_ref();
+    let wanted = filter.patient.as_ref();
+    let concerned = concerns.keys();
+    let concerned = concerned.filter(|(patient, _)| wanted.is_none() || *patient == wanted);
+    let patients = concerned.map(|(patient, keys)| {
         let shown = patient.filter(|it| hidden.is_none_or(|hidden| !hidden.contains(it)));
         v1::AccessedPatient {
             identity: shown.map(render_identity),
-            booking_requests: names(care_unit, &it.requests),
-            identity_masked: it.patient.is_some() && shown.is_none(),
+            booking_requests: keys.iter().map(request_name).collect(),
+            identity_masked: patient.is_some() && shown.is_none(),
         }
     });
     v1::AccessLogEntry {
@@ -160,28 +155,6 @@ pub fn render(
             None => hexadecimal(&entry.hash),
         },
     }
-}
-
-/// Returns the names of requests in a care unit.
-fn names(care_unit: Option<&HsaId>, requests: &[Uuid]) -> Vec<String> {
-    let Some(care_unit) = care_unit else {
-        return Vec::new();
-    };
-    let name = |id: &Uuid| {
-        request_name(&RequestKey {
-            care_unit: care_unit.clone(),
-            id: *id,
-        })
-    };
-    requests.iter().map(name).collect()
-}
-
-/// Returns bytes as hexadecimal digits.
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all that is written");
-        text
-    })
 }
 
 #[cfg(test)]

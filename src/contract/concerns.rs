@@ -15,11 +15,17 @@ pub trait Audited {
     fn add_to(&self, about: &mut About);
 }
 
+/// Returns whom a message is about.
+pub fn concerns_of(message: &impl Audited) -> Vec<Concern> {
+    let mut about = About::default();
+    message.add_to(&mut about);
+    about.concerns
+}
+
 /// Concerns that are being gathered from a message.
 #[derive(Default)]
 pub struct About {
-    /// Concerns so far.
-    pub concerns: Vec<Concern>,
+    concerns: Vec<Concern>,
     element: usize,
 }
 
@@ -181,6 +187,33 @@ macro_rules! named_result {
 }
 named_result! { AuthorizeDispatchResult AcknowledgementResult DeliveryReceiptResult }
 
+/// Messages that hold the form of a request to come.
+macro_rules! holds_a_form {
+    ($($message:ident)+) => {
+        $(impl Audited for v1::$message {
+            fn add_to(&self, about: &mut About) {
+                let form = self.booking_request.as_ref();
+                let patient = form.and_then(|it| patient_of(it.patient.as_ref()));
+                about.patient(&self.parent, patient);
+            }
+        })+
+    };
+}
+holds_a_form! { CreateBookingRequestRequest PreviewNotificationsRequest }
+
+/// Messages that name requests.
+macro_rules! holds_names {
+    ($($message:ident)+) => {
+        $(impl Audited for v1::$message {
+            fn add_to(&self, about: &mut About) {
+                let names = self.booking_requests.iter();
+                names.for_each(|name| about.request(name, None));
+            }
+        })+
+    };
+}
+holds_names! { UpdatePatientResponse ReplacePersonalIdResponse }
+
 /// Messages with a query of worklists.
 macro_rules! holds_a_query {
     ($($message:ident)+) => {
@@ -220,22 +253,6 @@ impl Audited for v1::BookingRequest {
     }
 }
 
-impl Audited for v1::CreateBookingRequestRequest {
-    fn add_to(&self, about: &mut About) {
-        let form = self.booking_request.as_ref();
-        let patient = form.and_then(|it| patient_of(it.patient.as_ref()));
-        about.patient(&self.parent, patient);
-    }
-}
-
-impl Audited for v1::PreviewNotificationsRequest {
-    fn add_to(&self, about: &mut About) {
-        let form = self.booking_request.as_ref();
-        let patient = form.and_then(|it| patient_of(it.patient.as_ref()));
-        about.patient(&self.parent, patient);
-    }
-}
-
 impl Audited for v1::BookingRequestResult {
     fn add_to(&self, about: &mut About) {
         match &self.error {
@@ -251,24 +268,10 @@ impl Audited for v1::UpdatePatientRequest {
     }
 }
 
-impl Audited for v1::UpdatePatientResponse {
-    fn add_to(&self, about: &mut About) {
-        let names = self.booking_requests.iter();
-        names.for_each(|name| about.request(name, None));
-    }
-}
-
 impl Audited for v1::ReplacePersonalIdRequest {
     fn add_to(&self, about: &mut About) {
         about.patient("", identity_of(self.old_identity.as_ref()));
         about.patient("", identity_of(self.new_identity.as_ref()));
-    }
-}
-
-impl Audited for v1::ReplacePersonalIdResponse {
-    fn add_to(&self, about: &mut About) {
-        let names = self.booking_requests.iter();
-        names.for_each(|name| about.request(name, None));
     }
 }
 

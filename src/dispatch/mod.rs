@@ -368,7 +368,7 @@ impl DueTimer {
     async fn wake_fallen_due(&self, since: Instant, now: Instant) {
         let paused = self.store.settings().paused_units(now);
         let fallen_due = || self.store.fallen_due(since, now, paused.clone());
-        for due in self.answer(fallen_due).await {
+        for due in retry::until_answered("the due notifications", fallen_due).await {
             match &due.care_units {
                 Some(care_units) => {
                     for care_unit in care_units {
@@ -387,21 +387,11 @@ impl DueTimer {
         let settings = self.store.settings();
         let paused = settings.paused_units(now);
         let next = || self.store.next_claimable_at(since, paused.clone());
-        [self.answer(next).await, settings.next_pause_end(now)]
+        let next = retry::until_answered("the next due time", next).await;
+        [next, settings.next_pause_end(now)]
             .into_iter()
             .flatten()
             .min()
-    }
-
-    /// Asks the store until it answers.
-    async fn answer<T, F>(&self, question: impl FnMut() -> F) -> T
-    where
-        F: Future<Output = Result<T, Error>>,
-    {
-        let answer = question.retry(retry::ANSWER).notify(|error, _| {
-            tracing::warn!(%error, "reading the due notifications failed");
-        });
-        answer.await.expect("it is retried until the store answers")
     }
 }
 

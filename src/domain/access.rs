@@ -2,6 +2,7 @@
 //! follow from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 
 use uuid::Uuid;
 
@@ -53,6 +54,24 @@ pub struct Concerns {
     pub outcome: i32,
     /// Patients, in the order of their identities.
     pub concerned: Vec<Concerned>,
+}
+
+impl Concerns {
+    /// Returns each patient, or none, with the keys of the requests; none where the care unit is not known.
+    pub fn keys(&self) -> impl Iterator<Item = (Option<&PersonalId>, Vec<RequestKey>)> {
+        self.concerned.iter().map(|it| {
+            let key = |id: &Uuid| {
+                Some(RequestKey {
+                    care_unit: self.care_unit.clone()?,
+                    id: *id,
+                })
+            };
+            (
+                it.patient.as_ref(),
+                it.requests.iter().filter_map(key).collect(),
+            )
+        })
+    }
 }
 
 /// A call, or a message of a stream, as an entry of the access log.
@@ -107,6 +126,29 @@ pub struct AccessFilter {
     pub from: Option<Instant>,
     /// Time that they are before.
     pub until: Option<Instant>,
+}
+
+/// A row of a chain of the access log, as log lines and the operator's command name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainHead {
+    /// Chain.
+    pub chain: Uuid,
+    /// Number in the chain.
+    pub sequence: i64,
+    /// Hash.
+    pub hash: [u8; 32],
+}
+
+impl fmt::Display for ChainHead {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash = hexadecimal(&self.hash);
+        write!(out, "{}:{}:{hash}", self.chain, self.sequence)
+    }
+}
+
+/// Returns bytes as hexadecimal digits.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Returns what a call has concerned, from what its request has `named` and its answer has `shown`, by care unit and

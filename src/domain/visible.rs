@@ -1,4 +1,4 @@
-//! What a caller finds by the identity number of a patient.
+//! The requests that the identity number of a patient finds for a caller.
 
 use super::booking_request::BookingRequest;
 use super::care_units::CareUnits;

@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
-use crate::contract::concerns::{About, Audited};
+use crate::contract::concerns::{Audited, concerns_of};
 use crate::domain::access::Concern;
 
 tokio::task_local! {
@@ -98,9 +98,7 @@ impl<T: Message + Audited> Encoder for RecordingEncoder<T> {
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         if let Some(concerns) = &self.concerns {
-            let mut about = About::default();
-            item.add_to(&mut about);
-            concerns.lock().shown.extend(about.concerns);
+            concerns.lock().shown.extend(concerns_of(&item));
         }
         self.encoder.encode(item, buffer)
     }
@@ -119,9 +117,7 @@ impl<U: Message + Audited + Default> Decoder for RecordingDecoder<U> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let decoded = self.decoder.decode(buffer)?;
         if let (Some(concerns), Some(item)) = (&self.concerns, &decoded) {
-            let mut about = About::default();
-            item.add_to(&mut about);
-            concerns.lock().named.extend(about.concerns);
+            concerns.lock().named.extend(concerns_of(item));
         }
         Ok(decoded)
     }

@@ -210,10 +210,7 @@ impl Store {
         let mut wanted = None;
         loop {
             let read = || self.load_settings(wanted.clone());
-            let read = read.retry(retry::ANSWER).notify(|error, _| {
-                tracing::warn!(%error, "reading settings of care units failed");
-            });
-            let read = read.await.expect("it is retried until the store answers");
+            let read = retry::until_answered("settings of care units", read).await;
             for care_unit in self.inner.settings.take(read.into_iter().flatten()) {
                 let (store, context) = (self.clone(), context.clone());
                 tokio::spawn(async move { store.follow_pause(care_unit, context).await });

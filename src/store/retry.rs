@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use backon::{ConstantBuilder, ExponentialBuilder};
+use backon::{ConstantBuilder, ExponentialBuilder, Retryable};
+
+use crate::store::error::Error;
 
 /// Pause before a stream or a timer asks the store again.
 pub const ANSWER_PAUSE: Duration = Duration::from_secs(1);
@@ -14,6 +16,17 @@ pub const ANSWER_PAUSE: Duration = Duration::from_secs(1);
 pub const ANSWER: ConstantBuilder = ConstantBuilder::new()
     .with_delay(ANSWER_PAUSE)
     .without_max_times();
+
+/// Asks the store until it answers. Each failure is logged with `what` was asked for.
+pub async fn until_answered<T, F>(what: &'static str, question: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Error>>,
+{
+    let answer = question.retry(ANSWER).notify(|error, _| {
+        tracing::warn!(%error, "reading {what} failed");
+    });
+    answer.await.expect("it is retried until the store answers")
+}
 
 /// For what matters for as long as a lease lasts, such as the release of lost claims: 60 attempts, for about that time.
 pub const WHILE_LEASED: ConstantBuilder = ConstantBuilder::new()

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use tonic::transport::Channel;
 
 use crate::callers::Callers;
 use crate::consumer::{self, Consumers};
@@ -78,14 +79,20 @@ async fn one_run(bench: &Bench, backlog: &Database) -> Outcome<(f64, f64)> {
     let database = backlog.copy().await?;
     let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
     let channels = server.channels(CONSUMERS).await?;
+    let measured = drain(bench, channels).await?;
+    server.kill().await?;
+    Ok(measured)
+}
+
+/// Consumers on these channels until the backlog is acknowledged: messages a second, and how many an acknowledgement
+/// names.
+pub async fn drain(bench: &Bench, channels: Vec<Channel>) -> Outcome<(f64, f64)> {
     let begin = Instant::now();
     let mut consumers = Consumers::start(channels, |_, _| {});
     let progress = Arc::clone(&consumers.progress);
     let count = bench.settings.backlog as u64;
     consumers.until(progress.acknowledged(count)).await?;
     let rate = count as f64 / begin.elapsed().as_secs_f64();
-    drop(consumers);
-    server.kill().await?;
     Ok((rate, progress.batch()))
 }
 

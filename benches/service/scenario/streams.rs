@@ -1,15 +1,12 @@
 //! A backlog handed over while many streams are open: beside those that idle, and by many at once.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use tonic::Streaming;
 use tonic::transport::Channel;
 
-use super::deliver::{CONSUMERS, backlog};
-use crate::consumer::{Consumers, OUTSTANDING_MAX};
+use super::deliver::{CONSUMERS, backlog, drain};
+use crate::consumer::OUTSTANDING_MAX;
 use crate::database::Database;
 use crate::number::number;
 use crate::report::{Line, Report};
@@ -64,13 +61,8 @@ async fn rate(bench: &Bench, backlog: &Database, consumers: usize, idle: usize) 
         CONSUMERS => server.channels(CONSUMERS).await?,
         many => shared(&server, many).await?,
     };
-    let begin = Instant::now();
-    let mut consumers = Consumers::start(channels, |_, _| {});
-    let progress = Arc::clone(&consumers.progress);
-    let count = bench.settings.backlog as u64;
-    consumers.until(progress.acknowledged(count)).await?;
-    let rate = count as f64 / begin.elapsed().as_secs_f64();
-    drop((consumers, open));
+    let (rate, _) = drain(bench, channels).await?;
+    drop(open);
     server.kill().await?;
     Ok(rate)
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use sea_orm::sea_query::{ExprTrait, Query, SelectStatement};
+use sea_orm::sea_query::{ExprTrait, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, QueryResult};
 
-use super::query::patient;
+use super::query::{of_keys, patient, select_patients};
 use crate::domain::access::LoggedAccess;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
@@ -27,19 +27,11 @@ pub async fn protected_in(
         let of_number = of_number.equals(("k", Column::PersonalId));
         RowQuery::new(select_protected().and_where(of_number))
     });
-    static OF_KEYS: LazyLock<RowQuery> = LazyLock::new(|| {
-        let mut select = select_protected();
-        for column in [Column::Bucket, Column::CareUnit, Column::Id] {
-            select.and_where(column.into_expr().equals(("k", column)));
-        }
-        RowQuery::new(&select)
-    });
+    static OF_KEYS: LazyLock<RowQuery> =
+        LazyLock::new(|| RowQuery::new(&of_keys(select_protected())));
     let named: BTreeSet<&PersonalId> = entries.iter().flat_map(patients).map(|it| it.0).collect();
-    let keys: BTreeSet<RequestKey> = entries
-        .iter()
-        .flat_map(patients)
-        .flat_map(|it| it.1)
-        .collect();
+    let keys = entries.iter().flat_map(patients).flat_map(|it| it.1);
+    let keys: BTreeSet<RequestKey> = keys.collect();
     let keys: Vec<RequestKey> = keys.into_iter().collect();
     let mut numbers = Rows::new(vec![RowColumn::of::<Entity>(Column::PersonalId)]);
     for number in named.iter().map(|it| it.number()).collect::<BTreeSet<_>>() {
@@ -62,27 +54,13 @@ pub async fn protected_in(
 
 /// Returns the patients of an entry, each with the keys of their requests.
 fn patients(entry: &LoggedAccess) -> impl Iterator<Item = (&PersonalId, Vec<RequestKey>)> {
-    let concerns = &entry.access.concerns;
-    concerns.concerned.iter().filter_map(|it| {
-        let care_unit = concerns.care_unit.as_ref();
-        let keys = it.requests.iter().filter_map(|id| {
-            Some(RequestKey {
-                care_unit: care_unit?.clone(),
-                id: *id,
-            })
-        });
-        Some((it.patient.as_ref()?, keys.collect()))
-    })
+    let keys = entry.access.concerns.keys();
+    keys.filter_map(|(patient, keys)| Some((patient?, keys)))
 }
 
 /// Returns the query for requests of patients with protected identity beside the table `k`.
 fn select_protected() -> SelectStatement {
-    use Column::{CareUnit, Id, IsProtected, Issuer, PersonalId, PersonalIdType};
-    let columns = [CareUnit, Id, PersonalId, PersonalIdType, Issuer];
-    Query::select()
-        .columns(columns.map(|column| (Entity, column)))
-        .from("k")
-        .cross_join(Entity)
-        .and_where(IsProtected.into_expr())
+    select_patients()
+        .and_where(Column::IsProtected.into_expr())
         .take()
 }

@@ -4,8 +4,8 @@
 use sea_orm::{ColumnTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
 use crate::domain::calendar::{Instant, micros};
-use crate::store::bulk::membership;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{MEMBERS_MAX, membership};
 use crate::store::database::connection::write_options;
 use crate::store::database::transaction::Pool;
 use crate::store::entity::access_log::{Column, Entity, Model};
@@ -15,10 +15,8 @@ use crate::store::schema::partition;
 
 /// Days for which entries are kept at least: five years, leap days included.
 const RETENTION_DAYS: i64 = 5 * 365 + 2;
-/// Maximum entries of a batch.
+/// Maximum entries of a batch, which are named at once.
 const ENTRIES_MAX: u64 = 200;
-/// Maximum rows that one statement deletes by their keys.
-const KEYS_MAX: usize = 256;
 
 /// Returns the latest time before which entries may be deleted.
 pub fn latest(now: Instant) -> Instant {
@@ -48,7 +46,7 @@ pub async fn delete_batch(connection: &Pool, before: Instant) -> Result<u64, Err
         .limit(ENTRIES_MAX)
         .all(&*transaction)
         .await?;
-    for keys in patient_keys(&entries).chunks(KEYS_MAX) {
+    for keys in patient_keys(&entries).chunks(MEMBERS_MAX) {
         let rows = of_patient_rows(keys);
         let delete = of_patient::Entity::delete_many().filter(membership(
             "access_log_patient",
@@ -57,12 +55,9 @@ pub async fn delete_batch(connection: &Pool, before: Instant) -> Result<u64, Err
         ));
         delete.exec(&*transaction).await?;
     }
-    let mut deleted = 0;
-    for entries in entries.chunks(KEYS_MAX) {
-        let delete =
-            Entity::delete_many().filter(membership("access_log", entry_rows(entries), backend));
-        deleted += delete.exec(&*transaction).await?.rows_affected;
-    }
+    let rows = entry_rows(&entries);
+    let delete = Entity::delete_many().filter(membership("access_log", rows, backend));
+    let deleted = delete.exec(&*transaction).await?.rows_affected;
     transaction.commit().await?;
     Ok(deleted)
 }

@@ -156,18 +156,11 @@ pub async fn add_patients(
 
 /// Returns the requests of an entry whose patients are not named.
 fn without_patient(access: &Access) -> impl Iterator<Item = RequestKey> {
-    let concerned = access.concerns.concerned.iter();
-    let unnamed = concerned.filter(|it| it.patient.is_none());
-    let care_unit = access.concerns.care_unit.as_ref();
-    unnamed.flat_map(move |it| {
-        let keys = it.requests.iter().filter_map(move |id| {
-            Some(RequestKey {
-                care_unit: care_unit?.clone(),
-                id: *id,
-            })
-        });
-        keys.collect::<Vec<_>>()
-    })
+    let unnamed = access
+        .concerns
+        .keys()
+        .filter(|(patient, _)| patient.is_none());
+    unnamed.flat_map(|(_, keys)| keys)
 }
 
 /// Returns the patients of those of these requests that exist.
@@ -175,7 +168,7 @@ async fn patients_of(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<HashMap<RequestKey, PersonalId>, Error> {
-    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(&select_patients()));
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(&of_keys(select_patients())));
     let rows = query_with(connection, [("k", key_rows(keys))], &QUERY).await?;
     rows.iter().map(patient).collect()
 }
@@ -188,16 +181,25 @@ pub fn patient(row: &QueryResult) -> Result<(RequestKey, PersonalId), Error> {
     Ok((key, PersonalId::from_stored(kind, issuer, number)))
 }
 
-/// Returns the query for the patients of the requests of the table `k`.
-fn select_patients() -> SelectStatement {
-    use request::Column::{Bucket, CareUnit, Id, Issuer, PersonalId, PersonalIdType};
+/// Returns the query for requests, with their patients, beside the table `k`.
+pub fn select_patients() -> SelectStatement {
+    use request::Column::{CareUnit, Id, Issuer, PersonalId, PersonalIdType};
     let columns = [CareUnit, Id, PersonalId, PersonalIdType, Issuer];
     Query::select()
         .columns(columns.map(|column| (request::Entity, column)))
         .from("k")
         .cross_join(request::Entity)
-        .and_where(Bucket.into_expr().equals(("k", Bucket)))
-        .and_where(CareUnit.into_expr().equals(("k", CareUnit)))
-        .and_where(Id.into_expr().equals(("k", Id)))
         .take()
+}
+
+/// Returns the query for those of its requests whose keys the table `k` has.
+pub fn of_keys(mut select: SelectStatement) -> SelectStatement {
+    for column in [
+        request::Column::Bucket,
+        request::Column::CareUnit,
+        request::Column::Id,
+    ] {
+        select.and_where(column.into_expr().equals(("k", column)));
+    }
+    select
 }

@@ -11,31 +11,19 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use crate::domain::access::ChainHead;
 use crate::store::access_log::chain::{HASH_BYTES, hash, stored_hash};
 use crate::store::access_log::purge::{of_patient_rows, patient_keys};
 use crate::store::admin::{Progress, open_admin};
-use crate::store::bulk::membership;
+use crate::store::bulk::{MEMBERS_MAX, membership};
 use crate::store::entity::access_log::{Column, Entity, Model};
 use crate::store::entity::access_log_patient as of_patient;
 use crate::store::error::{Error, OpenError};
 
 /// Rows that are read at once.
 const ROWS_MAX: u64 = 1_000;
-/// Maximum rows of one look-up by keys.
-const KEYS_MAX: usize = 256;
 /// Maximum findings that are kept; of more it is known that there are some.
 const FINDINGS_MAX: usize = 1_000;
-
-/// A row of a chain, as the log of the process has named it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KnownHead {
-    /// Chain.
-    pub chain: Uuid,
-    /// Number in the chain.
-    pub sequence: i64,
-    /// Hash.
-    pub hash: [u8; HASH_BYTES],
-}
 
 /// Something that is not as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +127,7 @@ pub enum VerifyError {
 /// [`VerifyError`]; nothing is known then.
 pub async fn verify(
     url: &str,
-    heads: &[KnownHead],
+    heads: &[ChainHead],
     progress: Progress<'_>,
 ) -> Result<Verified, VerifyError> {
     let admin = open_admin(url).await?;
@@ -166,7 +154,7 @@ pub async fn verify(
 }
 
 struct Walk<'a> {
-    heads: &'a [KnownHead],
+    heads: &'a [ChainHead],
     verified: Verified,
     /// Number of places of patients that the rows have.
     place_count: u64,
@@ -244,7 +232,7 @@ impl Walk<'_> {
         let keys = patient_keys(rows);
         self.place_count += keys.len() as u64;
         let backend = snapshot.get_database_backend();
-        for keys in keys.chunks(KEYS_MAX) {
+        for keys in keys.chunks(MEMBERS_MAX) {
             let of_keys = membership("access_log_patient", of_patient_rows(keys), backend);
             let found = of_patient::Entity::find().filter(of_keys);
             if found.clone().count(snapshot).await? == keys.len() as u64 {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
-use crate::domain::access::Access;
+use crate::domain::access::{Access, ChainHead};
 use crate::domain::calendar::micros;
 use crate::store::access_log::chain::{Group, Head};
 use crate::store::access_log::query::add_patients;
@@ -239,14 +239,12 @@ impl Writer {
             return;
         }
         self.shown = head.sequence;
-        let hash = head.hash.iter().map(|byte| format!("{byte:02x}"));
-        let head = format!(
-            "{}:{}:{}",
-            head.chain,
-            head.sequence,
-            hash.collect::<String>()
-        );
-        tracing::info!(head, "access log");
+        let head = ChainHead {
+            chain: head.chain,
+            sequence: head.sequence,
+            hash: head.hash,
+        };
+        tracing::info!(head = %head, "access log");
     }
 }
 

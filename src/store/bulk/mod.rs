@@ -69,58 +69,62 @@ impl RowQuery {
 /// of rows on SQLite; some of the tables may be empty.
 pub async fn query_with<const N: usize>(
     connection: &impl ConnectionTrait,
-    mut named: [(&str, Rows); N],
+    named: [(&str, Rows); N],
     query: &RowQuery,
 ) -> Result<Vec<QueryResult>, DbErr> {
-    let backend = connection.get_database_backend();
-    let select = match backend {
+    let select = match connection.get_database_backend() {
         DbBackend::Postgres => &query.postgres,
         _ => &query.sqlite,
     };
+    query_chunks(connection, named, select, &[]).await
+}
+
+/// Queries with rows as [`query_with`] does, beside a query that has parameters of its own.
+pub async fn query_beside<const N: usize>(
+    connection: &impl ConnectionTrait,
+    named: [(&str, Rows); N],
+    select: &SelectStatement,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let Statement { sql, values, .. } = connection.get_database_backend().build(select);
+    let own = values.map_or_else(Vec::new, |it| it.0);
+    query_chunks(connection, named, &sql, &own).await
+}
+
+/// Queries with each chunk of rows, beside a query with these parameters of its own.
+async fn query_chunks<const N: usize>(
+    connection: &impl ConnectionTrait,
+    mut named: [(&str, Rows); N],
+    select: &str,
+    own: &[Value],
+) -> Result<Vec<QueryResult>, DbErr> {
+    let backend = connection.get_database_backend();
     let mut found = Vec::new();
     while named.iter().any(|(_, rows)| !rows.is_empty()) {
         let mut tables = Vec::with_capacity(N);
         let mut values = Vec::new();
         for (name, rows) in &mut named {
-            let (rows, more) = take(rows, backend, values.len() + 1);
+            let first = own.len() + values.len() + 1;
+            let (rows, more) = take(rows, backend, first);
             tables.push(format!("{name} AS {rows}"));
             values.extend(more);
         }
         let sql = format!("WITH {} {select}", tables.join(", "));
-        let statement = Statement::from_sql_and_values(backend, sql, values);
-        found.append(&mut connection.query_all_raw(statement).await?);
-    }
-    Ok(found)
-}
-
-/// Queries with rows: with the table `name`, which has the columns of the rows, beside a query that has parameters of its own.
-/// Queries once for each chunk of rows on SQLite.
-pub async fn query_beside(
-    connection: &impl ConnectionTrait,
-    name: &str,
-    mut rows: Rows,
-    select: &SelectStatement,
-) -> Result<Vec<QueryResult>, DbErr> {
-    let backend = connection.get_database_backend();
-    let Statement { sql, values, .. } = backend.build(select);
-    let own = values.map_or_else(Vec::new, |it| it.0);
-    let mut found = Vec::new();
-    while !rows.is_empty() {
-        let (table, of_rows) = take(&mut rows, backend, own.len() + 1);
-        let sql = format!("WITH {name} AS {table} {sql}");
-        let values = match backend {
-            DbBackend::Postgres => [own.clone(), of_rows].concat(),
-            // It numbers parameters by their places in the text.
-            _ => [of_rows, own.clone()].concat(),
+        // SQLite numbers parameters by their places in the text.
+        let (mut all, rest) = match backend {
+            DbBackend::Postgres => (own.to_vec(), values),
+            _ => (values, own.to_vec()),
         };
-        let statement = Statement::from_sql_and_values(backend, sql, values);
+        all.extend(rest);
+        let statement = Statement::from_sql_and_values(backend, sql, all);
         found.append(&mut connection.query_all_raw(statement).await?);
     }
     Ok(found)
 }
 
-/// Returns the condition that a row of a table is one of these, at most [`sqlite::CHUNK_ROWS_MAX`], by its columns of the
-/// same names.
+/// Maximum rows of [`membership`].
+pub const MEMBERS_MAX: usize = sqlite::CHUNK_ROWS_MAX;
+
+/// Returns the condition that a row of a table is one of these, at most [`MEMBERS_MAX`], by its columns of the same names.
 pub fn membership(table: &str, mut rows: Rows, backend: DbBackend) -> Expr {
     let names: Vec<String> = rows.names().map(|it| format!("{table}.{it}")).collect();
     let names = names.join(", ");

@@ -1,6 +1,7 @@
 //! What a verification finds after somebody has been at the tables, on both databases.
 
-use care_invitation::store::access_log::verify::{Finding, KnownHead, verify};
+use care_invitation::domain::access::ChainHead;
+use care_invitation::store::access_log::verify::{Finding, verify};
 use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
@@ -113,17 +114,17 @@ async fn a_head_shows_what_is_missing_at_the_end() {
         filled(&database, 6).await;
         let found = verified(&database).await;
         let (chain, walked) = found.chains.first_key_value().expect("a chain");
-        let head = KnownHead {
+        let head = ChainHead {
             chain: *chain,
             sequence: walked.last,
             hash: walked.hash,
         };
-        let compared = async |heads: &[KnownHead]| {
+        let compared = async |heads: &[ChainHead]| {
             let verified = verify(&database.url, heads, &mut |_, _, _| ()).await;
             verified.expect("read").findings
         };
         assert_eq!(compared(&[head]).await, []);
-        let other = KnownHead {
+        let other = ChainHead {
             hash: [7; 32],
             ..head
         };
@@ -134,7 +135,7 @@ async fn a_head_shows_what_is_missing_at_the_end() {
                 sequence: 6
             }]
         );
-        let unknown = KnownHead {
+        let unknown = ChainHead {
             chain: Uuid::from_u128(9),
             ..head
         };

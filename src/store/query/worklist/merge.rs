@@ -160,7 +160,7 @@ async fn advance(
         by_unit.insert(walk.unit.as_str(), walk);
     }
     let mut found = Vec::new();
-    for row in query_beside(connection, "walk", rows, &select).await? {
+    for row in query_beside(connection, [("walk", rows)], &select).await? {
         let key = key((row.try_get("", "care_unit")?, row.try_get("", "id")?));
         let Some(walk) = by_unit.get_mut(key.care_unit.as_str()) else {
             return Err(Error::internal(

@@ -20,6 +20,7 @@ use crate::harness::PATIENCE;
 const README: &str = include_str!("../../README.md");
 const TUTORIAL: &str = include_str!("../../docs/tutorial.md");
 const SECURITY: &str = include_str!("../../docs/security.md");
+const ACCESS_LOG: &str = include_str!("../../docs/access-log.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 
@@ -57,6 +58,11 @@ fn the_tutorial_goes_as_it_is_told() {
 #[test]
 fn the_first_call_with_a_token_goes_as_it_is_told() {
     run_document("the page on security", SECURITY);
+}
+
+#[test]
+fn who_has_seen_a_patient_is_answered_as_it_is_told() {
+    run_document("the page on the access log", ACCESS_LOG);
 }
 
 /// Runs what a document shows between its marks, and compares.

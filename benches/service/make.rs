@@ -2,7 +2,7 @@
 
 use care_invitation::contract::v1;
 use care_invitation::domain::hsa_id::HsaId;
-use care_invitation::store::placement::bucket;
+use care_invitation::store::bucket::bucket;
 use chrono::{Days, NaiveDate};
 use uuid::Uuid;
 

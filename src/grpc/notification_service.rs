@@ -63,9 +63,9 @@ impl NotificationService for Service {
         let context = move || service.context(&caller);
         let outcome = self.store.authorize(leases, hides_protected, context);
         let outcome = outcome.await?;
-        let results = places.fill(outcome.results, Some);
+        let results = places.fill(outcome.results, |refusal| Ok(Some(refusal)));
         Ok(Response::new(notification::render_authorized(
-            element::results(batch, results.into_iter().map(Ok).collect()),
+            element::results(batch, results),
             outcome.expires_at,
             self.clock.now(),
         )))

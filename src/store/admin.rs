@@ -11,11 +11,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::calendar::ClockReading;
+use crate::store::bulk::in_buckets;
 use crate::store::database::connection::{AdminConnection, connect_admin};
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::database_now;
 use crate::store::database::sqlite::require_existing_file;
 use crate::store::error::{Error, OpenError};
+use crate::store::placement::Placement;
 use crate::store::retry;
 use crate::store::schema;
 use crate::store::skew::DecisionClock;
@@ -66,6 +68,16 @@ pub async fn with_retry<T, F: Future<Output = Result<T, Error>>>(
         .await
 }
 
+/// Returns the buckets of each shard, since a statement of a command is about one of them; none, once, when everything lies in one
+/// place.
+pub async fn buckets_by_shard(admin: &AdminConnection) -> Result<Vec<Option<Vec<i16>>>, Error> {
+    let placement = Placement::ask(&*admin.connection, admin.spread).await?;
+    let shards = placement.shards();
+    Ok((0..shards.count())
+        .map(|it| shards.buckets_of(it))
+        .collect())
+}
+
 /// A page of a table, in the order of its key.
 pub struct Page {
     /// Condition of its rows.
@@ -74,13 +86,15 @@ pub struct Page {
     pub last: Option<ValueTuple>,
 }
 
-/// Returns the page after the row with this key, the first without one.
+/// Returns the page after the row with this key, the first without one, of the rows in these buckets or in all.
 pub async fn page_after<E: EntityTrait>(
     connection: &DatabaseConnection,
+    buckets: Option<Vec<i16>>,
     after: Option<ValueTuple>,
 ) -> Result<Page, Error> {
-    let last = page_end::<E>(connection, after.clone()).await?;
-    let mut rows = Condition::all();
+    let of_shard = buckets.map(|buckets| in_buckets(E::default().table_name(), buckets));
+    let mut rows = Condition::all().add_option(of_shard);
+    let last = page_end::<E>(connection, rows.clone(), after.clone()).await?;
     for (bound, compared) in [
         (after, BinOper::GreaterThan),
         (last.clone(), BinOper::SmallerThanOrEqual),
@@ -95,9 +109,14 @@ pub async fn page_after<E: EntityTrait>(
 /// Returns the key of the last row of the page after `after`; none when the page is the last.
 async fn page_end<E: EntityTrait>(
     connection: &DatabaseConnection,
+    of_shard: Condition,
     after: Option<ValueTuple>,
 ) -> Result<Option<ValueTuple>, Error> {
-    let mut rows = E::find().select_only().offset(ROWS_MAX - 1).limit(1);
+    let mut rows = E::find()
+        .filter(of_shard)
+        .select_only()
+        .offset(ROWS_MAX - 1)
+        .limit(1);
     for column in E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column) {
         rows = rows.column(column).order_by_asc(column);
     }

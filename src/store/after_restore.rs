@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State;
-use crate::store::admin::{Page, Progress, check_clock, open_admin, page_after, with_retry};
+use crate::store::admin::{
+    Page, Progress, buckets_by_shard, check_clock, open_admin, page_after, with_retry,
+};
+use crate::store::database::connection::AdminConnection;
 use crate::store::entity::{lost_interval, notification};
 use crate::store::error::{Error, OpenError};
 
@@ -85,7 +88,7 @@ pub async fn after_restore(
     let admin = open_admin(url).await?;
     let checked = check_clock(url, &admin.connection, clock).await;
     checked.map_err(AfterRestoreError::Clock)?;
-    let marked = store_and_mark(&admin.connection, interval, progress).await;
+    let marked = store_and_mark(&admin, interval, progress).await;
     // It is done; a connection that cannot be closed ends with the process.
     let _ = admin.connection.close_by_ref().await;
     drop(admin.lock);
@@ -94,24 +97,30 @@ pub async fn after_restore(
 
 /// Stores the interval, and marks the notifications in it.
 async fn store_and_mark(
-    connection: &DatabaseConnection,
+    admin: &AdminConnection,
     interval: LostInterval,
     progress: Progress<'_>,
 ) -> Result<u64, Error> {
+    let connection = &admin.connection;
     // Nothing asks it to stop: it may be killed at any point, and run again.
     let never = CancellationToken::new();
     with_retry(&never, || store(connection, interval)).await?;
     let mut marked = 0;
-    let mut after: Option<ValueTuple> = None;
-    loop {
-        progress("notifications", marked, None);
-        let page = || page_after::<notification::Entity>(connection, after.clone());
-        let Page { rows, last } = with_retry(&never, page).await?;
-        marked += with_retry(&never, || mark(connection, interval, rows.clone())).await?;
-        if last.is_none() {
-            break;
+    for buckets in buckets_by_shard(admin).await? {
+        let mut after: Option<ValueTuple> = None;
+        loop {
+            progress("notifications", marked, None);
+            let page = || {
+                let (buckets, after) = (buckets.clone(), after.clone());
+                page_after::<notification::Entity>(connection, buckets, after)
+            };
+            let Page { rows, last } = with_retry(&never, page).await?;
+            marked += with_retry(&never, || mark(connection, interval, rows.clone())).await?;
+            if last.is_none() {
+                break;
+            }
+            after = last;
         }
-        after = last;
     }
     progress("notifications", marked, None);
     Ok(marked)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::join_all;
 use sea_orm::ConnectionTrait;
 
 use crate::domain::booking_request::BookingRequest;
@@ -18,6 +19,7 @@ use crate::store::commit::read_set::Resolved;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::{IdempotentCall, StoredAnswer};
+use crate::store::placement::{Part, Shards, join};
 use crate::store::query::{aggregate, patient_request};
 
 /// Result of an update of a patient.
@@ -32,7 +34,7 @@ pub struct PatientUpdated {
 impl Store {
     /// Changes requests one after the other as `decide` says, which is also given the place in `keys`, without idempotency
     /// keys: for changes that are harmless when they are made twice. Each is done or refused by itself; the same request
-    /// may come several times.
+    /// may come several times. Those of several shards are changed at once, by an operation for each.
     ///
     /// # Errors
     ///
@@ -41,10 +43,25 @@ impl Store {
     pub async fn update_each(
         &self,
         keys: Vec<RequestKey>,
-        mut decide: impl FnMut(usize, &BookingRequest) -> Result<Change, Refusal> + Send + 'static,
+        decide: impl Fn(usize, &BookingRequest) -> Result<Change, Refusal> + Clone + Send + 'static,
+    ) -> Result<Vec<Result<BookingRequest, Error>>, Error> {
+        let parts = self.shards().split(keys, |key| &key.care_unit);
+        let updates = parts.into_iter().map(|part| {
+            let decide = decide.clone();
+            async { (part.places.clone(), self.update_part(part, decide).await) }
+        });
+        let updated = join(join_all(updates).await)?;
+        Ok(updated.into_iter().map(Result::flatten).collect())
+    }
+
+    /// Changes the requests of one shard by one operation.
+    async fn update_part(
+        &self,
+        Part { places, elements }: Part<RequestKey>,
+        decide: impl Fn(usize, &BookingRequest) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<Vec<Result<BookingRequest, Error>>, Error> {
         let read_set = ReadSet {
-            requests: keys.clone(),
+            requests: elements.clone(),
             ..ReadSet::default()
         };
         let update = move |work: &mut UnitOfWork, _: &Resolved| {
@@ -54,8 +71,8 @@ impl Store {
                 work.apply(change, None)?;
                 Ok(record)
             };
-            let keys = keys.iter().enumerate();
-            Ok(keys.map(|(place, key)| update_one(place, key)).collect())
+            let keys = places.iter().zip(&elements);
+            Ok(keys.map(|(place, key)| update_one(*place, key)).collect())
         };
         self.call_queue()?.submit(read_set, update).await
     }
@@ -154,11 +171,11 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
         let (personal_id, after) = (personal_id.clone(), after.cloned());
-        let visible = visible.clone();
+        let (visible, shards) = (visible.clone(), self.shards());
         self.read_statement(move |readers| {
             Box::pin(async move {
-                let (patient, after) = (&personal_id, after.as_ref());
-                patient_request::page(readers, patient, &visible, now, after, limit).await
+                let (of, after) = (&personal_id, after.as_ref());
+                patient_request::page(readers, &shards, of, &visible, now, after, limit).await
             })
         })
         .await
@@ -184,11 +201,11 @@ impl Store {
         Ok(found.filter_map(|(key, it)| Some((key, it?))).collect())
     }
 
-    /// Reads the requests with these keys by one statement.
+    /// Reads the requests with these keys by one statement, or one for each shard.
     async fn find(&self, keys: &[RequestKey]) -> Result<ByKey, Error> {
-        let keys = keys.to_vec();
+        let (keys, shards) = (keys.to_vec(), self.shards());
         self.read_statement(move |readers| {
-            Box::pin(async move { read_by_key(readers, keys).await })
+            Box::pin(async move { read_by_key(readers, &shards, keys).await })
         })
         .await
     }
@@ -248,6 +265,7 @@ pub type ByKey = HashMap<RequestKey, Option<BookingRequest>>;
 /// Returns the requests with these keys that exist.
 pub async fn read_by_key(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     mut keys: Vec<RequestKey>,
 ) -> Result<ByKey, Error> {
     keys.sort();
@@ -255,7 +273,9 @@ pub async fn read_by_key(
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    let read = aggregate::load(connection, &keys).await?.into_iter();
+    let read = aggregate::load(connection, shards, &keys)
+        .await?
+        .into_iter();
     let keyed = |found: aggregate::FoundRequest<()>| (found.key, found.record.map(|it| it.request));
     Ok(read.map(keyed).collect())
 }

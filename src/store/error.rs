@@ -155,8 +155,25 @@ impl Error {
             | Self::Clock(_) => false,
         }
     }
+
+    /// Returns true for an error of Citus that refuses a statement because the rows that it would lock are of several shards.
+    pub(super) fn is_of_parted_shards(&self) -> bool {
+        match self {
+            Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
+                .downcast_ref::<DbErr>()
+                .and_then(database_code)
+                .is_some_and(|code| code == NOT_SUPPORTED),
+            Self::Refused(_)
+            | Self::RequestIdReused
+            | Self::Contention
+            | Self::Overloaded
+            | Self::Clock(_) => false,
+        }
+    }
 }
 
+/// SQLSTATE of a feature that is not supported.
+const NOT_SUPPORTED: &str = "0A000";
 /// SQLSTATE of a lock timeout.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// SQLSTATE of a privilege that the user does not have.

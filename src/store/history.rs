@@ -10,10 +10,10 @@ use crate::domain::Refusal;
 use crate::domain::history::HistoryEntry;
 use crate::domain::request_key::RequestKey;
 use crate::store::Store;
+use crate::store::bucket::bucket;
 use crate::store::entity::booking_request;
 use crate::store::entity::history::{Column, Entity, Model};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 use crate::store::quarantine::RowKey;
 
 impl Store {

@@ -32,8 +32,8 @@ pub mod retry;
 pub mod schema;
 pub mod write;
 
+pub mod bucket;
 pub mod notification;
-pub mod placement;
 pub mod skew;
 
 mod admin;
@@ -45,6 +45,7 @@ mod commit;
 mod database;
 mod history;
 mod lost_claims;
+mod placement;
 mod quarantine;
 mod query;
 mod replace_personal_id;
@@ -74,6 +75,7 @@ use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::error::{Error, OpenError};
+use crate::store::placement::{Placement, Shards};
 use crate::store::schema::Schema;
 use skew::DecisionClock;
 
@@ -128,6 +130,7 @@ struct Inner {
     timeouts: Timeouts,
     decision_clock: DecisionClock,
     settings: SettingsCopy,
+    placement: Placement,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
     /// Lock file, held while the store is open.
@@ -162,6 +165,7 @@ impl Store {
         }
         crate::store::schema::require_current(&connections.writers).await?;
         let settings = SettingsCopy::load(&*connections.writers).await?;
+        let placement = Placement::ask(&*connections.writers, connections.spread).await?;
         let timeouts = connections.timeouts;
         let replica = connections
             .lock
@@ -176,6 +180,7 @@ impl Store {
             timeouts,
             publisher.clone(),
             decision_clock.clone(),
+            placement.clone(),
         );
         let claims = match connections.claimers {
             Some(claimers) => {
@@ -185,6 +190,7 @@ impl Store {
                     timeouts,
                     publisher,
                     decision_clock.clone(),
+                    placement.clone(),
                 );
                 tasks.extend(more);
                 claims
@@ -219,6 +225,7 @@ impl Store {
                 timeouts,
                 decision_clock,
                 settings,
+                placement,
                 replica,
                 _lock: connections.lock,
             }),
@@ -304,6 +311,11 @@ impl Store {
         queues
             .clone()
             .ok_or_else(|| Error::internal("the store is closed"))
+    }
+
+    /// Returns the shards as they were last asked for.
+    fn shards(&self) -> Shards {
+        self.inner.placement.shards()
     }
 
     /// Returns the queue of calls.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use sea_orm::DatabaseTransaction;
 use uuid::Uuid;
 
@@ -29,6 +30,7 @@ use crate::store::commit::tracked::lease_change;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::lost_claims::ClaimLedger;
+use crate::store::placement::{Part, Shards, join};
 use crate::store::query::due::{Due, FallenDue, fallen_due, next_claimable_at};
 use crate::store::query::notification_page;
 
@@ -50,7 +52,7 @@ pub struct ClaimRequest {
 }
 
 /// Result of a claim.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Claimed {
     /// Leased notifications with their requests, the earliest first.
     pub leased: Vec<(BookingRequest, LeaseRef)>,
@@ -61,8 +63,8 @@ pub struct Claimed {
 /// Result of an authorization.
 #[derive(Clone, Debug)]
 pub struct Authorized {
-    /// For each lease, in order, the reason why its notification must not be handed over, if it must not be.
-    pub results: Vec<Option<DispatchRefusal>>,
+    /// For each lease, in order, the reason why its notification must not be handed over, if it must not be; an error of its shard.
+    pub results: Vec<Result<Option<DispatchRefusal>, Error>>,
     /// Instant at which the authorization expires; none when none was given.
     pub expires_at: Option<Instant>,
 }
@@ -70,8 +72,54 @@ pub struct Authorized {
 impl Store {
     /// Leases due notifications to a consumer, at most one for each token. `context` is called again when the operation is
     /// decided, here and below, so that a later record never has an earlier date.
+    ///
+    /// Where there are several shards they are gone through one after the other, each time from another one on. One that is not
+    /// available is passed over, and left out for a while.
     pub async fn claim(
         &self,
+        claim: ClaimRequest,
+        context: impl Fn() -> Context + Clone + Send + 'static,
+    ) -> Result<Claimed, Error> {
+        let shards = self.shards();
+        if shards.is_whole() {
+            return self.claim_from(None, claim, context).await;
+        }
+        let placement = &self.inner.placement;
+        let named = shards.named(&claim.care_units);
+        let mut claimed = Claimed::default();
+        let mut failed = None;
+        let mut rest = claim;
+        for shard in placement.next_turn(&shards) {
+            let Some(buckets) = wanted_buckets(&shards, shard, named.as_deref()) else {
+                continue;
+            };
+            if rest.tokens.is_empty() {
+                claimed.more = true;
+                break;
+            }
+            let part = self.claim_from(Some(buckets), rest.clone(), context.clone());
+            match part.await {
+                Ok(part) => {
+                    rest.tokens.drain(..part.leased.len());
+                    claimed.more |= part.more;
+                    claimed.leased.extend(part.leased);
+                    failed = Some(Ok(()));
+                }
+                Err(error) => {
+                    if matches!(error, Error::Unavailable(_)) {
+                        placement.note_away(shard);
+                    }
+                    failed.get_or_insert(Err(error));
+                }
+            }
+        }
+        failed.unwrap_or(Ok(())).map(|()| claimed)
+    }
+
+    /// Leases due notifications in these buckets, which are of one shard, or in all.
+    async fn claim_from(
+        &self,
+        buckets: Option<Vec<i16>>,
         claim: ClaimRequest,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Claimed, Error> {
@@ -84,6 +132,7 @@ impl Store {
                     care_units: claim.care_units,
                     paused: policy.units.paused_units(now),
                     hides_protected: claim.hides_protected,
+                    buckets,
                 },
                 now,
                 limit,
@@ -136,14 +185,48 @@ impl Store {
         claimed
     }
 
-    /// Authorizes a consumer to hand leased notifications over now; with `hides_protected` none for a patient with protected
-    /// identity, whose leases are not the consumer's.
+    /// Authorizes a consumer to hand leased notifications over now, those of several shards at once; with `hides_protected` none for a
+    /// patient with protected identity, whose leases are not the consumer's.
     pub async fn authorize(
         &self,
         leases: Vec<LeaseRef>,
         hides_protected: bool,
-        context: impl Fn() -> Context + Send + 'static,
+        context: impl Fn() -> Context + Clone + Send + 'static,
     ) -> Result<Authorized, Error> {
+        let parts = self
+            .shards()
+            .split(leases, |lease| &lease.request.care_unit);
+        let authorized = parts.into_iter().map(|part| {
+            let context = context.clone();
+            async move {
+                let Part { places, elements } = part;
+                let authorized = self.authorize_part(elements, hides_protected, context);
+                (places, authorized.await)
+            }
+        });
+        let mut expires_at = None;
+        let mut of_part = |(places, authorized): (Vec<usize>, Result<PartAuthorized, Error>)| {
+            let results = authorized.map(|(results, until)| {
+                expires_at = [expires_at, until].into_iter().flatten().min();
+                results
+            });
+            (places, results)
+        };
+        let authorized = join_all(authorized).await.into_iter();
+        let results = join(authorized.map(&mut of_part).collect())?;
+        Ok(Authorized {
+            results,
+            expires_at,
+        })
+    }
+
+    /// Authorizes a consumer to hand over leased notifications of one shard.
+    async fn authorize_part(
+        &self,
+        leases: Vec<LeaseRef>,
+        hides_protected: bool,
+        context: impl Fn() -> Context + Send + 'static,
+    ) -> Result<PartAuthorized, Error> {
         let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
             ..ReadSet::default()
@@ -172,17 +255,37 @@ impl Store {
                     work.apply(change, None)?;
                 }
             }
-            Ok(Authorized {
-                results: expiries.into_iter().map(Result::err).collect(),
-                expires_at,
-            })
+            let refusals = expiries.into_iter().map(Result::err).collect();
+            Ok((refusals, expires_at))
         };
         self.call_queue()?.submit(read_set, authorize).await
     }
 
-    /// Records the outcome of leased notifications. Returns for each, in order, the reason why nothing was recorded, if nothing was, and an error when its
-    /// request cannot be decoded. Works while the clock is wrong too, and is then dated by the database.
+    /// Records the outcome of leased notifications, of those of several shards at once. Returns for each, in order, the reason why
+    /// nothing was recorded, if nothing was, and an error when its request cannot be decoded, or its shard is not available. Works while
+    /// the clock is wrong too, and is then dated by the database.
     pub async fn acknowledge(
+        &self,
+        acknowledgements: Vec<(RequestKey, Acknowledgement)>,
+        context: impl Fn() -> Context + Clone + Send + 'static,
+    ) -> Result<Vec<Result<Option<DispatchRefusal>, Error>>, Error> {
+        let shards = self.shards();
+        let parts = shards.split(acknowledgements, |(request, _)| &request.care_unit);
+        let acknowledged = parts.into_iter().map(|part| {
+            let context = context.clone();
+            async {
+                (
+                    part.places,
+                    self.acknowledge_part(part.elements, context).await,
+                )
+            }
+        });
+        let acknowledged = join(join_all(acknowledged).await)?;
+        Ok(acknowledged.into_iter().map(Result::flatten).collect())
+    }
+
+    /// Records the outcome of leased notifications of one shard.
+    async fn acknowledge_part(
         &self,
         acknowledgements: Vec<(RequestKey, Acknowledgement)>,
         context: impl Fn() -> Context + Send + 'static,
@@ -222,8 +325,19 @@ impl Store {
         self.call_queue()?.submit(read_set, acknowledge).await
     }
 
-    /// Releases leases that never reached their consumer.
+    /// Releases leases that never reached their consumer, those of several shards at once.
     pub async fn release_leases(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
+        let parts = self
+            .shards()
+            .split(leases, |lease| &lease.request.care_unit);
+        let released = parts
+            .into_iter()
+            .map(|part| self.release_part(part.elements));
+        join_all(released).await.into_iter().collect()
+    }
+
+    /// Releases leases of one shard.
+    async fn release_part(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
         let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
             tolerates_clock_fault: true,
@@ -272,39 +386,67 @@ impl Store {
         after: Option<&NotificationCursor>,
         limit: u32,
     ) -> Result<Vec<(NotificationCursor, Option<BookingRequest>)>, Error> {
-        let (filter, after) = (filter.clone(), after.cloned());
+        let (filter, after, shards) = (filter.clone(), after.cloned(), self.shards());
         self.read(move |snapshot| {
-            Box::pin(async move { page(snapshot, &filter, now, after.as_ref(), limit).await })
+            Box::pin(
+                async move { page(snapshot, &shards, &filter, now, after.as_ref(), limit).await },
+            )
         })
         .await
     }
 
     /// Returns where notifications have become claimable after `since` and until `now`, those of the `paused` care units
-    /// aside.
+    /// aside, and those of shards that are not available while others are.
     pub async fn fallen_due(
         &self,
         since: Instant,
         now: Instant,
         paused: Vec<HsaId>,
     ) -> Result<Vec<FallenDue>, Error> {
-        self.read_statement(move |readers| {
-            Box::pin(async move { fallen_due(readers, since, now, &paused).await })
-        })
-        .await
+        let shards = self.shards();
+        let mut answers = Vec::new();
+        for shard in 0..shards.count() {
+            let (paused, buckets) = (paused.clone(), shards.buckets_of(shard));
+            let fallen = self.read_statement(move |readers| {
+                Box::pin(async move { fallen_due(readers, since, now, &paused, buckets).await })
+            });
+            answers.push((vec![shard], fallen.await.map(|it| vec![it])));
+        }
+        let fallen = join(answers)?.into_iter().filter_map(Result::ok);
+        Ok(fallen.flatten().collect())
     }
 
     /// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units
-    /// aside.
+    /// aside, and those of shards that are not available while others are.
     pub async fn next_claimable_at(
         &self,
         now: Instant,
         paused: Vec<HsaId>,
     ) -> Result<Option<Instant>, Error> {
-        self.read(move |snapshot| {
-            Box::pin(async move { next_claimable_at(snapshot, now, &paused).await })
-        })
-        .await
+        let shards = self.shards();
+        let mut answers = Vec::new();
+        for shard in 0..shards.count() {
+            let (paused, buckets) = (paused.clone(), shards.buckets_of(shard));
+            let first = self.read(move |snapshot| {
+                Box::pin(async move { next_claimable_at(snapshot, now, &paused, buckets).await })
+            });
+            answers.push((vec![shard], first.await.map(|it| vec![it])));
+        }
+        let firsts = join(answers)?.into_iter().filter_map(Result::ok);
+        Ok(firsts.flatten().min())
     }
+}
+
+/// Refusals of leases of one shard, and the instant at which the authorization of the others expires.
+type PartAuthorized = (Vec<Option<DispatchRefusal>>, Option<Instant>);
+
+/// Returns the buckets of a shard to claim from; none when none of the `named` ones is in it.
+fn wanted_buckets(shards: &Shards, shard: usize, named: Option<&[i16]>) -> Option<Vec<i16>> {
+    let mut buckets = shards.buckets_of(shard)?;
+    if let Some(named) = named {
+        buckets.retain(|it| named.contains(it));
+    }
+    (!buckets.is_empty()).then_some(buckets)
 }
 
 /// Leases one notification, and returns its request; `None` when it is not available.
@@ -334,14 +476,15 @@ fn lease_one(
 /// Returns a page of notifications from one snapshot.
 async fn page(
     snapshot: &DatabaseTransaction,
+    shards: &Shards,
     filter: &NotificationFilter,
     now: Instant,
     after: Option<&NotificationCursor>,
     limit: u32,
 ) -> Result<Vec<(NotificationCursor, Option<BookingRequest>)>, Error> {
-    let page = notification_page::page(snapshot, filter, now, after, limit).await?;
+    let page = notification_page::page(snapshot, shards, filter, now, after, limit).await?;
     let keys = page.iter().map(|it| it.request.clone()).collect();
-    let records = read_by_key(snapshot, keys).await?;
+    let records = read_by_key(snapshot, shards, keys).await?;
     let with_record = |cursor: NotificationCursor| {
         let record = records.get(&cursor.request)?.clone();
         Some((cursor, record))

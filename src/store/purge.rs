@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 
 use sea_orm::sea_query::{Condition, Expr, LockBehavior, LockType, Query, ValueTuple};
 use sea_orm::{
-    ColumnTrait, DatabaseConnection, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityName,
+    EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,9 +19,11 @@ use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
 use crate::domain::request_key::RequestKey;
 use crate::store::access_log::purge as access_log;
-use crate::store::admin::{Page, Progress, check_clock, open_admin, page_after, with_retry};
-use crate::store::bulk::membership;
-use crate::store::database::connection::write_options;
+use crate::store::admin::{
+    Page, Progress, buckets_by_shard, check_clock, open_admin, page_after, with_retry,
+};
+use crate::store::bulk::{in_buckets, membership};
+use crate::store::database::connection::{AdminConnection, write_options};
 use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{history, idempotency_key, notification};
@@ -156,7 +158,8 @@ pub async fn purge(
     let checked = check_clock(url, &admin.connection, clock).await;
     checked.map_err(PurgeError::Clock)?;
     let mut purge = Purge {
-        connection: admin.connection,
+        connection: &admin.connection,
+        admin: &admin,
         stop,
         progress,
         purged: Purged::default(),
@@ -173,7 +176,8 @@ pub async fn purge(
 }
 
 struct Purge<'a> {
-    connection: Pool,
+    connection: &'a Pool,
+    admin: &'a AdminConnection,
     stop: &'a CancellationToken,
     progress: Progress<'a>,
     purged: Purged,
@@ -182,12 +186,13 @@ struct Purge<'a> {
 impl Purge<'_> {
     /// Deletes rows of every kind.
     async fn all(&mut self, cutoffs: Cutoffs) -> Result<(), Error> {
-        self.requests(cutoffs.settled).await?;
+        let shards = buckets_by_shard(self.admin).await?;
+        self.requests(&shards, cutoffs.settled).await?;
         if let Some(before) = cutoffs.history {
-            self.sweep(history_sweep(before)).await?;
+            self.sweep(&shards, history_sweep(before)).await?;
         }
-        self.sweep(idempotency_key_sweep(cutoffs.idempotency_keys))
-            .await?;
+        let keys = idempotency_key_sweep(cutoffs.idempotency_keys);
+        self.sweep(&shards, keys).await?;
         if let Some(before) = cutoffs.access_log {
             self.access_log(before).await?;
         }
@@ -196,25 +201,30 @@ impl Purge<'_> {
     }
 
     /// Deletes settled requests.
-    async fn requests(&mut self, before: Instant) -> Result<(), Error> {
-        let connection = &self.connection;
+    async fn requests(
+        &mut self,
+        shards: &[Option<Vec<i16>>],
+        before: Instant,
+    ) -> Result<(), Error> {
+        let connection = self.connection;
         let total = with_retry(self.stop, || count(connection, before)).await?;
-        while !self.stop.is_cancelled() {
-            (self.progress)("requests", self.purged.requests, Some(total));
-            let (requests, notifications) =
-                with_retry(self.stop, || delete_requests(connection, before)).await?;
-            if requests == 0 {
-                break;
+        for buckets in shards {
+            while !self.stop.is_cancelled() {
+                (self.progress)("requests", self.purged.requests, Some(total));
+                let batch = || delete_requests(connection, buckets.as_deref(), before);
+                let Some((requests, notifications)) = with_retry(self.stop, batch).await? else {
+                    break;
+                };
+                self.purged.requests += requests;
+                self.purged.notifications += notifications;
             }
-            self.purged.requests += requests;
-            self.purged.notifications += notifications;
         }
         Ok(())
     }
 
     /// Deletes entries of the access log: months as a whole where they are partitions, then the rest.
     async fn access_log(&mut self, before: Instant) -> Result<(), Error> {
-        let connection = &self.connection;
+        let connection = self.connection;
         let months = || access_log::drop_months(connection, before);
         self.purged.access_log += with_retry(self.stop, months).await?;
         while !self.stop.is_cancelled() {
@@ -230,25 +240,31 @@ impl Purge<'_> {
     }
 
     /// Sweeps a table in the order of its key, page by page.
-    async fn sweep<E: EntityTrait>(&mut self, sweep: TableSweep<E>) -> Result<(), Error> {
-        let connection = &self.connection;
+    async fn sweep<E: EntityTrait>(
+        &mut self,
+        shards: &[Option<Vec<i16>>],
+        sweep: TableSweep<E>,
+    ) -> Result<(), Error> {
+        let connection = self.connection;
         let deleted = (sweep.count)(&mut self.purged);
-        let mut after: Option<ValueTuple> = None;
-        while !self.stop.is_cancelled() {
-            (self.progress)(sweep.kind, *deleted, None);
-            let page = || page_after::<E>(connection, after.clone());
-            let Page { rows, last } = with_retry(self.stop, page).await?;
-            let page = E::delete_many()
-                .filter(sweep.condition.clone())
-                .filter(rows);
-            *deleted += with_retry(self.stop, || async {
-                Ok(page.clone().exec(&**connection).await?.rows_affected)
-            })
-            .await?;
-            if last.is_none() {
-                break;
+        for buckets in shards {
+            let mut after: Option<ValueTuple> = None;
+            while !self.stop.is_cancelled() {
+                (self.progress)(sweep.kind, *deleted, None);
+                let page = || page_after::<E>(connection, buckets.clone(), after.clone());
+                let Page { rows, last } = with_retry(self.stop, page).await?;
+                let page = E::delete_many()
+                    .filter(sweep.condition.clone())
+                    .filter(rows);
+                *deleted += with_retry(self.stop, || async {
+                    Ok(page.clone().exec(&**connection).await?.rows_affected)
+                })
+                .await?;
+                if last.is_none() {
+                    break;
+                }
+                after = last;
             }
-            after = last;
         }
         (self.progress)(sweep.kind, *deleted, None);
         Ok(())
@@ -318,70 +334,97 @@ async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, 
         .await?)
 }
 
-/// Deletes a batch of settled requests, the oldest first, with their notifications.
-async fn delete_requests(connection: &Pool, before: Instant) -> Result<(u64, u64), Error> {
-    let options = write_options(connection.get_database_backend());
-    let transaction = connection.begin(options).await?;
-    let keys = settled(&transaction, before).await?;
-    if keys.is_empty() {
-        transaction.rollback().await?;
-        return Ok((0, 0));
-    }
+/// Deletes a batch of settled requests, the oldest first, with their notifications: of these buckets, or of all. What is deleted is
+/// settled when it is deleted, whether or not the database has locked it when it was found. `None` when there are none left.
+async fn delete_requests(
+    connection: &Pool,
+    buckets: Option<&[i16]>,
+    before: Instant,
+) -> Result<Option<(u64, u64)>, Error> {
     let backend = connection.get_database_backend();
-    let of_requests = membership("notification", notification_key_rows(&keys), backend);
-    let notifications = notification::Entity::delete_many()
-        .filter(of_requests)
-        .exec(&*transaction)
-        .await?;
-    let requests = request::Entity::delete_many()
-        .filter(membership("booking_request", key_rows(&keys), backend))
-        .exec(&*transaction)
-        .await?;
+    let transaction = connection.begin(write_options(backend)).await?;
+    let found = find_settled(&transaction, buckets, before).await?;
+    if found.is_empty() {
+        transaction.rollback().await?;
+        return Ok(None);
+    }
+    let (request, notification) = (
+        request::Entity.table_name(),
+        notification::Entity.table_name(),
+    );
+    let delete = Query::delete()
+        .from_table(request::Entity)
+        .cond_where(settled(buckets, before))
+        .and_where(membership(request, key_rows(&found), backend))
+        .returning(Query::returning().columns(KEY))
+        .take();
+    let deleted = transaction.query_all_raw(backend.build(&delete)).await?;
+    let deleted: Result<Vec<RequestKey>, DbErr> = deleted.iter().map(deleted_key).collect();
+    let deleted = deleted?;
+    let of_requests = membership(notification, notification_key_rows(&deleted), backend);
+    let mut notifications = notification::Entity::delete_many().filter(of_requests);
+    if let Some(buckets) = buckets {
+        notifications = notifications.filter(in_buckets(notification, buckets.to_vec()));
+    }
+    let notifications = notifications.exec(&*transaction).await?;
     transaction.commit().await?;
-    Ok((requests.rows_affected, notifications.rows_affected))
+    Ok(Some((deleted.len() as u64, notifications.rows_affected)))
 }
 
-/// Locks the requests of a batch and returns their keys. Skips requests of which a notification may still be sent or
-/// waits for staff, and those that another writer has locked.
-async fn settled(
+/// Columns by which a request is known.
+const KEY: [request::Column; 2] = [request::Column::CareUnit, request::Column::Id];
+
+/// Returns the key of a request that was deleted.
+fn deleted_key(row: &QueryResult) -> Result<RequestKey, DbErr> {
+    Ok(request::key((
+        row.try_get_by_index(0)?,
+        row.try_get_by_index(1)?,
+    )))
+}
+
+/// Returns the keys of a batch of settled requests, and locks them where the database locks rows. Skips those that another writer
+/// has locked.
+async fn find_settled(
     transaction: &DatabaseTransaction,
+    buckets: Option<&[i16]>,
     before: Instant,
 ) -> Result<Vec<RequestKey>, Error> {
+    let found = request::Entity::find()
+        .select_only()
+        .columns(KEY)
+        .filter(settled(buckets, before))
+        .order_by_asc(request::Column::SettledAt)
+        .limit(REQUESTS_MAX)
+        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+    let keys: Vec<(String, Uuid)> = found.into_tuple().all(transaction).await?;
+    Ok(keys.into_iter().map(request::key).collect())
+}
+
+/// Returns the condition of settled requests, none of whose notifications may still be sent or waits for staff: in these buckets, or
+/// in all.
+fn settled(buckets: Option<&[i16]>, before: Instant) -> Condition {
     use notification::Column::{BookingRequest, Bucket, CareUnit, ClaimableAt, Id, State};
+    let of_shard = |table: &str| buckets.map(|buckets| in_buckets(table, buckets.to_vec()));
+    let same = |column: notification::Column, of_request: request::Column| {
+        column.into_expr().equals((request::Entity, of_request))
+    };
     // The notifications are counted by key, request by request: the planner may turn NOT EXISTS into a join with the
     // whole table.
     let open = Query::select()
         .expr(Id.count())
         .from(notification::Entity)
-        .and_where(
-            Bucket
-                .into_expr()
-                .equals((request::Entity, request::Column::Bucket)),
-        )
-        .and_where(
-            CareUnit
-                .into_expr()
-                .equals((request::Entity, request::Column::CareUnit)),
-        )
-        .and_where(
-            BookingRequest
-                .into_expr()
-                .equals((request::Entity, request::Column::Id)),
-        )
+        .and_where(same(Bucket, request::Column::Bucket))
+        .and_where(same(CareUnit, request::Column::CareUnit))
+        .and_where(same(BookingRequest, request::Column::Id))
+        .and_where_option(of_shard(notification::Entity.table_name()))
         .cond_where(
             Condition::any()
                 .add(ClaimableAt.is_not_null())
                 .add(State.eq(NotificationState::Parked.code())),
         )
         .take();
-    let settled = request::Entity::find()
-        .select_only()
-        .columns([request::Column::CareUnit, request::Column::Id])
-        .filter(request::Column::SettledAt.lt(micros(before)))
-        .filter(Expr::from(open).eq(0))
-        .order_by_asc(request::Column::SettledAt)
-        .limit(REQUESTS_MAX)
-        .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
-    let keys: Vec<(String, Uuid)> = settled.into_tuple().all(transaction).await?;
-    Ok(keys.into_iter().map(request::key).collect())
+    Condition::all()
+        .add_option(of_shard(request::Entity.table_name()))
+        .add(request::Column::SettledAt.lt(micros(before)))
+        .add(Expr::from(open).eq(0))
 }

@@ -7,6 +7,7 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::query::{Cursor, Query};
 use crate::store::Store;
+use crate::store::bucket::bucket;
 use crate::store::error::Error;
 use crate::store::query::care_units;
 use crate::store::query::worklist::count::{self, Counts};
@@ -22,35 +23,37 @@ impl Store {
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Vec<(Cursor, Option<BookingRequest>)>, Error> {
-        let (query, after) = (query.clone(), after.cloned());
+        let (query, after, shards) = (query.clone(), after.cloned(), self.shards());
         if page::needs_snapshot(&query) {
             let page = self.read(move |snapshot| {
-                Box::pin(
-                    async move { page::page(snapshot, &query, now, after.as_ref(), limit).await },
-                )
+                Box::pin(async move {
+                    page::page(snapshot, &shards, &query, now, after.as_ref(), limit).await
+                })
             });
             return page.await;
         }
         self.read_statement(move |readers| {
-            Box::pin(async move { page::page(readers, &query, now, after.as_ref(), limit).await })
+            Box::pin(async move {
+                page::page(readers, &shards, &query, now, after.as_ref(), limit).await
+            })
         })
         .await
     }
 
     /// Returns the number of requests that a query means, each counted once, at `now`.
     pub async fn total(&self, query: &Query, now: Instant) -> Result<i64, Error> {
-        let query = query.clone();
+        let (query, shards) = (query.clone(), self.shards());
         self.read_statement(move |readers| {
-            Box::pin(async move { count::total(readers, &query, now).await })
+            Box::pin(async move { count::total(readers, &shards, &query, now).await })
         })
         .await
     }
 
     /// Returns the number of requests on each of a query's lists and in each care unit at `now`; empty lists are omitted.
     pub async fn counts(&self, query: &Query, now: Instant) -> Result<Counts, Error> {
-        let query = query.clone();
+        let (query, shards) = (query.clone(), self.shards());
         self.read(move |snapshot| {
-            Box::pin(async move { count::counts(snapshot, &query, now).await })
+            Box::pin(async move { count::counts(snapshot, &shards, &query, now).await })
         })
         .await
     }
@@ -62,11 +65,19 @@ impl Store {
         after: Option<&HsaId>,
         limit: u32,
     ) -> Result<Vec<HsaId>, Error> {
-        let (units, after) = (care_units.clone(), after.cloned());
-        self.read_statement(move |readers| {
-            Box::pin(async move { care_units::page(readers, &units, after.as_ref(), limit).await })
-        })
-        .await
+        let shards = self.shards();
+        let mut found = Vec::new();
+        for shard in 0..shards.count() {
+            let (units, after) = (care_units.clone(), after.cloned());
+            let buckets = shards.buckets_of(shard);
+            let page = self.read_statement(move |readers| {
+                Box::pin(async move {
+                    care_units::page(readers, &units, buckets, after.as_ref(), limit).await
+                })
+            });
+            found.push(page.await?);
+        }
+        Ok(merged(found, limit))
     }
 
     /// Returns the requests of a query's care units and subject that the passing of time has moved to another list, or
@@ -77,11 +88,11 @@ impl Store {
         since: Instant,
         now: Instant,
     ) -> Result<Vec<RequestKey>, Error> {
-        let query = query.clone();
+        let (query, shards) = (query.clone(), self.shards());
         self.read_statement(move |readers| {
-            Box::pin(
-                async move { transition::timed_transitions(readers, &query, since, now).await },
-            )
+            Box::pin(async move {
+                transition::timed_transitions(readers, &shards, &query, since, now).await
+            })
         })
         .await
     }
@@ -93,10 +104,24 @@ impl Store {
         query: &Query,
         now: Instant,
     ) -> Result<Option<Instant>, Error> {
-        let query = query.clone();
+        let (query, shards) = (query.clone(), self.shards());
         self.read(move |snapshot| {
-            Box::pin(async move { transition::next_transition_at(snapshot, &query, now).await })
+            Box::pin(
+                async move { transition::next_transition_at(snapshot, &shards, &query, now).await },
+            )
         })
         .await
     }
+}
+
+/// Merges pages of care units by their buckets; each is in their order already.
+fn merged(mut pages: Vec<Vec<HsaId>>, limit: u32) -> Vec<HsaId> {
+    if pages.len() == 1 {
+        return pages.remove(0);
+    }
+    let mut all: Vec<HsaId> = pages.into_iter().flatten().collect();
+    // The sort is stable, and each bucket is in one page.
+    all.sort_by_key(bucket);
+    all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    all
 }

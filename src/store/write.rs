@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use futures_util::future::join_all;
+
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::form::{DuplicateKey, Form};
 use crate::domain::request_key::RequestKey;
@@ -12,6 +14,7 @@ use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::placement::{Part, join};
 
 /// Maximum number of requests that the writes of one operation create or change: a batch of single calls stays
 /// whole, and one of series is executed in parts that others need not wait for long.
@@ -177,7 +180,29 @@ impl Store {
         self.call_queue()?.submit(read_set, execute).await
     }
 
-    /// Executes writes as one operation, so that they are decided in order and committed together; each is done or
+    /// Executes writes, each of which is done or refused by itself. Those of one shard are decided in order and committed
+    /// together, and those of several at the same time; when a shard is not available its writes fail, each by itself.
+    ///
+    /// # Errors
+    ///
+    /// The database is unavailable, the clock is wrong or the queue is full: a repeat finds what had been done.
+    pub async fn write_all<D>(
+        &self,
+        writes: Vec<Write<D>>,
+    ) -> Result<Vec<Result<Written, Error>>, Error>
+    where
+        D: FnMut(Option<&BookingRequest>) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    {
+        let parts = self.shards().split(writes, |it| &it.key.care_unit);
+        let written = parts.into_iter().map(|part| async {
+            let Part { places, elements } = part;
+            (places, self.write_shard(elements).await)
+        });
+        let written = join(join_all(written).await)?;
+        Ok(written.into_iter().map(Result::flatten).collect())
+    }
+
+    /// Executes writes of one shard as one operation, so that they are decided in order and committed together; each is done or
     /// refused by itself. More than 500 requests are executed in several, one after another. An operation that cannot be
     /// executed as a whole is split in halves, the first before the second, until the write that cannot be executed is
     /// alone.
@@ -185,7 +210,7 @@ impl Store {
     /// # Errors
     ///
     /// The database is unavailable, the clock is wrong or the queue is full: a repeat finds what had been done.
-    pub async fn write_all<D>(
+    async fn write_shard<D>(
         &self,
         writes: Vec<Write<D>>,
     ) -> Result<Vec<Result<Written, Error>>, Error>

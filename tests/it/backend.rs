@@ -7,13 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use care_invitation::store::Store;
-use care_invitation::store::schema::Schema;
+use care_invitation::store::schema::{self, Schema};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use crate::postgres;
+use crate::{partitions, postgres};
 
 /// Says on which kind of database the tests run that run on either; SQLite when it is not set.
 pub const KIND: &str = "TEST_DATABASE";
@@ -64,8 +64,11 @@ impl Backend {
     pub async fn postgres() -> Option<Self> {
         let server = postgres::server()?;
         if !postgres::ends_with_this_run() {
-            let place = Place::Server(Area::create(server).await);
-            return Some(Self::on(Arc::new(place)).await);
+            let area = Area::create(server).await;
+            if partitions::are_wanted() {
+                partition(&area.url()).await;
+            }
+            return Some(Self::on(Arc::new(Place::Server(area))).await);
         }
         let area = Area::cleared(server).await;
         let is_new = area.is_none();
@@ -75,12 +78,22 @@ impl Backend {
         };
         area.is_for_others = true;
         let url = area.url();
+        if is_new && partitions::are_wanted() {
+            partition(&url).await;
+        }
         let backend = Self::on(Arc::new(Place::Server(area))).await;
         if is_new && SHAPE.get().is_none() {
             let shape = shape(&connect(&url).await).await.expect("its shape");
             SHAPE.get_or_init(|| shape);
         }
         Some(backend)
+    }
+
+    /// An empty database on PostgreSQL whose tables are partitioned, whatever the run is about; none where there is no server.
+    pub async fn partitioned() -> Option<Self> {
+        let area = Area::create(postgres::server()?).await;
+        partition(&area.url()).await;
+        Some(Self::on(Arc::new(Place::Server(area))).await)
     }
 
     /// Another store on the same database, as another process would have it.
@@ -200,14 +213,21 @@ const SHAPE_QUERY: &str = "
 /// Ends the sessions of a test that has ended, and deletes its rows.
 const CLEAR: &str = "
     DO $$
-    DECLARE tables text;
+    DECLARE tables text; name text;
     BEGIN
         PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
             WHERE datname = current_database() AND pid <> pg_backend_pid();
         SELECT string_agg(quote_ident(relname), ', ') INTO tables FROM pg_class
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
                 AND NOT relispartition AND relname <> 'seaql_migrations';
-        EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+        IF EXISTS (SELECT FROM pg_class WHERE relname = 'booking_request' AND relkind = 'p') THEN
+            -- There are too many partitions, with too many indexes, to make a new file for each.
+            FOREACH name IN ARRAY string_to_array(tables, ', ') LOOP
+                EXECUTE 'DELETE FROM ' || name;
+            END LOOP;
+        ELSE
+            EXECUTE 'TRUNCATE ' || tables || ' RESTART IDENTITY';
+        END IF;
     END $$";
 
 /// The shape of a database.
@@ -297,6 +317,12 @@ impl Drop for Area {
         let deleted = thread::scope(|scope| scope.spawn(delete).join());
         assert!(deleted.is_ok() || thread::panicking(), "{name} is left");
     }
+}
+
+/// Migrates an empty database, and partitions its tables.
+async fn partition(url: &str) {
+    schema::migrate(url).await.expect("migrated");
+    partitions::create(&connect(url).await).await;
 }
 
 /// Carries out a statement that is about whole databases.

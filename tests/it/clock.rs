@@ -276,7 +276,7 @@ impl Skew {
         self.0.store(seconds, Ordering::SeqCst);
     }
 
-    fn context(&self) -> impl Fn() -> Context + Send + 'static {
+    fn context(&self) -> impl Fn() -> Context + Clone + Send + 'static {
         let skew = self.clone();
         move || make::context(skew.now())
     }

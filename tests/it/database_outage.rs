@@ -10,7 +10,7 @@ use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
-use care_invitation::store::placement::bucket;
+use care_invitation::store::bucket::bucket;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, QueryResult, Statement};
 use tokio::process::Command;
 use tokio::task::JoinSet;

@@ -30,8 +30,8 @@ use care_invitation::domain::visible::Visible;
 use care_invitation::domain::worklist::Worklist;
 use care_invitation::domain::worklist::query::{OrderBy, Query};
 use care_invitation::store::Store;
+use care_invitation::store::bucket::BUCKETS;
 use care_invitation::store::notification::ClaimRequest;
-use care_invitation::store::placement::BUCKETS;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
 };
@@ -389,7 +389,7 @@ async fn acknowledge(store: &Store, mut leases: Vec<LeaseRef>, check: &impl Fn(&
     let context = || make::context(at(NOW));
     let authorized = store.authorize(leases.clone(), false, context).await;
     let refused = authorized.expect("answered").results;
-    assert!(refused.iter().all(Option::is_none));
+    assert!(refused.iter().all(|it| matches!(it, Ok(None))));
     check("authorize", &written);
     let answers = leases.iter().map(sent).collect();
     let results = store.acknowledge(answers, context).await.expect("settled");
@@ -440,7 +440,7 @@ fn invited(number: usize) -> RequestKey {
 
 /// The plans that have arrived and were not read yet.
 #[derive(Clone, Default)]
-struct Plans {
+pub struct Plans {
     arrived: Arc<Mutex<Vec<Value>>>,
     arrival: Arc<tokio::sync::Notify>,
 }
@@ -470,8 +470,13 @@ impl Visit for Plans {
 
 impl Plans {
     /// Leaves out what has arrived so far.
-    fn forget(&self) {
+    pub fn forget(&self) {
         self.arrived.lock().expect("no thread has panicked").clear();
+    }
+
+    /// Takes what has arrived so far.
+    pub fn take(&self) -> Vec<Value> {
+        std::mem::take(&mut *self.arrived.lock().expect("no thread has panicked"))
     }
 
     /// Waits for a plan over a table.
@@ -494,7 +499,7 @@ impl Plans {
 
     /// Reads what a call has brought: over these tables at least, and nothing from end to end.
     fn check(&self, call: &str, used: &[&str]) {
-        let plans = std::mem::take(&mut *self.arrived.lock().expect("no thread has panicked"));
+        let plans = self.take();
         for plan in &plans {
             let mut whole = wholes(plan);
             // The index has nothing but the list that is asked for.
@@ -513,7 +518,7 @@ impl Plans {
 }
 
 /// Every node of a plan.
-fn nodes(plan: &Value) -> Vec<&Value> {
+pub fn nodes(plan: &Value) -> Vec<&Value> {
     let mut all = vec![&plan["Plan"]];
     let mut read = 0;
     while let Some(node) = all.get(read) {
@@ -580,7 +585,7 @@ async fn filled() -> Option<(Backend, DatabaseConnection)> {
 }
 
 /// Has the plans of later connections handed over, with statements planned in this way.
-async fn explain(database: &DatabaseConnection, planning: &str) {
+pub async fn explain(database: &DatabaseConnection, planning: &str) {
     for (setting, value) in [
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_min_duration", "0"),

@@ -11,7 +11,7 @@ use crate::domain::access::LoggedAccess;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::rows::{RowColumn, Rows};
-use crate::store::bulk::{RowQuery, query_with};
+use crate::store::bulk::{RowQuery, query_all_with};
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::error::Error;
 use crate::store::query::request_keys::key_rows;
@@ -25,10 +25,10 @@ pub async fn protected_in(
     static OF_NUMBERS: LazyLock<RowQuery> = LazyLock::new(|| {
         let of_number = Column::PersonalId.into_expr();
         let of_number = of_number.equals(("k", Column::PersonalId));
-        RowQuery::new(select_protected().and_where(of_number))
+        RowQuery::new(move |_| select_protected().and_where(of_number.clone()).take())
     });
     static OF_KEYS: LazyLock<RowQuery> =
-        LazyLock::new(|| RowQuery::new(&of_keys(select_protected())));
+        LazyLock::new(|| RowQuery::new(|_| of_keys(select_protected())));
     let named: BTreeSet<&PersonalId> = entries.iter().flat_map(patients).map(|it| it.0).collect();
     let keys = entries.iter().flat_map(patients).flat_map(|it| it.1);
     let keys: BTreeSet<RequestKey> = keys.collect();
@@ -37,12 +37,12 @@ pub async fn protected_in(
     for number in named.iter().map(|it| it.number()).collect::<BTreeSet<_>>() {
         numbers.push([number.into()]);
     }
-    let found = query_with(connection, [("k", numbers)], &OF_NUMBERS).await?;
+    let found = query_all_with(connection, [("k", numbers)], &OF_NUMBERS).await?;
     let found: Vec<(RequestKey, PersonalId)> =
         found.iter().map(patient).collect::<Result<_, Error>>()?;
     let mut protected: BTreeSet<PersonalId> = found.into_iter().map(|(_, it)| it).collect();
     let key = |row: &QueryResult| Ok(patient(row)?.0);
-    let found = query_with(connection, [("k", key_rows(&keys))], &OF_KEYS).await?;
+    let found = query_all_with(connection, [("k", key_rows(&keys))], &OF_KEYS).await?;
     let found: BTreeSet<RequestKey> = found.iter().map(key).collect::<Result<_, Error>>()?;
     for (patient, keys) in entries.iter().flat_map(patients) {
         if keys.iter().any(|it| found.contains(it)) {

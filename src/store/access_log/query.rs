@@ -12,7 +12,7 @@ use crate::domain::calendar::micros;
 use crate::domain::care_units::CareUnits;
 use crate::domain::patient::{PersonalId, PersonalIdType};
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::{RowQuery, query_with};
+use crate::store::bulk::{RowQuery, query_all_with};
 use crate::store::entity::access_log::{Column, Entity, Model};
 use crate::store::entity::access_log_patient as of_patient;
 use crate::store::entity::booking_request as request;
@@ -168,8 +168,9 @@ async fn patients_of(
     connection: &impl ConnectionTrait,
     keys: &[RequestKey],
 ) -> Result<HashMap<RequestKey, PersonalId>, Error> {
-    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(&of_keys(select_patients())));
-    let rows = query_with(connection, [("k", key_rows(keys))], &QUERY).await?;
+    static QUERY: LazyLock<RowQuery> =
+        LazyLock::new(|| RowQuery::new(|_| of_keys(select_patients())));
+    let rows = query_all_with(connection, [("k", key_rows(keys))], &QUERY).await?;
     rows.iter().map(patient).collect()
 }
 

@@ -5,15 +5,19 @@
 
 mod postgres;
 pub mod rows;
+mod spread;
 mod sqlite;
 pub mod write;
 
-use sea_orm::sea_query::{Expr, ExprTrait, SelectStatement};
+use std::collections::{BTreeMap, BTreeSet};
+
+use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, SelectStatement};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 
 use crate::domain::calendar::Instant;
 use crate::store::bulk::rows::Rows;
 use crate::store::bulk::write::Write;
+use crate::store::placement::Shards;
 
 /// Result of bulk writes.
 pub struct Written {
@@ -23,9 +27,10 @@ pub struct Written {
     pub database_now: Option<Instant>,
 }
 
-/// Executes all writes. The transaction must be rolled back when this fails.
+/// Executes all writes, those of each shard by themselves. The transaction must be rolled back when this fails.
 pub async fn write_all(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     mut writes: Vec<Write>,
 ) -> Result<Written, DbErr> {
     writes.retain(|write| !write.is_empty());
@@ -33,7 +38,10 @@ pub async fn write_all(
     let (written, database_now) = match connection.get_database_backend() {
         _ if writes.is_empty() => (0, None),
         DbBackend::Postgres => {
-            let (written, database_now) = postgres::write(connection, writes).await?;
+            let (written, database_now) = match shards.is_whole() {
+                true => postgres::write(connection, writes).await?,
+                false => spread::write(connection, shards, writes).await?,
+            };
             (written, Some(database_now))
         }
         _ => (sqlite::write(connection, writes).await?, None),
@@ -44,39 +52,91 @@ pub async fn write_all(
     })
 }
 
+/// The rows that a statement may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Rows of all buckets.
+    Whole,
+    /// Rows of the buckets that it names in its first parameter, which are of one shard.
+    Shard,
+}
+
+impl Reach {
+    /// Returns the condition that rows of a table are in the buckets which the statement names; none when it names none.
+    pub fn of(self, table: &str) -> Option<Expr> {
+        let condition = format!("{table}.bucket = ANY($1)");
+        (self == Self::Shard).then(|| Expr::cust(condition))
+    }
+}
+
+/// Returns the condition that rows of a table are in these buckets, for PostgreSQL. The statement goes to one shard alone, if
+/// they are of one.
+pub fn in_buckets(table: &str, buckets: Vec<i16>) -> Expr {
+    Expr::cust_with_values(format!("{table}.bucket = ANY($1)"), [array(buckets)])
+}
+
+/// Returns buckets as a parameter.
+fn array(buckets: impl IntoIterator<Item = i16>) -> Value {
+    let buckets = buckets.into_iter().map(Value::from).collect();
+    Value::Array(ArrayType::SmallInt, Some(Box::new(buckets)))
+}
+
 /// A query with rows whose text is made once, for both databases: every batch and every read of requests waits for it.
 pub struct RowQuery {
     sqlite: String,
     postgres: String,
+    /// Text of the query about one shard, on PostgreSQL.
+    shard: String,
 }
 
 impl RowQuery {
-    /// Returns a query without parameters of its own.
-    pub fn new(select: &SelectStatement) -> Self {
-        let text = |backend: DbBackend| {
-            let Statement { sql, values, .. } = backend.build(select);
+    /// Returns a query without parameters of its own, whose text depends on its reach.
+    pub fn new(select: impl Fn(Reach) -> SelectStatement) -> Self {
+        let text = |backend: DbBackend, reach| {
+            let Statement { sql, values, .. } = backend.build(&select(reach));
             debug_assert!(values.is_none_or(|it| it.0.is_empty()));
             sql
         };
         Self {
-            sqlite: text(DbBackend::Sqlite),
-            postgres: text(DbBackend::Postgres),
+            sqlite: text(DbBackend::Sqlite, Reach::Whole),
+            postgres: text(DbBackend::Postgres, Reach::Whole),
+            shard: text(DbBackend::Postgres, Reach::Shard),
         }
     }
 }
 
 /// Queries with rows: with each table of `named`, which has the columns of the rows beside it. Queries once for each chunk
-/// of rows on SQLite; some of the tables may be empty.
+/// of rows on SQLite, and for each shard by itself where there are several; some of the tables may be empty.
 pub async fn query_with<const N: usize>(
+    connection: &impl ConnectionTrait,
+    shards: &Shards,
+    named: [(&str, Rows); N],
+    query: &RowQuery,
+) -> Result<Vec<QueryResult>, DbErr> {
+    let backend = connection.get_database_backend();
+    let mut found = Vec::new();
+    for named in split(named, shards) {
+        let (select, own) = match backend {
+            DbBackend::Postgres if shards.is_whole() => (&query.postgres, None),
+            DbBackend::Postgres => {
+                let buckets = named.iter().flat_map(|(_, rows)| rows.buckets());
+                (&query.shard, Some(array(buckets.collect::<BTreeSet<_>>())))
+            }
+            _ => (&query.sqlite, None),
+        };
+        found.append(&mut query_chunks(connection, named, select, own.as_slice()).await?);
+    }
+    Ok(found)
+}
+
+/// Queries with rows like [`query_with`], and names no buckets: where there are several shards it is asked of all. For reads that
+/// nobody waits for, and of rows that may be anywhere.
+pub async fn query_all_with<const N: usize>(
     connection: &impl ConnectionTrait,
     named: [(&str, Rows); N],
     query: &RowQuery,
 ) -> Result<Vec<QueryResult>, DbErr> {
-    let select = match connection.get_database_backend() {
-        DbBackend::Postgres => &query.postgres,
-        _ => &query.sqlite,
-    };
-    query_chunks(connection, named, select, &[]).await
+    query_with(connection, &Shards::default(), named, query).await
 }
 
 /// Queries with rows as [`query_with`] does, beside a query that has parameters of its own.
@@ -119,6 +179,25 @@ async fn query_chunks<const N: usize>(
         found.append(&mut connection.query_all_raw(statement).await?);
     }
     Ok(found)
+}
+
+/// Splits the rows of tables by shard.
+fn split<'n, const N: usize>(
+    named: [(&'n str, Rows); N],
+    shards: &Shards,
+) -> Vec<[(&'n str, Rows); N]> {
+    if shards.is_whole() {
+        return vec![named];
+    }
+    let mut parts: BTreeMap<usize, [(&'n str, Rows); N]> = BTreeMap::new();
+    let empty = named.each_ref().map(|(name, rows)| (*name, rows.emptied()));
+    for (place, (_, rows)) in named.into_iter().enumerate() {
+        for (shard, rows) in rows.split(shards) {
+            let of_shard = || empty.each_ref().map(|(name, rows)| (*name, rows.emptied()));
+            parts.entry(shard).or_insert_with(of_shard)[place].1 = rows;
+        }
+    }
+    parts.into_values().collect()
 }
 
 /// Maximum rows of [`membership`].

@@ -7,6 +7,7 @@ use sea_orm::sea_query::ArrayType;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 
 use crate::domain::calendar::{Instant, from_micros};
+use crate::store::bulk::Reach;
 use crate::store::bulk::rows::{Rows, is_null};
 use crate::store::bulk::write::Write;
 use crate::store::database::postgres::DATABASE_NOW;
@@ -111,7 +112,7 @@ pub async fn write(
     let mut values = Vec::new();
     for (number, mut write) in writes.into_iter().enumerate() {
         let (rows, arrays) = take(&mut write.rows, values.len() + 1);
-        let sql = write.sql(backend, &rows);
+        let sql = write.sql(backend, Reach::Whole, &rows);
         parts.push(format!("w{number} AS ({sql} RETURNING 1)"));
         counts.push(format!("(SELECT count(*) FROM w{number})"));
         values.extend(arrays);

@@ -1,7 +1,14 @@
 //! Rows on their way to the database.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use sea_orm::sea_query::ArrayType;
 use sea_orm::{ColumnTrait, EntityTrait, IdenStatic, ModelTrait, Value};
+
+use crate::store::placement::Shards;
+
+/// Name of the column that has the bucket of a row.
+const BUCKET: &str = "bucket";
 
 /// A column of rows.
 #[derive(Clone, Debug)]
@@ -52,6 +59,11 @@ impl Rows {
         }
     }
 
+    /// Returns no rows, with the same columns.
+    pub(super) fn emptied(&self) -> Self {
+        Self::new(self.columns.clone())
+    }
+
     /// Adds a row: a value for each column.
     pub fn push(&mut self, row: impl IntoIterator<Item = Value>) {
         let begin = self.values.len();
@@ -72,9 +84,53 @@ impl Rows {
         self.values.len() / self.columns.len().max(1)
     }
 
+    /// Splits rows by the shard that the bucket of each is in. The buckets stand in a column of that name.
+    pub(super) fn split(self, shards: &Shards) -> BTreeMap<usize, Self> {
+        let is_bucket = |column: &RowColumn| column.name == BUCKET;
+        let bucket_place = self.columns.iter().position(is_bucket);
+        let bucket_place = bucket_place.expect("rows that are split have their buckets");
+        let width = self.columns.len();
+        let mut parts: BTreeMap<usize, Self> = BTreeMap::new();
+        let mut values = self.values.into_iter();
+        loop {
+            let row: Vec<Value> = values.by_ref().take(width).collect();
+            let Some(bucket) = row.get(bucket_place) else {
+                return parts;
+            };
+            let part = parts.entry(shards.of_bucket(bucket_of(bucket)));
+            let part = part.or_insert_with(|| Self::new(self.columns.clone()));
+            part.values.extend(row);
+        }
+    }
+
+    /// Returns true when the rows have buckets.
+    pub(super) fn have_buckets(&self) -> bool {
+        self.columns.iter().any(|column| column.name == BUCKET)
+    }
+
+    /// Returns the buckets of the rows, each once.
+    pub(super) fn buckets(&self) -> BTreeSet<i16> {
+        let is_bucket = |column: &RowColumn| column.name == BUCKET;
+        match self.columns.iter().position(is_bucket) {
+            Some(place) => {
+                let rows = self.values.chunks(self.columns.len());
+                rows.map(|row| bucket_of(&row[place])).collect()
+            }
+            None => BTreeSet::new(),
+        }
+    }
+
     /// Returns the names of the columns.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         self.columns.iter().map(|column| column.name)
+    }
+}
+
+/// Returns the bucket that a value is.
+fn bucket_of(value: &Value) -> i16 {
+    match value {
+        Value::SmallInt(Some(bucket)) => *bucket,
+        _ => unreachable!("a bucket is a small number"),
     }
 }
 

@@ -4,6 +4,7 @@
 use sea_orm::sea_query::{ArrayType, Expr};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
 
+use crate::store::bulk::Reach;
 use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::bulk::write::Write;
 
@@ -77,7 +78,7 @@ pub async fn write(connection: &impl ConnectionTrait, writes: Vec<Write>) -> Res
     for mut write in writes {
         while !write.rows.is_empty() {
             let (rows, values) = take(&mut write.rows);
-            let sql = write.sql(backend, &rows);
+            let sql = write.sql(backend, Reach::Whole, &rows);
             statements.push(Statement::from_sql_and_values(backend, sql, values));
         }
     }

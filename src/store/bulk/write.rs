@@ -5,7 +5,9 @@ use sea_orm::{
     PrimaryKeyToColumn, Value,
 };
 
+use crate::store::bulk::Reach;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::placement::Shards;
 
 /// An entity whose rows are updated on condition that they still have the version with which they were read.
 pub trait VersionedEntity: EntityTrait {
@@ -199,6 +201,7 @@ pub struct Write {
 }
 
 /// Table of a write, and what happens to its rows.
+#[derive(Clone)]
 enum Target {
     Insert {
         table: &'static str,
@@ -217,6 +220,34 @@ impl Write {
         self.rows.is_empty()
     }
 
+    /// Splits the write by shard.
+    pub(super) fn split(self, shards: &Shards) -> impl Iterator<Item = (usize, Self)> {
+        let Self { rows, target } = self;
+        let parts = rows.split(shards).into_iter();
+        parts.map(move |(shard, rows)| {
+            let target = target.clone();
+            (shard, Self { rows, target })
+        })
+    }
+
+    /// Returns true when it adds rows.
+    pub(super) fn is_insert(&self) -> bool {
+        match self.target {
+            Target::Insert { .. } => true,
+            Target::Update { .. } => false,
+        }
+    }
+
+    /// Returns the beginning of the statement that adds rows: table and columns.
+    pub(super) fn insert_into(&self) -> String {
+        let names: Vec<&str> = self.rows.names().collect();
+        match &self.target {
+            Target::Insert { table } | Target::Update { table, .. } => {
+                format!("INSERT INTO {table} ({})", names.join(", "))
+            }
+        }
+    }
+
     /// Returns the bucket of the first row, which is its first column; none when there are no rows, or in a table without
     /// buckets.
     pub fn bucket(&self) -> Option<i16> {
@@ -226,12 +257,12 @@ impl Write {
         }
     }
 
-    /// Returns the statement that writes `rows`, a sub-select of them.
+    /// Returns the statement that writes `rows`, a sub-select of them. One about a shard names its buckets.
     ///
     /// An insert fails when a unique key exists. An update skips rows whose version is not the expected one, so that the
     /// number of rows written shows a conflict. When either fails on SQLite, the rows before stay until the transaction is
     /// rolled back.
-    pub(super) fn sql(&self, backend: DbBackend, rows: &str) -> String {
+    pub(super) fn sql(&self, backend: DbBackend, reach: Reach, rows: &str) -> String {
         // Spares SQLite the statement journal, into which it copies each page before a statement changes it, to be able
         // to undo that statement alone.
         let or_fail = match backend {
@@ -253,8 +284,12 @@ impl Write {
                 let set: Vec<String> = columns.iter().map(|it| format!("{it} = r.{it}")).collect();
                 let matches = key.iter().map(|it| format!("{table}.{it} = r.{it}"));
                 let matches: Vec<String> = matches.collect();
+                let named = match reach {
+                    Reach::Whole => String::new(),
+                    Reach::Shard => format!(" AND {table}.bucket = ANY($1)"),
+                };
                 format!(
-                    "UPDATE {or_fail}{table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.{EXPECTED}",
+                    "UPDATE {or_fail}{table} SET {} FROM {rows} AS r WHERE {} AND {table}.{version} = r.{EXPECTED}{named}",
                     set.join(", "),
                     matches.join(" AND "),
                 )

@@ -25,6 +25,7 @@ use crate::store::database::connection::{Timeouts, Workers, write_options};
 use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
 use crate::store::error::Error;
+use crate::store::placement::Placement;
 use crate::store::quarantine::Quarantine;
 use crate::store::retry;
 use crate::store::skew::{ClockFault, ClockSample, DecisionClock};
@@ -43,8 +44,9 @@ pub fn start(
     timeouts: Timeouts,
     publisher: ChangePublisher,
     decision_clock: DecisionClock,
+    placement: Placement,
 ) -> (CommitQueue, Vec<JoinHandle<()>>) {
-    let (sender, batcher) = Batcher::new();
+    let (sender, batcher) = Batcher::new(placement.clone());
     let committer = Committer {
         connection,
         queue: sender.downgrade(),
@@ -52,6 +54,7 @@ pub fn start(
         timeouts,
         quarantine: Arc::default(),
         decision_clock,
+        placement,
     };
     let tasks = match workers {
         Workers::Concurrent(count) => {
@@ -85,6 +88,7 @@ struct Committer {
     timeouts: Timeouts,
     quarantine: Arc<Quarantine>,
     decision_clock: DecisionClock,
+    placement: Placement,
 }
 
 impl Committer {
@@ -137,7 +141,16 @@ impl Committer {
     ) -> Result<UnitOfWork, Error> {
         let requeue = |operation| self.requeue(operation);
         let date = || self.decision_clock.date(None);
-        let work = resolve(reader, operations, overlay, &self.quarantine, requeue, date);
+        let shards = self.placement.shards();
+        let work = resolve(
+            reader,
+            shards,
+            operations,
+            overlay,
+            &self.quarantine,
+            requeue,
+            date,
+        );
         let work = tokio::time::timeout(self.timeouts.work, work).await;
         work.unwrap_or_else(|_| Err(Error::timed_out()))
     }
@@ -210,6 +223,10 @@ impl Committer {
         loop {
             let attempt = match self.try_execute(operations, database_clock).await {
                 Err(error) if error.is_contention() => Ok(Attempt::Conflict),
+                Err(error) if error.is_of_parted_shards() => {
+                    self.ask_again().await;
+                    Ok(Attempt::Conflict)
+                }
                 attempt => attempt,
             };
             match (attempt, pauses.next()) {
@@ -220,6 +237,15 @@ impl Committer {
                 (attempt, _) => return attempt,
             }
         }
+    }
+
+    /// Asks the database again which buckets lie together. If that fails, the next batch that is refused asks again.
+    async fn ask_again(&self) {
+        let asked = self.placement.ask_again(&*self.connection).await;
+        tracing::info!(
+            error = asked.err().map(tracing::field::display),
+            "a batch was refused as one of several shards: they may have been split, and were asked for again"
+        );
     }
 
     /// Resolves and commits a batch in one transaction.
@@ -234,6 +260,7 @@ impl Committer {
             let nothing = Overlay::none();
             let work = resolve(
                 transaction,
+                self.placement.shards(),
                 operations,
                 &nothing,
                 &self.quarantine,

@@ -15,6 +15,7 @@ use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::database::connection::Timeouts;
 use crate::store::error::Error;
+use crate::store::placement::Placement;
 
 /// Maximum operations that have arrived, and maximum that are enqueued, before more are refused.
 const QUEUE_MAX: usize = 16_384;
@@ -31,7 +32,12 @@ const LINGER_MIN_BATCH: usize = 16;
 /// Maximum time to linger: a part of the time that a commit takes.
 const LINGER_MAX: Duration = Duration::from_millis(3);
 
-type Waiting = VecDeque<Box<dyn Operation>>;
+/// Maximum operations among which a batch looks for others of its shard.
+const LOOKED_AT_MAX: usize = 4_096;
+
+/// An operation that waits, and the shard that it is about; none of one about several.
+type Placed = (Option<usize>, Box<dyn Operation>);
+type Waiting = VecDeque<Placed>;
 
 /// The handle by which operations are submitted to a committer.
 #[derive(Clone)]
@@ -82,6 +88,7 @@ pub enum Pipeline {
 
 /// The operations that wait, by priority class.
 pub struct Batcher {
+    placement: Placement,
     arrivals: mpsc::Receiver<Box<dyn Operation>>,
     interactive: Waiting,
     bulk: Waiting,
@@ -94,10 +101,11 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// Returns an empty batcher, and the sender for operations.
-    pub fn new() -> (mpsc::Sender<Box<dyn Operation>>, Self) {
+    /// Returns an empty batcher, whose batches are of one shard, and the sender for operations.
+    pub fn new(placement: Placement) -> (mpsc::Sender<Box<dyn Operation>>, Self) {
         let (sender, arrivals) = mpsc::channel(QUEUE_MAX);
         let batcher = Self {
+            placement,
             arrivals,
             interactive: Waiting::new(),
             bulk: Waiting::new(),
@@ -167,9 +175,14 @@ impl Batcher {
 
     /// Adds an operation to those of its priority class.
     fn enqueue(&mut self, operation: Box<dyn Operation>) {
+        let shards = self.placement.shards();
+        let shard = match shards.is_whole() {
+            true => Some(0),
+            false => operation.read_set().shard(&shards),
+        };
         match estimated_rows(&*operation) >= BULK_ROWS_MIN {
-            true => self.bulk.push_back(operation),
-            false => self.interactive.push_back(operation),
+            true => self.bulk.push_back((shard, operation)),
+            false => self.interactive.push_back((shard, operation)),
         }
     }
 }
@@ -178,16 +191,29 @@ fn estimated_rows(operation: &dyn Operation) -> usize {
     operation.read_set().estimated_rows()
 }
 
-/// Takes operations from the front until they have `max` estimated rows; at least one.
+/// Takes operations from the front until they have `max` estimated rows; at least one. All are of the shard of the first, and
+/// an operation about several shards goes alone. Those of other shards keep their order.
 fn take(waiting: &mut Waiting, max: usize) -> Vec<Box<dyn Operation>> {
     let mut batch = Vec::new();
     let mut rows = 0;
-    while let Some(operation) = waiting.pop_front() {
+    let mut others = Waiting::new();
+    let mut of_batch = None;
+    while let Some((shard, operation)) = waiting.pop_front() {
+        if *of_batch.get_or_insert(shard) != shard {
+            others.push_back((shard, operation));
+            if others.len() >= LOOKED_AT_MAX {
+                break;
+            }
+            continue;
+        }
         rows += estimated_rows(&*operation);
         batch.push(operation);
-        if rows >= max {
+        if rows >= max || shard.is_none() {
             break;
         }
+    }
+    for other in others.into_iter().rev() {
+        waiting.push_front(other);
     }
     batch
 }
@@ -212,11 +238,45 @@ mod tests {
     }
 
     fn filled(interactive: usize, bulk: usize) -> (mpsc::Sender<Box<dyn Operation>>, Batcher) {
-        let (sender, batcher) = Batcher::new();
+        let (sender, batcher) = Batcher::new(Placement::whole());
         for requests in std::iter::repeat_n(255, bulk).chain(std::iter::repeat_n(1, interactive)) {
             assert!(sender.try_send(naming(requests)).is_ok());
         }
         (sender, batcher)
+    }
+
+    /// Returns an operation on one request of each of these care units.
+    fn about(units: &[usize]) -> Box<dyn Operation> {
+        let key = |number: &usize| RequestKey {
+            care_unit: HsaId::from_stored(format!("SE2321000131-P{number}")),
+            id: uuid::Uuid::nil(),
+        };
+        let read_set = ReadSet {
+            requests: units.iter().map(key).collect(),
+            ..ReadSet::default()
+        };
+        operation(read_set, |_, _| Ok(())).0
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_of_one_shard_and_what_is_about_several_goes_alone() {
+        let placement = Placement::over(8);
+        let shards = placement.shards();
+        let (sender, mut batcher) = Batcher::new(placement);
+        for units in [&[0][..], &[1], &[0, 1], &[0], &[2], &[1]] {
+            assert!(sender.try_send(about(units)).is_ok());
+        }
+        let mut batches = Vec::new();
+        for _ in 0..4 {
+            let batch = batcher.next_batch(Pipeline::Idle).await.expect("a batch");
+            let shards = batch.iter().map(|it| it.read_set().shard(&shards));
+            batches.push(shards.collect::<Vec<_>>());
+        }
+        let unit = |number: usize| HsaId::from_stored(format!("SE2321000131-P{number}"));
+        let [first, second, third] = [0, 1, 2].map(|number| Some(shards.of_unit(&unit(number))));
+        assert!(first != second && second != third && first != third);
+        let expected = [vec![first; 2], vec![second; 2], vec![None], vec![third]];
+        assert_eq!(batches, expected);
     }
 
     /// Returns the estimated rows of each operation of the next batches.

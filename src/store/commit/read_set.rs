@@ -7,6 +7,7 @@ use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::placement::Shards;
 use crate::store::query::due::{Due, DueNotification};
 
 /// The rows that an operation needs before it can decide.
@@ -41,6 +42,32 @@ impl ReadSet {
         let claimed = self.claim.as_ref().map_or(0, |claim| claim.limit);
         let leased = self.leased_in.as_ref().map_or(0, |leased| leased.limit);
         self.creates.len().max(1) + self.requests.len() + claimed + leased
+    }
+
+    /// Returns the shard that all of it is in; none when it is in several, or may be.
+    pub fn shard(&self, shards: &Shards) -> Option<usize> {
+        let claimed = match &self.claim {
+            Some(claim) => Some(*claim.due.buckets.as_ref()?.first()?),
+            None => None,
+        };
+        let of_patient = match &self.patient {
+            Some(scope) => Some(scope.care_unit.as_ref()?),
+            None => None,
+        };
+        let calls = self.calls.iter().map(|(care_unit, _)| care_unit);
+        let requests = self.requests.iter().map(|key| &key.care_unit);
+        let creates = self.creates.iter().map(|key| &key.care_unit);
+        let leased = self.leased_in.iter().map(|leased| &leased.care_unit);
+        let care_units = calls.chain(requests).chain(creates).chain(leased);
+        let care_units = care_units.chain(&self.settings).chain(of_patient);
+        let mut found = claimed.map(|bucket| shards.of_bucket(bucket));
+        for care_unit in care_units {
+            let shard = shards.of_unit(care_unit);
+            if *found.get_or_insert(shard) != shard {
+                return None;
+            }
+        }
+        found
     }
 }
 

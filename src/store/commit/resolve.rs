@@ -16,6 +16,7 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::database::connection::RowLock;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
+use crate::store::placement::Shards;
 use crate::store::quarantine::Quarantine;
 use crate::store::query::due::{Due, DueNotification, claimable, leased_in};
 use crate::store::query::request_keys::requests_of;
@@ -26,6 +27,7 @@ use crate::store::skew::Date;
 /// to `requeue`.
 pub async fn resolve(
     connection: &impl ConnectionTrait,
+    shards: Shards,
     operations: &mut Vec<Box<dyn Operation>>,
     overlay: &Overlay,
     quarantine: &Quarantine,
@@ -36,8 +38,9 @@ pub async fn resolve(
         .iter()
         .map(|operation| operation.read_set())
         .collect();
-    let mut resolved = resolve_read_sets(connection, &read_sets, overlay, quarantine).await?;
-    let mut work = UnitOfWork::default();
+    let mut resolved =
+        resolve_read_sets(connection, &shards, &read_sets, overlay, quarantine).await?;
+    let mut work = UnitOfWork::over(shards);
     // The requests are locked before the idempotency keys are looked up, so that the keys of a writer that had the
     // lock before are seen. A claim locks no requests: it is tested when it is written.
     let claims_alone = read_sets.iter().all(|read_set| read_set.claim.is_some());
@@ -131,6 +134,7 @@ fn decide_in_order(
 /// query, and each is offered as many as all of them could take.
 async fn resolve_read_sets(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     read_sets: &[Arc<ReadSet>],
     overlay: &Overlay,
     quarantine: &Quarantine,
@@ -154,7 +158,7 @@ async fn resolve_read_sets(
         if let Some(scope) = &read_set.patient {
             let care_units = scope.care_units();
             for personal_id in &scope.personal_ids {
-                let found = requests_of(connection, personal_id, &care_units).await?;
+                let found = requests_of(connection, shards, personal_id, &care_units).await?;
                 resolved.requests.extend(found);
             }
             resolved.requests.extend(overlay.requests_of(scope));

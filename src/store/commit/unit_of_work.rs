@@ -34,6 +34,7 @@ use crate::store::idempotency::IdempotencyRecord;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::StoredAnswer;
 use crate::store::idempotency::idempotency_key;
+use crate::store::placement::Shards;
 use crate::store::query::aggregate;
 use crate::store::query::lookup::{LookupResult, look_up};
 use crate::store::query::request_keys::existing;
@@ -53,6 +54,7 @@ pub struct UnitOfWork {
     /// New rows of idempotency keys that no row of the history carries.
     keys_without_history: Inserts<idempotency_key::Entity>,
     date: Date,
+    shards: Shards,
     /// Settings of care units.
     pub settings: SettingsWork,
     /// New entries of the access log.
@@ -60,6 +62,14 @@ pub struct UnitOfWork {
 }
 
 impl UnitOfWork {
+    /// Returns a unit of work that has loaded nothing yet, over these shards.
+    pub fn over(shards: Shards) -> Self {
+        Self {
+            shards,
+            ..Self::default()
+        }
+    }
+
     /// Returns the clock by which it is decided.
     pub fn date(&self) -> &Date {
         &self.date
@@ -353,12 +363,12 @@ impl UnitOfWork {
         let locked;
         let free = match locks {
             true => {
-                locked = existing(connection, &keys, lock).await?;
+                locked = existing(connection, &self.shards, &keys, lock).await?;
                 &locked
             }
             false => &keys,
         };
-        for found in aggregate::load(connection, free).await? {
+        for found in aggregate::load(connection, &self.shards, free).await? {
             let Some(read) = found.record else {
                 self.undecodable.insert(found.key);
                 continue;
@@ -373,7 +383,7 @@ impl UnitOfWork {
             return Ok(HashSet::new());
         }
         // Those that exist all the same are locked.
-        let skipped = existing(connection, &keys, RowLock::None).await?;
+        let skipped = existing(connection, &self.shards, &keys, RowLock::None).await?;
         Ok(skipped.into_iter().collect())
     }
 
@@ -420,7 +430,7 @@ impl UnitOfWork {
         let LookupResult {
             duplicates,
             replays,
-        } = look_up(connection, &keys, &calls).await?;
+        } = look_up(connection, &self.shards, &keys, &calls).await?;
         for (key, other) in duplicates {
             if !overlay.has_left(&key, &other) {
                 self.open.entry(key).or_default().push(other);
@@ -464,6 +474,7 @@ impl UnitOfWork {
             &self.settings,
             self.access_log,
             self.date,
+            self.shards,
         )
     }
 }

@@ -11,6 +11,7 @@ use crate::store::commit::tracked::TrackedRequest;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{change_event, history, idempotency_key, notification};
 use crate::store::error::Error;
+use crate::store::placement::Shards;
 use crate::store::skew::Date;
 
 /// The rows that a batch writes.
@@ -19,11 +20,12 @@ pub struct WriteSet {
     pub event: ChangeEvent,
     writes: Vec<Write>,
     date: Date,
+    shards: Shards,
 }
 
 impl WriteSet {
     /// Returns the rows that differ in these requests and settings, with the history, the idempotency keys and the entries of
-    /// the access log to add, and the clock by which they were decided.
+    /// the access log to add, and the clock by which they were decided, over these shards.
     pub fn of<'a>(
         requests: impl Iterator<Item = &'a TrackedRequest>,
         history: Inserts<history::Entity>,
@@ -31,6 +33,7 @@ impl WriteSet {
         settings: &SettingsWork,
         access_log: AccessLogWork,
         date: Date,
+        shards: Shards,
     ) -> Self {
         let mut event = ChangeEvent {
             settings: settings.changed_units(),
@@ -50,6 +53,7 @@ impl WriteSet {
             event,
             writes,
             date,
+            shards,
         }
     }
 
@@ -81,7 +85,7 @@ impl WriteSet {
             outbox.push(row);
             writes.push(outbox.into_write());
         }
-        let written = write_all(connection, writes).await?;
+        let written = write_all(connection, &self.shards, writes).await?;
         if let Some(database_now) = written.database_now {
             self.date.check(database_now)?;
         }

@@ -10,6 +10,7 @@ use crate::store::database::postgres::{
     connect_postgres, connect_postgres_by, is_postgres, postgres_options,
 };
 use crate::store::database::preflight::preflight;
+use crate::store::database::spread::Spread;
 use crate::store::database::sqlite::{
     acquire_lock_file, check_sqlite, connect_sqlite, sqlite_path,
 };
@@ -74,6 +75,8 @@ pub struct Connections {
     pub workers: Workers,
     /// Timeouts of the database.
     pub timeouts: Timeouts,
+    /// Place where the rows lie.
+    pub spread: Spread,
     /// Lock file of SQLite, held while the database is open.
     pub lock: Option<File>,
 }
@@ -90,6 +93,8 @@ pub enum Workers {
 pub struct AdminConnection {
     /// Connection for everything, without a limit on the time of statements.
     pub connection: Pool,
+    /// Place where the rows lie.
+    pub spread: Spread,
     /// Lock file of SQLite, held while the database is open.
     pub lock: Option<File>,
 }
@@ -97,11 +102,12 @@ pub struct AdminConnection {
 /// Opens the database that `url` names, whatever its schema, over one connection.
 pub async fn connect_admin(url: &str) -> Result<AdminConnection, OpenError> {
     if is_postgres(url) {
-        preflight(url).await?;
+        let spread = preflight(url).await?.spread;
         let record = Record::default();
-        let options = postgres_options(url, 1, "0", PoolRole::Write);
+        let options = postgres_options(url, 1, "0", PoolRole::Write, spread);
         return Ok(AdminConnection {
             connection: connect_postgres_by(options, PoolRole::Write, record).await?,
+            spread,
             lock: None,
         });
     }
@@ -110,6 +116,7 @@ pub async fn connect_admin(url: &str) -> Result<AdminConnection, OpenError> {
     check_sqlite(&connection).await?;
     Ok(AdminConnection {
         connection,
+        spread: Spread::Whole,
         lock: Some(lock),
     })
 }
@@ -117,15 +124,17 @@ pub async fn connect_admin(url: &str) -> Result<AdminConnection, OpenError> {
 /// Opens the database that `url` names, whatever its schema.
 pub async fn connect(url: &str) -> Result<Connections, OpenError> {
     if is_postgres(url) {
-        if preflight(url).await?.logs_parameters {
+        let settings = preflight(url).await?;
+        if settings.logs_parameters {
             tracing::warn!(
                 "the database logs statement parameters, identity numbers too: set \
                  log_parameter_max_length and log_parameter_max_length_on_error to 0"
             );
         }
         let writes = Record::default();
+        let spread = settings.spread;
         let connect = async |connections, role| {
-            connect_postgres(url, connections, role, Record::default()).await
+            connect_postgres(url, connections, role, spread, Record::default()).await
         };
         return Ok(Connections {
             readers: connect(POSTGRES_READERS, PoolRole::Statement)
@@ -134,11 +143,13 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
             snapshots: connect(POSTGRES_SNAPSHOTS, PoolRole::Snapshot).await?,
             probe: connect(1, PoolRole::Write).await?.into_connection(),
             maintenance: connect(1, PoolRole::Write).await?.into_connection(),
-            writers: connect_postgres(url, WRITERS, PoolRole::Write, writes.clone()).await?,
+            writers: connect_postgres(url, WRITERS, PoolRole::Write, spread, writes.clone())
+                .await?,
             writes,
             claimers: Some(connect(1, PoolRole::Write).await?),
             workers: Workers::Concurrent(WRITERS),
             timeouts: POSTGRES_TIMEOUTS,
+            spread,
             lock: None,
         });
     }
@@ -159,6 +170,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         claimers: None,
         workers: Workers::Pipelined(connect(1, PoolRole::Statement).await?.into_connection()),
         timeouts: SQLITE_TIMEOUTS,
+        spread: Spread::Whole,
         lock: Some(lock),
     })
 }

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod postgres;
 pub mod preflight;
 pub mod probe;
+pub mod spread;
 pub mod sqlite;
 pub mod transaction;
 

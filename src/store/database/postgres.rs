@@ -6,6 +6,7 @@ use sea_orm::sqlx::{self, Connection, Row};
 use sea_orm::{ConnectOptions, Database};
 
 use crate::store::database::pool_role::PoolRole;
+use crate::store::database::spread::Spread;
 use crate::store::database::transaction::{Pool, Record, note_open_transaction};
 use crate::store::error::OpenError;
 
@@ -45,9 +46,10 @@ pub async fn connect_postgres(
     url: &str,
     connections: u32,
     role: PoolRole,
+    spread: Spread,
     record: Record,
 ) -> Result<Pool, OpenError> {
-    let mut options = postgres_options(url, connections, STATEMENT_MAX, role);
+    let mut options = postgres_options(url, connections, STATEMENT_MAX, role, spread);
     options.test_before_acquire(false);
     connect_postgres_by(options, role, record).await
 }
@@ -93,6 +95,7 @@ pub fn postgres_options(
     connections: u32,
     statement_max: &'static str,
     role: PoolRole,
+    spread: Spread,
 ) -> ConnectOptions {
     let mut options = ConnectOptions::new(url);
     options
@@ -113,7 +116,7 @@ pub fn postgres_options(
             options
                 .options(PLANNER_SETTINGS)
                 .options(role.transaction_settings().iter().copied())
-                .options(role.plan_settings().iter().copied())
+                .options(role.plan_settings(spread).iter().copied())
         });
     options
 }
@@ -132,11 +135,13 @@ impl PoolRole {
     }
 
     /// Returns the settings by which its statements are planned.
-    fn plan_settings(self) -> &'static [(&'static str, &'static str)] {
-        match self {
+    fn plan_settings(self, spread: Spread) -> &'static [(&'static str, &'static str)] {
+        match (self, spread) {
             // The plan of a list is the same whatever its values are, and planning takes as long as execution.
-            Self::Statement => &[("plan_cache_mode", "force_generic_plan")],
-            Self::Snapshot | Self::Write | Self::Probe => &[],
+            (Self::Statement, Spread::Whole) => &[("plan_cache_mode", "force_generic_plan")],
+            // Values say which shard a statement goes to.
+            (Self::Statement, Spread::Partitioned | Spread::Citus)
+            | (Self::Snapshot | Self::Write | Self::Probe, _) => &[],
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use sea_orm::sqlx::postgres::{PgConnectOptions, PgRow};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, PgConnection, Row};
 
+use crate::store::database::spread::{Spread, detect_spread};
 use crate::store::error::OpenError;
 
 /// Time that the server may take to answer.
@@ -28,6 +29,8 @@ const LOGS_PARAMETERS: &str = "coalesce( \
 pub struct ServerSettings {
     /// True when its own log may come to hold patients' data.
     pub logs_parameters: bool,
+    /// Place where the rows lie, as far as there are tables.
+    pub spread: Spread,
 }
 
 /// Refuses a server that cannot be reached, does not let us in, or takes no writes.
@@ -44,19 +47,22 @@ pub async fn preflight(url: &str) -> Result<ServerSettings, OpenError> {
         .application_name("care-invitation");
     let answer = tokio::time::timeout(ANSWER_MAX, probe(&options)).await;
     let answer = answer.map_err(|_| OpenError::NoAnswer(ANSWER_MAX.as_secs()))?;
-    match answer.map_err(|error| OpenError::Unreachable(root_message(&error)))? {
-        (true, _) => Err(OpenError::ReadOnly),
-        (false, logs_parameters) => Ok(ServerSettings { logs_parameters }),
-    }
+    let answer = answer.map_err(|error| OpenError::Unreachable(root_message(&error)))?;
+    answer.ok_or(OpenError::ReadOnly)
 }
 
-/// Returns true for a server that takes no writes, and true for one that logs the parameters of statements.
-async fn probe(options: &PgConnectOptions) -> Result<(bool, bool), sqlx::Error> {
+/// Returns the settings of a server; none of one that takes no writes.
+async fn probe(options: &PgConnectOptions) -> Result<Option<ServerSettings>, sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
     let question = sqlx::AssertSqlSafe(format!("SELECT {IS_READ_ONLY}, {LOGS_PARAMETERS}"));
     let row: PgRow = sqlx::raw_sql(question).fetch_one(&mut connection).await?;
+    let settings = ServerSettings {
+        logs_parameters: row.try_get(1)?,
+        spread: detect_spread(&mut connection).await?,
+    };
     connection.close().await?;
-    Ok((row.try_get(0)?, row.try_get(1)?))
+    let is_read_only: bool = row.try_get(0)?;
+    Ok((!is_read_only).then_some(settings))
 }
 
 /// Returns the message of the root cause.

@@ -15,12 +15,12 @@ use crate::domain::calendar::{Period, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::patient::{LetterFormat, Patient, PersonalId, PersonalIdType};
 use crate::domain::request_key::RequestKey;
+use crate::store::bucket::bucket;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{Document, code, date, day, from_json, instant};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::{debug_without_content, positional_model};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 
 positional_model! {
     /// A row of `booking_request`. A new column also gets its place in `VersionedEntity`, and in the conversions.

@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use crate::domain::calendar::micros;
 use crate::domain::care_unit_settings::{CareUnitSettings, Settings, VisitTypeSettings};
 use crate::domain::hsa_id::HsaId;
+use crate::store::bucket::bucket;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::debug_without_content;
 use crate::store::entity::document::{from_json, instant};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::schedule::{minute, time};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 
 /// A row of `care_unit_settings`.
 #[derive(Clone, PartialEq, DeriveEntityModel)]

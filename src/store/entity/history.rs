@@ -12,6 +12,7 @@ use crate::domain::calendar::{Instant, Period, micros};
 use crate::domain::history::{Contact, Event, HistoryEntry};
 use crate::domain::notification::Cause;
 use crate::domain::request_key::RequestKey;
+use crate::store::bucket::bucket;
 use crate::store::entity::debug_without_content;
 use crate::store::entity::document::{
     BookingDocument, ConstraintsDocument, code, date, day, from_json, instant, optional,
@@ -19,7 +20,6 @@ use crate::store::entity::document::{
 use crate::store::entity::row_reader::Decoded;
 use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
-use crate::store::placement::bucket;
 
 /// A row of `history`. Rows are never changed.
 #[derive(Clone, PartialEq, DeriveEntityModel)]

@@ -6,9 +6,9 @@ use sea_orm::entity::prelude::*;
 
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
+use crate::store::bucket::bucket;
 use crate::store::entity::debug_without_content;
 use crate::store::idempotency::IdempotentCall;
-use crate::store::placement::bucket;
 
 /// A row of `idempotency_key`.
 #[derive(Clone, PartialEq, DeriveEntityModel)]

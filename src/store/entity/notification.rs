@@ -14,12 +14,12 @@ use crate::domain::notification::State;
 use crate::domain::patient::Addressee;
 use crate::domain::request_key::RequestKey;
 use crate::domain::stored_enum;
+use crate::store::bucket::bucket;
 use crate::store::bulk::write::VersionedEntity;
 use crate::store::entity::document::{code, instant, optional};
 use crate::store::entity::row_reader::Decoded;
 use crate::store::entity::{booking_request, debug_without_content, positional_model};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 
 positional_model! {
     /// A row of `notification`. A new column also gets its place in `VersionedEntity`, and in the conversions.

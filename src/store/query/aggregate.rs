@@ -6,15 +6,16 @@ use std::sync::LazyLock;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::{RowQuery, query_with};
+use crate::store::bulk::{RowQuery, in_buckets, query_with};
 use crate::store::entity::booking_request;
 use crate::store::entity::booking_request::Column::{Bucket, CareUnit, Id};
 use crate::store::entity::notification::{self, StoredNotification};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
+use crate::store::placement::Shards;
 use crate::store::quarantine::RowKey;
 use crate::store::query::request_keys::key_rows;
-use sea_orm::sea_query::{Condition, Query, SelectStatement};
+use sea_orm::sea_query::{Condition, Expr, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, ExprTrait, QueryResult, RelationTrait};
 
 /// A request as it is stored.
@@ -35,9 +36,12 @@ pub struct FoundRequest<T> {
     pub record: Option<StoredRequest>,
 }
 
-/// Returns the query for the requests whose keys are in a table `k`, with extra columns of that table before them. The
-/// table must be added to it.
-fn select(extra_columns: &[&'static str]) -> SelectStatement {
+/// Returns the query for the requests whose keys are in a table `k`, with extra columns of that table before them, and with
+/// `in_buckets`, the condition that rows of a table are in some buckets. The table must be added to it.
+fn select(
+    extra_columns: &[&'static str],
+    in_buckets: impl Fn(&str) -> Option<Expr>,
+) -> SelectStatement {
     let extra_columns = extra_columns.iter().map(|column| ("k", *column));
     let of_request = booking_request::Model::read_columns();
     let of_notification = notification::Model::read_columns();
@@ -50,33 +54,41 @@ fn select(extra_columns: &[&'static str]) -> SelectStatement {
         .cross_join(booking_request::Entity)
         .left_join(
             notification::Entity,
-            Condition::from(notification::Relation::BookingRequest.def()),
+            Condition::from(notification::Relation::BookingRequest.def())
+                .add_option(in_buckets(notification::Entity.table_name())),
         )
         .and_where(column(Bucket).equals(("k", Bucket)))
         .and_where(column(CareUnit).equals(("k", CareUnit)))
         .and_where(column(Id).equals(("k", Id)))
+        .and_where_option(in_buckets(booking_request::Entity.table_name()))
         .take()
 }
 
 /// Loads the requests with these keys that exist.
 pub async fn load(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     keys: &[RequestKey],
 ) -> Result<Vec<FoundRequest<()>>, Error> {
-    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(select(&[]).from("k")));
-    let rows = query_with(connection, [("k", key_rows(keys))], &QUERY).await?;
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| {
+        RowQuery::new(|reach| select(&[], |table| reach.of(table)).from("k").take())
+    });
+    let rows = query_with(connection, shards, [("k", key_rows(keys))], &QUERY).await?;
     collect(&rows, |_| Ok(()))
 }
 
-/// Loads the requests whose keys `keys` selects, with extra columns of that query.
+/// Loads the requests whose keys `keys` selects, with extra columns of that query; they are in these buckets, or in any.
 pub async fn load_selected<T>(
     connection: &impl ConnectionTrait,
     keys: SelectStatement,
+    buckets: Option<Vec<i16>>,
     extra_columns: &[&'static str],
     read: impl Fn(&mut RowReader) -> Result<T, Error>,
 ) -> Result<Vec<FoundRequest<T>>, Error> {
-    let select = select(extra_columns).from_subquery(keys, "k").take();
-    let statement = connection.get_database_backend().build(&select);
+    let in_these = |table: &str| Some(in_buckets(table, buckets.clone()?));
+    let mut select = select(extra_columns, in_these);
+    let select = select.from_subquery(keys, "k");
+    let statement = connection.get_database_backend().build(select);
     collect(&connection.query_all_raw(statement).await?, read)
 }
 

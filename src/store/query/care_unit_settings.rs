@@ -4,9 +4,9 @@ use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 
 use crate::domain::care_unit_settings::CareUnitSettings;
 use crate::domain::hsa_id::HsaId;
+use crate::store::bucket::bucket;
 use crate::store::entity::care_unit_settings::{Column, Entity};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 
 /// Returns the settings of these care units, or of all, as far as any were ever set; an error in place of those that cannot
 /// be decoded.

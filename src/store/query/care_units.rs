@@ -3,13 +3,14 @@
 use sea_orm::sea_query::{
     CommonTableExpression, Expr, ExprTrait, Func, Query, SelectStatement, UnionType,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityName};
 
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
+use crate::store::bucket::bucket;
+use crate::store::bulk::in_buckets;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 
 /// Names of the list of care units and of its columns.
 const UNITS: &str = "units";
@@ -36,11 +37,12 @@ pub fn in_units(column: Expr, care_units: &CareUnits) -> Option<Expr> {
 }
 
 /// Returns those of these care units that have requests and come after `after`, at most `limit`, in the order of their
-/// buckets and then in that of the database. It goes from each to the next along the primary key, however many requests they have:
+/// buckets and then in that of the database, of these buckets or of any. It goes from each to the next along the primary key, however many requests they have:
 /// those of others too where an organisation is meant, since they may stand between.
 pub async fn page(
     connection: &impl ConnectionTrait,
     care_units: &CareUnits,
+    buckets: Option<Vec<i16>>,
     after: Option<&HsaId>,
     limit: u32,
 ) -> Result<Vec<HsaId>, Error> {
@@ -53,7 +55,7 @@ pub async fn page(
     };
     let mut units = CommonTableExpression::new();
     units
-        .query(walk(walked, after))
+        .query(walk(walked, buckets, after))
         .table_name(UNITS)
         .columns([BUCKET, UNIT]);
     let mut with = Query::with();
@@ -75,17 +77,26 @@ pub async fn page(
 
 /// Returns the recursive query that goes from each bucket and care unit to the next: to the first of the bucket that comes
 /// after the care unit or, when there is none, to the place before all care units of the next bucket that has any.
-fn walk(care_units: &CareUnits, after: Option<&HsaId>) -> SelectStatement {
+fn walk(
+    care_units: &CareUnits,
+    buckets: Option<Vec<i16>>,
+    after: Option<&HsaId>,
+) -> SelectStatement {
+    let in_these = || Some(in_buckets(Entity.table_name(), buckets.clone()?));
     let (bucket, unit) = match after {
         Some(after) => (bucket(after), after.as_str()),
         None => (0, BEFORE_ALL),
     };
     let here = || (Expr::col((UNITS, BUCKET)), Expr::col((UNITS, UNIT)));
-    let next_in_bucket = || Expr::from(first_after(care_units, here()));
+    let next_in_bucket = || {
+        let mut first = first_after(care_units, here());
+        Expr::from(first.and_where_option(in_these()).take())
+    };
     let next_bucket = Query::select()
         .expr(Func::min(Expr::col(Column::Bucket)))
         .from(Entity)
         .and_where(Expr::col(Column::Bucket).gt(here().0))
+        .and_where_option(in_these())
         .take();
     let to_bucket = Expr::case(next_in_bucket().is_not_null(), here().0).finally(next_bucket);
     let to_unit = Func::coalesce([next_in_bucket(), Expr::val(BEFORE_ALL)]);

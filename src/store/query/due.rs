@@ -7,8 +7,8 @@ use sea_orm::sea_query::{
     Asterisk, Expr, LockBehavior, LockType, Query, SelectStatement, UnionType,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait,
 };
 use uuid::Uuid;
 
@@ -17,13 +17,13 @@ use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{DeliveryChannel, State};
 use crate::domain::request_key::RequestKey;
-use crate::store::bulk::exclusion;
+use crate::store::bucket::bucket;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{exclusion, in_buckets};
 use crate::store::entity::booking_request as request;
 use crate::store::entity::lost_interval;
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
 use crate::store::query::care_units::in_units;
 
 /// Name of the table.
@@ -40,6 +40,8 @@ pub struct Due {
     pub paused: Vec<HsaId>,
     /// True of a consumer that gets nothing of patients with protected identity.
     pub hides_protected: bool,
+    /// Buckets of the shard that they are in; none when everything lies in one place.
+    pub buckets: Option<Vec<i16>>,
 }
 
 /// Time after which a notification that is leased now is claimable again at the latest: a lease and the back-off after it
@@ -127,11 +129,14 @@ fn select_claimable(
         if let Some(in_units) = in_units(Column::CareUnit.into_expr(), &due.care_units) {
             walk = walk.filter(in_units);
         }
+        if let Some(buckets) = &due.buckets {
+            walk = walk.filter(in_buckets(TABLE, buckets.clone()));
+        }
         if !due.paused.is_empty() {
             walk = walk.filter(exclusion(TABLE, unit_rows(&due.paused), backend));
         }
         if due.hides_protected {
-            walk = walk.filter(is_of_protected().not());
+            walk = walk.filter(is_of_protected(due.buckets.clone()).not());
         }
         if !excluded.is_empty() {
             walk = walk.filter(exclusion(TABLE, excluded_rows(excluded), backend));
@@ -146,8 +151,10 @@ fn select_claimable(
     walks.reduce(|mut all, walk| all.union(UnionType::All, walk).take())
 }
 
-/// Returns whether a notification is for a patient with protected identity. Few are due: staff must have released each.
-fn is_of_protected() -> Expr {
+/// Returns whether a notification in these buckets, or in any, is for a patient with protected identity. Few are due: staff must
+/// have released each.
+fn is_of_protected(buckets: Option<Vec<i16>>) -> Expr {
+    let in_these = buckets.map(|buckets| in_buckets(request::Entity.table_name(), buckets));
     let of_notification = |column| Expr::col((Entity, column));
     let of_request = |column| Expr::col((request::Entity, column));
     let protected = Query::select()
@@ -157,6 +164,7 @@ fn is_of_protected() -> Expr {
         .and_where(of_request(request::Column::CareUnit).eq(of_notification(Column::CareUnit)))
         .and_where(of_request(request::Column::Id).eq(of_notification(Column::BookingRequest)))
         .and_where(of_request(request::Column::IsProtected).eq(true))
+        .and_where_option(in_these)
         .take();
     Expr::exists(protected)
 }
@@ -230,12 +238,14 @@ pub struct FallenDue {
 /// Maximum notifications that are read to learn whose they are.
 const FALLEN_DUE_MAX: u64 = 1_000;
 
-/// Returns where notifications have become claimable after `since` and until `now`, those of the `paused` care units aside.
+/// Returns where notifications have become claimable after `since` and until `now`, in these buckets or in any, those of the
+/// `paused` care units aside.
 pub async fn fallen_due(
     connection: &impl ConnectionTrait,
     since: Instant,
     now: Instant,
     paused: &[HsaId],
+    buckets: Option<Vec<i16>>,
 ) -> Result<Vec<FallenDue>, Error> {
     let mut fallen_due = Vec::new();
     for &channel in DeliveryChannel::ALL {
@@ -251,6 +261,9 @@ pub async fn fallen_due(
             let backend = connection.get_database_backend();
             due = due.filter(exclusion(TABLE, unit_rows(paused), backend));
         }
+        if let Some(buckets) = &buckets {
+            due = due.filter(in_buckets(TABLE, buckets.clone()));
+        }
         let due: Vec<String> = due.into_tuple().all(connection).await?;
         if due.is_empty() {
             continue;
@@ -265,11 +278,13 @@ pub async fn fallen_due(
     Ok(fallen_due)
 }
 
-/// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units aside.
+/// Returns the first instant after `now` at which a notification becomes claimable, in these buckets or in any, those of the
+/// `paused` care units aside.
 pub async fn next_claimable_at(
     connection: &impl ConnectionTrait,
     now: Instant,
     paused: &[HsaId],
+    buckets: Option<Vec<i16>>,
 ) -> Result<Option<Instant>, Error> {
     let mut next: Option<i64> = None;
     for channel in DeliveryChannel::ALL {
@@ -283,6 +298,9 @@ pub async fn next_claimable_at(
         let backend = connection.get_database_backend();
         if !paused.is_empty() {
             first = first.filter(exclusion(TABLE, unit_rows(paused), backend));
+        }
+        if let Some(buckets) = &buckets {
+            first = first.filter(in_buckets(TABLE, buckets.clone()));
         }
         let first = first.build(backend);
         if let Some(row) = connection.query_one_raw(first).await? {
@@ -305,6 +323,7 @@ mod tests {
             care_units: CareUnits::Every,
             paused: Vec::new(),
             hides_protected: true,
+            buckets: None,
         };
         let request = |id| RequestKey {
             care_unit: HsaId::from_stored("SE2321000131-P1".into()),

@@ -10,8 +10,9 @@ use uuid::Uuid;
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
+use crate::store::bucket::bucket;
 use crate::store::bulk::rows::{RowColumn, Rows};
-use crate::store::bulk::{RowQuery, query_with};
+use crate::store::bulk::{Reach, RowQuery, query_with};
 use crate::store::entity::booking_request::duplicate_digest;
 use crate::store::entity::{booking_request, history, idempotency_key};
 use crate::store::error::Error;
@@ -19,7 +20,7 @@ use crate::store::idempotency::IdempotencyKey;
 use crate::store::idempotency::IdempotencyRecord;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::idempotency::idempotency_key;
-use crate::store::placement::bucket;
+use crate::store::placement::Shards;
 
 /// Result of a lookup.
 #[derive(Default)]
@@ -37,26 +38,25 @@ pub struct LookupResult {
 /// sees its idempotency key too, and replays instead of refusing a duplicate.
 pub async fn look_up(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     keys: &[DuplicateKey],
     calls: &[(HsaId, IdempotentCall)],
 ) -> Result<LookupResult, Error> {
     static QUERY: LazyLock<RowQuery> = LazyLock::new(|| {
-        let mut select = select_duplicates();
-        select
-            .union(UnionType::All, select_protected())
-            .union(UnionType::All, select_replays(history::Entity, no_answer()))
-            .union(
-                UnionType::All,
-                select_replays(
-                    idempotency_key::Entity,
-                    idempotency_key::Column::Answer.into_expr(),
-                ),
-            );
-        RowQuery::new(&select)
+        let answer = || idempotency_key::Column::Answer.into_expr();
+        RowQuery::new(|reach| {
+            let of_history = select_replays(reach, history::Entity, no_answer());
+            let of_keys = select_replays(reach, idempotency_key::Entity, answer());
+            select_duplicates(reach)
+                .union(UnionType::All, select_protected(reach))
+                .union(UnionType::All, of_history)
+                .union(UnionType::All, of_keys)
+                .take()
+        })
     });
     let tables = [("k", key_rows(keys)), ("c", call_rows(calls))];
     let mut result = LookupResult::default();
-    for row in query_with(connection, tables, &QUERY).await? {
+    for row in query_with(connection, shards, tables, &QUERY).await? {
         let place: i64 = row.try_get("", "place")?;
         let place = usize::try_from(place).map_err(Error::internal)?;
         match row.try_get("", "is_call")? {
@@ -71,21 +71,21 @@ pub async fn look_up(
 ///
 /// The care unit is compared as an expression, so that no index on it is used: while the table is empty, such an index
 /// would have the same cost as that on patients, and the plan would be kept.
-fn select_duplicates() -> SelectStatement {
+fn select_duplicates(reach: Reach) -> SelectStatement {
     use booking_request::Column::{DuplicateDigest, PersonalId};
-    select_open(DuplicateDigest)
+    select_open(reach, DuplicateDigest)
         .and_where(PersonalId.into_expr().equals(("k", PersonalId)))
         .take()
 }
 
 /// Returns the query for the open requests of patients with protected identity whose shared duplicate key is in the
 /// table `k`.
-fn select_protected() -> SelectStatement {
-    select_open(booking_request::Column::ProtectedDigest)
+fn select_protected(reach: Reach) -> SelectStatement {
+    select_open(reach, booking_request::Column::ProtectedDigest)
 }
 
 /// Returns the query for the open requests whose hash in a column is that of a key of the table `k`.
-fn select_open(digest: booking_request::Column) -> SelectStatement {
+fn select_open(reach: Reach, digest: booking_request::Column) -> SelectStatement {
     use booking_request::Column::{CareUnit, DuplicateDigest, Id};
     let care_unit = CareUnit
         .into_expr()
@@ -100,12 +100,13 @@ fn select_open(digest: booking_request::Column) -> SelectStatement {
         .cross_join(booking_request::Entity)
         .and_where(care_unit.equals(("k", CareUnit)))
         .and_where(digest.into_expr().equals(("k", DuplicateDigest)))
+        .and_where_option(reach.of(booking_request::Entity.table_name()))
         .take()
 }
 
 /// Returns the query for the calls of the table `c` that a table has recorded, whose columns have the names of those of
 /// `idempotency_key`.
-fn select_replays(recorded: impl EntityName, answer: Expr) -> SelectStatement {
+fn select_replays(reach: Reach, recorded: impl EntityName, answer: Expr) -> SelectStatement {
     use idempotency_key::Column::{
         Actor, BookingRequest, Bucket, CareUnit, ContentHash, RequestId,
     };
@@ -123,6 +124,7 @@ fn select_replays(recorded: impl EntityName, answer: Expr) -> SelectStatement {
         .and_where(matches(CareUnit))
         .and_where(matches(Actor))
         .and_where(matches(RequestId))
+        .and_where_option(reach.of(table))
         .take()
 }
 
@@ -135,14 +137,15 @@ fn no_answer() -> Expr {
 const PLACE: &str = "place";
 
 fn key_rows(keys: &[DuplicateKey]) -> Rows {
-    use booking_request::Column::{CareUnit, DuplicateDigest, PersonalId};
+    use booking_request::Column::{Bucket, CareUnit, DuplicateDigest, PersonalId};
     let mut columns = vec![RowColumn::new(PLACE, ArrayType::BigInt)];
-    columns.extend([CareUnit, PersonalId].map(RowColumn::of::<booking_request::Entity>));
+    columns.extend([Bucket, CareUnit, PersonalId].map(RowColumn::of::<booking_request::Entity>));
     columns.push(RowColumn::new(DuplicateDigest.as_str(), ArrayType::Bytes));
     let mut rows = Rows::new(columns);
     for (place, key) in (0_i64..).zip(keys) {
         rows.push([
             place.into(),
+            bucket(&key.care_unit).into(),
             key.care_unit.as_str().into(),
             key.parts[1].clone().into(),
             duplicate_digest(key).into(),

@@ -2,8 +2,8 @@
 
 use sea_orm::sea_query::{Condition, Expr, ExprTrait};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, JoinType, QueryFilter, QueryOrder,
-    QuerySelect, QueryTrait, RelationTrait,
+    ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, JoinType, QueryFilter,
+    QueryOrder, QuerySelect, QueryTrait, RelationTrait,
 };
 
 use crate::domain::booking_request::state::State::Invited;
@@ -13,24 +13,26 @@ use crate::domain::notification::DisplayState;
 use crate::domain::notification::State;
 use crate::domain::notification::list::NotificationCursor;
 use crate::domain::notification::list::NotificationFilter;
-use crate::store::bulk::membership;
+use crate::store::bucket::bucket;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{in_buckets, membership};
 use crate::store::entity::booking_request as request;
 use crate::store::entity::notification::{Column, Entity, Relation};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
+use crate::store::placement::Shards;
 use crate::store::query::in_byte_order;
 
 /// Returns the cursors of one page of notifications, in the order in which they are due.
 pub async fn page(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     filter: &NotificationFilter,
     now: Instant,
     after: Option<&NotificationCursor>,
     limit: u32,
 ) -> Result<Vec<NotificationCursor>, Error> {
     let backend = connection.get_database_backend();
-    let in_units = membership("notification", unit_rows(&filter.care_units), backend);
+    let in_units = in_units(shards, &filter.care_units, backend);
     let channels = filter.channels.iter().map(|it| it.code());
     let mut select = Entity::find()
         .select_only()
@@ -67,6 +69,19 @@ pub async fn page(
             })
         })
         .collect()
+}
+
+/// Returns the condition that a notification is of these care units. Where there are several shards it names their buckets, of
+/// its request too, so that the statement goes to no others.
+fn in_units(shards: &Shards, care_units: &[HsaId], backend: DbBackend) -> Condition {
+    let (table, of_request) = (Entity.table_name(), request::Entity.table_name());
+    match shards.of_units(care_units) {
+        None => Condition::all().add(membership(table, unit_rows(care_units), backend)),
+        Some(buckets) => Condition::all()
+            .add(in_buckets(table, buckets.clone()))
+            .add(in_buckets(of_request, buckets))
+            .add(Column::CareUnit.is_in(care_units.iter().map(HsaId::as_str))),
+    }
 }
 
 /// Returns care units as rows, with their buckets, which come first in the primary key.

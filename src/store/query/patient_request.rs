@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, Order, Query, SelectStatement};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityName};
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::state::State;
@@ -11,8 +11,10 @@ use crate::domain::calendar::{Instant, micros};
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::visible::Visible;
+use crate::store::bulk::in_buckets;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::error::Error;
+use crate::store::placement::Shards;
 use crate::store::query::care_units::in_units;
 use crate::store::query::request_keys::is_patient;
 use crate::store::query::{aggregate, in_byte_order};
@@ -22,6 +24,7 @@ use crate::store::query::{aggregate, in_byte_order};
 /// opens them without a change of the request.
 pub async fn page(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     personal_id: &PersonalId,
     visible: &Visible,
     now: Instant,
@@ -29,8 +32,12 @@ pub async fn page(
     limit: u32,
 ) -> Result<Vec<(RequestKey, Option<BookingRequest>)>, Error> {
     let backend = connection.get_database_backend();
-    let keys = keys(backend, personal_id, visible, now, after, limit);
-    let found = aggregate::load_selected(connection, keys, &[], |_| Ok(())).await?;
+    let buckets = shards.named(&visible.care_units);
+    let mut keys = keys(backend, personal_id, visible, now, after, limit);
+    if let Some(buckets) = &buckets {
+        keys.and_where(in_buckets(Entity.table_name(), buckets.clone()));
+    }
+    let found = aggregate::load_selected(connection, keys, buckets, &[], |_| Ok(())).await?;
     let keyed = found.into_iter().map(|found| {
         let record = found.record.map(|record| record.request);
         (found.key, record)

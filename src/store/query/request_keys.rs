@@ -4,21 +4,22 @@ use std::sync::LazyLock;
 
 use sea_orm::sea_query::{Condition, LockBehavior, LockType, Order, Query, SelectStatement};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QueryResult,
-    QuerySelect,
+    ColumnTrait, ConnectionTrait, EntityName, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QueryResult, QuerySelect,
 };
 use uuid::Uuid;
 
 use crate::domain::care_units::CareUnits;
 use crate::domain::patient::PersonalId;
 use crate::domain::request_key::RequestKey;
+use crate::store::bucket::bucket;
 use crate::store::bulk::rows::{RowColumn, Rows};
-use crate::store::bulk::{RowQuery, query_with};
+use crate::store::bulk::{Reach, RowQuery, in_buckets, query_with};
 use crate::store::database::connection::RowLock;
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::entity::notification;
 use crate::store::error::Error;
-use crate::store::placement::bucket;
+use crate::store::placement::Shards;
 use crate::store::query::care_units::in_units;
 
 /// Returns keys as rows, with the columns of a request.
@@ -51,19 +52,25 @@ fn rows(keys: &[RequestKey], columns: [RowColumn; 3]) -> Rows {
 /// writer has locked are then left out.
 pub async fn existing(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     keys: &[RequestKey],
     lock: RowLock,
 ) -> Result<Vec<RequestKey>, Error> {
-    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(&select_existing()));
+    static QUERY: LazyLock<RowQuery> = LazyLock::new(|| RowQuery::new(select_existing));
     static LOCKING: LazyLock<RowQuery> = LazyLock::new(|| {
         let (update, skip) = (LockType::Update, LockBehavior::SkipLocked);
-        RowQuery::new(select_existing().lock_with_tables_behavior(update, [Entity], skip))
+        RowQuery::new(|reach| {
+            let mut select = select_existing(reach);
+            select
+                .lock_with_tables_behavior(update, [Entity], skip)
+                .take()
+        })
     });
     let query = match lock {
         RowLock::None => &QUERY,
         RowLock::SkipLocked => &LOCKING,
     };
-    let rows = query_with(connection, [("k", key_rows(keys))], query).await?;
+    let rows = query_with(connection, shards, [("k", key_rows(keys))], query).await?;
     let key = |row: &QueryResult| Ok(key((row.try_get_by_index(0)?, row.try_get_by_index(1)?)));
     rows.iter().map(key).collect()
 }
@@ -81,7 +88,7 @@ pub fn is_patient(personal_id: &PersonalId) -> Condition {
 }
 
 /// Returns the query for the keys of those requests of the table `k` that exist, in the order of the keys.
-fn select_existing() -> SelectStatement {
+fn select_existing(reach: Reach) -> SelectStatement {
     Query::select()
         .columns([Column::CareUnit, Column::Id].map(|column| (Entity, column)))
         .from("k")
@@ -89,6 +96,7 @@ fn select_existing() -> SelectStatement {
         .and_where(Column::Bucket.into_expr().equals(("k", Column::Bucket)))
         .and_where(Column::CareUnit.into_expr().equals(("k", Column::CareUnit)))
         .and_where(Column::Id.into_expr().equals(("k", Column::Id)))
+        .and_where_option(reach.of(Entity.table_name()))
         .order_by((Entity, Column::Bucket), Order::Asc)
         .order_by((Entity, Column::CareUnit), Order::Asc)
         .order_by((Entity, Column::Id), Order::Asc)
@@ -98,6 +106,7 @@ fn select_existing() -> SelectStatement {
 /// Returns the requests of a patient, closed ones included, in the order of their keys.
 pub async fn requests_of(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     personal_id: &PersonalId,
     care_units: &CareUnits,
 ) -> Result<Vec<RequestKey>, Error> {
@@ -109,6 +118,9 @@ pub async fn requests_of(
         .order_by_asc(Column::Id);
     if let Some(in_units) = in_units(Column::CareUnit.into_expr(), care_units) {
         select = select.filter(in_units);
+    }
+    if let Some(buckets) = shards.named(care_units) {
+        select = select.filter(in_buckets(Entity.table_name(), buckets));
     }
     let keys: Vec<(String, Uuid)> = select.into_tuple().all(connection).await?;
     Ok(keys.into_iter().map(key).collect())

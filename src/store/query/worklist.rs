@@ -9,7 +9,7 @@ pub mod transition;
 mod walk;
 
 use sea_orm::sea_query::{Condition, Expr, ExprTrait, SimpleExpr};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QuerySelect, Select};
+use sea_orm::{ColumnTrait, EntityName, EntityTrait, QueryFilter, QuerySelect, Select};
 
 use crate::domain::booking_request::form::Priority;
 use crate::domain::booking_request::state::{EffectiveState, State};
@@ -17,8 +17,10 @@ use crate::domain::calendar::{Instant, civil_date, micros};
 use crate::domain::care_units::CareUnits;
 use crate::domain::worklist::query::Query;
 use crate::domain::worklist::{Group, Worklist, guarantee_at_risk_until};
+use crate::store::bulk::in_buckets;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::document::day;
+use crate::store::placement::Shards;
 use crate::store::query::care_units::in_units;
 use crate::store::query::request_keys::is_patient;
 
@@ -91,10 +93,12 @@ fn has_not_moved(now: Instant) -> Condition {
 }
 
 /// Returns the condition of the care units of a query, and of the patient, referral, visit or booking that it names. Over all
-/// care units these have indexes of their own, and so has the list that may be asked for without them.
-fn scope(query: &Query) -> Condition {
+/// care units these have indexes of their own, and so has the list that may be asked for without them. Where there are several
+/// shards it names the buckets of the care units.
+fn scope(query: &Query, shards: &Shards) -> Condition {
     let of_subject = Condition::all()
         .add_option(in_units(Column::CareUnit.into_expr(), &query.care_units))
+        .add_option(in_these(query, shards))
         .add_option(query.personal_id.as_ref().map(is_patient))
         .add_option(hides_protected(query))
         .add_option(
@@ -119,11 +123,17 @@ fn hides_protected(query: &Query) -> Option<SimpleExpr> {
     hides.then(|| Column::IsProtected.eq(false))
 }
 
+/// Returns the condition that requests are in the buckets of a query's care units; none when it names no buckets.
+fn in_these(query: &Query, shards: &Shards) -> Option<Expr> {
+    let buckets = shards.named(&query.care_units);
+    buckets.map(|buckets| in_buckets(Entity.table_name(), buckets))
+}
+
 /// Returns the query for the requests of a query's care units and subject that are in a group.
-fn in_any_group(query: &Query) -> Select<Entity> {
+fn in_any_group(query: &Query, shards: &Shards) -> Select<Entity> {
     Entity::find()
         .select_only()
-        .filter(scope(query))
+        .filter(scope(query, shards))
         .filter(Column::WorklistGroup.is_not_null())
 }
 

@@ -16,6 +16,7 @@ use crate::domain::worklist::query::Query;
 use crate::domain::worklist::{Group, Worklist};
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::error::Error;
+use crate::store::placement::Shards;
 use crate::store::quarantine::RowKey;
 
 /// Maximum requests in an unknown group that are named at once.
@@ -27,13 +28,14 @@ pub type Counts = BTreeMap<(HsaId, Worklist), i64>;
 /// Returns the number of requests that a query means, each counted once, at `now`.
 pub async fn total(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     now: Instant,
 ) -> Result<i64, Error> {
     let all = Entity::find()
         .select_only()
         .expr_as(Expr::cust("COUNT(*)"), "requests")
-        .filter(scope(query))
+        .filter(scope(query, shards))
         .filter(in_worklists(query, now))
         .filter(filters(query, now))
         .build(connection.get_database_backend());
@@ -45,14 +47,15 @@ pub async fn total(
 /// Returns the number of requests on each of a query's lists at `now`, each list by itself.
 pub async fn counts(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     now: Instant,
 ) -> Result<Counts, Error> {
     let mut counts = Counts::new();
-    count_groups(connection, query, now, &mut counts).await?;
+    count_groups(connection, shards, query, now, &mut counts).await?;
     for list in [Worklist::GuaranteeAtRisk, Worklist::All] {
         if query.worklists.contains(&list) {
-            count_list(connection, query, list, now, &mut counts).await?;
+            count_list(connection, shards, query, list, now, &mut counts).await?;
         }
     }
     counts.retain(|_, requests| *requests != 0);
@@ -62,6 +65,7 @@ pub async fn counts(
 /// Counts the lists that are made of groups.
 async fn count_groups(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     now: Instant,
     counts: &mut Counts,
@@ -72,7 +76,7 @@ async fn count_groups(
     }
     // An index has all the columns that are counted, in the order in which they are grouped.
     let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
-    let by_group = in_groups(query, &parts)
+    let by_group = in_groups(query, shards, &parts)
         .filter(filters(query, now))
         .column(Column::CareUnit)
         .column(Column::WorklistGroup)
@@ -101,13 +105,13 @@ async fn count_groups(
     }
     match all_known {
         true => Ok(()),
-        false => name_unknown(connection, query).await,
+        false => name_unknown(connection, shards, query).await,
     }
 }
 
 /// Returns the query for the requests of the groups of these parts.
-fn in_groups(query: &Query, parts: &[Part]) -> Select<Entity> {
-    let in_any = in_any_group(query);
+fn in_groups(query: &Query, shards: &Shards, parts: &[Part]) -> Select<Entity> {
+    let in_any = in_any_group(query, shards);
     match parts.len() == Group::ALL.len() {
         true => in_any,
         false => in_any.filter(is_in(parts.iter().map(|it| it.group))),
@@ -117,6 +121,7 @@ fn in_groups(query: &Query, parts: &[Part]) -> Select<Entity> {
 /// Counts a list that is not made of groups.
 async fn count_list(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     list: Worklist,
     now: Instant,
@@ -126,7 +131,7 @@ async fn count_list(
         .select_only()
         .column(Column::CareUnit)
         .expr_as(Expr::cust("COUNT(*)"), "requests")
-        .filter(scope(query))
+        .filter(scope(query, shards))
         .filter(filters(query, now))
         .group_by(Column::CareUnit);
     if list == Worklist::GuaranteeAtRisk {
@@ -141,9 +146,13 @@ async fn count_list(
 }
 
 /// Names in the log, some at a time, the requests that are in an unknown group.
-async fn name_unknown(connection: &impl ConnectionTrait, query: &Query) -> Result<(), Error> {
+async fn name_unknown(
+    connection: &impl ConnectionTrait,
+    shards: &Shards,
+    query: &Query,
+) -> Result<(), Error> {
     let known = Group::ALL.iter().map(|it| it.code());
-    let keys: Vec<(String, Uuid)> = in_any_group(query)
+    let keys: Vec<(String, Uuid)> = in_any_group(query, shards)
         .columns([Column::CareUnit, Column::Id])
         .filter(Column::WorklistGroup.is_not_in(known))
         .limit(UNKNOWN_MAX)

@@ -9,7 +9,7 @@ use sea_orm::sea_query::{
     ArrayType, Condition, Expr, ExprTrait, IntoTableRef, JoinType, Order, Query as Select,
     SelectStatement,
 };
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::{ConnectionTrait, DbBackend, EntityName};
 
 use super::walk::{BEGIN, FirstDay, Place, Walk};
 use super::{Part, filters};
@@ -18,11 +18,12 @@ use crate::domain::calendar::Instant;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::query::{Cursor, Query};
-use crate::store::bulk::query_beside;
+use crate::store::bucket::bucket;
 use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{in_buckets, query_beside};
 use crate::store::entity::booking_request::{Column, Entity, key};
 use crate::store::error::Error;
-use crate::store::placement::bucket;
+use crate::store::placement::Shards;
 use crate::store::query::aggregate;
 
 /// Minimum requests that each walk gives at first.
@@ -34,6 +35,7 @@ const SHARE_GROWTH: usize = 4;
 /// decoded. The connection shows one state of the database.
 pub async fn page(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     walks: &[Walk<'_>],
     now: Instant,
@@ -46,10 +48,10 @@ pub async fn page(
         let of_day = walks.iter().filter(|walk| walk.first_day == first_day);
         let begins = of_day.filter_map(|walk| Position::begin(*walk, after));
         let (begins, left) = (begins.collect(), limit - cursors.len());
-        cursors.append(&mut merged(connection, query, begins, now, left).await?);
+        cursors.append(&mut merged(connection, shards, query, begins, now, left).await?);
     }
     let keys: Vec<RequestKey> = cursors.iter().map(|it| it.key.clone()).collect();
-    let found = aggregate::load(connection, &keys).await?;
+    let found = aggregate::load(connection, shards, &keys).await?;
     let records = found
         .into_iter()
         .map(|found| (found.key, found.record.map(|record| record.request)));
@@ -64,6 +66,7 @@ pub async fn page(
 /// Returns the first `limit` requests of walks with or without a first day, in their order.
 async fn merged(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     mut open: Vec<Position<'_>>,
     now: Instant,
@@ -74,7 +77,7 @@ async fn merged(
     while limit > 0 && !open.is_empty() {
         share = share.min(limit);
         for of_part in open.chunk_by_mut(|one, other| one.part == other.part) {
-            page.append(&mut advance(connection, query, of_part, now, share).await?);
+            page.append(&mut advance(connection, shards, query, of_part, now, share).await?);
         }
         page.sort_by(|one, other| (one.sort_key, &one.key).cmp(&(other.sort_key, &other.key)));
         page.truncate(limit);
@@ -134,6 +137,7 @@ impl<'q> Position<'q> {
 /// Reads the next requests of these walks of one part, at most `share` of each, and moves the walks behind them.
 async fn advance(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     walks: &mut [Position<'_>],
     now: Instant,
@@ -144,32 +148,49 @@ async fn advance(
     };
     let backend = connection.get_database_backend();
     let keys = keys_after(first.part, first.first_day, query, now, share);
-    let select = of_every_row(backend, keys);
+    let mut by_unit = HashMap::new();
+    let mut units = Vec::new();
+    for walk in walks {
+        walk.given = 0;
+        units.push(walk.unit);
+        by_unit.insert(walk.unit.as_str(), walk);
+    }
+    let mut found = Vec::new();
+    for part in shards.split(units, |unit| unit) {
+        let places = part.elements.iter().map(|unit| &*by_unit[unit.as_str()]);
+        let rows = walk_rows(places);
+        let mut keys = keys.clone();
+        if let Some(buckets) = shards.of_units(part.elements) {
+            keys.and_where(in_buckets(Entity.table_name(), buckets));
+        }
+        let select = of_every_row(backend, keys);
+        for row in query_beside(connection, [("walk", rows)], &select).await? {
+            let key = key((row.try_get("", "care_unit")?, row.try_get("", "id")?));
+            let Some(walk) = by_unit.get_mut(key.care_unit.as_str()) else {
+                return Err(Error::internal(
+                    "a request of a care unit that was not asked for",
+                ));
+            };
+            found.push(walk.advance(row.try_get("", "start_day")?, key));
+        }
+    }
+    Ok(found)
+}
+
+/// Returns walks as rows, with the places after which they go on.
+fn walk_rows<'w>(walks: impl Iterator<Item = &'w Position<'w>>) -> Rows {
     let mut rows = Rows::new(vec![
         RowColumn::new("walk_bucket", ArrayType::SmallInt),
         RowColumn::new("walk_unit", ArrayType::String),
         RowColumn::new("walk_day", ArrayType::Int),
         RowColumn::new("walk_id", ArrayType::Uuid),
     ]);
-    let mut by_unit = HashMap::new();
     for walk in walks {
         let (day, id) = walk.place;
         let unit = walk.unit.as_str().into();
         rows.push([bucket(walk.unit).into(), unit, day.into(), id.into()]);
-        walk.given = 0;
-        by_unit.insert(walk.unit.as_str(), walk);
     }
-    let mut found = Vec::new();
-    for row in query_beside(connection, [("walk", rows)], &select).await? {
-        let key = key((row.try_get("", "care_unit")?, row.try_get("", "id")?));
-        let Some(walk) = by_unit.get_mut(key.care_unit.as_str()) else {
-            return Err(Error::internal(
-                "a request of a care unit that was not asked for",
-            ));
-        };
-        found.push(walk.advance(row.try_get("", "start_day")?, key));
-    }
-    Ok(found)
+    rows
 }
 
 /// Returns the query for the next requests of the walk that the table `walk` has a row of.

@@ -9,11 +9,13 @@ use super::walk::{Walk, after_place, walks};
 use super::{filters, in_worklists, merge, scope};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{Instant, micros};
+use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::query::{Cursor, OrderBy, Query};
+use crate::store::bucket::bucket;
 use crate::store::entity::booking_request::{Column, Entity};
 use crate::store::entity::row_reader::RowReader;
 use crate::store::error::Error;
-use crate::store::placement::bucket;
+use crate::store::placement::Shards;
 use crate::store::query::aggregate;
 use crate::store::query::in_byte_order;
 
@@ -29,6 +31,7 @@ pub fn needs_snapshot(query: &Query) -> bool {
 /// decoded.
 pub async fn page(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     now: Instant,
     after: Option<&Cursor>,
@@ -37,16 +40,17 @@ pub async fn page(
     let backend = connection.get_database_backend();
     let keys = match walks(query) {
         Some(walks) if walks.len() > JOINED_WALKS_MAX => {
-            return merge::page(connection, query, &walks, now, after, limit).await;
+            return merge::page(connection, shards, query, &walks, now, after, limit).await;
         }
-        Some(walks) => page_by_index_walk(backend, query, walks, now, after, limit),
-        None => Some(page_by_sort(backend, query, now, after, limit)),
+        Some(walks) => page_by_index_walk(backend, (query, shards), walks, now, after, limit),
+        None => Some(page_by_sort(backend, (query, shards), now, after, limit)),
     };
     let Some(keys) = keys else {
         return Ok(Vec::new());
     };
     let sort_key = |row_reader: &mut RowReader| Ok([row_reader.take()?, row_reader.take()?]);
-    let records = aggregate::load_selected(connection, keys, &SORT_KEY, sort_key).await?;
+    let buckets = shards.named(&query.care_units);
+    let records = aggregate::load_selected(connection, keys, buckets, &SORT_KEY, sort_key).await?;
     let placed = records.into_iter().map(|found| {
         let cursor = Cursor {
             sort_key: found.extra_columns,
@@ -64,14 +68,14 @@ pub async fn page(
 /// Returns the query for the keys of a page with their sort keys, by sorting all that is asked for.
 fn page_by_sort(
     backend: DbBackend,
-    query: &Query,
+    (query, shards): (&Query, &Shards),
     now: Instant,
     after: Option<&Cursor>,
     limit: u32,
 ) -> SelectStatement {
     let sort_key = sort_key(query.order_by, now);
     let mut keys = keys(Expr::col(Column::Bucket), &sort_key);
-    keys.cond_where(scope(query))
+    keys.cond_where(scope(query, shards))
         .cond_where(in_worklists(query, now))
         .cond_where(filters(query, now));
     if let Some(after) = after {
@@ -79,6 +83,11 @@ fn page_by_sort(
         keys.and_where(after_cursor(backend, first, second, after));
     }
     limit_sorted(backend, keys, limit)
+}
+
+/// Returns the condition that a request is in the bucket of a care unit; none when everything lies in one place.
+fn in_bucket_of(unit: &HsaId, shards: &Shards) -> Option<SimpleExpr> {
+    (!shards.is_whole()).then(|| Column::Bucket.eq(bucket(unit)))
 }
 
 /// Names of the two columns of a sort key.
@@ -112,7 +121,7 @@ fn limit_sorted(backend: DbBackend, mut keys: SelectStatement, limit: u32) -> Se
 /// lists are. `None` when nothing can follow.
 fn page_by_index_walk(
     backend: DbBackend,
-    query: &Query,
+    (query, shards): (&Query, &Shards),
     walks: Vec<Walk>,
     now: Instant,
     after: Option<&Cursor>,
@@ -131,8 +140,10 @@ fn page_by_index_walk(
             .cond_where(after_cursor)
             .order_by(Column::StartDay, Order::Asc);
         match walk.unit {
-            Some(unit) => keys.and_where(Column::CareUnit.eq(unit.as_str())),
-            None => keys.cond_where(scope(query)).order_by_expr(
+            Some(unit) => keys
+                .and_where(Column::CareUnit.eq(unit.as_str()))
+                .and_where_option(in_bucket_of(unit, shards)),
+            None => keys.cond_where(scope(query, shards)).order_by_expr(
                 in_byte_order(backend, Expr::col(Column::CareUnit)),
                 Order::Asc,
             ),

@@ -12,11 +12,13 @@ use crate::domain::worklist::query::Query;
 use crate::store::entity::booking_request::{Column, key};
 use crate::store::entity::document::day;
 use crate::store::error::Error;
+use crate::store::placement::Shards;
 
 /// Returns the requests of a query's care units and subject that the passing of time has changed after `since` and until
 /// `now`: moved to FOLLOW_UP, expired, or brought to the day from which their guarantee is at risk.
 pub async fn timed_transitions(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     since: Instant,
     now: Instant,
@@ -30,7 +32,7 @@ pub async fn timed_transitions(
     let at_risk = Condition::all()
         .add(Column::CareGuaranteeDay.gt(at_risk_until(since)))
         .add(Column::CareGuaranteeDay.lte(at_risk_until(now)));
-    let keys: Vec<(String, Uuid)> = in_any_group(query)
+    let keys: Vec<(String, Uuid)> = in_any_group(query, shards)
         .columns([Column::CareUnit, Column::Id])
         .filter(
             Condition::any()
@@ -48,12 +50,13 @@ pub async fn timed_transitions(
 /// subject.
 pub async fn next_transition_at(
     connection: &impl ConnectionTrait,
+    shards: &Shards,
     query: &Query,
     now: Instant,
 ) -> Result<Option<Instant>, Error> {
     let mut next = None;
     for column in [Column::FollowUpAt, Column::ExpiresAt] {
-        let first = in_any_group(query)
+        let first = in_any_group(query, shards)
             .expr(column.min())
             .filter(column.gt(micros(now)))
             .build(connection.get_database_backend());

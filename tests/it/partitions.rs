@@ -1,0 +1,46 @@
+//! The stand-in for a database that is spread over several servers: the tables of a PostgreSQL, partitioned by bucket. The
+//! store takes each partition for a shard, and PostgreSQL leaves out the partitions that a statement does not name, as
+//! Citus sends a statement to one server alone.
+
+use std::env;
+
+use sea_orm::{ConnectionTrait, DatabaseConnection};
+
+/// Says, when it is set, that the tables of every PostgreSQL of this run are partitioned.
+pub const SWITCH: &str = "TEST_PARTITIONS";
+
+/// Number of partitions of each table, whose buckets leave the same remainder.
+pub const COUNT: i16 = 8;
+
+/// Puts partitioned tables in the place of the empty ones that the service has made.
+const PARTITION: &str = "
+    DO $$
+    DECLARE
+        name text;
+        part int;
+        buckets text;
+    BEGIN
+        FOREACH name IN ARRAY ARRAY['booking_request', 'notification', 'history', 'idempotency_key',
+            'care_unit_settings', 'change_event']
+        LOOP
+            EXECUTE format('ALTER TABLE %I RENAME TO whole', name);
+            EXECUTE format('CREATE TABLE %I (LIKE whole INCLUDING ALL) PARTITION BY LIST (bucket)', name);
+            DROP TABLE whole;
+            FOR part IN 0..PARTS - 1 LOOP
+                SELECT string_agg(it::text, ', ') INTO buckets FROM generate_series(part, 63, PARTS) AS it;
+                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES IN (%s)', name || '_' || part, name, buckets);
+            END LOOP;
+        END LOOP;
+    END $$";
+
+/// Whether the tables of this run are partitioned.
+pub fn are_wanted() -> bool {
+    env::var_os(SWITCH).is_some()
+}
+
+/// Partitions the tables of a database that is migrated and empty.
+pub async fn create(database: &DatabaseConnection) {
+    let sql = PARTITION.replace("PARTS", &COUNT.to_string());
+    let done = database.execute_unprepared(&sql).await;
+    done.expect("the tables of the service, and nothing else");
+}

@@ -89,6 +89,12 @@ impl Backend {
         Some(backend)
     }
 
+    /// An empty database on PostgreSQL whose tables are not partitioned, whatever the run is about; none where there is no server.
+    pub async fn in_one_place() -> Option<Self> {
+        let area = Area::create(postgres::server()?).await;
+        Some(Self::on(Arc::new(Place::Server(area))).await)
+    }
+
     /// An empty database on PostgreSQL whose tables are partitioned, whatever the run is about; none where there is no server.
     pub async fn partitioned() -> Option<Self> {
         let area = Area::create(postgres::server()?).await;

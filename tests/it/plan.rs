@@ -560,7 +560,7 @@ fn pages(plan: &Value) -> u64 {
 
 /// A database of its own with a million rows; none where there is no PostgreSQL.
 async fn filled() -> Option<(Backend, DatabaseConnection)> {
-    let backend = Backend::postgres().await?;
+    let backend = Backend::in_one_place().await?;
     seed(&backend.store).await;
     let mut options = ConnectOptions::new(backend.url());
     // One, for temporary tables are the connection's own.

@@ -74,7 +74,7 @@ impl Store {
     /// decided, here and below, so that a later record never has an earlier date.
     ///
     /// Where there are several shards they are gone through one after the other, each time from another one on. One that is not
-    /// available is passed over, and left out for a while.
+    /// available is passed over, and left out for a while; any other error is everybody's.
     pub async fn claim(
         &self,
         claim: ClaimRequest,
@@ -87,7 +87,7 @@ impl Store {
         let placement = &self.inner.placement;
         let named = shards.named(&claim.care_units);
         let mut claimed = Claimed::default();
-        let mut failed = None;
+        let (mut answered, mut away) = (false, None);
         let mut rest = claim;
         for shard in placement.next_turn(&shards) {
             let Some(buckets) = wanted_buckets(&shards, shard, named.as_deref()) else {
@@ -100,20 +100,27 @@ impl Store {
             let part = self.claim_from(Some(buckets), rest.clone(), context.clone());
             match part.await {
                 Ok(part) => {
+                    answered = true;
                     rest.tokens.drain(..part.leased.len());
                     claimed.more |= part.more;
                     claimed.leased.extend(part.leased);
-                    failed = Some(Ok(()));
                 }
-                Err(error) => {
-                    if matches!(error, Error::Unavailable(_)) {
-                        placement.note_away(shard);
-                    }
-                    failed.get_or_insert(Err(error));
+                Err(error @ Error::Unavailable(_)) => {
+                    placement.note_away(shard);
+                    away = Some(error);
+                }
+                Err(error) if claimed.leased.is_empty() => return Err(error),
+                // The next claim meets it, and what is leased reaches its consumer.
+                Err(_) => {
+                    claimed.more = true;
+                    break;
                 }
             }
         }
-        failed.unwrap_or(Ok(())).map(|()| claimed)
+        match away {
+            Some(error) if !answered => Err(error),
+            _ => Ok(claimed),
+        }
     }
 
     /// Leases due notifications in these buckets, which are of one shard, or in all.

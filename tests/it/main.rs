@@ -31,6 +31,7 @@ mod boundary;
 mod care_invitation;
 mod care_unit_settings;
 mod clock;
+mod crash;
 mod database_outage;
 mod disk;
 mod door;

@@ -1,0 +1,522 @@
+//! The checker: compares what clients and consumers were told with what the service answers in the end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use care_invitation::contract::v1::booking_request::State;
+use care_invitation::contract::v1::notification::State as MessageState;
+use care_invitation::contract::v1::{NotificationCause, NotificationKind};
+use care_invitation::domain::calendar::{Instant, civil_date};
+
+use super::history::{
+    Acknowledgement, Action, Answer, Authorization, History, Lease, Micros, Outcome, Write,
+    request_of,
+};
+
+/// Days between two hand-overs of a round.
+const GAP_DAYS: i64 = 14;
+
+/// The promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Promise {
+    /// I1: every write answered OK is there.
+    Kept,
+    /// I2: at most one live lease a message.
+    OneLease,
+    /// I3: nothing is authorized after a settling call was answered.
+    Settled,
+    /// I4: every due message of a live invitation ends SENT, PARKED or SKIPPED.
+    Delivered,
+    /// I5: what must always hold, as far as answers show it.
+    Rules,
+    /// I6: the same `request_id` has the same outcome.
+    Repeats,
+    /// I7: no message to a patient with protected identity without a release.
+    Protected,
+}
+
+/// A promise that was not kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub promise: Promise,
+    pub what: String,
+}
+
+impl fmt::Debug for Violation {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}: {}", self.promise, self.what)
+    }
+}
+
+/// A message, as the service shows it in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub name: String,
+    pub round: i32,
+    pub kind: NotificationKind,
+    pub sequence: i32,
+    pub state: MessageState,
+    pub cause: NotificationCause,
+    pub due_at: Instant,
+    pub sent_at: Option<Instant>,
+}
+
+/// A request, as the service shows it in the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub referral: String,
+    pub state: State,
+    pub is_held: bool,
+    pub messages: Vec<Message>,
+    /// How often the history names each action.
+    pub actions: BTreeMap<Action, usize>,
+    /// Ids of the bookings in the history.
+    pub bookings: Vec<String>,
+    /// How many of the six lists it is on.
+    pub lists: usize,
+}
+
+/// All that the service answers in the end, when the load is over and its clock stands at `now`.
+#[derive(Clone, Debug)]
+pub struct Truth {
+    pub now: Instant,
+    pub requests: BTreeMap<String, Shown>,
+    /// How many requests the database has.
+    pub rows: usize,
+}
+
+/// Returns every promise that was not kept.
+pub fn check(history: &History, truth: &Truth) -> Vec<Violation> {
+    let mut checker = Checker {
+        history,
+        truth,
+        violations: Vec::new(),
+    };
+    checker.writes();
+    checker.actions();
+    checker.acknowledgements();
+    checker.leases();
+    checker.authorizations();
+    checker.ends();
+    checker.rounds();
+    checker.repeats();
+    checker.protected();
+    checker.violations
+}
+
+/// What was seen of one message.
+#[derive(Default)]
+struct OfMessage<'a> {
+    leases: Vec<&'a Lease>,
+    permissions: Vec<&'a Authorization>,
+    answers: Vec<&'a Acknowledgement>,
+}
+
+impl OfMessage<'_> {
+    /// Whether a lease may have ended before the next began: it ran out, was answered, or was revoked by one of
+    /// these writes.
+    fn had_ended(&self, before: &Lease, after: &Lease, revoking: &[&Write]) -> bool {
+        let of_lease = |token: &String| *token == before.token;
+        let permissions = self
+            .permissions
+            .iter()
+            .filter(|it| of_lease(&it.token) && it.span.ended < after.received);
+        let ends = permissions
+            .filter_map(|it| it.until)
+            .fold(before.ends, i64::max);
+        let answered = self.answers.iter().any(|it| {
+            let ends_it = match it.outcome {
+                Outcome::Retry => true,
+                Outcome::Sent | Outcome::Unreachable => false,
+            };
+            ends_it && of_lease(&it.token) && it.span.began < after.received
+        });
+        let revoked = revoking
+            .iter()
+            .any(|it| it.span.began < after.received && it.span.ended > before.received);
+        after.begins >= ends || answered || revoked
+    }
+}
+
+struct Checker<'a> {
+    history: &'a History,
+    truth: &'a Truth,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Checker<'a> {
+    fn broken(&mut self, promise: Promise, what: String) {
+        self.violations.push(Violation { promise, what });
+    }
+
+    /// I1 and I6: what was created is there, once.
+    fn writes(&mut self) {
+        let mut created = 0;
+        for write in &self.history.writes {
+            let (id, action) = (&write.request_id, write.action);
+            if let Some(Answer::Faulty(said)) = write
+                .answers
+                .iter()
+                .find(|it| matches!(it, Answer::Faulty(_)))
+            {
+                self.broken(
+                    Promise::Rules,
+                    format!("{action:?} {id} was answered {said}"),
+                );
+            }
+            let Some(name) = write.done() else {
+                continue;
+            };
+            match self.truth.requests.get(name) {
+                None => self.broken(
+                    Promise::Kept,
+                    format!("{action:?} {id}: {name} is not there"),
+                ),
+                Some(shown) if action == Action::Create && shown.referral != write.about => {
+                    let what = format!("{name} has {} for {}", shown.referral, write.about);
+                    self.broken(Promise::Kept, what);
+                }
+                Some(_) => {}
+            }
+            created += usize::from(action == Action::Create);
+        }
+        if created != self.truth.rows {
+            let rows = self.truth.rows;
+            self.broken(
+                Promise::Repeats,
+                format!("{created} were created, and {rows} are there"),
+            );
+        }
+    }
+
+    /// I1 and I6: what was answered OK was done once, what was refused was not done.
+    fn actions(&mut self) {
+        let mut done: HashMap<&str, BTreeMap<Action, usize>> = HashMap::new();
+        for write in &self.history.writes {
+            if let Some(name) = write.done() {
+                *done
+                    .entry(name)
+                    .or_default()
+                    .entry(write.action)
+                    .or_default() += 1;
+            }
+        }
+        for (name, shown) in &self.truth.requests {
+            for action in Action::ALL {
+                let count = |of: Option<&BTreeMap<Action, usize>>| {
+                    of.and_then(|it| it.get(&action)).copied().unwrap_or(0)
+                };
+                let told = count(done.get(name.as_str()));
+                let there = count(Some(&shown.actions));
+                let what =
+                    format!("{name}: {action:?} is told {told} times and there {there} times");
+                if told > there {
+                    self.broken(Promise::Kept, what);
+                } else if told < there {
+                    self.broken(Promise::Repeats, what);
+                }
+            }
+            let distinct: HashSet<_> = shown.bookings.iter().collect();
+            if distinct.len() != shown.bookings.len() {
+                self.broken(
+                    Promise::Repeats,
+                    format!("{name} was booked twice by one call"),
+                );
+            }
+        }
+    }
+
+    /// I1: what was handed over and acknowledged is SENT.
+    fn acknowledgements(&mut self) {
+        let states = self.states();
+        for it in &self.history.acknowledgements {
+            let state = states.get(it.message.as_str());
+            if it.is_recorded && it.outcome == Outcome::Sent && state != Some(&MessageState::Sent) {
+                self.broken(
+                    Promise::Kept,
+                    format!("{} was acknowledged and is {state:?}", it.message),
+                );
+            }
+        }
+    }
+
+    /// I2: a lease begins when the one before it has ended, and none after the hand-over is known.
+    fn leases(&mut self) {
+        let mut seen: HashMap<&str, OfMessage> = HashMap::new();
+        for lease in &self.history.leases {
+            seen.entry(&lease.message).or_default().leases.push(lease);
+        }
+        for it in &self.history.authorizations {
+            seen.entry(&it.message).or_default().permissions.push(it);
+        }
+        for it in &self.history.acknowledgements {
+            seen.entry(&it.message).or_default().answers.push(it);
+        }
+        let mut revoking: HashMap<&str, Vec<&Write>> = HashMap::new();
+        for write in self.history.writes.iter().filter(|it| it.action.revokes()) {
+            revoking.entry(&write.about).or_default().push(write);
+        }
+        for (name, mut seen) in seen {
+            seen.leases.sort_by_key(|it| (it.begins, it.received));
+            let writes = revoking
+                .get(request_of(name))
+                .map_or(&[][..], Vec::as_slice);
+            for pair in seen.leases.windows(2) {
+                if let [before, after] = pair
+                    && !seen.had_ended(before, after, writes)
+                {
+                    let what = format!(
+                        "{name} is leased at {} under {} and is leased until {} under {}",
+                        after.begins, after.token, before.ends, before.token
+                    );
+                    self.broken(Promise::OneLease, what);
+                }
+            }
+            let tokens: HashSet<_> = seen.leases.iter().map(|it| &it.token).collect();
+            if tokens.len() != seen.leases.len() {
+                self.broken(
+                    Promise::OneLease,
+                    format!("{name} came twice under one token"),
+                );
+            }
+            let recorded = seen
+                .answers
+                .iter()
+                .filter(|it| it.is_recorded && it.outcome == Outcome::Sent);
+            if let Some(known) = recorded.map(|it| it.span.ended).min()
+                && seen.leases.iter().any(|it| it.received > known)
+            {
+                self.broken(
+                    Promise::OneLease,
+                    format!("{name} is leased after it was acknowledged"),
+                );
+            }
+        }
+    }
+
+    /// I3: no permission after a settling call was answered.
+    fn authorizations(&mut self) {
+        let mut settled: HashMap<&str, Vec<&Write>> = HashMap::new();
+        for write in &self.history.writes {
+            if write.action.settles() && write.done().is_some() {
+                settled.entry(&write.about).or_default().push(write);
+            }
+        }
+        for it in &self.history.authorizations {
+            if it.until.is_none() || it.is_withdrawal {
+                continue;
+            }
+            let request = request_of(&it.message);
+            for write in settled.get(request).into_iter().flatten() {
+                if write.span.ended < it.span.began
+                    && !self.invited_since(request, write.span.began)
+                {
+                    let what = format!(
+                        "{} is authorized after {:?} {}",
+                        it.message, write.action, write.request_id
+                    );
+                    self.broken(Promise::Settled, what);
+                }
+            }
+        }
+    }
+
+    /// Returns whether a new round may have begun since.
+    fn invited_since(&self, request: &str, since: Micros) -> bool {
+        let mut writes = self.history.writes.iter();
+        writes.any(|it| it.action == Action::Invite && it.about == request && it.span.ended > since)
+    }
+
+    /// I4: nothing that was due still waits, and what was handed over is known to be.
+    fn ends(&mut self) {
+        let truth = self.truth;
+        for (name, shown) in &truth.requests {
+            for message in &shown.messages {
+                let waits = match message.state {
+                    MessageState::Scheduled | MessageState::Leased | MessageState::Dispatching => {
+                        true
+                    }
+                    MessageState::Unspecified
+                    | MessageState::Projected
+                    | MessageState::Sent
+                    | MessageState::Skipped
+                    | MessageState::Cancelled
+                    | MessageState::Parked => false,
+                };
+                let is_wanted = match shown.state {
+                    State::Booked | State::Declined | State::Requested => false,
+                    State::Cancelled => message.kind == NotificationKind::Withdrawal,
+                    State::Invited | State::NoResponse | State::Expired | State::Unspecified => {
+                        !shown.is_held
+                    }
+                };
+                if waits && is_wanted && message.due_at <= truth.now {
+                    self.broken(
+                        Promise::Delivered,
+                        format!("{} of {name} is still {:?}", message.name, message.state),
+                    );
+                }
+                let is_lost = message.state == MessageState::Cancelled
+                    && message.cause == NotificationCause::Unspecified;
+                if is_lost {
+                    self.broken(
+                        Promise::Delivered,
+                        format!("{} was cancelled without a cause", message.name),
+                    );
+                }
+            }
+            if shown.state == State::Invited && shown.messages.is_empty() {
+                self.broken(
+                    Promise::Delivered,
+                    format!("{name} is invited and has no message"),
+                );
+            }
+        }
+        let states = self.states();
+        let answered: HashSet<_> = self
+            .history
+            .acknowledgements
+            .iter()
+            .map(|it| &it.message)
+            .collect();
+        for it in &self.history.hand_overs {
+            let state = states.get(it.message.as_str());
+            // What a consumer has told nobody before it died, nobody knows when the invitation has ended meanwhile.
+            let is_settled = truth
+                .requests
+                .get(request_of(&it.message))
+                .is_some_and(|it| match it.state {
+                    State::Booked | State::Declined | State::Cancelled => true,
+                    State::Requested
+                    | State::Invited
+                    | State::NoResponse
+                    | State::Expired
+                    | State::Unspecified => false,
+                });
+            let is_known = answered.contains(&it.message) || !is_settled;
+            if is_known && state != Some(&MessageState::Sent) {
+                self.broken(
+                    Promise::Delivered,
+                    format!("{} was handed over and is {state:?}", it.message),
+                );
+            }
+        }
+    }
+
+    /// I5: one hand-over a kind, the gap, the lists, and no repeat without a word.
+    fn rounds(&mut self) {
+        let truth = self.truth;
+        for (name, shown) in &truth.requests {
+            let mut kinds = HashSet::new();
+            let mut dates: HashMap<i32, Vec<_>> = HashMap::new();
+            for message in &shown.messages {
+                let Some(sent_at) = message
+                    .sent_at
+                    .filter(|_| message.state == MessageState::Sent)
+                else {
+                    continue;
+                };
+                let (round, kind, sequence) = (message.round, message.kind, message.sequence);
+                if !kinds.insert((round, kind, sequence)) {
+                    self.broken(
+                        Promise::Rules,
+                        format!(
+                            "{name}: {kind:?} {sequence} of round {round} was handed over twice"
+                        ),
+                    );
+                }
+                if kind != NotificationKind::Withdrawal {
+                    dates.entry(round).or_default().push(civil_date(sent_at));
+                }
+            }
+            for dates in dates.values_mut() {
+                dates.sort_unstable();
+                let close = dates
+                    .windows(2)
+                    .any(|it| (it[1] - it[0]).num_days() < GAP_DAYS);
+                if close {
+                    self.broken(Promise::Rules, format!("{name}: handed over on {dates:?}"));
+                }
+            }
+            let is_open = match shown.state {
+                State::Booked | State::Cancelled | State::Unspecified => false,
+                State::Requested
+                | State::Invited
+                | State::Declined
+                | State::NoResponse
+                | State::Expired => true,
+            };
+            if is_open && shown.lists != 1 {
+                self.broken(
+                    Promise::Rules,
+                    format!("{name} is on {} lists", shown.lists),
+                );
+            }
+        }
+        let mut handed_over: HashMap<&str, Micros> = HashMap::new();
+        for it in &self.history.hand_overs {
+            if handed_over.insert(&it.message, it.at).is_some() {
+                self.broken(
+                    Promise::Rules,
+                    format!("{} was handed over twice", it.message),
+                );
+            }
+        }
+        for lease in &self.history.leases {
+            let before = handed_over.get(lease.message.as_str());
+            if before.is_some_and(|at| *at < lease.received) && !lease.possible_repeat {
+                self.broken(
+                    Promise::Rules,
+                    format!(
+                        "{} comes again, and nothing says that it may be a repeat",
+                        lease.message
+                    ),
+                );
+            }
+        }
+    }
+
+    /// I6: all answers of a write are the same.
+    fn repeats(&mut self) {
+        for write in &self.history.writes {
+            if let [first, rest @ ..] = &write.answers[..]
+                && let Some(other) = rest.iter().find(|it| *it != first)
+            {
+                let what = format!(
+                    "{:?} {}: {first:?}, then {other:?}",
+                    write.action, write.request_id
+                );
+                self.broken(Promise::Repeats, what);
+            }
+        }
+    }
+
+    /// I7: a message for a patient with protected identity follows a release.
+    fn protected(&mut self) {
+        let of = |is_it: fn(&Write) -> bool| -> HashMap<&'a str, Micros> {
+            let writes = self.history.writes.iter().filter(|it| is_it(it));
+            let named = writes.filter_map(|it| Some((it.done()?, it.span.began)));
+            named.collect()
+        };
+        let protected = of(|it| it.protects);
+        let released = of(|it| it.action == Action::Release);
+        for lease in &self.history.leases {
+            let request = request_of(&lease.message);
+            let is_protected = lease.is_protected || protected.contains_key(request);
+            let is_released = released
+                .get(request)
+                .is_some_and(|began| *began < lease.received);
+            if is_protected && !is_released {
+                self.broken(
+                    Promise::Protected,
+                    format!("{} is leased and nobody has released it", lease.message),
+                );
+            }
+        }
+    }
+
+    fn states(&self) -> HashMap<&'a str, MessageState> {
+        let messages = self.truth.requests.values().flat_map(|it| &it.messages);
+        messages.map(|it| (it.name.as_str(), it.state)).collect()
+    }
+}

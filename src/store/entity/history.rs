@@ -35,6 +35,8 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i32,
     pub recorded_at: i64,
+    /// Who did it. On a row with an idempotency key the subject whose own the key is: on whose behalf it called stands in
+    /// the document.
     #[sea_orm(column_type = "Text")]
     pub actor: String,
     pub event: i16,
@@ -68,11 +70,11 @@ impl Model {
             booking_request: request.id,
             ordinal,
             recorded_at: micros(entry.at),
-            actor: entry.actor.clone(),
+            actor: call.map_or(&entry.actor, |call| &call.caller).clone(),
             event: entry.event.code(),
             request_id: call.map(|call| call.id),
             content_hash: call.map(|call| call.hash.to_vec()),
-            document: Document::of(entry).to_text(),
+            document: Document::of(entry, call).to_text(),
         }
     }
 
@@ -90,6 +92,9 @@ impl Model {
 #[derive(Serialize, Deserialize)]
 struct Document {
     state: i16,
+    /// Who did it, if that is another than the column says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     change_reason: Option<i16>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,10 +118,12 @@ struct Document {
 }
 
 impl Document {
-    fn of(entry: &HistoryEntry) -> Self {
+    fn of(entry: &HistoryEntry, call: Option<&IdempotentCall>) -> Self {
         let constraints = entry.constraints.as_ref();
+        let for_another = call.is_some_and(|call| call.caller != entry.actor);
         Self {
             state: entry.state.code(),
+            actor: for_another.then(|| entry.actor.clone()),
             change_reason: entry.change_reason.map(|it| it.code()),
             cancel_reason: entry.cancel_reason.map(|it| it.code()),
             comment: entry.comment.clone(),
@@ -146,7 +153,7 @@ impl Document {
         let fields = fields.map(|it| code(Field::from_code, it));
         Ok(HistoryEntry {
             at,
-            actor,
+            actor: self.actor.unwrap_or(actor),
             event,
             state: code(EffectiveState::from_code, self.state)?,
             change_reason: optional(ChangeReason::from_code, self.change_reason)?,

@@ -589,3 +589,32 @@ async fn request_ids_are_those_of_a_subject() {
     let other = create("b").await.expect_err("a duplicate of another's");
     assert_eq!(other.code(), Code::AlreadyExists);
 }
+
+#[tokio::test]
+async fn a_repeat_is_recognised_on_whosesoever_behalf_it_is_made() {
+    let signer = Signer::ec("a");
+    let service = trusting(&[&signer]).await;
+    let channel = service.channel().await;
+    let scope = json!("booking.read booking.write actor");
+    let token = signer.token(&claims_with("scope", Some(scope)));
+    let authorization = format!("Bearer {token}");
+    let call = make::wire_create(make::wire_form("2026-05-18", "2026-06-12"));
+    let mut client = BookingRequestServiceClient::new(channel.clone());
+    let mut names = Vec::new();
+    for id in ["SE2321000131-E1", "SE2321000131-E1", "SE2321000131-E2"] {
+        let metadata = [
+            ("authorization", authorization.as_str()),
+            ("actor-type", "STAFF"),
+            ("actor-id", id),
+        ];
+        let answer = client.create_booking_request(with(call.clone(), &metadata));
+        let answer = within(answer).await.expect("created, or repeated");
+        let is_repeat = answer.metadata().contains_key("idempotent-replay");
+        assert_eq!(is_repeat, !names.is_empty(), "{id}");
+        names.push(answer.into_inner().booking_request.expect("it").name);
+    }
+    assert!(names.iter().all(|it| *it == names[0]));
+    let system = signer.token(&claims());
+    let seen = actors(&channel, &system, names.remove(0)).await;
+    assert_eq!(seen, ["STAFF:SE2321000131-E1"]);
+}

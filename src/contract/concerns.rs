@@ -44,6 +44,14 @@ impl About {
         self.add(patient, care_unit, request);
     }
 
+    /// Adds the requests that were created together with one.
+    fn series(&mut self, request: &v1::BookingRequest) {
+        let series = request.series.iter().flat_map(|it| &it.members);
+        for name in series {
+            self.request(name, patient_of(request.patient.as_ref()));
+        }
+    }
+
     /// Adds a patient, in a care unit if its name is one.
     fn patient(&mut self, care_unit: &str, patient: Option<PersonalId>) {
         let care_unit = match segments(care_unit)[..] {
@@ -139,7 +147,7 @@ macro_rules! holds_a_request {
     };
 }
 holds_a_request! {
-    CreateBookingRequestResponse GetBookingRequestResponse ChangeToInvitationResponse RevokeInvitationResponse
+    GetBookingRequestResponse ChangeToInvitationResponse RevokeInvitationResponse
     ChangeBookingRequestRequest ChangeBookingRequestResponse RecordBookingResponse RecordBookingCancellationResponse
     RecordPatientContactResponse CancelBookingRequestResponse ReleaseHoldResponse
 }
@@ -156,7 +164,6 @@ macro_rules! holds_a_list {
 }
 holds_a_list! {
     BatchCreateBookingRequestsRequest.requests
-    BatchCreateBookingRequestsResponse.results
     BatchChangeToInvitationRequest.requests
     BatchChangeToInvitationResponse.results
     BatchCancelBookingRequestsRequest.requests
@@ -250,6 +257,29 @@ about_nobody! {
 impl Audited for v1::BookingRequest {
     fn add_to(&self, about: &mut About) {
         about.request(&self.name, patient_of(self.patient.as_ref()));
+    }
+}
+
+impl Audited for v1::CreateBookingRequestResponse {
+    fn add_to(&self, about: &mut About) {
+        self.booking_request.iter().for_each(|it| {
+            it.add_to(about);
+            about.series(it);
+        });
+    }
+}
+
+impl Audited for v1::BatchCreateBookingRequestsResponse {
+    fn add_to(&self, about: &mut About) {
+        about.elements(&self.results);
+        for (place, result) in self.results.iter().enumerate() {
+            about.element = place;
+            result
+                .booking_request
+                .iter()
+                .for_each(|it| about.series(it));
+        }
+        about.element = 0;
     }
 }
 

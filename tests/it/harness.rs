@@ -37,15 +37,22 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection, over which calls bring a token, or none.
 pub type Line = InterceptedService<Channel, Bearer>;
 
-/// The token that calls bring, if they bring one.
+/// The token that calls bring, if they bring one, and the member of the staff whom they name.
 #[derive(Clone, Default)]
-pub struct Bearer(Option<MetadataValue<Ascii>>);
+pub struct Bearer {
+    token: Option<MetadataValue<Ascii>>,
+    staff: Option<MetadataValue<Ascii>>,
+}
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            let metadata = request.metadata_mut();
+        let metadata = request.metadata_mut();
+        if let Some(token) = &self.token {
             metadata.insert("authorization", token.clone());
+        }
+        if let Some(id) = &self.staff {
+            metadata.insert("actor-type", MetadataValue::from_static("STAFF"));
+            metadata.insert("actor-id", id.clone());
         }
         Ok(request)
     }
@@ -126,10 +133,12 @@ impl Harness {
         }
     }
 
-    /// Lets the calls that follow bring a token.
-    pub fn call_with(&self, token: &str) {
+    /// Lets the calls that follow bring a token, on behalf of a member of the staff if one is named.
+    pub fn call_with(&self, token: &str, staff: Option<&str>) {
         let token = format!("Bearer {token}").parse().expect("a token");
-        *self.bearer.lock().expect("whole") = Bearer(Some(token));
+        let staff = staff.map(|it| it.parse().expect("an id"));
+        let token = Some(token);
+        *self.bearer.lock().expect("whole") = Bearer { token, staff };
     }
 
     fn line(&self) -> Line {

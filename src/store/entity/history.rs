@@ -35,7 +35,7 @@ pub struct Model {
     #[sea_orm(primary_key, auto_increment = false)]
     pub ordinal: i32,
     pub recorded_at: i64,
-    /// Who did it. On a row with an idempotency key the subject whose own the key is: on whose behalf it called stands in
+    /// Actor. On a row with an idempotency key it is the subject whose own the key is: on whose behalf it called stands in
     /// the document.
     #[sea_orm(column_type = "Text")]
     pub actor: String,
@@ -92,7 +92,7 @@ impl Model {
 #[derive(Serialize, Deserialize)]
 struct Document {
     state: i16,
-    /// Who did it, if that is another than the column says.
+    /// Actor, if it is another than the column says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     actor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,15 +17,29 @@ use crate::door::issuer::{Signer, claims, key_set, seconds};
 use crate::harness::Harness;
 
 /// Who makes a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Caller {
+    #[default]
     Staff,
     Clerk,
 }
 
 pub const CALLERS: [Caller; 2] = [Caller::Staff, Caller::Clerk];
 
+/// The subject of every token.
+pub const SUBJECT: &str = "booking-system";
+/// On whose behalf the caller calls who may see everything.
+const ACTOR_ID: &str = "SE2321000131-E000000000001";
+
 impl Caller {
+    /// Returns on whose behalf the caller calls; empty for the subject by itself.
+    pub fn actor(self) -> &'static str {
+        match self {
+            Self::Staff => "STAFF:SE2321000131-E000000000001",
+            Self::Clerk => "",
+        }
+    }
+
     /// Returns whether the caller may see a care unit.
     pub fn sees(self, unit: &str) -> bool {
         match self {
@@ -72,6 +86,9 @@ impl Caller {
 pub struct Tokens {
     staff: String,
     clerk: String,
+    auditor: String,
+    /// One who sees what the clerk does.
+    auditing_clerk: String,
 }
 
 impl Tokens {
@@ -91,17 +108,28 @@ impl Tokens {
         let scopes = "booking.read booking.write worklist.read notification.deliver settings.write";
         let unit = call::units()[0].replace("careUnits/", "");
         let tokens = Self {
-            staff: token(&format!("{scopes} patient.protected"), "*".into()),
-            clerk: token(scopes, unit),
+            staff: token(&format!("{scopes} patient.protected actor"), "*".into()),
+            clerk: token(scopes, unit.clone()),
+            auditor: token("audit.read patient.protected", "*".into()),
+            auditing_clerk: token("audit.read", unit),
         };
         (tokens, by_tokens(Source::File(path)).await)
     }
 
     /// Lets the calls that follow be those of a caller.
     pub fn call_as(&self, caller: Caller, harness: &Harness) {
-        harness.call_with(match caller {
-            Caller::Staff => &self.staff,
-            Caller::Clerk => &self.clerk,
-        });
+        match caller {
+            Caller::Staff => harness.call_with(&self.staff, Some(ACTOR_ID)),
+            Caller::Clerk => harness.call_with(&self.clerk, None),
+        }
+    }
+
+    /// Lets the calls that follow be those of an auditor, who sees everything or what the clerk does.
+    pub fn audit(&self, harness: &Harness, sees_everything: bool) {
+        let token = match sees_everything {
+            true => &self.auditor,
+            false => &self.auditing_clerk,
+        };
+        harness.call_with(token, None);
     }
 }

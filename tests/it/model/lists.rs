@@ -23,6 +23,8 @@ use crate::worklist_user::LISTS;
 
 /// Longest wait for the board.
 const WAIT: Duration = Duration::from_secs(20);
+/// Longest wait for a message that has been sent.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Request {
     /// Returns whether it is on a list.
@@ -239,7 +241,7 @@ pub async fn check_query(harness: &Harness, world: &World, rng: &mut Rng) -> Res
     let query = random_query(rng, world);
     let told = |failure: String| format!("{}: {failure}", words(&query));
     let view = rng.pick(&[BookingRequestView::Basic, BookingRequestView::Full]);
-    let (listed, total) = service::worklist(harness, query.clone(), view).await?;
+    let (listed, total) = service::worklist(harness, world, query.clone(), view).await?;
     let mut names: Vec<_> = listed.iter().map(|it| it.name.clone()).collect();
     let expected = world.list(&query).into_iter();
     let mut expected: Vec<_> = expected
@@ -268,7 +270,7 @@ pub async fn check_query(harness: &Harness, world: &World, rng: &mut Rng) -> Res
             told(format!("{view:?} of {}", request.name))
         })?;
     }
-    let counted = service::counts(harness, query.clone()).await?;
+    let counted = service::counts(harness, world, query.clone()).await?;
     let shown = |counts: &[v1::WorklistCount]| -> Vec<_> {
         counts.iter().map(|it| (it.worklist(), it.count)).collect()
     };
@@ -361,7 +363,7 @@ impl Board {
         let reading = async {
             while self.seen != expected {
                 match self.events.message().await {
-                    Ok(Some(event)) => self.see(event)?,
+                    Ok(Some(event)) => self.see(event, world)?,
                     other => return Err(format!("the board has ended: {other:?}")),
                 }
             }
@@ -373,7 +375,18 @@ impl Board {
         }
     }
 
-    fn see(&mut self, event: v1::WatchWorklistResponse) -> Result<(), String> {
+    /// Reads what it has been sent already.
+    pub async fn reads_on(&mut self, world: &World) -> Result<(), String> {
+        let event = tokio::time::timeout(PAUSE, self.events.message()).await;
+        match event {
+            Ok(Ok(Some(event))) => self.see(event, world),
+            Ok(other) => Err(format!("the board has ended: {other:?}")),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn see(&mut self, event: v1::WatchWorklistResponse, world: &World) -> Result<(), String> {
+        world.accesses.watched(self.caller, &event);
         match event.event {
             Some(Event::Upserted(request)) => {
                 holds(!event.worklists.is_empty(), || "upserted to no list".into())?;

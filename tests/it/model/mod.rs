@@ -5,6 +5,7 @@
 //! prints the shortest failing walk found, as Rust: put it into `seeds.rs`, so that it is run ever
 //! after.
 
+mod accesses;
 mod batch;
 mod calendar;
 mod call;

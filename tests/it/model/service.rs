@@ -5,9 +5,11 @@ use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
+use super::accesses::{Fact, named_in, who};
 use super::batch;
 use super::call::Call;
 use super::rules::Refusal;
+use super::world::World;
 use crate::harness::{Harness, within};
 
 /// Response of the service.
@@ -176,6 +178,7 @@ fn refusal(status: &Status) -> Refusal {
 /// Asks for the verdicts on slots of a request.
 pub async fn verdicts(
     harness: &Harness,
+    world: &World,
     name: &str,
     slots: &[v1::Slot],
     source: v1::BookingSource,
@@ -186,19 +189,27 @@ pub async fn verdicts(
         source: source.into(),
     };
     let answer = within(harness.requests().evaluate_slots(call)).await;
+    let method = "BookingRequestService/EvaluateSlots";
+    world.log(method, vec![Fact::request(name)], vec![], code(&answer));
     answer
         .map(|it| it.into_inner().slots)
         .map_err(|it| it.to_string())
 }
 
 /// Lists the whole history of a request.
-pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEntry>, String> {
+pub async fn history(
+    harness: &Harness,
+    world: &World,
+    name: &str,
+) -> Result<Vec<v1::HistoryEntry>, String> {
     let call = v1::ListHistoryRequest {
         name: name.into(),
         page_size: 500,
         page_token: String::new(),
     };
     let answer = within(harness.requests().list_history(call)).await;
+    let method = "BookingRequestService/ListHistory";
+    world.log(method, vec![Fact::request(name)], vec![], code(&answer));
     answer
         .map(|it| it.into_inner().entries)
         .map_err(|it| it.to_string())
@@ -207,9 +218,11 @@ pub async fn history(harness: &Harness, name: &str) -> Result<Vec<v1::HistoryEnt
 /// Lists worklists, page by page, and their total.
 pub async fn worklist(
     harness: &Harness,
+    world: &World,
     query: v1::WorklistQuery,
     view: v1::BookingRequestView,
 ) -> Result<(Vec<v1::BookingRequest>, Option<i64>), String> {
+    let named = named_in(&query);
     let mut call = v1::ListWorklistRequest {
         query: Some(query),
         page_size: 3,
@@ -221,6 +234,8 @@ pub async fn worklist(
     loop {
         let answer = within(harness.worklists().list_worklist(call.clone())).await;
         let page = answer.map_err(|it| it.to_string())?.into_inner();
+        let shown = page.booking_requests.iter().map(Fact::shown).collect();
+        world.log("WorklistService/ListWorklist", named.clone(), shown, 0);
         listed.extend(page.booking_requests);
         if page.next_page_token.is_empty() {
             return Ok((listed, page.total_size));
@@ -232,8 +247,10 @@ pub async fn worklist(
 /// Lists what a patient is shown, page by page. A page may hold fewer than follow.
 pub async fn patient_requests(
     harness: &Harness,
+    world: &World,
     identity: v1::PatientIdentity,
 ) -> Result<Vec<v1::PatientRequest>, String> {
+    let named = vec![Fact::patient("", Some(who(&identity)))];
     let mut call = v1::ListPatientRequestsRequest {
         identity: Some(identity),
         page_size: 2,
@@ -243,6 +260,10 @@ pub async fn patient_requests(
     loop {
         let answer = within(harness.patients().list_patient_requests(call.clone())).await;
         let page = answer.map_err(|it| it.to_string())?.into_inner();
+        let names = page.patient_requests.iter().map(|it| &it.name);
+        let shown = names.map(|it| Fact::request(it)).collect();
+        let method = "PatientService/ListPatientRequests";
+        world.log(method, named.clone(), shown, 0);
         listed.extend(page.patient_requests);
         if page.next_page_token.is_empty() {
             return Ok(listed);
@@ -254,13 +275,17 @@ pub async fn patient_requests(
 /// Counts the requests on each worklist, and by care unit.
 pub async fn counts(
     harness: &Harness,
+    world: &World,
     query: v1::WorklistQuery,
 ) -> Result<v1::CountWorklistsResponse, String> {
+    let named = named_in(&query);
     let call = v1::CountWorklistsRequest {
         query: Some(query),
         by_care_unit: true,
     };
     let answer = within(harness.worklists().count_worklists(call)).await;
+    let method = "WorklistService/CountWorklists";
+    world.log(method, named, vec![], code(&answer));
     answer
         .map(tonic::Response::into_inner)
         .map_err(|it| it.to_string())
@@ -278,6 +303,7 @@ pub async fn care_units(harness: &Harness) -> Result<Vec<String>, String> {
 /// Lists every notification that waits or is leased.
 pub async fn unsettled(
     harness: &Harness,
+    world: &World,
     care_units: Vec<String>,
     channel: v1::DeliveryChannel,
 ) -> Result<Vec<v1::Notification>, String> {
@@ -291,7 +317,13 @@ pub async fn unsettled(
         ..Default::default()
     };
     let answer = within(harness.notifications().list_notifications(call)).await;
-    answer
-        .map(|it| it.into_inner().notifications)
-        .map_err(|it| it.to_string())
+    let answer = answer.map_err(|it| it.to_string())?.into_inner();
+    let names = answer.notifications.iter().map(|it| &it.name);
+    let shown = names.map(|it| Fact::request(it)).collect();
+    world.log("NotificationService/ListNotifications", vec![], shown, 0);
+    Ok(answer.notifications)
+}
+
+fn code<T>(answer: &Result<T, Status>) -> i32 {
+    answer.as_ref().err().map_or(0, |it| it.code().into())
 }

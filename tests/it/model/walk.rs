@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::{BookingRequestView, BookingSource, DeliveryChannel};
 
+use super::accesses::Fact;
 use super::batch;
 use super::calendar::{from_timestamp, timestamp};
 use super::call::{self, Call};
@@ -108,7 +109,22 @@ impl Walk {
         }
         self.check_histories().await?;
         self.settle().await?;
-        self.check_lists().await
+        self.check_lists().await?;
+        let Self {
+            harness,
+            world,
+            boards,
+            rng,
+            tokens,
+            ..
+        } = self;
+        world.check_access_log(harness, boards, rng, tokens).await
+    }
+
+    /// Lets the calls that follow be those of a caller.
+    fn call_as(&self, caller: Caller) {
+        self.tokens.call_as(caller, &self.harness);
+        self.world.accesses.call_as(caller);
     }
 
     async fn step(&mut self, call: Call) -> Result<(), String> {
@@ -120,12 +136,13 @@ impl Walk {
                 .push(format!("    {}", compare::request(form).join(" | ")));
         }
         self.warn_invariants(&call);
-        self.tokens.call_as(caller, &self.harness);
+        self.call_as(caller);
         let actual = send(&self.harness, &call).await;
-        self.tokens.call_as(Caller::Staff, &self.harness);
         self.count(&call, &actual);
         let before = self.world.requests.len();
         let expected = self.world.apply(&call);
+        self.world.log_step(&call, &actual);
+        self.call_as(Caller::Staff);
         let expected = match (expected, &actual) {
             (Ok(expected), Ok(_)) => expected,
             (Err(expected), Err(actual)) => return same("the refusal", &expected, actual),
@@ -135,6 +152,7 @@ impl Walk {
         };
         let actual = actual.expect("seen above");
         self.learn_names(before, &expected, &actual);
+        self.world.keep_numbers();
         if let (Call::Lease(call), Answer::Due(due)) = (&call, &actual) {
             self.world.take_leases(call, due)?;
         }
@@ -143,9 +161,9 @@ impl Walk {
         for board in &mut self.boards {
             board.comes_to(&self.world).await?;
         }
-        self.tokens.call_as(caller, &self.harness);
+        self.call_as(caller);
         lists::check_query(&self.harness, &self.world, &mut self.rng).await?;
-        self.tokens.call_as(Caller::Staff, &self.harness);
+        self.call_as(Caller::Staff);
         self.check_reply(&expected, &actual)?;
         self.tell_invariants(&call, &actual).await?;
         self.keep_writes(call, &actual);
@@ -293,7 +311,8 @@ impl Walk {
         let slots = call::slots(request, now);
         for source in [BookingSource::Patient, BookingSource::Staff] {
             let name = &request.form.name;
-            let actual = service::verdicts(&self.harness, name, &slots, source).await?;
+            let actual =
+                service::verdicts(&self.harness, &self.world, name, &slots, source).await?;
             let expected = slots.iter().map(|slot| v1::EvaluatedSlot {
                 slot_id: slot.slot_id.clone(),
                 verdict: verdict(request, source, slot, now).into(),
@@ -307,6 +326,16 @@ impl Walk {
     async fn get(&self, index: usize) -> Result<v1::BookingRequest, String> {
         let name = &self.world.requests[index].form.name;
         let actual = self.harness.get(name).await;
+        let (named, code) = (
+            Fact::request(name),
+            actual.as_ref().err().map_or(0, |it| it.code().into()),
+        );
+        self.world.log(
+            "BookingRequestService/GetBookingRequest",
+            vec![named],
+            vec![],
+            code,
+        );
         actual.map_err(|status| format!("{name} is gone: {status}"))
     }
 
@@ -454,9 +483,10 @@ impl Walk {
                 ..Default::default()
             };
             let full = BookingRequestView::Full;
-            let counted = service::counts(&self.harness, query.clone()).await?;
+            let counted = service::counts(&self.harness, &self.world, query.clone()).await?;
             let expected = self.world.list(&query).into_iter();
-            let (actual, total) = service::worklist(&self.harness, query, full).await?;
+            let (actual, total) =
+                service::worklist(&self.harness, &self.world, query, full).await?;
             let names: Vec<String> = actual.iter().map(|it| it.name.clone()).collect();
             let expected = expected.map(|it| self.world.requests[it].form.name.clone());
             same(list.as_str_name(), &expected.collect(), &names)?;
@@ -486,12 +516,12 @@ impl Walk {
         same("the care units", &expected.into_iter().collect(), &units)?;
         for caller in CALLERS {
             self.world.caller = caller;
-            self.tokens.call_as(caller, &self.harness);
+            self.call_as(caller);
             self.check_patients().await?;
             self.check_unsettled().await?;
         }
         self.world.caller = Caller::Staff;
-        self.tokens.call_as(Caller::Staff, &self.harness);
+        self.call_as(Caller::Staff);
         Ok(())
     }
 
@@ -510,7 +540,8 @@ impl Walk {
     /// Checks what each patient is shown.
     async fn check_patients(&self) -> Result<(), String> {
         for patient in call::patients() {
-            let actual = service::patient_requests(&self.harness, patient.clone()).await?;
+            let actual =
+                service::patient_requests(&self.harness, &self.world, patient.clone()).await?;
             let mut expected = self.world.patient_requests(&patient);
             for request in &mut expected {
                 let index = self.world.find(&request.name).expect("the model has it");
@@ -527,7 +558,8 @@ impl Walk {
             DeliveryChannel::Inbox,
             DeliveryChannel::Letter,
         ] {
-            let actual = service::unsettled(&self.harness, call::units(), channel).await?;
+            let actual =
+                service::unsettled(&self.harness, &self.world, call::units(), channel).await?;
             let due_at = |it: &v1::Notification| it.due_time.as_ref().map(from_timestamp);
             holds(actual.is_sorted_by_key(due_at), || {
                 "not in order of due time".into()
@@ -543,7 +575,7 @@ impl Walk {
 
     async fn check_histories(&self) -> Result<(), String> {
         for request in &self.world.requests {
-            let actual = service::history(&self.harness, &request.form.name).await?;
+            let actual = service::history(&self.harness, &self.world, &request.form.name).await?;
             let actual: Vec<_> = actual
                 .into_iter()
                 .map(|it| {

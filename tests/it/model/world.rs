@@ -12,6 +12,7 @@ use care_invitation::contract::v1::{Action, CancelReason, DeliveryChannel, Dispa
 use chrono::{NaiveDate, TimeDelta};
 use tonic::Code;
 
+use super::accesses::Accesses;
 use super::calendar::{Instant, end_of, from_timestamp, local_date};
 use super::call::{Call, ZERO_WIDTH_SPACE};
 use super::caller::Caller;
@@ -27,6 +28,8 @@ pub struct World {
     /// Who makes the present call.
     pub caller: Caller,
     pub requests: Vec<Request>,
+    /// What the access log must hold.
+    pub accesses: Accesses,
     /// Settings of the care units that have set some.
     settings: HashMap<String, Settings>,
     /// Writes so far, for replays.
@@ -66,6 +69,7 @@ impl World {
             now,
             caller: Caller::Staff,
             requests: vec![],
+            accesses: Accesses::default(),
             settings: HashMap::new(),
             writes: vec![],
             remembered: HashMap::new(),

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::rates::Rates;
-use crate::config::{self, AfterRestore, BadSetting, Purge, Serve};
+use crate::config::{self, AfterRestore, BadSetting, Migrate, Purge, Serve};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
@@ -88,18 +88,28 @@ fn limits(rates: Rates) -> Limits {
     }
 }
 
-/// Brings the database's schema up to date and prints the migrations that were applied.
+/// Brings the database's schema up to date and prints the migrations that were applied; with `distribute` the tables that were
+/// distributed as well.
 ///
 /// # Errors
 ///
 /// The database cannot be opened, or cannot be changed now.
-pub async fn migrate(url: &str) -> Result<(), Box<dyn Error>> {
+pub async fn migrate(url: &str, settings: Migrate) -> Result<(), Box<dyn Error>> {
     let applied = schema::migrate(url).await?;
     for name in &applied {
         writeln!(stdout(), "applied {name}")?;
     }
     if applied.is_empty() {
         writeln!(stdout(), "nothing to do: the schema is up to date")?;
+    }
+    if settings.distribute {
+        let distributed = schema::distribute(url).await?;
+        for table in &distributed {
+            writeln!(stdout(), "distributed {table}")?;
+        }
+        if distributed.is_empty() {
+            writeln!(stdout(), "nothing to distribute: every table is")?;
+        }
     }
     Ok(())
 }

@@ -40,13 +40,20 @@ pub enum Command {
     /// The service.
     Serve(Box<Serve>),
     /// An update of the database's schema.
-    Migrate,
+    Migrate(Migrate),
     /// A deletion of rows that are kept no longer.
     Purge(Purge),
     /// A mark on what may have been handed over in commits that were lost.
     AfterRestore(AfterRestore),
     /// A verification of the access log.
     VerifyAccessLog(VerifyAccessLog),
+}
+
+/// Settings of an update of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrate {
+    /// True if the tables are then distributed over the nodes of Citus.
+    pub distribute: bool,
 }
 
 /// Settings of the service.
@@ -201,7 +208,7 @@ enum CommandArgs {
     /// Runs the service; so does leaving the command out.
     Serve,
     /// Brings the database's schema up to date and prints the migrations that were applied.
-    Migrate,
+    Migrate(MigrateArgs),
     /// Deletes settled requests (booked, declined or cancelled) with their notifications,
     /// and nothing else unless told to. Nothing is ever deleted without this command.
     #[command(verbatim_doc_comment)]
@@ -213,6 +220,14 @@ enum CommandArgs {
     /// Works on the access log.
     #[command(subcommand)]
     Audit(AuditArgs),
+}
+
+#[derive(Debug, Args)]
+struct MigrateArgs {
+    /// Distribute the tables over the nodes of Citus as well, those that are not yet. The
+    /// database is the coordinator's, with the extension.
+    #[arg(long, verbatim_doc_comment)]
+    distribute: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -369,7 +384,9 @@ impl Config {
                 let serve = settings.serve(&door, &rates, &mut bad);
                 serve.map(|serve| Command::Serve(Box::new(serve)))
             }
-            Some(CommandArgs::Migrate) => Some(Command::Migrate),
+            Some(CommandArgs::Migrate(MigrateArgs { distribute })) => {
+                Some(Command::Migrate(Migrate { distribute }))
+            }
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
             Some(CommandArgs::AfterRestore(lost)) => take(&mut bad, "since", instant(&lost.since))
                 .map(|since| Command::AfterRestore(AfterRestore { since })),

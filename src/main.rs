@@ -51,7 +51,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
     let url = config.database_url.expose();
     match config.command {
         Command::Serve(serve) => cli::serve(url, *serve).await,
-        Command::Migrate => cli::migrate(url).await,
+        Command::Migrate(migrate) => cli::migrate(url, migrate).await,
         Command::Purge(purge) => cli::purge(url, purge).await,
         Command::AfterRestore(lost) => cli::after_restore(url, lost).await,
         Command::VerifyAccessLog(known) => cli::audit::verify_access_log(url, known).await,

@@ -4,6 +4,8 @@
 //!
 //! Checks twice a second, by the monotonic clock, and decides nothing else: the server acts on it.
 
+mod nodes;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -60,6 +62,7 @@ pub async fn watch(
 ) -> watch::Receiver<Readiness> {
     let (sender, receiver) = watch::channel(Readiness::Ready);
     let checker = Checker {
+        has_nodes: nodes::watch(store.clone(), shutdown.clone()),
         store,
         clock,
         authenticator,
@@ -74,6 +77,8 @@ struct Checker {
     store: Store,
     clock: Clock,
     authenticator: Authenticator,
+    /// Shows false while no node of the database can be reached.
+    has_nodes: watch::Receiver<bool>,
     readiness: watch::Sender<Readiness>,
 }
 
@@ -93,6 +98,10 @@ impl Checker {
             // This comes first, so that a stepped clock is noticed while the database is unavailable too.
             _ if is_in_doubt(before) || is_in_doubt(after) => {
                 (Readiness::ClockStepped, String::new(), TimeDelta::zero())
+            }
+            Ok(Ok(_)) if !*self.has_nodes.borrow() => {
+                let cause = "no node can be reached".to_owned();
+                (Readiness::DatabaseUnavailable, cause, TimeDelta::zero())
             }
             Ok(Ok(status)) => {
                 let skew = match (status.now, after) {

@@ -117,7 +117,11 @@ fn a_value_is_taken_or_refused() {
 fn migrating_and_purging_are_commands_of_their_own() {
     assert!(serve(&["serve", "--migrate"]).migrate);
     let migrate = read(&["migrate", "--database-url", "postgres://db/care"]).expect("good");
-    assert_eq!(migrate.command, Command::Migrate);
+    let plain = Migrate { distribute: false };
+    assert_eq!(migrate.command, Command::Migrate(plain));
+    let spread = read(&["migrate", "--distribute"]).expect("good");
+    let distribute = Migrate { distribute: true };
+    assert_eq!(spread.command, Command::Migrate(distribute));
     assert_eq!(migrate.database_url.expose(), "postgres://db/care");
     let date = |text: &str| text.parse::<NaiveDate>().expect("a date");
     for (line, history_before) in [

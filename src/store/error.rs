@@ -305,6 +305,12 @@ pub enum OpenError {
         /// Value that was read back.
         answer: String,
     },
+    /// The database cannot distribute tables.
+    #[error(
+        "the database does not have the extension citus: create it, and add the nodes, as \
+         docs/scaling.md says"
+    )]
+    NoCitus,
     /// The database lacks these migrations.
     #[error(
         "the database's schema is older than this version needs, it lacks {0}: run \

@@ -70,6 +70,7 @@ use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::committer;
 use crate::store::commit::queue::CommitQueue;
 use crate::store::database::connection::{Timeouts, Workers, connect};
+use crate::store::database::nodes::{nodes_away, warn_of_settings};
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
@@ -103,6 +104,20 @@ pub struct DatabaseStatus {
     pub read_only: bool,
 }
 
+/// A node of a database that is spread over several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its address, host and port.
+    pub address: String,
+    /// Number of buckets that it holds.
+    pub buckets: i64,
+}
+
+impl Node {
+    /// Number of buckets of all nodes together.
+    pub const BUCKETS: i64 = bucket::BUCKETS as i64;
+}
+
 /// The store. A clone is another handle to the same store.
 #[derive(Clone)]
 pub struct Store {
@@ -116,6 +131,8 @@ struct Inner {
     snapshots: Pool,
     /// Connection for probes of the database.
     probe: DatabaseConnection,
+    /// Connection for probes of the nodes of a database that is spread over several.
+    nodes: Option<DatabaseConnection>,
     /// Connection for checkpoints and cleanup, which may take long.
     maintenance: DatabaseConnection,
     /// Record of the transactions of the committer of calls.
@@ -166,6 +183,9 @@ impl Store {
         crate::store::schema::require_current(&connections.writers).await?;
         let settings = SettingsCopy::load(&*connections.writers).await?;
         let placement = Placement::ask(&*connections.writers, connections.spread).await?;
+        if let Some(nodes) = &connections.nodes {
+            warn_of_settings(nodes).await?;
+        }
         let timeouts = connections.timeouts;
         let replica = connections
             .lock
@@ -216,6 +236,7 @@ impl Store {
                 readers: connections.readers,
                 snapshots: connections.snapshots,
                 probe: connections.probe,
+                nodes: connections.nodes,
                 maintenance: connections.maintenance,
                 writes: connections.writes,
                 wal_grown,
@@ -302,6 +323,14 @@ impl Store {
             self.inner.wal_grown.notify_one();
         }
         Ok(answer)
+    }
+
+    /// Returns the nodes of the database that cannot be reached; none where the database is not spread over several.
+    pub async fn nodes_away(&self) -> Result<Option<Vec<Node>>, Error> {
+        match &self.inner.nodes {
+            Some(nodes) => Ok(Some(nodes_away(nodes).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Returns the queues of the committers.

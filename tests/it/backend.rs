@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use care_invitation::store::Store;
-use care_invitation::store::schema::{self, Schema};
+use care_invitation::store::schema::Schema;
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -66,7 +66,7 @@ impl Backend {
         if !postgres::ends_with_this_run() {
             let area = Area::create(server).await;
             if partitions::are_wanted() {
-                partition(&area.url()).await;
+                partitions::migrate_and_spread(&area.url()).await;
             }
             return Some(Self::on(Arc::new(Place::Server(area))).await);
         }
@@ -79,7 +79,7 @@ impl Backend {
         area.is_for_others = true;
         let url = area.url();
         if is_new && partitions::are_wanted() {
-            partition(&url).await;
+            partitions::migrate_and_spread(&url).await;
         }
         let backend = Self::on(Arc::new(Place::Server(area))).await;
         if is_new && SHAPE.get().is_none() {
@@ -98,7 +98,7 @@ impl Backend {
     /// An empty database on PostgreSQL whose tables are partitioned, whatever the run is about; none where there is no server.
     pub async fn partitioned() -> Option<Self> {
         let area = Area::create(postgres::server()?).await;
-        partition(&area.url()).await;
+        partitions::migrate_and_partition(&area.url()).await;
         Some(Self::on(Arc::new(Place::Server(area))).await)
     }
 
@@ -222,7 +222,7 @@ const CLEAR: &str = "
     DECLARE tables text; name text;
     BEGIN
         PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND pid <> pg_backend_pid();
+            WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend';
         SELECT string_agg(quote_ident(relname), ', ') INTO tables FROM pg_class
             WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
                 AND NOT relispartition AND relname <> 'seaql_migrations';
@@ -323,12 +323,6 @@ impl Drop for Area {
         let deleted = thread::scope(|scope| scope.spawn(delete).join());
         assert!(deleted.is_ok() || thread::panicking(), "{name} is left");
     }
-}
-
-/// Migrates an empty database, and partitions its tables.
-async fn partition(url: &str) {
-    schema::migrate(url).await.expect("migrated");
-    partitions::create(&connect(url).await).await;
 }
 
 /// Carries out a statement that is about whole databases.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use care_invitation::store::Store;
 use care_invitation::store::error::OpenError;
-use care_invitation::store::schema::{Migrator, Schema, migrate};
+use care_invitation::store::schema::{Migrator, Schema, distribute, migrate};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
 };
@@ -20,9 +20,9 @@ use uuid::Uuid;
 use crate::backend::Area;
 use crate::harness::within;
 use crate::make::at;
-use crate::postgres;
 use crate::purge::{book, insert, run};
 use crate::store_fixtures::call;
+use crate::{partitions, postgres};
 
 const NAMES: [&str; 1] = ["m0001_first_schema"];
 
@@ -325,4 +325,39 @@ async fn no_password_is_printed_when_a_database_cannot_be_opened() {
         let causes: Vec<_> = causes.map(|it| format!("{it} {it:?}")).collect();
         assert!(!causes.join(" ").contains("s3cret"), "{causes:?}");
     }
+}
+
+#[tokio::test]
+async fn a_database_without_the_extension_distributes_nothing_and_says_so() {
+    for empty in Empty::each().await {
+        if partitions::citus().is_some() && empty.url.starts_with("postgres") {
+            continue;
+        }
+        migrate(&empty.url).await.expect("migrated");
+        let refused = distribute(&empty.url).await;
+        assert!(matches!(refused, Err(OpenError::NoCitus)));
+        Store::open(&empty.url, Schema::Require)
+            .await
+            .expect("as it was");
+    }
+}
+
+/// Only with `TEST_CITUS_URL`.
+#[tokio::test]
+async fn tables_are_distributed_once() {
+    let (Some(_), Some(empty)) = (partitions::citus(), Empty::postgres().await) else {
+        return;
+    };
+    migrate(&empty.url).await.expect("migrated");
+    let store = Store::open(&empty.url, Schema::Require).await;
+    assert_eq!(
+        store.expect("open").nodes_away().await.expect("asked"),
+        None
+    );
+    let distributed = distribute(&empty.url).await.expect("distributed");
+    assert_eq!(distributed.len(), 10);
+    assert!(distribute(&empty.url).await.expect("asked").is_empty());
+    let store = Store::open(&empty.url, Schema::Require).await;
+    let away = store.expect("open").nodes_away().await.expect("asked");
+    assert_eq!(away.map(|it| it.len()), Some(0));
 }

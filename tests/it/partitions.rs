@@ -4,7 +4,8 @@
 
 use std::env;
 
-use sea_orm::{ConnectionTrait, DatabaseConnection};
+use care_invitation::store::schema;
+use sea_orm::{ConnectOptions, ConnectionTrait, Database};
 
 /// Says, when it is set, that the tables of every PostgreSQL of this run are partitioned.
 pub const SWITCH: &str = "TEST_PARTITIONS";
@@ -33,13 +34,36 @@ const PARTITION: &str = "
         END LOOP;
     END $$";
 
-/// Whether the tables of this run are partitioned.
-pub fn are_wanted() -> bool {
-    env::var_os(SWITCH).is_some()
+/// Names a Citus, by a database on its coordinator, on which the tests run that go to PostgreSQL. `CREATE DATABASE` there makes a
+/// database that all nodes have and know.
+const CITUS: &str = "TEST_CITUS_URL";
+
+/// Returns the address of the Citus of this run, if it has one.
+pub fn citus() -> Option<String> {
+    env::var(CITUS).ok()
 }
 
-/// Partitions the tables of a database that is migrated and empty.
-pub async fn create(database: &DatabaseConnection) {
+/// Returns true when the tables of this run are spread.
+pub fn are_wanted() -> bool {
+    env::var_os(SWITCH).is_some() || citus().is_some()
+}
+
+/// Migrates an empty database, and spreads its tables as this run wants it.
+pub async fn migrate_and_spread(url: &str) {
+    if citus().is_none() {
+        return migrate_and_partition(url).await;
+    }
+    schema::migrate(url).await.expect("migrated");
+    let distributed = schema::distribute(url).await.expect("distributed");
+    assert!(!distributed.is_empty());
+}
+
+/// Migrates an empty database, and partitions its tables.
+pub async fn migrate_and_partition(url: &str) {
+    schema::migrate(url).await.expect("migrated");
+    let database = Database::connect(ConnectOptions::new(url))
+        .await
+        .expect("the database");
     let sql = PARTITION.replace("PARTS", &COUNT.to_string());
     let done = database.execute_unprepared(&sql).await;
     done.expect("the tables of the service, and nothing else");

@@ -1,4 +1,4 @@
-//! The PostgreSQL of a run: the one that `TEST_DATABASE_URL` names, or else a temporary one from
+//! The PostgreSQL of a run: the one that `TEST_CITUS_URL` or `TEST_DATABASE_URL` names, or else a temporary one from
 //! the installed programs.
 
 use std::env;
@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+
+use crate::partitions;
 
 /// Names the server, by a database on it to which the tests may connect to create others.
 pub const URL: &str = "TEST_DATABASE_URL";
@@ -41,7 +43,8 @@ cat >/dev/null
 /// In CI, where nothing is passed over.
 pub fn server() -> Option<&'static str> {
     static SERVER: OnceLock<Option<String>> = OnceLock::new();
-    let server = SERVER.get_or_init(|| env::var(URL).ok().or_else(start));
+    let named = || partitions::citus().or_else(|| env::var(URL).ok());
+    let server = SERVER.get_or_init(|| named().or_else(start));
     if server.is_none() {
         let missing =
             format!("no PostgreSQL: {URL} is not set, and its programs are not installed");
@@ -56,7 +59,8 @@ pub fn server() -> Option<&'static str> {
 
 /// Returns true when the server ends with this run, with all that is on it.
 pub fn ends_with_this_run() -> bool {
-    env::var_os(URL).is_none() || env::var_os(TEMPORARY).is_some()
+    let is_named = partitions::citus().is_some() || env::var_os(URL).is_some();
+    !is_named || env::var_os(TEMPORARY).is_some()
 }
 
 /// The address of another database on the same server.

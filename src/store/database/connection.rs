@@ -63,6 +63,8 @@ pub struct Connections {
     pub snapshots: Pool,
     /// Connection for probes, however busy the others are.
     pub probe: DatabaseConnection,
+    /// Connection for probes of the nodes of Citus, which may take longer; none where there is one server.
+    pub nodes: Option<DatabaseConnection>,
     /// Connection for WAL checkpoints and cleanup, which may take long.
     pub maintenance: DatabaseConnection,
     /// Pool for calls.
@@ -142,6 +144,10 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
                 .into_connection(),
             snapshots: connect(POSTGRES_SNAPSHOTS, PoolRole::Snapshot).await?,
             probe: connect(1, PoolRole::Write).await?.into_connection(),
+            nodes: match spread {
+                Spread::Citus => Some(connect(1, PoolRole::Probe).await?.into_connection()),
+                Spread::Whole | Spread::Partitioned => None,
+            },
             maintenance: connect(1, PoolRole::Write).await?.into_connection(),
             writers: connect_postgres(url, WRITERS, PoolRole::Write, spread, writes.clone())
                 .await?,
@@ -164,6 +170,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         readers: readers.clone().into_connection(),
         snapshots: readers,
         probe: connect(1, PoolRole::Probe).await?.into_connection(),
+        nodes: None,
         maintenance: connect(1, PoolRole::Statement).await?.into_connection(),
         writers,
         writes,

@@ -1,6 +1,7 @@
 //! Connections to the database: pools by role, timeouts, preflight, probes, and the begin and end of transactions.
 
 pub mod connection;
+pub mod nodes;
 pub mod postgres;
 pub mod preflight;
 pub mod probe;

@@ -19,12 +19,12 @@ const RELEASE_MAX: Duration = Duration::from_secs(1);
 /// Timeout of statements.
 const STATEMENT_MAX: &str = "10s";
 /// Time for which a statement waits for row locks of others before the batch is tried again.
-const LOCK_MAX: &str = "1s";
+pub const LOCK_MAX: &str = "1s";
 /// Time for which a transaction may be idle before the server ends it.
 const IDLE_IN_TRANSACTION_MAX: &str = "10s";
 /// Planner settings. Statements of the service go by keys; a plan that reads whole tables is cheaper while they are
 /// small, and would be kept when they no longer are.
-const PLANNER_SETTINGS: [(&str, &str); 5] = [
+pub const PLANNER_SETTINGS: [(&str, &str); 5] = [
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
@@ -141,7 +141,10 @@ impl PoolRole {
             (Self::Statement, Spread::Whole) => &[("plan_cache_mode", "force_generic_plan")],
             // Values say which shard a statement goes to.
             (Self::Statement, Spread::Partitioned | Spread::Citus)
-            | (Self::Snapshot | Self::Write | Self::Probe, _) => &[],
+            | (Self::Snapshot | Self::Write, _)
+            | (Self::Probe, Spread::Whole | Spread::Partitioned) => &[],
+            // A node that does not answer is to be named before the statement times out.
+            (Self::Probe, Spread::Citus) => &[("citus.node_connection_timeout", "1000")],
         }
     }
 }

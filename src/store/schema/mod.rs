@@ -5,6 +5,8 @@
 
 pub mod partition;
 
+mod distribute;
+
 mod m0001_first_schema;
 
 use std::collections::BTreeSet;
@@ -19,6 +21,7 @@ use sea_orm_migration::{MigrationTrait, MigratorTrait, seaql_migrations};
 use tokio::time::timeout;
 
 use crate::store::database::connection::{connect_admin, write_options};
+use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::database_now;
 use crate::store::database::transaction::Pool;
 use crate::store::error::OpenError;
@@ -89,6 +92,32 @@ pub async fn migrate_connection(connection: &Pool) -> Result<Vec<String>, OpenEr
     partition::make_missing(&transaction, now).await?;
     transaction.commit().await?;
     Ok(missing)
+}
+
+/// Distributes the tables over the nodes of Citus, those that are not yet, and returns their names. It has all schema migrations.
+///
+/// # Errors
+///
+/// [`OpenError`]; nothing was changed then, and it can be run again.
+pub async fn distribute(url: &str) -> Result<Vec<String>, OpenError> {
+    if !is_postgres(url) {
+        return Err(OpenError::NoCitus);
+    }
+    let admin = connect_admin(url).await?;
+    let outcome = distribute_over(&admin.connection).await;
+    let closed = admin.connection.close_by_ref().await;
+    let done = outcome?;
+    closed?;
+    Ok(done)
+}
+
+async fn distribute_over(connection: &Pool) -> Result<Vec<String>, OpenError> {
+    let options = write_options(connection.get_database_backend());
+    let transaction = connection.begin(options).await?;
+    take_migration_lock(&transaction).await?;
+    let done = distribute::distribute(&transaction).await?;
+    transaction.commit().await?;
+    Ok(done)
 }
 
 /// Takes the advisory lock, which is held until the transaction ends. Waits while another process has it.

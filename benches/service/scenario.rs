@@ -1,5 +1,6 @@
 //! What is measured, a scenario a file.
 
+mod access_log;
 mod create;
 mod deliver;
 mod due;
@@ -24,6 +25,7 @@ pub async fn run(scenario: Scenario, bench: &Bench, report: &mut Report) -> Outc
         Scenario::Due => due::run(bench, report).await,
         Scenario::Page => page::run(bench, report).await,
         Scenario::Growth => growth::run(bench, report).await,
+        Scenario::AccessLog => access_log::run(bench, report).await,
     }
 }
 
@@ -36,7 +38,7 @@ pub fn settings(scenario: Scenario, settings: &Settings) -> Vec<(String, String)
         Scenario::Deliver | Scenario::Streams => vec![("backlog", settings.backlog.to_string())],
         Scenario::Nine => vec![seconds, ("messages", settings.at_nine.to_string())],
         Scenario::Growth => vec![seconds, ("sizes", format!("{:?}", settings.sizes))],
-        Scenario::Single | Scenario::Due | Scenario::Page => vec![seconds],
+        Scenario::Single | Scenario::Due | Scenario::Page | Scenario::AccessLog => vec![seconds],
     };
     let named = |(name, value): (&str, String)| (name.to_owned(), value);
     [runs].into_iter().chain(own).map(named).collect()

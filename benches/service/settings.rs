@@ -95,6 +95,9 @@ pub enum Scenario {
     Page,
     /// What grows with the number of requests: latencies, start, memory, idling.
     Growth,
+    /// Reads and pages, each with its entry in the access log.
+    #[value(name = "access_log")]
+    AccessLog,
 }
 
 impl Scenario {

@@ -1,8 +1,9 @@
 //! Entities: they have the columns of the database, and give back every record as it was stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use care_invitation::domain::Change;
+use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns, LoggedAccess};
 use care_invitation::domain::booking_request::BookingRequest;
 use care_invitation::domain::booking_request::field::Field;
 use care_invitation::domain::booking_request::form::{
@@ -22,7 +23,9 @@ use care_invitation::domain::care_invitation::{CareInvitation, Hold, HoldReason}
 use care_invitation::domain::care_unit_settings::{
     CareUnitSettings, Schedule, Settings, VisitTypeSettings,
 };
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::history::{Contact, Event, HistoryEntry};
+use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::Cause;
 use care_invitation::domain::notification::{
@@ -218,8 +221,79 @@ async fn settings_of_a_care_unit_are_read_as_they_were_stored() {
     }
 }
 
+#[tokio::test]
+async fn entries_of_the_access_log_are_read_as_they_were_stored() {
+    let backend = Backend::empty().await;
+    let store = &backend.store;
+    let mut rng = Rng::new(0);
+    let mut expected: Vec<Access> = (0..RECORDS).map(|_| access(&mut rng)).collect();
+    // In a chain time never goes backwards.
+    expected.sort_by_key(|it| it.at);
+    for accesses in expected.chunks(5) {
+        store.log_access(accesses.to_vec()).await.expect("stored");
+    }
+    expected.reverse();
+    let read = entries(store, &AccessFilter::default()).await;
+    assert_eq!(read, expected);
+    let patients = |it: &Access| -> BTreeSet<PersonalId> {
+        let concerned = it.concerns.concerned.iter();
+        concerned.filter_map(|it| it.patient.clone()).collect()
+    };
+    for patient in expected.iter().flat_map(patients) {
+        let filter = AccessFilter {
+            patient: Some(patient.clone()),
+            ..AccessFilter::default()
+        };
+        let mut theirs = expected.clone();
+        theirs.retain(|it| patients(it).contains(&patient));
+        assert_eq!(entries(store, &filter).await, theirs);
+    }
+}
+
+/// The entries that a filter lets through, the newest first.
+async fn entries(store: &Store, filter: &AccessFilter) -> Vec<Access> {
+    let read = store.access_log(filter, &CareUnits::Every, None, 1_000);
+    let read = read.await.expect("read").into_iter();
+    let entry = |it: Option<LoggedAccess>| it.expect("every entry can be decoded").access;
+    read.map(|(_, it)| entry(it)).collect()
+}
+
+/// An entry with patients in their order.
+fn access(rng: &mut Rng) -> Access {
+    let mut patients = BTreeMap::new();
+    for _ in 0..rng.below(4) {
+        let kind = rng.pick(PersonalIdType::ALL);
+        let patient = PersonalId::from_stored(kind, maybe(rng, name), name(rng));
+        let requests: BTreeSet<Uuid> = (0..rng.below(3)).map(|_| uuid(rng)).collect();
+        patients.insert(maybe(rng, |_| patient.clone()), requests);
+    }
+    let concerned = patients.into_iter().map(|(patient, requests)| Concerned {
+        patient,
+        requests: requests.into_iter().collect(),
+    });
+    // One without a request and a patient is about nobody.
+    let concerned = concerned.filter(|it| it.patient.is_some() || !it.requests.is_empty());
+    Access {
+        at: instant(rng),
+        subject: text(rng),
+        actor: maybe(rng, text),
+        method: text(rng),
+        trace_id: maybe(rng, text),
+        concerns: Concerns {
+            care_unit: maybe(rng, |rng| HsaId::from_stored(text(rng))),
+            outcome: small(rng).into(),
+            concerned: concerned.collect(),
+        },
+    }
+}
+
+/// A text that is not empty.
+fn name(rng: &mut Rng) -> String {
+    format!("{}x", text(rng))
+}
+
 fn settings(rng: &mut Rng) -> Settings {
-    let mut visit_types = std::collections::BTreeMap::new();
+    let mut visit_types = BTreeMap::new();
     for _ in 0..rng.below(4) {
         visit_types.insert(text(rng), visit_type_settings(rng));
     }

@@ -40,8 +40,8 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let clock = config
         .sandbox_clock
         .map_or_else(Clock::real, Clock::sandbox);
-    let methods = Descriptors::served_with(&clock).methods();
-    methods.map_err(|why| format!("the contract cannot be served: {why}"))?;
+    let descriptors = Descriptors::served_with(&clock);
+    let descriptors = descriptors.map_err(|why| format!("the contract cannot be served: {why}"))?;
     let (authenticator, tls) = door::open(&config.door, &clock).await?;
     let store = Store::open(url, schema).await?;
     if clock.is_sandbox() {
@@ -57,6 +57,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let dependencies = Dependencies {
         store,
         clock,
+        descriptors,
         policy: RegionPolicy {
             send_time: config.send_clock,
             guarantee_days: config.guarantee_days,

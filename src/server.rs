@@ -44,6 +44,8 @@ pub struct Dependencies {
     pub store: Store,
     /// Clock of the service; a sandbox clock gets its gRPC service.
     pub clock: Clock,
+    /// Services that are served with this clock.
+    pub descriptors: Descriptors,
     /// Settings of the region.
     pub policy: RegionPolicy,
     /// Limits on concurrent calls, connections and bytes.
@@ -91,12 +93,11 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
 pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: CancellationToken) {
     let store = dependencies.store.clone();
     let draining = CancellationToken::new();
-    let descriptors = Descriptors::served_with(&dependencies.clock);
+    let descriptors = dependencies.descriptors.clone();
     let limits = connection::within_open_files_limit(dependencies.limits);
     let authenticator = dependencies.authenticator.clone();
     let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
     let methods = descriptors.methods();
-    let methods = methods.expect("the start has checked them");
     let access_log = Some(AccessLog {
         store: store.clone(),
         clock: dependencies.clock.clone(),
@@ -146,6 +147,7 @@ fn service(
     let Dependencies {
         store,
         clock,
+        descriptors: _,
         policy,
         limits: _,
         authenticator: _,

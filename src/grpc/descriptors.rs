@@ -1,6 +1,8 @@
 //! The descriptors of the services that are served: the source of reflection, of the service names in
 //! health, and of the methods that the middleware knows.
 
+use std::sync::Arc;
+
 use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
@@ -18,7 +20,10 @@ const SANDBOX_PACKAGE: &str = "careinvitation.sandbox.v1";
 
 /// The part of the contract that is served: an encoded `FileDescriptorSet`, comments kept.
 #[derive(Clone, Debug)]
-pub struct Descriptors(Vec<u8>);
+pub struct Descriptors {
+    encoded: Vec<u8>,
+    methods: Arc<Methods>,
+}
 
 /// A `FileDescriptorSet` whose files are left as they were written, options and comments included.
 #[derive(prost::Message)]
@@ -29,33 +34,36 @@ struct Files {
 
 impl Descriptors {
     /// Returns the descriptors of a server with this clock.
-    pub fn served_with(clock: &Clock) -> Self {
-        let mut files = Files::decode(DESCRIPTOR_SET).expect("build.rs wrote a descriptor set");
-        files.file.retain(|file| {
-            let file = FileDescriptorProto::decode(&**file).expect("build.rs wrote descriptors");
-            clock.is_sandbox() || file.package() != SANDBOX_PACKAGE
-        });
-        Self(files.encode_to_vec())
+    ///
+    /// # Errors
+    ///
+    /// A method of ours does not say which scopes it needs, or names one that there is not: there are no descriptors,
+    /// and no service without them.
+    pub fn served_with(clock: &Clock) -> Result<Self, Error> {
+        Self::of(served(clock))
+    }
+
+    fn of(encoded: Vec<u8>) -> Result<Self, Error> {
+        let methods = Methods::of([&*encoded, HEALTH, REFLECTION, REFLECTION_ALPHA])?;
+        Ok(Self {
+            encoded,
+            methods: Arc::new(methods),
+        })
+    }
+
+    /// Returns every method, those of health and reflection included.
+    pub fn methods(&self) -> Arc<Methods> {
+        self.methods.clone()
     }
 
     /// Returns the full names of our services.
     pub fn services(&self) -> Vec<String> {
-        let set = FileDescriptorSet::decode(&*self.0).expect("it was encoded here");
+        let set = FileDescriptorSet::decode(&*self.encoded).expect("it was encoded here");
         let named = set.file.iter().flat_map(|file| {
             let services = file.service.iter();
             services.map(|service| format!("{}.{}", file.package(), service.name()))
         });
         named.collect()
-    }
-
-    /// Returns every method, those of health and reflection included.
-    ///
-    /// # Errors
-    ///
-    /// A method of ours does not say which scopes it needs, or names one that there is not: the service must
-    /// not start.
-    pub fn methods(&self) -> Result<Methods, Error> {
-        Methods::of([&*self.0, HEALTH, REFLECTION, REFLECTION_ALPHA])
     }
 
     /// Returns the reflection service of version v1, for newer clients.
@@ -75,10 +83,20 @@ impl Descriptors {
     /// Returns a builder that has the messages of error details too, so that clients can print them.
     fn builder(&self) -> Builder<'_> {
         Builder::configure()
-            .register_encoded_file_descriptor_set(&self.0)
+            .register_encoded_file_descriptor_set(&self.encoded)
             .register_encoded_file_descriptor_set(HEALTH)
             .register_encoded_file_descriptor_set(ERROR_DETAILS)
     }
+}
+
+/// Returns the encoded part of the contract that is served with this clock.
+fn served(clock: &Clock) -> Vec<u8> {
+    let mut files = Files::decode(DESCRIPTOR_SET).expect("build.rs wrote a descriptor set");
+    files.file.retain(|file| {
+        let file = FileDescriptorProto::decode(&**file).expect("build.rs wrote descriptors");
+        clock.is_sandbox() || file.package() != SANDBOX_PACKAGE
+    });
+    files.encode_to_vec()
 }
 
 #[cfg(test)]
@@ -94,13 +112,17 @@ mod tests {
         "careinvitation.v1.WorklistService",
     ];
 
+    fn descriptors(clock: &Clock) -> Descriptors {
+        Descriptors::served_with(clock).expect("every method has its scopes")
+    }
+
     #[test]
     fn the_clock_service_exists_with_a_sandbox_clock_only() {
-        let mut services = Descriptors::served_with(&Clock::real()).services();
+        let mut services = descriptors(&Clock::real()).services();
         services.sort();
         assert_eq!(services, ALWAYS);
         let start = "2026-03-02T09:00:00Z".parse().expect("a test instant");
-        let mut services = Descriptors::served_with(&Clock::sandbox(start)).services();
+        let mut services = descriptors(&Clock::sandbox(start)).services();
         services.sort();
         assert_eq!(services[0], "careinvitation.sandbox.v1.ClockService");
         assert_eq!(services[1..], ALWAYS);
@@ -109,11 +131,11 @@ mod tests {
     #[test]
     fn a_contract_with_a_scope_that_there_is_not_is_not_served() {
         let scope = b"settings.write";
-        let Descriptors(mut bytes) = Descriptors::served_with(&Clock::real());
+        let mut bytes = served(&Clock::real());
         let mut windows = bytes.windows(scope.len());
         let at = windows.rposition(|it| it == scope).expect("a scope");
         bytes[at..at + scope.len()].copy_from_slice(b"settings.wrote");
-        let error = Descriptors(bytes).methods().expect_err("refused");
+        let error = Descriptors::of(bytes).expect_err("refused");
         let text = error.to_string();
         assert!(
             text.ends_with("has a required_scope that is not known"),
@@ -123,7 +145,7 @@ mod tests {
 
     #[test]
     fn comments_are_kept() {
-        let Descriptors(bytes) = Descriptors::served_with(&Clock::real());
+        let bytes = served(&Clock::real());
         let set = FileDescriptorSet::decode(&*bytes).expect("it was encoded here");
         let commented = set
             .file

@@ -37,7 +37,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use crate::backend::Backend;
-use crate::harness::{refusal, within};
+use crate::harness::{refusal, served_with, within};
 use crate::make;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
@@ -58,9 +58,11 @@ impl Guarded {
         let backend = Backend::empty().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        let clock = Clock::sandbox(make::at(NOW));
         let parts = Dependencies {
+            descriptors: served_with(&clock),
             store: backend.store.clone(),
-            clock: Clock::sandbox(make::at(NOW)),
+            clock,
             policy: RegionPolicy::default(),
             limits,
             authenticator,

@@ -15,6 +15,7 @@ use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use care_invitation::domain::RegionPolicy;
+use care_invitation::grpc::descriptors::Descriptors;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::server::{self, Dependencies};
 use tokio::net::TcpListener;
@@ -112,6 +113,7 @@ impl Harness {
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let parts = Dependencies {
+            descriptors: served_with(&clock),
             store: backend.store.clone(),
             clock: clock.clone(),
             policy: RegionPolicy::default(),
@@ -264,6 +266,11 @@ impl Harness {
     pub fn advance(&self, to: &str) {
         self.clock.advance(at(to)).expect("forward");
     }
+}
+
+/// The services that are served with this clock.
+pub fn served_with(clock: &Clock) -> Descriptors {
+    Descriptors::served_with(clock).expect("every method has its scopes")
 }
 
 /// Waits for a fact, for as long as a test may.

@@ -25,7 +25,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::consumer;
-use crate::harness::within;
+use crate::harness::{served_with, within};
 
 /// How long a client waits before it comes again.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -47,6 +47,7 @@ impl Replica {
         let address = listener.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let parts = Dependencies {
+            descriptors: served_with(&clock),
             store,
             clock,
             policy: RegionPolicy::default(),

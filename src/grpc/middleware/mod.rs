@@ -154,7 +154,7 @@ impl Default for Limits {
 pub struct MiddlewareLayer(Arc<Shared>);
 
 struct Shared {
-    methods: Methods,
+    methods: Arc<Methods>,
     limits: Limits,
     load: Arc<TotalLoad>,
     subjects: Subjects,
@@ -167,7 +167,7 @@ impl MiddlewareLayer {
     /// Returns a layer for these methods, whose calls go into the access log, if there is one. Once `draining` is
     /// cancelled, it ends the streams of other services than ours; ours end by themselves.
     pub fn new(
-        methods: Methods,
+        methods: Arc<Methods>,
         limits: Limits,
         authenticator: Authenticator,
         access_log: Option<AccessLog>,

@@ -74,7 +74,7 @@ impl HttpBody for Once {
 
 fn layer_with(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
     let sets = [DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
-    let methods = Methods::of(sets).expect("descriptors");
+    let methods = Arc::new(Methods::of(sets).expect("descriptors"));
     let authenticator = Authenticator::open();
     MiddlewareLayer::new(methods, limits, authenticator, None, draining.clone())
 }

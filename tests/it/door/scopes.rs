@@ -5,14 +5,13 @@ use std::fs;
 
 use care_invitation::auth::scope::Scope;
 use care_invitation::clock::Clock;
-use care_invitation::grpc::descriptors::Descriptors;
 use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::issuer::{Signer, claims_with};
 use super::tokens::trusting;
-use crate::harness::refusal;
+use crate::harness::{refusal, served_with};
 use crate::make;
 use crate::wire::{Wire, frame};
 
@@ -23,8 +22,7 @@ const END: &str = "<!-- scopes: end -->";
 
 /// Each method's path with the names of its scopes, the sandbox's included.
 pub fn required() -> Vec<(String, Vec<&'static str>)> {
-    let methods = Descriptors::served_with(&Clock::sandbox(make::at(super::NOW))).methods();
-    let methods = methods.expect("they have their scopes");
+    let methods = served_with(&Clock::sandbox(make::at(super::NOW))).methods();
     let required = methods.required_scopes().into_iter();
     required
         .map(|(path, scopes)| (path.to_owned(), scopes.names()))

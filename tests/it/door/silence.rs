@@ -384,7 +384,7 @@ async fn drive_secured(signer: &Signer, metadata: &[(&'static str, String)]) {
 async fn panic_in_handlers() -> Vec<String> {
     let methods = Methods::of([DESCRIPTOR_SET]).expect("descriptors");
     let (open, draining) = (Authenticator::open(), CancellationToken::new());
-    let layer = MiddlewareLayer::new(methods, Limits::default(), open, None, draining);
+    let layer = MiddlewareLayer::new(methods.into(), Limits::default(), open, None, draining);
     let panic = |number: &'static str| async move {
         if number == GOOD {
             panic!("the patient is {number}");

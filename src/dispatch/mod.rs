@@ -172,6 +172,7 @@ impl Dispatch {
         Ok(Subscription {
             events,
             store: self.store.clone(),
+            clock: self.clock.clone(),
         })
     }
 
@@ -249,6 +250,7 @@ pub type Watch = EventStream<WatchEvent>;
 pub struct Subscription {
     events: EventStream<Event>,
     store: Store,
+    clock: Clock,
 }
 
 impl Stream for Subscription {
@@ -258,8 +260,24 @@ impl Stream for Subscription {
         mut self: Pin<&mut Self>,
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.events).poll_next(context)
+        loop {
+            let polled = Pin::new(&mut self.events).poll_next(context);
+            match polled {
+                // Its commit was answered late, or it has waited for a slow reader: another consumer may have it by now,
+                // and what the record says of repeats is not true any more.
+                Poll::Ready(Some(Ok(Event::Due { record, lease })))
+                    if has_expired(&record, &lease, self.clock.now()) => {}
+                other => return other,
+            }
+        }
     }
+}
+
+/// Returns whether the lease, as its record shows it, is over.
+fn has_expired(record: &BookingRequest, lease: &LeaseRef, now: Instant) -> bool {
+    let notification = record.notification(lease.notification);
+    let shown = notification.and_then(|it| it.lease.as_ref());
+    shown.is_some_and(|it| it.expires_at <= now)
 }
 
 impl Drop for Subscription {

@@ -4,7 +4,13 @@ use crate::worklist_user;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::{HoldReason, Worklist};
+use care_invitation::dispatch::{Dispatch, Event, Filter};
+use care_invitation::domain::RegionPolicy;
+use care_invitation::domain::care_units::CareUnits;
+use care_invitation::domain::notification::DeliveryChannel;
 use chrono::Duration;
+use tokio::sync::watch;
+use tokio_stream::StreamExt;
 
 use super::{NOW, State, book, create, due_now, messages};
 use crate::consumer::{
@@ -38,6 +44,46 @@ async fn a_consumer_that_dies_costs_one_lease_and_nothing_else() {
     assert_ne!(again.lease_token, first.lease_token);
     assert_eq!(message(&again).delivery_attempt, 2);
     assert!(again.possible_repeat);
+}
+
+#[tokio::test]
+async fn a_lease_that_has_run_out_before_it_is_sent_is_not_sent() {
+    let harness = Harness::start(NOW).await;
+    let request = create(&harness, due_now("R-1")).await;
+    let (_trusted, trusts_clock) = watch::channel(true);
+    let dispatch = Dispatch::start(
+        harness.backend.store.clone(),
+        harness.clock.clone(),
+        RegionPolicy::default(),
+        trusts_clock,
+        harness.shutdown.child_token(),
+    );
+    let filter = Filter {
+        channels: vec![DeliveryChannel::Inbox],
+        care_units: CareUnits::Every,
+        outstanding_max: 1,
+        lease_duration: Duration::seconds(60),
+        until_idle: false,
+        always_authorizes: false,
+        hides_protected: false,
+    };
+    let mut events = dispatch.subscribe(filter).expect("the clock is trusted");
+    let leased = async {
+        while messages(&harness, &request).await[0].state() != State::Leased {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(leased).await;
+    harness.advance("2026-03-02T09:01:00Z");
+    let event = within(events.next()).await.expect("no end");
+    let Event::Due { record, lease } = event.expect("no failure") else {
+        panic!("a message was to come");
+    };
+    let notification = record
+        .notification(lease.notification)
+        .expect("it is there");
+    let given = notification.lease.as_ref().expect("a lease");
+    assert_eq!(given.expires_at, at("2026-03-02T09:02:00Z"));
 }
 
 #[tokio::test]

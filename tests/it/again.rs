@@ -12,7 +12,7 @@ use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 17] = [
+const ONCE: [(&str, &str); 18] = [
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     (
@@ -35,6 +35,7 @@ const ONCE: [(&str, &str); 17] = [
     ("plan::", "goes to PostgreSQL by itself"),
     ("database_outage::", "goes to PostgreSQL by itself"),
     ("failover::", "goes to PostgreSQL by itself"),
+    ("crash::postgresql::", "goes to PostgreSQL by itself"),
     ("purge::", "goes to both by itself"),
 ];
 

@@ -20,13 +20,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// An empty server whose commits wait for a standby. None, after a word about it, where the
-    /// programs of PostgreSQL are not installed; with `CI` set that is a failure.
+    /// An empty server whose commits wait for a standby; none as with [`Self::alone`].
     pub async fn primary() -> Option<Self> {
+        Self::create(&["fsync=on", "synchronous_standby_names=*"]).await
+    }
+
+    /// An empty server. None, after a word about it, where the programs of PostgreSQL are not installed; with `CI`
+    /// set that is a failure.
+    pub async fn alone() -> Option<Self> {
+        Self::create(&["fsync=on"]).await
+    }
+
+    async fn create(settings: &[&str]) -> Option<Self> {
         if postgres::programs().is_none() {
             let said = "PostgreSQL's programs are not installed";
             assert!(std::env::var_os("CI").is_none(), "{said}");
-            writeln!(std::io::stderr(), "SKIPPED failover: {said}").expect("standard error");
+            writeln!(std::io::stderr(), "SKIPPED a cluster: {said}").expect("standard error");
             return None;
         }
         let folder = folder();
@@ -36,8 +45,7 @@ impl Cluster {
             .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
             .args(["--no-sync", "-D"]);
         run(initdb.arg(data)).await;
-        let settings = ["fsync=on", "synchronous_standby_names=*"];
-        Some(Self::start(folder, &settings).await)
+        Some(Self::start(folder, settings).await)
     }
 
     /// A standby that streams from this server, once every commit waits for it.
@@ -59,29 +67,28 @@ impl Cluster {
 
     async fn start(folder: TempDir, settings: &[&str]) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres::free_port()));
-        let log = std::fs::File::create(folder.path().join("log")).expect("a file for the log");
-        let mut server = command("postgres");
-        server
-            .arg("-D")
-            .arg(folder.path().join("data"))
-            .args(["-p", &address.port().to_string()])
-            .args(["-c", "listen_addresses=127.0.0.1"])
-            .args(["-c", "unix_socket_directories="])
-            // Goes with the folder even when the server is killed.
-            .args(["-c", "dynamic_shared_memory_type=mmap"])
-            .args(["-c", "shared_buffers=16MB"]);
-        for setting in settings {
-            server.args(["-c", setting]);
-        }
-        let server = server.stdout(Stdio::null()).stderr(log);
-        let server = server.spawn().expect("it starts");
+        let server = spawn(&folder, address, settings);
         let cluster = Self {
             address,
             server,
             folder,
         };
-        within(async { while cluster.ask("SELECT 'here'").await.is_none() {} }).await;
+        cluster.answers().await;
         cluster
+    }
+
+    /// Ends the server with all its sessions at once, and starts it again: it recovers as after a crash.
+    pub async fn restart(&mut self) {
+        let pid = self.server.id().expect("it runs").to_string();
+        let quit = Command::new("kill").args(["-QUIT", &pid]).status();
+        assert!(within(quit).await.expect("kill").success());
+        within(self.server.wait()).await.expect("it ends");
+        self.server = spawn(&self.folder, self.address, &["fsync=on"]);
+        self.answers().await;
+    }
+
+    async fn answers(&self) {
+        within(async { while self.ask("SELECT 'here'").await.is_none() {} }).await;
     }
 
     /// The address of one of its databases.
@@ -109,6 +116,26 @@ impl Cluster {
         promote.args(["promote", "-w", "-D"]);
         run(promote.arg(self.folder.path().join("data"))).await;
     }
+}
+
+/// Starts a server on its folder.
+fn spawn(folder: &TempDir, address: SocketAddr, settings: &[&str]) -> Child {
+    let log = std::fs::File::create(folder.path().join("log")).expect("a file for the log");
+    let mut server = command("postgres");
+    server
+        .arg("-D")
+        .arg(folder.path().join("data"))
+        .args(["-p", &address.port().to_string()])
+        .args(["-c", "listen_addresses=127.0.0.1"])
+        .args(["-c", "unix_socket_directories="])
+        // Goes with the folder even when the server is killed.
+        .args(["-c", "dynamic_shared_memory_type=mmap"])
+        .args(["-c", "shared_buffers=16MB"]);
+    for setting in settings {
+        server.args(["-c", setting]);
+    }
+    let server = server.stdout(Stdio::null()).stderr(log);
+    server.spawn().expect("it starts")
 }
 
 /// A folder that the server may use, which is not ours where the test runs as root.

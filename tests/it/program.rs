@@ -88,7 +88,9 @@ impl Program {
         let mut line = String::new();
         within(stdout.read_line(&mut line)).await.expect("a line");
         let address = line.trim_end().strip_prefix("listening on ");
-        let address = address.unwrap_or_else(|| panic!("{line:?}")).to_owned();
+        let said = || std::fs::read_to_string(&log).expect("text");
+        let address = address.unwrap_or_else(|| panic!("{line:?}\n{}", said()));
+        let address = address.to_owned();
         Self {
             child,
             stdout,

@@ -26,6 +26,7 @@ fn write(action: Action, about: &str, span: Span) -> Write {
         about: about.into(),
         protects: false,
         span,
+        clock: 10,
         answers: vec![Answer::Done(REQUEST.into())],
     }
 }
@@ -85,6 +86,7 @@ fn good() -> (History, Truth) {
         hand_overs: vec![HandOver {
             message: MESSAGE.into(),
             at: 55,
+            clock: 5,
         }],
         acknowledgements: vec![answered("A", Outcome::Sent, span(60, 70))],
     };
@@ -145,7 +147,7 @@ fn a_write_that_is_not_there_is_found() {
     assert_eq!(found, [Promise::Kept], "a name that is another request's");
     let found = spoiled(|history, truth| {
         history.hand_overs.clear();
-        shown(truth).messages = vec![message(MessageState::Skipped)];
+        shown(truth).messages = vec![message(MessageState::Parked)];
     });
     assert_eq!(
         found,
@@ -201,6 +203,16 @@ fn two_live_leases_of_one_message_are_found() {
         history.leases.push(lease("B", 100, 30));
     });
     assert_eq!(found, [], "a change has revoked the first");
+    let found = spoiled(|history, truth| {
+        unanswered(history);
+        history
+            .writes
+            .push(write(Action::Change, REQUEST, span(5, 9)));
+        shown(truth).actions.insert(Action::Change, 1);
+        history.leases[0] = lease("A", 30, 20);
+        history.leases.push(lease("B", 100, 30));
+    });
+    assert_eq!(found, [Promise::OneLease], "a change before it has not");
     let found = spoiled(|history, _| {
         let again = lease("B", 100, 90);
         history.leases.push(Lease {
@@ -253,15 +265,19 @@ fn a_due_message_that_still_waits_is_found() {
     }
     let found = spoiled(|_, truth| shown(truth).messages.clear());
     assert!(found.contains(&Promise::Delivered), "{found:?}");
-    let found = spoiled(|history, truth| {
-        history.acknowledgements.clear();
-        shown(truth).messages = vec![message(MessageState::Parked)];
-    });
-    assert_eq!(
-        found,
-        [Promise::Delivered],
-        "handed over, and nobody knows of it"
-    );
+    for (state, expected) in [
+        (MessageState::Skipped, &[Promise::Delivered][..]),
+        (MessageState::Parked, &[]),
+    ] {
+        let found = spoiled(|history, truth| {
+            history.acknowledgements.clear();
+            shown(truth).messages = vec![message(state)];
+        });
+        assert_eq!(
+            found, expected,
+            "handed over by a consumer that died, and {state:?}"
+        );
+    }
 }
 
 #[test]
@@ -293,6 +309,17 @@ fn a_rule_that_is_broken_is_found() {
         history.leases.push(lease("B", 100, 90));
     });
     assert_eq!(found, [Promise::Rules], "a repeat without a word");
+    let found = spoiled(|history, _| {
+        history.acknowledgements[0].span = span(200, 210);
+        history.leases[0] = lease("A", 30, 95);
+        history.hand_overs[0].clock = 95;
+        history.leases.push(lease("B", 100, 10));
+    });
+    assert_eq!(
+        found,
+        [],
+        "a lease that came late, given before the hand-over"
+    );
     let found = spoiled(|history, _| history.hand_overs.push(history.hand_overs[0].clone()));
     assert_eq!(found, [Promise::Rules], "the same message twice");
     let found = spoiled(|history, _| {

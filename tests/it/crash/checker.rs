@@ -9,8 +9,8 @@ use care_invitation::contract::v1::{NotificationCause, NotificationKind};
 use care_invitation::domain::calendar::{Instant, civil_date};
 
 use super::history::{
-    Acknowledgement, Action, Answer, Authorization, History, Lease, Micros, Outcome, Write,
-    request_of,
+    Acknowledgement, Action, Answer, Authorization, HandOver, History, Lease, Micros, Outcome,
+    Write, request_of,
 };
 
 /// Days between two hand-overs of a round.
@@ -113,6 +113,20 @@ struct OfMessage<'a> {
 }
 
 impl OfMessage<'_> {
+    /// Whether a lease came after an answer that SENT is recorded. One that was given before may come late.
+    fn is_leased_after_it_was_known(&self) -> bool {
+        let recorded = self.answers.iter();
+        let mut recorded = recorded.filter(|it| it.is_recorded && it.outcome == Outcome::Sent);
+        recorded.any(|answer| {
+            let answered = self.leases.iter().find(|it| it.token == answer.token);
+            let begins = answered.map_or(0, |it| it.begins);
+            let later = |it: &&Lease| it.received > answer.span.ended && it.begins >= begins;
+            self.leases
+                .iter()
+                .any(|it| it.token != answer.token && later(it))
+        })
+    }
+
     /// Whether a lease may have ended before the next began: it ran out, was answered, or was revoked by one of
     /// these writes.
     fn had_ended(&self, before: &Lease, after: &Lease, revoking: &[&Write]) -> bool {
@@ -124,16 +138,18 @@ impl OfMessage<'_> {
         let ends = permissions
             .filter_map(|it| it.until)
             .fold(before.ends, i64::max);
+        // After UNREACHABLE it is parked or cancelled, and what is parked comes again after a release.
         let answered = self.answers.iter().any(|it| {
             let ends_it = match it.outcome {
-                Outcome::Retry => true,
-                Outcome::Sent | Outcome::Unreachable => false,
+                Outcome::Retry | Outcome::Unreachable => true,
+                Outcome::Sent => false,
             };
             ends_it && of_lease(&it.token) && it.span.began < after.received
         });
-        let revoked = revoking
-            .iter()
-            .any(|it| it.span.began < after.received && it.span.ended > before.received);
+        let revoked = revoking.iter().any(|it| {
+            // It may come to its consumer only after it was revoked.
+            it.clock >= before.begins && it.span.began < after.received.max(before.received)
+        });
         after.begins >= ends || answered || revoked
     }
 }
@@ -279,13 +295,7 @@ impl<'a> Checker<'a> {
                     format!("{name} came twice under one token"),
                 );
             }
-            let recorded = seen
-                .answers
-                .iter()
-                .filter(|it| it.is_recorded && it.outcome == Outcome::Sent);
-            if let Some(known) = recorded.map(|it| it.span.ended).min()
-                && seen.leases.iter().any(|it| it.received > known)
-            {
+            if seen.is_leased_after_it_was_known() {
                 self.broken(
                     Promise::OneLease,
                     format!("{name} is leased after it was acknowledged"),
@@ -331,6 +341,7 @@ impl<'a> Checker<'a> {
     fn ends(&mut self) {
         let truth = self.truth;
         for (name, shown) in &truth.requests {
+            let round = shown.messages.iter().map(|it| it.round).max();
             for message in &shown.messages {
                 let waits = match message.state {
                     MessageState::Scheduled | MessageState::Leased | MessageState::Dispatching => {
@@ -350,7 +361,8 @@ impl<'a> Checker<'a> {
                         !shown.is_held
                     }
                 };
-                if waits && is_wanted && message.due_at <= truth.now {
+                if waits && is_wanted && Some(message.round) == round && message.due_at <= truth.now
+                {
                     self.broken(
                         Promise::Delivered,
                         format!("{} of {name} is still {:?}", message.name, message.state),
@@ -372,29 +384,33 @@ impl<'a> Checker<'a> {
                 );
             }
         }
-        let states = self.states();
-        let answered: HashSet<_> = self
-            .history
-            .acknowledgements
-            .iter()
-            .map(|it| &it.message)
-            .collect();
+        self.hand_overs();
+    }
+
+    /// I4: what was handed over is SENT. When its consumer died before it said so, it may have been parked after many
+    /// leases; and nobody knows of it when its round has ended meanwhile.
+    fn hand_overs(&mut self) {
+        let truth = self.truth;
         for it in &self.history.hand_overs {
-            let state = states.get(it.message.as_str());
-            // What a consumer has told nobody before it died, nobody knows when the invitation has ended meanwhile.
-            let is_settled = truth
-                .requests
-                .get(request_of(&it.message))
-                .is_some_and(|it| match it.state {
-                    State::Booked | State::Declined | State::Cancelled => true,
-                    State::Requested
-                    | State::Invited
-                    | State::NoResponse
-                    | State::Expired
-                    | State::Unspecified => false,
-                });
-            let is_known = answered.contains(&it.message) || !is_settled;
-            if is_known && state != Some(&MessageState::Sent) {
+            let shown = truth.requests.get(request_of(&it.message));
+            let messages = shown.map_or(&[][..], |it| &it.messages);
+            let round = messages.iter().map(|it| it.round).max();
+            let message = messages.iter().find(|message| message.name == it.message);
+            let is_over = shown.is_some_and(|it| match it.state {
+                State::Booked | State::Declined | State::Cancelled => true,
+                State::Requested
+                | State::Invited
+                | State::NoResponse
+                | State::Expired
+                | State::Unspecified => false,
+            }) || message.map(|it| it.round) != round;
+            let state = message.map(|it| it.state);
+            let is_known = match state {
+                Some(MessageState::Sent | MessageState::Parked) => true,
+                Some(_) => is_over,
+                None => false,
+            };
+            if !is_known {
                 self.broken(
                     Promise::Delivered,
                     format!("{} was handed over and is {state:?}", it.message),
@@ -453,9 +469,9 @@ impl<'a> Checker<'a> {
                 );
             }
         }
-        let mut handed_over: HashMap<&str, Micros> = HashMap::new();
+        let mut handed_over: HashMap<&str, &HandOver> = HashMap::new();
         for it in &self.history.hand_overs {
-            if handed_over.insert(&it.message, it.at).is_some() {
+            if handed_over.insert(&it.message, it).is_some() {
                 self.broken(
                     Promise::Rules,
                     format!("{} was handed over twice", it.message),
@@ -464,7 +480,7 @@ impl<'a> Checker<'a> {
         }
         for lease in &self.history.leases {
             let before = handed_over.get(lease.message.as_str());
-            if before.is_some_and(|at| *at < lease.received) && !lease.possible_repeat {
+            if before.is_some_and(|it| it.clock < lease.begins) && !lease.possible_repeat {
                 self.broken(
                     Promise::Rules,
                     format!(
@@ -493,16 +509,20 @@ impl<'a> Checker<'a> {
 
     /// I7: a message for a patient with protected identity follows a release.
     fn protected(&mut self) {
-        let of = |is_it: fn(&Write) -> bool| -> HashMap<&'a str, Micros> {
-            let writes = self.history.writes.iter().filter(|it| is_it(it));
-            let named = writes.filter_map(|it| Some((it.done()?, it.span.began)));
-            named.collect()
+        let done = || {
+            let writes = self.history.writes.iter();
+            writes.filter_map(|it| Some((it, it.done()?)))
         };
-        let protected = of(|it| it.protects);
-        let released = of(|it| it.action == Action::Release);
+        let protected = done().filter(|(write, _)| write.protects);
+        let protected: HashSet<_> = protected.map(|(_, name)| name).collect();
+        let mut released: HashMap<&str, Micros> = HashMap::new();
+        for (write, name) in done().filter(|(write, _)| write.action == Action::Release) {
+            let first = released.entry(name).or_insert(Micros::MAX);
+            *first = (*first).min(write.span.began);
+        }
         for lease in &self.history.leases {
             let request = request_of(&lease.message);
-            let is_protected = lease.is_protected || protected.contains_key(request);
+            let is_protected = lease.is_protected || protected.contains(request);
             let is_released = released
                 .get(request)
                 .is_some_and(|began| *began < lease.received);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request_service_client::BookingRequestServiceClient;
 use prost_types::FieldMask;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -20,6 +20,8 @@ use crate::model::rng::Rng;
 
 /// How long a client waits before it comes again.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long a client waits for an answer before it asks another server.
+pub const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// Tries of a write without an answer, before it is given up. A server starts again in a second.
 const TRIES_MAX: usize = 2_000;
 /// Requests that clients still know of, at most.
@@ -194,6 +196,7 @@ impl Clients {
             about,
             protects,
             span,
+            clock: self.servers.now().timestamp(),
             answers: vec![answer],
         };
         let mut calls = self.calls.lock().expect("no test panics in here");
@@ -206,9 +209,11 @@ impl Clients {
     async fn answer(&self, call: &Call, first: u64) -> Answer {
         let first = usize::try_from(first).expect("a small number");
         for server in first..first + TRIES_MAX {
-            match call.send(self.servers.channel(server).await).await {
-                Ok(name) => return Answer::Done(name),
-                Err(status) => {
+            let sent = call.send(self.servers.channel(server).await);
+            match timeout(ANSWER_MAX, sent).await {
+                Err(_elapsed) => continue,
+                Ok(Ok(name)) => return Answer::Done(name),
+                Ok(Err(status)) => {
                     if let Some(answer) = judged(&status) {
                         return answer;
                     }

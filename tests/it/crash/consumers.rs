@@ -1,19 +1,24 @@
 //! What adapters do: stream, look into the journal, authorize, hand over, acknowledge, at full speed.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use prost_types::Timestamp;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use super::clients::ANSWER_MAX;
 use super::history::{
     Acknowledgement, Authorization, HandOver, Lease, Micros, Outcome, Recorder, Span,
 };
@@ -30,6 +35,7 @@ pub struct Consumers {
     recorder: Arc<Recorder>,
     /// The names that were handed over, with the times.
     journal: Mutex<HashMap<String, Timestamp>>,
+    deaths: AtomicUsize,
 }
 
 /// Habits of a consumer.
@@ -41,6 +47,8 @@ pub struct Habits {
     pub lease_seconds: i64,
     /// Whether it promises never to hand over without permission.
     pub always_authorizes: bool,
+    /// How often in a hundred times it dies at each step of a delivery.
+    pub deaths_percent: u64,
 }
 
 impl Consumers {
@@ -49,41 +57,32 @@ impl Consumers {
             servers,
             recorder,
             journal: Mutex::default(),
+            deaths: AtomicUsize::default(),
         }
     }
 
-    /// Takes what is due for as long as it lives.
+    /// Takes what is due, as a consumer that is started again whenever it has died.
     pub async fn consume(self: Arc<Self>, habits: Habits, mut rng: Rng) {
-        let wishes = v1::StreamDueNotificationsRequest {
-            max_outstanding: 20,
-            always_authorizes: habits.always_authorizes,
-            ..leasing_for(habits.lease_seconds)
-        };
-        let mut work = JoinSet::new();
-        for server in habits.server.. {
-            let channel = self.servers.channel(server).await;
-            let mut client = NotificationServiceClient::new(channel);
-            let opened = client.stream_due_notifications(wishes.clone()).await;
-            if let Ok(answer) = opened {
-                let mut events = answer.into_inner();
-                while let Ok(Some(said)) = events.message().await {
-                    if let Some(Event::Due(due)) = said.event {
-                        self.take(&due, habits.lease_seconds);
-                        let delivery = Delivery {
-                            consumers: self.clone(),
-                            rng: Rng::new(rng.next()),
-                            habits,
-                            due,
-                        };
-                        work.spawn(delivery.run());
-                    }
-                    while let Some(ended) = work.try_join_next() {
-                        ended.expect("no panic");
-                    }
-                }
+        loop {
+            let death = CancellationToken::new();
+            let mut life = Life {
+                consumers: self.clone(),
+                habits,
+                rng: Rng::new(rng.next()),
+                death: death.clone(),
+                work: JoinSet::new(),
+            };
+            tokio::select! {
+                () = death.cancelled() => {}
+                () = life.live() => {}
             }
-            sleep(PAUSE).await;
+            life.work.shutdown().await;
         }
+    }
+
+    /// How often a consumer has died.
+    pub fn deaths(&self) -> usize {
+        self.deaths.load(Ordering::Relaxed)
     }
 
     /// Writes down that a message has come.
@@ -108,18 +107,73 @@ impl Consumers {
         if let Some(at) = journal.get(name) {
             return *at;
         }
-        let now = care_invitation::contract::calendar::render_instant(self.servers.now());
+        let now = self.servers.now();
+        let clock = now.timestamp();
+        let now = render_instant(now);
         journal.insert(name.to_owned(), now);
-        let message = name.to_owned();
-        let at = self.recorder.now();
+        let hand_over = HandOver {
+            message: name.to_owned(),
+            at: self.recorder.now(),
+            clock,
+        };
         self.recorder
-            .add(|history| history.hand_overs.push(HandOver { message, at }));
+            .add(|history| history.hand_overs.push(hand_over));
         now
     }
 
     fn is_handed_over(&self, name: &str) -> bool {
         let journal = self.journal.lock().expect("no test panics in here");
         journal.contains_key(name)
+    }
+}
+
+/// A consumer from its start to its death.
+struct Life {
+    consumers: Arc<Consumers>,
+    habits: Habits,
+    rng: Rng,
+    death: CancellationToken,
+    /// What is being delivered.
+    work: JoinSet<()>,
+}
+
+impl Life {
+    /// Takes what is due, by one server after another.
+    async fn live(&mut self) {
+        let wishes = v1::StreamDueNotificationsRequest {
+            max_outstanding: 20,
+            always_authorizes: self.habits.always_authorizes,
+            ..leasing_for(self.habits.lease_seconds)
+        };
+        for server in self.habits.server.. {
+            let channel = self.consumers.servers.channel(server).await;
+            let mut client = NotificationServiceClient::new(channel);
+            let opened = client.stream_due_notifications(wishes.clone()).await;
+            if let Ok(answer) = opened {
+                let mut events = answer.into_inner();
+                while let Ok(Some(said)) = events.message().await {
+                    if let Some(Event::Due(due)) = said.event {
+                        self.take(due);
+                    }
+                    while let Some(ended) = self.work.try_join_next() {
+                        ended.expect("no panic");
+                    }
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    fn take(&mut self, due: v1::DueNotification) {
+        self.consumers.take(&due, self.habits.lease_seconds);
+        let delivery = Delivery {
+            consumers: self.consumers.clone(),
+            rng: Rng::new(self.rng.next()),
+            habits: self.habits,
+            death: self.death.clone(),
+            due,
+        };
+        self.work.spawn(delivery.run());
     }
 }
 
@@ -131,6 +185,7 @@ fn is_withdrawal(due: &v1::DueNotification) -> bool {
 struct Delivery {
     consumers: Arc<Consumers>,
     rng: Rng,
+    death: CancellationToken,
     habits: Habits,
     due: v1::DueNotification,
 }
@@ -138,6 +193,7 @@ struct Delivery {
 impl Delivery {
     async fn run(mut self) {
         let name = name(&self.due);
+        self.may_die().await;
         if self.consumers.is_handed_over(&name) {
             return self.acknowledge(Outcome::Sent).await;
         }
@@ -153,8 +209,19 @@ impl Delivery {
         if asks && !self.authorize().await {
             return;
         }
+        self.may_die().await;
         self.consumers.hand_over(&name);
+        self.may_die().await;
         self.acknowledge(Outcome::Sent).await;
+    }
+
+    /// Ends the consumer with all that it delivers, or not.
+    async fn may_die(&mut self) {
+        if self.rng.chance(self.habits.deaths_percent) {
+            self.consumers.deaths.fetch_add(1, Ordering::Relaxed);
+            self.death.cancel();
+            pending::<()>().await;
+        }
     }
 
     async fn authorize(&mut self) -> bool {
@@ -203,22 +270,35 @@ impl Delivery {
         let call = v1::AcknowledgeNotificationsRequest {
             acknowledgements: vec![acknowledgement],
         };
+        let began = self.consumers.recorder.now();
+        let unanswered = Acknowledgement {
+            message: name(&self.due),
+            token: self.due.lease_token.clone(),
+            outcome,
+            span: Span {
+                began,
+                ended: Micros::MAX,
+            },
+            is_recorded: false,
+        };
+        let number = self.consumers.recorder.add(|history| {
+            history.acknowledgements.push(unanswered);
+            history.acknowledgements.len() - 1
+        });
+        if self.rng.chance(self.habits.deaths_percent) {
+            // It dies with the call on its way.
+            self.death.cancel();
+        }
         let (span, answer) = self
             .answered(|mut client| {
                 let call = call.clone();
                 async move { client.acknowledge_notifications(call).await }
             })
             .await;
-        let acknowledgement = Acknowledgement {
-            message: name(&self.due),
-            token: self.due.lease_token.clone(),
-            outcome,
-            span,
-            is_recorded: answer.results[0].recorded,
-        };
-        self.consumers
-            .recorder
-            .add(|history| history.acknowledgements.push(acknowledgement));
+        self.consumers.recorder.add(|history| {
+            let answered = &mut history.acknowledgements[number];
+            (answered.span, answered.is_recorded) = (span, answer.results[0].recorded);
+        });
     }
 
     /// Makes a call until it is answered, by any server.
@@ -229,7 +309,8 @@ impl Delivery {
         let began: Micros = self.consumers.recorder.now();
         loop {
             let channel = self.consumers.servers.channel(self.habits.server).await;
-            if let Ok(answer) = call(NotificationServiceClient::new(channel)).await {
+            let called = call(NotificationServiceClient::new(channel));
+            if let Ok(Ok(answer)) = timeout(ANSWER_MAX, called).await {
                 let ended = self.consumers.recorder.now();
                 return (Span { began, ended }, answer.into_inner());
             }

@@ -79,6 +79,8 @@ pub struct Write {
     pub protects: bool,
     /// From the first try to the first answer.
     pub span: Span,
+    /// What the service's clock showed at the answer.
+    pub clock: Seconds,
     /// The answers of all tries that were answered, the first one first.
     pub answers: Vec<Answer>,
 }
@@ -126,7 +128,7 @@ pub enum Outcome {
     Unreachable,
 }
 
-/// An acknowledgement that was answered.
+/// An acknowledgement. While it has no answer its span ends with [`Micros::MAX`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acknowledgement {
     pub message: String,
@@ -141,6 +143,8 @@ pub struct Acknowledgement {
 pub struct HandOver {
     pub message: String,
     pub at: Micros,
+    /// What the service's clock showed.
+    pub clock: Seconds,
 }
 
 /// All that was seen from outside.
@@ -154,6 +158,30 @@ pub struct History {
 }
 
 impl History {
+    /// All that was seen of what a text names, by its beginning.
+    pub fn about(&self, text: &str) -> Vec<String> {
+        let message = |name: &str| text.contains(name);
+        let mut seen: Vec<(Micros, String)> = Vec::new();
+        let writes = self
+            .writes
+            .iter()
+            .filter(|it| text.contains(it.done().unwrap_or(&it.about)));
+        seen.extend(writes.map(|it| (it.span.began, format!("{it:?}"))));
+        let leases = self.leases.iter().filter(|it| message(&it.message));
+        seen.extend(leases.map(|it| (it.received, format!("{it:?}"))));
+        let permissions = self.authorizations.iter().filter(|it| message(&it.message));
+        seen.extend(permissions.map(|it| (it.span.began, format!("{it:?}"))));
+        let answers = self
+            .acknowledgements
+            .iter()
+            .filter(|it| message(&it.message));
+        seen.extend(answers.map(|it| (it.span.began, format!("{it:?}"))));
+        let hand_overs = self.hand_overs.iter().filter(|it| message(&it.message));
+        seen.extend(hand_overs.map(|it| (it.at, format!("{it:?}"))));
+        seen.sort();
+        seen.into_iter().map(|(_, it)| it).collect()
+    }
+
     /// How much has been seen.
     pub fn len(&self) -> usize {
         self.writes.len()
@@ -182,8 +210,8 @@ impl Recorder {
         u64::try_from(self.began.elapsed().as_micros()).expect("a run is short")
     }
 
-    pub fn add(&self, add: impl FnOnce(&mut History)) {
-        add(&mut self.history.lock().expect("no test panics in here"));
+    pub fn add<T>(&self, add: impl FnOnce(&mut History) -> T) -> T {
+        add(&mut self.history.lock().expect("no test panics in here"))
     }
 
     /// What has been seen by now.

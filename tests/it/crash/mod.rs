@@ -9,6 +9,7 @@ mod checker;
 mod clients;
 mod consumers;
 mod history;
+mod postgresql;
 mod servers;
 mod truth;
 
@@ -22,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::{Backend, Kind};
-use crate::harness::PATIENCE;
 use crate::make::at;
 use crate::model::rng::Rng;
 use checker::check;
@@ -53,31 +53,67 @@ const ROUNDS_MAX: usize = 12;
 const DAYS: i64 = 15;
 const LOOKS: usize = 8;
 
+/// Of a hundred consumers so many die at each step of a delivery.
+const DEATHS_PERCENT: u64 = 4;
+/// How long all may take to become quiet.
+const QUIET_MAX: Duration = Duration::from_secs(120);
+/// Violations for which a failure prints what was seen.
+const EXPLAINED_MAX: usize = 3;
 /// Violations that a failure prints.
 const PRINTED_MAX: usize = 20;
 
-fn setting(name: &str, or: u64) -> u64 {
+/// A number from the environment.
+pub fn setting(name: &str, or: u64) -> u64 {
     env::var(name).map_or(or, |it| it.parse().expect("a number"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_and_nothing_wrong_when_the_program_is_killed() {
-    let seed = setting("CARE_INVITATION_SEED", u64::from(std::process::id()));
-    let kills = setting("CARE_INVITATION_KILLS", KILLS);
-    // Dropped last, with the database.
-    let backend = match Kind::of_this_run() {
-        Kind::Sqlite => None,
-        Kind::Postgres => Backend::postgres().await,
-    };
+    let (seed, kills) = settings();
+    let backend = backend().await;
     let url = backend.as_ref().map(Backend::url);
-    let run = Run::start(1, url, seed).await;
+    let run = Run::start(1, url, seed, 0).await;
     let mut rng = Rng::new(seed);
     for _ in 0..kills {
-        sleep(Duration::from_millis(LIFE_MIN + rng.below(LIFE_MORE))).await;
+        life(&mut rng).await;
         run.servers.kill(0).await;
         run.servers.start_again(0).await;
     }
-    run.end().await;
+    run.end(LOOKS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nothing_wrong_when_consumers_die_at_any_step() {
+    let (seed, kills) = settings();
+    let backend = backend().await;
+    let run = Run::start(1, backend.as_ref().map(Backend::url), seed, DEATHS_PERCENT).await;
+    let dying = async {
+        while (run.consumers.deaths() as u64) < kills {
+            sleep(TICK).await;
+        }
+    };
+    let died = timeout(QUIET_MAX, dying).await;
+    assert!(died.is_ok(), "seed {seed}: consumers die");
+    run.end(0).await;
+}
+
+/// The seed and the number of kills.
+fn settings() -> (u64, u64) {
+    let seed = setting("CARE_INVITATION_SEED", u64::from(std::process::id()));
+    (seed, setting("CARE_INVITATION_KILLS", KILLS))
+}
+
+/// A database on PostgreSQL, when the run is about that; it goes when dropped.
+async fn backend() -> Option<Backend> {
+    match Kind::of_this_run() {
+        Kind::Sqlite => None,
+        Kind::Postgres => Backend::postgres().await,
+    }
+}
+
+/// Waits for as long as a process is to live.
+async fn life(rng: &mut Rng) {
+    sleep(Duration::from_millis(LIFE_MIN + rng.below(LIFE_MORE))).await;
 }
 
 /// A load on servers, and who makes it.
@@ -86,6 +122,7 @@ struct Run {
     servers: Arc<Servers>,
     recorder: Arc<Recorder>,
     clients: Arc<Clients>,
+    consumers: Arc<Consumers>,
     writing: JoinSet<()>,
     consuming: JoinSet<()>,
     ticking: AbortOnDropHandle<()>,
@@ -93,8 +130,8 @@ struct Run {
 }
 
 impl Run {
-    /// Starts so many servers over a database, and the load.
-    async fn start(count: usize, url: Option<String>, seed: u64) -> Self {
+    /// Starts so many servers over a database, and the load, whose consumers die so often at each step.
+    async fn start(count: usize, url: Option<String>, seed: u64, deaths_percent: u64) -> Self {
         let mut rng = Rng::new(!seed);
         let servers = Arc::new(Servers::start(count, url, at(NOW)).await);
         let recorder = Arc::new(Recorder::start());
@@ -111,6 +148,7 @@ impl Run {
                 server: number,
                 lease_seconds: 10 + i64::try_from(number).expect("a small number") * 20,
                 always_authorizes: number % 2 == 0,
+                deaths_percent,
             };
             consuming.spawn(consumers.clone().consume(habits, Rng::new(rng.next())));
         }
@@ -126,6 +164,7 @@ impl Run {
             servers,
             recorder,
             clients,
+            consumers,
             writing,
             consuming,
             ticking,
@@ -133,9 +172,9 @@ impl Run {
         }
     }
 
-    /// Ends the load, lets everything that is due be delivered, and checks all promises; then again for
-    /// what falls due later, until every period has passed.
-    async fn end(mut self) {
+    /// Ends the load, lets everything that is due be delivered, and checks all promises; and, if it is to look so
+    /// often at what falls due later, once more after that.
+    async fn end(mut self, looks: usize) {
         self.stop.cancel();
         self.writing.join_all().await;
         drop(self.ticking);
@@ -148,11 +187,11 @@ impl Run {
         run.settle().await;
         run.repeat().await;
         run.check("after the load").await;
-        for look in 0..LOOKS {
+        for look in 0..looks {
             run.servers.advance(chrono::Duration::days(DAYS)).await;
             run.settle().await;
-            if look + 1 == LOOKS {
-                run.check("after every period").await;
+            if look + 1 == looks {
+                run.check("in the end").await;
             }
         }
         self.consuming.abort_all();
@@ -206,7 +245,7 @@ impl Ended {
             }
         };
         assert!(
-            timeout(PATIENCE, quiet).await.is_ok(),
+            timeout(QUIET_MAX, quiet).await.is_ok(),
             "seed {}: it never ends",
             self.seed
         );
@@ -231,6 +270,9 @@ impl Ended {
         let truth = truth::read(&self.servers, names).await;
         let violations = check(&history, &truth);
         let seed = self.seed;
+        for violation in violations.iter().take(EXPLAINED_MAX) {
+            println!("{violation:?}\n{:#?}", history.about(&violation.what));
+        }
         assert!(
             violations.is_empty(),
             "seed {seed}, {when}: {} violations, {:#?}",

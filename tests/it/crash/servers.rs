@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use care_invitation::contract::calendar::render_instant;
 use care_invitation::contract::sandbox_v1;
@@ -11,9 +13,13 @@ use care_invitation::domain::calendar::Instant;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::timeout;
 use tonic::transport::Channel;
 
 use crate::program::{PROGRAM, Program, command_by};
+
+/// After so long without an answer a process may have been stopped.
+const STOPPED_AFTER: Duration = Duration::from_millis(100);
 
 /// The processes, all over one database.
 pub struct Servers {
@@ -25,6 +31,7 @@ pub struct Servers {
 
 /// One process and the way to it.
 struct Process {
+    is_stopped: AtomicBool,
     program: AsyncMutex<Option<Program>>,
     channel: watch::Sender<Option<Channel>>,
     starts: Mutex<usize>,
@@ -36,6 +43,7 @@ impl Servers {
         let folder = TempDir::new().expect("a folder");
         let file = || format!("sqlite://{}", folder.path().join("care.db").display());
         let process = || Process {
+            is_stopped: AtomicBool::new(false),
             program: AsyncMutex::default(),
             channel: watch::Sender::default(),
             starts: Mutex::default(),
@@ -65,14 +73,34 @@ impl Servers {
         *self.now.lock().expect("no test panics in here")
     }
 
-    /// A connection to one of them, once it runs.
+    /// A connection to one of them: this one or the next that runs, or this one once it runs again.
     pub async fn channel(&self, at: usize) -> Channel {
-        let mut channel = self.processes[at % self.count()].channel.subscribe();
+        let count = self.count();
+        let running =
+            (at..at + count).find_map(|at| self.processes[at % count].channel.borrow().clone());
+        if let Some(running) = running {
+            return running;
+        }
+        let mut channel = self.processes[at % count].channel.subscribe();
         let running = channel.wait_for(Option::is_some).await;
         running
             .expect("the sender lives")
             .clone()
             .expect("it is there")
+    }
+
+    /// Stops one with SIGSTOP: it keeps its connections and says nothing.
+    pub async fn stop(&self, at: usize) {
+        let process = &self.processes[at];
+        process.is_stopped.store(true, Ordering::Relaxed);
+        process.signal("-STOP").await;
+    }
+
+    /// Lets one go on that was stopped.
+    pub async fn go_on(&self, at: usize) {
+        let process = &self.processes[at];
+        process.signal("-CONT").await;
+        process.is_stopped.store(false, Ordering::Relaxed);
     }
 
     /// Kills one with SIGKILL.
@@ -108,11 +136,7 @@ impl Servers {
             server_time: Some(render_instant(now)),
         };
         for process in &self.processes {
-            let channel = process.channel.borrow().clone();
-            if let Some(channel) = channel {
-                // One that is being killed starts with this time.
-                let _ = ClockServiceClient::new(channel).advance_time(to).await;
-            }
+            process.advance(to).await;
         }
     }
 
@@ -135,5 +159,30 @@ impl Servers {
             .expect("no test panics in here");
         *starts += 1;
         self.folder.path().join(format!("{at}-{starts}.log"))
+    }
+}
+
+impl Process {
+    /// Moves its clock forward, if it runs. One that is being killed starts with the time, and one that is stopped takes
+    /// the next.
+    async fn advance(&self, to: sandbox_v1::AdvanceTimeRequest) {
+        loop {
+            let channel = self.channel.borrow().clone();
+            let Some(channel) = channel else {
+                return;
+            };
+            let mut client = ClockServiceClient::new(channel);
+            let answered = timeout(STOPPED_AFTER, client.advance_time(to))
+                .await
+                .is_ok();
+            if answered || self.is_stopped.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+
+    async fn signal(&self, name: &str) {
+        let program = self.program.lock().await;
+        program.as_ref().expect("it runs").signal(name).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Who gets in: closed by default, TLS, tokens, certificates of clients.
 
 mod audited;
-mod calls;
+pub mod calls;
 mod care_units;
 mod certificates;
 mod host;
@@ -10,8 +10,8 @@ mod keys;
 mod patients;
 mod protected;
 mod rates;
-mod raw;
-mod scopes;
+pub mod raw;
+pub mod scopes;
 mod settings;
 mod silence;
 mod tls;

@@ -28,6 +28,7 @@ mod access_log;
 mod again;
 mod booking_request;
 mod boundary;
+mod cancelled;
 mod care_invitation;
 mod care_unit_settings;
 mod clock;

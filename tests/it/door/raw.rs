@@ -3,6 +3,7 @@
 use prost::bytes::{Buf, BufMut};
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -52,9 +53,20 @@ pub async fn call(
     path: &str,
     request: Request<Vec<u8>>,
 ) -> Result<Option<Vec<u8>>, Status> {
+    let (_, message) = answer(channel, path, request).await?;
+    Ok(message)
+}
+
+/// The same with the metadata that the answer begins with.
+pub async fn answer(
+    channel: &Channel,
+    path: &str,
+    request: Request<Vec<u8>>,
+) -> Result<(MetadataMap, Option<Vec<u8>>), Status> {
     let mut grpc = Grpc::new(channel.clone());
     within(grpc.ready()).await.expect("connected");
     let path = path.parse().expect("a path");
     let answer = within(grpc.server_streaming(request, path, Bytes)).await?;
-    within(answer.into_inner().message()).await
+    let (metadata, mut messages, _) = answer.into_parts();
+    Ok((metadata, within(messages.message()).await?))
 }

@@ -6,6 +6,7 @@ pub mod door;
 
 use std::error::Error;
 use std::io::{self, Write, stdout};
+use std::time::Duration;
 
 use chrono::{NaiveDate, SecondsFormat};
 use tokio::net::TcpListener;
@@ -49,7 +50,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
-    let shutdown = server::stop_on_signals()?;
+    let shutdown = server::stop_on_signals(config.drain_delay)?;
     let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     telemetry::report(stdout(), format!("listening on {scheme}://{address}"))?;
@@ -66,6 +67,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         limits: limits(config.rates),
         authenticator,
         tls,
+        drain_delay: config.drain_delay,
     };
     server::run(listener, dependencies, shutdown).await;
     Ok(())
@@ -134,7 +136,7 @@ pub async fn purge(url: &str, dates: Purge) -> Result<(), Box<dyn Error>> {
     if let Some(before) = dates.access_before {
         cutoffs = cutoffs.with_access_log(now, start_of(before))?;
     }
-    let stop = server::stop_on_signals()?;
+    let stop = server::stop_on_signals(Duration::ZERO)?;
     let mut progress = Progress::default();
     let mut show = |what: &'static str, done, total| progress.show(what, done, total);
     let by_clock = move || clock.reading();

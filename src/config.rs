@@ -9,6 +9,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
@@ -17,8 +18,8 @@ use door::{Authentication, Door, DoorArgs};
 use rates::{Rates, RatesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
-    civil_date, database_url, guarantee_days, instant, known_head, listen, log_format, log_level,
-    send_clock,
+    civil_date, database_url, drain_delay, guarantee_days, instant, known_head, listen, log_format,
+    log_level, send_clock,
 };
 
 /// Settings of one run of the program.
@@ -69,6 +70,8 @@ pub struct Serve {
     pub send_clock: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee, 1 to 365.
     pub guarantee_days: u32,
+    /// Time for which a replica that was told to stop goes on serving while its health is NOT_SERVING.
+    pub drain_delay: Duration,
     /// TLS and authentication.
     pub door: Door,
     /// Limits on what one subject may do.
@@ -336,6 +339,18 @@ struct Settings {
         default_value = "90"
     )]
     guarantee_days: String,
+    /// Seconds for which the service, told to stop, goes on serving while its health is
+    /// NOT_SERVING, 0 to 300, so that a load balancer looks away first.
+    #[arg(
+        long,
+        global = true,
+        hide_env_values = true,
+        verbatim_doc_comment,
+        value_name = "SECONDS",
+        env = "CARE_INVITATION_DRAIN_DELAY",
+        default_value = "0"
+    )]
+    drain_delay: String,
     /// Format of the log, which goes to standard error: text or json.
     #[arg(
         long,
@@ -420,6 +435,7 @@ impl Settings {
         let send_clock = take(bad, "send-clock", send_clock(&self.send_clock));
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
+        let drain_delay = take(bad, "drain-delay", drain_delay(&self.drain_delay));
         let door = door.validate(listen, bad);
         let is_private = door
             .as_ref()
@@ -431,6 +447,7 @@ impl Settings {
             sandbox_clock: sandbox_clock?,
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
+            drain_delay: drain_delay?,
             door: door?,
             rates: rates?,
         })

@@ -33,7 +33,7 @@ use tls::Tls;
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// Longest time for which it then waits for the store to close.
 pub const CLOSE_MAX: Duration = Duration::from_secs(2);
-/// Time after the signal at which the process exits in any case.
+/// Time after the signal, and the delay before it drains, at which the process exits in any case.
 const EXIT_MAX: Duration = Duration::from_secs(19);
 /// Time in which the last line of the log can be written before that exit.
 const LAST_LINE: Duration = Duration::from_millis(100);
@@ -54,14 +54,16 @@ pub struct Dependencies {
     pub authenticator: Authenticator,
     /// TLS of the listener; none for plain text.
     pub tls: Option<Tls>,
+    /// Time for which it goes on serving while health is NOT_SERVING, before it drains.
+    pub drain_delay: Duration,
 }
 
-/// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end.
+/// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end, beside the delay before it drains.
 ///
 /// # Errors
 ///
 /// The system refuses to deliver signals.
-pub fn stop_on_signals() -> io::Result<CancellationToken> {
+pub fn stop_on_signals(drain_delay: Duration) -> io::Result<CancellationToken> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     let shutdown = CancellationToken::new();
@@ -74,8 +76,8 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
         info!("stopping");
         stop.cancel();
         // On a thread of its own, which waits for nothing that could hang.
-        std::thread::spawn(|| {
-            std::thread::sleep(EXIT_MAX);
+        std::thread::spawn(move || {
+            std::thread::sleep(drain_delay + EXIT_MAX);
             // Logging does not block; a line that standard error does not take is lost.
             error!("shutdown timed out: exiting");
             std::thread::sleep(LAST_LINE);
@@ -87,13 +89,14 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
 
 /// Serves on `listener` until `shutdown` is cancelled, and then shuts down.
 ///
-/// Health turns NOT_SERVING, streams end with UNAVAILABLE, no new connection is accepted, calls in
-/// flight finish, and the store is closed. Returns within [`DRAIN_MAX`] and [`CLOSE_MAX`]; calls that
-/// are still in flight after [`DRAIN_MAX`] are cancelled.
+/// Health turns NOT_SERVING; after the delay for those who look at it, streams end with UNAVAILABLE, no new connection is accepted, calls in
+/// flight finish, and the store is closed. Returns within the delay, [`DRAIN_MAX`] and
+/// [`CLOSE_MAX`]; calls that are still in flight after [`DRAIN_MAX`] are cancelled.
 pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: CancellationToken) {
     let store = dependencies.store.clone();
     let draining = CancellationToken::new();
     let descriptors = dependencies.descriptors.clone();
+    let drain_delay = dependencies.drain_delay;
     let limits = connection::within_open_files_limit(dependencies.limits);
     let authenticator = dependencies.authenticator.clone();
     let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
@@ -124,16 +127,18 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
         .add_service(health_service)
         .add_service(descriptors.reflection())
         .add_service(descriptors.reflection_alpha());
+    let drained_from = draining.clone();
     let stop = async {
         let publish = publish_health(&health, &descriptors, &trust, readiness);
         shutdown.run_until_cancelled(publish).await;
         set_health(&health, &descriptors, ServingStatus::NotServing).await;
+        sleep(drain_delay).await;
         draining.cancel();
     };
     let serving = connection::serve(listener, door, middleware, limits, routes.prepare(), stop);
     tokio::select! {
         () = serving => {}
-        () = drain_timeout(&shutdown) => warn!("draining timed out: calls in flight are cancelled"),
+        () = drain_timeout(&drained_from) => warn!("draining timed out: calls in flight are cancelled"),
     }
     close(&store).await;
     info!("stopped");
@@ -152,6 +157,7 @@ fn service(
         limits: _,
         authenticator: _,
         tls: _,
+        drain_delay: _,
     } = dependencies;
     Service {
         dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),
@@ -198,9 +204,9 @@ async fn set_health(health: &HealthReporter, descriptors: &Descriptors, status: 
     }
 }
 
-/// Waits until the time for draining is over, counted from the shutdown.
-async fn drain_timeout(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
+/// Waits until the time for draining is over, counted from its beginning.
+async fn drain_timeout(draining: &CancellationToken) {
+    draining.cancelled().await;
     sleep(DRAIN_MAX).await;
 }
 

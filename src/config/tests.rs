@@ -38,6 +38,7 @@ fn without_a_word_it_serves_on_the_defaults() {
     assert_eq!(serve.sandbox_clock, None);
     assert_eq!(serve.send_clock.to_string(), "09:00:00");
     assert_eq!(serve.guarantee_days, 90);
+    assert!(serve.drain_delay.is_zero());
     assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!(config.log_level, LevelFilter::INFO);
 }
@@ -92,6 +93,9 @@ fn a_value_is_taken_or_refused() {
         ("--sandbox-clock", "2026-03-02T10:00:00+01:00", true),
         ("--sandbox-clock", "2026-03-02T09:00:00", false),
         ("--sandbox-clock", "0001-01-01T00:00:00Z", false),
+        ("--drain-delay", "300", true),
+        ("--drain-delay", "301", false),
+        ("--drain-delay", "-1", false),
         ("--send-clock", "06:00", true),
         ("--send-clock", "22:00", true),
         ("--send-clock", "05:59", false),

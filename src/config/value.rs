@@ -2,6 +2,7 @@
 //! must be.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use tracing::level_filters::LevelFilter;
@@ -10,6 +11,8 @@ use super::{DatabaseUrl, KnownHead, LogFormat};
 
 /// Longest care guarantee that can be set, in days, as in the settings of a care unit.
 const GUARANTEE_DAYS_MAX: u32 = 365;
+/// Longest time before a replica drains, in seconds.
+const DRAIN_DELAY_MAX: u64 = 300;
 
 /// Parses an address and a port.
 pub fn listen(text: &str) -> Result<SocketAddr, String> {
@@ -148,6 +151,15 @@ pub fn guarantee_days(text: &str) -> Result<u32, String> {
     let days = text.parse().ok();
     days.filter(|days| (1..=GUARANTEE_DAYS_MAX).contains(days))
         .ok_or_else(|| format!("must be a number from 1 to {GUARANTEE_DAYS_MAX}; it is {text:?}"))
+}
+
+/// Parses the time before a replica drains.
+pub fn drain_delay(text: &str) -> Result<Duration, String> {
+    let seconds: Option<u64> = text.parse().ok();
+    let seconds = seconds.filter(|it| *it <= DRAIN_DELAY_MAX);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("must be a number from 0 to {DRAIN_DELAY_MAX}; it is {text:?}"))
 }
 
 /// Parses the format of log lines.

@@ -18,6 +18,7 @@ mod tls;
 mod tokens;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use care_invitation::auth::Authenticator;
 use care_invitation::auth::keys::{Keys, Source};
@@ -67,6 +68,7 @@ impl Guarded {
             limits,
             authenticator,
             tls,
+            drain_delay: Duration::ZERO,
         };
         let server = server::run(listener, parts, CancellationToken::new());
         Self {

@@ -120,6 +120,7 @@ impl Harness {
             limits,
             authenticator,
             tls: None,
+            drain_delay: Duration::ZERO,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let server = AbortOnDropHandle::new(server);

@@ -25,6 +25,9 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use crate::backend::{Backend, Kind};
 use crate::consumer::sent;
@@ -415,7 +418,7 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 20] = [
+    const SETTINGS: [&str; 21] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
@@ -436,12 +439,13 @@ async fn help_names_every_flag_and_its_variable() {
         "guarantee-days",
         "log-format",
         "log-level",
+        "drain-delay",
     ];
     let folder = TempDir::new().expect("a folder");
     for (subcommand, own) in [
         (None, &[][..]),
         (Some("serve"), &[]),
-        (Some("migrate"), &[]),
+        (Some("migrate"), &["distribute"]),
         (
             Some("purge"),
             &["before", "history-before", "access-before"],
@@ -1015,4 +1019,31 @@ fn assert_silent(refused: &Status, number: &str) {
     .concat();
     let said = String::from_utf8_lossy(&said).into_owned();
     assert!(!said.contains(&number[2..]), "{number} in {said}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_told_to_stop_serves_on_while_others_look_away() {
+    let folder = TempDir::new().expect("a folder");
+    let program = Program::start(
+        folder.path(),
+        &["--sandbox-clock", NOW, "--drain-delay", "2"],
+    )
+    .await;
+    let channel = program.channel().await;
+    let mut health = HealthClient::new(channel.clone());
+    let watch = health.watch(HealthCheckRequest::default());
+    let mut watched = within(watch).await.expect("a stream").into_inner();
+    let mut next = async || {
+        let next = within(watched.message()).await.expect("an answer");
+        next.expect("one").status()
+    };
+    assert_eq!(next().await, ServingStatus::Serving);
+    program.signal("-TERM").await;
+    assert_eq!(next().await, ServingStatus::NotServing);
+    // Over a new connection too.
+    let form = make::wire_form("2026-03-09", "2026-06-12");
+    let created = create(&program.channel().await, make::wire_create(form)).await;
+    created.expect("still served");
+    let (status, ..) = program.end().await;
+    assert!(status.success());
 }

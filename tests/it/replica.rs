@@ -54,6 +54,7 @@ impl Replica {
             limits: Limits::default(),
             authenticator: Authenticator::open(),
             tls: None,
+            drain_delay: Duration::ZERO,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");

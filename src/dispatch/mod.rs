@@ -6,22 +6,22 @@
 //! subscription the changes of its leases, and to each watch the changed requests of its care units.
 
 mod backlog;
+mod due_timer;
 mod flow_control;
 mod router;
 mod shared;
 mod subscription;
+mod turns;
 mod watch;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
-use std::time::Duration;
 
 use backon::Retryable;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch as changes;
-use tokio::time::MissedTickBehavior;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -40,12 +40,9 @@ use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 use crate::store::{Store, retry};
 use backlog::{EventStream, TotalBytes, backlog};
+use due_timer::DueTimer;
 use router::Router;
 use shared::SharedRequests;
-
-/// Interval at which the due index is read in any case. A wake-up may be missed, and a replica that
-/// died has published nothing of the notifications whose leases it released.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// An event of a subscription.
 #[derive(Clone, Debug)]
@@ -129,11 +126,7 @@ impl Dispatch {
         shutdown: CancellationToken,
     ) -> Self {
         let router = Router::default();
-        let timer = DueTimer {
-            store: store.clone(),
-            clock: clock.clone(),
-            router: router.clone(),
-        };
+        let timer = DueTimer::new(store.clone(), clock.clone(), router.clone());
         let routing = route_commits(store.commits(), router.clone());
         let stop = shutdown.clone();
         tokio::spawn(async move { stop.run_until_cancelled(routing).await });
@@ -325,91 +318,6 @@ async fn route_commits(mut commits: broadcast::Receiver<Arc<ChangeEvent>>, route
             Err(RecvError::Lagged(_)) => router.resync(),
             Err(RecvError::Closed) => return,
         }
-    }
-}
-
-/// Wakes subscriptions when notifications of theirs fall due.
-struct DueTimer {
-    store: Store,
-    clock: Clock,
-    router: Router,
-}
-
-impl DueTimer {
-    async fn run(self) {
-        let mut commits = self.store.commits();
-        let mut polls = tokio::time::interval(POLL_INTERVAL);
-        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut settings = self.store.settings_changes();
-        // Until when all that has fallen due has woken its subscriptions.
-        let mut woken = self.clock.now();
-        let mut next = self.next_after(woken).await;
-        loop {
-            let since = tokio::select! {
-                commit = commits.recv() => match commit {
-                    Ok(committed) if !committed.resync => {
-                        next = [next, self.wake_committed(&committed)].into_iter().flatten().min();
-                        continue;
-                    }
-                    Ok(_) | Err(RecvError::Lagged(_)) => Instant::UNIX_EPOCH,
-                    Err(RecvError::Closed) => return,
-                },
-                () = sleep_until(&self.clock, next) => woken,
-                // A pause may have been set or lifted.
-                Ok(()) = settings.changed() => Instant::UNIX_EPOCH,
-                // A wake-up may have been missed.
-                _ = polls.tick() => Instant::UNIX_EPOCH,
-            };
-            // A clock that was set back makes due again what was due before.
-            let now = self.clock.now();
-            self.wake_fallen_due(since.min(now), now).await;
-            woken = now;
-            next = self.next_after(now).await;
-        }
-    }
-
-    /// Wakes the subscriptions that may claim what a commit has made due. Returns the first instant at which more of it
-    /// falls due.
-    fn wake_committed(&self, committed: &ChangeEvent) -> Option<Instant> {
-        let now = self.clock.now();
-        let mut later = None;
-        for ((care_unit, channel), at) in &committed.claimable {
-            match *at <= now {
-                true => self.router.wake(care_unit, *channel),
-                false => later = [later, Some(*at)].into_iter().flatten().min(),
-            }
-        }
-        later
-    }
-
-    /// Wakes the subscriptions that may claim what has fallen due after `since` and until `now`.
-    async fn wake_fallen_due(&self, since: Instant, now: Instant) {
-        let paused = self.store.settings().paused_units(now);
-        let fallen_due = || self.store.fallen_due(since, now, paused.clone());
-        for due in retry::until_answered("the due notifications", fallen_due).await {
-            match &due.care_units {
-                Some(care_units) => {
-                    for care_unit in care_units {
-                        self.router.wake(care_unit, due.channel);
-                    }
-                }
-                None => self.router.wake_channel(due.channel),
-            }
-        }
-    }
-
-    /// Returns the first instant after `since` at which a notification falls due in a care unit that is not
-    /// paused, or at which a pause ends.
-    async fn next_after(&self, since: Instant) -> Option<Instant> {
-        let now = self.clock.now();
-        let settings = self.store.settings();
-        let paused = settings.paused_units(now);
-        let next = || self.store.next_claimable_at(since, paused.clone());
-        let next = retry::until_answered("the next due time", next).await;
-        [next, settings.next_pause_end(now)]
-            .into_iter()
-            .flatten()
-            .min()
     }
 }
 

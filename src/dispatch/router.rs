@@ -4,7 +4,7 @@
 //! by the lease's token; changed requests go to the watches of their care unit; what falls due goes to the subscriptions of
 //! its care unit and channel.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -19,6 +19,9 @@ use crate::store::change_event::{ChangeEvent, LeaseChange};
 
 /// Maximum changes that wait in one mailbox. Beyond it the stream reads the state anew.
 const CHANGES_MAX: usize = 4_096;
+/// Maximum care units that wait in one mailbox because something has fallen due there. Beyond it the stream looks
+/// everywhere.
+const DUE_UNITS_MAX: usize = 256;
 
 /// The news that a stream is told, beside the changes of the leases that it follows.
 #[derive(Clone, Debug)]
@@ -36,10 +39,46 @@ pub struct News {
     pub leases: Vec<(LeaseRef, LeaseChange)>,
     /// Changed requests.
     pub requests: HashSet<RequestKey>,
-    /// True when something has fallen due.
-    pub due: bool,
+    /// Where something has fallen due.
+    pub due: FallenDue,
     /// True when changes may have been missed, so that the state must be read anew.
     pub resync: bool,
+}
+
+/// The care units in which something has fallen due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FallenDue {
+    /// In these; none when nothing has.
+    In(BTreeSet<HsaId>),
+    /// In any.
+    Anywhere,
+}
+
+impl Default for FallenDue {
+    fn default() -> Self {
+        Self::In(BTreeSet::new())
+    }
+}
+
+impl FallenDue {
+    /// Returns whether nothing has fallen due.
+    pub fn is_nothing(&self) -> bool {
+        match self {
+            Self::In(units) => units.is_empty(),
+            Self::Anywhere => false,
+        }
+    }
+
+    fn add(&mut self, care_unit: &HsaId) {
+        match self {
+            Self::In(units) if units.len() < DUE_UNITS_MAX => {
+                units.insert(care_unit.clone());
+            }
+            Self::In(units) if units.contains(care_unit) => {}
+            Self::In(_) => *self = Self::Anywhere,
+            Self::Anywhere => {}
+        }
+    }
 }
 
 /// The router. Cloning gives another handle to the same.
@@ -127,14 +166,7 @@ impl Router {
     /// Wakes the subscriptions that may claim what has fallen due in a care unit, through a channel.
     pub fn wake(&self, care_unit: &HsaId, channel: DeliveryChannel) {
         for stream in self.routes().of(care_unit) {
-            stream.wake(channel);
-        }
-    }
-
-    /// Wakes the subscriptions to a channel, whatever their care units are.
-    pub fn wake_channel(&self, channel: DeliveryChannel) {
-        for stream in self.routes().streams.values() {
-            stream.wake(channel);
+            stream.wake(care_unit, channel);
         }
     }
 
@@ -142,7 +174,7 @@ impl Router {
     pub fn resync(&self) {
         for stream in self.routes().streams.values() {
             stream.letters.add(|news| {
-                news.due = true;
+                news.due = FallenDue::Anywhere;
                 news.resync = true;
             });
         }
@@ -172,11 +204,11 @@ impl Interest {
 }
 
 impl Stream {
-    /// Wakes a subscription to this channel.
-    fn wake(&self, channel: DeliveryChannel) {
+    /// Wakes a subscription to this channel, one of whose care units this is.
+    fn wake(&self, care_unit: &HsaId, channel: DeliveryChannel) {
         match &self.interest {
             Interest::Due(_, channels) if channels.contains(&channel) => {
-                self.letters.add(|news| news.due = true);
+                self.letters.add(|news| news.due.add(care_unit));
             }
             Interest::Due(..) | Interest::Requests(_) => {}
         }
@@ -191,7 +223,7 @@ impl Letters {
         if news.resync || news.leases.len() + news.requests.len() > CHANGES_MAX {
             // What the stream reads anew has these changes.
             *news = News {
-                due: news.due,
+                due: mem::take(&mut news.due),
                 resync: true,
                 ..News::default()
             };
@@ -231,10 +263,10 @@ impl Mailbox {
     /// Takes the news out. What has fallen due stays unless it is asked for, with `with_due`.
     pub fn take(&self, with_due: bool) -> News {
         let mut news = self.letters.news();
-        let due = news.due && !with_due;
         let mut taken = mem::take(&mut *news);
-        news.due = due;
-        taken.due &= with_due;
+        if !with_due {
+            news.due = mem::take(&mut taken.due);
+        }
         taken
     }
 
@@ -244,7 +276,7 @@ impl Mailbox {
             let is_there = {
                 let news = self.letters.news();
                 let changes = !news.leases.is_empty() || !news.requests.is_empty();
-                changes || news.resync || news.due && with_due
+                changes || news.resync || with_due && !news.due.is_nothing()
             };
             if is_there {
                 return;
@@ -323,11 +355,28 @@ mod tests {
         let watch = router.open(Interest::Requests(CareUnits::Every));
         router.wake(&unit("P1"), DeliveryChannel::Letter);
         let woken = [&mine, &other, &every, &watch].map(|it| it.take(true).due);
-        assert_eq!(woken, [true, false, true, false]);
+        let there = FallenDue::In(BTreeSet::from([unit("P1")]));
+        let nothing = FallenDue::default();
+        assert_eq!(woken, [there.clone(), nothing.clone(), there, nothing]);
         router.wake(&unit("P1"), DeliveryChannel::Inbox);
-        assert!(!mine.take(true).due && !every.take(true).due);
-        router.wake_channel(DeliveryChannel::Letter);
-        assert!(other.take(true).due && !watch.take(true).due);
+        assert!(mine.take(true).due.is_nothing() && every.take(true).due.is_nothing());
+    }
+
+    #[test]
+    fn a_stream_for_which_too_much_has_fallen_due_looks_everywhere() {
+        let router = Router::default();
+        let every = router.open(due(CareUnits::Every));
+        for number in 0..DUE_UNITS_MAX {
+            router.wake(&unit(&format!("P{number}")), DeliveryChannel::Letter);
+        }
+        router.wake(&unit("P1"), DeliveryChannel::Letter);
+        assert!(
+            matches!(every.take(true).due, FallenDue::In(units) if units.len() == DUE_UNITS_MAX)
+        );
+        for number in 0..=DUE_UNITS_MAX {
+            router.wake(&unit(&format!("P{number}")), DeliveryChannel::Letter);
+        }
+        assert_eq!(every.take(true).due, FallenDue::Anywhere);
     }
 
     #[test]
@@ -362,9 +411,9 @@ mod tests {
         let router = Router::default();
         let mailbox = router.open(due(CareUnits::Every));
         router.wake(&unit("P1"), DeliveryChannel::Letter);
-        assert!(!mailbox.take(false).due);
-        assert!(mailbox.take(true).due);
-        assert!(!mailbox.take(true).due);
+        assert!(mailbox.take(false).due.is_nothing());
+        assert!(!mailbox.take(true).due.is_nothing());
+        assert!(mailbox.take(true).due.is_nothing());
     }
 
     #[test]

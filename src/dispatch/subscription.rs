@@ -9,14 +9,16 @@ use uuid::Uuid;
 
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
-use super::router::{Interest, Mailbox, Route};
+use super::router::{FallenDue, Interest, Mailbox, Route};
 use super::shared::estimated_bytes;
+use super::turns::Turns;
 use super::{Dispatch, Event, Filter, StreamEnd, ask, release, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
+use crate::domain::care_units::CareUnits;
 use crate::domain::notification::LeaseRef;
 use crate::store::change_event::LeaseChange;
 use crate::store::error::Error;
-use crate::store::notification::{ClaimRequest, Claimed};
+use crate::store::notification::{CLAIMED_UNITS_MAX, ClaimRequest, Claimed};
 use crate::store::retry::ANSWER_PAUSE;
 
 /// Longest silence of a subscription, after which a heartbeat is sent.
@@ -40,6 +42,10 @@ pub struct SubscriptionTask {
     /// Bytes of the largest request that was claimed.
     record_bytes: usize,
     mailbox: Mailbox,
+    /// The care units in which something is due, as far as is known.
+    turns: Turns,
+    /// True when something may be due in any care unit, as at first.
+    looks_everywhere: bool,
     last_event_at: Moment,
 }
 
@@ -55,6 +61,8 @@ impl SubscriptionTask {
             filter,
             events,
             record_bytes: RECORD_BYTES,
+            turns: Turns::default(),
+            looks_everywhere: true,
         }
     }
 
@@ -82,21 +90,23 @@ impl SubscriptionTask {
     async fn fill(&mut self) -> Result<bool, TaskEnd> {
         self.follow(true).await?;
         while self.flow.available() > 0 && !self.dispatch.must_end() {
+            if self.turns.is_empty() && !self.looks_everywhere {
+                return Ok(true);
+            }
             // Never cancelled: its leases must reach the consumer or be released.
             let (claimed, routes) = self.claim().await?;
-            let mut more = claimed.more;
+            self.turns.add_last(claimed.open.clone());
             let undelivered = self.deliver(claimed, routes)?;
             if !undelivered.leases.is_empty() {
-                more = true;
+                let units = undelivered.leases.iter();
+                let units = units.map(|it| it.request.care_unit.clone());
+                self.turns.add_first(units);
                 // A claim that is made meanwhile may not find them.
                 undelivered.release().await;
             }
             // Each claim uses all the room that there is, and a consumer that is served without a pause is told of
-            // revocations.
-            self.follow(false).await?;
-            if !more {
-                return Ok(self.flow.available() > 0);
-            }
+            // revocations. What has fallen due meanwhile is next.
+            self.follow(true).await?;
         }
         Ok(false)
     }
@@ -111,10 +121,15 @@ impl SubscriptionTask {
             let count = self.flow.available().min(fitting);
             let tokens = (0..count).map(|_| self.dispatch.clock.lease_token());
             let tokens: Vec<Uuid> = tokens.collect();
+            let looked_everywhere = self.looks_everywhere;
+            let care_units = match looked_everywhere {
+                true => self.filter.care_units.clone(),
+                false => CareUnits::These(self.turns.take(count.min(CLAIMED_UNITS_MAX))),
+            };
             let routes = self.mailbox.follow(&tokens);
             let request = ClaimRequest {
                 channels: self.filter.channels.clone(),
-                care_units: self.filter.care_units.clone(),
+                care_units: care_units.clone(),
                 tokens,
                 lease_duration: self.filter.lease_duration,
                 always_authorizes: self.filter.always_authorizes,
@@ -123,11 +138,19 @@ impl SubscriptionTask {
             let dispatch = self.dispatch.clone();
             let context = move || dispatch.context();
             match self.dispatch.store.claim(request, context).await {
-                Ok(claimed) => return Ok((claimed, routes)),
+                Ok(claimed) => {
+                    self.looks_everywhere = false;
+                    return Ok((claimed, routes));
+                }
                 Err(Error::Contention | Error::Overloaded | Error::Unavailable(_)) => {
                     tokio::select! {
                         () = tokio::time::sleep(ANSWER_PAUSE) => {}
                         end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
+                    }
+                    if let CareUnits::These(units) = care_units
+                        && !looked_everywhere
+                    {
+                        self.turns.add_first(units);
                     }
                     self.send_heartbeat_if_due().await?;
                 }
@@ -262,15 +285,20 @@ impl SubscriptionTask {
         })
     }
 
-    /// Follows the changes of its leases that have come in the meantime. Returns whether something has fallen due, which
-    /// stays to be followed without `with_due`.
+    /// Follows the changes of its leases that have come in the meantime, and what has fallen due, which stays to be followed
+    /// without `with_due`. Returns whether something has.
     async fn follow(&mut self, with_due: bool) -> Result<bool, TaskEnd> {
         let mut news = self.mailbox.take(with_due);
         if news.resync {
             news.leases = self.lease_changes(&self.flow.leases()).await;
         }
         self.apply(&news.leases).await?;
-        Ok(news.due)
+        let is_due = !news.due.is_nothing();
+        match news.due {
+            FallenDue::In(units) => self.turns.add_first(units),
+            FallenDue::Anywhere => self.looks_everywhere = true,
+        }
+        Ok(is_due)
     }
 
     async fn apply(&mut self, lease_changes: &[(LeaseRef, LeaseChange)]) -> Result<(), TaskEnd> {

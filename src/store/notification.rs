@@ -31,8 +31,12 @@ use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
 use crate::store::lost_claims::ClaimLedger;
 use crate::store::placement::{Part, Shards, join};
-use crate::store::query::due::{Due, FallenDue, fallen_due, next_claimable_at};
+use crate::store::query::due::Due;
+use crate::store::query::due_units::{Claimable, first_claimable};
 use crate::store::query::notification_page;
+
+/// Maximum care units that one claim is about. Each is a walk along the due index of its own.
+pub const CLAIMED_UNITS_MAX: usize = 32;
 
 /// A consumer's claim of due notifications.
 #[derive(Clone, Debug)]
@@ -54,10 +58,10 @@ pub struct ClaimRequest {
 /// Result of a claim.
 #[derive(Clone, Debug, Default)]
 pub struct Claimed {
-    /// Leased notifications with their requests, the earliest first.
+    /// Leased notifications with their requests: of each care unit the earliest first, in turns between care units.
     pub leased: Vec<(BookingRequest, LeaseRef)>,
-    /// True when there may be more to claim at once.
-    pub more: bool,
+    /// Care units in which there may be more to claim at once.
+    pub open: Vec<HsaId>,
 }
 
 /// Result of an authorization.
@@ -70,8 +74,9 @@ pub struct Authorized {
 }
 
 impl Store {
-    /// Leases due notifications to a consumer, at most one for each token. `context` is called again when the operation is
-    /// decided, here and below, so that a later record never has an earlier date.
+    /// Leases due notifications to a consumer, at most one for each token, in turns between care units: of those that it
+    /// names, or of those in which something is due. `context` is called again when the operation is decided, here and below,
+    /// so that a later record never has an earlier date.
     ///
     /// Where there are several shards they are gone through one after the other, each time from another one on. One that is not
     /// available is passed over, and left out for a while; any other error is everybody's.
@@ -80,29 +85,35 @@ impl Store {
         claim: ClaimRequest,
         context: impl Fn() -> Context + Clone + Send + 'static,
     ) -> Result<Claimed, Error> {
-        let shards = self.shards();
-        if shards.is_whole() {
-            return self.claim_from(None, claim, context).await;
-        }
-        let placement = &self.inner.placement;
-        let named = shards.named(&claim.care_units);
-        let mut claimed = Claimed::default();
+        let Context { now, policy, .. } = context();
+        let mut care_units = self.units_to_claim(&claim, now).await?;
+        let paused = policy.units.paused_units(now);
+        care_units.retain(|it| !paused.contains(it));
+        let count = CLAIMED_UNITS_MAX.min(claim.tokens.len());
+        let mut claimed = Claimed {
+            open: care_units.split_off(count.min(care_units.len())),
+            ..Claimed::default()
+        };
+        let (shards, placement) = (self.shards(), &self.inner.placement);
         let (mut answered, mut away) = (false, None);
         let mut rest = claim;
         for shard in placement.next_turn(&shards) {
-            let Some(buckets) = wanted_buckets(&shards, shard, named.as_deref()) else {
+            let of_shard = |it: &&HsaId| shards.of_unit(it) == shard;
+            let units: Vec<HsaId> = care_units.iter().filter(of_shard).cloned().collect();
+            if units.is_empty() {
                 continue;
-            };
-            if rest.tokens.is_empty() {
-                claimed.more = true;
-                break;
             }
-            let part = self.claim_from(Some(buckets), rest.clone(), context.clone());
+            if rest.tokens.is_empty() {
+                claimed.open.extend(units);
+                continue;
+            }
+            let buckets = shards.of_units(&units);
+            let part = self.claim_in(units.clone(), buckets, rest.clone(), context.clone());
             match part.await {
                 Ok(part) => {
                     answered = true;
                     rest.tokens.drain(..part.leased.len());
-                    claimed.more |= part.more;
+                    claimed.open.extend(part.open);
                     claimed.leased.extend(part.leased);
                 }
                 Err(error @ Error::Unavailable(_)) => {
@@ -111,10 +122,7 @@ impl Store {
                 }
                 Err(error) if claimed.leased.is_empty() => return Err(error),
                 // The next claim meets it, and what is leased reaches its consumer.
-                Err(_) => {
-                    claimed.more = true;
-                    break;
-                }
+                Err(_) => claimed.open.extend(units),
             }
         }
         match away {
@@ -123,26 +131,53 @@ impl Store {
         }
     }
 
-    /// Leases due notifications in these buckets, which are of one shard, or in all.
-    async fn claim_from(
+    /// Returns the care units that a claim is to go through: the few that it names, or those in which something is due, from
+    /// any of them on.
+    async fn units_to_claim(
         &self,
+        claim: &ClaimRequest,
+        now: Instant,
+    ) -> Result<Vec<HsaId>, Error> {
+        match &claim.care_units {
+            CareUnits::These(units) if units.len() <= CLAIMED_UNITS_MAX => {
+                return Ok(units.clone());
+            }
+            CareUnits::Every | CareUnits::These(_) | CareUnits::Within(_) => {}
+        }
+        let first = self
+            .first_claimable(claim.care_units.clone(), Instant::UNIX_EPOCH)
+            .await?;
+        let is_due = |channel, at| at <= now && claim.channels.contains(&channel);
+        let due = first
+            .into_iter()
+            .filter(|((_, channel), at)| is_due(*channel, *at));
+        let mut care_units: Vec<HsaId> = due.map(|((care_unit, _), _)| care_unit).collect();
+        care_units.dedup();
+        if !care_units.is_empty() {
+            let first = rand::random_range(0..care_units.len());
+            care_units.rotate_left(first);
+        }
+        Ok(care_units)
+    }
+
+    /// Leases due notifications of a few care units in these buckets, which are of one shard, or in any.
+    async fn claim_in(
+        &self,
+        care_units: Vec<HsaId>,
         buckets: Option<Vec<i16>>,
         claim: ClaimRequest,
         context: impl Fn() -> Context + Send + 'static,
     ) -> Result<Claimed, Error> {
-        let limit = claim.tokens.len();
-        let Context { now, policy, .. } = context();
         let read_set = ReadSet {
             claim: Some(Claim {
                 due: Due {
                     channels: claim.channels,
-                    care_units: claim.care_units,
-                    paused: policy.units.paused_units(now),
+                    care_units,
                     hides_protected: claim.hides_protected,
                     buckets,
                 },
-                now,
-                limit,
+                now: context().now,
+                limit: claim.tokens.len(),
             }),
             ..ReadSet::default()
         };
@@ -153,6 +188,7 @@ impl Store {
         let claim = move |work: &mut UnitOfWork, resolved: &Resolved| {
             let mut decisions = decided.decisions();
             let mut leased = Vec::new();
+            let mut open = resolved.open.clone();
             let context = context();
             for due in &resolved.notifications {
                 // The protection may have been learned since it was found.
@@ -161,7 +197,8 @@ impl Store {
                     continue;
                 }
                 let Some(token) = tokens.get(leased.len()).filter(|_| !decisions.closed) else {
-                    break;
+                    open.insert(due.request.care_unit.clone());
+                    continue;
                 };
                 let lease = LeaseRef {
                     request: due.request.clone(),
@@ -174,17 +211,19 @@ impl Store {
                     always_authorizes,
                     in_lost_interval: due.in_lost_interval,
                 };
-                if let Some(record) = lease_one(work, &lease, terms, &context)? {
-                    decisions.leases.insert(lease.clone());
-                    leased.push((record, lease));
+                match lease_one(work, &lease, terms, &context)? {
+                    Some(record) => {
+                        decisions.leases.insert(lease.clone());
+                        leased.push((record, lease));
+                    }
+                    // One that was repaired may still be claimable.
+                    None => {
+                        open.insert(lease.request.care_unit);
+                    }
                 }
             }
-            Ok(Claimed {
-                // A notification that was repaired may still be claimable.
-                more: resolved.notifications.len() >= limit
-                    || leased.len() < resolved.notifications.len(),
-                leased,
-            })
+            let open = open.into_iter().collect();
+            Ok(Claimed { leased, open })
         };
         let claimed = self.claim_queue()?.submit(read_set, claim).await;
         let received = claimed.iter().flat_map(|claimed| &claimed.leased);
@@ -402,59 +441,32 @@ impl Store {
         .await
     }
 
-    /// Returns where notifications have become claimable after `since` and until `now`, those of the `paused` care units
-    /// aside, and those of shards that are not available while others are.
-    pub async fn fallen_due(
+    /// Returns when the first notification becomes claimable after `since` in each of these care units, through each channel;
+    /// without those of shards that are not available while others are.
+    pub async fn first_claimable(
         &self,
+        care_units: CareUnits,
         since: Instant,
-        now: Instant,
-        paused: Vec<HsaId>,
-    ) -> Result<Vec<FallenDue>, Error> {
+    ) -> Result<Claimable, Error> {
         let shards = self.shards();
         let mut answers = Vec::new();
         for shard in 0..shards.count() {
-            let (paused, buckets) = (paused.clone(), shards.buckets_of(shard));
-            let fallen = self.read_statement(move |readers| {
-                Box::pin(async move { fallen_due(readers, since, now, &paused, buckets).await })
-            });
-            answers.push((vec![shard], fallen.await.map(|it| vec![it])));
-        }
-        let fallen = join(answers)?.into_iter().filter_map(Result::ok);
-        Ok(fallen.flatten().collect())
-    }
-
-    /// Returns the first instant after `now` at which a notification becomes claimable, those of the `paused` care units
-    /// aside, and those of shards that are not available while others are.
-    pub async fn next_claimable_at(
-        &self,
-        now: Instant,
-        paused: Vec<HsaId>,
-    ) -> Result<Option<Instant>, Error> {
-        let shards = self.shards();
-        let mut answers = Vec::new();
-        for shard in 0..shards.count() {
-            let (paused, buckets) = (paused.clone(), shards.buckets_of(shard));
-            let first = self.read(move |snapshot| {
-                Box::pin(async move { next_claimable_at(snapshot, now, &paused, buckets).await })
+            let (mut units, buckets) = (care_units.clone(), shards.buckets_of(shard));
+            if let CareUnits::These(units) = &mut units {
+                units.retain(|it| shards.of_unit(it) == shard);
+            }
+            let first = self.read_statement(move |readers| {
+                Box::pin(async move { first_claimable(readers, &units, since, buckets).await })
             });
             answers.push((vec![shard], first.await.map(|it| vec![it])));
         }
         let firsts = join(answers)?.into_iter().filter_map(Result::ok);
-        Ok(firsts.flatten().min())
+        Ok(firsts.flatten().collect())
     }
 }
 
 /// Refusals of leases of one shard, and the instant at which the authorization of the others expires.
 type PartAuthorized = (Vec<Option<DispatchRefusal>>, Option<Instant>);
-
-/// Returns the buckets of a shard to claim from; none when none of the `named` ones is in it.
-fn wanted_buckets(shards: &Shards, shard: usize, named: Option<&[i16]>) -> Option<Vec<i16>> {
-    let mut buckets = shards.buckets_of(shard)?;
-    if let Some(named) = named {
-        buckets.retain(|it| named.contains(it));
-    }
-    (!buckets.is_empty()).then_some(buckets)
-}
 
 /// Leases one notification, and returns its request; `None` when it is not available.
 fn lease_one(

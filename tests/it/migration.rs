@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::process::Stdio;
 
+use care_invitation::domain::care_units::CareUnits;
 use care_invitation::store::Store;
 use care_invitation::store::error::OpenError;
 use care_invitation::store::schema::{Migrator, Schema, distribute, migrate};
@@ -275,7 +276,7 @@ async fn a_user_who_may_not_create_tables_serves_and_purges_and_one_without_righ
     store.get(&request).await.expect("read");
     assert!(
         store
-            .next_claimable_at(at("2026-03-02T09:00:00Z"), Vec::new())
+            .first_claimable(CareUnits::Every, at("2026-03-02T09:00:00Z"))
             .await
             .is_ok()
     );

@@ -5,6 +5,7 @@ mod acknowledge;
 mod addressee;
 mod authorize;
 mod channel;
+mod fair;
 mod late;
 mod lease;
 mod listing;

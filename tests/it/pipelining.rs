@@ -65,7 +65,7 @@ async fn a_claim_beside_another_gets_what_comes_after() {
     }
     assert_eq!(leased.len(), 2 * ROUNDS * EACH);
     let after = claim(&backend.store, EACH, at(NOW)).await;
-    assert!(after.leased.is_empty() && !after.more);
+    assert!(after.leased.is_empty() && after.open.is_empty());
 }
 
 #[tokio::test]

@@ -399,14 +399,12 @@ async fn the_earliest_due_is_leased_first_and_nothing_before_its_time() {
     let due = at("2026-04-06T07:00:00Z");
     let before = due - chrono::Duration::microseconds(1);
     assert!(claim(&backend.store, 10, before).await.leased.is_empty());
-    assert_eq!(
-        backend
-            .store
-            .next_claimable_at(before, Vec::new())
-            .await
-            .expect("read"),
-        Some(due)
-    );
+    let first = backend
+        .store
+        .first_claimable(CareUnits::Every, before)
+        .await;
+    let first: Vec<Instant> = first.expect("read").into_values().collect();
+    assert_eq!(first, [due]);
     let later = at("2026-04-09T07:00:00Z");
     let order: Vec<RequestKey> = claim(&backend.store, 10, later)
         .await

@@ -37,8 +37,8 @@ pub struct PostState {
     pub settings: HashMap<HsaId, CareUnitSettings>,
     /// The idempotency keys that it has recorded or looked up.
     pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
-    /// The instants at which the notifications that it changes stood in the due index.
-    pub moved_due_entries: Vec<Instant>,
+    /// Where the notifications that it changes stood in the due index: in which care units, at which instants.
+    pub moved_due_entries: Vec<(HsaId, Instant)>,
 }
 
 /// State that takes precedence over rows that are read.
@@ -147,13 +147,15 @@ impl Overlay {
     }
 
     /// Returns the number of notifications that the database may show as due at `now` and that stand elsewhere in the due
-    /// index.
+    /// index: of the care unit that has most of them.
     pub fn moved_before(&self, now: Instant) -> usize {
-        self.in_flight
-            .moved_due_entries
-            .iter()
-            .filter(|at| **at <= now)
-            .count()
+        let mut by_unit: HashMap<&HsaId, usize> = HashMap::new();
+        for (care_unit, at) in &self.in_flight.moved_due_entries {
+            if *at <= now {
+                *by_unit.entry(care_unit).or_default() += 1;
+            }
+        }
+        by_unit.into_values().max().unwrap_or(0)
     }
 
     /// Returns false when a notification that the database may show as due at `now` is not due any more.

@@ -1,5 +1,7 @@
 //! Read sets: the rows that an operation needs, and the rows that were found for it.
 
+use std::collections::BTreeSet;
+
 use crate::domain::booking_request::form::DuplicateKey;
 use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
@@ -105,9 +107,11 @@ impl PatientScope {
 /// The rows that were found for the read set of an operation.
 #[derive(Default)]
 pub struct Resolved {
-    /// Due notifications, the earliest first. More than the operation asked for, since other operations of
+    /// Due notifications, in turns between care units. More than the operation asked for, since other operations of
     /// the batch may take some.
     pub notifications: Vec<DueNotification>,
+    /// Care units that may have more of them.
+    pub open: BTreeSet<HsaId>,
     /// The requests of the patient, or those with leased notifications.
     pub requests: Vec<RequestKey>,
 }

@@ -18,7 +18,7 @@ use crate::store::error::Error;
 use crate::store::idempotency::IdempotentCall;
 use crate::store::placement::Shards;
 use crate::store::quarantine::Quarantine;
-use crate::store::query::due::{Due, DueNotification, claimable, leased_in};
+use crate::store::query::due::{Due, DueNotification, Found, claimable, leased_in};
 use crate::store::query::request_keys::requests_of;
 use crate::store::skew::Date;
 
@@ -139,21 +139,23 @@ async fn resolve_read_sets(
     overlay: &Overlay,
     quarantine: &Quarantine,
 ) -> Result<Vec<Resolved>, Error> {
-    let mut due: Vec<(&Due, Vec<DueNotification>)> = Vec::new();
+    let mut due: Vec<(&Due, Found)> = Vec::new();
     let mut all = Vec::with_capacity(read_sets.len());
     for read_set in read_sets {
         let mut resolved = Resolved::default();
         if let Some(claim) = &read_set.claim {
             let known = due.iter().find(|(known, _)| **known == claim.due);
-            resolved.notifications = match known {
-                Some((_, notifications)) => notifications.clone(),
+            let found = match known {
+                Some((_, found)) => found.clone(),
                 None => {
-                    let notifications =
+                    let found =
                         load_due(connection, &claim.due, read_sets, overlay, quarantine).await?;
-                    due.push((&claim.due, notifications.clone()));
-                    notifications
+                    due.push((&claim.due, found.clone()));
+                    found
                 }
             };
+            resolved.notifications = found.notifications;
+            resolved.open = found.open;
         }
         if let Some(scope) = &read_set.patient {
             let care_units = scope.care_units();
@@ -188,7 +190,7 @@ async fn load_due(
     read_sets: &[Arc<ReadSet>],
     overlay: &Overlay,
     quarantine: &Quarantine,
-) -> Result<Vec<DueNotification>, Error> {
+) -> Result<Found, Error> {
     let claims = read_sets
         .iter()
         .filter_map(|read_set| read_set.claim.as_ref());
@@ -196,10 +198,17 @@ async fn load_due(
     let (now, limit) = claims.fold((Instant::UNIX_EPOCH, 0), |(now, limit), claim| {
         (now.max(claim.now), limit + claim.limit)
     });
-    let limit_read = limit + overlay.moved_before(now);
-    let mut found = claimable(connection, due, now, limit_read, &quarantine.requests()).await?;
-    found.retain(|it| overlay.is_due(&it.request, it.id, due, now));
-    found.truncate(limit);
+    // Each care unit has the same share, which what the batch in flight takes comes before.
+    let share = (limit / due.care_units.len().max(1)).max(1);
+    let share = share + overlay.moved_before(now);
+    let mut found = claimable(connection, due, now, share, &quarantine.requests()).await?;
+    let is_due = |it: &DueNotification| overlay.is_due(&it.request, it.id, due, now);
+    found.notifications.retain(is_due);
+    let left = found
+        .notifications
+        .drain(limit.min(found.notifications.len())..);
+    let left: Vec<HsaId> = left.map(|it| it.request.care_unit).collect();
+    found.open.extend(left);
     Ok(found)
 }
 

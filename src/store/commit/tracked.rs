@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
+use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{LeaseRef, Notification};
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_event::LeaseChange;
@@ -120,11 +121,12 @@ impl TrackedRequest {
         })
     }
 
-    /// Returns the instants at which the changed notifications stood in the due index.
-    pub fn moved_due_entries(&self) -> impl Iterator<Item = Instant> {
+    /// Returns where the changed notifications stood in the due index: in which care unit, at which instants.
+    pub fn moved_due_entries(&self) -> impl Iterator<Item = (HsaId, Instant)> {
+        let care_unit = &self.current.key.care_unit;
         let pairs = self.notifications();
         let changed = pairs.filter(|(before, after)| *before != Some(*after));
-        changed.filter_map(|(before, _)| before?.claimable_at)
+        changed.filter_map(|(before, _)| Some((care_unit.clone(), before?.claimable_at?)))
     }
 }
 

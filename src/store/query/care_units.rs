@@ -1,21 +1,22 @@
 //! Care units: as a condition, and those that have requests.
 
 use sea_orm::sea_query::{
-    CommonTableExpression, Expr, ExprTrait, Func, Query, SelectStatement, UnionType,
+    CommonTableExpression, Expr, ExprTrait, Func, Query, SelectStatement, UnionType, WithClause,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityName};
+use sea_orm::{ColumnTrait, ConnectionTrait};
 
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::store::bucket::bucket;
 use crate::store::bulk::in_buckets;
-use crate::store::entity::booking_request::{Column, Entity};
+use crate::store::entity::booking_request::Column;
+use crate::store::entity::notification;
 use crate::store::error::Error;
 
 /// Names of the list of care units and of its columns.
-const UNITS: &str = "units";
-const BUCKET: &str = "bucket_of_unit";
-const UNIT: &str = "unit";
+pub const UNITS: &str = "units";
+pub const BUCKET: &str = "bucket_of_unit";
+pub const UNIT: &str = "unit";
 /// A text that comes before the name of every care unit.
 const BEFORE_ALL: &str = "";
 
@@ -53,49 +54,93 @@ pub async fn page(
         ),
         CareUnits::Every | CareUnits::These(_) | CareUnits::Within(_) => (care_units, None),
     };
-    let mut units = CommonTableExpression::new();
-    units
-        .query(walk(walked, buckets, after))
-        .table_name(UNITS)
-        .columns([BUCKET, UNIT]);
-    let mut with = Query::with();
-    with.recursive(true).cte(units);
     let page = Query::select()
         .column(UNIT)
         .from(UNITS)
-        .and_where(Expr::col(UNIT).ne(BEFORE_ALL))
+        .and_where(is_care_unit())
         .and_where(Expr::col(UNIT).ne(after.map_or(BEFORE_ALL, HsaId::as_str)))
         .and_where_option(among)
         .limit(u64::from(limit))
         .take()
-        .with(with);
+        .with(with_units(Walked::Requests, walked, buckets, after));
     let statement = connection.get_database_backend().build(&page);
     let rows = connection.query_all_raw(statement).await?;
     let unit = |row: &sea_orm::QueryResult| Ok(HsaId::from_stored(row.try_get_by_index(0)?));
     rows.iter().map(unit).collect()
 }
 
+/// The rows whose care units are walked, each by an index that begins with the bucket and the care unit.
+#[derive(Clone, Copy)]
+pub enum Walked {
+    /// Requests, by their primary key.
+    Requests,
+    /// Notifications that may be claimed at some time, by the due index.
+    Due,
+}
+
+impl Walked {
+    fn table(self) -> &'static str {
+        match self {
+            Self::Requests => "booking_request",
+            Self::Due => "notification",
+        }
+    }
+
+    /// Returns the condition of the rows that the index has.
+    fn condition(self) -> Option<Expr> {
+        match self {
+            Self::Requests => None,
+            Self::Due => Some(notification::Column::ClaimableAt.is_not_null()),
+        }
+    }
+}
+
+/// Returns the list of these care units as far as they have rows in these buckets or in any, from the one after `after` on,
+/// with their buckets, and [places before care units](is_care_unit).
+pub fn with_units(
+    walked: Walked,
+    care_units: &CareUnits,
+    buckets: Option<Vec<i16>>,
+    after: Option<&HsaId>,
+) -> WithClause {
+    let mut units = CommonTableExpression::new();
+    units
+        .query(walk(walked, care_units, buckets, after))
+        .table_name(UNITS)
+        .columns([BUCKET, UNIT]);
+    let mut with = Query::with();
+    with.recursive(true).cte(units);
+    with
+}
+
+/// Returns whether a row of the list is a care unit, not a place before all those of a bucket.
+pub fn is_care_unit() -> Expr {
+    Expr::col(UNIT).ne(BEFORE_ALL)
+}
+
 /// Returns the recursive query that goes from each bucket and care unit to the next: to the first of the bucket that comes
 /// after the care unit or, when there is none, to the place before all care units of the next bucket that has any.
 fn walk(
+    walked: Walked,
     care_units: &CareUnits,
     buckets: Option<Vec<i16>>,
     after: Option<&HsaId>,
 ) -> SelectStatement {
-    let in_these = || Some(in_buckets(Entity.table_name(), buckets.clone()?));
+    let in_these = || Some(in_buckets(walked.table(), buckets.clone()?));
     let (bucket, unit) = match after {
         Some(after) => (bucket(after), after.as_str()),
         None => (0, BEFORE_ALL),
     };
     let here = || (Expr::col((UNITS, BUCKET)), Expr::col((UNITS, UNIT)));
     let next_in_bucket = || {
-        let mut first = first_after(care_units, here());
+        let mut first = first_after(walked, care_units, here());
         Expr::from(first.and_where_option(in_these()).take())
     };
     let next_bucket = Query::select()
         .expr(Func::min(Expr::col(Column::Bucket)))
-        .from(Entity)
+        .from(walked.table())
         .and_where(Expr::col(Column::Bucket).gt(here().0))
+        .and_where_option(walked.condition())
         .and_where_option(in_these())
         .take();
     let to_bucket = Expr::case(next_in_bucket().is_not_null(), here().0).finally(next_bucket);
@@ -114,13 +159,18 @@ fn walk(
 }
 
 /// Returns the query for the first care unit of a bucket after a name.
-fn first_after(care_units: &CareUnits, (bucket, unit): (Expr, Expr)) -> SelectStatement {
+fn first_after(
+    walked: Walked,
+    care_units: &CareUnits,
+    (bucket, unit): (Expr, Expr),
+) -> SelectStatement {
     let mut first = Query::select();
     first
         .expr(Func::min(Expr::col(Column::CareUnit)))
-        .from(Entity)
+        .from(walked.table())
         .and_where(Expr::col(Column::Bucket).eq(bucket))
-        .and_where(Expr::col(Column::CareUnit).gt(unit));
+        .and_where(Expr::col(Column::CareUnit).gt(unit))
+        .and_where_option(walked.condition());
     if let Some(in_units) = in_units(Column::CareUnit.into_expr(), care_units) {
         first.and_where(in_units);
     }

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod care_unit_settings;
 pub mod care_units;
 pub mod due;
+pub mod due_units;
 pub mod lookup;
 pub mod notification_page;
 pub mod patient_request;

@@ -439,7 +439,7 @@ fn indexes() -> Vec<IndexCreateStatement> {
     let due = index(
         "notification",
         "notification_due",
-        &["channel", "claimable_at"],
+        &["bucket", "care_unit", "channel", "claimable_at"],
     )
     .and_where(column("claimable_at").is_not_null())
     .take();

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::domain::calendar::micros;
 use crate::store::Store;
 use crate::store::change_event::ChangeEvent;
+use crate::store::counts::KeptCounts;
 use crate::store::database::connection::POSTGRES_TIMEOUTS;
 use crate::store::database::probe::database_now;
 use crate::store::entity::change_event::{ActiveModel, Column, Entity, Key, Model, row};
@@ -53,13 +54,16 @@ impl Store {
         let mut failed = false;
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
+            let begun = Moment::now();
             match self.poll(replica, &mut seen).await {
                 Ok(events) => {
                     let resync = std::mem::take(&mut failed).then(ChangeEvent::resync);
                     for event in events.into_iter().chain(resync) {
+                        self.inner.counts.forget(&event);
                         // There may be no listeners.
                         let _ = self.inner.commits.send(Arc::new(event));
                     }
+                    self.inner.counts.note_followed(begun);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "change feed poll failed");
@@ -181,15 +185,21 @@ fn of_others(replica: Uuid) -> Select<Entity> {
 #[derive(Clone)]
 pub struct ChangePublisher {
     commits: broadcast::Sender<Arc<ChangeEvent>>,
+    counts: KeptCounts,
     replica: Option<Uuid>,
     number: Arc<AtomicI64>,
 }
 
 impl ChangePublisher {
     /// Returns a publisher for listeners here, and for other replicas if this process is one.
-    pub fn new(commits: broadcast::Sender<Arc<ChangeEvent>>, replica: Option<Uuid>) -> Self {
+    pub fn new(
+        commits: broadcast::Sender<Arc<ChangeEvent>>,
+        counts: KeptCounts,
+        replica: Option<Uuid>,
+    ) -> Self {
         Self {
             commits,
+            counts,
             replica,
             number: Arc::default(),
         }
@@ -209,6 +219,8 @@ impl ChangePublisher {
         if event.is_empty() {
             return;
         }
+        // Before the call is answered, so that its caller's next count has it.
+        self.counts.forget(&event);
         // There may be no listeners.
         let _ = self.commits.send(Arc::new(event));
     }

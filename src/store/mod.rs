@@ -42,6 +42,7 @@ mod bulk;
 mod care_unit_settings;
 mod change_feed;
 mod commit;
+mod counts;
 mod database;
 mod history;
 mod lost_claims;
@@ -69,6 +70,7 @@ use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::committer;
 use crate::store::commit::queue::CommitQueue;
+use crate::store::counts::KeptCounts;
 use crate::store::database::connection::{Timeouts, Workers, connect};
 use crate::store::database::nodes::{nodes_away, warn_of_settings};
 use crate::store::database::postgres::is_postgres;
@@ -148,6 +150,7 @@ struct Inner {
     decision_clock: DecisionClock,
     settings: SettingsCopy,
     placement: Placement,
+    counts: KeptCounts,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
     /// Lock file, held while the store is open.
@@ -192,7 +195,8 @@ impl Store {
             .is_none()
             .then(|| Uuid::from_u128(rand::random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
-        let publisher = ChangePublisher::new(commits.clone(), replica);
+        let counts = KeptCounts::default();
+        let publisher = ChangePublisher::new(commits.clone(), counts.clone(), replica);
         let decision_clock = DecisionClock::default();
         let (calls, mut tasks) = committer::start(
             connections.writers,
@@ -247,6 +251,7 @@ impl Store {
                 decision_clock,
                 settings,
                 placement,
+                counts,
                 replica,
                 _lock: connections.lock,
             }),

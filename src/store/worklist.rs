@@ -1,13 +1,17 @@
 //! Operations on worklists: pages, counts, and transitions by the passing of time.
 
+use std::collections::HashMap;
+
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
+use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::{Cursor, Query};
 use crate::store::Store;
 use crate::store::bucket::bucket;
+use crate::store::counts::{ListCounts, countable_units};
 use crate::store::error::Error;
 use crate::store::query::care_units;
 use crate::store::query::worklist::count::{self, Counts};
@@ -49,13 +53,64 @@ impl Store {
         .await
     }
 
-    /// Returns the number of requests on each of a query's lists and in each care unit at `now`; empty lists are omitted.
+    /// Returns the number of requests on each of a query's lists and in each care unit at `now`; empty lists are omitted. Counts
+    /// without filters may be those that were [kept](crate::store::counts).
     pub async fn counts(&self, query: &Query, now: Instant) -> Result<Counts, Error> {
-        let (query, shards) = (query.clone(), self.shards());
-        self.read(move |snapshot| {
-            Box::pin(async move { count::counts(snapshot, &shards, &query, now).await })
-        })
-        .await
+        let Some(units) = countable_units(query) else {
+            let (query, shards) = (query.clone(), self.shards());
+            let counts = self.read(move |snapshot| {
+                Box::pin(async move { count::counts(snapshot, &shards, &query, now).await })
+            });
+            return counts.await.map(|(counts, _)| counts);
+        };
+        let kept = &self.inner.counts;
+        let has_others = self.inner.replica.is_some();
+        let mut known = kept.known(units, now, has_others);
+        if known.len() < units.len() {
+            let _turn = kept.turn().await;
+            // Another may have counted them meanwhile.
+            known = kept.known(units, now, has_others);
+            let missing = units.iter().filter(|it| !known.contains_key(it));
+            let missing: Vec<HsaId> = missing.cloned().collect();
+            if !missing.is_empty() {
+                known.extend(self.count_units(missing, now).await?);
+            }
+        }
+        let mut counts = Counts::new();
+        for (care_unit, lists) in known {
+            let wanted = lists
+                .iter()
+                .filter(|(list, _)| query.worklists.contains(list));
+            counts.extend(wanted.map(|(list, count)| ((care_unit.clone(), *list), *count)));
+        }
+        Ok(counts)
+    }
+
+    /// Counts every list of these care units, and keeps the counts.
+    async fn count_units(
+        &self,
+        units: Vec<HsaId>,
+        now: Instant,
+    ) -> Result<HashMap<HsaId, ListCounts>, Error> {
+        let lists = Worklist::ALL.iter().copied();
+        let lists = lists.filter(|it| *it != Worklist::All).collect();
+        let query = Query::of(lists, CareUnits::These(units.clone()));
+        let next_day_at = query.next_day_at(now);
+        let begun = self.inner.counts.begin(&units);
+        let shards = self.shards();
+        let (counts, moves_at) = self
+            .read(move |snapshot| {
+                Box::pin(async move { count::counts(snapshot, &shards, &query, now).await })
+            })
+            .await?;
+        let none = units.into_iter().map(|it| (it, ListCounts::new()));
+        let mut by_unit: HashMap<HsaId, ListCounts> = none.collect();
+        for ((care_unit, list), count) in counts {
+            by_unit.entry(care_unit).or_default().insert(list, count);
+        }
+        let until = [next_day_at, moves_at].into_iter().flatten().min();
+        self.inner.counts.keep(begun, &by_unit, now, until);
+        Ok(by_unit)
     }
 
     /// Returns those of these care units that have requests, after `after`, at most `limit`.

@@ -370,6 +370,29 @@ async fn a_watcher_on_one_sees_within_two_seconds_what_another_does() {
     }
 }
 
+#[tokio::test]
+async fn a_count_on_one_is_a_second_old_at_most() {
+    let Some([a, b, _]) = three().await else {
+        return;
+    };
+    let counted = async || {
+        let count = make::wire_count(vec![make::wire_unit()]);
+        let answer = within(b.worklists().count_worklists(count)).await;
+        let counts = answer.expect("counted").into_inner().counts;
+        let invitations = v1::Worklist::CareInvitations;
+        let of_list = counts.iter().find(|it| it.worklist() == invitations);
+        of_list.expect("every list").count
+    };
+    assert_eq!(counted().await, 0);
+    for number in 1..4 {
+        create(&a, due_now(number)).await;
+        let done = Instant::now();
+        while counted().await < i64::try_from(number).expect("a small number") {
+            assert!(done.elapsed() < SEEN_WITHIN, "{:?}", done.elapsed());
+        }
+    }
+}
+
 /// A replica that is a process of its own.
 struct Process {
     child: Child,

@@ -3,6 +3,7 @@
 
 mod board;
 mod derived;
+mod kept;
 mod narrow;
 mod order;
 mod page;

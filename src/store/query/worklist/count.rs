@@ -10,7 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{Part, filters, in_any_group, in_worklists, is_at_risk, is_in, parts, scope};
-use crate::domain::calendar::{Instant, micros};
+use crate::domain::calendar::{Instant, from_micros, micros};
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::query::Query;
 use crate::domain::worklist::{Group, Worklist};
@@ -44,49 +44,57 @@ pub async fn total(
     Ok(row.try_get("", "requests")?)
 }
 
-/// Returns the number of requests on each of a query's lists at `now`, each list by itself.
+/// Returns the number of requests on each of a query's lists at `now`, each list by itself, and the first instant after `now` at
+/// which the passing of time moves one of them to another list.
 pub async fn counts(
     connection: &impl ConnectionTrait,
     shards: &Shards,
     query: &Query,
     now: Instant,
-) -> Result<Counts, Error> {
+) -> Result<(Counts, Option<Instant>), Error> {
     let mut counts = Counts::new();
-    count_groups(connection, shards, query, now, &mut counts).await?;
+    let moves_at = count_groups(connection, shards, query, now, &mut counts).await?;
     for list in [Worklist::GuaranteeAtRisk, Worklist::All] {
         if query.worklists.contains(&list) {
             count_list(connection, shards, query, list, now, &mut counts).await?;
         }
     }
     counts.retain(|_, requests| *requests != 0);
-    Ok(counts)
+    Ok((counts, moves_at))
 }
 
-/// Counts the lists that are made of groups.
+/// Counts the lists that are made of groups. Returns when time next moves a request to another.
 async fn count_groups(
     connection: &impl ConnectionTrait,
     shards: &Shards,
     query: &Query,
     now: Instant,
     counts: &mut Counts,
-) -> Result<(), Error> {
+) -> Result<Option<Instant>, Error> {
     let parts = parts(query);
     if parts.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     // An index has all the columns that are counted, in the order in which they are grouped.
     let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
+    let moves_at = Expr::case(
+        Column::FollowUpAt.gt(micros(now)),
+        Column::FollowUpAt.into_expr(),
+    );
     let by_group = in_groups(query, shards, &parts)
         .filter(filters(query, now))
         .column(Column::CareUnit)
         .column(Column::WorklistGroup)
         .expr_as(Expr::cust("COUNT(*)"), "requests")
         .expr_as(Func::count(moved), "moved")
+        .expr_as(Func::min(moves_at), "moves_at")
         .group_by(Column::CareUnit)
         .group_by(Column::WorklistGroup)
         .build(connection.get_database_backend());
-    let mut all_known = true;
+    let (mut all_known, mut next) = (true, None);
     for row in connection.query_all_raw(by_group).await? {
+        let moves_at: Option<i64> = row.try_get("", "moves_at")?;
+        next = [next, moves_at].into_iter().flatten().min();
         let requests: i64 = row.try_get("", "requests")?;
         let moved: i64 = row.try_get("", "moved")?;
         let group: Option<i16> = row.try_get("", "worklist_group").ok();
@@ -103,10 +111,11 @@ async fn count_groups(
             }
         }
     }
-    match all_known {
-        true => Ok(()),
-        false => name_unknown(connection, shards, query).await,
+    if !all_known {
+        name_unknown(connection, shards, query).await?;
     }
+    // A value that is no instant never comes.
+    Ok(next.map(from_micros))
 }
 
 /// Returns the query for the requests of the groups of these parts.

@@ -52,13 +52,13 @@ pub struct Settings {
     /// Numbers of callers for the curve of `create`; 0 leaves the curve out.
     #[arg(long, value_delimiter = ',', default_value = "1,4,16,64,128,256")]
     pub curve: Vec<usize>,
-    /// How many due messages `deliver` and `streams` hand over.
+    /// How many due messages `deliver`, `streams` and `replicas` hand over; the heap of `fair` has three times as many.
     #[arg(long, default_value_t = 100_000)]
     pub backlog: usize,
     /// How many messages fall due together in `nine`.
     #[arg(long, default_value_t = 150_000)]
     pub at_nine: usize,
-    /// How many requests the databases of `growth` hold, the smallest first.
+    /// How many requests the databases of `growth` hold, the smallest first; that of `dashboards` the last.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
     pub sizes: Vec<usize>,
     /// Keep the filled databases of `growth` under `target/` and use those that are there.
@@ -87,12 +87,18 @@ pub enum Scenario {
     Deliver,
     /// The same while very many streams are open.
     Streams,
+    /// Messages of one care unit beside a heap of another.
+    Fair,
+    /// Several servers over one PostgreSQL.
+    Replicas,
     /// Very many messages that fall due in one minute, and what others notice of it.
     Nine,
     /// From the creation of an invitation that is due at once until its consumer has it.
     Due,
     /// Pages and counts of worklists.
     Page,
+    /// Dashboards that count worklists again and again, and what others notice of it.
+    Dashboards,
     /// What grows with the number of requests: latencies, start, memory, idling.
     Growth,
     /// Reads and pages, each with its entry in the access log.

@@ -19,7 +19,7 @@ pub enum Bound {
 }
 
 /// Every target, by the name under which the scenarios refer to it.
-const TARGETS: [(&str, Bound); 20] = [
+const TARGETS: [(&str, Bound); 22] = [
     ("create, of raw", Bound::TimesAtLeast(0.6)),
     (
         "create, of a transaction per call",
@@ -31,6 +31,8 @@ const TARGETS: [(&str, Bound); 20] = [
     ("deliver, on PostgreSQL", Bound::Least(26_900.0)),
     ("streams, idle", Bound::TimesAtLeast(0.9)),
     ("streams, at work", Bound::TimesAtLeast(0.8)),
+    ("fair", Bound::PlusAtMost(50.0)),
+    ("dashboards", Bound::TimesAtMost(2.0)),
     ("nine, leased", Bound::Most(15.0)),
     ("nine, meanwhile", Bound::TimesAtMost(2.0)),
     ("due", Bound::Most(20.0)),

@@ -42,7 +42,11 @@ fn named_tests(text: &str) -> Vec<String> {
 fn is_a_test(name: &str) -> bool {
     let (module, name) = name.rsplit_once("::").expect("a path");
     let file = module.replace("::", "/");
-    let places = [format!("tests/it/{file}.rs"), format!("src/{file}.rs")];
+    let places = [
+        format!("tests/it/{file}.rs"),
+        format!("tests/it/{file}/mod.rs"),
+        format!("src/{file}.rs"),
+    ];
     let mut texts = places
         .iter()
         .filter_map(|it| fs::read_to_string(root().join(it)).ok());
@@ -58,11 +62,13 @@ fn is_a_test(name: &str) -> bool {
 
 #[test]
 fn every_test_that_a_promise_names_is_there() {
-    let text = fs::read_to_string(root().join("SECURITY.md")).expect("text");
-    let named = named_tests(&text);
-    assert!(named.len() > 20, "tests are named: {named:?}");
-    let missing: Vec<_> = named.iter().filter(|it| !is_a_test(it)).collect();
-    assert!(missing.is_empty(), "{missing:#?}");
+    for page in ["SECURITY.md", "docs/reliability.md"] {
+        let text = fs::read_to_string(root().join(page)).expect("text");
+        let named = named_tests(&text);
+        assert!(named.len() > 20, "{page}: tests are named: {named:?}");
+        let missing: Vec<_> = named.iter().filter(|it| !is_a_test(it)).collect();
+        assert!(missing.is_empty(), "{page}: {missing:#?}");
+    }
     for other in ["links::is_a_test", "links::nothing", "nothing::root"] {
         assert!(!is_a_test(other), "{other} is no test");
     }

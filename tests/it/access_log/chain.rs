@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
-use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns};
+use care_invitation::domain::access::{Access, AccessFilter, ChainHead, Concerned, Concerns};
 use care_invitation::domain::calendar::ClockReading;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_units::CareUnits;
@@ -27,6 +27,7 @@ use super::{PATIENT, all};
 use crate::backend::{Backend, Kind};
 use crate::consumer::everything;
 use crate::harness::{Harness, refusal, within};
+use crate::logged::Log;
 use crate::make;
 use crate::make::at;
 use crate::migration::{Empty, texts};
@@ -102,6 +103,60 @@ async fn entries_of_concurrent_calls_form_one_chain_that_goes_on_after_a_restart
             true => assert_eq!(lasts, [200]),
             false => assert_eq!(lasts, [100, 100], "a chain for each replica"),
         }
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_a_chain_is_in_the_log_a_minute_after_it_has_moved() {
+    for database in Empty::each().await {
+        let log = Log::default();
+        let _listening = log.listen();
+        let store = Store::open(&database.url, Schema::Migrate)
+            .await
+            .expect("a database");
+        let heads = || log.lines("access log head=");
+        let write = async || {
+            let stored = store.log_access(vec![access(at(NOW), PATIENT)]).await;
+            stored.expect("stored");
+        };
+        // The first may be shown at once.
+        write().await;
+        pass(&store, 65).await;
+        assert_eq!(heads().len(), 1);
+        for _ in 0..2 {
+            write().await;
+        }
+        pass(&store, 40).await;
+        assert_eq!(heads().len(), 1, "less than a minute after the first");
+        pass(&store, 25).await;
+        assert_eq!(heads().len(), 2);
+        pass(&store, 65).await;
+        let heads = heads();
+        assert_eq!(heads.len(), 2, "it has not moved: {heads:?}");
+        store.close().await;
+        drop(store);
+        let found = verified(&database).await;
+        let (chain, walked) = found.chains.first_key_value().expect("a chain");
+        let head = ChainHead {
+            chain: *chain,
+            sequence: walked.last,
+            hash: walked.hash,
+        };
+        assert!(heads[0].contains(&format!("{chain}:1:")), "{heads:?}");
+        assert!(heads[1].contains(&head.to_string()), "{heads:?}");
+    }
+}
+
+/// Lets seconds pass, in which nothing happens but what is due then.
+async fn pass(store: &Store, seconds: u64) {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(seconds)).await;
+    tokio::time::resume();
+    // Whoever waits for the time is woken while the database is waited for.
+    let all = AccessFilter::default();
+    for _ in 0..3 {
+        let read = store.access_log(&all, &CareUnits::Every, None, 1);
+        read.await.expect("read");
     }
 }
 

@@ -252,7 +252,12 @@ async fn a_message_of_a_stream_waits_until_its_entry_can_be_stored() {
         .expect("an event");
     assert!(matches!(event.event, Some(Event::Due(_))));
     let codes: Vec<i32> = all(&harness).await.iter().map(|it| it.code).collect();
-    assert_eq!(codes, [0, 0], "one of the create, one of the message");
+    // An attempt whose outcome was not known may have been stored all the same.
+    assert!(
+        codes.len() >= 2,
+        "one of the create, one of the message: {codes:?}"
+    );
+    assert!(codes.iter().all(|code| *code == 0), "{codes:?}");
 }
 
 #[tokio::test]

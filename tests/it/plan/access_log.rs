@@ -68,7 +68,7 @@ async fn nothing_that_is_asked_of_the_access_log_reads_it_from_end_to_end() {
                 !is_count && super::tables(it).iter().any(|it| tables.contains(it))
             };
             arrived.retain(is_asked);
-            let pages = arrived.iter().map(|it| super::pages(it)).max();
+            let pages = arrived.iter().map(super::pages).max();
             assert!(
                 pages <= Some(PAGES_MAX),
                 "{call}, {planning}: {pages:?} pages"

@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// Returns the number of requests on each of a query's lists and in each care unit at `now`; empty lists are omitted. Counts
-    /// without filters may be those that were [kept](crate::store::counts).
+    /// without filters may be those that were kept.
     pub async fn counts(&self, query: &Query, now: Instant) -> Result<Counts, Error> {
         let Some(units) = countable_units(query) else {
             let (query, shards) = (query.clone(), self.shards());

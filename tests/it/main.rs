@@ -31,6 +31,7 @@ mod boundary;
 mod cancelled;
 mod care_invitation;
 mod care_unit_settings;
+mod claim_protocol;
 mod clock;
 mod crash;
 mod database_outage;

@@ -15,7 +15,7 @@ use crate::number::number;
 use crate::report::{Line, Report};
 use crate::sample::Latencies;
 use crate::server::{Clock, Server};
-use crate::{Bench, Outcome, load};
+use crate::{Bench, Outcome, load, server};
 
 /// The care unit that has the heap, and the other.
 const HEAP_UNIT: u64 = 0;
@@ -39,6 +39,7 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
     for kind in bench.kinds() {
         let heap = bench.settings.backlog * HEAP_TIMES;
         let empty = Database::empty(kind, bench.postgres.as_ref()).await?;
+        server::migrate(&bench.settings, &empty.url()).await?;
         let heaped = heaped(bench, kind, heap).await?;
         for (taken, by) in [(Taken::Named, "names it"), (Taken::Every, "names none")] {
             let (mut quiet, mut beside) = (Vec::new(), Vec::new());

@@ -126,12 +126,17 @@ pub async fn copy(database: &Database, units: u64) -> Outcome<()> {
 
 /// The indexes that are no keys of tables: their names, and the statements that build them.
 async fn indexes(connection: &DatabaseConnection, kind: Kind) -> Outcome<Vec<(String, String)>> {
+    // Those of the tables that are copied: others may be of partitions, and cannot be dropped by themselves.
+    let tables: Vec<String> = TABLES.iter().map(|(it, _)| format!("'{it}'")).collect();
+    let tables = tables.join(", ");
     let from = match kind {
-        Kind::Sqlite => "sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL",
-        Kind::Postgresql => {
-            "pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_class ON oid = indexrelid \
-             WHERE NOT indisprimary AND relnamespace = 'public'::regnamespace"
-        }
+        Kind::Sqlite => format!(
+            "sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN ({tables})"
+        ),
+        Kind::Postgresql => format!(
+            "pg_get_indexdef(indexrelid) FROM pg_index \
+             WHERE NOT indisprimary AND indrelid::regclass::text IN ({tables})"
+        ),
     };
     let builds = sql::texts(connection, &format!("SELECT {from}")).await?;
     let named = |build: String| {

@@ -8,7 +8,7 @@ use care_invitation::contract::v1::notification_service_client::NotificationServ
 use tonic::Streaming;
 
 use crate::callers::Callers;
-use crate::consumer::{self, OUTSTANDING_MAX};
+use crate::consumer;
 use crate::database::{Database, Kind};
 use crate::make::{self, Period};
 use crate::number::number;
@@ -24,6 +24,9 @@ const OTHER_UNIT: u64 = 1;
 const HEAP_TIMES: usize = 3;
 /// How many messages are awaited for each second of a measurement: one after the other.
 const MESSAGES: f64 = 50.0;
+
+/// How many messages the consumer has at once: as many as when it does not say. What it has already comes before all else.
+const OUTSTANDING: i32 = 100;
 
 /// Whose messages a consumer takes.
 #[derive(Clone, Copy)]
@@ -44,13 +47,17 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         for (taken, by) in [(Taken::Named, "names it"), (Taken::Every, "names none")] {
             let (mut quiet, mut beside) = (Vec::new(), Vec::new());
             for _ in 0..bench.settings.runs {
-                quiet.push(one_run(bench, &empty, Taken::Named).await?.at(99.0));
-                beside.push(one_run(bench, &heaped, taken).await?.at(99.0));
+                quiet.push(one_run(bench, &empty, taken).await?);
+                beside.push(one_run(bench, &heaped, taken).await?);
             }
             let heap = number(heap as f64);
-            let work = format!("due beside {heap} of another unit, a consumer that {by}, p99");
-            let line = Line::new(work, kind, "ms", beside).beside("without them", quiet);
-            report.say(line.target("fair"));
+            for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
+                let at = |runs: &[Latencies]| runs.iter().map(|it| it.at(percent)).collect();
+                let work =
+                    format!("due beside {heap} of another unit, a consumer that {by}, {name}");
+                let line = Line::new(work, kind, "ms", at(&beside));
+                report.say(line.beside("without them", at(&quiet)).target("fair"));
+            }
         }
     }
     Ok(())
@@ -80,7 +87,7 @@ async fn one_run(bench: &Bench, filled: &Database, taken: Taken) -> Outcome<Late
     };
     let call = v1::StreamDueNotificationsRequest {
         care_units,
-        ..make::stream(OUTSTANDING_MAX)
+        ..make::stream(OUTSTANDING)
     };
     let mut events = client.stream_due_notifications(call).await?.into_inner();
     let callers = Callers::connect(&server, 1).await?;

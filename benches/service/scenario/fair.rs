@@ -28,6 +28,9 @@ const MESSAGES: f64 = 50.0;
 /// How many messages the consumer has at once: as many as when it does not say. What it has already comes before all else.
 const OUTSTANDING: i32 = 100;
 
+/// How many it acknowledges together: some of what it has, so that there is always room.
+const ACKNOWLEDGED: usize = 25;
+
 /// Whose messages a consumer takes.
 #[derive(Clone, Copy)]
 enum Taken {
@@ -121,7 +124,7 @@ async fn await_message(
         let due = consumer::next(events).await?;
         acknowledgements.push(make::sent(&due));
         let is_it = due.booking_request == request;
-        if is_it || acknowledgements.len() >= consumer::ACKNOWLEDGE_MAX {
+        if is_it || acknowledgements.len() >= ACKNOWLEDGED {
             let acknowledgements = std::mem::take(&mut acknowledgements);
             let call = v1::AcknowledgeNotificationsRequest { acknowledgements };
             client.acknowledge_notifications(call).await?;

@@ -559,7 +559,16 @@ async fn many_requests_move_at_once() {
     }
     assert_eq!(names.len(), 600);
     let call = to_other();
-    let first = replaced(&harness, call.clone()).await.expect("replaced");
+    let first = within(async {
+        loop {
+            // On a machine that is busy it may take longer than a caller waits.
+            match replaced(&harness, call.clone()).await {
+                Err(status) if status.code() == Code::Unavailable => {}
+                answer => return answer.expect("replaced"),
+            }
+        }
+    })
+    .await;
     assert_eq!(first, (sorted(names.clone()), vec![]));
     let again = replaced(&harness, call).await.expect("a repeat");
     assert_eq!(again, first);

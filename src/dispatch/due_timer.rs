@@ -30,7 +30,7 @@ pub struct DueTimer {
     store: Store,
     clock: Clock,
     router: Router,
-    /// When the next notification of each care unit and channel becomes claimable.
+    /// Instant at which the next notification of each care unit and channel becomes claimable.
     upcoming: Claimable,
     /// The earliest of these, or the next end of a pause.
     next: Option<Instant>,

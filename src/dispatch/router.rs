@@ -39,7 +39,7 @@ pub struct News {
     pub leases: Vec<(LeaseRef, LeaseChange)>,
     /// Changed requests.
     pub requests: HashSet<RequestKey>,
-    /// Where something has fallen due.
+    /// Care units in which something has fallen due.
     pub due: FallenDue,
     /// True when changes may have been missed, so that the state must be read anew.
     pub resync: bool,

@@ -78,7 +78,7 @@ impl Store {
     /// names, or of those in which something is due. `context` is called again when the operation is decided, here and below,
     /// so that a later record never has an earlier date.
     ///
-    /// Where there are several shards they are gone through one after the other, each time from another one on. One that is not
+    /// Several shards are gone through one after the other, each time from another one on. One that is not
     /// available is passed over, and left out for a while; any other error is everybody's.
     pub async fn claim(
         &self,

@@ -332,7 +332,7 @@ async fn execute(server: &str, statement: &str) {
 }
 
 /// One connection, closed when dropped.
-async fn connect(url: &str) -> DatabaseConnection {
+pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);
     Database::connect(options).await.expect("a server")

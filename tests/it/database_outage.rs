@@ -11,7 +11,7 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
 use care_invitation::store::bucket::bucket;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, QueryResult, Statement};
+use sea_orm::{ConnectionTrait, Database, QueryResult, Statement};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming};
@@ -20,7 +20,7 @@ use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
-use crate::backend::Area;
+use crate::backend::{Area, connect};
 use crate::consumer::{everything, name, sent};
 use crate::harness::{refusal, within};
 use crate::make::{self, at};
@@ -272,9 +272,7 @@ async fn reads_of_a_table_that_is_locked_fail_in_time_and_a_watch_goes_on() {
     let first = replica.create(create(1)).await;
     let mut list = watch(replica).await;
     told(&mut list, &first.name).await;
-    let mut options = ConnectOptions::new(remote.area.url());
-    options.max_connections(1).sqlx_logging(false);
-    let other = Database::connect(options).await.expect("a database");
+    let other = connect(&remote.area.url()).await;
     let lock = "BEGIN; LOCK TABLE booking_request IN ACCESS EXCLUSIVE MODE";
     other.execute_unprepared(lock).await.expect("locked");
 
@@ -314,9 +312,7 @@ async fn a_request_that_is_locked_keeps_those_who_call_it_waiting_and_nobody_els
     };
     let replica = &remote.replica;
     let locked = replica.create(create(0)).await.name;
-    let mut options = ConnectOptions::new(remote.area.url());
-    options.max_connections(1).sqlx_logging(false);
-    let other = Database::connect(options).await.expect("a database");
+    let other = connect(&remote.area.url()).await;
     let lock = "BEGIN; SELECT 1 FROM booking_request FOR UPDATE";
     other.execute_unprepared(lock).await.expect("locked");
 
@@ -353,9 +349,7 @@ async fn a_batch_that_waits_keeps_no_other_lane_waiting() {
         return;
     };
     let replica = &remote.replica;
-    let mut options = ConnectOptions::new(remote.area.url());
-    options.max_connections(1).sqlx_logging(false);
-    let other = Database::connect(options).await.expect("a database");
+    let other = connect(&remote.area.url()).await;
     // What another has written and not committed: the same entry of the history waits for it.
     let call = create(0);
     let entry = format!(

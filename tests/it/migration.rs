@@ -8,9 +8,7 @@ use care_invitation::domain::care_units::CareUnits;
 use care_invitation::store::Store;
 use care_invitation::store::error::OpenError;
 use care_invitation::store::schema::{Migrator, Schema, distribute, migrate};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use sea_orm_migration::MigratorTrait;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -18,7 +16,7 @@ use tokio::process::Command;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::backend::Area;
+use crate::backend::{self, Area};
 use crate::harness::within;
 use crate::make::at;
 use crate::purge::{book, insert, run};
@@ -62,9 +60,7 @@ impl Empty {
     }
 
     pub async fn connect(&self) -> DatabaseConnection {
-        let mut options = ConnectOptions::new(&self.url);
-        options.max_connections(1).sqlx_logging(false);
-        Database::connect(options).await.expect("a connection")
+        backend::connect(&self.url).await
     }
 }
 

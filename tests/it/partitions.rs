@@ -5,7 +5,9 @@
 use std::env;
 
 use care_invitation::store::schema;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use sea_orm::ConnectionTrait;
+
+use crate::backend::connect;
 
 /// Says, when it is set, that the tables of every PostgreSQL of this run are partitioned.
 pub const SWITCH: &str = "TEST_PARTITIONS";
@@ -61,9 +63,7 @@ pub async fn migrate_and_spread(url: &str) {
 /// Migrates an empty database, and partitions its tables.
 pub async fn migrate_and_partition(url: &str) {
     schema::migrate(url).await.expect("migrated");
-    let database = Database::connect(ConnectOptions::new(url))
-        .await
-        .expect("the database");
+    let database = connect(url).await;
     let sql = PARTITION.replace("PARTS", &COUNT.to_string());
     let done = database.execute_unprepared(&sql).await;
     done.expect("the tables of the service, and nothing else");

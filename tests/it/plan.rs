@@ -34,17 +34,16 @@ use care_invitation::domain::worklist::query::{OrderBy, Query};
 use care_invitation::store::Store;
 use care_invitation::store::bucket::BUCKETS;
 use care_invitation::store::notification::ClaimRequest;
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement,
-};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, connect};
 use crate::make;
 use crate::make::at;
 use crate::store_fixtures;
@@ -71,13 +70,7 @@ async fn no_call_that_comes_often_reads_a_table_from_end_to_end() {
     };
     // In a unit each, for what the first has claimed is not due again.
     for (planning, unit) in [("force_custom_plan", 7), ("force_generic_plan", 8)] {
-        explain(&database, planning).await;
-        // Before the store is opened: what writes has threads of its own from then on.
-        let plans = Plans::default();
-        let subscriber = tracing_subscriber::registry().with(plans.clone());
-        let _guard = tracing::subscriber::set_default(subscriber);
-        let replica = backend.again().await;
-        plans.forget();
+        let (replica, plans, _guard) = observe(&backend, &database, planning).await;
         drive(&replica.store, &plans, planning, unit).await;
         replica.store.close().await;
     }
@@ -600,10 +593,8 @@ async fn filled(
 ) -> Option<(Backend, DatabaseConnection)> {
     let backend = Backend::in_one_place().await?;
     seed(&backend.store).await;
-    let mut options = ConnectOptions::new(backend.url());
     // One, for temporary tables are the connection's own.
-    options.max_connections(1).sqlx_logging(false);
-    let database = Database::connect(options).await.expect("the database");
+    let database = connect(&backend.url()).await;
     run(&database, &copies()).await;
     // Indexes are built sooner when the rows are there.
     let indexes = texts(&database, INDEXES).await;
@@ -624,8 +615,24 @@ async fn filled(
     Some((backend, database))
 }
 
+/// Opens the database once more, with statements planned in this way. Their plans arrive for as long as the guard is kept.
+pub async fn observe(
+    backend: &Backend,
+    database: &DatabaseConnection,
+    planning: &str,
+) -> (Backend, Plans, DefaultGuard) {
+    explain(database, planning).await;
+    // Before the store is opened: what writes has threads of its own from then on.
+    let plans = Plans::default();
+    let subscriber = tracing_subscriber::registry().with(plans.clone());
+    let guard = tracing::subscriber::set_default(subscriber);
+    let replica = backend.again().await;
+    plans.forget();
+    (replica, plans, guard)
+}
+
 /// Has the plans of later connections handed over, with statements planned in this way.
-pub async fn explain(database: &DatabaseConnection, planning: &str) {
+async fn explain(database: &DatabaseConnection, planning: &str) {
     for (setting, value) in [
         ("session_preload_libraries", "auto_explain"),
         ("auto_explain.log_min_duration", "0"),

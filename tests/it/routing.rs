@@ -15,14 +15,12 @@ use care_invitation::domain::worklist::Worklist;
 use care_invitation::domain::worklist::query::{OrderBy, Query};
 use care_invitation::store::Store;
 use care_invitation::store::notification::ClaimRequest;
-use sea_orm::{ConnectOptions, Database};
 use serde_json::Value;
-use tracing_subscriber::layer::SubscriberExt;
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, connect};
 use crate::make::{self, at};
-use crate::plan::{Plans, explain, nodes};
+use crate::plan::{Plans, nodes, observe};
 use crate::store_fixtures::{self, call, creation, referral, sent};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
@@ -70,15 +68,8 @@ async fn each_statement_of_a_call_about_one_care_unit_looks_into_one_partition()
     let Some(backend) = Backend::partitioned().await else {
         return;
     };
-    let mut options = ConnectOptions::new(backend.url());
-    options.max_connections(1).sqlx_logging(false);
-    let database = Database::connect(options).await.expect("the database");
-    explain(&database, "force_custom_plan").await;
-    let plans = Plans::default();
-    let subscriber = tracing_subscriber::registry().with(plans.clone());
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let replica = backend.again().await;
-    plans.forget();
+    let database = connect(&backend.url()).await;
+    let (replica, plans, _guard) = observe(&backend, &database, "force_custom_plan").await;
     drive(&replica.store, &plans).await;
     read(&replica.store, &plans).await;
     replica.store.close().await;

@@ -98,6 +98,17 @@ pub struct WalkedChain {
     pub hash: [u8; HASH_BYTES],
 }
 
+impl WalkedChain {
+    /// Returns its last row, as that of this chain.
+    pub fn head(&self, chain: Uuid) -> ChainHead {
+        ChainHead {
+            chain,
+            sequence: self.last,
+            hash: self.hash,
+        }
+    }
+}
+
 /// Findings of a walk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {

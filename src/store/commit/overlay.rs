@@ -37,7 +37,7 @@ pub struct PostState {
     pub settings: HashMap<HsaId, CareUnitSettings>,
     /// The idempotency keys that it has recorded or looked up.
     pub idempotency_records: HashMap<IdempotencyKey, IdempotencyRecord>,
-    /// Where the notifications that it changes stood in the due index: in which care units, at which instants.
+    /// The places in the due index of the notifications that it changes: care units and instants.
     pub moved_due_entries: Vec<(HsaId, Instant)>,
 }
 

@@ -6,6 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 use crate::store::Node;
 use crate::store::bucket::BUCKETS;
 use crate::store::database::postgres::{LOCK_MAX, PLANNER_SETTINGS};
+use crate::store::database::probe::ask;
 
 /// Returns the nodes that have shards and cannot be reached. The node that is asked asks the others, over connections of its own.
 pub async fn nodes_away(connection: &impl ConnectionTrait) -> Result<Vec<Node>, DbErr> {
@@ -27,7 +28,7 @@ pub async fn warn_of_settings(connection: &impl ConnectionTrait) -> Result<(), D
         return Ok(());
     }
     let nodes: Vec<String> = nodes.into_iter().map(|it| it.address).collect();
-    let database = current_database(connection).await?;
+    let database: String = ask(connection, "SELECT quote_ident(current_database())").await?;
     let wanted = std::iter::once(("lock_timeout", LOCK_MAX)).chain(PLANNER_SETTINGS);
     let statements: Vec<String> = wanted
         .map(|(name, value)| format!("ALTER DATABASE {database} SET {name} = '{value}';"))
@@ -39,15 +40,6 @@ pub async fn warn_of_settings(connection: &impl ConnectionTrait) -> Result<(), D
          database, on the coordinator, which passes them on"
     );
     Ok(())
-}
-
-/// Returns the name of the database as SQL quotes it.
-async fn current_database(connection: &impl ConnectionTrait) -> Result<String, DbErr> {
-    let sql = "SELECT quote_ident(current_database())";
-    let statement = Statement::from_string(DbBackend::Postgres, sql);
-    let row = connection.query_one_raw(statement).await?;
-    row.ok_or(DbErr::RecordNotFound(String::new()))?
-        .try_get_by_index(0)
 }
 
 fn is_set(name: &str, condition: &str) -> String {

@@ -1,6 +1,6 @@
 //! Probing a database that is open.
 
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, DbErr, Statement, TryGetable};
 
 use crate::domain::calendar::{Instant, from_micros};
 use crate::store::DatabaseStatus;
@@ -32,6 +32,17 @@ pub async fn probe_pool(
         now: Some(now),
         read_only,
     })
+}
+
+/// Returns the answer to a question that has one value.
+pub async fn ask<T: TryGetable>(
+    connection: &impl ConnectionTrait,
+    question: impl Into<String>,
+) -> Result<T, DbErr> {
+    let question = Statement::from_string(connection.get_database_backend(), question);
+    let row = connection.query_one_raw(question).await?;
+    row.ok_or(DbErr::RecordNotFound(String::new()))?
+        .try_get_by_index(0)
 }
 
 /// Returns the time on the clock of a PostgreSQL server.

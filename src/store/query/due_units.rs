@@ -1,4 +1,4 @@
-//! When notifications next become claimable in each care unit, by the index of what is due.
+//! The instants at which notifications next become claimable in each care unit, by the index of what is due.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::store::query::care_units::{
     BUCKET, UNIT, UNITS, Walked, in_units, is_care_unit, with_units,
 };
 
-/// When notifications become claimable, in each care unit through each channel.
+/// Instants at which notifications become claimable, in each care unit through each channel.
 pub type Claimable = BTreeMap<(HsaId, DeliveryChannel), Instant>;
 
 /// Returns when the first notification becomes claimable after `since` in each of these care units, through each channel: of

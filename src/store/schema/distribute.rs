@@ -1,7 +1,8 @@
 //! Distribution of the tables over the nodes of Citus, with all that is of one bucket on one node.
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
+use sea_orm::{ConnectionTrait, DatabaseTransaction};
 
+use crate::store::database::probe::ask;
 use crate::store::error::OpenError;
 
 /// Tables that are spread by bucket; the others lie where the first does.
@@ -26,7 +27,7 @@ const IN_ONE_PLACE: [&str; 2] = ["access_log", "access_log_patient"];
 /// the coordinator.
 pub async fn distribute(transaction: &DatabaseTransaction) -> Result<Vec<String>, OpenError> {
     let has_citus = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')";
-    if !ask(transaction, has_citus).await? {
+    if !ask::<bool>(transaction, has_citus).await? {
         return Err(OpenError::NoCitus);
     }
     // Tables that refer to each other are changed over one connection to each node.
@@ -52,18 +53,11 @@ pub async fn distribute(transaction: &DatabaseTransaction) -> Result<Vec<String>
         let is_known = format!(
             "SELECT EXISTS (SELECT FROM pg_dist_partition WHERE logicalrelid = '{table}'::regclass)"
         );
-        if !ask(transaction, &is_known).await? {
+        if !ask::<bool>(transaction, is_known).await? {
             let call = format!("SELECT {call}");
             transaction.execute_unprepared(&call).await?;
             done.push(table.to_owned());
         }
     }
     Ok(done)
-}
-
-/// Returns the answer to a question of one truth value.
-async fn ask(transaction: &DatabaseTransaction, question: &str) -> Result<bool, DbErr> {
-    let statement = Statement::from_string(DbBackend::Postgres, question);
-    let row = transaction.query_one_raw(statement).await?;
-    row.map_or(Ok(false), |row| row.try_get_by_index(0))
 }

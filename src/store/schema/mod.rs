@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    Statement,
 };
 use sea_orm_migration::{MigrationTrait, MigratorTrait, seaql_migrations};
 use tokio::time::timeout;
 
 use crate::store::database::connection::{connect_admin, write_options};
 use crate::store::database::postgres::is_postgres;
-use crate::store::database::probe::database_now;
+use crate::store::database::probe::{ask, database_now};
 use crate::store::database::transaction::Pool;
 use crate::store::error::OpenError;
 
@@ -58,8 +57,16 @@ const TABLE_LOCK_MAX: &str = "5s";
 ///
 /// [`OpenError`]; on PostgreSQL nothing was changed then, and it can be run again.
 pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
+    over_one_connection(url, migrate_connection).await
+}
+
+/// Works over a connection of its own, and closes it, whatever the outcome.
+async fn over_one_connection<T>(
+    url: &str,
+    work: impl AsyncFnOnce(&Pool) -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
     let admin = connect_admin(url).await?;
-    let outcome = migrate_connection(&admin.connection).await;
+    let outcome = work(&admin.connection).await;
     let closed = admin.connection.close_by_ref().await;
     let done = outcome?;
     closed?;
@@ -103,12 +110,7 @@ pub async fn distribute(url: &str) -> Result<Vec<String>, OpenError> {
     if !is_postgres(url) {
         return Err(OpenError::NoCitus);
     }
-    let admin = connect_admin(url).await?;
-    let outcome = distribute_over(&admin.connection).await;
-    let closed = admin.connection.close_by_ref().await;
-    let done = outcome?;
-    closed?;
-    Ok(done)
+    over_one_connection(url, distribute_over).await
 }
 
 async fn distribute_over(connection: &Pool) -> Result<Vec<String>, OpenError> {
@@ -183,12 +185,9 @@ async fn applied(connection: &impl ConnectionTrait) -> Result<BTreeSet<String>, 
 /// Returns true when there has been any migration. The information schema of PostgreSQL is not used, because it hides
 /// tables that the user may not read.
 async fn has_migrations_table(connection: &impl ConnectionTrait) -> Result<bool, DbErr> {
-    let backend = connection.get_database_backend();
-    let sql = match backend {
+    let sql = match connection.get_database_backend() {
         DbBackend::Postgres => "SELECT to_regclass('seaql_migrations') IS NOT NULL",
         _ => "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'seaql_migrations'",
     };
-    let row = connection.query_one_raw(Statement::from_string(backend, sql));
-    let row = row.await?;
-    row.map_or(Ok(false), |row| row.try_get_by_index(0))
+    ask(connection, sql).await
 }

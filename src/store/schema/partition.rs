@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime, Utc};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 
 use crate::domain::calendar::Instant;
+use crate::store::database::probe::ask;
 
 /// Months for which there are partitions after the present one.
 const MONTHS_AHEAD: u32 = 12;
@@ -73,10 +74,7 @@ async fn make(transaction: &DatabaseTransaction, table: &str, month: Month) -> R
         "SELECT to_regclass('{name}') IS NOT NULL OR EXISTS \
          (SELECT 1 FROM {table}_default WHERE recorded_at >= {from} AND recorded_at < {to})"
     );
-    let statement = Statement::from_string(DbBackend::Postgres, is_taken);
-    let row = transaction.query_one_raw(statement).await?;
-    let is_taken = row.map_or(Ok(true), |row| row.try_get_by_index(0))?;
-    if is_taken {
+    if ask(transaction, is_taken).await? {
         return Ok(());
     }
     let make =
@@ -117,9 +115,6 @@ async fn partitions(transaction: &DatabaseTransaction, table: &str) -> Result<Ve
 }
 
 async fn count(transaction: &DatabaseTransaction, name: &str) -> Result<u64, DbErr> {
-    let count = format!("SELECT count(*) FROM {name}");
-    let statement = Statement::from_string(DbBackend::Postgres, count);
-    let row = transaction.query_one_raw(statement).await?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get_by_index(0))?;
+    let count: i64 = ask(transaction, format!("SELECT count(*) FROM {name}")).await?;
     Ok(u64::try_from(count).unwrap_or_default())
 }

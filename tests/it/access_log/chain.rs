@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
-use care_invitation::domain::access::{Access, AccessFilter, ChainHead, Concerned, Concerns};
+use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns};
 use care_invitation::domain::calendar::ClockReading;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_units::CareUnits;
@@ -17,14 +17,14 @@ use care_invitation::store::access_log::verify::{Finding, Verified, verify};
 use care_invitation::store::purge::{AccessTooRecent, Cutoffs, purge};
 use care_invitation::store::schema::Schema;
 use chrono::TimeDelta;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database};
+use sea_orm::{ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use uuid::Uuid;
 
 use super::{PATIENT, all};
-use crate::backend::{Backend, Kind};
+use crate::backend::{Backend, Kind, connect};
 use crate::consumer::everything;
 use crate::harness::{Harness, refusal, within};
 use crate::logged::Log;
@@ -137,11 +137,7 @@ async fn the_head_of_a_chain_is_in_the_log_a_minute_after_it_has_moved() {
         drop(store);
         let found = verified(&database).await;
         let (chain, walked) = found.chains.first_key_value().expect("a chain");
-        let head = ChainHead {
-            chain: *chain,
-            sequence: walked.last,
-            hash: walked.hash,
-        };
+        let head = walked.head(*chain);
         assert!(heads[0].contains(&format!("{chain}:1:")), "{heads:?}");
         assert!(heads[1].contains(&head.to_string()), "{heads:?}");
     }
@@ -227,9 +223,7 @@ async fn a_message_of_a_stream_waits_until_its_entry_can_be_stored() {
     let Some(backend) = Backend::postgres().await else {
         return;
     };
-    let mut options = ConnectOptions::new(backend.url());
-    options.max_connections(1).sqlx_logging(false);
-    let other = Database::connect(options).await.expect("a database");
+    let other = connect(&backend.url()).await;
     let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
     let form = make::wire_form("2026-03-09", "2026-04-30");
     harness

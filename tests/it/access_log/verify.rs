@@ -114,11 +114,7 @@ async fn a_head_shows_what_is_missing_at_the_end() {
         filled(&database, 6).await;
         let found = verified(&database).await;
         let (chain, walked) = found.chains.first_key_value().expect("a chain");
-        let head = ChainHead {
-            chain: *chain,
-            sequence: walked.last,
-            hash: walked.hash,
-        };
+        let head = walked.head(*chain);
         let compared = async |heads: &[ChainHead]| {
             let verified = verify(&database.url, heads, &mut |_, _, _| ()).await;
             verified.expect("read").findings

@@ -50,12 +50,7 @@ async fn nothing_that_is_asked_of_the_access_log_reads_it_from_end_to_end() {
         return;
     };
     for (planning, number) in [("force_custom_plan", 7), ("force_generic_plan", 8)] {
-        explain(&database, planning).await;
-        let plans = Plans::default();
-        let subscriber = tracing_subscriber::registry().with(plans.clone());
-        let _guard = tracing::subscriber::set_default(subscriber);
-        let replica = backend.again().await;
-        plans.forget();
+        let (replica, plans, _guard) = observe(&backend, &database, planning).await;
         let check = |call: &str, tables: &[&str]| {
             let mut arrived = plans.arrived.lock().expect("no thread has panicked");
             // Neither the few rows that say which schema it is, nor what a purge does elsewhere.

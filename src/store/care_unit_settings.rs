@@ -119,7 +119,15 @@ impl Store {
         let store = self.clone();
         let task = tokio::spawn(async move {
             let actor = call.caller.clone();
-            let written = store.commit_settings(call, care_unit, decide).await?;
+            let mut written = store
+                .commit_settings(call, care_unit.clone(), decide)
+                .await?;
+            if written.replayed {
+                // The first try may have been committed after the batch had read the settings.
+                let standing = store.read_settings(&care_unit).await?;
+                written.before = standing.clone();
+                written.after = standing;
+            }
             let SettingsWritten { before, after, .. } = &written;
             log_change(&actor, before, after);
             store.inner.settings.take([after.clone()]);

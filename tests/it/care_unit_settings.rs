@@ -5,15 +5,18 @@ mod pause;
 
 use std::collections::BTreeMap;
 
+use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as MessageState;
-use sea_orm::{ConnectionTrait, Database};
+use care_invitation::grpc::middleware::Limits;
+use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
 use tonic::{Code, Response, Status};
 
+use crate::backend::{Backend, connect};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::logged::Log;
-use crate::make::{self, wire_at};
+use crate::make::{self, at, wire_at};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 
@@ -428,4 +431,46 @@ async fn no_call_reads_the_settings_from_the_database() {
     let read = within(harness.settings().get_care_unit_settings(call)).await;
     assert_eq!(read.expect_err("this reads it").code(), Code::Internal);
     database.close().await.expect("closed");
+}
+
+/// The first try is committed after a batch has read the settings for its repeat, and before it looks for calls.
+#[tokio::test]
+async fn a_repeat_answers_the_settings_as_they_stand_when_its_first_try_ends_beside_it() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let other = connect(&backend.url()).await;
+    let execute = async |sql: &str| {
+        let done = other.execute_unprepared(sql).await;
+        done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    };
+    let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    let call = update(&SCHEDULE, worked());
+    let first = set(&harness, call.clone()).await.expect("set");
+    for table in ["care_unit_settings", "idempotency_key"] {
+        execute(&format!(
+            "CREATE TEMPORARY TABLE kept_{table} AS SELECT * FROM {table}"
+        ))
+        .await;
+        execute(&format!("DELETE FROM {table}")).await;
+    }
+    execute("BEGIN; LOCK TABLE idempotency_key IN ACCESS EXCLUSIVE MODE").await;
+    let ends = async {
+        let waits =
+            "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'idempotency_key'::regclass";
+        while other
+            .query_one_raw(Statement::from_string(DbBackend::Postgres, waits))
+            .await
+            .expect("asked")
+            .is_none()
+        {
+            tokio::task::yield_now().await;
+        }
+        for table in ["care_unit_settings", "idempotency_key"] {
+            execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
+        }
+        execute("COMMIT").await;
+    };
+    let (repeat, ()) = tokio::join!(set(&harness, call), within(ends));
+    assert_eq!(repeat.expect("a repeat"), first);
 }

@@ -4,6 +4,7 @@
 //! hyper has no limit on the time without a call. hyper-util's `GracefulShutdown` closes all connections
 //! together, and waits for each without a limit.
 
+use std::future::pending;
 use std::io::{self, Cursor, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -177,11 +180,18 @@ async fn serve_connection(
     closing: CancellationToken,
 ) {
     let opened = timeout(limits.preface_time_max, doorway.open(stream));
-    let (io, certificate) = match closing.run_until_cancelled(opened).await {
+    let Opened { io, client } = match closing.run_until_cancelled(opened).await {
         Some(Ok(Ok(opened))) => opened,
         Some(Ok(Err(error))) => return debug!(%error, "connection closed: no HTTP/2 preface"),
         Some(Err(_)) => return debug!("connection closed: HTTP/2 preface timed out"),
         None => return,
+    };
+    let (certificate, distrusted) = client.unzip();
+    let distrusted = async {
+        match distrusted {
+            Some(distrusted) => distrusted.await,
+            None => pending().await,
+        }
     };
     let services = services.certified(certificate);
     let streams = Streams::default();
@@ -192,6 +202,7 @@ async fn serve_connection(
     let mut serving = pin!(serving);
     tokio::select! {
         ended = &mut serving => return log_end(ended),
+        () = distrusted => return info!("connection closed: its certificate is not trusted any more"),
         () = closing.cancelled() => {}
         () = streams.idle_for(limits.idle_time_max) => {}
     }
@@ -214,6 +225,13 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// A connection that has begun.
+struct Opened {
+    io: Box<dyn Io>,
+    /// Certificate of the client, and the end of the trust in it; none if it gave none.
+    client: Option<(Certificate, BoxFuture<'static, ()>)>,
+}
+
 /// The beginning of connections: the handshake of TLS where that is on, and the preface of HTTP/2.
 pub struct Doorway {
     tls: Option<Tls>,
@@ -231,8 +249,8 @@ impl Doorway {
         }
     }
 
-    /// Opens a connection. Returns it as if its preface had not been read, with its certificate.
-    async fn open(&self, stream: TcpStream) -> io::Result<(Box<dyn Io>, Option<Certificate>)> {
+    /// Opens a connection. Returns it as if its preface had not been read.
+    async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
         stream.set_nodelay(true)?;
         let mut first = [0];
         if stream.peek(&mut first).await? == 0 {
@@ -243,17 +261,21 @@ impl Doorway {
             Some(tls) if speaks_tls => {
                 let stream = tls.accept(stream).await?;
                 let (_, session) = stream.get_ref();
-                let certificate = session
-                    .peer_certificates()
-                    .map(|chain| Certificate::of(chain, self.clock.machine_now()))
-                    .map(|it| it.ok_or(ErrorKind::InvalidData))
-                    .transpose()?;
+                let client = session.peer_certificates().map(|chain| {
+                    let certificate = Certificate::of(chain, self.clock.machine_now());
+                    let chain = chain.iter().map(|it| it.clone().into_owned()).collect();
+                    let certificate = certificate.ok_or(ErrorKind::InvalidData)?;
+                    Ok::<_, ErrorKind>((certificate, tls.clone().distrusts(chain).boxed()))
+                });
+                let client = client.transpose().map_err(io::Error::from)?;
                 let (reader, writer) = split(stream);
-                Ok((Box::new(with_preface(reader, writer).await?), certificate))
+                let io = Box::new(with_preface(reader, writer).await?);
+                Ok(Opened { io, client })
             }
             None if !speaks_tls => {
                 let (reader, writer) = stream.into_split();
-                Ok((Box::new(with_preface(reader, writer).await?), None))
+                let io = Box::new(with_preface(reader, writer).await?);
+                Ok(Opened { io, client: None })
             }
             Some(_) => {
                 Err(self.mismatch("a client in plain text is refused: this port speaks TLS"))

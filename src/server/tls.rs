@@ -1,5 +1,6 @@
 //! TLS of the listener: 1.2 and 1.3, HTTP/2 alone, and certificates of clients where they are asked for.
-//! Its files are read again when they change; open connections go on with what they began with.
+//! Its files are read again when they change. Open connections go on, but those whose certificate the CAs of clients
+//! do not vouch for any more.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,8 +11,9 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
@@ -66,7 +68,26 @@ pub struct Error {
 
 /// TLS of the listener, as of now. Clones are the same.
 #[derive(Clone, Debug)]
-pub struct Tls(watch::Receiver<Arc<ServerConfig>>);
+pub struct Tls(watch::Receiver<Read>);
+
+/// Content of the files.
+#[derive(Clone, Debug)]
+struct Read {
+    config: Arc<ServerConfig>,
+    /// Verifier of the certificates of clients; none if they need none.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+impl Read {
+    /// Returns true if this chain of a client would be trusted in a handshake.
+    fn trusts(&self, chain: &[CertificateDer<'_>]) -> bool {
+        let (Some(clients), Some((own, between))) = (&self.clients, chain.split_first()) else {
+            return true;
+        };
+        let verified = clients.verify_client_cert(own, between, UnixTime::now());
+        verified.is_ok()
+    }
+}
 
 impl Tls {
     /// Reads the files, and again whenever one of them changes. Files that cannot be used are logged, and
@@ -82,7 +103,7 @@ impl Tls {
             client_ca,
         } = names.clone();
         let paths = [certificate, key].into_iter().chain(client_ca);
-        let read = move || read(&names).map(Arc::new);
+        let read = move || read(&names);
         files::keep_read("files of TLS", paths, read).map(Self)
     }
 
@@ -92,12 +113,19 @@ impl Tls {
     ///
     /// The peer does not speak TLS, or gives no certificate that is trusted where one is asked for.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let config = self.0.borrow().clone();
+        let config = self.0.borrow().config.clone();
         TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// Waits until the certificates that a client gave are not trusted any more.
+    pub async fn distrusts(mut self, chain: Vec<CertificateDer<'static>>) {
+        if self.0.wait_for(|read| !read.trusts(&chain)).await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
-fn read(names: &TlsFiles) -> Result<ServerConfig, Error> {
+fn read(names: &TlsFiles) -> Result<Read, Error> {
     let certificates = certificates(&names.certificate, File::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&bytes(&names.key, File::Key)?);
     let key = key.map_err(|error| fault(File::Key, &pem_text(&error)))?;
@@ -105,14 +133,15 @@ fn read(names: &TlsFiles) -> Result<ServerConfig, Error> {
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("ring has the cipher suites of these versions");
-    let builder = match &names.client_ca {
+    let clients = names.client_ca.as_deref().map(|path| {
+        let roots = Arc::new(roots(path)?);
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+        verifier.map_err(|error| fault(File::ClientCa, &error))
+    });
+    let clients = clients.transpose()?;
+    let builder = match clients.clone() {
         None => builder.with_no_client_auth(),
-        Some(path) => {
-            let roots = Arc::new(roots(path)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            let verifier = verifier.map_err(|error| fault(File::ClientCa, &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let config = builder.with_single_cert(certificates, key);
     let mut config = config.map_err(|error| match error {
@@ -123,7 +152,8 @@ fn read(names: &TlsFiles) -> Result<ServerConfig, Error> {
         error => fault(File::Key, &error),
     })?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(config)
+    let config = Arc::new(config);
+    Ok(Read { config, clients })
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, Error> {

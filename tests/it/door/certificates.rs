@@ -13,7 +13,7 @@ use care_invitation::contract::v1::notification_service_client::NotificationServ
 use care_invitation::grpc::middleware::Limits;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
@@ -158,6 +158,45 @@ async fn a_connection_is_worth_nothing_once_its_certificate_has_expired() {
         assert_eq!(refusal(&ask(&ending, metadata).await), expired);
         assert!(is_admitted(&ask(&lasting, metadata).await));
     }
+}
+
+#[tokio::test]
+async fn connections_end_when_the_ca_of_their_clients_is_removed() {
+    let log = Log::default();
+    let listening = log.listen();
+    let (staying, leaving) = (Ca::new(), Ca::new());
+    let secured = Secured::with(Authenticator::open(), Some(&leaving), Limits::default()).await;
+    let both = format!("{}{}", leaving.pem(), staying.pem());
+    secured.replace("clients.pem", &both);
+    let read_again = async |times| {
+        let again = "the files of TLS have been read again";
+        let logged = async {
+            while log.lines(again).len() < times {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within(logged).await;
+    };
+    read_again(1).await;
+    let connected = async |ca: &Ca| {
+        let pair = ca.issue(vec![uri(INBOX)]);
+        let channel = secured.channel(Some(&pair)).await.expect("connected");
+        assert!(is_admitted(&ask(&channel, &[]).await));
+        let stream = opened(&channel, &[]).await;
+        (channel, stream)
+    };
+    let (stays, mut goes_on) = connected(&staying).await;
+    let (leaves, ends) = connected(&leaving).await;
+    secured.replace("clients.pem", &staying.pem());
+    read_again(2).await;
+    let end = end_of(ends).await;
+    assert_eq!(end.details(), b"", "the connection ended: {end:?}");
+    let said = ask(&leaves, &[]).await;
+    assert_eq!(said.details(), b"", "there is no other: {said:?}");
+    assert!(is_admitted(&ask(&stays, &[]).await));
+    let ended = timeout(Duration::from_millis(200), goes_on.message()).await;
+    assert!(ended.is_err(), "the stream of the other goes on");
+    drop(listening);
 }
 
 #[tokio::test]

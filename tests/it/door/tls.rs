@@ -72,6 +72,11 @@ impl Secured {
         self.service.address
     }
 
+    /// Replaces one of the files.
+    pub fn replace(&self, name: &str, content: &str) {
+        replace(&self.folder, name, content);
+    }
+
     /// A connection of a client, with this certificate or without.
     pub async fn channel(&self, pair: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
         let config = Arc::new(client(&[&self.ca], pair, &[&TLS13, &TLS12], &[b"h2"]));
@@ -87,12 +92,16 @@ impl Secured {
 
 /// Writes the files of a server.
 pub fn write(folder: &TempDir, pair: &Pair) {
-    // Both are replaced, never written over.
     for (name, content) in [("server.pem", &pair.certificate), ("server.key", &pair.key)] {
-        let new = folder.path().join("new");
-        fs::write(&new, content).expect("written");
-        fs::rename(new, folder.path().join(name)).expect("replaced");
+        replace(folder, name, content);
     }
+}
+
+/// Replaces a file, which is never written over.
+fn replace(folder: &TempDir, name: &str, content: &str) {
+    let new = folder.path().join("new");
+    fs::write(&new, content).expect("written");
+    fs::rename(new, folder.path().join(name)).expect("replaced");
 }
 
 /// A client that trusts these CAs.

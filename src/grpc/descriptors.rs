@@ -7,11 +7,13 @@ use prost::Message;
 use prost_types::{FileDescriptorProto, FileDescriptorSet};
 use tonic_health::pb::FILE_DESCRIPTOR_SET as HEALTH;
 use tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET as REFLECTION;
+use tonic_reflection::pb::v1::server_reflection_server::ServerReflectionServer;
 use tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET as REFLECTION_ALPHA;
-use tonic_reflection::server::{Builder, v1, v1alpha};
+use tonic_reflection::pb::v1alpha::server_reflection_server::ServerReflectionServer as ServerReflectionServerAlpha;
 use tonic_types::pb::FILE_DESCRIPTOR_SET as ERROR_DETAILS;
 
 use super::middleware::method::{Error, Methods};
+use super::reflection::Reflection;
 use crate::clock::Clock;
 use crate::contract::DESCRIPTOR_SET;
 
@@ -67,25 +69,24 @@ impl Descriptors {
     }
 
     /// Returns the reflection service of version v1, for newer clients.
-    pub fn reflection(&self) -> v1::ServerReflectionServer<impl v1::ServerReflection> {
-        self.builder().build_v1().expect("they are descriptor sets")
+    pub fn reflection(&self) -> ServerReflectionServer<Reflection> {
+        ServerReflectionServer::new(self.described())
     }
 
     /// Returns the reflection service of version v1alpha, for older clients.
-    pub fn reflection_alpha(
-        &self,
-    ) -> v1alpha::ServerReflectionServer<impl v1alpha::ServerReflection> {
-        self.builder()
-            .build_v1alpha()
-            .expect("they are descriptor sets")
+    pub fn reflection_alpha(&self) -> ServerReflectionServerAlpha<Reflection> {
+        ServerReflectionServerAlpha::new(self.described())
     }
 
-    /// Returns a builder that has the messages of error details too, so that clients can print them.
-    fn builder(&self) -> Builder<'_> {
-        Builder::configure()
-            .register_encoded_file_descriptor_set(&self.encoded)
-            .register_encoded_file_descriptor_set(HEALTH)
-            .register_encoded_file_descriptor_set(ERROR_DETAILS)
+    /// Returns what describes all that is served, and the messages of error details, so that clients can print them.
+    pub fn described(&self) -> Reflection {
+        Reflection::of([
+            &*self.encoded,
+            ERROR_DETAILS,
+            HEALTH,
+            REFLECTION,
+            REFLECTION_ALPHA,
+        ])
     }
 }
 

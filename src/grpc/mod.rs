@@ -7,6 +7,7 @@
 //! | `caller` | the caller of a call, as the middleware has authenticated it |
 //! | `codec` | whom each message is about, recorded on its way |
 //! | `descriptors` | the services that are served, for reflection, health and the middleware |
+//! | `reflection` | what is served, described to tools |
 //! | `element` | the answers and errors of a batch, element by element |
 //! | `write` | writes of requests and their answers, alone or in batches |
 //! | `…_service` | a service each |
@@ -22,6 +23,7 @@ mod element;
 pub mod middleware;
 mod notification_service;
 mod patient_service;
+pub mod reflection;
 pub mod status;
 mod worklist_service;
 mod write;

@@ -434,6 +434,8 @@ pub fn access_not_logged(error: store::error::Error) -> Status {
         .status()
 }
 
+/// Code and text of reflection's answer to a question about what is not served.
+pub const NOT_REFLECTED: (i32, &str) = (Code::NotFound as i32, "there is nothing of this name");
 /// Code of a call whose caller went away before the answer.
 pub const CALLER_GONE: Code = Code::Cancelled;
 /// Code of a call that is answered with a message.

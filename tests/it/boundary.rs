@@ -1,7 +1,5 @@
 //! What holds for every call, whichever service it is for: failures below the handlers in the
-//! contract's words, limits, deadlines, reflection and health.
-
-use std::collections::BTreeSet;
+//! contract's words, limits, deadlines and health.
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::sandbox_v1;
@@ -9,10 +7,8 @@ use care_invitation::contract::sandbox_v1::clock_service_client::ClockServiceCli
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::grpc::middleware::load::Bounds;
 use prost::Message;
-use prost_types::FileDescriptorProto;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -29,7 +25,7 @@ const CREATE: &str = "/careinvitation.v1.BookingRequestService/CreateBookingRequ
 const GET: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
 const LIST: &str = "/careinvitation.v1.WorklistService/ListWorklist";
 const STREAM: &str = "/careinvitation.v1.NotificationService/StreamDueNotifications";
-const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 6] = [
     "careinvitation.v1.AuditService",
     "careinvitation.v1.BookingRequestService",
     "careinvitation.v1.CareUnitSettingsService",
@@ -37,7 +33,7 @@ const SERVICES: [&str; 6] = [
     "careinvitation.v1.PatientService",
     "careinvitation.v1.WorklistService",
 ];
-const SANDBOX: &str = "careinvitation.sandbox.v1.ClockService";
+pub const SANDBOX: &str = "careinvitation.sandbox.v1.ClockService";
 
 fn malformed() -> (Code, String) {
     (Code::InvalidArgument, "MESSAGE_MALFORMED".to_owned())
@@ -255,106 +251,6 @@ async fn a_connection_that_speaks_something_else_disturbs_nobody() {
     let nobody = format!("{}/bookingRequests/{}", make::wire_unit(), make::key().id);
     let refused = harness.get(&nobody).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
-}
-
-/// Asks the reflection service of one version a question; gives the answer's encoded form, which
-/// is the same in both versions, or how it was refused.
-macro_rules! reflect {
-    ($version:ident, $channel:expr, $question:ident, $text:expr) => {{
-        use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
-        use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
-        use tonic_reflection::pb::$version::{ServerReflectionRequest, ServerReflectionResponse};
-        let question = ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::$question($text.to_owned())),
-        };
-        let mut client = ServerReflectionClient::new($channel);
-        let questions = tokio_stream::iter([question]);
-        let answers = within(client.server_reflection_info(questions)).await;
-        let mut answers = answers.expect("reflection").into_inner();
-        let answer: Result<Option<ServerReflectionResponse>, Status> =
-            within(answers.message()).await;
-        answer.map(|answer| answer.expect("an answer").encode_to_vec())
-    }};
-}
-
-/// An answer of reflection, of either version.
-fn reflected(answer: Result<Vec<u8>, Status>) -> ReflectionAnswer {
-    use tonic_reflection::pb::v1::ServerReflectionResponse;
-    ServerReflectionResponse::decode(&*answer.expect("an answer"))
-        .expect("the versions are alike")
-        .message_response
-        .expect("an answer")
-}
-
-type ReflectionAnswer = tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-
-async fn listed(channel: Channel, alpha: bool) -> BTreeSet<String> {
-    let answer = if alpha {
-        reflect!(v1alpha, channel, ListServices, "")
-    } else {
-        reflect!(v1, channel, ListServices, "")
-    };
-    match reflected(answer) {
-        ReflectionAnswer::ListServicesResponse(list) => {
-            list.service.into_iter().map(|it| it.name).collect()
-        }
-        other => panic!("a list, not {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn reflection_lists_the_services_in_both_versions() {
-    for (clock, sandbox) in [
-        (Clock::real(), None),
-        (Clock::sandbox(make::at(NOW)), Some(SANDBOX)),
-    ] {
-        let harness = Harness::on(clock, Limits::default()).await;
-        for alpha in [false, true] {
-            let listed = listed(harness.channel.clone(), alpha).await;
-            let ours = listed.iter().map(String::as_str);
-            let ours: BTreeSet<_> = ours.filter(|it| it.starts_with("care")).collect();
-            let expected = SERVICES.into_iter().chain(sandbox).collect();
-            assert_eq!(ours, expected, "v1alpha: {alpha}");
-            assert!(listed.contains("grpc.health.v1.Health"));
-        }
-    }
-}
-
-#[tokio::test]
-async fn reflection_keeps_the_comments() {
-    let harness = Harness::on(Clock::real(), Limits::default()).await;
-    for symbol in SERVICES.into_iter().chain([
-        "careinvitation.v1.BookingRequest",
-        "careinvitation.v1.ErrorReason",
-        "careinvitation.v1.BookingRequestService.CreateBookingRequest",
-    ]) {
-        let channel = harness.channel.clone();
-        let alpha = reflect!(v1alpha, channel, FileContainingSymbol, symbol);
-        let channel = harness.channel.clone();
-        let answer = reflect!(v1, channel, FileContainingSymbol, symbol);
-        for answer in [alpha, answer] {
-            let ReflectionAnswer::FileDescriptorResponse(files) = reflected(answer) else {
-                panic!("a file for {symbol}");
-            };
-            let file = &*files.file_descriptor_proto[0];
-            let file = FileDescriptorProto::decode(file).expect("a descriptor");
-            let info = file.source_code_info.expect("comments");
-            let commented = info.location.iter().filter(|it| {
-                let comment = it.leading_comments.as_deref();
-                comment.is_some_and(|it| !it.trim().is_empty())
-            });
-            assert!(commented.count() > 5, "{symbol}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn the_sandbox_is_not_in_reflection_without_a_sandbox_clock() {
-    let harness = Harness::on(Clock::real(), Limits::default()).await;
-    let channel = harness.channel.clone();
-    let answer = reflect!(v1, channel, FileContainingSymbol, SANDBOX);
-    assert_eq!(answer.unwrap_err().code(), Code::NotFound);
 }
 
 #[tokio::test]

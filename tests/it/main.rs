@@ -50,6 +50,7 @@ mod program;
 mod purge;
 mod quarantine;
 mod readme;
+mod reflection;
 mod replicas;
 mod restore;
 mod routing;

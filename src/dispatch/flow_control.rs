@@ -12,7 +12,7 @@ use crate::store::change_event::LeaseChange;
 /// The outstanding leases of one consumer, up to a limit.
 pub struct FlowControl {
     outstanding_max: usize,
-    /// Leases by token.
+    /// The latest lease of each notification, by the notification's id.
     outstanding: HashMap<Uuid, Outstanding>,
 }
 
@@ -37,7 +37,7 @@ impl FlowControl {
         self.outstanding_max.saturating_sub(self.outstanding.len())
     }
 
-    /// Tracks a lease from now on.
+    /// Tracks a lease from now on, in place of an earlier one of the same notification, which has ended.
     pub fn track(&mut self, lease: LeaseRef, expires_at: Instant, route: Route) {
         let outstanding = Outstanding {
             lease,
@@ -45,17 +45,16 @@ impl FlowControl {
             _route: route,
         };
         self.outstanding
-            .insert(outstanding.lease.token, outstanding);
+            .insert(outstanding.lease.notification, outstanding);
     }
 
-    /// Applies a change of a lease. Returns whether its notification was revoked while the consumer had
-    /// it, and has not been leased to the consumer again since: what was revoked is named alone, so that the
-    /// consumer would drop the newer lease. A lease that is not outstanding changes nothing: an earlier attempt
+    /// Applies a change of a lease. Returns whether its notification was revoked while the consumer had it. A lease that
+    /// is not outstanding changes nothing: the consumer may have the notification by a newer one, and an earlier attempt
     /// at the same claim may have used its token for another notification.
     pub fn apply(&mut self, lease: &LeaseRef, lease_change: LeaseChange) -> bool {
         let Some(outstanding) = self
             .outstanding
-            .get_mut(&lease.token)
+            .get_mut(&lease.notification)
             .filter(|outstanding| outstanding.lease == *lease)
         else {
             return false;
@@ -66,18 +65,10 @@ impl FlowControl {
                 false
             }
             LeaseChange::Ended | LeaseChange::Revoked => {
-                self.outstanding.remove(&lease.token);
-                lease_change == LeaseChange::Revoked && !self.holds(lease)
+                self.outstanding.remove(&lease.notification);
+                lease_change == LeaseChange::Revoked
             }
         }
-    }
-
-    /// Returns whether another lease of the same notification is outstanding.
-    fn holds(&self, lease: &LeaseRef) -> bool {
-        let mut outstanding = self.outstanding.values();
-        outstanding.any(|Outstanding { lease: other, .. }| {
-            other.request == lease.request && other.notification == lease.notification
-        })
     }
 
     /// Drops the leases that have expired.
@@ -151,15 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_leased_again_already_is_not_said_to_be_revoked() {
+    fn what_was_leased_again_is_not_said_to_be_revoked_by_its_earlier_lease() {
         let mut flow = FlowControl::new(3);
-        track(&mut flow, lease(1, 7), from_micros(10));
-        track(&mut flow, lease(2, 8), from_micros(10));
-        track(&mut flow, lease(1, 9), from_micros(10));
+        for (id, token) in [(1, 7), (2, 8), (1, 9), (2, 10)] {
+            track(&mut flow, lease(id, token), from_micros(10));
+        }
+        assert_eq!(flow.available(), 1, "an earlier lease has no place");
         assert!(!flow.apply(&lease(1, 7), LeaseChange::Revoked));
-        assert_eq!(flow.available(), 1, "its place is free");
         assert!(flow.apply(&lease(1, 9), LeaseChange::Revoked));
-        assert!(flow.apply(&lease(2, 8), LeaseChange::Revoked));
+        // It was answered before anything was heard of the end of the earlier lease.
+        assert!(!flow.apply(&lease(2, 10), LeaseChange::Ended));
+        assert!(!flow.apply(&lease(2, 8), LeaseChange::Revoked));
     }
 
     #[test]

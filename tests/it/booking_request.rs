@@ -4,7 +4,7 @@
 mod actions;
 mod batch;
 mod bookable;
-mod calls;
+pub mod calls;
 mod cancel;
 mod change;
 mod change_fields;

@@ -49,6 +49,7 @@ mod postgres;
 mod program;
 mod purge;
 mod quarantine;
+mod races;
 mod readme;
 mod reflection;
 mod replicas;

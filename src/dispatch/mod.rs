@@ -136,6 +136,8 @@ impl Dispatch {
         tokio::spawn(async move { stop.run_until_cancelled(feed.poll_change_feed()).await });
         let (stop, wal) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(wal.run_wal_checkpointer()).await });
+        let (stop, pages) = (shutdown.clone(), store.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(pages.run_page_check()).await });
         let dispatch = Self {
             store,
             clock,

@@ -31,7 +31,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&'static str, u64, Option<u64>) + Sen
 /// Opens a database that exists, with the schema that this version needs. That of SQLite is brought up to date.
 pub async fn open_admin(url: &str) -> Result<AdminConnection, OpenError> {
     require_existing_file(url)?;
-    let admin = connect_admin(url).await?;
+    let admin = connect_admin(url, schema::refuse_newer).await?;
     if !is_postgres(url) {
         schema::migrate_connection(&admin.connection).await?;
     }

@@ -91,7 +91,7 @@ pub async fn after_restore(
     let marked = store_and_mark(&admin, interval, progress).await;
     // It is done; a connection that cannot be closed ends with the process.
     let _ = admin.connection.close_by_ref().await;
-    drop(admin.lock);
+    drop(admin.file);
     marked.map_err(AfterRestoreError::Failed)
 }
 

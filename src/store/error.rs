@@ -132,6 +132,11 @@ impl Error {
         Self::Unavailable(Cause(Arc::from(Box::from(cause))))
     }
 
+    /// Returns the error of a file that has damaged pages.
+    pub(super) fn damaged(damage: String) -> Self {
+        Self::Unavailable(Cause(Arc::from(Box::from(damage))))
+    }
+
     /// Returns true for an error that another attempt may not meet.
     pub fn is_temporary(&self) -> bool {
         match self {
@@ -229,6 +234,8 @@ const TRANSIENT_SQLSTATE_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
 /// Primary result codes of SQLite that are transient: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
 /// PROTOCOL.
 const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
+/// Primary result codes of SQLite for pages that are damaged or cannot be read: IOERR, CORRUPT, NOTADB.
+const DAMAGE_SQLITE_CODES: [u32; 3] = [10, 11, 26];
 /// Length of a SQLSTATE. SQLite has numbers, which are shorter.
 const SQLSTATE_LEN: usize = 5;
 
@@ -239,9 +246,22 @@ fn is_transient_code(code: &str) -> bool {
         return TRANSIENT_SQLSTATES.contains(&code)
             || TRANSIENT_SQLSTATE_CLASSES.iter().any(of_class);
     }
+    is_sqlite_code(code, &TRANSIENT_SQLITE_CODES)
+}
+
+/// Returns true when a code of SQLite is one of these primary result codes, or an extended one of theirs.
+fn is_sqlite_code(code: &str, primary: &[u32]) -> bool {
     // The low byte of an extended result code is the primary one.
-    code.parse()
-        .is_ok_and(|code: u32| TRANSIENT_SQLITE_CODES.contains(&(code & 0xff)))
+    code.len() < SQLSTATE_LEN
+        && code
+            .parse()
+            .is_ok_and(|code: u32| primary.contains(&(code & 0xff)))
+}
+
+/// Returns the text of an error of SQLite that says that pages are damaged or cannot be read; none for any other.
+pub fn damage(error: &DbErr) -> Option<String> {
+    let code = database_code(error)?;
+    is_sqlite_code(&code, &DAMAGE_SQLITE_CODES).then(|| without_values(error))
 }
 
 /// Returns true when the error only means that the database is unavailable for the time being.
@@ -323,9 +343,18 @@ pub enum OpenError {
     /// There is no such file, and none must be created.
     #[error("there is no database file {0}")]
     NoFile(String),
-    /// The lock file beside the database cannot be created.
-    #[error("the lock file {0} cannot be used")]
-    LockFile(String, #[source] std::io::Error),
+    /// The file, or the file beside it that is locked, cannot be opened for writing.
+    #[error("the database file {0} cannot be opened for writing")]
+    File(String, #[source] std::io::Error),
+    /// The file is not one of SQLite.
+    #[error("{0} is not a database of SQLite; it was left as it is")]
+    NoDatabase(String),
+    /// The file has tables, and none of them is ours.
+    #[error("the database file {0} belongs to another program; it was left as it is")]
+    Foreign(String),
+    /// Pages of the file are damaged.
+    #[error("the database file {0} is damaged; it was left as it is: {1}")]
+    Damaged(String, String),
     /// The database reported an error.
     #[error("the database cannot be opened")]
     Database(#[source] Cause),

@@ -14,7 +14,7 @@
 //! | WAL checkpoint | by a task of its own | the server's own |
 //! | reads | some connections | some connections; transactions are REPEATABLE READ |
 //! | durability | WAL, synchronous FULL, read back at start | the server's `synchronous_commit` |
-//! | other processes | refused, by a lock file | allowed: replicas follow each other's change feed |
+//! | other processes | refused, by a lock on the file | allowed: replicas follow each other's change feed |
 //! | schema | migrated at start | migrated when the operator says so |
 //!
 //! The statements for many rows differ in `bulk`, the collation of texts in `query`, the connections in `database`, and
@@ -52,7 +52,6 @@ mod query;
 mod replace_personal_id;
 mod worklist;
 
-use std::fs::File;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +71,9 @@ use crate::store::commit::committer;
 use crate::store::commit::queue::CommitQueue;
 use crate::store::counts::KeptCounts;
 use crate::store::database::connection::{Timeouts, Workers, connect};
+use crate::store::database::data_file::{DataFile, NOT_IN_PLACE};
 use crate::store::database::nodes::{nodes_away, warn_of_settings};
+use crate::store::database::page_check::PageCheck;
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
@@ -153,8 +154,10 @@ struct Inner {
     counts: KeptCounts,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
-    /// Lock file, held while the store is open.
-    _lock: Option<File>,
+    /// Data file of SQLite, locked while the store is open.
+    file: Option<Arc<DataFile>>,
+    /// Look for damaged pages of that file.
+    pages: Option<PageCheck>,
 }
 
 #[derive(Clone)]
@@ -176,7 +179,7 @@ impl Store {
         if is_postgres(url) && schema == Schema::Migrate {
             applied = crate::store::schema::migrate(url).await?;
         }
-        let connections = connect(url).await?;
+        let connections = connect(url, crate::store::schema::refuse_newer).await?;
         if !is_postgres(url) {
             applied = crate::store::schema::migrate_connection(&connections.writers).await?;
         }
@@ -191,7 +194,7 @@ impl Store {
         }
         let timeouts = connections.timeouts;
         let replica = connections
-            .lock
+            .file
             .is_none()
             .then(|| Uuid::from_u128(rand::random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
@@ -253,7 +256,8 @@ impl Store {
                 placement,
                 counts,
                 replica,
-                _lock: connections.lock,
+                pages: connections.checker.map(PageCheck::over),
+                file: connections.file,
             }),
         })
     }
@@ -306,6 +310,9 @@ impl Store {
         let _ = self.inner.readers.close_by_ref().await;
         let _ = self.inner.snapshots.close_by_ref().await;
         let _ = self.inner.probe.close_by_ref().await;
+        if let Some(pages) = &self.inner.pages {
+            pages.close().await;
+        }
         let _ = self.inner.maintenance.close_by_ref().await;
     }
 
@@ -314,8 +321,21 @@ impl Store {
         self.inner.commits.subscribe()
     }
 
-    /// Probes the database, and on SQLite that the file can be written. Busy readers do not delay it.
+    /// Looks for damaged pages of a SQLite file, for as long as the future is polled.
+    pub async fn run_page_check(&self) {
+        if let (Some(pages), Some(file)) = (&self.inner.pages, &self.inner.file) {
+            pages.run(file).await;
+        }
+    }
+
+    /// Probes the database, and on SQLite that the file can be written, is in its place and has no damaged page. Busy readers do not delay it.
     pub async fn probe(&self) -> Result<DatabaseStatus, Error> {
+        if self.inner.file.as_ref().is_some_and(|it| !it.is_in_place()) {
+            return Err(Error::unavailable(NOT_IN_PLACE));
+        }
+        if let Some(damage) = self.inner.pages.as_ref().and_then(PageCheck::damage) {
+            return Err(Error::damaged(damage));
+        }
         let writes = &self.inner.writes;
         let has_written = writes.has_committed_within(WRITE_TRUSTED);
         let answer = probe_pool(&self.inner.probe, has_written).await?;

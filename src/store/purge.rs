@@ -168,7 +168,7 @@ pub async fn purge(
     let purged = purge.purged;
     // The purge is done; a connection that cannot be closed ends with the process.
     let _ = purge.connection.close_by_ref().await;
-    drop(admin.lock);
+    drop(admin.file);
     match outcome {
         Ok(()) => Ok(purged),
         Err(error) => Err(PurgeError::Failed(purged, error)),

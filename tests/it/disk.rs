@@ -3,15 +3,18 @@
 
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::watch_worklist_response::Event;
+use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -138,6 +141,46 @@ async fn healthy(channel: &Channel, wanted: ServingStatus) {
     within(turned).await;
 }
 
+/// What staff see of all invitations of the unit.
+fn query() -> v1::WorklistQuery {
+    v1::WorklistQuery {
+        worklists: vec![v1::Worklist::AllInvitations.into()],
+        care_units: vec![make::wire_unit()],
+        ..Default::default()
+    }
+}
+
+/// A stream of changes to a list.
+async fn watch(channel: &Channel) -> Streaming<v1::WatchWorklistResponse> {
+    let mut client = WorklistServiceClient::new(channel.clone());
+    let call = v1::WatchWorklistRequest {
+        query: Some(query()),
+        ..Default::default()
+    };
+    let opened = within(client.watch_worklist(call)).await;
+    opened.expect("a stream").into_inner()
+}
+
+/// Reads a stream of changes until it tells of this request.
+async fn told(stream: &mut Streaming<v1::WatchWorklistResponse>, name: &str) {
+    loop {
+        let said = within(stream.message()).await.expect("the stream is open");
+        if let Some(Event::Upserted(request)) = said.expect("no end").event
+            && request.name == name
+        {
+            return;
+        }
+    }
+}
+
+/// A read that needs no entry in the access log.
+async fn count(channel: &Channel) {
+    let mut client = WorklistServiceClient::new(channel.clone());
+    let call = make::wire_count(vec![make::wire_unit()]);
+    let counted = within(client.count_worklists(call)).await;
+    counted.expect("reads go on");
+}
+
 /// Makes creates until one is refused; gives the names of those that were answered OK.
 async fn create_until_refused(channel: &Channel) -> Vec<String> {
     let mut names = Vec::new();
@@ -189,9 +232,12 @@ async fn fail_and_recover(
     for number in 0..20 {
         stored.push(create_at_last(&channel, CREATES_MAX + number).await);
     }
+    let mut list = watch(&channel).await;
+    told(&mut list, &stored[19]).await;
     fail(&program).await;
     stored.extend(create_until_refused(&channel).await);
     healthy(&channel, ServingStatus::NotServing).await;
+    count(&channel).await;
     let mut refused = JoinSet::new();
     for number in 0..20 {
         let channel = channel.clone();
@@ -218,6 +264,7 @@ async fn fail_and_recover(
         stored.push(name);
     }
     healthy(&channel, ServingStatus::Serving).await;
+    told(&mut list, stored.last().expect("some")).await;
     let due = lease_due(&channel).await;
     // What was refused may have been made all the same: only its repeat would tell.
     let mut names: Vec<&str> = due.iter().map(|it| it.booking_request.as_str()).collect();
@@ -278,19 +325,37 @@ async fn writes_that_fail_are_refused_and_lose_nothing_that_was_answered() {
     fail_and_recover(start, fail, mend).await;
 }
 
+/// Time for which another process holds the lock.
+const HELD: Duration = Duration::from_secs(4);
+/// Time that a refusal may take, with something for a busy machine.
+const REFUSED_MAX: Duration = Duration::from_millis(2_500);
+
 #[tokio::test]
 async fn a_lock_held_by_another_process_refuses_writes_at_once() {
     let harness = Harness::start(NOW).await;
+    let first = harness.create(large_create(100)).await.expect("created");
+    let mut list = watch(&harness.channel).await;
+    told(&mut list, &first.name).await;
     let other = Database::connect(harness.backend.url()).await;
     let other = other.expect("another connection");
     other
-        .execute_unprepared("BEGIN IMMEDIATE")
+        .execute_unprepared("BEGIN EXCLUSIVE")
         .await
         .expect("locked");
+    let held = Instant::now();
     let calls: Vec<_> = (0..5).map(large_create).collect();
-    for call in &calls {
-        let refused = harness.create(call.clone()).await.unwrap_err();
-        assert_may_be_repeated(&refused);
+    while held.elapsed() < HELD {
+        let mut together = JoinSet::new();
+        for call in calls.clone() {
+            let channel = harness.channel.clone();
+            together.spawn(async move { (create(&channel, call).await, Instant::now()) });
+        }
+        let begun = Instant::now();
+        for (refused, at) in within(together.join_all()).await {
+            assert_may_be_repeated(&refused.unwrap_err());
+            assert!(at - begun < REFUSED_MAX, "{:?}", at - begun);
+        }
+        count(&harness.channel).await;
     }
     healthy(&harness.channel, ServingStatus::NotServing).await;
     other
@@ -301,5 +366,6 @@ async fn a_lock_held_by_another_process_refuses_writes_at_once() {
     for call in calls {
         let created = harness.create(call).await.expect("taken");
         harness.get(&created.name).await.expect("stored");
+        told(&mut list, &created.name).await;
     }
 }

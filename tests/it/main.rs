@@ -34,6 +34,7 @@ mod care_unit_settings;
 mod claim_protocol;
 mod clock;
 mod crash;
+mod data_file;
 mod database_outage;
 mod disk;
 mod door;

@@ -41,7 +41,7 @@ const NOW: &str = "2026-03-02T09:00:00Z";
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 
 /// The program on a database in a folder of its own, with no setting from outside.
-fn command(folder: &Path, arguments: &[&str]) -> Command {
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     command_by(Command::new(PROGRAM), folder, arguments)
 }
 
@@ -59,7 +59,7 @@ pub fn command_by(mut command: Command, folder: &Path, arguments: &[&str]) -> Co
 }
 
 /// Runs the program until it ends by itself.
-async fn run(command: &mut Command) -> Output {
+pub async fn run(command: &mut Command) -> Output {
     within(command.output()).await.expect("it runs")
 }
 
@@ -77,7 +77,7 @@ pub struct Program {
 
 impl Program {
     /// Starts it and waits until it says that calls are accepted.
-    async fn start(folder: &Path, arguments: &[&str]) -> Self {
+    pub async fn start(folder: &Path, arguments: &[&str]) -> Self {
         Self::run(command(folder, arguments), folder.join("log")).await
     }
 

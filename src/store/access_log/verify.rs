@@ -158,7 +158,7 @@ pub async fn verify(
     snapshot.rollback().await.map_err(Error::from)?;
     // The walk is done; a connection that cannot be closed ends with the process.
     let _ = admin.connection.close_by_ref().await;
-    drop(admin.lock);
+    drop(admin.file);
     walked?;
     walk.compare_heads();
     Ok(walk.verified)

@@ -156,7 +156,7 @@ impl Committer {
     }
 
     /// Writes a batch that was resolved before, and responds. Returns false if it was not committed as decided: then its
-    /// operations are executed anew.
+    /// operations are executed anew, unless the file cannot be written.
     async fn write(self, operations: Vec<Box<dyn Operation>>, write_set: WriteSet) -> bool {
         let span = tracing::debug_span!("write", operations = operations.len());
         async {
@@ -164,12 +164,16 @@ impl Committer {
                 true => Ok(Attempt::Committed),
                 false => self.commit(async |_| Ok(write_set)).await,
             };
-            let committed = matches!(committed, Ok(Attempt::Committed));
             match committed {
-                true => respond_all(operations, Ok(())),
-                false => self.execute(operations).await,
+                Ok(Attempt::Committed) => {
+                    respond_all(operations, Ok(()));
+                    return true;
+                }
+                // It has waited for as long as a caller is to wait.
+                Err(error @ Error::Unavailable(_)) => respond_all(operations, Err(error)),
+                Ok(Attempt::Conflict) | Err(_) => self.execute(operations).await,
             }
-            committed
+            false
         }
         .instrument(span)
         .await

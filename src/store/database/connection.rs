@@ -1,19 +1,18 @@
 //! Opening a database: pools by role, and timeouts.
 
-use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::{DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions};
 
+use crate::store::database::data_file::DataFile;
 use crate::store::database::pool_role::PoolRole;
 use crate::store::database::postgres::{
     connect_postgres, connect_postgres_by, is_postgres, postgres_options,
 };
 use crate::store::database::preflight::preflight;
 use crate::store::database::spread::Spread;
-use crate::store::database::sqlite::{
-    acquire_lock_file, check_sqlite, connect_sqlite, sqlite_path,
-};
+use crate::store::database::sqlite::{Acceptance, check_sqlite, connect_sqlite, lock_and_inspect};
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::error::OpenError;
 
@@ -65,6 +64,8 @@ pub struct Connections {
     pub probe: DatabaseConnection,
     /// Connection for probes of the nodes of Citus, which may take longer; none where there is one server.
     pub nodes: Option<DatabaseConnection>,
+    /// Connection that looks for damaged pages of a SQLite file.
+    pub checker: Option<DatabaseConnection>,
     /// Connection for WAL checkpoints and cleanup, which may take long.
     pub maintenance: DatabaseConnection,
     /// Pool for calls.
@@ -79,8 +80,8 @@ pub struct Connections {
     pub timeouts: Timeouts,
     /// Place where the rows lie.
     pub spread: Spread,
-    /// Lock file of SQLite, held while the database is open.
-    pub lock: Option<File>,
+    /// Data file of SQLite, locked while the database is open.
+    pub file: Option<Arc<DataFile>>,
 }
 
 /// Workers of a committer.
@@ -97,12 +98,12 @@ pub struct AdminConnection {
     pub connection: Pool,
     /// Place where the rows lie.
     pub spread: Spread,
-    /// Lock file of SQLite, held while the database is open.
-    pub lock: Option<File>,
+    /// Data file of SQLite, locked while the database is open.
+    pub file: Option<Arc<DataFile>>,
 }
 
-/// Opens the database that `url` names, whatever its schema, over one connection.
-pub async fn connect_admin(url: &str) -> Result<AdminConnection, OpenError> {
+/// Opens the database that `url` names, over one connection; a SQLite file whose migrations are accepted.
+pub async fn connect_admin(url: &str, accepts: Acceptance) -> Result<AdminConnection, OpenError> {
     if is_postgres(url) {
         let spread = preflight(url).await?.spread;
         let record = Record::default();
@@ -110,21 +111,21 @@ pub async fn connect_admin(url: &str) -> Result<AdminConnection, OpenError> {
         return Ok(AdminConnection {
             connection: connect_postgres_by(options, PoolRole::Write, record).await?,
             spread,
-            lock: None,
+            file: None,
         });
     }
-    let lock = acquire_lock_file(sqlite_path(url)?)?;
-    let connection = connect_sqlite(url, 1, PoolRole::Write, Record::default()).await?;
+    let file = lock_and_inspect(url, accepts).await?;
+    let connection = connect_sqlite(url, 1, PoolRole::Write, &file, Record::default()).await?;
     check_sqlite(&connection).await?;
     Ok(AdminConnection {
         connection,
         spread: Spread::Whole,
-        lock: Some(lock),
+        file: Some(file),
     })
 }
 
-/// Opens the database that `url` names, whatever its schema.
-pub async fn connect(url: &str) -> Result<Connections, OpenError> {
+/// Opens the database that `url` names; a SQLite file whose migrations are accepted.
+pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, OpenError> {
     if is_postgres(url) {
         let settings = preflight(url).await?;
         if settings.logs_parameters {
@@ -148,6 +149,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
                 Spread::Citus => Some(connect(1, PoolRole::Probe).await?.into_connection()),
                 Spread::Whole | Spread::Partitioned => None,
             },
+            checker: None,
             maintenance: connect(1, PoolRole::Write).await?.into_connection(),
             writers: connect_postgres(url, WRITERS, PoolRole::Write, spread, writes.clone())
                 .await?,
@@ -156,21 +158,23 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
             workers: Workers::Concurrent(WRITERS),
             timeouts: POSTGRES_TIMEOUTS,
             spread,
-            lock: None,
+            file: None,
         });
     }
-    let lock = acquire_lock_file(sqlite_path(url)?)?;
+    let file = lock_and_inspect(url, accepts).await?;
     let writes = Record::default();
-    let writers = connect_sqlite(url, 1, PoolRole::Write, writes.clone()).await?;
+    let writers = connect_sqlite(url, 1, PoolRole::Write, &file, writes.clone()).await?;
     check_sqlite(&writers).await?;
-    let connect =
-        async |connections, role| connect_sqlite(url, connections, role, Record::default()).await;
+    let connect = async |connections, role| {
+        connect_sqlite(url, connections, role, &file, Record::default()).await
+    };
     let readers = connect(SQLITE_READERS, PoolRole::Statement).await?;
     Ok(Connections {
         readers: readers.clone().into_connection(),
         snapshots: readers,
         probe: connect(1, PoolRole::Probe).await?.into_connection(),
         nodes: None,
+        checker: Some(connect(1, PoolRole::Statement).await?.into_connection()),
         maintenance: connect(1, PoolRole::Statement).await?.into_connection(),
         writers,
         writes,
@@ -178,7 +182,7 @@ pub async fn connect(url: &str) -> Result<Connections, OpenError> {
         workers: Workers::Pipelined(connect(1, PoolRole::Statement).await?.into_connection()),
         timeouts: SQLITE_TIMEOUTS,
         spread: Spread::Whole,
-        lock: Some(lock),
+        file: Some(file),
     })
 }
 

@@ -1,18 +1,26 @@
-//! Connections to SQLite: the file and its lock, pragmas, checks of a connection after its use, and WAL checkpoints.
+//! Connections to SQLite: a look at a file before anything is written, pragmas, checks of a connection after its use, and WAL
+//! checkpoints.
 
-use std::fs::File;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sea_orm::sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous,
 };
 use sea_orm::sqlx::{self, Connection};
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, Statement};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr, EntityTrait, Statement,
+};
+use sea_orm_migration::seaql_migrations;
 
+use crate::store::database::data_file::DataFile;
+use crate::store::database::page_check::damage_in;
 use crate::store::database::pool_role::PoolRole;
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::transaction::{Pool, Record, note_open_transaction};
-use crate::store::error::OpenError;
+use crate::store::error::{OpenError, damage};
 
 /// Time for which SQLite waits for a lock that another connection has. Of this process that is the probe alone, which
 /// writes one page at times; any other is another process's, which should not be there.
@@ -34,24 +42,26 @@ const SQLITE_ROWS_AHEAD: usize = 1_024;
 /// number of care units.
 const SQLITE_STATEMENTS_MAX: usize = 400;
 
+/// Largest file, in bytes, of which every page is looked at before it is opened; that takes about a second.
+const CHECKED_AT_START_MAX: u64 = 256 << 20;
+
+/// A check of the migrations that a database has applied.
+pub type Acceptance = fn(&BTreeSet<String>) -> Result<(), OpenError>;
+
 /// Refuses the address of a SQLite file that does not exist.
 pub fn require_existing_file(url: &str) -> Result<(), OpenError> {
     if is_postgres(url) {
         return Ok(());
     }
     let path = sqlite_path(url)?;
-    // As the library understands the address.
-    let options: SqliteConnectOptions = url
-        .parse()
-        .map_err(|_| OpenError::Address("is not one that SQLite understands"))?;
-    match options.get_filename().is_file() {
+    match path.is_file() {
         true => Ok(()),
-        false => Err(OpenError::NoFile(path.to_owned())),
+        false => Err(OpenError::NoFile(path.display().to_string())),
     }
 }
 
 /// Returns the path of the file in a SQLite address.
-pub fn sqlite_path(url: &str) -> Result<&str, OpenError> {
+pub fn sqlite_path(url: &str) -> Result<PathBuf, OpenError> {
     let rest = url
         .strip_prefix("sqlite:")
         .ok_or(OpenError::Address("must begin with sqlite: or postgres://"))?;
@@ -62,26 +72,76 @@ pub fn sqlite_path(url: &str) -> Result<&str, OpenError> {
             "must name a file: a database in memory would lose every notification",
         ));
     }
-    Ok(path)
+    // As the library understands the address.
+    let options: SqliteConnectOptions = url
+        .parse()
+        .map_err(|_| OpenError::Address("is not one that SQLite understands"))?;
+    Ok(options.get_filename().to_owned())
 }
 
-/// Takes the lock file, which keeps other processes away from the database file.
+/// Locks the file that an address names and looks at it, before anything is written to it.
 ///
-/// The lock is on a file of its own, because closing any handle to the database file itself would
-/// drop the locks that SQLite has on it.
-pub fn acquire_lock_file(path: &str) -> Result<File, OpenError> {
-    let name = format!("{path}.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|error| OpenError::LockFile(name.clone(), error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
-        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::LockFile(name, error)),
+/// # Errors
+///
+/// [`OpenError`] for a file that another process has, that is damaged, that is not ours, or whose migrations are not accepted.
+pub async fn lock_and_inspect(url: &str, accepts: Acceptance) -> Result<Arc<DataFile>, OpenError> {
+    let file = DataFile::lock(&sqlite_path(url)?)?;
+    file.check_magic()?;
+    if file.bytes() != Some(0) {
+        let connection = connect_to_read(&file).await?;
+        let inspected = inspect(&connection, &file, accepts).await;
+        connection.close().await?;
+        inspected?;
     }
+    if let Some(kind) = file.network_file_system() {
+        tracing::warn!(
+            kind,
+            "the database file lies on a network file system, where SQLite may lose or damage it: put it on a local disk"
+        );
+    }
+    Ok(Arc::new(file))
+}
+
+/// Opens a connection that writes nothing to the file.
+async fn connect_to_read(file: &DataFile) -> Result<DatabaseConnection, OpenError> {
+    let path = file.path().to_owned();
+    let mut options = ConnectOptions::new("sqlite:");
+    options
+        .max_connections(1)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&path).read_only(true));
+    let opened = Database::connect(options).await;
+    opened.map_err(|error| match damage(&error) {
+        Some(damage) => OpenError::Damaged(file.path().display().to_string(), damage),
+        None => error.into(),
+    })
+}
+
+/// Refuses a database that is damaged, that is not ours, or whose migrations are not accepted.
+pub async fn inspect(
+    connection: &DatabaseConnection,
+    file: &DataFile,
+    accepts: Acceptance,
+) -> Result<(), OpenError> {
+    let path = || file.path().display().to_string();
+    let is_small = file.bytes().is_some_and(|it| it <= CHECKED_AT_START_MAX);
+    if let Some(damage) = damage_in(connection, None, is_small).await? {
+        return Err(OpenError::Damaged(path(), damage));
+    }
+    let names = "SELECT name FROM sqlite_master WHERE type = 'table'";
+    let names = Statement::from_string(connection.get_database_backend(), names);
+    let names = connection.query_all_raw(names).await?;
+    let names = names.iter().map(|row| row.try_get_by_index::<String>(0));
+    let names: Vec<String> = names.collect::<Result<_, _>>()?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    if !names.iter().any(|it| it == "seaql_migrations") {
+        return Err(OpenError::Foreign(path()));
+    }
+    let applied = seaql_migrations::Entity::find().all(connection).await?;
+    accepts(&applied.into_iter().map(|it| it.version).collect())
 }
 
 /// Opens a pool, with checks of a connection before and after its use.
@@ -89,6 +149,7 @@ pub async fn connect_sqlite(
     url: &str,
     connections: u32,
     role: PoolRole,
+    file: &Arc<DataFile>,
     record: Record,
 ) -> Result<Pool, OpenError> {
     let (query_only, cache_kib, busy_max) = match role {
@@ -98,7 +159,7 @@ pub async fn connect_sqlite(
         PoolRole::Write => ("OFF", SQLITE_WRITER_CACHE_KIB, SQLITE_BUSY_MAX),
         PoolRole::Probe => ("OFF", SQLITE_READER_CACHE_KIB, SQLITE_PROBE_BUSY_MAX),
     };
-    let checked = record.clone();
+    let (checked, opened) = (record.clone(), file.clone());
     let mut options = ConnectOptions::new(url);
     options
         .max_connections(connections)
@@ -108,7 +169,8 @@ pub async fn connect_sqlite(
         .test_before_acquire(false)
         .map_sqlx_sqlite_opts(move |options| {
             options
-                .create_if_missing(true)
+                // It was created when it was locked; another would not be that one.
+                .create_if_missing(false)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(busy_max)
@@ -122,15 +184,21 @@ pub async fn connect_sqlite(
                 .pragma("query_only", query_only)
         })
         .map_sqlx_sqlite_pool_opts(move |options| {
-            let checked = checked.clone();
+            let (checked, opened) = (checked.clone(), opened.clone());
             options
+                .after_connect(move |_, _| {
+                    let is_ours = opened.is_in_place();
+                    Box::pin(async move { is_ours.then_some(()).ok_or(sqlx::Error::WorkerCrashed) })
+                })
                 .before_acquire(move |_, metadata| {
                     let is_trusted = checked.trusts(metadata.age);
                     Box::pin(async move { Ok(is_trusted) })
                 })
                 .after_release(|connection, _| Box::pin(has_no_transaction(connection)))
         });
-    Ok(Pool::new(Database::connect(options).await?, record))
+    let pool = Pool::new(Database::connect(options).await?, record);
+    file.note_open_wal();
+    Ok(pool.of_file(file.clone()))
 }
 
 /// Reads back the settings on which the durability of commits depends.

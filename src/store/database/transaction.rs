@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbErr, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, TransactionOptions,
+    TransactionTrait,
 };
 use tokio::time::Instant as Moment;
 
+use crate::store::database::data_file::{DataFile, NOT_IN_PLACE};
 use crate::store::error::Error;
 
 /// A pool of connections over which transactions are begun.
@@ -21,12 +23,26 @@ use crate::store::error::Error;
 pub struct Pool {
     connection: DatabaseConnection,
     record: Record,
+    /// Data file of SQLite.
+    file: Option<Arc<DataFile>>,
 }
 
 impl Pool {
     /// Joins connections with the record that is checked before one is used.
     pub fn new(connection: DatabaseConnection, record: Record) -> Self {
-        Self { connection, record }
+        Self {
+            connection,
+            record,
+            file: None,
+        }
+    }
+
+    /// Joins the pool with its file: transactions fail while that is no longer the one at its path.
+    pub fn of_file(self, file: Arc<DataFile>) -> Self {
+        Self {
+            file: Some(file),
+            ..self
+        }
     }
 
     /// Returns the connections for statements alone, without transactions.
@@ -36,10 +52,15 @@ impl Pool {
 
     /// Begins a transaction.
     pub async fn begin(&self, options: TransactionOptions) -> Result<Transaction, DbErr> {
-        let begun = self.connection.begin_with_options(options).await;
+        // Before a connection is opened, which would be one to another file.
+        let begun = match check_place(self.file.as_ref()) {
+            Ok(()) => self.connection.begin_with_options(options).await,
+            Err(error) => Err(error),
+        };
         Ok(Transaction {
             open: begun.inspect_err(|_| self.record.note_refused())?,
             record: self.record.clone(),
+            file: self.file.clone(),
         })
     }
 }
@@ -56,15 +77,18 @@ impl Deref for Pool {
 pub struct Transaction {
     open: DatabaseTransaction,
     record: Record,
+    file: Option<Arc<DataFile>>,
 }
 
 impl Transaction {
     /// Commits the transaction. When that fails, or the future is dropped before it is done, the connection is not used again.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { open, record } = self;
+        let Self { open, record, file } = self;
         let mut end = End::awaited(&record);
         open.commit().await?;
         end.is_known = true;
+        // A file that was moved before may be gone with this process.
+        check_place(file.as_ref()).inspect_err(|_| record.note_refused())?;
         record.note_committed();
         Ok(())
     }
@@ -80,7 +104,7 @@ impl Transaction {
 
     /// Rolls back. When that fails, or the future is dropped before it is done, the connection is not used again.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let Self { open, record } = self;
+        let Self { open, record, .. } = self;
         let mut end = End::awaited(&record);
         open.rollback().await?;
         end.is_known = true;
@@ -93,6 +117,14 @@ impl Deref for Transaction {
 
     fn deref(&self) -> &DatabaseTransaction {
         &self.open
+    }
+}
+
+/// Reports a database as unavailable whose file is no longer the one at its path.
+fn check_place(file: Option<&Arc<DataFile>>) -> Result<(), DbErr> {
+    match file.is_none_or(|it| it.is_in_place()) {
+        true => Ok(()),
+        false => Err(DbErr::Conn(RuntimeErr::Internal(NOT_IN_PLACE.to_owned()))),
     }
 }
 

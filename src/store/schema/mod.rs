@@ -65,7 +65,7 @@ async fn over_one_connection<T>(
     url: &str,
     work: impl AsyncFnOnce(&Pool) -> Result<T, OpenError>,
 ) -> Result<T, OpenError> {
-    let admin = connect_admin(url).await?;
+    let admin = connect_admin(url, refuse_newer).await?;
     let outcome = work(&admin.connection).await;
     let closed = admin.connection.close_by_ref().await;
     let done = outcome?;
@@ -155,22 +155,28 @@ pub async fn require_current(connection: &DatabaseConnection) -> Result<(), Open
 /// Returns the migrations that the database has not applied.
 async fn missing(connection: &impl ConnectionTrait) -> Result<Vec<String>, OpenError> {
     let applied = applied(connection).await?;
-    let known: Vec<String> = Migrator::migrations()
-        .iter()
-        .map(|migration| migration.name().to_owned())
-        .collect();
-    let unknown: Vec<&str> = applied
-        .iter()
-        .filter(|name| !known.contains(name))
-        .map(String::as_str)
-        .collect();
-    if !unknown.is_empty() {
-        return Err(OpenError::SchemaNewer(unknown.join(", ")));
+    refuse_newer(&applied)?;
+    Ok(known().filter(|it| !applied.contains(it)).collect())
+}
+
+/// Refuses a database with migrations that this version does not know.
+///
+/// # Errors
+///
+/// [`OpenError::SchemaNewer`].
+pub fn refuse_newer(applied: &BTreeSet<String>) -> Result<(), OpenError> {
+    let known: BTreeSet<String> = known().collect();
+    let unknown: Vec<&str> = applied.difference(&known).map(String::as_str).collect();
+    match unknown.is_empty() {
+        true => Ok(()),
+        false => Err(OpenError::SchemaNewer(unknown.join(", "))),
     }
-    Ok(known
-        .into_iter()
-        .filter(|it| !applied.contains(it))
-        .collect())
+}
+
+/// Returns the names of the migrations of this version, in order.
+fn known() -> impl Iterator<Item = String> {
+    let migrations = Migrator::migrations().into_iter();
+    migrations.map(|migration| migration.name().to_owned())
 }
 
 /// Returns the migrations that the database has applied. Writes nothing, not even in an empty database.

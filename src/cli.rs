@@ -6,6 +6,7 @@ pub mod door;
 
 use std::error::Error;
 use std::io::{self, Write, stdout};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use chrono::{NaiveDate, SecondsFormat};
@@ -50,6 +51,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     }
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
+    let metrics = listen_for_metrics(config.metrics_listen).await?;
     let shutdown = server::stop_on_signals(config.drain_delay)?;
     let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -68,9 +70,22 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         authenticator,
         tls,
         drain_delay: config.drain_delay,
+        metrics,
     };
     server::run(listener, dependencies, shutdown).await;
     Ok(())
+}
+
+/// Listens on the address of the metrics, if they have one, and logs it: with port 0 the system has picked one.
+async fn listen_for_metrics(address: Option<SocketAddr>) -> Result<Option<TcpListener>, String> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let failed = |why| format!("cannot listen on {address} for metrics: {why}");
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(%address, "metrics are at http://{address}/metrics");
+    Ok(Some(listener))
 }
 
 /// Returns the limits of the service, with these on one subject.

@@ -72,6 +72,8 @@ pub struct Serve {
     pub guarantee_days: u32,
     /// Time for which a replica that was told to stop goes on serving while its health is NOT_SERVING.
     pub drain_delay: Duration,
+    /// Address at which metrics are served; none to serve none.
+    pub metrics_listen: Option<SocketAddr>,
     /// TLS and authentication.
     pub door: Door,
     /// Limits on what one subject may do.
@@ -351,6 +353,17 @@ struct Settings {
         default_value = "0"
     )]
     drain_delay: String,
+    /// Address at which metrics are served in the format of Prometheus, over plain HTTP at
+    /// /metrics, as in 127.0.0.1:9464. Nothing of patients is in them. Without it none are.
+    #[arg(
+        long,
+        global = true,
+        hide_env_values = true,
+        verbatim_doc_comment,
+        value_name = "ADDRESS:PORT",
+        env = "CARE_INVITATION_METRICS_LISTEN"
+    )]
+    metrics_listen: Option<String>,
     /// Format of the log, which goes to standard error: text or json.
     #[arg(
         long,
@@ -436,6 +449,12 @@ impl Settings {
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
         let drain_delay = take(bad, "drain-delay", drain_delay(&self.drain_delay));
+        let metrics_listen = self
+            .metrics_listen
+            .as_deref()
+            .map(value::listen)
+            .transpose();
+        let metrics_listen = take(bad, "metrics-listen", metrics_listen);
         let door = door.validate(listen, bad);
         let is_private = door
             .as_ref()
@@ -448,6 +467,7 @@ impl Settings {
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
             drain_delay: drain_delay?,
+            metrics_listen: metrics_listen?,
             door: door?,
             rates: rates?,
         })

@@ -7,9 +7,11 @@
 mod nodes;
 
 use std::error::Error;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,9 @@ use crate::store::{DatabaseStatus, Store};
 const INTERVAL: Duration = Duration::from_millis(500);
 /// Longest time for which a check waits for the database's answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Seconds between the machine's clock and the database's at the last check, for metrics.
+pub type SkewSeconds = Gauge<f64, AtomicU64>;
 
 /// State of readiness: ready, or the reason for which not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +48,16 @@ pub enum Readiness {
 }
 
 impl Readiness {
+    /// All states.
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::DatabaseUnavailable,
+        Self::ReadOnly,
+        Self::ClockStepped,
+        Self::ClockSkew,
+        Self::KeysMissing,
+    ];
+
     /// Returns true unless the clock is known to be wrong or in doubt.
     pub fn trusts_clock(self) -> bool {
         match self {
@@ -58,6 +73,7 @@ pub async fn watch(
     store: Store,
     clock: Clock,
     authenticator: Authenticator,
+    skew_seconds: SkewSeconds,
     shutdown: CancellationToken,
 ) -> watch::Receiver<Readiness> {
     let (sender, receiver) = watch::channel(Readiness::Ready);
@@ -67,6 +83,7 @@ pub async fn watch(
         clock,
         authenticator,
         readiness: sender,
+        skew_seconds,
     };
     checker.check().await;
     tokio::spawn(async move { shutdown.run_until_cancelled(checker.run()).await });
@@ -80,6 +97,7 @@ struct Checker {
     /// Shows false while no node of the database can be reached.
     has_nodes: watch::Receiver<bool>,
     readiness: watch::Sender<Readiness>,
+    skew_seconds: SkewSeconds,
 }
 
 impl Checker {
@@ -121,6 +139,7 @@ impl Checker {
                 (Readiness::DatabaseUnavailable, cause, TimeDelta::zero())
             }
         };
+        self.skew_seconds.set(skew.as_seconds_f64());
         if self.readiness.send_replace(readiness) != readiness {
             log(readiness, &cause, skew);
         }

@@ -2,6 +2,7 @@
 //! is handed in. Shuts down gracefully, in an order that callers can follow.
 
 mod connection;
+mod metrics;
 pub mod tls;
 
 use std::io;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, health_reporter};
 use tracing::{error, info, warn};
@@ -24,9 +26,10 @@ use crate::grpc::Service;
 use crate::grpc::descriptors::Descriptors;
 use crate::grpc::middleware::access::AccessLog;
 use crate::grpc::middleware::{Limits, MiddlewareLayer};
-use crate::readiness::{self, Readiness};
+use crate::readiness::{self, Readiness, SkewSeconds};
 use crate::store::Store;
 use connection::Doorway;
+use metrics::Sources;
 use tls::Tls;
 
 /// Longest time for which a server that shuts down waits for calls in flight.
@@ -56,6 +59,8 @@ pub struct Dependencies {
     pub tls: Option<Tls>,
     /// Time for which it goes on serving while health is NOT_SERVING, before it drains.
     pub drain_delay: Duration,
+    /// Listener on which the metrics are served; none to serve none.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end, beside the delay before it drains.
@@ -92,8 +97,13 @@ pub fn stop_on_signals(drain_delay: Duration) -> io::Result<CancellationToken> {
 /// Health turns NOT_SERVING; after the delay for those who look at it, streams end with UNAVAILABLE, no new connection is accepted, calls in
 /// flight finish, and the store is closed. Returns within the delay, [`DRAIN_MAX`] and
 /// [`CLOSE_MAX`]; calls that are still in flight after [`DRAIN_MAX`] are cancelled.
-pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: CancellationToken) {
+pub async fn run(
+    listener: TcpListener,
+    mut dependencies: Dependencies,
+    shutdown: CancellationToken,
+) {
     let store = dependencies.store.clone();
+    let metrics = dependencies.metrics.take();
     let draining = CancellationToken::new();
     let descriptors = dependencies.descriptors.clone();
     let drain_delay = dependencies.drain_delay;
@@ -112,17 +122,31 @@ pub async fn run(listener: TcpListener, dependencies: Dependencies, shutdown: Ca
     let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());
     let clock = dependencies.clock.clone();
+    let skew_seconds = SkewSeconds::default();
     let readiness = readiness::watch(
         store.clone(),
-        clock,
+        clock.clone(),
         authenticator.clone(),
+        skew_seconds.clone(),
         shutdown.clone(),
     );
     let readiness = readiness.await;
     let first = *readiness.borrow();
     set_health(&health, &descriptors, status(first)).await;
     let (trust, trusts_clock) = watch::channel(first.trusts_clock());
-    let routes = service(dependencies, trusts_clock, draining.clone())
+    let service = service(dependencies, trusts_clock, draining.clone());
+    let page = metrics::Page::new(Sources {
+        store: &store,
+        clock: &clock,
+        calls: middleware.metrics(),
+        dispatch: service.dispatch.metrics(),
+        readiness: readiness.clone(),
+        skew_seconds,
+    });
+    // Until everything is closed, so that the end is seen too.
+    let _metrics = metrics
+        .map(|listener| AbortOnDropHandle::new(tokio::spawn(metrics::serve(listener, page))));
+    let routes = service
         .routes()
         .add_service(health_service)
         .add_service(descriptors.reflection())
@@ -158,6 +182,7 @@ fn service(
         authenticator: _,
         tls: _,
         drain_delay: _,
+        metrics: _,
     } = dependencies;
     Service {
         dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),

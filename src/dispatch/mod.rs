@@ -8,6 +8,7 @@
 mod backlog;
 mod due_timer;
 mod flow_control;
+pub mod metrics;
 mod router;
 mod shared;
 mod subscription;
@@ -41,6 +42,7 @@ use crate::store::error::Error;
 use crate::store::{Store, retry};
 use backlog::{EventStream, TotalBytes, backlog};
 use due_timer::DueTimer;
+use metrics::DispatchMetrics;
 use router::Router;
 use shared::SharedRequests;
 
@@ -111,6 +113,7 @@ pub struct Dispatch {
     unread: TotalBytes,
     shared: SharedRequests,
     trusts_clock: changes::Receiver<bool>,
+    metrics: DispatchMetrics,
     shutdown: CancellationToken,
 }
 
@@ -146,12 +149,18 @@ impl Dispatch {
             unread: TotalBytes::default(),
             shared: SharedRequests::default(),
             trusts_clock,
+            metrics: DispatchMetrics::default(),
             shutdown: shutdown.clone(),
         };
         let (settings, by) = (dispatch.store.clone(), dispatch.clone());
         let follow = async move { settings.follow_settings(move || by.context()).await };
         tokio::spawn(async move { shutdown.run_until_cancelled(follow).await });
         dispatch
+    }
+
+    /// Returns the numbers of subscriptions.
+    pub fn metrics(&self) -> &DispatchMetrics {
+        &self.metrics
     }
 
     /// Opens a subscription. Leases on notifications that its consumer has not read are released when it

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::backlog::{EventSender, Room};
 use super::flow_control::FlowControl;
+use super::metrics::OpenSubscription;
 use super::router::{FallenDue, Interest, Mailbox, Route};
 use super::shared::estimated_bytes;
 use super::turns::Turns;
@@ -47,6 +48,7 @@ pub struct SubscriptionTask {
     /// True when something may be due in any care unit, as at first.
     looks_everywhere: bool,
     last_event_at: Moment,
+    _open: OpenSubscription,
 }
 
 impl SubscriptionTask {
@@ -57,6 +59,7 @@ impl SubscriptionTask {
             flow: FlowControl::new(filter.outstanding_max),
             mailbox: dispatch.router.open(Interest::Due(care_units, channels)),
             last_event_at: Moment::now(),
+            _open: dispatch.metrics.open(filter.hides_protected),
             dispatch,
             filter,
             events,

@@ -25,6 +25,7 @@ use crate::store::database::connection::POSTGRES_TIMEOUTS;
 use crate::store::database::probe::database_now;
 use crate::store::entity::change_event::{ActiveModel, Column, Entity, Key, Model, row};
 use crate::store::error::Error;
+use crate::store::metrics::StoreMetrics;
 use crate::store::quarantine::RowKey;
 
 /// Interval of polls, failed ones too: each looks back over the time of those before, so that none is attempted again.
@@ -186,6 +187,7 @@ fn of_others(replica: Uuid) -> Select<Entity> {
 pub struct ChangePublisher {
     commits: broadcast::Sender<Arc<ChangeEvent>>,
     counts: KeptCounts,
+    metrics: StoreMetrics,
     replica: Option<Uuid>,
     number: Arc<AtomicI64>,
 }
@@ -195,14 +197,21 @@ impl ChangePublisher {
     pub fn new(
         commits: broadcast::Sender<Arc<ChangeEvent>>,
         counts: KeptCounts,
+        metrics: StoreMetrics,
         replica: Option<Uuid>,
     ) -> Self {
         Self {
             commits,
             counts,
+            metrics,
             replica,
             number: Arc::default(),
         }
+    }
+
+    /// Returns the numbers that commits are counted in.
+    pub fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
     }
 
     /// Returns the row by which a commit that writes in a bucket publishes the event to other replicas, if there are any and it

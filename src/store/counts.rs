@@ -145,6 +145,11 @@ impl KeptCounts {
         }
     }
 
+    /// Returns the moment up to which the commits of others are known; none before the first poll.
+    pub fn followed_at(&self) -> Option<Moment> {
+        self.units().followed_at
+    }
+
     /// Notes that the commits of others up to this moment are known.
     pub fn note_followed(&self, until: Moment) {
         self.units().followed_at = Some(until);

@@ -27,6 +27,8 @@ pub mod change_event;
 pub mod entity;
 pub mod error;
 pub mod idempotency;
+pub mod metrics;
+pub mod observe;
 pub mod purge;
 pub mod retry;
 pub mod schema;
@@ -79,6 +81,7 @@ use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::error::{Error, OpenError};
+use crate::store::metrics::StoreMetrics;
 use crate::store::placement::{Placement, Shards};
 use crate::store::schema::Schema;
 use skew::DecisionClock;
@@ -138,6 +141,8 @@ struct Inner {
     nodes: Option<DatabaseConnection>,
     /// Connection for checkpoints and cleanup, which may take long.
     maintenance: DatabaseConnection,
+    /// Connection for what operators ask.
+    observer: DatabaseConnection,
     /// Record of the transactions of the committer of calls.
     writes: Record,
     /// Notified when a probe or the access log has written to the WAL, of which no change event tells.
@@ -152,6 +157,7 @@ struct Inner {
     settings: SettingsCopy,
     placement: Placement,
     counts: KeptCounts,
+    metrics: StoreMetrics,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
     /// Data file of SQLite, locked while the store is open.
@@ -199,7 +205,9 @@ impl Store {
             .then(|| Uuid::from_u128(rand::random()));
         let (commits, _) = broadcast::channel(COMMITS_KEPT);
         let counts = KeptCounts::default();
-        let publisher = ChangePublisher::new(commits.clone(), counts.clone(), replica);
+        let metrics = StoreMetrics::default();
+        let (listeners, kept) = (commits.clone(), counts.clone());
+        let publisher = ChangePublisher::new(listeners, kept, metrics.clone(), replica);
         let decision_clock = DecisionClock::default();
         let (calls, mut tasks) = committer::start(
             connections.writers,
@@ -231,6 +239,7 @@ impl Store {
             replica,
             timeouts,
             wal_grown.clone(),
+            metrics.clone(),
         );
         tasks.push(writer);
         let queues = Queues {
@@ -245,6 +254,7 @@ impl Store {
                 probe: connections.probe,
                 nodes: connections.nodes,
                 maintenance: connections.maintenance,
+                observer: connections.observer,
                 writes: connections.writes,
                 wal_grown,
                 queues: std::sync::RwLock::new(Some(queues)),
@@ -255,6 +265,7 @@ impl Store {
                 settings,
                 placement,
                 counts,
+                metrics,
                 replica,
                 pages: connections.checker.map(PageCheck::over),
                 file: connections.file,
@@ -314,6 +325,7 @@ impl Store {
             pages.close().await;
         }
         let _ = self.inner.maintenance.close_by_ref().await;
+        let _ = self.inner.observer.close_by_ref().await;
     }
 
     /// Returns a receiver of the change events of all commits from now on.
@@ -388,6 +400,9 @@ impl Store {
         read: impl for<'a> FnOnce(&'a DatabaseTransaction) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let snapshots = self.inner.snapshots.clone();
+        if observe::is_exhausted(&snapshots) {
+            self.inner.metrics.count_exhausted(metrics::SNAPSHOTS);
+        }
         self.run_detached(async move {
             let snapshot = snapshots.begin(TransactionOptions::default()).await?;
             let answer = read(&snapshot).await;
@@ -404,6 +419,9 @@ impl Store {
         read: impl for<'a> FnOnce(&'a DatabaseConnection) -> Reading<'a, T> + Send + 'static,
     ) -> Result<T, Error> {
         let readers = self.inner.readers.clone();
+        if observe::is_exhausted(&readers) {
+            self.inner.metrics.count_exhausted(metrics::READERS);
+        }
         self.run_detached(async move { read(&readers).await }).await
     }
 

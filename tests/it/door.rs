@@ -69,6 +69,7 @@ impl Guarded {
             authenticator,
             tls,
             drain_delay: Duration::ZERO,
+            metrics: None,
         };
         let server = server::run(listener, parts, CancellationToken::new());
         Self {

@@ -64,6 +64,8 @@ pub struct Harness {
     pub backend: Backend,
     pub clock: Clock,
     pub address: SocketAddr,
+    /// Where its metrics are.
+    pub metrics: SocketAddr,
     pub channel: Channel,
     /// What the calls bring with them.
     bearer: Mutex<Bearer>,
@@ -111,6 +113,8 @@ impl Harness {
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
+        let page = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let metrics = page.local_addr().expect("bound");
         let shutdown = CancellationToken::new();
         let parts = Dependencies {
             descriptors: served_with(&clock),
@@ -121,6 +125,7 @@ impl Harness {
             authenticator,
             tls: None,
             drain_delay: Duration::ZERO,
+            metrics: Some(page),
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let server = AbortOnDropHandle::new(server);
@@ -129,6 +134,7 @@ impl Harness {
             backend,
             clock,
             address,
+            metrics,
             channel: endpoint.connect().await.expect("connected"),
             bearer: Mutex::default(),
             shutdown,

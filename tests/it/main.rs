@@ -41,6 +41,7 @@ mod door;
 mod entities;
 mod failover;
 mod links;
+mod metrics;
 mod migration;
 mod model;
 mod notification;

@@ -418,7 +418,7 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 21] = [
+    const SETTINGS: [&str; 22] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
@@ -440,6 +440,7 @@ async fn help_names_every_flag_and_its_variable() {
         "log-format",
         "log-level",
         "drain-delay",
+        "metrics-listen",
     ];
     let folder = TempDir::new().expect("a folder");
     for (subcommand, own) in [

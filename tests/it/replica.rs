@@ -55,6 +55,7 @@ impl Replica {
             authenticator: Authenticator::open(),
             tls: None,
             drain_delay: Duration::ZERO,
+            metrics: None,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");

@@ -15,6 +15,7 @@ use tracing::{Span, debug, info, info_span};
 
 use super::load::{LimitReached, Permit};
 use super::method::Method;
+use super::metrics::CallMetrics;
 use super::request_body::Received;
 use super::rows::Rows;
 use super::subject::{Subject, no_place};
@@ -46,11 +47,13 @@ pub struct InFlightCall {
     permit: Option<Permit>,
     /// Subject that calls, and the rows of what it is answered; none before it is known.
     reader: Option<(Arc<Subject>, Arc<Rows>)>,
+    metrics: Arc<CallMetrics>,
 }
 
 impl InFlightCall {
     /// Begins a call. Nothing of its request is read, so that no text of the caller's reaches the log.
-    pub fn begin(method: Arc<Method>, permit: Option<Permit>) -> Self {
+    pub fn begin(method: Arc<Method>, permit: Option<Permit>, metrics: Arc<CallMetrics>) -> Self {
+        metrics.begin(&method);
         Self {
             span: info_span!("call", method = method.path),
             method,
@@ -58,6 +61,7 @@ impl InFlightCall {
             outcome: None,
             permit,
             reader: None,
+            metrics,
         }
     }
 
@@ -149,6 +153,7 @@ impl InFlightCall {
 
 impl Drop for InFlightCall {
     fn drop(&mut self) {
+        self.metrics.end(&self.method, self.began, self.outcome);
         let _entered = self.span.enter();
         let seconds = self.began.elapsed().as_secs_f64();
         let code = self.outcome.map(tracing::field::debug);

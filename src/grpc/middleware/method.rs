@@ -20,6 +20,8 @@ const HEALTH: &str = "grpc.health.v1";
 pub struct Method {
     /// Path, as in `/careinvitation.v1.WorklistService/ListWorklist`; for logs.
     pub path: String,
+    /// The same without the slash at its beginning, for metrics.
+    pub name: Arc<str>,
     /// False for health and reflection, whose errors are not the contract's.
     pub is_ours: bool,
     /// True if the response is a stream.
@@ -124,6 +126,7 @@ impl Methods {
                         let path = format!("/{package}.{}/{}", service.name, method.name);
                         let method = Method {
                             path: path.clone(),
+                            name: path.trim_start_matches('/').into(),
                             is_ours: package.starts_with(OURS),
                             streams: method.server_streaming,
                             admits: admits(package, &path, method.options)?,
@@ -136,6 +139,7 @@ impl Methods {
         // A path that is not served is the caller's own text, and is kept out of the log.
         let unknown = Arc::new(Method {
             path: "unknown".to_owned(),
+            name: "unknown".into(),
             is_ours: true,
             streams: false,
             admits: Admits::Authenticated,
@@ -244,6 +248,7 @@ mod tests {
                 streams,
                 admits,
                 path: path.clone(),
+                name: path[1..].into(),
             };
             assert_eq!(*methods.find(&path), expected);
         }

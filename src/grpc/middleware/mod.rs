@@ -15,6 +15,7 @@
 //! | `request_body` | the body of a request while it is received |
 //! | `response_body` | the body of a response while it is sent |
 //! | `reset` | cuts off a stream whose peer does not read |
+//! | `metrics` | the numbers of calls |
 //! | `method` | the properties of a method that are known before its call is read |
 //!
 //! The layers of tower and tower-http do none of this: they limit one service as a whole, until its
@@ -26,6 +27,7 @@ mod admission;
 mod in_flight;
 pub mod load;
 pub mod method;
+pub mod metrics;
 mod request_body;
 pub mod reset;
 mod response_body;
@@ -56,6 +58,7 @@ use admission::Admission;
 use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
+use metrics::CallMetrics;
 use request_body::RequestBody;
 use reset::RightsEnd;
 use response_body::{Sending, Terminations, respond};
@@ -160,6 +163,7 @@ struct Shared {
     subjects: Subjects,
     admission: Admission,
     access_log: Option<AccessLog>,
+    metrics: Arc<CallMetrics>,
     draining: CancellationToken,
 }
 
@@ -180,8 +184,14 @@ impl MiddlewareLayer {
             subjects: Subjects::new(limits),
             admission: Admission::new(authenticator),
             access_log,
+            metrics: Arc::default(),
             draining,
         }))
+    }
+
+    /// Returns the numbers of calls.
+    pub fn metrics(&self) -> &CallMetrics {
+        &self.0.metrics
     }
 
     /// Wraps the services for a connection from this address.
@@ -249,14 +259,14 @@ where
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
-                let call = InFlightCall::begin(method, None);
+                let call = InFlightCall::begin(method, None, self.shared.metrics.clone());
                 let connection = self.connection.clone();
                 let sending = self.sending(connection, &call.method, callers, deadlines, None);
                 let refused = refused.into_http();
                 return Box::pin(async { Ok(respond(call, refused, sending, access).await) });
             }
         };
-        let mut call = InFlightCall::begin(method, Some(permit));
+        let mut call = InFlightCall::begin(method, Some(permit), self.shared.metrics.clone());
         let (mut head, body) = request.into_parts();
         let mut middleware = self.clone();
         Box::pin(async move {

@@ -17,6 +17,7 @@ use crate::store::commit::queue::CommitQueue;
 use crate::store::commit::read_set::ReadSet;
 use crate::store::database::connection::Timeouts;
 use crate::store::error::Error;
+use crate::store::metrics::StoreMetrics;
 
 /// Maximum calls whose entries wait for a group.
 const WAITING_MAX: usize = 4_096;
@@ -44,6 +45,7 @@ struct Arrival {
 pub struct AccessLogQueue {
     sender: mpsc::Sender<Arrival>,
     timeouts: Timeouts,
+    metrics: StoreMetrics,
 }
 
 impl AccessLogQueue {
@@ -65,6 +67,11 @@ impl AccessLogQueue {
         }
     }
 
+    /// Returns the number of calls whose entries wait for a group.
+    pub fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+
     /// Hands over entries for which nobody waits.
     pub fn log_later(&self, accesses: Vec<Access>) {
         let count = accesses.len();
@@ -74,7 +81,7 @@ impl AccessLogQueue {
             comes_again: false,
         };
         if self.sender.try_send(arrival).is_err() {
-            note_lost(count);
+            note_lost(&self.metrics, count);
         }
     }
 }
@@ -87,6 +94,7 @@ pub fn start(
     replica: Option<Uuid>,
     timeouts: Timeouts,
     wal_grown: Arc<Notify>,
+    metrics: StoreMetrics,
 ) -> (AccessLogQueue, JoinHandle<()>) {
     let (sender, arrivals) = mpsc::channel(WAITING_MAX);
     let writer = Writer {
@@ -100,9 +108,15 @@ pub fn start(
         unstored: Vec::new(),
         wal_grown,
         shown: 0,
+        metrics: metrics.clone(),
     };
     let task = tokio::spawn(writer.run());
-    (AccessLogQueue { sender, timeouts }, task)
+    let queue = AccessLogQueue {
+        sender,
+        timeouts,
+        metrics,
+    };
+    (queue, task)
 }
 
 struct Writer {
@@ -120,6 +134,7 @@ struct Writer {
     wal_grown: Arc<Notify>,
     /// Number of the row that was logged last as the head.
     shown: i64,
+    metrics: StoreMetrics,
 }
 
 impl Writer {
@@ -140,7 +155,7 @@ impl Writer {
             }
         }
         self.write_unstored().await;
-        note_lost(self.unstored.len());
+        note_lost(&self.metrics, self.unstored.len());
         self.show_head();
     }
 
@@ -191,10 +206,11 @@ impl Writer {
                     access.concerns.outcome = UNAVAILABLE;
                 }
             }
-            note_lost(all.len().saturating_sub(UNSTORED_MAX));
+            note_lost(&self.metrics, all.len().saturating_sub(UNSTORED_MAX));
             all.truncate(UNSTORED_MAX);
             self.unstored = all;
         }
+        self.metrics.note_unstored_entries(self.unstored.len());
         stored
     }
 
@@ -252,8 +268,9 @@ fn patients_of(access: &Access) -> usize {
     access.concerns.concerned.len()
 }
 
-fn note_lost(count: usize) {
+fn note_lost(metrics: &StoreMetrics, count: usize) {
     if count > 0 {
+        metrics.count_lost_entries(count);
         tracing::error!(count, "entries of the access log are lost");
     }
 }

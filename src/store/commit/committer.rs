@@ -10,6 +10,7 @@ use backon::{BackoffBuilder, RetryableWithContext};
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant as Moment;
 use tracing::Instrument;
 use tracing::instrument::WithSubscriber;
 
@@ -25,6 +26,7 @@ use crate::store::database::connection::{Timeouts, Workers, write_options};
 use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
 use crate::store::error::Error;
+use crate::store::metrics::Tally;
 use crate::store::placement::Placement;
 use crate::store::quarantine::Quarantine;
 use crate::store::retry;
@@ -166,6 +168,7 @@ impl Committer {
             };
             match committed {
                 Ok(Attempt::Committed) => {
+                    self.publisher.metrics().count_batch(operations.len());
                     respond_all(operations, Ok(()));
                     return true;
                 }
@@ -184,7 +187,10 @@ impl Committer {
         let mut waiting = vec![operations];
         while let Some(mut operations) = waiting.pop() {
             match self.attempt(&mut operations).await {
-                Ok(Attempt::Committed) => respond_all(operations, Ok(())),
+                Ok(Attempt::Committed) => {
+                    self.publisher.metrics().count_batch(operations.len());
+                    respond_all(operations, Ok(()));
+                }
                 Err(error @ (Error::Unavailable(_) | Error::Clock(_))) => {
                     respond_all(operations, Err(error));
                 }
@@ -291,8 +297,10 @@ impl Committer {
         &self,
         write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<WriteSet, Error>,
     ) -> Result<Attempt, Error> {
+        let begun = Moment::now();
         let prepared = tokio::time::timeout(self.timeouts.work, self.prepare(write_set)).await;
-        let Some((transaction, event)) = prepared.unwrap_or_else(|_| Err(Error::timed_out()))?
+        let Some((transaction, event, tally)) =
+            prepared.unwrap_or_else(|_| Err(Error::timed_out()))?
         else {
             return Ok(Attempt::Conflict);
         };
@@ -300,6 +308,9 @@ impl Committer {
         // and keeps the connection.
         let commit = tokio::time::timeout(self.timeouts.commit, transaction.commit()).await;
         commit.map_err(|_| Error::timed_out())??;
+        self.publisher
+            .metrics()
+            .count_commit(begun.elapsed(), &tally);
         self.publisher.publish(event);
         Ok(Attempt::Committed)
     }
@@ -308,18 +319,20 @@ impl Committer {
     async fn prepare(
         &self,
         write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<WriteSet, Error>,
-    ) -> Result<Option<(Transaction, ChangeEvent)>, Error> {
+    ) -> Result<Option<(Transaction, ChangeEvent, Tally)>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin(options).await?;
         let saved = async {
             let write_set = write_set(&transaction).await?;
+            let tally = write_set.tally.clone();
             let outbox_row = self
                 .publisher
                 .outbox_row(&write_set.event, write_set.bucket());
-            write_set.save(&*transaction, outbox_row).await
+            let event = write_set.save(&*transaction, outbox_row).await?;
+            Ok(event.map(|event| (event, tally)))
         };
         match saved.await {
-            Ok(Some(event)) => Ok(Some((transaction, event))),
+            Ok(Some((event, tally))) => Ok(Some((transaction, event, tally))),
             Ok(None) => {
                 transaction.rollback().await?;
                 Ok(None)

@@ -52,6 +52,11 @@ impl CommitQueue {
         Self { sender, timeouts }
     }
 
+    /// Returns the number of operations that wait to be looked at.
+    pub fn waiting(&self) -> usize {
+        self.sender.max_capacity() - self.sender.capacity()
+    }
+
     /// Submits an operation and waits for its commit.
     ///
     /// When the future is dropped, or the response takes too long, the operation is executed all the same, if it can

@@ -11,6 +11,7 @@ use crate::store::commit::tracked::TrackedRequest;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::{change_event, history, idempotency_key, notification};
 use crate::store::error::Error;
+use crate::store::metrics::Tally;
 use crate::store::placement::Shards;
 use crate::store::skew::Date;
 
@@ -18,6 +19,8 @@ use crate::store::skew::Date;
 pub struct WriteSet {
     /// Change event to publish once it is committed.
     pub event: ChangeEvent,
+    /// Ends of notifications, to count once it is committed.
+    pub tally: Tally,
     writes: Vec<Write>,
     date: Date,
     shards: Shards,
@@ -44,6 +47,7 @@ impl WriteSet {
             request.add_to_event(&mut event);
             rows.add(request);
         }
+        let tally = std::mem::take(&mut rows.tally);
         let mut writes = rows.into_writes();
         writes.push(history.into_write());
         writes.push(keys_without_history.into_write());
@@ -51,6 +55,7 @@ impl WriteSet {
         writes.extend(access_log.into_writes());
         Self {
             event,
+            tally,
             writes,
             date,
             shards,
@@ -100,6 +105,7 @@ struct RowsByKind {
     changed_requests: VersionedUpdates<request::Entity>,
     new_notifications: Inserts<notification::Entity>,
     changed_notifications: VersionedUpdates<notification::Entity>,
+    tally: Tally,
 }
 
 impl RowsByKind {
@@ -119,6 +125,7 @@ impl RowsByKind {
             match stored {
                 None => self.new_notifications.push(row(1, notification)),
                 Some((before, version)) => {
+                    self.tally.add(current, before, notification);
                     let (before, after) = (row(version, before), row(version + 1, notification));
                     self.changed_notifications.push(&before, after);
                 }

@@ -68,6 +68,8 @@ pub struct Connections {
     pub checker: Option<DatabaseConnection>,
     /// Connection for WAL checkpoints and cleanup, which may take long.
     pub maintenance: DatabaseConnection,
+    /// Connection for what operators ask, which may take long and keeps no call waiting.
+    pub observer: DatabaseConnection,
     /// Pool for calls.
     pub writers: Pool,
     /// Record of the transactions of `writers`.
@@ -139,6 +141,7 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
         let connect = async |connections, role| {
             connect_postgres(url, connections, role, spread, Record::default()).await
         };
+        let maintenance = connect(1, PoolRole::Write).await?.into_connection();
         return Ok(Connections {
             readers: connect(POSTGRES_READERS, PoolRole::Statement)
                 .await?
@@ -150,7 +153,8 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
                 Spread::Whole | Spread::Partitioned => None,
             },
             checker: None,
-            maintenance: connect(1, PoolRole::Write).await?.into_connection(),
+            observer: maintenance.clone(),
+            maintenance,
             writers: connect_postgres(url, WRITERS, PoolRole::Write, spread, writes.clone())
                 .await?,
             writes,
@@ -176,6 +180,7 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
         nodes: None,
         checker: Some(connect(1, PoolRole::Statement).await?.into_connection()),
         maintenance: connect(1, PoolRole::Statement).await?.into_connection(),
+        observer: connect(1, PoolRole::Statement).await?.into_connection(),
         writers,
         writes,
         claimers: None,

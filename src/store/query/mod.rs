@@ -1,6 +1,7 @@
 //! Queries over several rows or tables, and the collation of their texts.
 
 pub mod aggregate;
+pub mod backlog;
 pub mod care_unit_settings;
 pub mod care_units;
 pub mod due;

@@ -44,6 +44,46 @@ pub async fn total(
     Ok(row.try_get("", "requests")?)
 }
 
+/// Returns the number of requests on each list but [`Worklist::All`] at `now`, over all care units.
+pub async fn totals(
+    connection: &impl ConnectionTrait,
+    now: Instant,
+) -> Result<BTreeMap<Worklist, i64>, Error> {
+    let moved: SimpleExpr = Expr::case(Column::FollowUpAt.lte(micros(now)), 1_i64).into();
+    let by_group: Vec<(i16, i64, i64)> = Entity::find()
+        .select_only()
+        .column(Column::WorklistGroup)
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .expr_as(Func::count(moved), "moved")
+        .filter(Column::WorklistGroup.is_not_null())
+        .group_by(Column::WorklistGroup)
+        .into_tuple()
+        .all(connection)
+        .await?;
+    let lists = Worklist::ALL.iter().filter(|it| **it != Worklist::All);
+    let mut totals: BTreeMap<Worklist, i64> = lists.map(|list| (*list, 0)).collect();
+    for (group, requests, moved) in by_group {
+        // An unknown group is named where its care unit is counted.
+        let Some(group) = Group::from_code(group) else {
+            continue;
+        };
+        for (list, total) in &mut totals {
+            for (moved, requests) in [(true, moved), (false, requests - moved)] {
+                if group.is_on(*list, moved) {
+                    *total += requests;
+                }
+            }
+        }
+    }
+    let at_risk = Entity::find()
+        .select_only()
+        .expr_as(Expr::cust("COUNT(*)"), "requests")
+        .filter(is_at_risk(now));
+    let at_risk = at_risk.into_tuple().one(connection).await?;
+    totals.insert(Worklist::GuaranteeAtRisk, at_risk.unwrap_or(0));
+    Ok(totals)
+}
+
 /// Returns the number of requests on each of a query's lists at `now`, each list by itself, and the first instant after `now` at
 /// which the passing of time moves one of them to another list.
 pub async fn counts(

@@ -1,6 +1,9 @@
-//! The commands of the program: serve, migrate, purge, after-restore, audit verify. Settings meet the parts that they are for here.
+//! The commands of the program: serve, migrate, purge, backup, restore, after-restore, audit
+//! verify. Settings meet the parts that they are for here.
 
 pub mod audit;
+
+mod copies;
 
 pub mod door;
 
@@ -14,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::Clock;
 use crate::config::rates::Rates;
-use crate::config::{self, AfterRestore, BadSetting, Migrate, Purge, Serve};
+use crate::config::{self, AfterRestore, BadSetting, DatabaseCopy, Migrate, Purge, Serve};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
@@ -194,6 +197,19 @@ pub async fn after_restore(url: &str, lost: AfterRestore) -> Result<(), Box<dyn 
         shown(now),
     )?;
     Ok(())
+}
+
+/// Makes a copy of a SQLite database, or puts one back.
+///
+/// # Errors
+///
+/// The database or the copy cannot be used.
+pub async fn copy(url: &str, copy: DatabaseCopy) -> Result<(), Box<dyn Error>> {
+    let now = Clock::real().now();
+    match copy {
+        DatabaseCopy::Backup(file) => copies::backup(url, &file, now).await,
+        DatabaseCopy::Restore(file) => copies::restore(url, &file, now).await,
+    }
 }
 
 /// Returns the latest date before which entries of the access log may be deleted.

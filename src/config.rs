@@ -9,6 +9,7 @@ mod value;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
@@ -46,8 +47,19 @@ pub enum Command {
     Purge(Purge),
     /// A mark on what may have been handed over in commits that were lost.
     AfterRestore(AfterRestore),
+    /// A copy of a SQLite database, made or put back.
+    Copy(DatabaseCopy),
     /// A verification of the access log.
     VerifyAccessLog(VerifyAccessLog),
+}
+
+/// Use of a copy of a SQLite database, which is this file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DatabaseCopy {
+    /// It is made.
+    Backup(PathBuf),
+    /// It is put in the place of the database.
+    Restore(PathBuf),
 }
 
 /// Settings of an update of the schema.
@@ -222,6 +234,14 @@ enum CommandArgs {
     /// after a restore, or a failover that lost commits, and before consumers connect.
     #[command(verbatim_doc_comment)]
     AfterRestore(LostTime),
+    /// Copies a SQLite database to a new file, also while the service runs, and verifies
+    /// the copy. Prints the time at which it was begun, which after-restore is given later.
+    #[command(verbatim_doc_comment)]
+    Backup(FileArgs),
+    /// Puts a backup in the place of a SQLite database, whose service is stopped, and
+    /// keeps the old file beside it. Run after-restore next.
+    #[command(verbatim_doc_comment)]
+    Restore(FileArgs),
     /// Works on the access log.
     #[command(subcommand)]
     Audit(AuditArgs),
@@ -233,6 +253,12 @@ struct MigrateArgs {
     /// database is the coordinator's, with the extension.
     #[arg(long, verbatim_doc_comment)]
     distribute: bool,
+}
+
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The file of the backup.
+    file: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
@@ -418,6 +444,12 @@ impl Config {
             Some(CommandArgs::Purge(dates)) => dates.validate(&mut bad).map(Command::Purge),
             Some(CommandArgs::AfterRestore(lost)) => take(&mut bad, "since", instant(&lost.since))
                 .map(|since| Command::AfterRestore(AfterRestore { since })),
+            Some(CommandArgs::Backup(FileArgs { file })) => {
+                Some(Command::Copy(DatabaseCopy::Backup(file)))
+            }
+            Some(CommandArgs::Restore(FileArgs { file })) => {
+                Some(Command::Copy(DatabaseCopy::Restore(file)))
+            }
             Some(CommandArgs::Audit(AuditArgs::Verify(known))) => {
                 known.validate(&mut bad).map(Command::VerifyAccessLog)
             }

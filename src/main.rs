@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use care_invitation::config::{self, Command, Config};
 use care_invitation::{cli, telemetry};
 use mimalloc::MiMalloc;
-use tokio::runtime::Runtime;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -15,7 +14,7 @@ fn main() -> ExitCode {
     set_up_memory();
     let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let log = telemetry::start(config.log_format, config.log_level);
-    let runtime = Runtime::new().expect("the system gives threads to a new process");
+    let runtime = tokio::runtime::Runtime::new().expect("the system gives a process threads");
     let outcome = runtime.block_on(run(config));
     // Tasks that have not ended by themselves are left behind.
     runtime.shutdown_background();
@@ -54,6 +53,7 @@ async fn run(config: Config) -> Result<(), Box<dyn Error>> {
         Command::Migrate(migrate) => cli::migrate(url, migrate).await,
         Command::Purge(purge) => cli::purge(url, purge).await,
         Command::AfterRestore(lost) => cli::after_restore(url, lost).await,
+        Command::Copy(copy) => cli::copy(url, copy).await,
         Command::VerifyAccessLog(known) => cli::audit::verify_access_log(url, known).await,
     }
 }

@@ -22,6 +22,7 @@
 
 pub mod access_log;
 pub mod after_restore;
+pub mod backup;
 pub mod change_event;
 #[expect(missing_docs, reason = "columns are called what they are")]
 pub mod entity;
@@ -30,6 +31,7 @@ pub mod idempotency;
 pub mod metrics;
 pub mod observe;
 pub mod purge;
+pub mod restore;
 pub mod retry;
 pub mod schema;
 pub mod write;

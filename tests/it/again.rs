@@ -12,7 +12,7 @@ use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 21] = [
+const ONCE: [(&str, &str); 22] = [
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     ("reflection::", "is about the contract"),
@@ -28,6 +28,7 @@ const ONCE: [(&str, &str); 21] = [
     ),
     ("door::", "is decided before the store is asked"),
     ("wal::", "is about SQLite"),
+    ("backup::", "is about SQLite"),
     ("data_file::", "is about SQLite"),
     ("disk::", "is about SQLite"),
     ("again::", "begins this run"),

@@ -10,6 +10,7 @@
 //! | `consumer`, `worklist_user`, `wire` | an adapter; what staff do; calls as bytes |
 
 mod backend;
+mod backup;
 mod cluster;
 mod consumer;
 mod harness;

@@ -452,6 +452,8 @@ async fn help_names_every_flag_and_its_variable() {
             &["before", "history-before", "access-before"],
         ),
         (Some("after-restore"), &["since"]),
+        (Some("backup"), &[]),
+        (Some("restore"), &[]),
     ] {
         let arguments: Vec<_> = subcommand.into_iter().chain(["--help"]).collect();
         let ended = run(&mut command(folder.path(), &arguments)).await;

@@ -111,26 +111,14 @@ impl DataFile {
         &self.path
     }
 
+    /// Refuses a file that SQLite has not written.
+    pub fn check_magic(&self) -> Result<(), OpenError> {
+        check_magic(&self.path, &self.file)
+    }
+
     /// Returns its length in bytes; none while that cannot be read.
     pub fn bytes(&self) -> Option<u64> {
         self.file.metadata().ok().map(|it| it.len())
-    }
-
-    /// Refuses a file that SQLite has not written. An empty one is good, and is a database without tables.
-    pub fn check_magic(&self) -> Result<(), OpenError> {
-        let mut begin = [0; MAGIC.len()];
-        let read = match self.bytes() {
-            Some(0) => return Ok(()),
-            _ => self.file.read_exact_at(&mut begin, 0),
-        };
-        match read {
-            Ok(()) if begin == *MAGIC => Ok(()),
-            Ok(()) => Err(OpenError::NoDatabase(self.path.display().to_string())),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(OpenError::NoDatabase(self.path.display().to_string()))
-            }
-            Err(error) => Err(OpenError::File(self.path.display().to_string(), error)),
-        }
     }
 
     /// Notes that SQLite has opened the WAL, which from now on is one file with the database.
@@ -157,6 +145,31 @@ impl Drop for DataFile {
     fn drop(&mut self) {
         locked().remove(&self.identity);
     }
+}
+
+/// Refuses a file that SQLite has not written. An empty one is good, and is a database without tables.
+pub fn check_magic(path: &Path, file: &File) -> Result<(), OpenError> {
+    let shown = || path.display().to_string();
+    let mut begin = [0; MAGIC.len()];
+    let read = match file.metadata() {
+        Ok(metadata) if metadata.len() == 0 => return Ok(()),
+        Ok(_) => file.read_exact_at(&mut begin, 0),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(()) if begin == *MAGIC => Ok(()),
+        Ok(()) => Err(OpenError::NoDatabase(shown())),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(OpenError::NoDatabase(shown()))
+        }
+        Err(error) => Err(OpenError::File(shown(), error)),
+    }
+}
+
+/// Puts the names of a file's folder on the disk.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Returns the files that this process has locked, for itself.

@@ -20,6 +20,17 @@ const PAUSE_MIN: Duration = Duration::from_millis(250);
 /// Pause after a table, as a multiple of the time that it took.
 const PAUSE_FACTOR: u32 = 30;
 
+/// Depth of a look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The list of tables.
+    Names,
+    /// Every page.
+    Pages,
+    /// Every page, and that indexes have what their tables have.
+    Content,
+}
+
 /// The look for damaged pages.
 pub struct PageCheck {
     connection: DatabaseConnection,
@@ -57,7 +68,11 @@ impl PageCheck {
     async fn finds_damage(&self, table: Option<&str>, file: &DataFile) -> bool {
         let begun = Instant::now();
         let is_small = file.bytes().is_some_and(|it| it <= CHECKED_MAX);
-        let found = damage_in(&self.connection, table, is_small && table.is_some()).await;
+        let depth = match is_small && table.is_some() {
+            true => Depth::Pages,
+            false => Depth::Names,
+        };
+        let found = damage_in(&self.connection, table, depth).await;
         let found = found.unwrap_or_else(|error| {
             let error = Error::from(error);
             tracing::debug!(%error, "looking for damaged pages failed");
@@ -77,7 +92,7 @@ impl PageCheck {
     }
 }
 
-/// Returns the damage of a table and its indexes, or with all of them; without `every_page` with the list of tables.
+/// Returns the damage of a table and its indexes, or with all of them.
 ///
 /// # Errors
 ///
@@ -85,18 +100,20 @@ impl PageCheck {
 pub async fn damage_in(
     connection: &DatabaseConnection,
     table: Option<&str>,
-    every_page: bool,
+    depth: Depth,
 ) -> Result<Option<String>, DbErr> {
-    let looked = match every_page {
-        true => quick_check(connection, table).await,
-        false => tables(connection).await.map(|_| None),
+    let looked = match depth {
+        Depth::Names => tables(connection).await.map(|_| None),
+        Depth::Pages => check(connection, "quick_check", table).await,
+        Depth::Content => check(connection, "integrity_check", table).await,
     };
     looked.or_else(|error| damage(&error).map(Some).ok_or(error))
 }
 
 /// Reads every page of a table and its indexes, or of the file, and returns the first that is damaged.
-async fn quick_check(
+async fn check(
     connection: &DatabaseConnection,
+    pragma: &str,
     table: Option<&str>,
 ) -> Result<Option<String>, DbErr> {
     // Pages that the connection holds would not be read.
@@ -104,8 +121,8 @@ async fn quick_check(
         .execute_unprepared("PRAGMA shrink_memory")
         .await?;
     let question = match table {
-        Some(table) => format!("PRAGMA quick_check('{table}')"),
-        None => "PRAGMA quick_check(1)".to_owned(),
+        Some(table) => format!("PRAGMA {pragma}('{table}')"),
+        None => format!("PRAGMA {pragma}(1)"),
     };
     let question = Statement::from_string(connection.get_database_backend(), question);
     let rows = connection.query_all_raw(question).await?;

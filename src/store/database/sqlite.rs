@@ -2,7 +2,8 @@
 //! checkpoints.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use sea_orm::{
 };
 use sea_orm_migration::seaql_migrations;
 
-use crate::store::database::data_file::DataFile;
-use crate::store::database::page_check::damage_in;
+use crate::store::database::data_file::{DataFile, check_magic};
+use crate::store::database::page_check::{Depth, damage_in};
 use crate::store::database::pool_role::PoolRole;
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::transaction::{Pool, Record, note_open_transaction};
@@ -87,11 +88,12 @@ pub fn sqlite_path(url: &str) -> Result<PathBuf, OpenError> {
 pub async fn lock_and_inspect(url: &str, accepts: Acceptance) -> Result<Arc<DataFile>, OpenError> {
     let file = DataFile::lock(&sqlite_path(url)?)?;
     file.check_magic()?;
-    if file.bytes() != Some(0) {
-        let connection = connect_to_read(&file).await?;
-        let inspected = inspect(&connection, &file, accepts).await;
-        connection.close().await?;
-        inspected?;
+    if let Some(bytes) = file.bytes().filter(|it| *it > 0) {
+        let depth = match bytes <= CHECKED_AT_START_MAX {
+            true => Depth::Pages,
+            false => Depth::Names,
+        };
+        accepts(&look_inside(file.path(), depth).await?)?;
     }
     if let Some(kind) = file.network_file_system() {
         tracing::warn!(
@@ -103,31 +105,80 @@ pub async fn lock_and_inspect(url: &str, accepts: Acceptance) -> Result<Arc<Data
 }
 
 /// Opens a connection that writes nothing to the file.
-async fn connect_to_read(file: &DataFile) -> Result<DatabaseConnection, OpenError> {
-    let path = file.path().to_owned();
+pub async fn connect_to_read(path: &Path) -> Result<DatabaseConnection, OpenError> {
+    let filename = path.to_owned();
     let mut options = ConnectOptions::new("sqlite:");
     options
         .max_connections(1)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
-        .map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&path).read_only(true));
+        .map_sqlx_sqlite_opts(move |_| {
+            SqliteConnectOptions::new()
+                .filename(&filename)
+                .read_only(true)
+        });
     let opened = Database::connect(options).await;
     opened.map_err(|error| match damage(&error) {
-        Some(damage) => OpenError::Damaged(file.path().display().to_string(), damage),
+        Some(damage) => OpenError::Damaged(path.display().to_string(), damage),
         None => error.into(),
     })
 }
 
-/// Refuses a database that is damaged, that is not ours, or whose migrations are not accepted.
-pub async fn inspect(
+/// Copies one snapshot of a database into an empty file.
+pub async fn copy_into(connection: &DatabaseConnection, target: &Path) -> Result<(), DbErr> {
+    let backend = connection.get_database_backend();
+    let target = target.display().to_string().into();
+    let copy = Statement::from_sql_and_values(backend, "VACUUM INTO ?", [target]);
+    connection.execute_raw(copy).await.map(|_| ())
+}
+
+/// Takes all that the WAL of a database holds into its file.
+pub async fn take_wal_in(path: &Path) -> Result<(), DbErr> {
+    let filename = path.to_owned();
+    let mut options = ConnectOptions::new("sqlite:");
+    options
+        .max_connections(1)
+        .sqlx_logging(false)
+        .record_stmt_in_spans(false)
+        .map_sqlx_sqlite_opts(move |_| SqliteConnectOptions::new().filename(&filename));
+    let connection = Database::connect(options).await?;
+    let taken = connection.execute_unprepared("PRAGMA wal_checkpoint(TRUNCATE)");
+    let taken = taken.await;
+    connection.close().await?;
+    taken.map(|_| ())
+}
+
+/// Returns the migrations that a file has applied, which nobody has open: none of an empty one.
+///
+/// # Errors
+///
+/// [`OpenError`] for a file that is damaged or not ours.
+pub async fn inspect(path: &Path, depth: Depth) -> Result<BTreeSet<String>, OpenError> {
+    let file = File::open(path);
+    let file = file.map_err(|error| OpenError::File(path.display().to_string(), error))?;
+    check_magic(path, &file)?;
+    // SQLite has not opened it yet, so that no lock of its is lost.
+    drop(file);
+    look_inside(path, depth).await
+}
+
+/// Returns the migrations that a database of SQLite has applied.
+async fn look_inside(path: &Path, depth: Depth) -> Result<BTreeSet<String>, OpenError> {
+    let connection = connect_to_read(path).await?;
+    let applied = applied(&connection, path, depth).await;
+    connection.close().await?;
+    applied
+}
+
+/// Refuses a database that is damaged or not ours, and returns the migrations that it has applied.
+async fn applied(
     connection: &DatabaseConnection,
-    file: &DataFile,
-    accepts: Acceptance,
-) -> Result<(), OpenError> {
-    let path = || file.path().display().to_string();
-    let is_small = file.bytes().is_some_and(|it| it <= CHECKED_AT_START_MAX);
-    if let Some(damage) = damage_in(connection, None, is_small).await? {
-        return Err(OpenError::Damaged(path(), damage));
+    path: &Path,
+    depth: Depth,
+) -> Result<BTreeSet<String>, OpenError> {
+    let shown = || path.display().to_string();
+    if let Some(damage) = damage_in(connection, None, depth).await? {
+        return Err(OpenError::Damaged(shown(), damage));
     }
     let names = "SELECT name FROM sqlite_master WHERE type = 'table'";
     let names = Statement::from_string(connection.get_database_backend(), names);
@@ -135,13 +186,13 @@ pub async fn inspect(
     let names = names.iter().map(|row| row.try_get_by_index::<String>(0));
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
     if names.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     if !names.iter().any(|it| it == "seaql_migrations") {
-        return Err(OpenError::Foreign(path()));
+        return Err(OpenError::Foreign(shown()));
     }
     let applied = seaql_migrations::Entity::find().all(connection).await?;
-    accepts(&applied.into_iter().map(|it| it.version).collect())
+    Ok(applied.into_iter().map(|it| it.version).collect())
 }
 
 /// Opens a pool, with checks of a connection before and after its use.

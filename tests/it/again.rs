@@ -41,6 +41,10 @@ const ONCE: [(&str, &str); 22] = [
     ("failover::", "goes to PostgreSQL by itself"),
     ("crash::postgresql::", "goes to PostgreSQL by itself"),
     ("purge::", "goes to both by itself"),
+    (
+        "any_bytes::any_values_of_the_fields_have_the_same_answer_on_both_databases",
+        "goes to both by itself",
+    ),
 ];
 
 /// Tests that run at once there: a store has up to eleven connections, and a replica one store.

@@ -5,7 +5,7 @@ use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 use crate::harness::within;
 
@@ -63,10 +63,20 @@ pub async fn answer(
     path: &str,
     request: Request<Vec<u8>>,
 ) -> Result<(MetadataMap, Option<Vec<u8>>), Status> {
+    let (metadata, mut messages) = begun(channel, path, request).await?;
+    Ok((metadata, within(messages.message()).await?))
+}
+
+/// The answer to a call, once it has begun.
+pub async fn begun(
+    channel: &Channel,
+    path: &str,
+    request: Request<Vec<u8>>,
+) -> Result<(MetadataMap, Streaming<Vec<u8>>), Status> {
     let mut grpc = Grpc::new(channel.clone());
     within(grpc.ready()).await.expect("connected");
     let path = path.parse().expect("a path");
     let answer = within(grpc.server_streaming(request, path, Bytes)).await?;
-    let (metadata, mut messages, _) = answer.into_parts();
-    Ok((metadata, within(messages.message()).await?))
+    let (metadata, messages, _) = answer.into_parts();
+    Ok((metadata, messages))
 }

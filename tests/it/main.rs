@@ -27,6 +27,7 @@ mod yet_again;
 
 mod access_log;
 mod again;
+mod alerts;
 mod any_bytes;
 mod booking_request;
 mod boundary;

@@ -60,6 +60,11 @@ pub enum Given<'a> {
 }
 
 impl Actor {
+    /// Returns its kind.
+    pub fn kind(&self) -> ActorType {
+        self.kind
+    }
+
     /// Parses the metadata of a call; none if there is none.
     ///
     /// # Errors

@@ -83,6 +83,11 @@ impl Caller {
         (self.subject(), self.actor.as_ref().map(Actor::name))
     }
 
+    /// Returns the kind of the one on whose behalf the subject calls, if it names one.
+    pub fn actor_type(&self) -> Option<&'static str> {
+        self.actor.as_ref().map(|it| it.kind().name())
+    }
+
     /// Returns whether the caller has a scope.
     pub fn has(&self, scope: Scope) -> bool {
         self.rights.scopes.contains(scope)

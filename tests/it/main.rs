@@ -44,6 +44,7 @@ mod door;
 mod entities;
 mod failover;
 mod links;
+mod log;
 mod metrics;
 mod migration;
 mod model;

@@ -11,10 +11,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use backon::Retryable;
-use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::method::Method;
+use super::named::Named;
 use crate::auth::caller::Caller;
 use crate::clock::Clock;
 use crate::domain::access::{Access, Concerns, gather};
@@ -22,9 +22,6 @@ use crate::grpc::codec::{CallConcerns, Recorded};
 use crate::grpc::status;
 use crate::store::error::Error;
 use crate::store::{Store, retry};
-
-/// Header with the trace that a call belongs to, as W3C's Trace Context defines it.
-const TRACEPARENT: &str = "traceparent";
 
 /// The access log, for all calls.
 #[derive(Clone)]
@@ -50,12 +47,12 @@ pub struct CallAccess {
 impl CallAccess {
     /// Begins the log of a call, before its message is read. Without an access log, as for other services than ours,
     /// nothing is logged.
-    pub fn begin(log: Option<AccessLog>, method: &Arc<Method>, headers: &HeaderMap) -> Self {
+    pub fn begin(log: Option<AccessLog>, method: &Arc<Method>, named: &Named) -> Self {
         Self {
             log: log.filter(|_| method.is_ours),
             method: method.clone(),
             caller: None,
-            trace_id: trace_id(headers),
+            trace_id: named.trace_id.clone(),
             concerns: Arc::default(),
         }
     }
@@ -150,42 +147,5 @@ impl Drop for CallAccess {
     fn drop(&mut self) {
         // Of a call that was answered nothing is left.
         drop(self.storing(status::CALLER_GONE));
-    }
-}
-
-/// Returns the trace id of a call: 32 hexadecimal digits in lower case, not all of them zero.
-fn trace_id(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get(TRACEPARENT)?.to_str().ok()?;
-    let id = text.strip_prefix("00-")?.get(..32)?;
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let is_id = id.bytes().all(is_digit) && id.bytes().any(|byte| byte != b'0');
-    is_id.then(|| id.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_named_as_its_standard_asks() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let zeros = "0".repeat(32);
-        for (text, expected) in [
-            (format!("00-{id}-00f067aa0ba902b7-01"), Some(id)),
-            (format!("00-{zeros}-00f067aa0ba902b7-01"), None),
-            (
-                format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()),
-                None,
-            ),
-            (format!("01-{id}-00f067aa0ba902b7-01"), None),
-            ("00-\u{e5}".to_owned(), None),
-            (String::new(), None),
-        ] {
-            let mut headers = HeaderMap::new();
-            let value = http::HeaderValue::from_bytes(text.as_bytes()).expect("a header");
-            headers.insert(TRACEPARENT, value);
-            assert_eq!(trace_id(&headers).as_deref(), expected, "{text}");
-        }
-        assert_eq!(trace_id(&HeaderMap::new()), None);
     }
 }

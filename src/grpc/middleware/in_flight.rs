@@ -16,9 +16,12 @@ use tracing::{Span, debug, info, info_span};
 use super::load::{LimitReached, Permit};
 use super::method::Method;
 use super::metrics::CallMetrics;
+use super::named::Named;
 use super::request_body::Received;
 use super::rows::Rows;
 use super::subject::{Subject, no_place};
+use crate::auth::caller::Caller;
+use crate::domain::caller_name::for_log;
 use crate::grpc::status;
 
 /// Deadlines of a call.
@@ -48,11 +51,20 @@ pub struct InFlightCall {
     /// Subject that calls, and the rows of what it is answered; none before it is known.
     reader: Option<(Arc<Subject>, Arc<Rows>)>,
     metrics: Arc<CallMetrics>,
+    /// Ids by which the caller names the call.
+    named: Named,
+    /// Caller, once it is known.
+    pub caller: Option<Arc<Caller>>,
 }
 
 impl InFlightCall {
     /// Begins a call. Nothing of its request is read, so that no text of the caller's reaches the log.
-    pub fn begin(method: Arc<Method>, permit: Option<Permit>, metrics: Arc<CallMetrics>) -> Self {
+    pub fn begin(
+        method: Arc<Method>,
+        permit: Option<Permit>,
+        metrics: Arc<CallMetrics>,
+        named: Named,
+    ) -> Self {
         metrics.begin(&method);
         Self {
             span: info_span!("call", method = method.path),
@@ -62,6 +74,8 @@ impl InFlightCall {
             permit,
             reader: None,
             metrics,
+            named,
+            caller: None,
         }
     }
 
@@ -154,14 +168,36 @@ impl InFlightCall {
 impl Drop for InFlightCall {
     fn drop(&mut self) {
         self.metrics.end(&self.method, self.began, self.outcome);
-        let _entered = self.span.enter();
+        let caller = self.caller.as_deref();
+        let (code, caller, actor_type) = (
+            status::code_name(self.outcome.unwrap_or(status::CALLER_GONE)),
+            caller.map(|it| for_log(it.subject())),
+            caller.and_then(Caller::actor_type),
+        );
         let seconds = self.began.elapsed().as_secs_f64();
-        let code = self.outcome.map(tracing::field::debug);
-        // Streams are few and live long; calls are many, and a caller knows how its own ended.
-        if self.method.streams && self.method.is_ours {
-            info!(code, seconds, "call ended");
-        } else {
-            debug!(code, seconds, "call ended");
+        let Named {
+            trace_id,
+            request_id,
+        } = &self.named;
+        let request_id = request_id.map(tracing::field::display);
+        // Whoever balances the load asks for health again and again.
+        match self.method.is_ours {
+            true => info!(
+                rpc.method = &*self.method.name,
+                rpc.response.status_code = code,
+                duration_seconds = seconds,
+                enduser.id = caller,
+                actor_type,
+                request_id,
+                trace_id,
+                "call ended"
+            ),
+            false => debug!(
+                rpc.method = &*self.method.name,
+                rpc.response.status_code = code,
+                duration_seconds = seconds,
+                "call ended"
+            ),
         }
     }
 }

@@ -15,6 +15,7 @@
 //! | `request_body` | the body of a request while it is received |
 //! | `response_body` | the body of a response while it is sent |
 //! | `reset` | cuts off a stream whose peer does not read |
+//! | `named` | the ids by which a caller names a call |
 //! | `metrics` | the numbers of calls |
 //! | `method` | the properties of a method that are known before its call is read |
 //!
@@ -28,6 +29,7 @@ mod in_flight;
 pub mod load;
 pub mod method;
 pub mod metrics;
+mod named;
 mod request_body;
 pub mod reset;
 mod response_body;
@@ -59,6 +61,7 @@ use in_flight::{Deadlines, InFlightCall};
 use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
 use metrics::CallMetrics;
+use named::Named;
 use request_body::RequestBody;
 use reset::RightsEnd;
 use response_body::{Sending, Terminations, respond};
@@ -254,19 +257,20 @@ where
             request: began + self.shared.limits.receive_time_max,
             response: callers.map_or(latest, |callers| callers.min(latest)),
         };
-        let log = self.shared.access_log.clone();
-        let mut access = CallAccess::begin(log, &method, request.headers());
+        let (log, metrics) = (self.shared.access_log.clone(), self.shared.metrics.clone());
+        let named = Named::of(request.headers());
+        let mut access = CallAccess::begin(log, &method, &named);
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
-                let call = InFlightCall::begin(method, None, self.shared.metrics.clone());
+                let call = InFlightCall::begin(method, None, metrics, named);
                 let connection = self.connection.clone();
                 let sending = self.sending(connection, &call.method, callers, deadlines, None);
                 let refused = refused.into_http();
                 return Box::pin(async { Ok(respond(call, refused, sending, access).await) });
             }
         };
-        let mut call = InFlightCall::begin(method, Some(permit), self.shared.metrics.clone());
+        let mut call = InFlightCall::begin(method, Some(permit), metrics, named);
         let (mut head, body) = request.into_parts();
         let mut middleware = self.clone();
         Box::pin(async move {
@@ -278,6 +282,7 @@ where
             let authenticated = authenticated.await;
             let counted = authenticated.and_then(|caller| {
                 access.admit(caller.clone());
+                call.caller = caller.clone();
                 admission::authorize(&call.method, caller.as_ref(), &mut head.extensions)?;
                 middleware.count(&mut call, caller)
             });

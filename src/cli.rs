@@ -73,6 +73,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         authenticator,
         tls,
         drain_delay: config.drain_delay,
+        heartbeat: config.heartbeat,
         metrics,
     };
     server::run(listener, dependencies, shutdown).await;

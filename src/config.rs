@@ -19,8 +19,8 @@ use door::{Authentication, Door, DoorArgs};
 use rates::{Rates, RatesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
-    civil_date, database_url, drain_delay, guarantee_days, instant, known_head, listen, log_format,
-    log_level, send_clock,
+    civil_date, database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen,
+    log_format, log_level, send_clock,
 };
 
 /// Settings of one run of the program.
@@ -84,6 +84,8 @@ pub struct Serve {
     pub guarantee_days: u32,
     /// Time for which a replica that was told to stop goes on serving while its health is NOT_SERVING.
     pub drain_delay: Duration,
+    /// Longest silence of a stream, after which a heartbeat is sent.
+    pub heartbeat: Duration,
     /// Address at which metrics are served; none to serve none.
     pub metrics_listen: Option<SocketAddr>,
     /// TLS and authentication.
@@ -379,6 +381,18 @@ struct Settings {
         default_value = "0"
     )]
     drain_delay: String,
+    /// Seconds of silence after which a stream sends a heartbeat, 1 to 300. Shorter than the
+    /// time after which a proxy gives a silent stream up.
+    #[arg(
+        long,
+        global = true,
+        hide_env_values = true,
+        verbatim_doc_comment,
+        value_name = "SECONDS",
+        env = "CARE_INVITATION_HEARTBEAT",
+        default_value = "15"
+    )]
+    heartbeat: String,
     /// Address at which metrics are served in the format of Prometheus, over plain HTTP at
     /// /metrics, as in 127.0.0.1:9464. Nothing of patients is in them. Without it none are.
     #[arg(
@@ -400,7 +414,7 @@ struct Settings {
         default_value = "text"
     )]
     log_format: String,
-    /// Level of the log: off, error, warn, info, debug (a line for every call) or trace.
+    /// Level of the log: off, error, warn, info (a line for every call), debug or trace.
     #[arg(
         long,
         global = true,
@@ -481,6 +495,7 @@ impl Settings {
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
         let drain_delay = take(bad, "drain-delay", drain_delay(&self.drain_delay));
+        let heartbeat = take(bad, "heartbeat", heartbeat(&self.heartbeat));
         let metrics_listen = self
             .metrics_listen
             .as_deref()
@@ -499,6 +514,7 @@ impl Settings {
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
             drain_delay: drain_delay?,
+            heartbeat: heartbeat?,
             metrics_listen: metrics_listen?,
             door: door?,
             rates: rates?,

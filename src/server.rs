@@ -59,6 +59,8 @@ pub struct Dependencies {
     pub tls: Option<Tls>,
     /// Time for which it goes on serving while health is NOT_SERVING, before it drains.
     pub drain_delay: Duration,
+    /// Longest silence of a stream, after which a heartbeat is sent.
+    pub heartbeat: Duration,
     /// Listener on which the metrics are served; none to serve none.
     pub metrics: Option<TcpListener>,
 }
@@ -182,10 +184,12 @@ fn service(
         authenticator: _,
         tls: _,
         drain_delay: _,
+        heartbeat,
         metrics: _,
     } = dependencies;
+    let (feed, by) = (store.clone(), clock.clone());
     Service {
-        dispatch: Dispatch::start(store.clone(), clock.clone(), policy, trusts_clock, draining),
+        dispatch: Dispatch::start(feed, by, policy, heartbeat, trusts_clock, draining),
         store,
         clock,
         policy,

@@ -11,6 +11,8 @@ use super::{DatabaseUrl, KnownHead, LogFormat};
 
 /// Longest care guarantee that can be set, in days, as in the settings of a care unit.
 const GUARANTEE_DAYS_MAX: u32 = 365;
+/// Longest silence of a stream that can be set, in seconds: as long as one is open that nobody reads.
+const HEARTBEAT_MAX: u64 = 300;
 /// Longest time before a replica drains, in seconds.
 const DRAIN_DELAY_MAX: u64 = 300;
 
@@ -160,6 +162,15 @@ pub fn drain_delay(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("must be a number from 0 to {DRAIN_DELAY_MAX}; it is {text:?}"))
+}
+
+/// Parses the longest silence of a stream.
+pub fn heartbeat(text: &str) -> Result<Duration, String> {
+    let seconds: Option<u64> = text.parse().ok();
+    let seconds = seconds.filter(|it| (1..=HEARTBEAT_MAX).contains(it));
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("must be a number from 1 to {HEARTBEAT_MAX}; it is {text:?}"))
 }
 
 /// Parses the format of log lines.

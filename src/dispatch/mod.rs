@@ -18,6 +18,7 @@ mod watch;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use backon::Retryable;
 use tokio::sync::broadcast;
@@ -109,6 +110,8 @@ pub struct Dispatch {
     store: Store,
     clock: Clock,
     policy: RegionPolicy,
+    /// Longest silence of a subscription or a watch, after which a heartbeat is sent.
+    heartbeat: Duration,
     router: Router,
     unread: TotalBytes,
     shared: SharedRequests,
@@ -125,6 +128,7 @@ impl Dispatch {
         store: Store,
         clock: Clock,
         policy: RegionPolicy,
+        heartbeat: Duration,
         trusts_clock: changes::Receiver<bool>,
         shutdown: CancellationToken,
     ) -> Self {
@@ -145,6 +149,7 @@ impl Dispatch {
             store,
             clock,
             policy,
+            heartbeat,
             router,
             unread: TotalBytes::default(),
             shared: SharedRequests::default(),

@@ -2,7 +2,6 @@
 //! waits.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
@@ -22,8 +21,6 @@ use crate::store::error::Error;
 use crate::store::notification::{CLAIMED_UNITS_MAX, ClaimRequest, Claimed};
 use crate::store::retry::ANSWER_PAUSE;
 
-/// Longest silence of a subscription, after which a heartbeat is sent.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum notifications that one claim asks for, so that no claim occupies the committer for long.
 const CLAIM_MAX: usize = 256;
 /// Estimated bytes of a request, until one has been claimed.
@@ -236,7 +233,7 @@ impl SubscriptionTask {
     }
 
     async fn send_heartbeat_if_due(&mut self) -> Result<(), TaskEnd> {
-        if self.last_event_at.elapsed() >= HEARTBEAT_INTERVAL {
+        if self.last_event_at.elapsed() >= self.dispatch.heartbeat {
             self.send(Event::Heartbeat).await?;
         }
         Ok(())
@@ -260,7 +257,7 @@ impl SubscriptionTask {
                     }
                 }
                 () = sleep_until(&clock, expiry) => self.flow.expire(clock.now()),
-                () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => {
+                () = tokio::time::sleep_until(self.last_event_at + self.dispatch.heartbeat) => {
                     self.send_heartbeat_if_due().await?;
                 }
             }

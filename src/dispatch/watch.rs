@@ -22,8 +22,6 @@ use crate::store::error::Error;
 
 /// Time in which the reader of a full backlog must take one more event; a slower one is cut off.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest silence of a watch, after which a heartbeat is sent.
-const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(30);
 /// Maximum requests that are read at once.
 const PAGE_MAX: usize = 500;
 /// Estimated bytes of a request, until one has been read.
@@ -126,11 +124,12 @@ impl Watcher {
 
     async fn wake(&mut self) -> Result<Wake, TaskEnd> {
         let clock = &self.dispatch.clock;
+        let silent_until = self.last_event_at + self.dispatch.heartbeat;
         Ok(tokio::select! {
             () = self.events.closed() => return Err(TaskEnd(None)),
             () = self.mailbox.arrived(false) => Wake::Commits,
             () = sleep_until(clock, self.next_transition_at) => Wake::Transition,
-            () = tokio::time::sleep_until(self.last_event_at + HEARTBEAT_INTERVAL) => Wake::Silence,
+            () = tokio::time::sleep_until(silent_until) => Wake::Silence,
         })
     }
 

@@ -4,7 +4,7 @@ mod audited;
 pub mod calls;
 mod care_units;
 mod certificates;
-mod host;
+pub mod host;
 pub mod issuer;
 mod keys;
 mod patients;
@@ -14,7 +14,7 @@ pub mod raw;
 pub mod scopes;
 mod settings;
 mod silence;
-mod tls;
+pub mod tls;
 mod tokens;
 
 use std::net::SocketAddr;
@@ -44,7 +44,7 @@ use crate::make;
 const NOW: &str = "2026-03-02T09:00:00Z";
 
 /// A service behind its door.
-struct Guarded {
+pub struct Guarded {
     address: SocketAddr,
     _backend: Backend,
     _server: AbortOnDropHandle<()>,
@@ -69,6 +69,7 @@ impl Guarded {
             authenticator,
             tls,
             drain_delay: Duration::ZERO,
+            heartbeat: Duration::from_secs(15),
             metrics: None,
         };
         let server = server::run(listener, parts, CancellationToken::new());

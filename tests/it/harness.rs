@@ -125,6 +125,7 @@ impl Harness {
             authenticator,
             tls: None,
             drain_delay: Duration::ZERO,
+            heartbeat: Duration::from_secs(15),
             metrics: Some(page),
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));

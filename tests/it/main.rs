@@ -19,6 +19,7 @@ mod make;
 mod partitions;
 mod patient_requests;
 mod pipelining;
+mod proxies;
 mod proxy;
 mod replica;
 mod wire;

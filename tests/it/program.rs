@@ -72,7 +72,8 @@ pub struct Program {
     pub child: Child,
     stdout: BufReader<ChildStdout>,
     log: PathBuf,
-    address: String,
+    /// Address that it says it listens on, with its scheme.
+    pub address: String,
 }
 
 impl Program {
@@ -418,7 +419,7 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 22] = [
+    const SETTINGS: [&str; 23] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
@@ -441,6 +442,7 @@ async fn help_names_every_flag_and_its_variable() {
         "log-level",
         "drain-delay",
         "metrics-listen",
+        "heartbeat",
     ];
     let folder = TempDir::new().expect("a folder");
     for (subcommand, own) in [

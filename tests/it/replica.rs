@@ -55,6 +55,7 @@ impl Replica {
             authenticator: Authenticator::open(),
             tls: None,
             drain_delay: Duration::ZERO,
+            heartbeat: Duration::from_secs(15),
             metrics: None,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));

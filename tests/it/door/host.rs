@@ -7,7 +7,8 @@ use std::time::Duration;
 use care_invitation::auth::fetch::Page;
 use care_invitation::auth::keys::Source;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType,
+    date_time_ymd,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,9 @@ pub struct Pair {
 impl Ca {
     pub fn new() -> Self {
         let mut parameters = CertificateParams::default();
+        // Another name than those of what it issues: OpenSSL takes a certificate for its own issuer by that.
+        let name = &mut parameters.distinguished_name;
+        name.push(DnType::CommonName, "a CA of a test");
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(parameters, key).expect("a CA"))

@@ -79,15 +79,23 @@ impl Secured {
 
     /// A connection of a client, with this certificate or without.
     pub async fn channel(&self, pair: Option<&Pair>) -> Result<Channel, tonic::transport::Error> {
-        let config = Arc::new(client(&[&self.ca], pair, &[&TLS13, &TLS12], &[b"h2"]));
-        let address = self.address();
-        let connect = tower::service_fn(move |_| {
-            let config = config.clone();
-            async move { secured(address, config).await.map(TokioIo::new) }
-        });
-        let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
-        within(endpoint.connect_with_connector(connect)).await
+        channel(self.address(), &self.ca, pair).await
     }
+}
+
+/// A connection to an address whose certificate this CA has issued, with this certificate or without.
+pub async fn channel(
+    address: SocketAddr,
+    ca: &Ca,
+    pair: Option<&Pair>,
+) -> Result<Channel, tonic::transport::Error> {
+    let config = Arc::new(client(&[ca], pair, &[&TLS13, &TLS12], &[b"h2"]));
+    let connect = tower::service_fn(move |_| {
+        let config = config.clone();
+        async move { secured(address, config).await.map(TokioIo::new) }
+    });
+    let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");
+    within(endpoint.connect_with_connector(connect)).await
 }
 
 /// Writes the files of a server.

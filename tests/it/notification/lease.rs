@@ -55,6 +55,7 @@ async fn a_lease_that_has_run_out_before_it_is_sent_is_not_sent() {
         harness.backend.store.clone(),
         harness.clock.clone(),
         RegionPolicy::default(),
+        std::time::Duration::from_secs(15),
         trusts_clock,
         harness.shutdown.child_token(),
     );

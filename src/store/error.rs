@@ -228,9 +228,9 @@ impl From<DbErr> for Error {
 
 /// SQLSTATEs of a server that is a standby or has ended an idle transaction, and of conflicts.
 const TRANSIENT_SQLSTATES: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK_NOT_AVAILABLE];
-/// Classes of SQLSTATE: the connection is lost, resources are exhausted, an operator or a timeout has intervened, the
-/// server's machine is in trouble.
-const TRANSIENT_SQLSTATE_CLASSES: [&str; 4] = ["08", "53", "57", "58"];
+/// Classes of SQLSTATE: the connection is lost, the server lets nobody in, its database is away, resources are exhausted,
+/// an operator or a timeout has intervened, the server's machine is in trouble.
+const TRANSIENT_SQLSTATE_CLASSES: [&str; 6] = ["08", "28", "3D", "53", "57", "58"];
 /// Primary result codes of SQLite that are transient: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
 /// PROTOCOL.
 const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
@@ -389,6 +389,8 @@ mod tests {
             ("1", false),     // SQLITE_ERROR
             ("11", false),    // SQLITE_CORRUPT
             ("2067", false),  // SQLITE_CONSTRAINT_UNIQUE
+            ("28P01", true),  // invalid_password
+            ("3D000", true),  // invalid_catalog_name
             ("53100", true),  // disk_full
             ("55P03", true),  // lock_not_available
             ("25006", true),  // read_only_sql_transaction

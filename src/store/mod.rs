@@ -147,6 +147,8 @@ struct Inner {
     observer: DatabaseConnection,
     /// Record of the transactions of the committer of calls.
     writes: Record,
+    /// Record of when connections to the address were last found to be of no use.
+    address: Record,
     /// Notified when a probe or the access log has written to the WAL, of which no change event tells.
     wal_grown: Arc<Notify>,
     /// Queues of calls and of claims; none once the store is closed.
@@ -258,6 +260,7 @@ impl Store {
                 maintenance: connections.maintenance,
                 observer: connections.observer,
                 writes: connections.writes,
+                address: connections.address,
                 wal_grown,
                 queues: std::sync::RwLock::new(Some(queues)),
                 committers: Mutex::new(tasks),
@@ -353,6 +356,10 @@ impl Store {
         let writes = &self.inner.writes;
         let has_written = writes.has_committed_within(WRITE_TRUSTED);
         let answer = probe_pool(&self.inner.probe, has_written).await?;
+        if answer.read_only {
+            // New connections may lead to the primary by now, while those that are open stay where they are.
+            self.inner.address.distrust();
+        }
         if self.inner.replica.is_none() && writes.has_failed_within(FAILURE_COUNTS) {
             // There may be room for one page and none for a batch.
             return Err(Error::unavailable("a recent write has failed"));

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
 
-use sea_orm::sqlx::{Connection, PgConnection, query_scalar};
+use sea_orm::sqlx::{Connection, PgConnection, query_scalar, raw_sql};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -103,6 +103,15 @@ impl Cluster {
             query_scalar(sql).fetch_one(&mut connection).await
         };
         within(answer).await.ok()
+    }
+
+    /// Carries out a statement; false when it fails.
+    pub async fn run(&self, sql: &'static str) -> bool {
+        let done = async {
+            let mut connection = PgConnection::connect(&self.url("postgres")).await?;
+            raw_sql(sql).execute(&mut connection).await
+        };
+        within(done).await.is_ok()
     }
 
     /// Kills the server, as when its machine loses power.

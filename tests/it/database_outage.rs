@@ -422,6 +422,40 @@ async fn a_database_that_swallows_everything_is_waited_for() {
     goes_away_and_comes_back(Way::Swallow).await;
 }
 
+/// Longer than connections are idle before they are pinged.
+const IDLE: Duration = Duration::from_millis(700);
+/// Time that a call may take which meets connections that are forgotten, with something for a busy machine.
+const FORGOTTEN_MAX: Duration = Duration::from_millis(1_500);
+
+#[tokio::test]
+async fn idle_connections_that_a_firewall_has_forgotten_cost_a_caller_a_second_at_most() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let first = replica.create(create(1)).await;
+    // Opens as many as may read at once.
+    let lists = (0..8).map(|_| listed(replica));
+    futures_util::future::join_all(lists).await;
+    tokio::time::sleep(IDLE).await;
+    remote.proxy.turn(Way::Forget(remote.server));
+    let get = v1::GetBookingRequestRequest {
+        name: first.name.clone(),
+    };
+    let began = Instant::now();
+    let (mut reads, mut writes) = (replica.requests(), replica.requests());
+    let (read, written, counted) = tokio::join!(
+        within(reads.get_booking_request(get)),
+        within(writes.create_booking_request(create(2))),
+        listed(replica),
+    );
+    let took = began.elapsed();
+    read.expect("read");
+    written.expect("written");
+    assert!(counted > 0);
+    assert!(took < FORGOTTEN_MAX, "{took:?}");
+}
+
 #[tokio::test]
 async fn a_replica_that_drains_stays_out_whatever_its_database_does() {
     let Some(remote) = Remote::start().await else {

@@ -14,7 +14,9 @@ use care_invitation::store::schema::{Schema, migrate};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tonic::Code;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+use tonic_types::StatusExt;
 
 use crate::cluster::Cluster;
 use crate::consumer::{everything, name, sent};
@@ -198,4 +200,64 @@ async fn a_standby_makes_a_replica_not_ready_until_it_is_promoted() {
     primary.kill().await;
     standby.promote().await;
     replica.healthy("", Serving).await;
+}
+
+/// Time within which a replica serves again once new connections lead to the primary.
+const BACK_MAX: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn connections_to_a_server_that_takes_no_writes_are_closed_though_they_stay_open() {
+    let Some(old) = Cluster::primary().await else {
+        return;
+    };
+    let new = old.standby().await;
+    let proxy = Proxy::start(old.address).await;
+    let url = format!("postgres://postgres@{}/postgres", proxy.address);
+    let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+    let before = replica.create(create("before")).await;
+    replica.healthy("", Serving).await;
+    // As a primary that has become a standby; nobody cuts the sessions that it has.
+    let set = old
+        .run("ALTER SYSTEM SET default_transaction_read_only = on")
+        .await;
+    assert!(set && old.run("SELECT pg_reload_conf()").await);
+    replica.healthy("", NotServing).await;
+    new.promote().await;
+
+    proxy.turn(Way::NewTo(new.address));
+    let turned = Instant::now();
+    replica.healthy("", Serving).await;
+    assert!(turned.elapsed() < BACK_MAX, "{:?}", turned.elapsed());
+    let after = replica.create(create("after")).await;
+    for name in [before.name, after.name] {
+        let get = v1::GetBookingRequestRequest { name };
+        let read = within(replica.requests().get_booking_request(get)).await;
+        read.expect("reads go to the new primary too");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lets_nobody_in_is_waited_for() {
+    let Some(server) = Cluster::alone().await else {
+        return;
+    };
+    assert!(server.run("CREATE ROLE care LOGIN SUPERUSER").await);
+    let url = format!("postgres://care@{}/postgres", server.address);
+    let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+    replica.create(create("before")).await;
+    // As when the password was changed: new connections are refused.
+    assert!(server.run("ALTER ROLE care NOLOGIN").await);
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'care'";
+    assert!(server.run(end).await);
+    replica.healthy("", NotServing).await;
+    for number in 0..5 {
+        let call = create(&format!("meanwhile-{number}"));
+        let refused = within(replica.requests().create_booking_request(call)).await;
+        let refused = refused.expect_err("nobody is let in");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+        assert!(refused.get_error_details().retry_info().is_some());
+    }
+    assert!(server.run("ALTER ROLE care LOGIN").await);
+    replica.healthy("", Serving).await;
+    replica.create(create("after")).await;
 }

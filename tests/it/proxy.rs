@@ -17,6 +17,10 @@ use crate::harness::within;
 pub enum Way {
     /// They lead to this server.
     To(SocketAddr),
+    /// New ones lead to this server, and those that are open stay where they are.
+    NewTo(SocketAddr),
+    /// New ones lead to this server, and of those that are open nothing comes through: a firewall has forgotten them.
+    Forget(SocketAddr),
     /// Those that are open are cut, new ones refused.
     Cut,
     /// They stay open and nothing comes through; new ones are accepted and never answered. What
@@ -86,18 +90,20 @@ async fn accept(address: SocketAddr, listener: TcpListener, mut ways: watch::Rec
 /// Carries one connection until its way changes, or one of the two has gone.
 async fn carry(mut client: TcpStream, way: Way, mut ways: watch::Receiver<Way>) {
     let mut server = None;
-    if let Way::To(target) = way {
+    if let Way::To(target) | Way::NewTo(target) | Way::Forget(target) = way {
         let Ok(open) = TcpStream::connect(target).await else {
             return;
         };
         let server = server.insert(open);
         tokio::select! {
-            _ = ways.wait_for(|it| *it != way) => {}
+            _ = ways.wait_for(|it| *it != way && !matches!(it, Way::NewTo(_))) => {}
             _ = copy_bidirectional(&mut client, server) => return,
         }
     }
     // Both ends are kept open for as long as everything is swallowed.
-    let _ = ways.wait_for(|it| *it != Way::Swallow).await;
+    let _ = ways
+        .wait_for(|it| !matches!(it, Way::Swallow | Way::Forget(_)))
+        .await;
     drop((client, server));
 }
 

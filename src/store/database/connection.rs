@@ -74,6 +74,8 @@ pub struct Connections {
     pub writers: Pool,
     /// Record of the transactions of `writers`.
     pub writes: Record,
+    /// Record of when connections to the address were last found to be of no use.
+    pub address: Record,
     /// Pool for claims; none where one committer does everything.
     pub claimers: Option<Pool>,
     /// Workers of the committer of calls.
@@ -111,7 +113,8 @@ pub async fn connect_admin(url: &str, accepts: Acceptance) -> Result<AdminConnec
         let record = Record::default();
         let options = postgres_options(url, 1, "0", PoolRole::Write, spread);
         return Ok(AdminConnection {
-            connection: connect_postgres_by(options, PoolRole::Write, record).await?,
+            connection: connect_postgres_by(options, PoolRole::Write, record, &Record::default())
+                .await?,
             spread,
             file: None,
         });
@@ -138,9 +141,19 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
         }
         let writes = Record::default();
         let spread = settings.spread;
+        let address = Record::default();
         let connect = async |connections, role| {
-            connect_postgres(url, connections, role, spread, Record::default()).await
+            let record = Record::default();
+            connect_postgres(url, connections, role, spread, record, &address).await
         };
+        let writers = connect_postgres(
+            url,
+            WRITERS,
+            PoolRole::Write,
+            spread,
+            writes.clone(),
+            &address,
+        );
         let maintenance = connect(1, PoolRole::Write).await?.into_connection();
         return Ok(Connections {
             readers: connect(POSTGRES_READERS, PoolRole::Statement)
@@ -155,9 +168,9 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
             checker: None,
             observer: maintenance.clone(),
             maintenance,
-            writers: connect_postgres(url, WRITERS, PoolRole::Write, spread, writes.clone())
-                .await?,
+            writers: writers.await?,
             writes,
+            address: address.clone(),
             claimers: Some(connect(1, PoolRole::Write).await?),
             workers: Workers::Concurrent(WRITERS),
             timeouts: POSTGRES_TIMEOUTS,
@@ -183,6 +196,7 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
         observer: connect(1, PoolRole::Statement).await?.into_connection(),
         writers,
         writes,
+        address: Record::default(),
         claimers: None,
         workers: Workers::Pipelined(connect(1, PoolRole::Statement).await?.into_connection()),
         timeouts: SQLITE_TIMEOUTS,

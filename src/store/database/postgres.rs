@@ -12,10 +12,15 @@ use crate::store::error::OpenError;
 
 /// Time for which a call waits for a connection, or for the server to be available, before it fails.
 const ACQUIRE_MAX: Duration = Duration::from_secs(1);
-/// Idle time after which a connection is pinged before it is used.
+/// Idle time after which a connection is pinged before it is used. Those in use are not, since a batch whose connection
+/// has died is tried again.
 const PING_AFTER_IDLE: Duration = Duration::from_millis(500);
+/// Time that a ping may take, within the time for which a call waits for a connection.
+const PING_MAX: Duration = Duration::from_millis(300);
 /// Time that the check of a released connection may take.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
+/// Age at which a connection is closed once nobody uses it, so that all are at the present address sooner or later.
+const LIFETIME_MAX: Duration = Duration::from_secs(600);
 /// Timeout of statements.
 const STATEMENT_MAX: &str = "10s";
 /// Time for which a statement waits for row locks of others before the batch is tried again.
@@ -48,28 +53,34 @@ pub async fn connect_postgres(
     role: PoolRole,
     spread: Spread,
     record: Record,
+    address: &Record,
 ) -> Result<Pool, OpenError> {
     let mut options = postgres_options(url, connections, STATEMENT_MAX, role, spread);
     options.test_before_acquire(false);
-    connect_postgres_by(options, role, record).await
+    connect_postgres_by(options, role, record, address).await
 }
 
-/// Opens a pool with these options, with checks of a connection before and after its use.
+/// Opens a pool with these options, with checks of a connection before and after its use. The pools of one `address` share
+/// the record of when connections to it were last found to be of no use.
 pub async fn connect_postgres_by(
     mut options: ConnectOptions,
     role: PoolRole,
     record: Record,
+    address: &Record,
 ) -> Result<Pool, OpenError> {
-    let checked = record.clone();
+    let checked = (record.clone(), address.clone());
     options.map_sqlx_postgres_pool_opts(move |options| {
-        let checked = checked.clone();
+        let (ends, servers) = checked.clone();
         let options = options.before_acquire(move |connection, metadata| {
-            let is_trusted = checked.trusts(metadata.age);
-            // A batch whose connection has died is tried again, and needs no ping.
-            let needs_ping = role != PoolRole::Write && metadata.idle_for >= PING_AFTER_IDLE;
+            let is_trusted = ends.trusts(metadata.age) && servers.trusts(metadata.age);
+            let needs_ping = metadata.idle_for >= PING_AFTER_IDLE;
+            let servers = servers.clone();
             Box::pin(async move {
                 if is_trusted && needs_ping {
-                    connection.ping().await?;
+                    let answer = tokio::time::timeout(PING_MAX, connection.ping()).await;
+                    let answer = answer.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+                    // The others are as old: a firewall that has forgotten one has forgotten them all.
+                    answer.inspect_err(|_| servers.distrust())?;
                 }
                 Ok(is_trusted)
             })
@@ -102,6 +113,7 @@ pub fn postgres_options(
         .max_connections(connections)
         .min_connections(1)
         .acquire_timeout(ACQUIRE_MAX)
+        .max_lifetime(LIFETIME_MAX)
         .sqlx_logging(false)
         .record_stmt_in_spans(false)
         .map_sqlx_postgres_opts(move |options| {

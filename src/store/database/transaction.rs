@@ -198,6 +198,11 @@ impl Record {
         times.committed = None;
     }
 
+    /// Records that no connection that was opened before is to be used again.
+    pub fn distrust(&self) {
+        self.note_failed_end();
+    }
+
     /// Records a COMMIT or ROLLBACK that failed.
     fn note_failed_end(&self) {
         self.note_refused();

@@ -24,6 +24,7 @@ use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
 use crate::grpc::descriptors::Descriptors;
 use crate::grpc::middleware::Limits;
 use crate::grpc::middleware::subject::SubjectLimits;
+use crate::server::web::Web;
 use crate::server::{self, Dependencies};
 use crate::store::Store;
 use crate::store::access_log::purge as access_log;
@@ -72,6 +73,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         limits: limits(config.rates),
         authenticator,
         tls,
+        web: Web::of(config.door.web_origins),
         drain_delay: config.drain_delay,
         heartbeat: config.heartbeat,
         metrics,

@@ -3,7 +3,9 @@
 
 mod connection;
 mod metrics;
+mod streams;
 pub mod tls;
+pub mod web;
 
 use std::io;
 use std::time::Duration;
@@ -31,6 +33,7 @@ use crate::store::Store;
 use connection::Doorway;
 use metrics::Sources;
 use tls::Tls;
+use web::Web;
 
 /// Longest time for which a server that shuts down waits for calls in flight.
 pub const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -57,6 +60,8 @@ pub struct Dependencies {
     pub authenticator: Authenticator,
     /// TLS of the listener; none for plain text.
     pub tls: Option<Tls>,
+    /// Way in for web pages; none where they do not call.
+    pub web: Option<Web>,
     /// Time for which it goes on serving while health is NOT_SERVING, before it drains.
     pub drain_delay: Duration,
     /// Longest silence of a stream, after which a heartbeat is sent.
@@ -111,7 +116,11 @@ pub async fn run(
     let drain_delay = dependencies.drain_delay;
     let limits = connection::within_open_files_limit(dependencies.limits);
     let authenticator = dependencies.authenticator.clone();
-    let door = Doorway::new(dependencies.tls.clone(), dependencies.clock.clone());
+    let door = Doorway::new(
+        dependencies.tls.clone(),
+        dependencies.web.clone(),
+        dependencies.clock.clone(),
+    );
     let methods = descriptors.methods();
     let access_log = Some(AccessLog {
         store: store.clone(),
@@ -183,6 +192,7 @@ fn service(
         limits: _,
         authenticator: _,
         tls: _,
+        web: _,
         drain_delay: _,
         heartbeat,
         metrics: _,

@@ -16,7 +16,7 @@ use crate::auth::token::Tokens;
 use crate::clock::Clock;
 use crate::config::door::{self, Authentication, Door};
 use crate::config::{self, BadSetting};
-use crate::server::tls::{Tls, TlsFiles};
+use crate::server::tls::{Protocols, Tls, TlsFiles};
 
 /// Time between two warnings that the service is open to others.
 const WARNING_INTERVAL: Duration = Duration::from_secs(3_600);
@@ -32,11 +32,16 @@ pub async fn open(
 ) -> Result<(Authenticator, Option<Tls>), config::Error> {
     let mut bad = Vec::new();
     let tls = door.tls.clone().map(|files| {
-        Tls::open(TlsFiles {
+        let files = TlsFiles {
             certificate: files.certificate,
             key: files.key,
             client_ca: files.client_ca,
-        })
+        };
+        let protocols = match door.web_origins.is_empty() {
+            true => Protocols::Http2,
+            false => Protocols::Web,
+        };
+        Tls::open(files, protocols)
     });
     let tls = tls.transpose().unwrap_or_else(|error| {
         let flag = error.file.flag();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use http::Uri;
+use http::{HeaderValue, Uri};
 
 use super::{BadSetting, take};
 
@@ -19,6 +19,8 @@ pub struct Door {
     pub tls: Option<Tls>,
     /// Authentication of calls.
     pub authentication: Authentication,
+    /// Origins of web pages that may call; none if no page may.
+    pub web_origins: Vec<HeaderValue>,
     /// True if others can reach the service, and it lacks TLS or authentication.
     pub is_insecure: bool,
 }
@@ -144,6 +146,18 @@ pub struct DoorArgs {
         env = "CARE_INVITATION_AUTH_CLIENTS"
     )]
     auth_clients: Option<PathBuf>,
+    /// Origin of web pages that may call by gRPC-Web, such as https://worklist.example;
+    /// several are separated by commas. Without it no page may.
+    #[arg(
+        long,
+        global = true,
+        hide_env_values = true,
+        verbatim_doc_comment,
+        value_name = "ORIGIN",
+        value_delimiter = ',',
+        env = "CARE_INVITATION_CORS_ORIGIN"
+    )]
+    cors_origin: Vec<String>,
     /// Listen where others reach the service although TLS or authentication is missing.
     #[arg(
         long,
@@ -161,6 +175,7 @@ impl DoorArgs {
         let before = bad.len();
         let tls = self.tls(bad);
         let authentication = self.authentication(bad);
+        let web_origins = self.web_origins(bad);
         let is_exposed = listen.is_some_and(|it| !it.ip().to_canonical().is_loopback());
         let missing = self.missing();
         let is_insecure = is_exposed && !missing.is_empty();
@@ -176,8 +191,16 @@ impl DoorArgs {
         (before == bad.len()).then_some(Door {
             tls,
             authentication: authentication?,
+            web_origins,
             is_insecure,
         })
+    }
+
+    /// Returns the origins of web pages that may call.
+    fn web_origins(&self, bad: &mut Vec<BadSetting>) -> Vec<HeaderValue> {
+        let parsed = self.cors_origin.iter().map(|text| origin(text));
+        let origins = parsed.filter_map(|origin| take(bad, "cors-origin", origin));
+        origins.collect()
     }
 
     /// Returns the flags that a service which others can reach lacks.
@@ -299,6 +322,28 @@ fn text(text: &str) -> Result<String, String> {
         true => Err("must not be empty".to_owned()),
         false => Ok(text.to_owned()),
     }
+}
+
+/// Parses an origin as browsers send it.
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let uri = text.parse::<Uri>().ok();
+    let host = uri.as_ref().and_then(Uri::host).filter(|it| !it.is_empty());
+    let scheme = uri.as_ref().and_then(Uri::scheme_str).unwrap_or_default();
+    let port = uri.as_ref().and_then(Uri::port_u16);
+    let sent = host.map(|host| match (scheme, port) {
+        ("https", None | Some(443)) | ("http", None | Some(80)) => format!("{scheme}://{host}"),
+        (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+        (_, None) => String::new(),
+    });
+    let is_origin = matches!(scheme, "http" | "https")
+        && sent.is_some_and(|it| it == text && it == it.to_lowercase());
+    let origin = HeaderValue::from_str(text).ok().filter(|_| is_origin);
+    origin.ok_or_else(|| {
+        format!(
+            "must be an origin as browsers send it, such as https://worklist.example or \
+             http://localhost:5173; it is {text:?}"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -423,5 +468,33 @@ mod tests {
             assert_eq!(read.is_ok(), good, "{text}");
             assert!(!format!("{read:?}").contains("secret"));
         }
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_send_it() {
+        for (text, good) in [
+            ("https://worklist.example", true),
+            ("http://localhost:5173", true),
+            ("https://[::1]:8443", true),
+            ("https://a.example,http://b.example:81", true),
+            ("*", false),
+            ("null", false),
+            ("worklist.example", false),
+            ("https://worklist.example/", false),
+            ("https://worklist.example/path", false),
+            ("https://worklist.example?x=y", false),
+            ("https://Worklist.example", false),
+            ("https://worklist.example:443", false),
+            ("http://worklist.example:80", false),
+            ("https://user@worklist.example", false),
+            ("ftp://worklist.example", false),
+            ("https://a.example,", false),
+            ("https://", false),
+            ("", false),
+        ] {
+            let read = door("127.0.0.1", &[&format!("--cors-origin={text}")]);
+            assert_eq!(read.is_ok(), good, "{text}");
+        }
+        assert!(door("127.0.0.1", &[]).expect("good").web_origins.is_empty());
     }
 }

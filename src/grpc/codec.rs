@@ -1,14 +1,18 @@
-//! The codec of our services: protobuf, and on the way whom each message is about, for the access log. Every message
-//! of every RPC passes here, those of streams too, so that none is forgotten.
+//! The codec of our services: protobuf, and on the way whom each message is about, for the access log, and how many rows
+//! answers have. Every message of every RPC passes here before it is compressed, those of streams too, so that none is
+//! forgotten.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prost::Message;
+use prost::bytes::BufMut;
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
+use super::middleware::rows::Rows;
 use crate::contract::concerns::{Audited, concerns_of};
 use crate::domain::access::Concern;
 
@@ -17,9 +21,14 @@ tokio::task_local! {
     static CONCERNS: Arc<CallConcerns>;
 }
 
-/// Whom the messages of a call are about.
+/// Whom the messages of a call are about, and the rows of its answers.
 #[derive(Debug, Default)]
-pub struct CallConcerns(Mutex<Recorded>);
+pub struct CallConcerns {
+    recorded: Mutex<Recorded>,
+    rows: Arc<Rows>,
+    /// Rows of answers since they were last taken.
+    row_count: AtomicUsize,
+}
 
 /// Whom the request has named, and the answers since they were last taken have shown.
 #[derive(Debug, Default)]
@@ -31,6 +40,14 @@ pub struct Recorded {
 }
 
 impl CallConcerns {
+    /// Makes the record of a call with such rows.
+    pub fn of(rows: Arc<Rows>) -> Self {
+        Self {
+            rows,
+            ..Self::default()
+        }
+    }
+
     /// Runs a handler, the messages of which are recorded here.
     pub async fn record<T>(self: Arc<Self>, handler: impl Future<Output = T>) -> T {
         CONCERNS.scope(self, handler).await
@@ -41,8 +58,18 @@ impl CallConcerns {
         std::mem::take(&mut *self.lock())
     }
 
+    /// Takes the number of rows that answers had.
+    pub fn take_rows(&self) -> usize {
+        self.row_count.swap(0, Ordering::Relaxed)
+    }
+
+    fn count_rows(&self, message: &[u8]) {
+        let count = self.rows.count(message);
+        self.row_count.fetch_add(count, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Recorded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,10 +124,14 @@ impl<T: Message + Audited> Encoder for RecordingEncoder<T> {
     type Error = Status;
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        if let Some(concerns) = &self.concerns {
-            concerns.lock().shown.extend(concerns_of(&item));
-        }
-        self.encoder.encode(item, buffer)
+        let Some(concerns) = &self.concerns else {
+            return self.encoder.encode(item, buffer);
+        };
+        concerns.lock().shown.extend(concerns_of(&item));
+        let message = item.encode_to_vec();
+        concerns.count_rows(&message);
+        buffer.put_slice(&message);
+        Ok(())
     }
 }
 

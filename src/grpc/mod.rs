@@ -31,6 +31,7 @@ mod write;
 use std::sync::Arc;
 
 use prost::Message;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 
 use crate::auth::caller::Caller;
@@ -47,10 +48,22 @@ use crate::domain::care_unit_settings::Policy;
 use crate::domain::{Context, RegionPolicy};
 use crate::store::Store;
 
-/// Maximum bytes of a message that is received.
+/// Maximum bytes of a message that is received, once it is decompressed.
 const MESSAGE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
 /// Maximum bytes of a page, which keep it under the 4 MB that clients accept by default.
 const PAGE_BYTES_MAX: usize = 3 * 1_000 * 1_000;
+
+/// Returns a service with its limit on messages, and compressed both ways, in the way that the caller prefers.
+macro_rules! served {
+    ($service:expr) => {
+        $service
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .accept_compressed(CompressionEncoding::Zstd)
+            .send_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Zstd)
+    };
+}
 
 /// The dependencies of all services; it implements the trait of each.
 #[derive(Clone)]
@@ -75,17 +88,17 @@ impl Service {
         let settings = CareUnitSettingsServiceServer::from_arc(service.clone());
         let patients = PatientServiceServer::from_arc(service.clone());
         let audit = AuditServiceServer::from_arc(service.clone());
-        let routes = Routes::new(requests.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(audit.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(worklists.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(notifications.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(patients.max_decoding_message_size(MESSAGE_BYTES_MAX))
-            .add_service(settings.max_decoding_message_size(MESSAGE_BYTES_MAX));
+        let routes = Routes::new(served!(requests))
+            .add_service(served!(audit))
+            .add_service(served!(worklists))
+            .add_service(served!(notifications))
+            .add_service(served!(patients))
+            .add_service(served!(settings));
         if !self.clock.is_sandbox() {
             return routes;
         }
         let clock = ClockServiceServer::from_arc(service);
-        routes.add_service(clock.max_decoding_message_size(MESSAGE_BYTES_MAX))
+        routes.add_service(served!(clock))
     }
 
     /// Returns what the region and its care units have set.

@@ -1,38 +1,40 @@
-//! Connections: accepted within their limits, closed when they do not speak HTTP/2, within TLS where that is
-//! on, and closed when they have been idle for long.
+//! Connections: accepted within their limits, closed when they do not speak HTTP/2, or HTTP/1.1 where web pages
+//! call, within TLS where that is on, and closed when they have been idle for long.
 //!
 //! hyper has no limit on the time without a call. hyper-util's `GracefulShutdown` closes all connections
 //! together, and waits for each without a limit.
 
+use std::convert::Infallible;
 use std::future::pending;
 use std::io::{self, Cursor, ErrorKind};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::Request;
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::Executor;
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, join, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::service::Routes;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 use tracing::{debug, info, warn};
 
+use super::streams::Streams;
 use super::tls::Tls;
+use super::web::{Http1Body, Web};
 use crate::auth::certificate::Certificate;
 use crate::clock::Clock;
 use crate::grpc::middleware::load::{Bounds, LimitReached};
@@ -53,6 +55,8 @@ const SEND_BYTES_MAX: usize = 64 * 1_024;
 const PENDING_RESETS_MAX: usize = 20;
 /// Maximum calls that were reset for a protocol error of the peer; a connection with more is closed.
 const ERROR_RESETS_MAX: usize = 1_024;
+/// Bytes of a connection in HTTP/1.1 that are kept until they are read, headers included.
+const HTTP1_BUFFER_BYTES: usize = 64 * 1_024;
 /// Silence after which the peer is sent a keepalive ping.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// Time that the peer has to answer the ping.
@@ -180,12 +184,17 @@ async fn serve_connection(
     closing: CancellationToken,
 ) {
     let opened = timeout(limits.preface_time_max, doorway.open(stream));
-    let Opened { io, client } = match closing.run_until_cancelled(opened).await {
+    let opened = match closing.run_until_cancelled(opened).await {
         Some(Ok(Ok(opened))) => opened,
         Some(Ok(Err(error))) => return debug!(%error, "connection closed: no HTTP/2 preface"),
         Some(Err(_)) => return debug!("connection closed: HTTP/2 preface timed out"),
         None => return,
     };
+    let Opened {
+        io,
+        is_http2,
+        client,
+    } = opened;
     let (certificate, distrusted) = client.unzip();
     let distrusted = async {
         match distrusted {
@@ -194,15 +203,66 @@ async fn serve_connection(
         }
     };
     let services = services.certified(certificate);
+    let serving = async {
+        match (&doorway.web, is_http2) {
+            (None, _) => serve_http2(io, services, limits, closing).await,
+            (Some(web), true) => serve_http2(io, web.wrap(services), limits, closing).await,
+            // A connection has one call at a time, and is cut off with it.
+            (Some(web), false) => {
+                reset::run(serve_http1(io, web.wrap(services), limits, closing)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = distrusted => info!("connection closed: its certificate is not trusted any more"),
+    }
+}
+
+async fn serve_http2<S>(io: Box<dyn Io>, services: S, limits: Limits, closing: CancellationToken)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
     let streams = Streams::default();
     let service = service_fn(move |request: Request<Incoming>| {
         services.clone().oneshot(request.map(Body::new))
     });
     let serving = http2(streams.clone()).serve_connection(TokioIo::new(io), service);
+    drive(serving, streams, limits, closing).await;
+}
+
+async fn serve_http1<S>(io: Box<dyn Io>, services: S, limits: Limits, closing: CancellationToken)
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let streams = Streams::default();
+    let calls = streams.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let count_end = calls.begin();
+        let response = services.clone().oneshot(request.map(Body::new));
+        async { Ok::<_, Infallible>(response.await?.map(|body| Http1Body::new(body, count_end))) }
+    });
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.preface_time_max)
+        .max_buf_size(HTTP1_BUFFER_BYTES);
+    let serving = builder.serve_connection(TokioIo::new(io), service);
+    drive(serving, streams, limits, closing).await;
+}
+
+/// Drives a connection to its end.
+async fn drive<C>(serving: C, streams: Streams, limits: Limits, closing: CancellationToken)
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
     let mut serving = pin!(serving);
     tokio::select! {
         ended = &mut serving => return log_end(ended),
-        () = distrusted => return info!("connection closed: its certificate is not trusted any more"),
         () = closing.cancelled() => {}
         () = streams.idle_for(limits.idle_time_max) => {}
     }
@@ -225,31 +285,39 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
+/// Certificate of a client, and the end of the trust in it.
+type Client = (Certificate, BoxFuture<'static, ()>);
+
 /// A connection that has begun.
 struct Opened {
+    /// The connection, as if nothing had been read of it.
     io: Box<dyn Io>,
+    /// False where it speaks HTTP/1.1.
+    is_http2: bool,
     /// Certificate of the client, and the end of the trust in it; none if it gave none.
-    client: Option<(Certificate, BoxFuture<'static, ()>)>,
+    client: Option<Client>,
 }
 
 /// The beginning of connections: the handshake of TLS where that is on, and the preface of HTTP/2.
 pub struct Doorway {
     tls: Option<Tls>,
+    web: Option<Web>,
     clock: Clock,
     mismatches: Seldom,
 }
 
 impl Doorway {
-    /// Makes the beginning of connections, with TLS or in plain text.
-    pub fn new(tls: Option<Tls>, clock: Clock) -> Self {
+    /// Makes the beginning of connections, with TLS or in plain text, of web pages too or not.
+    pub fn new(tls: Option<Tls>, web: Option<Web>, clock: Clock) -> Self {
         Self {
             tls,
+            web,
             clock,
             mismatches: Seldom::new(MISMATCHES_LOG_INTERVAL),
         }
     }
 
-    /// Opens a connection. Returns it as if its preface had not been read.
+    /// Opens a connection.
     async fn open(&self, stream: TcpStream) -> io::Result<Opened> {
         stream.set_nodelay(true)?;
         let mut first = [0];
@@ -269,19 +337,49 @@ impl Doorway {
                 });
                 let client = client.transpose().map_err(io::Error::from)?;
                 let (reader, writer) = split(stream);
-                let io = Box::new(with_preface(reader, writer).await?);
-                Ok(Opened { io, client })
+                self.begun(reader, writer, client).await
             }
             None if !speaks_tls => {
                 let (reader, writer) = stream.into_split();
-                let io = Box::new(with_preface(reader, writer).await?);
-                Ok(Opened { io, client: None })
+                self.begun(reader, writer, None).await
             }
             Some(_) => {
                 Err(self.mismatch("a client in plain text is refused: this port speaks TLS"))
             }
             None => Err(self.mismatch("a client with TLS is refused: this port is in plain text")),
         }
+    }
+
+    /// Reads the preface and checks it; where web pages call, HTTP/1.1 may stand in its place. hyper-util tells them
+    /// apart too, but waits without a limit.
+    async fn begun<R, W>(
+        &self,
+        mut reader: R,
+        writer: W,
+        client: Option<Client>,
+    ) -> io::Result<Opened>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut first = Vec::with_capacity(PREFACE.len());
+        while first.len() < PREFACE.len() && PREFACE.starts_with(&first) {
+            let rest = PREFACE.len() - first.len();
+            let mut limited = (&mut reader).take(rest as u64);
+            if limited.read_buf(&mut first).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let is_http2 = first == PREFACE;
+        if !is_http2 && self.web.is_none() {
+            return Err(ErrorKind::InvalidData.into());
+        }
+        let io = Box::new(join(Cursor::new(first).chain(reader), writer));
+        Ok(Opened {
+            io,
+            is_http2,
+            client,
+        })
     }
 
     /// Logs a client that speaks TLS where it should not, or the reverse.
@@ -291,21 +389,6 @@ impl Doorway {
         }
         ErrorKind::InvalidData.into()
     }
-}
-
-/// Reads the preface and checks it. Returns the connection as if it had not been read. hyper-util reads it
-/// too, to tell HTTP/1 by it, but waits for it without a limit.
-async fn with_preface<R, W>(mut reader: R, writer: W) -> io::Result<impl Io>
-where
-    R: AsyncRead + Send + Unpin,
-    W: AsyncWrite + Send + Unpin,
-{
-    let mut preface = [0; PREFACE.len()];
-    reader.read_exact(&mut preface).await?;
-    if preface != *PREFACE {
-        return Err(ErrorKind::InvalidData.into());
-    }
-    Ok(join(Cursor::new(preface).chain(reader), writer))
 }
 
 fn http2(streams: Streams) -> http2::Builder<Streams> {
@@ -322,65 +405,8 @@ fn http2(streams: Streams) -> http2::Builder<Streams> {
     builder
 }
 
-/// Runs the HTTP/2 streams of one connection, which are its calls, and counts them.
-#[derive(Clone, Debug, Default)]
-struct Streams(Arc<Counts>);
-
-/// Numbers of streams that have begun and ended.
-#[derive(Debug, Default)]
-struct Counts {
-    begun: AtomicU64,
-    ended: AtomicU64,
-}
-
-impl Counts {
-    fn get(&self) -> (u64, u64) {
-        let ended = self.ended.load(Ordering::Acquire);
-        (self.begun.load(Ordering::Acquire), ended)
-    }
-}
-
-impl Streams {
-    /// Waits until the connection has been without a call for this time.
-    async fn idle_for(&self, time: Duration) {
-        loop {
-            let before = self.0.get();
-            sleep(time).await;
-            let (begun, ended) = self.0.get();
-            if begun == ended && before == (begun, ended) {
-                return;
-            }
-        }
-    }
-}
-
-impl<F> Executor<F> for Streams
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, stream: F) {
-        self.0.begun.fetch_add(1, Ordering::AcqRel);
-        let count_end = CountEnd(self.0.clone());
-        tokio::spawn(async move {
-            let _count_end = count_end;
-            reset::run(stream).await;
-        });
-    }
-}
-
-/// Counts the end of a stream when dropped, however it comes.
-struct CountEnd(Arc<Counts>);
-
-impl Drop for CountEnd {
-    fn drop(&mut self) {
-        self.0.ended.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
 
     #[test]
@@ -388,15 +414,5 @@ mod tests {
         for (handles, room) in [(1_024, 896), (20_000, 19_872), (100, 25), (0, 0)] {
             assert_eq!(room_within(handles), room, "{handles}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn idle_is_without_a_call_for_the_whole_time() {
-        let streams = Streams::default();
-        let second = Duration::from_secs(1);
-        let began = Instant::now();
-        streams.execute(sleep(5 * second));
-        streams.idle_for(2 * second).await;
-        assert_eq!(began.elapsed(), 8 * second);
     }
 }

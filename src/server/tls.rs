@@ -1,4 +1,4 @@
-//! TLS of the listener: 1.2 and 1.3, HTTP/2 alone, and certificates of clients where they are asked for.
+//! TLS of the listener: 1.2 and 1.3, HTTP/2 alone unless web pages call, and certificates of clients where they are asked for.
 //! Its files are read again when they change. Open connections go on, but those whose certificate the CAs of clients
 //! do not vouch for any more.
 
@@ -20,8 +20,24 @@ use tokio_rustls::server::TlsStream;
 
 use crate::auth::files;
 
-/// Protocol that is agreed on within TLS.
-const ALPN: &[u8] = b"h2";
+/// Protocols that are agreed on within TLS, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocols {
+    /// HTTP/2 alone.
+    Http2,
+    /// HTTP/1.1 too, for web pages behind a proxy that speaks no other.
+    Web,
+}
+
+impl Protocols {
+    /// Returns their names in the handshake.
+    fn names(self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Http2 => vec![b"h2".to_vec()],
+            Self::Web => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        }
+    }
+}
 
 /// PEM files of the server.
 #[derive(Clone, Debug)]
@@ -96,14 +112,14 @@ impl Tls {
     /// # Errors
     ///
     /// One of them cannot be used.
-    pub fn open(names: TlsFiles) -> Result<Self, Error> {
+    pub fn open(names: TlsFiles, protocols: Protocols) -> Result<Self, Error> {
         let TlsFiles {
             certificate,
             key,
             client_ca,
         } = names.clone();
         let paths = [certificate, key].into_iter().chain(client_ca);
-        let read = move || read(&names);
+        let read = move || read(&names, protocols);
         files::keep_read("files of TLS", paths, read).map(Self)
     }
 
@@ -125,7 +141,7 @@ impl Tls {
     }
 }
 
-fn read(names: &TlsFiles) -> Result<Read, Error> {
+fn read(names: &TlsFiles, protocols: Protocols) -> Result<Read, Error> {
     let certificates = certificates(&names.certificate, File::Certificate)?;
     let key = PrivateKeyDer::from_pem_slice(&bytes(&names.key, File::Key)?);
     let key = key.map_err(|error| fault(File::Key, &pem_text(&error)))?;
@@ -151,7 +167,7 @@ fn read(names: &TlsFiles) -> Result<Read, Error> {
         rustls::Error::InvalidCertificate(_) => fault(File::Certificate, &error),
         error => fault(File::Key, &error),
     })?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = protocols.names();
     let config = Arc::new(config);
     Ok(Read { config, clients })
 }
@@ -224,11 +240,12 @@ mod tests {
             fs::write(path(name), content).expect("written");
         }
         let read = |certificate: &str, key: &str, ca: Option<&str>| {
-            read(&TlsFiles {
+            let files = TlsFiles {
                 certificate: path(certificate),
                 key: path(key),
                 client_ca: ca.map(path),
-            })
+            };
+            read(&files, Protocols::Http2)
         };
         assert!(read("certificate", "key", None).is_ok());
         assert!(read("certificate", "key", Some("certificate")).is_ok());

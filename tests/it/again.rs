@@ -12,12 +12,14 @@ use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 25] = [
+const ONCE: [(&str, &str); 27] = [
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     ("alerts::", "reads files"),
     ("proxies::", "starts the program on a SQLite file"),
     ("reflection::", "is about the contract"),
+    ("web::", "is decided before the store is asked"),
+    ("compression::", "is decided before the store is asked"),
     ("claim_protocol::", "is about a model"),
     (
         "readme::",

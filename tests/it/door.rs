@@ -68,6 +68,7 @@ impl Guarded {
             limits,
             authenticator,
             tls,
+            web: None,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: None,

@@ -17,7 +17,9 @@ use care_invitation::contract::v1::worklist_service_client::WorklistServiceClien
 use care_invitation::domain::RegionPolicy;
 use care_invitation::grpc::descriptors::Descriptors;
 use care_invitation::grpc::middleware::Limits;
+use care_invitation::server::web::Web;
 use care_invitation::server::{self, Dependencies};
+use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -97,12 +99,19 @@ impl Harness {
     /// The service on an empty database, which takes the calls that this lets in.
     pub async fn guarded(now: &str, authenticator: Authenticator) -> Self {
         let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
-        Self::behind(authenticator, backend, clock, Limits::default()).await
+        Self::behind(authenticator, backend, clock, Limits::default(), None).await
     }
 
     /// The service over what is there already.
     pub async fn over(backend: Backend, clock: Clock, limits: Limits) -> Self {
-        Self::behind(Authenticator::open(), backend, clock, limits).await
+        Self::behind(Authenticator::open(), backend, clock, limits, None).await
+    }
+
+    /// The service on an empty database, which web pages of this origin may call.
+    pub async fn for_pages(now: &str, limits: Limits, origin: &'static str) -> Self {
+        let web = Web::of(vec![HeaderValue::from_static(origin)]);
+        let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
+        Self::behind(Authenticator::open(), backend, clock, limits, web).await
     }
 
     async fn behind(
@@ -110,6 +119,7 @@ impl Harness {
         backend: Backend,
         clock: Clock,
         limits: Limits,
+        web: Option<Web>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -124,6 +134,7 @@ impl Harness {
             limits,
             authenticator,
             tls: None,
+            web,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: Some(page),

@@ -419,12 +419,13 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 23] = [
+    const SETTINGS: [&str; 24] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
         "auth-jwks",
         "auth-jwks-ca",
+        "cors-origin",
         "insecure",
         "subject-calls-per-second",
         "subject-rows-per-minute",

@@ -54,6 +54,7 @@ impl Replica {
             limits: Limits::default(),
             authenticator: Authenticator::open(),
             tls: None,
+            web: None,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: None,

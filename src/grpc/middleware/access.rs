@@ -15,6 +15,7 @@ use tonic::{Code, Status};
 
 use super::method::Method;
 use super::named::Named;
+use super::rows::Rows;
 use crate::auth::caller::Caller;
 use crate::clock::Clock;
 use crate::domain::access::{Access, Concerns, gather};
@@ -47,13 +48,18 @@ pub struct CallAccess {
 impl CallAccess {
     /// Begins the log of a call, before its message is read. Without an access log, as for other services than ours,
     /// nothing is logged.
-    pub fn begin(log: Option<AccessLog>, method: &Arc<Method>, named: &Named) -> Self {
+    pub fn begin(
+        log: Option<AccessLog>,
+        method: &Arc<Method>,
+        rows: Arc<Rows>,
+        named: &Named,
+    ) -> Self {
         Self {
             log: log.filter(|_| method.is_ours),
             method: method.clone(),
             caller: None,
             trace_id: named.trace_id.clone(),
-            concerns: Arc::default(),
+            concerns: Arc::new(CallConcerns::of(rows)),
         }
     }
 

@@ -49,7 +49,7 @@ pub struct InFlightCall {
     /// Permit under the limits; none for a call that is refused for want of one.
     permit: Option<Permit>,
     /// Subject that calls, and the rows of what it is answered; none before it is known.
-    reader: Option<(Arc<Subject>, Arc<Rows>)>,
+    reader: Option<Arc<Subject>>,
     metrics: Arc<CallMetrics>,
     /// Ids by which the caller names the call.
     named: Named,
@@ -84,25 +84,25 @@ impl InFlightCall {
     /// # Errors
     ///
     /// The status of a call that is too much for the subject.
-    pub fn charge(&mut self, subject: Arc<Subject>, rows: Arc<Rows>) -> Result<(), Status> {
-        subject.begin(&rows)?;
+    pub fn charge(&mut self, subject: Arc<Subject>, rows: &Rows) -> Result<(), Status> {
+        subject.begin(rows)?;
         if let Some(permit) = &mut self.permit {
             let charged = permit.charge(subject.load.clone());
             charged.map_err(|LimitReached| no_place(permit.resource()))?;
         }
-        self.reader = Some((subject, rows));
+        self.reader = Some(subject);
         Ok(())
     }
 
     /// Returns the subject that calls, if it is known.
     pub fn subject(&self) -> Option<&Subject> {
-        self.reader.as_ref().map(|(subject, _)| &**subject)
+        self.reader.as_deref()
     }
 
-    /// Counts the rows in encoded messages of the answer.
-    pub fn count_rows(&self, messages: &[u8]) {
-        if let Some((subject, rows)) = &self.reader {
-            subject.count_rows(rows.count(messages));
+    /// Counts rows of the answer.
+    pub fn count_rows(&self, count: usize) {
+        if let Some(subject) = &self.reader {
+            subject.count_rows(count);
         }
     }
 
@@ -112,10 +112,7 @@ impl InFlightCall {
     ///
     /// The status that it ends with.
     pub fn check_rows(&self) -> Result<(), Status> {
-        let checked = self
-            .reader
-            .as_ref()
-            .map(|(subject, _)| subject.check_rows());
+        let checked = self.reader.as_ref().map(|subject| subject.check_rows());
         checked.unwrap_or(Ok(()))
     }
 

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `access` | the access log of a call |
 //! | `admission` | authenticates calls before their handlers run |
+//! | `compression` | which answers may be compressed |
 //! | `load` | counts calls, streams, bytes and connections, by connection, by caller, by subject and in all |
 //! | `subject` | the rates and the share of one subject |
 //! | `rows` | counts the rows of answers |
@@ -25,6 +26,7 @@
 
 pub mod access;
 mod admission;
+mod compression;
 mod in_flight;
 pub mod load;
 pub mod method;
@@ -33,7 +35,7 @@ mod named;
 mod request_body;
 pub mod reset;
 mod response_body;
-mod rows;
+pub mod rows;
 pub mod subject;
 
 use std::convert::Infallible;
@@ -65,6 +67,7 @@ use named::Named;
 use request_body::RequestBody;
 use reset::RightsEnd;
 use response_body::{Sending, Terminations, respond};
+use rows::Rows;
 use subject::{SubjectLimits, Subjects};
 
 /// Longest time for a call, its request and its response included, or for the beginning of a stream,
@@ -248,7 +251,7 @@ where
         self.services.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let method = self.shared.methods.find(request.uri().path());
         let began = Instant::now();
         let callers = timeout(request.headers()).and_then(|timeout| began.checked_add(timeout));
@@ -259,7 +262,9 @@ where
         };
         let (log, metrics) = (self.shared.access_log.clone(), self.shared.metrics.clone());
         let named = Named::of(request.headers());
-        let mut access = CallAccess::begin(log, &method, &named);
+        let rows = self.shared.methods.rows(&method);
+        compression::choose(&rows, request.headers_mut());
+        let mut access = CallAccess::begin(log, &method, rows.clone(), &named);
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
@@ -284,7 +289,7 @@ where
                 access.admit(caller.clone());
                 call.caller = caller.clone();
                 admission::authorize(&call.method, caller.as_ref(), &mut head.extensions)?;
-                middleware.count(&mut call, caller)
+                middleware.count(&mut call, &rows, caller)
             });
             let (caller, response) = match counted {
                 Ok(caller) => {
@@ -336,6 +341,7 @@ impl<S> Middleware<S> {
     fn count(
         &self,
         call: &mut InFlightCall,
+        rows: &Rows,
         caller: Option<Arc<Caller>>,
     ) -> Result<Option<Arc<Caller>>, Status> {
         let Some(admitted) = &caller else {
@@ -346,10 +352,7 @@ impl<S> Middleware<S> {
             false if self.shared.limits.subject == SubjectLimits::default() => return Ok(caller),
             false => self.connection.caller().clone(),
         };
-        call.charge(
-            self.shared.subjects.find(known_by),
-            self.shared.methods.rows(&call.method),
-        )?;
+        call.charge(self.shared.subjects.find(known_by), rows)?;
         Ok(caller)
     }
 

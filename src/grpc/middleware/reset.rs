@@ -47,6 +47,11 @@ impl CutOff {
         self.causes(|it| it.rights_end = Some(rights));
     }
 
+    /// Cuts nothing off any more: the connection goes on to another call.
+    pub fn clear(&self) {
+        self.causes(|it| *it = Causes::default());
+    }
+
     fn poll_rights_end(&self, context: &mut Context<'_>) -> Poll<()> {
         self.causes(|it| match &mut it.rights_end {
             Some(end) => end.as_mut().poll(context),

@@ -206,11 +206,7 @@ impl ResponseBody {
         let _entered = self.call.span.enter();
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
             Ok(Poll::Ready(frame)) => {
-                if let Some(Ok(frame)) = &frame
-                    && let Some(messages) = frame.data_ref()
-                {
-                    self.call.count_rows(messages);
-                }
+                self.call.count_rows(self.access.concerns().take_rows());
                 Poll::Ready(frame)
             }
             Ok(Poll::Pending) => match &mut self.sending {

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use prost::{DecodeError, Message};
+use prost_types::field_descriptor_proto::Label;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// Beginning of the full names of our messages.
 const OURS: &str = ".careinvitation.";
-/// Bytes in front of each message on the wire: a flag and the length.
-const PREFIX_BYTES: usize = 5;
 
 /// The rows of the answers of one method.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +18,8 @@ pub struct Rows {
     fields: Vec<u32>,
     /// True if the answer is a page of a list, or a stream: as long as its caller wishes.
     pub is_list: bool,
+    /// True if one message may hold many rows.
+    pub are_many: bool,
 }
 
 impl Rows {
@@ -43,18 +44,10 @@ impl Rows {
             .collect())
     }
 
-    /// Counts the rows in encoded messages of an answer.
-    pub fn count(&self, mut messages: &[u8]) -> usize {
-        let mut count = 0;
-        while let Some((prefix, rest)) = messages.split_first_chunk::<PREFIX_BYTES>() {
-            let [_flag, length @ ..] = *prefix;
-            let length = u32::from_be_bytes(length) as usize;
-            let (message, others) = rest.split_at(length.min(rest.len()));
-            // What was encoded here can be read.
-            count += self.count_in(message).unwrap_or_default();
-            messages = others;
-        }
-        count
+    /// Counts the rows in an encoded message of an answer.
+    pub fn count(&self, message: &[u8]) -> usize {
+        // What was encoded here can be read.
+        self.count_in(message).unwrap_or_default()
     }
 
     fn count_in(&self, mut message: &[u8]) -> Result<usize, DecodeError> {
@@ -90,9 +83,15 @@ fn methods<'a>(
             let answer = messages.get(method.output_type())?;
             let is_ours = method.output_type().starts_with(OURS);
             let is_page = answer.field.iter().any(|it| it.name() == "next_page_token");
+            let fields = fields(answer, messages);
+            let are_many = answer.field.iter().any(|it| {
+                let is_row = u32::try_from(it.number()).is_ok_and(|it| fields.contains(&it));
+                is_row && it.label() == Label::Repeated
+            });
             let rows = Rows {
-                fields: fields(answer, messages),
+                fields,
                 is_list: is_page || method.server_streaming(),
+                are_many,
             };
             is_ours.then_some((path, rows))
         })
@@ -125,12 +124,6 @@ mod tests {
         found.expect("a method")
     }
 
-    fn framed(message: &impl Message) -> Vec<u8> {
-        let bytes = message.encode_to_vec();
-        let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
-        [&[0][..], &length, &bytes].concat()
-    }
-
     #[test]
     fn each_message_of_an_answer_is_a_row() {
         let list = rows("WorklistService/ListWorklist");
@@ -139,16 +132,13 @@ mod tests {
             next_page_token: "more".to_owned(),
             total_size: Some(7),
         };
-        assert_eq!(list.count(&framed(&page(0))), 0);
-        assert_eq!(list.count(&framed(&page(3))), 3);
-        let two = [framed(&page(3)), framed(&page(1))].concat();
-        assert_eq!(list.count(&two), 4);
-        assert_eq!(list.count(&two[..2]), 0);
+        assert_eq!(list.count(&page(0).encode_to_vec()), 0);
+        assert_eq!(list.count(&page(3).encode_to_vec()), 3);
         let get = rows("BookingRequestService/GetBookingRequest");
         let answer = GetBookingRequestResponse {
             booking_request: Some(BookingRequest::default()),
         };
-        assert_eq!(get.count(&framed(&answer)), 1);
+        assert_eq!(get.count(&answer.encode_to_vec()), 1);
     }
 
     #[test]
@@ -163,20 +153,25 @@ mod tests {
             (Event::Revoked("a name".to_owned()), 0),
             (Event::Heartbeat(Heartbeat {}), 0),
         ] {
-            assert_eq!(stream.count(&framed(&event(sent))), count);
+            assert_eq!(stream.count(&event(sent).encode_to_vec()), count);
         }
     }
 
     #[test]
     fn pages_and_streams_are_lists() {
-        for (method, is_list) in [
-            ("WorklistService/ListWorklist", true),
-            ("WorklistService/WatchWorklist", true),
-            ("BookingRequestService/ListHistory", true),
-            ("BookingRequestService/GetBookingRequest", false),
-            ("NotificationService/AcknowledgeNotifications", false),
+        for (method, is_list, are_many) in [
+            ("WorklistService/ListWorklist", true, true),
+            ("WorklistService/WatchWorklist", true, false),
+            ("BookingRequestService/ListHistory", true, true),
+            ("BookingRequestService/GetBookingRequest", false, false),
+            ("NotificationService/AcknowledgeNotifications", false, true),
         ] {
-            assert_eq!(rows(method).is_list, is_list, "{method}");
+            let rows = rows(method);
+            assert_eq!(
+                (rows.is_list, rows.are_many),
+                (is_list, are_many),
+                "{method}"
+            );
         }
     }
 }

@@ -4,15 +4,18 @@ use std::sync::Mutex;
 
 use http_body::{Body as HttpBody, Frame};
 use prost::Message;
+use tonic::codec::{Codec, EncodeBody, SingleMessageCompressionOverride};
 use tonic_types::StatusExt;
 use tower::{ServiceExt, service_fn};
 
 use super::*;
 use crate::contract::DESCRIPTOR_SET;
+use crate::contract::concerns::Audited;
 use crate::contract::v1::stream_due_notifications_response::Event;
 use crate::contract::v1::{
     BookingRequest, DueNotification, ListWorklistResponse, StreamDueNotificationsResponse,
 };
+use crate::grpc::codec::RecordingCodec;
 
 const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const CALL: &str = "/careinvitation.v1.BookingRequestService/GetBookingRequest";
@@ -101,6 +104,15 @@ where
     let connected = layer.connect(HERE, handler).expect("room");
     let Ok(response) = connected.oneshot(request).await;
     response
+}
+
+/// Returns a response with these messages, as our services encode them. To be called by a handler.
+fn encoded<T: Message + Audited + Default + Send + 'static>(messages: Vec<T>) -> Response<Body> {
+    let encoder = RecordingCodec::<T, T>::default().encoder();
+    let messages = futures_util::stream::iter(messages.into_iter().map(Ok));
+    let compression = SingleMessageCompressionOverride::default();
+    let body = EncodeBody::new_server(encoder, messages, None, compression, None);
+    Response::new(Body::new(body))
 }
 
 fn reason(headers: &HeaderMap) -> String {
@@ -339,15 +351,12 @@ async fn a_loop_of_one_caller_is_refused_while_others_go_on() {
     }
 }
 
-/// Returns a page of so many requests, as it is sent.
-fn page(count: usize) -> Vec<u8> {
-    let page = ListWorklistResponse {
+/// Returns a page of so many requests.
+fn page(count: usize) -> ListWorklistResponse {
+    ListWorklistResponse {
         booking_requests: vec![BookingRequest::default(); count],
         ..Default::default()
-    };
-    let bytes = page.encode_to_vec();
-    let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
-    [&[0][..], &length, &bytes].concat()
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -361,7 +370,7 @@ async fn rows_that_are_read_are_owed_and_lists_wait_for_that() {
     };
     let layer = layer_with(limits, &CancellationToken::new());
     let list = async || {
-        let answer = async { Response::new(Body::new(Once(Some(page(90))))) };
+        let answer = async { encoded(vec![page(90)]) };
         call(&layer, request(LIST, None), answer).await
     };
     assert!(list().await.headers().is_empty());
@@ -391,10 +400,7 @@ async fn a_stream_ends_after_too_many_rows() {
         event: Some(Event::Due(DueNotification::default())),
         ..Default::default()
     };
-    let bytes = due.encode_to_vec();
-    let length = u32::try_from(bytes.len()).expect("short").to_be_bytes();
-    let sent = [&[0][..], &length, &bytes].concat().repeat(90);
-    let answer = async { Response::new(Body::new(Once(Some(sent)))) };
+    let answer = async { encoded(vec![due; 90]) };
     let mut body = call(&layer, request(STREAM, None), answer)
         .await
         .into_body();

@@ -9,7 +9,7 @@ use care_invitation::auth::Authenticator;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
 use care_invitation::grpc::middleware::Limits;
-use care_invitation::server::tls::{Tls, TlsFiles};
+use care_invitation::server::tls::{Protocols, Tls, TlsFiles};
 use hyper_util::rt::TokioIo;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -54,11 +54,12 @@ impl Secured {
         if let Some(clients) = client_ca {
             fs::write(path("clients.pem"), clients.pem()).expect("written");
         }
-        let tls = Tls::open(TlsFiles {
+        let files = TlsFiles {
             certificate: path("server.pem"),
             key: path("server.key"),
             client_ca: client_ca.map(|_| path("clients.pem")),
-        });
+        };
+        let tls = Tls::open(files, Protocols::Http2);
         let tls = Some(tls.expect("good files"));
         let service = Guarded::within_limits(authenticator, tls, limits).await;
         Self {

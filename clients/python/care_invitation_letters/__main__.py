@@ -1,0 +1,43 @@
+"""The program, for cron: `care-invitation-letters JOURNAL FOLDER`. The service is at CARE_INVITATION_ADDRESS, host:port;
+CARE_INVITATION_CA is the PEM file with its CAs, without which the connection is in plain text, and
+CARE_INVITATION_TOKEN_FILE a file with the bearer token."""
+
+import logging
+import os
+import pathlib
+import sys
+
+import grpc
+
+from care_invitation_letters import adapter, problem
+from care_invitation_letters.journal import Journal
+
+
+def channel() -> grpc.Channel:
+    """Connects to the service as the environment says."""
+    address, ca = os.environ["CARE_INVITATION_ADDRESS"], os.environ.get("CARE_INVITATION_CA")
+    if not ca:
+        return grpc.insecure_channel(address)
+    credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
+    if token := os.environ.get("CARE_INVITATION_TOKEN_FILE"):
+        bearer = grpc.access_token_call_credentials(pathlib.Path(token).read_text().strip())
+        credentials = grpc.composite_channel_credentials(credentials, bearer)
+    return grpc.secure_channel(address, credentials)
+
+
+def main() -> None:
+    """Hands over all letters that are due."""
+    logging.basicConfig(level=logging.INFO)
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    try:
+        with channel() as connection:
+            count = adapter.run(connection, Journal(sys.argv[1]), pathlib.Path(sys.argv[2]))
+    except grpc.RpcError as failure:
+        reason, fields = problem.of(failure)
+        sys.exit(f"the service answers {failure.code().name} {reason} {fields or ''}")
+    print(f"{count} letters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The adapter for letters, against the real service."""
+
+import os
+import pathlib
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from datetime import date, datetime, timedelta, timezone
+from unittest import mock
+
+import grpc
+
+from care_invitation_letters import adapter, letter, problem
+from care_invitation_letters.journal import Journal
+from careinvitation.v1 import booking_request_pb2 as requests
+from careinvitation.v1 import booking_request_service_pb2 as booking
+from careinvitation.v1 import care_invitation_pb2 as invitations
+from careinvitation.v1 import notification_service_pb2 as messages
+from careinvitation.v1.booking_request_service_pb2_grpc import BookingRequestServiceStub
+from careinvitation.v1.notification_service_pb2_grpc import NotificationServiceStub
+from careinvitation.sandbox.v1 import clock_service_pb2 as clock
+from careinvitation.sandbox.v1.clock_service_pb2_grpc import ClockServiceStub
+
+UNIT = "careUnits/SE2321000131-P000000123457"
+PROGRAM = os.environ.get("CARE_INVITATION_PROGRAM", "../../target/debug/care-invitation")
+FORMATS = (requests.LETTER_FORMAT_STANDARD, requests.LETTER_FORMAT_LARGE_PRINT, requests.LETTER_FORMAT_EASY_READ)
+
+
+class Ended(Exception):
+    """The end of a run between two steps."""
+
+
+class Letters(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.place = pathlib.Path(self.folder.name)
+        self.out = self.place / "out"
+        self.out.mkdir()
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = [PROGRAM, "--listen", "127.0.0.1:0", "--sandbox-clock", now, "--log-level", "error"]
+        line += ["--database-url", f"sqlite://{self.place}/service.db"]
+        self.service = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.service.stdout.close)
+        self.addCleanup(self.service.wait)
+        self.addCleanup(self.service.kill)
+        self.address = self.service.stdout.readline().strip().removeprefix("listening on http://")
+        self.channel = grpc.insecure_channel(self.address)
+        self.addCleanup(self.channel.close)
+        # Before anything is due: of what was handed over earlier a journal knows nothing.
+        Journal(str(self.place / "journal.db")).close()
+        self.advance(60)
+
+    def advance(self, seconds):
+        stub = ClockServiceStub(self.channel)
+        then = stub.GetTime(clock.GetTimeRequest()).server_time
+        then.FromSeconds(then.ToSeconds() + seconds)
+        stub.AdvanceTime(clock.AdvanceTimeRequest(server_time=then))
+
+    def invite(self, number, **patient):
+        start, end = (str(date.today() + timedelta(days=days)) for days in (14, 90))
+        return booking.CreateBookingRequestRequest(
+            parent=UNIT,
+            request_id=f"3f0c8a52-6d1e-4b7a-9c35-{number:012}",
+            booking_request=requests.BookingRequest(
+                patient=requests.Patient(
+                    personal_id="198003012385",
+                    personal_id_type=requests.PERSONAL_ID_TYPE_PERSONNUMMER,
+                    inbox_reach=requests.INBOX_REACH_NONE,
+                    **patient,
+                ),
+                referral=requests.Referral(referral_id=f"R-{number}"),
+                visit_kind=requests.VISIT_KIND_NEW_VISIT,
+                visit_type=requests.VisitType(code="ONH-NY"),
+                purpose="Öron",
+                summons=True,
+                invitation=True,
+                constraints={"requested_period": {"start_date": start, "end_date": end}},
+            ),
+        )
+
+    def create(self, calls):
+        stub = BookingRequestServiceStub(self.channel)
+        answer = stub.BatchCreateBookingRequests(booking.BatchCreateBookingRequestsRequest(requests=calls))
+        for result in answer.results:
+            self.assertTrue(result.HasField("booking_request"), result)
+
+    def start(self):
+        line = [sys.executable, "-m", "care_invitation_letters", str(self.place / "journal.db"), str(self.out)]
+        environment = {**os.environ, "CARE_INVITATION_ADDRESS": self.address}
+        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def run_once(self):
+        said, _ = self.start().communicate(timeout=60)
+        return int(said.split()[0])
+
+    def messages(self, state):
+        request = messages.ListNotificationsRequest(
+            care_units=[UNIT], states=[state], page_size=500, channels=[invitations.DELIVERY_CHANNEL_LETTER]
+        )
+        found = NotificationServiceStub(self.channel).ListNotifications(request).notifications
+        return [it for it in found if it.kind == invitations.NOTIFICATION_KIND_INVITATION]
+
+    def letters(self):
+        return sorted(self.out.glob("*.pdf"))
+
+    def test_each_letter_that_is_due_is_handed_over_once(self):
+        self.create([self.invite(number, preferred_language="en", letter_format=FORMATS[number % 3]) for number in range(12)])
+        self.assertEqual(self.run_once(), 12)
+        self.assertEqual(len(self.letters()), 12)
+        self.assertTrue(all(it.read_bytes().startswith(b"%PDF") for it in self.letters()))
+        self.assertEqual(len(self.messages(invitations.Notification.STATE_SENT)), 12)
+        self.assertEqual(self.run_once(), 0)
+
+    def test_what_cannot_be_produced_is_parked(self):
+        self.create([self.invite(1, letter_format=requests.LETTER_FORMAT_BRAILLE), self.invite(2)])
+        self.assertEqual(self.run_once(), 1)
+        (parked,) = self.messages(invitations.Notification.STATE_PARKED)
+        self.assertIn("LETTER_FORMAT_BRAILLE", parked.cause_detail)
+
+    def test_kills_hand_nothing_over_twice_and_say_nothing_that_is_not(self):
+        self.create([self.invite(number) for number in range(60)])
+        fetched = []
+
+        def fetch():
+            # The printer, which takes letters out of the folder.
+            for it in self.letters():
+                fetched.append(it.name)
+                it.unlink()
+
+        for _ in range(6):
+            run = self.start()
+            until = time.time() + 0.7 + random.random() / 2
+            while time.time() < until:
+                fetch()
+            run.kill()
+            run.communicate()
+            self.advance(65)
+        for _ in range(20):
+            self.run_once()
+            fetch()
+            self.advance(65)
+            if len(self.messages(invitations.Notification.STATE_SENT)) == 60:
+                break
+        fetch()
+        self.assertEqual(len(fetched), len(set(fetched)), "handed over twice")
+        self.assertEqual(len(fetched), 60)
+        self.assertEqual(len(self.messages(invitations.Notification.STATE_SENT)), 60)
+
+    def test_an_end_between_any_two_steps_neither_loses_a_letter_nor_repeats_it(self):
+        steps = [(Journal, "begin"), (pathlib.Path, "rename"), (adapter, "_sync"), (Journal, "sent"), (adapter, "_acknowledge")]
+        ends = [(owner, step, after) for owner, step in steps for after in (False, True)]
+        fetched = []
+        for number, (owner, step, after) in enumerate(ends):
+            self.create([self.invite(number)])
+            original = getattr(owner, step)
+
+            def ending(*arguments):
+                if after:
+                    original(*arguments)
+                raise Ended
+
+            with mock.patch.object(owner, step, ending), self.assertRaises(Ended):
+                self.run_here()
+            for _ in range(2):
+                # The printer takes what there is, and the lease expires.
+                for it in self.letters():
+                    fetched.append(it.name)
+                    it.unlink()
+                self.advance(65)
+                self.run_here()
+            self.assertEqual(len(fetched), number + 1, f"{step}, after it: {after}")
+        self.assertEqual(len(set(fetched)), len(ends))
+        self.assertEqual(len(self.messages(invitations.Notification.STATE_SENT)), len(ends))
+
+    def run_here(self):
+        journal = Journal(str(self.place / "journal.db"))
+        try:
+            with grpc.insecure_channel(self.address) as channel:
+                return adapter.run(channel, journal, self.out)
+        finally:
+            journal.close()
+
+    def test_texts_differ_by_kind_language_and_format(self):
+        seen = set()
+        for kind in (letter.INVITATION, letter.REMINDER, letter.WITHDRAWAL):
+            for language in ("sv", "en"):
+                for form in FORMATS:
+                    due = messages.DueNotification(language=language, letter_format=form)
+                    due.notification.kind = kind
+                    seen.add(letter.text(due))
+                    self.assertIsNone(re.search("[{}]", "".join(letter.text(due))))
+                    self.assertTrue(letter.page(due).startswith(b"%PDF"))
+        self.assertEqual(len(seen), 12)
+        unknown = messages.DueNotification(language="ar")
+        unknown.notification.kind = letter.INVITATION
+        self.assertEqual(letter.text(unknown)[0], "Välj en tid")
+
+    def test_reasons_and_fields_are_read(self):
+        stub = BookingRequestServiceStub(self.channel)
+        with self.assertRaises(grpc.RpcError) as caught:
+            stub.CreateBookingRequest(booking.CreateBookingRequestRequest(parent="careUnits/x"))
+        reason, fields = problem.of(caught.exception)
+        self.assertEqual(reason, "FIELD_INVALID")
+        self.assertIn("parent", fields)
+        self.assertIn("request_id", fields)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,7 +1,9 @@
-//! The commands of the program: serve, migrate, purge, backup, restore, after-restore, audit
-//! verify. Settings meet the parts that they are for here.
+//! The commands of the program: serve, migrate, purge, backup, restore, after-restore, audit verify, check. Those that call
+//! a server stand in `client`. Settings meet the parts that they are for here.
 
 pub mod audit;
+
+pub mod check;
 
 mod copies;
 
@@ -15,9 +17,13 @@ use std::time::Duration;
 use chrono::{NaiveDate, SecondsFormat};
 use tokio::net::TcpListener;
 
+use crate::client::{self, failure::Failure};
 use crate::clock::Clock;
+use crate::config::client::Output;
 use crate::config::rates::Rates;
-use crate::config::{self, AfterRestore, BadSetting, DatabaseCopy, Migrate, Purge, Serve};
+use crate::config::{
+    self, AfterRestore, BadSetting, Command, Config, DatabaseCopy, Migrate, Purge, Serve,
+};
 use crate::domain::RegionPolicy;
 use crate::domain::addressee::AgeLimits;
 use crate::domain::calendar::{Instant, civil_date, end_of, subtract_days};
@@ -32,6 +38,26 @@ use crate::store::after_restore::{LostInterval, after_restore as mark_lost};
 use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
 use crate::telemetry::{self, Progress};
+
+/// Runs the command that was given.
+///
+/// # Errors
+///
+/// That of the command.
+pub async fn run(config: Config) -> Result<(), Box<dyn Error>> {
+    let url = config.database_url.expose();
+    match config.command {
+        Command::Serve(settings) => serve(url, *settings).await,
+        Command::Migrate(settings) => migrate(url, settings).await,
+        Command::Purge(dates) => purge(url, dates).await,
+        Command::AfterRestore(lost) => after_restore(url, lost).await,
+        Command::Copy(settings) => copy(url, settings).await,
+        Command::VerifyAccessLog(known) => audit::verify_access_log(url, known).await,
+        Command::Check(settings, output) => check(url, &settings, output).await,
+        Command::Client(call) => Ok(client::run(&call).await?),
+        Command::Pages(pages) => Ok(config::pages::write(&pages, &mut stdout())?),
+    }
+}
 
 /// Runs the service until a signal ends it.
 ///
@@ -220,11 +246,21 @@ fn latest_access(now: Instant) -> NaiveDate {
     civil_date(access_log::latest(now))
 }
 
+/// Checks what the service would start with.
+///
+/// # Errors
+///
+/// Something would keep it from working.
+pub async fn check(url: &str, settings: &Serve, output: Output) -> Result<(), Box<dyn Error>> {
+    check::check(url, settings, output, &Clock::real()).await
+}
+
 /// Returns the code with which the process ends after an error.
 pub fn exit_code(error: &(dyn Error + 'static)) -> u8 {
-    match error.is::<audit::Altered>() {
-        true => audit::ALTERED,
-        false => 1,
+    match error.downcast_ref::<Failure>() {
+        Some(failure) => failure.exit_code(),
+        None if error.is::<audit::Altered>() => audit::ALTERED,
+        None => 1,
     }
 }
 

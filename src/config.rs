@@ -3,7 +3,10 @@
 //!
 //! Values are taken as text and validated together, so that every bad one is reported at once.
 
+mod calls;
+pub mod client;
 pub mod door;
+pub mod pages;
 pub mod rates;
 mod value;
 
@@ -12,10 +15,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use calls::{HealthArgs, ListMessages, ListRequests, ShowArgs};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use client::{Client, Output, OutputArgs};
 use door::{Authentication, Door, DoorArgs};
+use pages::Pages;
 use rates::{Rates, RatesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
@@ -51,6 +57,12 @@ pub enum Command {
     Copy(DatabaseCopy),
     /// A verification of the access log.
     VerifyAccessLog(VerifyAccessLog),
+    /// A check of what the service would start with.
+    Check(Box<Serve>, Output),
+    /// A call of a server.
+    Client(Box<Client>),
+    /// Pages about the program itself.
+    Pages(Pages),
 }
 
 /// Use of a copy of a SQLite database, which is this file.
@@ -196,7 +208,7 @@ pub struct BadSetting {
 /// given anew each time.
 fn variable(flag: &str) -> String {
     match flag {
-        "before" | "history-before" | "access-before" | "since" | "head" => String::new(),
+        "before" | "history-before" | "access-before" | "since" | "head" | "until" => String::new(),
         flag => format!(
             " (CARE_INVITATION_{})",
             flag.replace('-', "_").to_uppercase()
@@ -247,6 +259,29 @@ enum CommandArgs {
     /// Works on the access log.
     #[command(subcommand)]
     Audit(AuditArgs),
+    /// Says what of settings, files, database and clock would keep the service from working, and
+    /// what to do. Changes nothing. Ends with 1 when something would.
+    #[command(verbatim_doc_comment)]
+    Check(CheckArgs),
+    /// Asks a server whether it is ready. Ends with 0 when it is, otherwise with 1.
+    Health(HealthArgs),
+    /// Lists the requests of worklists, or counts them all.
+    Worklist(ListRequests),
+    /// Shows a request, its messages as a timeline, and its history.
+    Show(ShowArgs),
+    /// Lists messages that wait: planned, due, leased and parked ones. Leases none.
+    Due(ListMessages),
+    /// Writes what a shell needs to complete commands and flags.
+    Completions(pages::CompletionsArgs),
+    /// Writes a man page for each command into a folder.
+    Man(pages::ManArgs),
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    /// Print JSON, an object a line, in place of a table.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -467,6 +502,17 @@ impl Config {
             Some(CommandArgs::Audit(AuditArgs::Verify(known))) => {
                 known.validate(&mut bad).map(Command::VerifyAccessLog)
             }
+            Some(CommandArgs::Check(check)) => {
+                let serve = settings.serve(&door, &rates, &mut bad);
+                let output = OutputArgs::plain(check.json).output();
+                serve.map(|serve| Command::Check(Box::new(serve), output))
+            }
+            Some(CommandArgs::Health(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Worklist(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Show(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Due(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Completions(args)) => Some(Command::Pages(args.into())),
+            Some(CommandArgs::Man(args)) => Some(Command::Pages(args.into())),
         };
         let config = || {
             Some(Self {
@@ -476,7 +522,8 @@ impl Config {
                 log_level: log_level?,
             })
         };
-        config().ok_or(Error::Settings(bad))
+        let config = config().filter(|_| bad.is_empty());
+        config.ok_or(Error::Settings(bad))
     }
 }
 
@@ -548,6 +595,11 @@ impl KnownHeads {
         let heads: Option<Vec<KnownHead>> = heads.into_iter().collect();
         Some(VerifyAccessLog { heads: heads? })
     }
+}
+
+/// Returns the command for a call of a server.
+fn client(call: Option<Client>) -> Option<Command> {
+    call.map(|call| Command::Client(Box::new(call)))
 }
 
 /// Returns the value of a valid setting, and adds any other to the bad ones.

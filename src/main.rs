@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-use care_invitation::config::{self, Command, Config};
+use care_invitation::config::{self, Config};
 use care_invitation::{cli, telemetry};
 use mimalloc::MiMalloc;
 
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     let config = Config::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     let log = telemetry::start(config.log_format, config.log_level);
     let runtime = tokio::runtime::Runtime::new().expect("the system gives a process threads");
-    let outcome = runtime.block_on(run(config));
+    let outcome = runtime.block_on(cli::run(config));
     // Tasks that have not ended by themselves are left behind.
     runtime.shutdown_background();
     log.end();
@@ -43,17 +43,5 @@ fn set_up_memory() {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
         let _ = rustix::thread::disable_transparent_huge_pages(true);
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    }
-}
-
-async fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    let url = config.database_url.expose();
-    match config.command {
-        Command::Serve(serve) => cli::serve(url, *serve).await,
-        Command::Migrate(migrate) => cli::migrate(url, migrate).await,
-        Command::Purge(purge) => cli::purge(url, purge).await,
-        Command::AfterRestore(lost) => cli::after_restore(url, lost).await,
-        Command::Copy(copy) => cli::copy(url, copy).await,
-        Command::VerifyAccessLog(known) => cli::audit::verify_access_log(url, known).await,
     }
 }

@@ -5,9 +5,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant as Moment;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -18,7 +20,9 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use crate::auth::certificate::Certificate;
 use crate::auth::files;
+use crate::domain::calendar::Instant;
 
 /// Protocols that are agreed on within TLS, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +143,18 @@ impl Tls {
             std::future::pending().await
         }
     }
+}
+
+/// Returns for how long the server's certificate and those beside it are valid; zero when one is not any more. None when
+/// they cannot be read.
+pub fn valid_for(names: &TlsFiles, now: Instant) -> Option<Duration> {
+    let chain = certificates(&names.certificate, File::Certificate).ok()?;
+    let certificate = Certificate::of(&chain, now)?;
+    Some(
+        certificate
+            .expires_at
+            .saturating_duration_since(Moment::now()),
+    )
 }
 
 fn read(names: &TlsFiles, protocols: Protocols) -> Result<Read, Error> {

@@ -25,6 +25,7 @@ const ONCE: [(&str, &str); 27] = [
         "readme::",
         "what the documents run begins with a SQLite file",
     ),
+    ("people::", "starts the program on a SQLite file"),
     ("program::", "starts the program on a SQLite file"),
     (
         "store::a_second_process_on_the_same_file_is_refused",

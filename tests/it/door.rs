@@ -4,6 +4,7 @@ mod audited;
 pub mod calls;
 mod care_units;
 mod certificates;
+mod commands;
 pub mod host;
 pub mod issuer;
 mod keys;

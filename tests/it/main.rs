@@ -18,6 +18,7 @@ mod logged;
 mod make;
 mod partitions;
 mod patient_requests;
+mod people;
 mod pipelining;
 mod proxies;
 mod proxy;

@@ -110,6 +110,11 @@ impl Program {
             .expect("calls are accepted")
     }
 
+    /// Its address, scheme included.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     fn socket(&self) -> SocketAddr {
         let host = self.address.strip_prefix("http://").expect("a scheme");
         host.parse().expect("an address")
@@ -457,6 +462,7 @@ async fn help_names_every_flag_and_its_variable() {
         (Some("after-restore"), &["since"]),
         (Some("backup"), &[]),
         (Some("restore"), &[]),
+        (Some("check"), &["json"]),
     ] {
         let arguments: Vec<_> = subcommand.into_iter().chain(["--help"]).collect();
         let ended = run(&mut command(folder.path(), &arguments)).await;

@@ -22,6 +22,7 @@ const TUTORIAL: &str = include_str!("../../docs/tutorial.md");
 const SECURITY: &str = include_str!("../../docs/security.md");
 const ACCESS_LOG: &str = include_str!("../../docs/access-log.md");
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const COMMANDS: &str = include_str!("../../docs/commands.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_care-invitation");
 
 /// The most lines of the README: what is longer belongs into a page for its reader.
@@ -125,10 +126,18 @@ fn the_commands_flags_are_told_to_operators() {
         &["purge"],
         &["after-restore"],
         &["audit", "verify"],
+        &["check"],
+        &["health"],
+        &["worklist"],
+        &["show"],
+        &["due"],
+        &["completions"],
+        &["man"],
     ] {
         let help = help(subcommand);
         for flag in flags(&help) {
-            let is_told = README.contains(flag) || OPERATIONS.contains(flag);
+            let documents = [README, OPERATIONS, COMMANDS];
+            let is_told = documents.iter().any(|it| it.contains(flag));
             assert!(is_told, "no document names {flag} of {subcommand:?}");
         }
     }

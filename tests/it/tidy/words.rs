@@ -9,6 +9,7 @@ use super::{Source, sources};
 const FOLDERS: &[&str] = &[
     "auth/",
     "cli",
+    "client/",
     "clock",
     "config",
     "contract/",

@@ -1,0 +1,240 @@
+//! The check of what the service would start with: files, database, clock. It changes nothing, and says what to do.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+use super::door;
+use crate::client::print::{Tone, print_json, print_table, table, toned};
+use crate::clock::Clock;
+use crate::config::client::Output;
+use crate::config::door::Door;
+use crate::config::{self, Serve};
+use crate::server::tls::{TlsFiles, valid_for};
+use crate::store::check::{Looked, look};
+use crate::store::error::OpenError;
+use crate::store::skew::CLOCK_SKEW_MAX;
+
+/// Days before the end of a certificate from which it is to be replaced.
+const CERTIFICATE_DAYS_LEFT: u64 = 30;
+
+/// Something would keep the service from working.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} of what the service needs cannot be used; what to do stands above")]
+pub struct Faulty(usize);
+
+/// A fact that was found.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    text: String,
+}
+
+/// Meaning of a finding for a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// It is as it should be.
+    Good,
+    /// The service works, and somebody should look.
+    Look,
+    /// The service would not start, or would not work.
+    Bad,
+}
+
+/// Checks what the service would start with, and prints each finding.
+///
+/// # Errors
+///
+/// [`Faulty`]; or the findings cannot be printed.
+pub async fn check(
+    url: &str,
+    settings: &Serve,
+    output: Output,
+    clock: &Clock,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut findings = vec![of_settings(settings), address(settings).await];
+    findings.extend(guarded(&settings.door, clock).await);
+    findings.extend(database(url, settings, clock).await);
+    print(output, &findings)?;
+    let bad = findings.iter().filter(|it| it.verdict == Verdict::Bad);
+    match bad.count() {
+        0 => Ok(()),
+        count => Err(Faulty(count).into()),
+    }
+}
+
+fn print(output: Output, findings: &[Finding]) -> io::Result<()> {
+    if output.json {
+        return findings.iter().try_for_each(print_json);
+    }
+    let mut rows = table(output, &[]);
+    for finding in findings {
+        let (word, tone) = match finding.verdict {
+            Verdict::Good => ("good", Tone::Good),
+            Verdict::Look => ("look", Tone::Warning),
+            Verdict::Bad => ("BAD", Tone::Warning),
+        };
+        rows.add_row([
+            toned(word.to_owned(), tone),
+            toned(finding.what.to_owned(), Tone::Plain),
+            toned(finding.text.clone(), Tone::Plain),
+        ]);
+    }
+    print_table(&mut rows)
+}
+
+fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
+    let text = text.into();
+    Finding {
+        what,
+        verdict,
+        text,
+    }
+}
+
+/// Returns what is found about the values of settings, which were read before.
+fn of_settings(settings: &Serve) -> Finding {
+    match settings.sandbox_clock {
+        Some(_) => finding(
+            "settings",
+            Verdict::Look,
+            "can be used, with a sandbox clock: never for patients",
+        ),
+        None => finding("settings", Verdict::Good, "can be used"),
+    }
+}
+
+async fn address(settings: &Serve) -> Finding {
+    let at = settings.listen;
+    match TcpListener::bind(at).await {
+        Ok(_) => finding("address", Verdict::Good, format!("{at} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => finding(
+            "address",
+            Verdict::Look,
+            format!(
+                "{at} is in use: by the service, if it runs, which `care-invitation health` asks"
+            ),
+        ),
+        Err(error) => finding(
+            "address",
+            Verdict::Bad,
+            format!("cannot listen on {at}: {error}. Choose another --listen"),
+        ),
+    }
+}
+
+/// Returns what is found about TLS and authentication.
+async fn guarded(settings: &Door, clock: &Clock) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match door::open(settings, clock).await {
+        Ok(_) if settings.is_insecure => findings.push(finding(
+            "access",
+            Verdict::Look,
+            "others reach the service without TLS or authentication, as --insecure allows",
+        )),
+        Ok(_) => findings.push(finding(
+            "access",
+            Verdict::Good,
+            "files and keys can be used",
+        )),
+        Err(config::Error::Settings(bad)) => {
+            let bad = bad
+                .iter()
+                .map(|it| finding("access", Verdict::Bad, it.to_string()));
+            findings.extend(bad);
+        }
+        Err(config::Error::Usage(error)) => {
+            findings.push(finding("access", Verdict::Bad, error.to_string()));
+        }
+    }
+    let left = settings.tls.as_ref().and_then(|tls| {
+        let names = TlsFiles {
+            certificate: tls.certificate.clone(),
+            key: tls.key.clone(),
+            client_ca: None,
+        };
+        valid_for(&names, clock.machine_now())
+    });
+    findings.extend(left.map(certificate));
+    findings
+}
+
+fn certificate(left: Duration) -> Finding {
+    let days = left.as_secs() / (24 * 3_600);
+    let (verdict, text) = match days {
+        _ if left.is_zero() => (
+            Verdict::Bad,
+            "the server's certificate is not valid any more: replace the file of --tls-cert, which is read again by itself"
+                .to_owned(),
+        ),
+        days if days < CERTIFICATE_DAYS_LEFT => (
+            Verdict::Look,
+            format!("the server's certificate ends in {days} days: replace it"),
+        ),
+        days => (Verdict::Good, format!("is valid for {days} days or more")),
+    };
+    finding("certificate", verdict, text)
+}
+
+/// Returns what is found about the database, and about its clock.
+async fn database(url: &str, settings: &Serve, clock: &Clock) -> Vec<Finding> {
+    match look(url, || clock.machine_now()).await {
+        Ok(found) => of_database(found, settings),
+        Err(OpenError::NoFile(path)) => vec![finding(
+            "database",
+            Verdict::Look,
+            format!("there is no file {path} yet: the service creates it at its start"),
+        )],
+        Err(OpenError::Locked(path)) => vec![finding(
+            "database",
+            Verdict::Look,
+            format!(
+                "{path} is in use: by the service, if it runs, which `care-invitation health` asks"
+            ),
+        )],
+        Err(error) => vec![finding("database", Verdict::Bad, error.to_string())],
+    }
+}
+
+fn of_database(found: Looked, settings: &Serve) -> Vec<Finding> {
+    let kind = found.kind;
+    let mut findings = vec![match found.schema {
+        Ok(()) => finding(
+            "database",
+            Verdict::Good,
+            format!("{kind}, with the schema of this version"),
+        ),
+        Err(OpenError::SchemaOlder(missing)) if kind == "SQLite" || settings.migrate => finding(
+            "database",
+            Verdict::Look,
+            format!(
+                "{kind}, with an older schema, which lacks {missing}: the service brings it up to date at its start"
+            ),
+        ),
+        Err(error) => finding("database", Verdict::Bad, error.to_string()),
+    }];
+    if found.logs_parameters {
+        findings.push(finding(
+            "database",
+            Verdict::Look,
+            "logs the parameters of statements, identity numbers too: set log_parameter_max_length and \
+             log_parameter_max_length_on_error to 0",
+        ));
+    }
+    if let Some(apart) = found.apart {
+        let shown = format!("{}.{:03} s", apart.num_seconds(), apart.subsec_millis());
+        findings.push(match apart <= CLOCK_SKEW_MAX || settings.sandbox_clock.is_some() {
+            true => finding("clock", Verdict::Good, format!("agrees with the database's, within {shown}")),
+            false => finding(
+                "clock",
+                Verdict::Bad,
+                format!("this machine's and the database's are {shown} apart: nothing is sent until they agree. Set them by NTP"),
+            ),
+        });
+    }
+    findings
+}

@@ -9,6 +9,8 @@ mod copies;
 
 pub mod door;
 
+pub mod sandbox;
+
 use std::error::Error;
 use std::io::{self, Write, stdout};
 use std::net::SocketAddr;
@@ -70,15 +72,13 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         false => Schema::Require,
     };
     let clock = config
-        .sandbox_clock
-        .map_or_else(Clock::real, Clock::sandbox);
+        .sandbox
+        .map_or_else(Clock::real, |it| Clock::sandbox(it.start));
     let descriptors = Descriptors::served_with(&clock);
     let descriptors = descriptors.map_err(|why| format!("the contract cannot be served: {why}"))?;
     let (authenticator, tls) = door::open(&config.door, &clock).await?;
     let store = Store::open(url, schema).await?;
-    if clock.is_sandbox() {
-        tracing::warn!(now = %clock.now(), "SANDBOX CLOCK: time stands still; never for patients");
-    }
+    let _ticks = sandbox::start(&clock, config.sandbox.and_then(|it| it.speed));
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
     let metrics = listen_for_metrics(config.metrics_listen).await?;

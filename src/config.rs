@@ -8,6 +8,7 @@ pub mod client;
 pub mod door;
 pub mod pages;
 pub mod rates;
+pub mod sandbox;
 mod value;
 
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use calls::{HealthArgs, ListMessages, ListRequests, ShowArgs};
+use calls::{HealthArgs, ImportFile, ListMessages, ListRequests, PlayYear, ShowArgs};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -23,6 +24,7 @@ use client::{Client, Output, OutputArgs};
 use door::{Authentication, Door, DoorArgs};
 use pages::Pages;
 use rates::{Rates, RatesArgs};
+use sandbox::{Sandbox, SandboxArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
     civil_date, database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen,
@@ -88,8 +90,8 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// True if an older schema of a PostgreSQL is brought up to date first.
     pub migrate: bool,
-    /// Instant at which the sandbox clock starts; none means the real clock.
-    pub sandbox_clock: Option<DateTime<Utc>>,
+    /// Clock of a sandbox; none means the real clock.
+    pub sandbox: Option<Sandbox>,
     /// Local time of day at which notifications fall due, 06:00 to 22:00.
     pub send_clock: NaiveTime,
     /// Days from the decision on a referral to the end of the care guarantee, 1 to 365.
@@ -271,6 +273,14 @@ enum CommandArgs {
     Show(ShowArgs),
     /// Lists messages that wait: planned, due, leased and parked ones. Leases none.
     Due(ListMessages),
+    /// Creates the requests of a file, and writes the lines that are refused into another. It can
+    /// be run again: what was created is recognised. Ends with 8 when lines were refused.
+    #[command(verbatim_doc_comment)]
+    Import(ImportFile),
+    /// Fills a sandbox with a clinic's year of invented patients, and lets it pass. Refuses any
+    /// other server.
+    #[command(verbatim_doc_comment)]
+    Demo(PlayYear),
     /// Writes what a shell needs to complete commands and flags.
     Completions(pages::CompletionsArgs),
     /// Writes a man page for each command into a folder.
@@ -372,18 +382,8 @@ struct Settings {
         value_parser = FalseyValueParser::new()
     )]
     migrate: bool,
-    /// For trying out, never for patients: the clock starts here, as in
-    /// 2026-03-02T09:00:00Z, and stands still until it is moved through
-    /// careinvitation.sandbox.v1.ClockService.
-    #[arg(
-        long,
-        global = true,
-        hide_env_values = true,
-        verbatim_doc_comment,
-        value_name = "RFC 3339",
-        env = "CARE_INVITATION_SANDBOX_CLOCK"
-    )]
-    sandbox_clock: Option<String>,
+    #[command(flatten)]
+    sandbox: SandboxArgs,
     /// Time of day, in Sweden, at which notifications fall due, from 06:00 to 22:00.
     #[arg(
         long,
@@ -511,6 +511,8 @@ impl Config {
             Some(CommandArgs::Worklist(args)) => client(args.call(&mut bad)),
             Some(CommandArgs::Show(args)) => client(args.call(&mut bad)),
             Some(CommandArgs::Due(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Import(args)) => client(args.call(&mut bad)),
+            Some(CommandArgs::Demo(args)) => client(args.call(&mut bad)),
             Some(CommandArgs::Completions(args)) => Some(Command::Pages(args.into())),
             Some(CommandArgs::Man(args)) => Some(Command::Pages(args.into())),
         };
@@ -536,8 +538,7 @@ impl Settings {
         bad: &mut Vec<BadSetting>,
     ) -> Option<Serve> {
         let listen = take(bad, "listen", listen(&self.listen));
-        let sandbox_clock = self.sandbox_clock.as_deref().map(instant).transpose();
-        let sandbox_clock = take(bad, "sandbox-clock", sandbox_clock);
+        let sandbox = self.sandbox.validate(bad);
         let send_clock = take(bad, "send-clock", send_clock(&self.send_clock));
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
@@ -557,7 +558,7 @@ impl Settings {
         Some(Serve {
             listen: listen?,
             migrate: self.migrate,
-            sandbox_clock: sandbox_clock?,
+            sandbox: sandbox?,
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
             drain_delay: drain_delay?,

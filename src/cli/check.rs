@@ -98,7 +98,7 @@ fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Fin
 
 /// Returns what is found about the values of settings, which were read before.
 fn of_settings(settings: &Serve) -> Finding {
-    match settings.sandbox_clock {
+    match settings.sandbox {
         Some(_) => finding(
             "settings",
             Verdict::Look,
@@ -227,7 +227,7 @@ fn of_database(found: Looked, settings: &Serve) -> Vec<Finding> {
     }
     if let Some(apart) = found.apart {
         let shown = format!("{}.{:03} s", apart.num_seconds(), apart.subsec_millis());
-        findings.push(match apart <= CLOCK_SKEW_MAX || settings.sandbox_clock.is_some() {
+        findings.push(match apart <= CLOCK_SKEW_MAX || settings.sandbox.is_some() {
             true => finding("clock", Verdict::Good, format!("agrees with the database's, within {shown}")),
             false => finding(
                 "clock",

@@ -1,6 +1,5 @@
 //! The connection to a server: TLS, the token of each call, time limits.
 
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
-use super::failure::Failure;
+use super::failure::{Failure, root};
 use crate::config::client::Server;
 
 /// Time that a connection may take.
@@ -87,10 +86,4 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
         path: path.to_owned(),
         why: error.to_string(),
     })
-}
-
-/// Returns the text of the last cause, which says most.
-fn root(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |&it| it.source());
-    causes.last().map(ToString::to_string).unwrap_or_default()
 }

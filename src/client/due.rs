@@ -8,7 +8,7 @@ use super::care_units::care_units;
 use super::connect::connect;
 use super::failure::Failure;
 use super::print::{
-    Tone, break_names, json, local, print_json, print_table, short, table, toned, words,
+    Tone, break_names, json, local, print_json, print_table, short, table, timestamp, toned, words,
 };
 use crate::config::client::{Due, Output, Server, Until, Waiting};
 use crate::contract::v1;
@@ -116,10 +116,7 @@ fn end(until: Until) -> Timestamp {
         Until::EndOf(date) => end_of(date),
         Until::Instant(at) => at,
     };
-    Timestamp {
-        seconds: at.timestamp(),
-        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
-    }
+    timestamp(at)
 }
 
 fn number(state: Waiting) -> i32 {

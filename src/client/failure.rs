@@ -1,5 +1,6 @@
 //! What went wrong with a command, in words for a terminal, and the exit code for scripts.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -18,6 +19,9 @@ const NOT_ALLOWED: u8 = 5;
 const NOT_FOUND: u8 = 6;
 /// Exit code when the server refuses what was asked for.
 const REFUSED: u8 = 7;
+
+/// Exit code when all was done but for lines that were refused.
+const LINES_REFUSED: u8 = 8;
 
 /// Reason for which a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,17 @@ pub enum Failure {
     /// The call failed.
     #[error("{}", text(.0))]
     Call(Box<Status>),
+    /// The server is none to play with.
+    #[error("the server is no sandbox: it was not started with --sandbox-clock")]
+    NoSandbox,
+    /// So many lines of a file were refused.
+    #[error("{count} lines were refused: they and the reasons are in {}", path.display())]
+    RefusedLines {
+        /// Number of lines.
+        count: u64,
+        /// File of them.
+        path: PathBuf,
+    },
     /// The output cannot be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -49,20 +64,47 @@ pub enum Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        Self::Call(Box::new(status))
+        // A status that was made here has a cause: there is no answer of a server.
+        match status.source() {
+            Some(cause) => Self::Unreachable(root(cause)),
+            None => Self::Call(Box::new(status)),
+        }
     }
 }
 
 impl Failure {
+    /// Returns true when the same call may succeed later.
+    pub fn is_temporary(&self) -> bool {
+        self.exit_code() == UNAVAILABLE
+    }
+
     /// Returns the code with which the process ends.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::File { .. } | Self::Input(_) => BAD_INPUT,
             Self::Unreachable(_) => UNAVAILABLE,
             Self::Output(_) | Self::NotServing(_) => OTHER,
+            Self::NoSandbox => REFUSED,
+            Self::RefusedLines { .. } => LINES_REFUSED,
             Self::Call(status) => of_status(status.code()),
         }
     }
+}
+
+/// Returns true for a status by which a server refuses what was asked for.
+pub fn is_refusal(status: &Status) -> bool {
+    of_status(status.code()) == REFUSED
+}
+
+/// Returns true for a status by which a server says that it does not serve the method.
+pub fn is_not_served(status: &Status) -> bool {
+    status.code() == Code::Unimplemented
+}
+
+/// Returns the text of the last cause, which says most.
+pub fn root(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |&it| it.source());
+    causes.last().map(ToString::to_string).unwrap_or_default()
 }
 
 /// Returns the exit code for a call that ended so.

@@ -46,8 +46,11 @@ pub async fn health(server: &Server, output: Output) -> Result<(), Failure> {
 fn not_serving(failure: Failure) -> Failure {
     match failure {
         Failure::Unreachable(_) | Failure::Call(_) => Failure::NotServing(failure.to_string()),
-        Failure::File { .. } | Failure::Input(_) | Failure::NotServing(_) | Failure::Output(_) => {
-            failure
-        }
+        Failure::File { .. }
+        | Failure::Input(_)
+        | Failure::NotServing(_)
+        | Failure::NoSandbox
+        | Failure::RefusedLines { .. }
+        | Failure::Output(_) => failure,
     }
 }

@@ -7,13 +7,15 @@
 //! | `failure` | what went wrong, and the exit codes |
 //! | `print` | tables, JSON, times and names as people read them |
 //! | `care_units` | the care units that are meant |
-//! | `health`, `worklist`, `show`, `due` | a command each |
+//! | `health`, `worklist`, `show`, `due`, `import`, `demo` | a command each |
 
 mod care_units;
 mod connect;
+mod demo;
 mod due;
 pub mod failure;
 mod health;
+mod import;
 pub mod print;
 mod show;
 mod worklist;
@@ -37,6 +39,8 @@ pub async fn run(settings: &Client) -> Result<(), Failure> {
         Action::Worklist(query) => worklist::worklist(server, *output, query).await,
         Action::Show(name) => show::show(server, *output, name).await,
         Action::Due(query) => due::due(server, *output, query).await,
+        Action::Import(file) => import::import(server, *output, file).await,
+        Action::Demo(year) => demo::demo(server, *output, year).await,
     };
     match outcome {
         // Whoever reads the output has seen enough, as `head` does.

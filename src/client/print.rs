@@ -8,7 +8,7 @@ use comfy_table::{
     Attribute, Cell, Color, ColumnConstraint, ContentArrangement, Table, Width, presets,
 };
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use prost_types::Timestamp;
 use serde::Serialize;
 
@@ -96,10 +96,22 @@ pub fn print_pretty(value: &impl Serialize) -> io::Result<()> {
 
 /// Returns a message of the contract in the form that protobuf gives it in JSON.
 pub fn json(name: &str, message: &impl Message) -> DynamicMessage {
-    let descriptor = MESSAGES.get_message_by_name(name);
-    let descriptor = descriptor.expect("the contract has the message");
     let bytes = message.encode_to_vec();
-    DynamicMessage::decode(descriptor, &*bytes).expect("it was encoded here")
+    DynamicMessage::decode(message_named(name), &*bytes).expect("it was encoded here")
+}
+
+/// Returns the descriptor of a message of the contract.
+pub fn message_named(name: &str) -> MessageDescriptor {
+    let descriptor = MESSAGES.get_message_by_name(name);
+    descriptor.expect("the contract has the message")
+}
+
+/// Returns an instant as it is on the wire.
+pub fn timestamp(at: Instant) -> Timestamp {
+    Timestamp {
+        seconds: at.timestamp(),
+        nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0),
+    }
 }
 
 /// Returns an instant as local time in Sweden; empty when there is none.

@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::BadSetting;
-use super::client::{Action, Client, DueArgs, OutputArgs, ServerArgs, WorklistArgs};
+use super::client::{
+    Action, Client, DemoArgs, DueArgs, ImportArgs, OutputArgs, ServerArgs, WorklistArgs,
+};
 
 #[derive(Debug, Args)]
 pub struct HealthArgs {
@@ -43,6 +45,44 @@ pub struct ListMessages {
     output: OutputArgs,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportFile {
+    #[command(flatten)]
+    file: ImportArgs,
+    /// Print JSON in place of a sentence.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PlayYear {
+    #[command(flatten)]
+    year: DemoArgs,
+    /// Print JSON in place of a sentence.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl ImportFile {
+    /// Returns the call, and adds what cannot be used to the bad settings.
+    pub fn call(self, bad: &mut Vec<BadSetting>) -> Option<Client> {
+        let action = Some(Action::Import(self.file.into()));
+        call(self.server, OutputArgs::plain(self.json), action, bad)
+    }
+}
+
+impl PlayYear {
+    /// Returns the call, and adds what cannot be used to the bad settings.
+    pub fn call(self, bad: &mut Vec<BadSetting>) -> Option<Client> {
+        let action = Some(Action::Demo(self.year.into()));
+        call(self.server, OutputArgs::plain(self.json), action, bad)
+    }
 }
 
 impl HealthArgs {

@@ -57,6 +57,69 @@ pub enum Action {
     Show(String),
     /// List messages that wait.
     Due(Due),
+    /// Create the requests of a file.
+    Import(Import),
+    /// Play a year in a sandbox.
+    Demo(Demo),
+}
+
+/// A file of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The file.
+    pub file: PathBuf,
+    /// Its form; none when its name says it.
+    pub format: Option<FileFormat>,
+    /// Care unit of the lines that name none.
+    pub care_unit: Option<String>,
+    /// Name of the system that the lines come from: part of the ids of their calls.
+    pub source: String,
+    /// File for refused lines; none for one beside the file.
+    pub refused: Option<PathBuf>,
+}
+
+impl Import {
+    /// Returns true for CSV, false for NDJSON.
+    pub fn is_csv(&self) -> bool {
+        match self.format {
+            Some(FileFormat::Csv) => true,
+            Some(FileFormat::Ndjson) => false,
+            None => self
+                .file
+                .extension()
+                .is_some_and(|it| it.eq_ignore_ascii_case("csv")),
+        }
+    }
+
+    /// Returns the file for refused lines.
+    pub fn refused_file(&self) -> PathBuf {
+        let ending = match self.is_csv() {
+            true => "refused.csv",
+            false => "refused.ndjson",
+        };
+        let beside = || self.file.with_extension(ending);
+        self.refused.clone().unwrap_or_else(beside)
+    }
+}
+
+/// Form of a file of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FileFormat {
+    /// Headings and records, with commas or semicolons.
+    Csv,
+    /// A JSON object a line.
+    Ndjson,
+}
+
+/// A year that is played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demo {
+    /// Care unit, which should be one of a test.
+    pub care_unit: String,
+    /// Number of requests.
+    pub requests: u32,
+    /// Number of days.
+    pub days: u32,
 }
 
 /// Requests that are listed.
@@ -359,6 +422,63 @@ impl DueArgs {
             states: self.state,
             limit: self.limit,
         })
+    }
+}
+
+/// Flags of an import.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// File with a request a line: CSV with headings, or NDJSON.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Form of the file. Without it, CSV when its name ends in .csv, otherwise NDJSON.
+    #[arg(long)]
+    format: Option<FileFormat>,
+    /// Care unit of the lines that name none, an HSA-id.
+    #[arg(long, value_name = "HSA-ID")]
+    care_unit: Option<String>,
+    /// System that the lines come from. The same line of the same system is created once.
+    #[arg(long, value_name = "NAME", default_value = "import")]
+    source: String,
+    /// File for the lines that are refused, with the reasons. Without it, one beside the file,
+    /// whose name ends in .refused.csv or .refused.ndjson.
+    #[arg(long, verbatim_doc_comment, value_name = "FILE")]
+    refused: Option<PathBuf>,
+}
+
+impl From<ImportArgs> for Import {
+    fn from(args: ImportArgs) -> Self {
+        Self {
+            file: args.file,
+            format: args.format,
+            care_unit: args.care_unit,
+            source: args.source,
+            refused: args.refused,
+        }
+    }
+}
+
+/// Flags of a year that is played.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Care unit, an HSA-id.
+    #[arg(long, value_name = "HSA-ID", default_value = "TSTNMT2321000156-1003")]
+    care_unit: String,
+    /// Number of requests that come in.
+    #[arg(long, value_name = "COUNT", default_value = "300", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    requests: u32,
+    /// Number of days that pass.
+    #[arg(long, value_name = "DAYS", default_value = "365", value_parser = clap::value_parser!(u32).range(1..=3_650))]
+    days: u32,
+}
+
+impl From<DemoArgs> for Demo {
+    fn from(args: DemoArgs) -> Self {
+        Self {
+            care_unit: args.care_unit,
+            requests: args.requests,
+            days: args.days,
+        }
     }
 }
 

@@ -35,7 +35,7 @@ fn without_a_word_it_serves_on_the_defaults() {
     let serve = serve(&[]);
     assert_eq!(serve.listen.to_string(), "127.0.0.1:50051");
     assert!(!serve.migrate);
-    assert_eq!(serve.sandbox_clock, None);
+    assert_eq!(serve.sandbox, None);
     assert_eq!(serve.send_clock.to_string(), "09:00:00");
     assert_eq!(serve.guarantee_days, 90);
     assert!(serve.drain_delay.is_zero());

@@ -13,6 +13,8 @@ use super::{DatabaseUrl, KnownHead, LogFormat};
 const GUARANTEE_DAYS_MAX: u32 = 365;
 /// Longest silence of a stream that can be set, in seconds: as long as one is open that nobody reads.
 const HEARTBEAT_MAX: u64 = 300;
+/// Highest speed of a sandbox clock: a day a second.
+const SANDBOX_SPEED_MAX: u32 = 86_400;
 /// Longest time before a replica drains, in seconds.
 const DRAIN_DELAY_MAX: u64 = 300;
 
@@ -171,6 +173,18 @@ pub fn heartbeat(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("must be a number from 1 to {HEARTBEAT_MAX}; it is {text:?}"))
+}
+
+/// Parses the speed of a sandbox clock, in seconds a second.
+pub fn sandbox_speed(text: &str, is_sandbox: bool) -> Result<u32, String> {
+    let speed = text.parse().ok();
+    let speed = speed.filter(|it| (1..=SANDBOX_SPEED_MAX).contains(it));
+    let speed = speed
+        .ok_or_else(|| format!("must be a number from 1 to {SANDBOX_SPEED_MAX}; it is {text:?}"))?;
+    match is_sandbox {
+        true => Ok(speed),
+        false => Err("must be given with --sandbox-clock".to_owned()),
+    }
 }
 
 /// Parses the format of log lines.

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
@@ -314,5 +316,225 @@ async fn shells_and_man_have_their_pages() {
     ] {
         let page = std::fs::read_to_string(pages.join(page)).expect("a page");
         assert!(page.contains(".TH "), "{page}");
+    }
+}
+
+/// A file of the sandbox, with this content.
+fn file(sandbox: &Sandbox, name: &str, content: &str) -> String {
+    let path = sandbox.folder.path().join(name);
+    std::fs::write(&path, content).expect("written");
+    path.to_str().expect("a plain name").to_owned()
+}
+
+const HEADINGS: &str = "patient.personal_id;patient.personal_id_type;referral.referral_id;visit_kind;\
+    visit_type.code;purpose;summons;invitation;constraints.requested_period.start_date;\
+    constraints.requested_period.end_date";
+
+/// A line of a file of requests.
+fn record(number: &str, referral: &str) -> String {
+    format!("{number};personnummer;{referral};new visit;ONH-NY;Öron;ja;ja;2026-05-18;2026-06-12")
+}
+
+#[tokio::test]
+async fn a_file_is_imported_once_however_often_it_is_run() {
+    let sandbox = Sandbox::start().await;
+    let lines: Vec<_> = (0..450)
+        .map(|at| record(NUMBER, &format!("I-{at}")))
+        .collect();
+    let lines = [vec![HEADINGS.to_owned()], lines].concat().join("\n");
+    let path = file(&sandbox, "requests.csv", &lines);
+    let import = ["import", &path, "--care-unit", UNIT, "--json"];
+    for (created, before) in [(450, 0), (0, 450)] {
+        let said = json_lines(&sandbox.print(&import).await);
+        assert_eq!(
+            said[0],
+            serde_json::json!({"created": created, "doneBefore": before, "refused": 0})
+        );
+    }
+    // The lines of another system are others, and the duplicate rule sees them.
+    let other = [&import[..], &["--source", "other"]].concat();
+    let refused = sandbox.run(&other).await;
+    assert_eq!(refused.status.code(), Some(8), "{}", text(&refused.stderr));
+}
+
+#[tokio::test]
+async fn refused_lines_are_written_with_their_reasons_and_can_be_mended() {
+    let sandbox = Sandbox::start().await;
+    let lines = [
+        HEADINGS.to_owned(),
+        record("196408233235", "I-1"),
+        record(NUMBER, "I-2"),
+        record(NUMBER, "I-2"),
+        record(NUMBER, "I-3").replace(";ja;ja;", ";perhaps;ja;"),
+    ];
+    let path = file(&sandbox, "requests.csv", &lines.join("\n"));
+    let import = ["import", &path, "--care-unit", UNIT];
+    let ended = sandbox.run(&import).await;
+    assert_eq!(ended.status.code(), Some(8), "{}", text(&ended.stderr));
+    assert!(
+        text(&ended.stdout).contains("created 1 requests"),
+        "{}",
+        text(&ended.stdout)
+    );
+    let said = text(&ended.stderr) + &text(&ended.stdout);
+    assert!(!said.contains("196408233235"), "{said}");
+
+    let refused = sandbox.folder.path().join("requests.refused.csv");
+    let written = std::fs::read_to_string(&refused).expect("refused lines");
+    let reasons: Vec<_> = written
+        .lines()
+        .map(|it| it.rsplit(',').next().unwrap_or_default())
+        .collect();
+    assert_eq!(reasons.len(), 4, "{written}");
+    assert!(
+        written.contains("booking_request.patient.personal_id: "),
+        "{written}"
+    );
+    assert!(
+        written.contains("an earlier line says the same"),
+        "{written}"
+    );
+    assert!(written.contains("summons: must be yes or no"), "{written}");
+    let mended = written
+        .replace("196408233235", "191212121212")
+        .replace("perhaps", "ja");
+    let path = file(&sandbox, "mended.csv", &mended);
+    let ended = sandbox.run(&["import", &path, "--care-unit", UNIT]).await;
+    let said = text(&ended.stdout);
+    assert!(
+        said.contains("created 2 requests, 1 were there"),
+        "{said} {}",
+        text(&ended.stderr)
+    );
+}
+
+#[tokio::test]
+async fn a_file_of_json_says_all_that_a_call_can_say() {
+    let sandbox = Sandbox::start().await;
+    let call = serde_json::json!({
+        "parent": format!("careUnits/{UNIT}"),
+        "bookingRequest": {
+            "patient": {"personalId": NUMBER, "personalIdType": "PERSONAL_ID_TYPE_PERSONNUMMER"},
+            "referral": {"referralId": "J-1"},
+            "visitKind": "VISIT_KIND_NEW_VISIT",
+            "visitType": {"code": "ONH-NY"},
+            "purpose": "Öron",
+            "summons": true,
+            "invitation": true,
+            "constraints": {
+                "requestedPeriod": {"startDate": "2026-03-16", "endDate": "2026-06-12"},
+                "weekdays": ["DAY_OF_WEEK_MONDAY", "DAY_OF_WEEK_TUESDAY"],
+            },
+        },
+        "priorMessages": [{
+            "kind": "NOTIFICATION_KIND_INVITATION",
+            "channel": "DELIVERY_CHANNEL_LETTER",
+            "sendTime": "2026-02-20T08:00:00Z",
+        }],
+    });
+    let path = file(
+        &sandbox,
+        "requests.ndjson",
+        &format!("{call}\n\nnot json\n{{\"parnt\": 1}}\n"),
+    );
+    let ended = sandbox.run(&["import", &path]).await;
+    assert_eq!(ended.status.code(), Some(8), "{}", text(&ended.stderr));
+    assert!(
+        text(&ended.stdout).contains("created 1 requests"),
+        "{}",
+        text(&ended.stdout)
+    );
+    let refused = std::fs::read_to_string(sandbox.folder.path().join("requests.refused.ndjson"));
+    let refused = json_lines(&refused.expect("refused lines"));
+    assert_eq!(refused.len(), 2);
+    assert_eq!(
+        (&refused[0]["text"], &refused[0]["refused"]["line"]),
+        (&"not json".into(), &3.into())
+    );
+    assert_eq!(refused[1]["parnt"], 1);
+    let due = sandbox.print(&["due", "--until", "2026-03-06"]).await;
+    assert!(due.contains("reminder 1"), "{due}");
+}
+
+#[tokio::test]
+async fn columns_that_are_no_fields_are_named() {
+    let sandbox = Sandbox::start().await;
+    let path = file(
+        &sandbox,
+        "requests.csv",
+        "patient.personal_id,shoe_size,constraints.weekdays\n1,2,3\n",
+    );
+    let ended = sandbox.run(&["import", &path]).await;
+    assert_eq!(ended.status.code(), Some(2));
+    let said = text(&ended.stderr);
+    assert!(said.contains("shoe_size, constraints.weekdays"), "{said}");
+}
+
+#[tokio::test]
+async fn a_year_is_played_in_a_sandbox_alone() {
+    let sandbox = Sandbox::start().await;
+    let demo = ["demo", "--days", "70", "--requests", "30", "--json"];
+    let played = json_lines(&sandbox.print(&demo).await);
+    assert_eq!(played[0]["requests"], 30);
+    assert_eq!(played[0]["now"], "2026-05-11 12:00");
+    for what in ["handedOver", "booked"] {
+        assert!(played[0][what].as_u64() > Some(0), "{what} in {played:?}");
+    }
+    let counts = sandbox
+        .print(&["worklist", "--care-unit", "TSTNMT2321000156-1003"])
+        .await;
+    assert!(counts.contains("care-invitations"), "{counts}");
+    // Again, on what is there.
+    sandbox
+        .print(&["demo", "--days", "3", "--requests", "3"])
+        .await;
+
+    let folder = TempDir::new().expect("a folder");
+    let real = Program::start(folder.path(), &[]).await;
+    let mut command = command(folder.path(), &["demo"]);
+    command.env("CARE_INVITATION_SERVER", real.address());
+    let refused = run(&mut command, "").await;
+    assert_eq!(refused.status.code(), Some(7));
+    assert!(text(&refused.stderr).contains("no sandbox"));
+}
+
+#[tokio::test]
+async fn a_sandbox_clock_runs_when_it_is_told_to() {
+    let folder = TempDir::new().expect("a folder");
+    let day_a_second = ["--sandbox-clock", NOW, "--sandbox-speed", "86400"];
+    let program = Program::start(folder.path(), &day_a_second).await;
+    let channel = program.channel().await;
+    let form = make::wire_form("2026-04-16", "2026-06-12");
+    let request = create(&channel, make::wire_create(form))
+        .await
+        .expect("created");
+    // The invitation falls due a few days later, which is a few seconds.
+    let mut command = command(folder.path(), &["due", "--json"]);
+    command.env("CARE_INVITATION_SERVER", program.address());
+    printed(&run(&mut command, "").await);
+    let mut client = NotificationServiceClient::new(channel);
+    let call = v1::StreamDueNotificationsRequest::default();
+    let mut stream = within(client.stream_due_notifications(call))
+        .await
+        .expect("a stream")
+        .into_inner();
+    let message = within(stream.message())
+        .await
+        .expect("a message")
+        .expect("one");
+    let Some(Event::Due(due)) = message.event else {
+        panic!("it is due");
+    };
+    assert_eq!(due.booking_request, request.name);
+
+    for arguments in [
+        &["--sandbox-speed", "60"][..],
+        &["--sandbox-clock", NOW, "--sandbox-speed", "0"],
+        &["--sandbox-clock", NOW, "--sandbox-speed", "fast"],
+    ] {
+        let folder = TempDir::new().expect("a folder");
+        let refused = run(&mut self::command(folder.path(), arguments), "").await;
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&refused.stderr).contains("--sandbox-speed"));
     }
 }

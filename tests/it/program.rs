@@ -424,7 +424,7 @@ async fn an_unknown_flag_is_refused() {
 
 #[tokio::test]
 async fn help_names_every_flag_and_its_variable() {
-    const SETTINGS: [&str; 24] = [
+    const SETTINGS: [&str; 25] = [
         "auth-audience",
         "auth-clients",
         "auth-issuer",
@@ -442,6 +442,7 @@ async fn help_names_every_flag_and_its_variable() {
         "database-url",
         "migrate",
         "sandbox-clock",
+        "sandbox-speed",
         "send-clock",
         "guarantee-days",
         "log-format",

@@ -131,6 +131,8 @@ fn the_commands_flags_are_told_to_operators() {
         &["worklist"],
         &["show"],
         &["due"],
+        &["import"],
+        &["demo"],
         &["completions"],
         &["man"],
     ] {

@@ -7,6 +7,7 @@ mod calls;
 pub mod client;
 pub mod door;
 pub mod pages;
+mod purge;
 pub mod rates;
 pub mod sandbox;
 mod value;
@@ -23,12 +24,13 @@ use clap::{Args, Parser, Subcommand};
 use client::{Client, Output, OutputArgs};
 use door::{Authentication, Door, DoorArgs};
 use pages::Pages;
+use purge::PurgeDates;
 use rates::{Rates, RatesArgs};
 use sandbox::{Sandbox, SandboxArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
-    civil_date, database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen,
-    log_format, log_level, send_clock,
+    database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen, log_format,
+    log_level, send_clock,
 };
 
 /// Settings of one run of the program.
@@ -325,21 +327,6 @@ struct KnownHeads {
 }
 
 #[derive(Debug, Args)]
-struct PurgeDates {
-    /// Delete what was settled, and last changed, before this date, as in 2025-01-31.
-    #[arg(long, value_name = "DATE")]
-    before: String,
-    /// Delete the history too that was written before this date, of requests that
-    /// have been deleted. Without it all history is kept.
-    #[arg(long, verbatim_doc_comment, value_name = "DATE")]
-    history_before: Option<String>,
-    /// Delete what the access log has from before this date, which is five years ago at
-    /// least. Without it all of it is kept.
-    #[arg(long, verbatim_doc_comment, value_name = "DATE")]
-    access_before: Option<String>,
-}
-
-#[derive(Debug, Args)]
 struct LostTime {
     /// Mark what falls due from this time, since which commits may be missing, until now, as in
     /// 2026-03-02T09:00:00Z.
@@ -566,21 +553,6 @@ impl Settings {
             metrics_listen: metrics_listen?,
             door: door?,
             rates: rates?,
-        })
-    }
-}
-
-impl PurgeDates {
-    fn validate(&self, bad: &mut Vec<BadSetting>) -> Option<Purge> {
-        let before = take(bad, "before", civil_date(&self.before));
-        let history_before = self.history_before.as_deref().map(civil_date).transpose();
-        let history_before = take(bad, "history-before", history_before);
-        let access_before = self.access_before.as_deref().map(civil_date).transpose();
-        let access_before = take(bad, "access-before", access_before);
-        Some(Purge {
-            before: before?,
-            history_before: history_before?,
-            access_before: access_before?,
         })
     }
 }

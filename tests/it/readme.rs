@@ -8,6 +8,7 @@
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
+use std::iter;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -46,6 +47,11 @@ cargo() {
 }
 "#;
 
+/// Stands in for a program that is installed.
+const PROGRAM_BY_NAME: &str = r#"
+care-invitation() { "$PROGRAM" "$@"; }
+"#;
+
 #[test]
 fn the_first_steps_in_the_readme_go_as_they_are_told() {
     run_document("the README", README);
@@ -64,6 +70,13 @@ fn the_first_call_with_a_token_goes_as_it_is_told() {
 #[test]
 fn who_has_seen_a_patient_is_answered_as_it_is_told() {
     run_document("the page on the access log", ACCESS_LOG);
+}
+
+#[test]
+fn the_cookbook_goes_as_it_is_told() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cookbook.md");
+    let text = fs::read_to_string(page).expect("a page");
+    run_document("the cookbook", text.leak());
 }
 
 /// Runs what a document shows between its marks, and compares.
@@ -261,10 +274,13 @@ fn run(steps: &[Step], address: &str, folder: &Path) -> String {
         let command = command.replace(FOLDER, path(folder));
         format!("{command}printf '{end}'\n")
     });
+    let script = iter::once(PROGRAM_BY_NAME.to_owned()).chain(script);
     let transcript = folder.join("transcript");
     let output = File::create(&transcript).expect("a file for the transcript");
     let mut shell = Command::new("bash")
         .args(["-c", &script.collect::<String>()])
+        .env("PROGRAM", PROGRAM)
+        .env("CARE_INVITATION_SERVER", format!("http://{address}"))
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a second handle"))
         .stderr(output)

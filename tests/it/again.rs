@@ -12,7 +12,7 @@ use crate::postgres;
 
 /// Tests that have nothing to do with where the service keeps its data, or that are about the
 /// SQLite file itself, or that go to PostgreSQL by themselves.
-const ONCE: [(&str, &str); 28] = [
+const ONCE: &[(&str, &str)] = &[
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     ("alerts::", "reads files"),

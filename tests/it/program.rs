@@ -1052,7 +1052,8 @@ async fn a_program_that_is_told_to_stop_serves_on_while_others_look_away() {
     };
     assert_eq!(next().await, ServingStatus::Serving);
     program.signal("-TERM").await;
-    assert_eq!(next().await, ServingStatus::NotServing);
+    // At the start the same may be said twice.
+    while next().await != ServingStatus::NotServing {}
     // Over a new connection too.
     let form = make::wire_form("2026-03-09", "2026-06-12");
     let created = create(&program.channel().await, make::wire_create(form)).await;

@@ -146,7 +146,7 @@ pub struct DoorArgs {
         env = "CARE_INVITATION_AUTH_CLIENTS"
     )]
     auth_clients: Option<PathBuf>,
-    /// Origin of web pages that may call by gRPC-Web, such as https://worklist.example;
+    /// Origin of web pages that may call by gRPC-Web, such as `https://worklist.example`;
     /// several are separated by commas. Without it no page may.
     #[arg(
         long,

@@ -74,7 +74,7 @@ pub async fn restore(
         return Err(RestoreError::HasWal(said(from)));
     }
     let is_new = !path.exists();
-    let file = DataFile::lock(&path)?;
+    let file = DataFile::wait_and_lock(&path).await?;
     let outcome = replace(source, &file, from, now).await;
     if outcome.is_err() && is_new {
         // It is the empty one that was locked.

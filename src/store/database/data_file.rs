@@ -12,6 +12,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use backon::{ConstantBuilder, Retryable};
 
 use crate::store::error::OpenError;
 
@@ -23,6 +26,13 @@ pub const NOT_IN_PLACE: &str = "the database file or its WAL was moved, replaced
 
 /// Attempts to lock the file at a path where others put one file after another.
 const ATTEMPTS_MAX: usize = 8;
+
+/// Pause while another process has the lock.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
+/// Attempts to lock a file that another process has, before it is refused.
+const BUSY: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(BUSY_PAUSE)
+    .with_max_times(10);
 
 /// Files that this process has locked. To open one a second time would be enough to lose SQLite's locks.
 static LOCKED: Mutex<BTreeSet<Identity>> = Mutex::new(BTreeSet::new());
@@ -104,6 +114,19 @@ impl DataFile {
             }
         }
         Err(busy())
+    }
+
+    /// Locks the file as [`Self::lock`] does, once a process that is just ending, or has just been begun by one that had the
+    /// lock, has let go of it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub async fn wait_and_lock(path: &Path) -> Result<Self, OpenError> {
+        (async || Self::lock(path))
+            .retry(BUSY)
+            .when(|error| matches!(error, OpenError::Locked(_)))
+            .await
     }
 
     /// Returns the path of the file, symbolic links not followed.
@@ -242,6 +265,24 @@ mod tests {
         }
         drop(held);
         drop(DataFile::lock(&soft).expect("it is free again"));
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_is_given_up_soon_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.db");
+        // As a process has it that was begun while this one had the file.
+        let other = open(&file).expect("a file");
+        other.try_lock().expect("free");
+        let gives_up = async {
+            tokio::time::sleep(BUSY_PAUSE / 2).await;
+            drop(other);
+        };
+        let (locked, ()) = tokio::join!(DataFile::wait_and_lock(&file), gives_up);
+        let held = locked.expect("locked");
+        let refused = DataFile::wait_and_lock(&file).await;
+        assert!(matches!(refused, Err(OpenError::Locked(_))));
+        drop(held);
     }
 
     #[test]

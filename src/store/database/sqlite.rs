@@ -86,7 +86,7 @@ pub fn sqlite_path(url: &str) -> Result<PathBuf, OpenError> {
 ///
 /// [`OpenError`] for a file that another process has, that is damaged, that is not ours, or whose migrations are not accepted.
 pub async fn lock_and_inspect(url: &str, accepts: Acceptance) -> Result<Arc<DataFile>, OpenError> {
-    let file = DataFile::lock(&sqlite_path(url)?)?;
+    let file = DataFile::wait_and_lock(&sqlite_path(url)?).await?;
     file.check_magic()?;
     if let Some(bytes) = file.bytes().filter(|it| *it > 0) {
         let depth = match bytes <= CHECKED_AT_START_MAX {

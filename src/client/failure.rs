@@ -1,4 +1,4 @@
-//! What went wrong with a command, in words for a terminal, and the exit code for scripts.
+//! Failures of commands, in words for a terminal, with exit codes for scripts.
 
 use std::error::Error;
 use std::io;

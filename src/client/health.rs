@@ -1,4 +1,4 @@
-//! Whether a server is ready: for the health checks of containers, and for scripts that wait for it.
+//! The command that asks a server whether it is ready: for the health checks of containers, and for scripts that wait for it.
 
 use std::io::{Write, stdout};
 

@@ -1,4 +1,4 @@
-//! What commands print: tables that fit the terminal, JSON, times and names as people read them.
+//! Output of the commands: tables that fit the terminal, JSON, times and names as people read them.
 
 use std::io::{self, Write, stdout};
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! What is counted of subscriptions: how many are open, and whether they may have notifications of patients with protected
+//! Metrics of subscriptions: how many are open, and whether they may have notifications of patients with protected
 //! identity, which wait for one that may.
 
 use prometheus_client::encoding::EncodeLabelSet;

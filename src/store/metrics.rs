@@ -1,4 +1,4 @@
-//! What the store counts: commits, and what becomes of notifications in them. Counted once a commit is durable, so that a
+//! Metrics of the store: commits, and what becomes of notifications in them. Counted once a commit is durable, so that a
 //! batch that is decided twice counts once.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What operators see of the store: numbers that are asked for when somebody looks, over a connection that no call uses.
+//! Observations of the store for operators: numbers that are asked for when somebody looks, over a connection that no call uses.
 
 use std::collections::BTreeMap;
 use std::fs;

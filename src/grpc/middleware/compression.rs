@@ -1,4 +1,4 @@
-//! Which answers may be compressed. Most clients say that they can read compressed ones without having been asked, so that
+//! The choice of answers to compress. Most clients say that they can read compressed ones without having been asked, so that
 //! each small answer would cost time and gain nothing. tonic has no lower limit on the bytes that it compresses.
 
 use http::HeaderMap;

@@ -1,4 +1,4 @@
-//! What is counted of calls, under the names that OpenTelemetry has for them. Labels are methods of the contract and codes of
+//! Metrics of calls, under the names that OpenTelemetry has for them. Labels are methods of the contract and codes of
 //! gRPC, so that their number is bounded whatever callers send.
 
 use std::sync::Arc;

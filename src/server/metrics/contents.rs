@@ -1,4 +1,4 @@
-//! What the database is asked for the metrics: no more often than every five seconds, one question at a time, and for no more
+//! Metrics that the database is asked for: no more often than every five seconds, one question at a time, and for no more
 //! than a twentieth of the time, so that calls have the database for themselves.
 
 use std::sync::Arc;

@@ -72,6 +72,8 @@ const ACCEPT: ConstantBuilder = ConstantBuilder::new()
 const REFUSALS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Shortest interval between two log lines about connections that are in plain text, or are not.
 const MISMATCHES_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest interval between two log lines about handshakes of TLS that failed.
+const HANDSHAKES_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// First byte of a connection that speaks TLS.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// File handles that are reserved for the database, the log and the listener.
@@ -304,6 +306,7 @@ pub struct Doorway {
     web: Option<Web>,
     clock: Clock,
     mismatches: Seldom,
+    failed_handshakes: Seldom,
 }
 
 impl Doorway {
@@ -314,6 +317,7 @@ impl Doorway {
             web,
             clock,
             mismatches: Seldom::new(MISMATCHES_LOG_INTERVAL),
+            failed_handshakes: Seldom::new(HANDSHAKES_LOG_INTERVAL),
         }
     }
 
@@ -327,7 +331,8 @@ impl Doorway {
         let speaks_tls = first == [TLS_HANDSHAKE];
         match &self.tls {
             Some(tls) if speaks_tls => {
-                let stream = tls.accept(stream).await?;
+                let stream = tls.accept(stream).await;
+                let stream = stream.inspect_err(|error| self.note_handshake(error))?;
                 let (_, session) = stream.get_ref();
                 let client = session.peer_certificates().map(|chain| {
                     let certificate = Certificate::of(chain, self.clock.machine_now());
@@ -380,6 +385,15 @@ impl Doorway {
             is_http2,
             client,
         })
+    }
+
+    /// Logs a handshake that failed, unless the peer just left.
+    fn note_handshake(&self, error: &io::Error) {
+        if error.kind() == ErrorKind::InvalidData
+            && let Some(count) = self.failed_handshakes.count()
+        {
+            warn!(count, latest = %error, "handshakes of TLS have failed");
+        }
     }
 
     /// Logs a client that speaks TLS where it should not, or the reverse.

@@ -287,6 +287,25 @@ async fn a_peer_that_speaks_something_else_is_told_of_in_one_line() {
 }
 
 #[tokio::test]
+async fn handshakes_that_fail_are_told_of_in_one_line() {
+    let log = Log::default();
+    let listening = log.listen();
+    let clients = Ca::new();
+    let limits = Limits::default();
+    let service = Secured::with(Authenticator::open(), Some(&clients), limits).await;
+    for _ in 0..3 {
+        // In TLS 1.2 the client learns of it within the handshake.
+        let config = client(&[&service.ca], None, &[&TLS12], &[b"h2"]);
+        let refused = within(secured(service.address(), Arc::new(config))).await;
+        assert!(refused.is_err(), "it has no certificate");
+    }
+    let lines = log.lines("handshakes of TLS have failed");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains("peer sent no certificates"), "{lines:?}");
+    drop(listening);
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_end_is_given_up() {
     let limits = Limits {
         preface_time_max: Duration::from_millis(300),

@@ -20,6 +20,7 @@ const ONCE: &[(&str, &str)] = &[
     ("reflection::", "is about the contract"),
     ("web::", "is decided before the store is asked"),
     ("compression::", "is decided before the store is asked"),
+    ("floods::", "starts the program on a SQLite file"),
     ("claim_protocol::", "is about a model"),
     (
         "readme::",
@@ -44,6 +45,7 @@ const ONCE: &[(&str, &str)] = &[
     ("plan::", "goes to PostgreSQL by itself"),
     ("database_outage::", "goes to PostgreSQL by itself"),
     ("failover::", "goes to PostgreSQL by itself"),
+    ("recovery::", "goes to PostgreSQL by itself"),
     ("crash::postgresql::", "goes to PostgreSQL by itself"),
     ("purge::", "goes to both by itself"),
     (

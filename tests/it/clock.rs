@@ -1,5 +1,6 @@
 //! A clock that is wrong sends nothing: steps of the machine's clock, and clocks that are apart.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,9 +23,12 @@ use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving
 use tonic_types::StatusExt;
 
 use crate::backend::Backend;
-use crate::consumer::{Consumer, answer, authorize, everything, lease, lease_one, name, sent};
+use crate::consumer::{
+    Consumer, answer, authorize, everything, lease, lease_one, message, name, sent,
+};
 use crate::harness::{Harness, refusal, within};
 use crate::make;
+use crate::make::at;
 use crate::replica::healthy;
 use crate::store::claim_request;
 use crate::store_fixtures::{self, call, creation, referral};
@@ -36,7 +40,7 @@ const SETTLED: Duration = Duration::from_millis(5_100);
 /// hand, so that no test waits for a step to settle.
 #[derive(Default)]
 pub struct Machine {
-    days_ahead: AtomicI64,
+    seconds_ahead: AtomicI64,
     passed: AtomicU64,
 }
 
@@ -48,14 +52,15 @@ impl Machine {
     pub fn clock(self: &Arc<Self>) -> Clock {
         let (wall, monotonic) = (Arc::clone(self), Arc::clone(self));
         Clock::over(
-            move || Utc::now() + TimeDelta::days(wall.days_ahead.load(Ordering::SeqCst)),
+            move || Utc::now() + TimeDelta::seconds(wall.seconds_ahead.load(Ordering::SeqCst)),
             move || Duration::from_millis(monotonic.passed.load(Ordering::SeqCst)),
         )
     }
 
     /// Steps the wall clock.
-    pub fn step(&self, days: i64) {
-        self.days_ahead.fetch_add(days, Ordering::SeqCst);
+    pub fn step(&self, by: TimeDelta) {
+        let seconds = by.num_seconds();
+        self.seconds_ahead.fetch_add(seconds, Ordering::SeqCst);
     }
 
     /// Lets a step settle, which the replica must have seen.
@@ -154,6 +159,12 @@ async fn was_sent_now(harness: &Harness, request: &str) {
 
 #[tokio::test]
 async fn a_jump_that_is_taken_back_sends_nothing_and_leaves_nothing_behind() {
+    for by in [TimeDelta::days(70), TimeDelta::days(3), TimeDelta::hours(2)] {
+        jump_and_back(by).await;
+    }
+}
+
+async fn jump_and_back(by: TimeDelta) {
     let machine = Machine::new();
     let harness = Harness::on(machine.clock(), Limits::default()).await;
     let request = create(&harness, due_now()).await;
@@ -162,7 +173,7 @@ async fn a_jump_that_is_taken_back_sends_nothing_and_leaves_nothing_behind() {
     let mut consumer = Consumer::open(&harness, everything()).await;
     let watched = watch(&harness).await.expect("a watch");
 
-    machine.step(70);
+    machine.step(by);
     unavailable(&consumer.next().await.expect_err("its end"));
     unavailable(&end_of_watch(watched).await);
     healthy(&harness.channel, "", NotServing).await;
@@ -170,7 +181,7 @@ async fn a_jump_that_is_taken_back_sends_nothing_and_leaves_nothing_behind() {
     answer(&harness, sent(&due)).await;
     was_sent_now(&harness, &request).await;
 
-    machine.step(-70);
+    machine.step(-by);
     healthy(&harness.channel, "", Serving).await;
     assert!(is_near(harness.clock.now(), Utc::now()));
     assert!(harness.lease_due().await.is_empty());
@@ -192,7 +203,7 @@ async fn a_step_that_lasts_is_the_truth_in_either_direction() {
     let request = create(&harness, due_later()).await;
     assert!(harness.lease_due().await.is_empty());
 
-    machine.step(20);
+    machine.step(TimeDelta::days(20));
     healthy(&harness.channel, "", NotServing).await;
     assert!(is_near(harness.clock.now(), Utc::now()), "not yet");
     machine.settle();
@@ -205,7 +216,7 @@ async fn a_step_that_lasts_is_the_truth_in_either_direction() {
     assert_eq!(due.len(), 1);
     assert!(name(&due[0]).starts_with(&request));
 
-    machine.step(-20);
+    machine.step(TimeDelta::days(-20));
     healthy(&harness.channel, "", NotServing).await;
     machine.settle();
     healthy(&harness.channel, "", Serving).await;
@@ -218,9 +229,15 @@ async fn a_step_that_lasts_is_the_truth_in_either_direction() {
 
 #[tokio::test]
 async fn of_two_replicas_the_one_whose_clock_is_wrong_sends_nothing() {
-    let Some(backend) = Backend::postgres().await else {
-        return;
-    };
+    for by in [TimeDelta::days(20), TimeDelta::hours(2)] {
+        let Some(backend) = Backend::postgres().await else {
+            return;
+        };
+        one_is_wrong(backend, by).await;
+    }
+}
+
+async fn one_is_wrong(backend: Backend, by: TimeDelta) {
     let machine = Machine::new();
     let right = Harness::over(backend, Clock::real(), Limits::default()).await;
     let again = right.backend.again().await;
@@ -231,12 +248,12 @@ async fn of_two_replicas_the_one_whose_clock_is_wrong_sends_nothing() {
     let mut consumer = Consumer::open(&wrong, everything()).await;
     let watched = watch(&wrong).await.expect("a watch");
 
-    machine.step(20);
+    machine.step(by);
     unavailable(&consumer.next().await.expect_err("its end"));
     unavailable(&end_of_watch(watched).await);
     healthy(&wrong.channel, "", NotServing).await;
     machine.settle();
-    assert!(is_near(wrong.clock.now(), Utc::now() + TimeDelta::days(20)));
+    assert!(is_near(wrong.clock.now(), Utc::now() + by));
     refuses(&wrong, &due).await;
     for request in [&leased, &later] {
         let attempts = first_message(&right, request).await.delivery_attempt;
@@ -249,7 +266,7 @@ async fn of_two_replicas_the_one_whose_clock_is_wrong_sends_nothing() {
     answer(&wrong, sent(&due)).await;
     was_sent_now(&right, &leased).await;
 
-    machine.step(-20);
+    machine.step(-by);
     assert!(
         !is_near(wrong.clock.now(), Utc::now()),
         "it has seen the step"
@@ -261,6 +278,77 @@ async fn of_two_replicas_the_one_whose_clock_is_wrong_sends_nothing() {
     let due = wrong.lease_due().await;
     assert_eq!(due.len(), 1);
     assert!(name(&due[0]).starts_with(&soon));
+}
+
+/// The service on the same database, started again by a clock that shows `now`.
+async fn started_again(harness: Harness, now: &str) -> Harness {
+    let Harness {
+        backend,
+        shutdown,
+        server,
+        ..
+    } = harness;
+    shutdown.cancel();
+    within(server).await.expect("it ends");
+    let backend = within(backend.reopened()).await;
+    Harness::over(backend, Clock::sandbox(at(now)), Limits::default()).await
+}
+
+/// Hands over what is due. Returns the kind of message that each patient gets, which is one.
+async fn handed_over(harness: &Harness) -> HashMap<String, v1::NotificationKind> {
+    let due = harness.hand_over_due().await;
+    let of_each: HashMap<_, _> = due
+        .iter()
+        .map(|it| (it.booking_request.clone(), message(it).kind()))
+        .collect();
+    assert_eq!(of_each.len(), due.len(), "one message each");
+    of_each
+}
+
+#[tokio::test]
+async fn after_forty_days_without_the_service_each_patient_gets_one_message_and_the_next_counts_from_it()
+ {
+    let harness = Harness::start("2026-03-02T09:00:00Z").await;
+    let invite = async |referral: &str, first: &str, last: &str| {
+        let form = v1::BookingRequest {
+            origin: Some(make::wire_referral(referral)),
+            ..make::wire_form(first, last)
+        };
+        create(&harness, make::wire_create(form)).await
+    };
+    let told = invite("told", "2026-03-30", "2026-06-30").await;
+    let over_soon = invite("over soon", "2026-03-09", "2026-04-10").await;
+    harness.hand_over_due().await;
+    // Due on the third day, and with both reminders in the forty.
+    let untold = invite("untold", "2026-04-16", "2026-06-30").await;
+    let over = invite("over", "2026-04-16", "2026-04-17").await;
+    assert!(harness.lease_due().await.is_empty());
+
+    let harness = started_again(harness, "2026-04-11T09:00:00Z").await;
+    let (first, reminder) = (
+        v1::NotificationKind::Invitation,
+        v1::NotificationKind::Reminder,
+    );
+    let expected = [
+        (told.clone(), reminder),
+        (untold.clone(), first),
+        (over.clone(), first),
+    ];
+    assert_eq!(handed_over(&harness).await, HashMap::from(expected));
+    let ended = harness.get(&over_soon).await.expect("a request");
+    assert_eq!(ended.state(), v1::booking_request::State::Expired);
+    assert!(harness.lease_due().await.is_empty(), "nothing comes twice");
+    // Half a month later, at nine in Sweden, and not a moment before.
+    harness.advance("2026-04-25T06:59:59.999999Z");
+    assert!(harness.lease_due().await.is_empty());
+    harness.advance("2026-04-25T07:00:00Z");
+    let expected = [(told, reminder), (untold.clone(), reminder)];
+    assert_eq!(handed_over(&harness).await, HashMap::from(expected));
+    harness.advance("2026-05-09T07:00:00Z");
+    let expected = [(untold, reminder)];
+    assert_eq!(handed_over(&harness).await, HashMap::from(expected));
+    harness.advance("2026-06-30T09:00:00Z");
+    assert!(harness.lease_due().await.is_empty());
 }
 
 /// The clock of a store, set wrong by a test.

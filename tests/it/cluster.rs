@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use sea_orm::sqlx::{Connection, PgConnection, query_scalar, raw_sql};
@@ -31,21 +32,18 @@ impl Cluster {
         Self::create(&["fsync=on"]).await
     }
 
+    /// One that asks everybody but its owner for a password.
+    pub async fn asking_for_passwords() -> Option<Self> {
+        let folder = initialized().await?;
+        let rules =
+            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n";
+        let file = folder.path().join("data/pg_hba.conf");
+        std::fs::write(file, rules).expect("written");
+        Some(Self::start(folder, &["fsync=on"]).await)
+    }
+
     async fn create(settings: &[&str]) -> Option<Self> {
-        if postgres::programs().is_none() {
-            let said = "PostgreSQL's programs are not installed";
-            assert!(std::env::var_os("CI").is_none(), "{said}");
-            writeln!(std::io::stderr(), "SKIPPED a cluster: {said}").expect("standard error");
-            return None;
-        }
-        let folder = folder();
-        let data = folder.path().join("data");
-        let mut initdb = command("initdb");
-        initdb
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
-            .args(["--no-sync", "-D"]);
-        run(initdb.arg(data)).await;
-        Some(Self::start(folder, settings).await)
+        Some(Self::start(initialized().await?, settings).await)
     }
 
     /// A standby that streams from this server, once every commit waits for it.
@@ -147,6 +145,24 @@ fn spawn(folder: &TempDir, address: SocketAddr, settings: &[&str]) -> Child {
     server.spawn().expect("it starts")
 }
 
+/// A folder with the files of an empty server in `data`. None, after a word about it, where the programs of PostgreSQL
+/// are not installed; with `CI` set that is a failure.
+pub async fn initialized() -> Option<TempDir> {
+    if postgres::programs().is_none() {
+        let said = "PostgreSQL's programs are not installed";
+        assert!(std::env::var_os("CI").is_none(), "{said}");
+        writeln!(std::io::stderr(), "SKIPPED a cluster: {said}").expect("standard error");
+        return None;
+    }
+    let folder = folder();
+    let mut initdb = command("initdb");
+    initdb
+        .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"])
+        .args(["--no-sync", "-D"]);
+    run(initdb.arg(folder.path().join("data"))).await;
+    Some(folder)
+}
+
 /// A folder that the server may use, which is not ours where the test runs as root.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder for the server");
@@ -155,13 +171,17 @@ fn folder() -> TempDir {
     folder
 }
 
-/// One of PostgreSQL's programs, as a user under whom it runs.
-fn command(program: &str) -> Command {
+/// Path of one of PostgreSQL's programs.
+pub fn program(name: &str) -> PathBuf {
     let folder = postgres::programs().expect("it is installed");
     // A link to one of them may stand where the others do not.
     let initdb = folder.join("initdb").canonicalize().expect("it is there");
-    let path = initdb.with_file_name(program);
-    let mut command = Command::from(postgres::as_server_user(path));
+    initdb.with_file_name(name)
+}
+
+/// One of PostgreSQL's programs, as a user under whom it runs.
+fn command(name: &str) -> Command {
+    let mut command = Command::from(postgres::as_server_user(program(name)));
     command.stdin(Stdio::null()).kill_on_drop(true);
     command
 }

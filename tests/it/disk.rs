@@ -22,7 +22,9 @@ use tonic_types::StatusExt;
 
 use crate::harness::{Harness, refusal, within};
 use crate::make;
-use crate::program::{PROGRAM, Program, acknowledge_sent, command_by, create, get, lease_due};
+use crate::program::{
+    PROGRAM, Program, acknowledge_sent, command_by, create, get, lease_due, run, text,
+};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// Size of the disk, and of the file that fills a part of it until it is removed, in MiB.
@@ -75,15 +77,33 @@ impl Disk {
         PathBuf::from(format!("/proc/{}/root", self.pid())).join(inside)
     }
 
-    /// Starts the program on the disk.
-    async fn start(&self, log: PathBuf) -> Program {
+    /// A program that sees the disk.
+    fn enter(&self, program: &str) -> Command {
         let mut enter = Command::new("nsenter");
         enter
             .args(["--target", &self.pid().to_string()])
             .args(self.namespaces)
-            .args(["--", PROGRAM]);
-        let command = command_by(enter, self.folder.path(), &["--sandbox-clock", NOW]);
-        Program::run(command, log).await
+            .args(["--", program]);
+        enter
+    }
+
+    /// The program on the disk.
+    fn command(&self) -> Command {
+        let enter = self.enter(PROGRAM);
+        command_by(enter, self.folder.path(), &["--sandbox-clock", NOW])
+    }
+
+    /// Starts the program on the disk.
+    async fn start(&self, log: PathBuf) -> Program {
+        Program::run(self.command(), log).await
+    }
+
+    /// Mounts it again with these options.
+    async fn remount(&self, options: &str) {
+        let mut mount = self.enter("mount");
+        mount.args(["-o", &format!("remount,{options}")]);
+        let mounted = within(mount.arg(self.folder.path()).status()).await;
+        assert!(mounted.expect("mount").success(), "{options}");
     }
 }
 
@@ -304,6 +324,32 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_was_answered() {
 }
 
 #[tokio::test]
+async fn a_read_only_disk_is_refused_at_the_start_and_left_as_it_is() {
+    let Some(disk) = Disk::mount().await else {
+        return;
+    };
+    let logs = TempDir::new().expect("a folder");
+    let program = disk.start(logs.path().join("log")).await;
+    let stored = create_at_last(&program.channel().await, 0).await;
+    program.signal("-TERM").await;
+    assert!(program.end().await.0.success());
+    let database = || std::fs::read(disk.file("care.db")).expect("read");
+    let before = database();
+
+    disk.remount("ro").await;
+    let ended = run(&mut disk.command()).await;
+    let said = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("care.db"), "{said}");
+    assert!(database() == before);
+
+    disk.remount("rw").await;
+    let program = disk.start(logs.path().join("log")).await;
+    let read = get(&program.channel().await, &stored).await;
+    read.expect("it is there");
+}
+
+#[tokio::test]
 async fn writes_that_fail_are_refused_and_lose_nothing_that_was_answered() {
     let folder = TempDir::new().expect("a folder");
     let start = async || {
@@ -326,7 +372,7 @@ async fn writes_that_fail_are_refused_and_lose_nothing_that_was_answered() {
 }
 
 /// Time for which another process holds the lock.
-const HELD: Duration = Duration::from_secs(4);
+const HELD: Duration = Duration::from_secs(15);
 /// Time that a refusal may take, with something for a busy machine.
 const REFUSED_MAX: Duration = Duration::from_millis(2_500);
 

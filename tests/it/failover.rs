@@ -243,10 +243,31 @@ async fn a_server_that_lets_nobody_in_is_waited_for() {
     };
     assert!(server.run("CREATE ROLE care LOGIN SUPERUSER").await);
     let url = format!("postgres://care@{}/postgres", server.address);
-    let replica = Replica::start(&url, Clock::sandbox(at(NOW))).await;
+    let is_out = "ALTER ROLE care NOLOGIN";
+    let is_back = "ALTER ROLE care LOGIN";
+    is_waited_for(&server, &url, is_out, is_back).await;
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_is_waited_for() {
+    let Some(server) = Cluster::asking_for_passwords().await else {
+        return;
+    };
+    let role = "CREATE ROLE care LOGIN SUPERUSER PASSWORD 'before'";
+    assert!(server.run(role).await);
+    let url = |password| format!("postgres://care:{password}@{}/postgres", server.address);
+    let refused = Store::open(&url("after"), Schema::Migrate).await.err();
+    assert!(refused.is_some(), "it asks for the password");
+    let is_out = "ALTER ROLE care PASSWORD 'after'";
+    let is_back = "ALTER ROLE care PASSWORD 'before'";
+    is_waited_for(&server, &url("before"), is_out, is_back).await;
+}
+
+/// A replica at `url` is let in no more, and lets itself in when it may.
+async fn is_waited_for(server: &Cluster, url: &str, is_out: &'static str, is_back: &'static str) {
+    let replica = Replica::start(url, Clock::sandbox(at(NOW))).await;
     replica.create(create("before")).await;
-    // As when the password was changed: new connections are refused.
-    assert!(server.run("ALTER ROLE care NOLOGIN").await);
+    assert!(server.run(is_out).await);
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'care'";
     assert!(server.run(end).await);
     replica.healthy("", NotServing).await;
@@ -257,7 +278,7 @@ async fn a_server_that_lets_nobody_in_is_waited_for() {
         assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
         assert!(refused.get_error_details().retry_info().is_some());
     }
-    assert!(server.run("ALTER ROLE care LOGIN").await);
+    assert!(server.run(is_back).await);
     replica.healthy("", Serving).await;
     replica.create(create("after")).await;
 }

@@ -3,6 +3,7 @@
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::NotificationCause;
 use care_invitation::contract::v1::NotificationKind;
+use chrono::TimeDelta;
 
 use super::{NOW, State, create, due_now, messages, states};
 use crate::consumer::{Consumer, answer, everything, message, sent, step};
@@ -22,6 +23,11 @@ async fn a_reminder_is_due_14_local_days_after_the_hand_over_at_nine() {
         // Half past midnight in Sweden, the day before in UTC.
         ("2026-03-15T23:30:00Z", "2026-03-30T07:00:00Z"),
         ("2026-10-11T22:30:00Z", "2026-10-26T08:00:00Z"),
+        // On a leap day, and from one; over the end of a year.
+        ("2028-02-15T12:00:00Z", "2028-02-29T08:00:00Z"),
+        ("2028-02-29T12:00:00Z", "2028-03-14T08:00:00Z"),
+        ("2026-12-31T22:30:00Z", "2027-01-14T08:00:00Z"),
+        ("2026-12-31T23:30:00Z", "2027-01-15T08:00:00Z"),
     ] {
         let harness = Harness::start(handed_over).await;
         let first = harness.clock.now().date_naive() + chrono::Days::new(30);
@@ -35,6 +41,9 @@ async fn a_reminder_is_due_14_local_days_after_the_hand_over_at_nine() {
         assert_eq!(step(&shown[1]), (NotificationKind::Reminder, 1));
         let due_time = Some(make::wire_at(reminder));
         assert_eq!(shown[1].due_time, due_time, "{handed_over}");
+        let before = make::at(reminder) - TimeDelta::microseconds(1);
+        harness.advance(&before.to_rfc3339());
+        assert!(harness.lease_due().await.is_empty(), "{handed_over}");
         harness.advance(reminder);
         assert_eq!(message(&consumer.due().await).due_time, due_time);
     }

@@ -39,6 +39,7 @@ use crate::store::access_log::purge as access_log;
 use crate::store::after_restore::{LostInterval, after_restore as mark_lost};
 use crate::store::purge::{Cutoffs, PurgeError, Purged, purge as purge_store};
 use crate::store::schema::{self, Schema};
+use crate::telemetry::traces::Traces;
 use crate::telemetry::{self, Progress};
 
 /// Runs the command that was given.
@@ -82,6 +83,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|why| format!("cannot listen on {}: {why}", config.listen))?;
     let metrics = listen_for_metrics(config.metrics_listen).await?;
+    let traces = config.traces.as_ref().map(Traces::start).transpose()?;
     let shutdown = server::stop_on_signals(config.drain_delay)?;
     let address = listener.local_addr()?;
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -103,6 +105,7 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         drain_delay: config.drain_delay,
         heartbeat: config.heartbeat,
         metrics,
+        traces: traces.unwrap_or_default(),
     };
     server::run(listener, dependencies, shutdown).await;
     Ok(())

@@ -10,6 +10,7 @@ pub mod pages;
 mod purge;
 pub mod rates;
 pub mod sandbox;
+pub mod traces;
 mod value;
 
 use std::ffi::OsString;
@@ -27,6 +28,7 @@ use pages::Pages;
 use purge::PurgeDates;
 use rates::{Rates, RatesArgs};
 use sandbox::{Sandbox, SandboxArgs};
+use traces::{Traces, TracesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
     database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen, log_format,
@@ -104,6 +106,8 @@ pub struct Serve {
     pub heartbeat: Duration,
     /// Address at which metrics are served; none to serve none.
     pub metrics_listen: Option<SocketAddr>,
+    /// Export of traces; none to make none.
+    pub traces: Option<Traces>,
     /// TLS and authentication.
     pub door: Door,
     /// Limits on what one subject may do.
@@ -426,6 +430,8 @@ struct Settings {
         env = "CARE_INVITATION_METRICS_LISTEN"
     )]
     metrics_listen: Option<String>,
+    #[command(flatten)]
+    traces: TracesArgs,
     /// Format of the log, which goes to standard error: text or json.
     #[arg(
         long,
@@ -537,6 +543,7 @@ impl Settings {
             .map(value::listen)
             .transpose();
         let metrics_listen = take(bad, "metrics-listen", metrics_listen);
+        let traces = self.traces.validate(bad);
         let door = door.validate(listen, bad);
         let is_private = door
             .as_ref()
@@ -551,6 +558,7 @@ impl Settings {
             drain_delay: drain_delay?,
             heartbeat: heartbeat?,
             metrics_listen: metrics_listen?,
+            traces: traces?,
             door: door?,
             rates: rates?,
         })

@@ -30,6 +30,7 @@ use crate::grpc::middleware::access::AccessLog;
 use crate::grpc::middleware::{Limits, MiddlewareLayer};
 use crate::readiness::{self, Readiness, SkewSeconds};
 use crate::store::Store;
+use crate::telemetry::traces::Traces;
 use connection::Doorway;
 use metrics::Sources;
 use tls::Tls;
@@ -68,6 +69,8 @@ pub struct Dependencies {
     pub heartbeat: Duration,
     /// Listener on which the metrics are served; none to serve none.
     pub metrics: Option<TcpListener>,
+    /// Traces of calls. Ended when the server has stopped.
+    pub traces: Traces,
 }
 
 /// Returns a token that SIGTERM and Ctrl-C cancel. From then on the process has 19 seconds to end, beside the delay before it drains.
@@ -102,8 +105,8 @@ pub fn stop_on_signals(drain_delay: Duration) -> io::Result<CancellationToken> {
 /// Serves on `listener` until `shutdown` is cancelled, and then shuts down.
 ///
 /// Health turns NOT_SERVING; after the delay for those who look at it, streams end with UNAVAILABLE, no new connection is accepted, calls in
-/// flight finish, and the store is closed. Returns within the delay, [`DRAIN_MAX`] and
-/// [`CLOSE_MAX`]; calls that are still in flight after [`DRAIN_MAX`] are cancelled.
+/// flight finish, and the store is closed. Returns within the delay, [`DRAIN_MAX`],
+/// [`CLOSE_MAX`] and a second for the last spans; calls that are still in flight after [`DRAIN_MAX`] are cancelled.
 pub async fn run(
     listener: TcpListener,
     mut dependencies: Dependencies,
@@ -127,8 +130,15 @@ pub async fn run(
         clock: dependencies.clock.clone(),
     });
     let authenticated = authenticator.clone();
-    let drained = draining.clone();
-    let middleware = MiddlewareLayer::new(methods, limits, authenticated, access_log, drained);
+    let (traces, drained) = (dependencies.traces.clone(), draining.clone());
+    let middleware = MiddlewareLayer::new(
+        methods,
+        limits,
+        authenticated,
+        access_log,
+        traces.clone(),
+        drained,
+    );
     let (health, health_service) = health_reporter();
     let clock = dependencies.clock.clone();
     store.go_by(move || clock.reading());
@@ -151,6 +161,7 @@ pub async fn run(
         clock: &clock,
         calls: middleware.metrics(),
         dispatch: service.dispatch.metrics(),
+        traces: &traces,
         readiness: readiness.clone(),
         skew_seconds,
     });
@@ -176,6 +187,7 @@ pub async fn run(
         () = drain_timeout(&drained_from) => warn!("draining timed out: calls in flight are cancelled"),
     }
     close(&store).await;
+    traces.end().await;
     info!("stopped");
 }
 
@@ -196,6 +208,7 @@ fn service(
         drain_delay: _,
         heartbeat,
         metrics: _,
+        traces: _,
     } = dependencies;
     let (feed, by) = (store.clone(), clock.clone());
     Service {

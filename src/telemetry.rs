@@ -1,10 +1,11 @@
-//! Logs and the progress of a command, to standard error. Log lines have ids and outcomes, never the
+//! Logs and the progress of a command, to standard error, and traces. Log lines have ids and outcomes, never the
 //! contents of a call.
 //!
 //! Standard error may be a pipe that nobody reads. Logging never blocks on it: lines wait in a bounded
 //! buffer for a thread of their own, and lines that find it full are dropped and counted.
 
 pub mod seldom;
+pub mod traces;
 
 use std::io::{self, IsTerminal, Write};
 use std::panic;

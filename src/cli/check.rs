@@ -16,6 +16,7 @@ use crate::server::tls::{TlsFiles, valid_for};
 use crate::store::check::{Looked, look};
 use crate::store::error::OpenError;
 use crate::store::skew::CLOCK_SKEW_MAX;
+use crate::telemetry::traces;
 
 /// Days before the end of a certificate from which it is to be replaced.
 const CERTIFICATE_DAYS_LEFT: u64 = 30;
@@ -59,6 +60,7 @@ pub async fn check(
     let mut findings = vec![of_settings(settings), address(settings).await];
     findings.extend(guarded(&settings.door, clock).await);
     findings.extend(database(url, settings, clock).await);
+    findings.extend(collector(settings).await);
     print(output, &findings)?;
     let bad = findings.iter().filter(|it| it.verdict == Verdict::Bad);
     match bad.count() {
@@ -198,6 +200,26 @@ async fn database(url: &str, settings: &Serve, clock: &Clock) -> Vec<Finding> {
         )],
         Err(error) => vec![finding("database", Verdict::Bad, error.to_string())],
     }
+}
+
+/// Returns what is found about the collector of traces, if there is to be one. The service works without it.
+async fn collector(settings: &Serve) -> Option<Finding> {
+    let traces = settings.traces.as_ref()?;
+    Some(match traces::reach(traces).await {
+        Ok(()) => finding(
+            "traces",
+            Verdict::Good,
+            format!("{} can be reached", traces.endpoint),
+        ),
+        Err(why) => finding(
+            "traces",
+            Verdict::Look,
+            format!(
+                "{} cannot be reached: {why}. Spans are lost until it can be; calls are served all the same",
+                traces.endpoint
+            ),
+        ),
+    })
 }
 
 fn of_database(found: Looked, settings: &Serve) -> Vec<Finding> {

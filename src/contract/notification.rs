@@ -210,11 +210,12 @@ fn parse_retry_delay(given: &v1::Acknowledgement, violations: &mut Violations) -
     Some(parsed.min(RETRY_DELAY_MAX))
 }
 
-/// Renders a notification of `record` for the consumer that has just leased it; `None` if the record has
+/// Renders a notification of `record` for the consumer that has just leased it, with the span of its claim if there is one; `None` if the record has
 /// no such notification or it was never leased.
 pub fn render_due(
     record: &BookingRequest,
     id: Uuid,
+    traceparent: Option<&str>,
     server_time: Instant,
 ) -> Option<v1::StreamDueNotificationsResponse> {
     let notification = record.notification(id)?;
@@ -257,6 +258,7 @@ pub fn render_due(
         time_windows: constraints.time_windows,
         duration_minutes: constraints.duration_minutes,
         expire_time: record.expires_at().map(render_instant),
+        traceparent: traceparent.unwrap_or_default().to_owned(),
     };
     Some(render_event(Event::Due(due), server_time))
 }

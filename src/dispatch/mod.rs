@@ -56,6 +56,8 @@ pub enum Event {
         record: Box<BookingRequest>,
         /// The lease.
         lease: LeaseRef,
+        /// Span of the claim that gave it, as W3C's header has it; none where there are no traces.
+        traceparent: Option<Arc<str>>,
     },
     /// A leased notification that is revoked.
     Revoked {
@@ -274,7 +276,7 @@ impl Stream for Subscription {
             match polled {
                 // Its commit was answered late, or it has waited for a slow reader: another consumer may have it by now,
                 // and what the record says of repeats is not true any more.
-                Poll::Ready(Some(Ok(Event::Due { record, lease })))
+                Poll::Ready(Some(Ok(Event::Due { record, lease, .. })))
                     if has_expired(&record, &lease, self.clock.now()) => {}
                 other => return other,
             }

@@ -2,6 +2,7 @@
 //! waits.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
@@ -20,16 +21,28 @@ use crate::store::change_event::LeaseChange;
 use crate::store::error::Error;
 use crate::store::notification::{CLAIMED_UNITS_MAX, ClaimRequest, Claimed};
 use crate::store::retry::ANSWER_PAUSE;
+use crate::telemetry::traces;
 
 /// Maximum notifications that one claim asks for, so that no claim occupies the committer for long.
 const CLAIM_MAX: usize = 256;
 /// Estimated bytes of a request, until one has been claimed.
 const RECORD_BYTES: usize = 2 * 1_024;
+/// Attribute of a claim's span with the number of notifications that it has leased.
+const LEASED_COUNT: &str = "care_invitation.claim.notifications";
 /// Estimated bytes of an event without a request.
 const EVENT_BYTES: usize = 128;
 
 /// Reason for which a subscription's task ends; `None` when the consumer has gone.
 struct TaskEnd(Option<StreamEnd>);
+
+/// Notifications that were leased together.
+struct Claim {
+    claimed: Claimed,
+    /// Ways to this task of what becomes of the leases, by token.
+    routes: HashMap<Uuid, Route>,
+    /// Span of the claim, for consumers.
+    traceparent: Option<Arc<str>>,
+}
 
 /// The task behind one subscription.
 pub struct SubscriptionTask {
@@ -45,6 +58,8 @@ pub struct SubscriptionTask {
     /// True when something may be due in any care unit, as at first.
     looks_everywhere: bool,
     last_event_at: Moment,
+    /// Span of the stream, to which those of its claims are linked.
+    stream: traces::Span,
     _open: OpenSubscription,
 }
 
@@ -56,6 +71,7 @@ impl SubscriptionTask {
             flow: FlowControl::new(filter.outstanding_max),
             mailbox: dispatch.router.open(Interest::Due(care_units, channels)),
             last_event_at: Moment::now(),
+            stream: traces::Span::current(),
             _open: dispatch.metrics.open(filter.hides_protected),
             dispatch,
             filter,
@@ -94,9 +110,9 @@ impl SubscriptionTask {
                 return Ok(true);
             }
             // Never cancelled: its leases must reach the consumer or be released.
-            let (claimed, routes) = self.claim().await?;
-            self.turns.add_last(claimed.open.clone());
-            let undelivered = self.deliver(claimed, routes)?;
+            let claim = self.claim().await?;
+            self.turns.add_last(claim.claimed.open.clone());
+            let undelivered = self.deliver(claim)?;
             if !undelivered.leases.is_empty() {
                 let units = undelivered.leases.iter();
                 let units = units.map(|it| it.request.care_unit.clone());
@@ -113,7 +129,7 @@ impl SubscriptionTask {
 
     /// Claims once there is room, until the store answers. The loop is written out, since each attempt asks for the
     /// room that there is by then, and the pauses end with the stream, which the attempts must not.
-    async fn claim(&mut self) -> Result<(Claimed, HashMap<Uuid, Route>), TaskEnd> {
+    async fn claim(&mut self) -> Result<Claim, TaskEnd> {
         loop {
             // No more than can be emitted at once.
             let room = self.room().await?;
@@ -137,12 +153,21 @@ impl SubscriptionTask {
             };
             let dispatch = self.dispatch.clone();
             let context = move || dispatch.context();
-            match self.dispatch.store.claim(request, context).await {
+            // A trace each: the stream goes on for hours.
+            let span = self.stream.begin_trace("claim");
+            match span.run(self.dispatch.store.claim(request, context)).await {
                 Ok(claimed) => {
                     self.looks_everywhere = false;
-                    return Ok((claimed, routes));
+                    span.count(LEASED_COUNT, claimed.leased.len());
+                    return Ok(Claim {
+                        claimed,
+                        routes,
+                        traceparent: span.traceparent(),
+                    });
                 }
                 Err(Error::Contention | Error::Overloaded | Error::Unavailable(_)) => {
+                    span.fail("unavailable");
+                    drop(span);
                     tokio::select! {
                         () = tokio::time::sleep(ANSWER_PAUSE) => {}
                         end = self.dispatch.end_reason() => return Err(TaskEnd(Some(end))),
@@ -168,11 +193,12 @@ impl SubscriptionTask {
 
     /// Emits leased notifications as far as there is room: requests may be larger than was estimated. Returns the
     /// leases of the others, which are to be released.
-    fn deliver(
-        &mut self,
-        claimed: Claimed,
-        mut routes: HashMap<Uuid, Route>,
-    ) -> Result<UndeliveredLeases, TaskEnd> {
+    fn deliver(&mut self, claim: Claim) -> Result<UndeliveredLeases, TaskEnd> {
+        let Claim {
+            claimed,
+            mut routes,
+            traceparent,
+        } = claim;
         let mut undelivered = UndeliveredLeases {
             dispatch: self.dispatch.clone(),
             leases: claimed
@@ -196,7 +222,12 @@ impl SubscriptionTask {
                 self.flow.track(lease.clone(), expires_at, route);
             }
             let record = Box::new(record);
-            self.push(Event::Due { record, lease }, bytes)?;
+            let due = Event::Due {
+                record,
+                lease,
+                traceparent: traceparent.clone(),
+            };
+            self.push(due, bytes)?;
             undelivered.leases.pop();
         }
         Ok(undelivered)

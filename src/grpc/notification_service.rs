@@ -159,12 +159,18 @@ impl Service {
 fn render(event: Event, clock: &Clock) -> Result<v1::StreamDueNotificationsResponse, Status> {
     let now = clock.now();
     match event {
-        Event::Due { record, lease } => notification::render_due(&record, lease.notification, now)
-            .ok_or_else(|| {
-                let notification = lease.notification;
+        Event::Due {
+            record,
+            lease,
+            traceparent,
+        } => {
+            let notification = lease.notification;
+            let due = notification::render_due(&record, notification, traceparent.as_deref(), now);
+            due.ok_or_else(|| {
                 tracing::error!(%notification, "leased notification missing from its request");
                 status::internal()
-            }),
+            })
+        }
         Event::Revoked {
             request,
             notification,

@@ -464,6 +464,30 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// Returns whether a call that ends with this code has failed for a reason that is the service's, by OpenTelemetry's conventions for
+/// servers.
+pub fn is_ours_to_mend(code: Code) -> bool {
+    match code {
+        Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Unimplemented
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unauthenticated => false,
+    }
+}
+
 /// Returns whether an answer with this code says nothing of what is stored, so that it need not wait for the access log,
 /// which may be what is not there.
 pub fn shows_nothing(code: Code) -> bool {

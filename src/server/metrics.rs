@@ -27,6 +27,7 @@ use crate::dispatch::metrics::DispatchMetrics;
 use crate::grpc::middleware::metrics::CallMetrics;
 use crate::readiness::{Readiness, SkewSeconds};
 use crate::store::Store;
+use crate::telemetry::traces::Traces;
 use contents::Observer;
 
 /// Path of the metrics.
@@ -50,6 +51,8 @@ pub struct Sources<'a> {
     pub calls: &'a CallMetrics,
     /// Numbers of subscriptions.
     pub dispatch: &'a DispatchMetrics,
+    /// Numbers of spans.
+    pub traces: &'a Traces,
     /// Result of the last check.
     pub readiness: watch::Receiver<Readiness>,
     /// Distance of the clocks at the last check.
@@ -71,6 +74,7 @@ impl Page {
         let mut kept = Registry::default();
         sources.calls.register(&mut kept);
         sources.dispatch.register(&mut kept);
+        sources.traces.register(&mut kept);
         sources.store.metrics().register(&mut kept);
         kept.register(
             "care_invitation_clock_skew_seconds",

@@ -75,7 +75,7 @@ use crate::store::change_feed::ChangePublisher;
 use crate::store::commit::committer;
 use crate::store::commit::queue::CommitQueue;
 use crate::store::counts::KeptCounts;
-use crate::store::database::connection::{Timeouts, Workers, connect};
+use crate::store::database::connection::{Timeouts, Workers, connect, system_name};
 use crate::store::database::data_file::{DataFile, NOT_IN_PLACE};
 use crate::store::database::nodes::{nodes_away, warn_of_settings};
 use crate::store::database::page_check::PageCheck;
@@ -87,6 +87,7 @@ use crate::store::error::{Error, OpenError};
 use crate::store::metrics::StoreMetrics;
 use crate::store::placement::{Placement, Shards};
 use crate::store::schema::Schema;
+use crate::telemetry::traces;
 use skew::DecisionClock;
 
 /// Maximum change events that a listener may lag behind before it has to resync.
@@ -441,6 +442,8 @@ impl Store {
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {
         let timeouts = self.inner.timeouts;
+        let system = system_name(self.inner.readers.get_database_backend());
+        let _span = traces::Span::current().child_in_database("read", system);
         let task = tokio::spawn(async move {
             let answer = tokio::time::timeout(timeouts.work, work).await;
             answer.unwrap_or_else(|_| Err(Error::timed_out()))

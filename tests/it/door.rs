@@ -31,6 +31,7 @@ use care_invitation::domain::RegionPolicy;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::server::tls::Tls;
 use care_invitation::server::{self, Dependencies};
+use care_invitation::telemetry::traces::Traces;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -57,6 +58,15 @@ impl Guarded {
     }
 
     async fn within_limits(authenticator: Authenticator, tls: Option<Tls>, limits: Limits) -> Self {
+        Self::traced(authenticator, tls, limits, Traces::default()).await
+    }
+
+    async fn traced(
+        authenticator: Authenticator,
+        tls: Option<Tls>,
+        limits: Limits,
+        traces: Traces,
+    ) -> Self {
         let backend = Backend::empty().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -73,6 +83,7 @@ impl Guarded {
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: None,
+            traces,
         };
         let server = server::run(listener, parts, CancellationToken::new());
         Self {

@@ -19,6 +19,7 @@ use care_invitation::grpc::descriptors::Descriptors;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::server::web::Web;
 use care_invitation::server::{self, Dependencies};
+use care_invitation::telemetry::traces::Traces;
 use http::HeaderValue;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -99,19 +100,29 @@ impl Harness {
     /// The service on an empty database, which takes the calls that this lets in.
     pub async fn guarded(now: &str, authenticator: Authenticator) -> Self {
         let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
-        Self::behind(authenticator, backend, clock, Limits::default(), None).await
+        let (limits, traces) = (Limits::default(), Traces::default());
+        Self::behind(authenticator, backend, clock, limits, None, traces).await
+    }
+
+    /// The service on an empty database, with traces.
+    pub async fn traced(now: &str, traces: Traces) -> Self {
+        let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
+        let (open, limits) = (Authenticator::open(), Limits::default());
+        Self::behind(open, backend, clock, limits, None, traces).await
     }
 
     /// The service over what is there already.
     pub async fn over(backend: Backend, clock: Clock, limits: Limits) -> Self {
-        Self::behind(Authenticator::open(), backend, clock, limits, None).await
+        let (open, traces) = (Authenticator::open(), Traces::default());
+        Self::behind(open, backend, clock, limits, None, traces).await
     }
 
     /// The service on an empty database, which web pages of this origin may call.
     pub async fn for_pages(now: &str, limits: Limits, origin: &'static str) -> Self {
         let web = Web::of(vec![HeaderValue::from_static(origin)]);
         let (backend, clock) = (Backend::empty().await, Clock::sandbox(at(now)));
-        Self::behind(Authenticator::open(), backend, clock, limits, web).await
+        let (open, traces) = (Authenticator::open(), Traces::default());
+        Self::behind(open, backend, clock, limits, web, traces).await
     }
 
     async fn behind(
@@ -120,6 +131,7 @@ impl Harness {
         clock: Clock,
         limits: Limits,
         web: Option<Web>,
+        traces: Traces,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
@@ -138,6 +150,7 @@ impl Harness {
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: Some(page),
+            traces,
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let server = AbortOnDropHandle::new(server);

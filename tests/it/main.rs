@@ -6,12 +6,14 @@
 //! | `harness` | the whole service on a port of its own, with clients and a clock to move |
 //! | `backend`, `replica` | a database of a test's own; one replica of several over one |
 //! | `postgres`, `cluster`, `proxy` | the run's server; one with a standby; what stands between service and database |
+//! | `collector` | a collector of traces |
 //! | `make`, `store_fixtures` | the smallest valid call; what tests do to a store without the service |
 //! | `consumer`, `worklist_user`, `wire` | an adapter; what staff do; calls as bytes |
 
 mod backend;
 mod backup;
 mod cluster;
+mod collector;
 mod consumer;
 mod harness;
 mod logged;
@@ -71,6 +73,7 @@ mod slot;
 mod store;
 mod store_fixtures;
 mod tidy;
+mod traces;
 mod wal;
 mod web;
 mod worklist;

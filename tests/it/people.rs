@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
+use crate::collector::Collector;
 use crate::harness::within;
 use crate::make;
 use crate::program::{PROGRAM, Program, command_by, create, text};
@@ -283,6 +284,18 @@ async fn a_check_says_what_is_wrong_and_changes_nothing() {
             .contains("--tls-cert"),
         "{said}"
     );
+
+    // Traces are no reason not to start.
+    let collector = Collector::start().await;
+    let endpoint = format!("http://{}", collector.address);
+    for (endpoint, found) in [
+        (&*endpoint, "can be reached"),
+        ("http://127.0.0.1:1", "cannot be reached"),
+    ] {
+        let (code, said) = check(&["--otlp-endpoint", endpoint]).await;
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(&format!("{endpoint}/ {found}")), "{said}");
+    }
 
     let (code, said) = check(&["--send-clock", "05:00"]).await;
     assert_eq!(code, Some(2), "{said}");

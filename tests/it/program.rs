@@ -449,6 +449,8 @@ async fn help_names_every_flag_and_its_variable() {
         "log-level",
         "drain-delay",
         "metrics-listen",
+        "otlp-endpoint",
+        "trace-ratio",
         "heartbeat",
     ];
     let folder = TempDir::new().expect("a folder");

@@ -13,6 +13,7 @@ use care_invitation::grpc::middleware::Limits;
 use care_invitation::server::{self, Dependencies};
 use care_invitation::store::Store;
 use care_invitation::store::schema::Schema;
+use care_invitation::telemetry::traces::Traces;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -58,6 +59,7 @@ impl Replica {
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
             metrics: None,
+            traces: Traces::default(),
         };
         let server = tokio::spawn(server::run(listener, parts, shutdown.clone()));
         let endpoint = Endpoint::try_from(format!("http://{address}")).expect("an address");

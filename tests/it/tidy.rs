@@ -32,7 +32,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("client", &["config", "contract", "domain", "telemetry"]),
     ("config", &[]),
     ("contract", &["domain"]),
-    ("dispatch", &["clock", "domain", "store"]),
+    ("dispatch", &["clock", "domain", "store", "telemetry"]),
     ("domain", &[]),
     (
         "grpc",
@@ -60,7 +60,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("store", &["domain"]),
+    ("store", &["domain", "telemetry"]),
     ("telemetry", &["config"]),
 ];
 
@@ -352,9 +352,11 @@ fn each_library_has_its_folder() {
                 "server.rs",
                 "server/",
                 "contract/mod.rs",
+                "telemetry/traces/",
             ],
             &["tonic::"],
         ),
+        (&["telemetry/"], &["opentelemetry"]),
         (
             &["auth/fetch.rs", "server/"],
             &["hyper::", "hyper_util::", "http_body_util"],

@@ -347,7 +347,7 @@ fn a_malformed_name_lies_below_its_lease() {
 fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     let mut record = samples::invited();
     let reminder = Uuid::from_u128(2);
-    assert!(render_due(&record, reminder, now()).is_none());
+    assert!(render_due(&record, reminder, None, now()).is_none());
     let sent_at = now() - Duration::days(14);
     let invitation = record.care_invitation.as_mut().unwrap();
     let mut second = invitation.notifications[0].clone();
@@ -371,7 +371,7 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     patient.interpreter_language = Some("ar".into());
     patient.letter_format = LetterFormat::LargePrint;
 
-    let rendered = render_due(&record, reminder, now()).unwrap();
+    let rendered = render_due(&record, reminder, None, now()).unwrap();
     assert_eq!(rendered.server_time, Some(render_instant(now())));
     let Some(Event::Due(due)) = rendered.event else {
         panic!("not a due notification");
@@ -391,7 +391,7 @@ fn a_due_reminder_says_when_the_notification_before_it_was_handed_over() {
     );
     assert_eq!(notification.state(), v1::notification::State::Leased);
 
-    let first = render_due(&record, record_first(&record), now());
+    let first = render_due(&record, record_first(&record), None, now());
     assert!(first.is_none(), "it was never leased");
 }
 

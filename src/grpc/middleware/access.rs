@@ -73,18 +73,6 @@ impl CallAccess {
         self.concerns.clone()
     }
 
-    /// Stores the entries of what was recorded, of a call that is answered like this.
-    ///
-    /// # Errors
-    ///
-    /// The status that the call is to be answered with instead.
-    pub async fn store(&self, code: Code) -> Result<(), Status> {
-        match self.storing(code) {
-            Some(storing) => storing.await,
-            None => Ok(()),
-        }
-    }
-
     /// Begins to store the entries of what was recorded; none when there is nothing to store, or nothing to wait for.
     pub fn storing(&self, code: Code) -> Option<Storing> {
         let store = self.log.as_ref()?.store.clone();

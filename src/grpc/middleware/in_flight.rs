@@ -23,6 +23,7 @@ use super::subject::{Subject, no_place};
 use crate::auth::caller::Caller;
 use crate::domain::caller_name::for_log;
 use crate::grpc::status;
+use crate::telemetry::traces;
 
 /// Deadlines of a call.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +42,10 @@ pub struct Deadlines {
 pub struct InFlightCall {
     /// Method that is called.
     pub method: Arc<Method>,
-    /// Span around all work for the call.
+    /// Span around all work for the call, in the log.
     pub span: Span,
+    /// The same in its trace.
+    pub trace: traces::Span,
     began: Instant,
     /// Status code of the response; none until it is known, and when the caller goes away before.
     pub outcome: Option<Code>,
@@ -64,9 +67,11 @@ impl InFlightCall {
         permit: Option<Permit>,
         metrics: Arc<CallMetrics>,
         named: Named,
+        trace: traces::Span,
     ) -> Self {
         metrics.begin(&method);
         Self {
+            trace,
             span: info_span!("call", method = method.path),
             method,
             began: Instant::now(),
@@ -135,7 +140,7 @@ impl InFlightCall {
         let mut handler = pin!(handler);
         let mut timer = pin!(sleep_until(received_by.min(deadline)));
         poll_fn(|context| {
-            let _entered = self.span.enter();
+            let _entered = (self.span.enter(), self.trace.enter());
             match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(context))) {
                 // The clock is read beside the timer, which fires up to a millisecond late, when the
                 // response may be there.
@@ -166,14 +171,18 @@ impl Drop for InFlightCall {
     fn drop(&mut self) {
         self.metrics.end(&self.method, self.began, self.outcome);
         let caller = self.caller.as_deref();
+        let code = self.outcome.unwrap_or(status::CALLER_GONE);
+        self.trace
+            .end_call(status::code_name(code), status::is_ours_to_mend(code));
         let (code, caller, actor_type) = (
-            status::code_name(self.outcome.unwrap_or(status::CALLER_GONE)),
+            status::code_name(code),
             caller.map(|it| for_log(it.subject())),
             caller.and_then(Caller::actor_type),
         );
         let seconds = self.began.elapsed().as_secs_f64();
         let Named {
             trace_id,
+            caller: _,
             request_id,
         } = &self.named;
         let request_id = request_id.map(tracing::field::display);

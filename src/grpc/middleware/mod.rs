@@ -57,6 +57,7 @@ use super::status;
 use crate::auth::Authenticator;
 use crate::auth::caller::Caller;
 use crate::auth::certificate::Certificate;
+use crate::telemetry::traces::{self, Traces};
 use access::{AccessLog, CallAccess};
 use admission::Admission;
 use in_flight::{Deadlines, InFlightCall};
@@ -170,17 +171,19 @@ struct Shared {
     admission: Admission,
     access_log: Option<AccessLog>,
     metrics: Arc<CallMetrics>,
+    traces: Traces,
     draining: CancellationToken,
 }
 
 impl MiddlewareLayer {
-    /// Returns a layer for these methods, whose calls go into the access log, if there is one. Once `draining` is
+    /// Returns a layer for these methods, whose calls go into the access log, if there is one, and into traces. Once `draining` is
     /// cancelled, it ends the streams of other services than ours; ours end by themselves.
     pub fn new(
         methods: Arc<Methods>,
         limits: Limits,
         authenticator: Authenticator,
         access_log: Option<AccessLog>,
+        traces: Traces,
         draining: CancellationToken,
     ) -> Self {
         Self(Arc::new(Shared {
@@ -191,6 +194,7 @@ impl MiddlewareLayer {
             admission: Admission::new(authenticator),
             access_log,
             metrics: Arc::default(),
+            traces,
             draining,
         }))
     }
@@ -261,21 +265,22 @@ where
             response: callers.map_or(latest, |callers| callers.min(latest)),
         };
         let (log, metrics) = (self.shared.access_log.clone(), self.shared.metrics.clone());
-        let named = Named::of(request.headers());
+        let mut named = Named::of(request.headers());
+        let trace = self.trace(&method, &mut named, request.headers());
         let rows = self.shared.methods.rows(&method);
         compression::choose(&rows, request.headers_mut());
         let mut access = CallAccess::begin(log, &method, rows.clone(), &named);
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
-                let call = InFlightCall::begin(method, None, metrics, named);
+                let call = InFlightCall::begin(method, None, metrics, named, trace);
                 let connection = self.connection.clone();
                 let sending = self.sending(connection, &call.method, callers, deadlines, None);
                 let refused = refused.into_http();
                 return Box::pin(async { Ok(respond(call, refused, sending, access).await) });
             }
         };
-        let mut call = InFlightCall::begin(method, Some(permit), metrics, named);
+        let mut call = InFlightCall::begin(method, Some(permit), metrics, named, trace);
         let (mut head, body) = request.into_parts();
         let mut middleware = self.clone();
         Box::pin(async move {
@@ -310,6 +315,18 @@ where
 }
 
 impl<S> Middleware<S> {
+    /// Begins the span of a call, and names the call by its trace. Whoever balances the load asks for health again and again, which no
+    /// trace needs.
+    fn trace(&self, method: &Method, named: &mut Named, headers: &HeaderMap) -> traces::Span {
+        if !method.is_ours {
+            return traces::Span::default();
+        }
+        let traces = &self.shared.traces;
+        let span = traces.begin_call(&method.name, named.caller.as_ref(), headers);
+        named.trace_id = span.trace_id().or(named.trace_id.take());
+        span
+    }
+
     /// Returns the way in which the response to a call is sent. A stream ends with its caller's rights.
     fn sending(
         &self,

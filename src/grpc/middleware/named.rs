@@ -4,18 +4,18 @@
 use http::HeaderMap;
 use uuid::Uuid;
 
-/// Header with the trace that a call belongs to.
-const TRACEPARENT: &str = "traceparent";
+use crate::telemetry::traces::w3c::Caller;
+
 /// Header with the id that the caller has given the call.
 const REQUEST_ID: &str = "x-request-id";
-/// Version of the header of a trace.
-const VERSION: &str = "00";
 
 /// The ids of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Named {
     /// Id of its trace: 32 hexadecimal digits in lower case, not all of them zero.
     pub trace_id: Option<String>,
+    /// Span of the caller, in that trace.
+    pub caller: Option<Caller>,
     /// Id of the request.
     pub request_id: Option<Uuid>,
 }
@@ -23,29 +23,14 @@ pub struct Named {
 impl Named {
     /// Reads the ids in the headers of a call.
     pub fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name)?.to_str().ok();
+        let request_id = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok());
+        let caller = Caller::named_in(headers);
         Self {
-            trace_id: text(TRACEPARENT).and_then(trace_id),
-            request_id: text(REQUEST_ID).and_then(|it| Uuid::try_parse(it).ok()),
+            trace_id: caller.as_ref().map(Caller::trace_id),
+            caller,
+            request_id: request_id.and_then(|it| Uuid::try_parse(it).ok()),
         }
     }
-}
-
-/// Returns the id of a trace, from `00-<trace>-<parent>-<flags>`.
-fn trace_id(text: &str) -> Option<String> {
-    let mut parts = text.split('-');
-    let (version, trace) = (parts.next()?, parts.next()?);
-    let (parent, flags) = (parts.next()?, parts.next()?);
-    let is_whole = version == VERSION && parts.next().is_none();
-    let is_id = |id: &str, digits| is_hexadecimal(id, digits) && id.bytes().any(|it| it != b'0');
-    let is_good = is_whole && is_id(trace, 32) && is_id(parent, 16) && is_hexadecimal(flags, 2);
-    is_good.then(|| trace.to_owned())
-}
-
-/// Returns whether a text is so many hexadecimal digits in lower case.
-fn is_hexadecimal(text: &str, digits: usize) -> bool {
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    text.len() == digits && text.bytes().all(is_digit)
 }
 
 #[cfg(test)]
@@ -75,7 +60,7 @@ mod tests {
             ("00-\u{e5}".to_owned(), None),
             (String::new(), None),
         ] {
-            let named = named(TRACEPARENT, &text);
+            let named = named("traceparent", &text);
             assert_eq!(named.trace_id.as_deref(), expected, "{text}");
         }
         assert_eq!(Named::of(&HeaderMap::new()), Named::default());

@@ -162,13 +162,16 @@ impl ResponseBody {
     ///
     /// The status that the call is to be answered with instead.
     async fn log(&mut self, code: Code) -> Result<(), Status> {
-        let logged = self.access.store(code);
+        let Some(storing) = self.access.storing(code) else {
+            return Ok(());
+        };
+        let _span = self.call.trace.child("access log");
         match &self.sending {
-            Sending::Unary(_, deadline) => match timeout_at(*deadline, logged).await {
-                Ok(logged) => logged,
+            Sending::Unary(_, deadline) => match timeout_at(*deadline, storing).await {
+                Ok(stored) => stored,
                 Err(_) => Err(status::deadline_exceeded()),
             },
-            Sending::Stream(..) => logged.await,
+            Sending::Stream(..) => storing.await,
         }
     }
 
@@ -203,7 +206,7 @@ impl ResponseBody {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let _entered = self.call.span.enter();
+        let _entered = (self.call.span.enter(), self.call.trace.enter());
         match catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context))) {
             Ok(Poll::Ready(frame)) => {
                 self.call.count_rows(self.access.concerns().take_rows());

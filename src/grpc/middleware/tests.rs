@@ -79,7 +79,15 @@ fn layer_with(limits: Limits, draining: &CancellationToken) -> MiddlewareLayer {
     let sets = [DESCRIPTOR_SET, tonic_health::pb::FILE_DESCRIPTOR_SET];
     let methods = Arc::new(Methods::of(sets).expect("descriptors"));
     let authenticator = Authenticator::open();
-    MiddlewareLayer::new(methods, limits, authenticator, None, draining.clone())
+    let traces = Traces::default();
+    MiddlewareLayer::new(
+        methods,
+        limits,
+        authenticator,
+        None,
+        traces,
+        draining.clone(),
+    )
 }
 
 fn request(path: &str, timeout: Option<&str>) -> Request<Body> {

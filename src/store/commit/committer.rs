@@ -16,13 +16,13 @@ use tracing::instrument::WithSubscriber;
 
 use crate::store::change_event::ChangeEvent;
 use crate::store::change_feed::ChangePublisher;
-use crate::store::commit::operation::Operation;
+use crate::store::commit::operation::{Operation, Stage};
 use crate::store::commit::overlay::Overlay;
 use crate::store::commit::queue::{Batcher, CommitQueue, Pipeline};
 use crate::store::commit::resolve::resolve;
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::commit::write_set::WriteSet;
-use crate::store::database::connection::{Timeouts, Workers, write_options};
+use crate::store::database::connection::{Timeouts, Workers, system_name, write_options};
 use crate::store::database::probe::database_now;
 use crate::store::database::transaction::{Pool, Transaction};
 use crate::store::error::Error;
@@ -159,12 +159,17 @@ impl Committer {
 
     /// Writes a batch that was resolved before, and responds. Returns false if it was not committed as decided: then its
     /// operations are executed anew, unless the file cannot be written.
-    async fn write(self, operations: Vec<Box<dyn Operation>>, write_set: WriteSet) -> bool {
+    async fn write(self, mut operations: Vec<Box<dyn Operation>>, write_set: WriteSet) -> bool {
         let span = tracing::debug_span!("write", operations = operations.len());
         async {
             let committed = match write_set.is_empty() {
                 true => Ok(Attempt::Committed),
-                false => self.commit(async |_| Ok(write_set)).await,
+                false => {
+                    self.enter_transaction(&mut operations);
+                    let committed = self.commit(async |_| Ok(write_set)).await;
+                    leave_transaction(&mut operations, &committed);
+                    committed
+                }
             };
             match committed {
                 Ok(Attempt::Committed) => {
@@ -266,7 +271,8 @@ impl Committer {
     ) -> Result<Attempt, Error> {
         let requeue = |operation| self.requeue(operation);
         let date = || self.decision_clock.date(database_clock);
-        self.commit(async |transaction| {
+        self.enter_transaction(operations);
+        let committed = self.commit(async |transaction| {
             let nothing = Overlay::none();
             let work = resolve(
                 transaction,
@@ -287,8 +293,16 @@ impl Committer {
                 date.check(database_now(transaction).await?)?;
             }
             Ok(write_set)
-        })
-        .await
+        });
+        let committed = committed.await;
+        leave_transaction(operations, &committed);
+        committed
+    }
+
+    /// Notes in the traces of a batch that a transaction begins.
+    fn enter_transaction(&self, operations: &mut [Box<dyn Operation>]) {
+        let stage = Stage::Transaction(system_name(self.connection.get_database_backend()));
+        operations.iter_mut().for_each(|it| it.enter(stage));
     }
 
     /// Writes the write set, which may be decided in the transaction, commits it and publishes the change event. There
@@ -346,7 +360,8 @@ impl Committer {
     }
 
     /// Queues an operation again after a while, if its caller still waits. Meanwhile the worker executes others.
-    fn requeue(&self, operation: Box<dyn Operation>) {
+    fn requeue(&self, mut operation: Box<dyn Operation>) {
+        operation.enter(Stage::Queue);
         let queue = self.queue.clone();
         tokio::spawn(async move {
             let delay = rand::random_range(REQUEUE_DELAY_MIN..REQUEUE_DELAY_MAX);
@@ -379,6 +394,17 @@ fn spawn_dedicated_thread<T: Send + 'static>(
     let runtime = tokio::runtime::Handle::current();
     let future = future.with_current_subscriber();
     tokio::task::spawn_blocking(move || runtime.block_on(future))
+}
+
+/// Notes in the traces of a batch that its transaction has ended.
+fn leave_transaction(operations: &mut [Box<dyn Operation>], committed: &Result<Attempt, Error>) {
+    let stage = match committed {
+        Ok(Attempt::Committed) => Stage::Committed,
+        Ok(Attempt::Conflict) => Stage::RolledBack("conflict"),
+        Err(Error::Unavailable(_)) => Stage::RolledBack("unavailable"),
+        Err(_) => Stage::RolledBack("other"),
+    };
+    operations.iter_mut().for_each(|it| it.enter(stage));
 }
 
 /// Responds to the callers of a batch.

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::error::Error;
+use crate::telemetry::traces;
 
 /// An operation, which is executed wholly or not at all.
 pub trait Operation: Send {
@@ -16,8 +17,65 @@ pub trait Operation: Send {
     fn decide(&mut self, work: &mut UnitOfWork, resolved: &Resolved);
     /// Returns true while a caller waits for the response.
     fn has_receiver(&self) -> bool;
+    /// Begins a stage, and with it a span in the trace of the call, unless it has none.
+    fn enter(&mut self, stage: Stage);
     /// Responds to the caller, after the commit or the failure.
     fn respond(self: Box<Self>, committed: Result<(), Error>);
+}
+
+/// Stage of an operation, of which its trace has a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It waits for a batch.
+    Queue,
+    /// It is in a batch of so many operations.
+    Batch(usize),
+    /// A transaction of the batch is open, in this system.
+    Transaction(&'static str),
+    /// The transaction is committed.
+    Committed,
+    /// The transaction is rolled back, for a reason of this kind.
+    RolledBack(&'static str),
+}
+
+/// The spans of an operation.
+struct Trace {
+    call: traces::Span,
+    stage: traces::Span,
+    transaction: traces::Span,
+}
+
+impl Trace {
+    /// Begins the spans of an operation that is submitted now.
+    fn begin() -> Self {
+        let call = traces::Span::current();
+        Self {
+            stage: call.child("queue"),
+            transaction: traces::Span::default(),
+            call,
+        }
+    }
+
+    fn enter(&mut self, stage: Stage) {
+        match stage {
+            Stage::Queue => self.stage = self.call.child("queue"),
+            Stage::Batch(operations) => {
+                // The one before ends where this one begins.
+                self.stage = traces::Span::default();
+                self.stage = self.call.child("batch");
+                self.stage
+                    .count("care_invitation.batch.operations", operations);
+            }
+            Stage::Transaction(system) => {
+                self.transaction = self.stage.child_in_database("transaction", system);
+            }
+            Stage::Committed => self.transaction = traces::Span::default(),
+            Stage::RolledBack(kind) => {
+                self.transaction.fail(kind);
+                self.transaction = traces::Span::default();
+            }
+        }
+    }
 }
 
 /// An operation whose decision yields a `T`.
@@ -26,6 +84,7 @@ struct TypedOperation<T, D> {
     decide: D,
     decided: Option<Result<T, Error>>,
     reply: oneshot::Sender<Result<T, Error>>,
+    trace: Trace,
 }
 
 /// Returns an operation, and the receiver of its response.
@@ -43,6 +102,7 @@ where
         decide,
         decided: None,
         reply,
+        trace: Trace::begin(),
     };
     (Box::new(operation), response)
 }
@@ -67,7 +127,13 @@ where
         !self.reply.is_closed()
     }
 
+    fn enter(&mut self, stage: Stage) {
+        self.trace.enter(stage);
+    }
+
     fn respond(self: Box<Self>, committed: Result<(), Error>) {
+        // Its spans end before that of the call that waits.
+        drop(self.trace);
         let response = match (committed, self.decided) {
             (Ok(()), Some(decided)) => decided,
             (Ok(()), None) => Err(Error::internal("an operation was committed undecided")),

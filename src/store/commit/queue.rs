@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::time::Instant;
 
-use crate::store::commit::operation::{Operation, operation};
+use crate::store::commit::operation::{Operation, Stage, operation};
 use crate::store::commit::read_set::{ReadSet, Resolved};
 use crate::store::commit::unit_of_work::UnitOfWork;
 use crate::store::database::connection::Timeouts;
@@ -123,6 +123,15 @@ impl Batcher {
 
     /// Waits for the next batch and returns it; `None` once all senders are gone and the queue is empty.
     pub async fn next_batch(&mut self, pipeline: Pipeline) -> Option<Vec<Box<dyn Operation>>> {
+        let mut batch = self.choose_batch(pipeline).await?;
+        let stage = Stage::Batch(batch.len());
+        batch
+            .iter_mut()
+            .for_each(|operation| operation.enter(stage));
+        Some(batch)
+    }
+
+    async fn choose_batch(&mut self, pipeline: Pipeline) -> Option<Vec<Box<dyn Operation>>> {
         self.drain_arrivals();
         if self.interactive.is_empty() && self.bulk.is_empty() {
             let first = self.arrivals.recv().await?;

@@ -216,6 +216,14 @@ pub fn write_options(backend: DbBackend) -> TransactionOptions {
     }
 }
 
+/// Returns the name that OpenTelemetry has for a database.
+pub fn system_name(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "postgresql",
+        _ => "sqlite",
+    }
+}
+
 /// Row locks that a statement takes on the rows that it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowLock {

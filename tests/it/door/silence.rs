@@ -19,6 +19,7 @@ use care_invitation::contract::{DESCRIPTOR_SET, v1};
 use care_invitation::grpc::middleware::method::Methods;
 use care_invitation::grpc::middleware::{Limits, MiddlewareLayer};
 use care_invitation::telemetry;
+use care_invitation::telemetry::traces::Traces;
 use http::Response;
 use prost::Message;
 use prost_reflect::{
@@ -42,6 +43,7 @@ use super::issuer::{Signer, claims, key_set};
 use super::tls::Secured;
 use super::{Guarded, ask, by_tokens, is_admitted};
 use crate::backend::Kind as Database;
+use crate::collector::Collector;
 use crate::make;
 use crate::postgres;
 use crate::wire::{Wire, frame};
@@ -50,6 +52,8 @@ use crate::wire::{Wire, frame};
 const GOOD: &str = "198003012385";
 /// Identity numbers: two that are ones, one with a wrong check digit, one with a hyphen.
 const NUMBERS: [&str; 4] = [GOOD, "191212121212", "196408233235", "19721086-9924"];
+/// Span of a caller that samples.
+const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// Says, when it is set, that this process drives the service and listens to all of it.
 const DRIVES: &str = "TEST_DRIVES_ALL";
 /// How deep messages within messages are filled.
@@ -274,7 +278,10 @@ async fn drive() {
     let folder = TempDir::new().expect("a folder");
     let path = folder.path().join("keys.json");
     fs::write(&path, key_set(&[&signer])).expect("written");
-    let service = Guarded::start(by_tokens(Source::File(path)).await).await;
+    let collector = Collector::start().await;
+    let (traces, limits) = (collector.traces(), Limits::default());
+    let authenticator = by_tokens(Source::File(path)).await;
+    let service = Guarded::traced(authenticator, None, limits, traces.clone()).await;
     let mut claims = claims();
     claims["sub"] = json!(GOOD);
     claims["scope"] = json!(
@@ -322,9 +329,14 @@ async fn drive() {
                 ),
                 ("x-patient", number),
                 ("user-agent", number),
+                ("traceparent", &format!("00-{number}-00f067aa0ba902b7-01")),
+                ("traceparent", number),
             ] {
                 driver.call(&good, &[(name, value)]).await;
             }
+            let state = format!("kept=1,pnr={number},{number}=1");
+            let traced = [("traceparent", CALLER), ("tracestate", &state)];
+            driver.call(&good, &traced).await;
             for place in strings(&method.input(), 0) {
                 let good = match calls::is_used_up(method.name()) {
                     true => calls.good(method.name()).await,
@@ -353,6 +365,14 @@ async fn drive() {
             .await;
         assert!(found_in(&self::said(&said)).is_none());
     }
+    traces.end().await;
+    let exported = collector.text();
+    for method in &methods {
+        let name = format!("{}/{}", method.parent_service().full_name(), method.name());
+        assert!(exported.contains(&name), "{name} has a span");
+    }
+    assert!(exported.contains("kept=1"), "states of traces are exported");
+    assert!(found_in(&exported).is_none(), "no span holds a number");
 }
 
 /// Connects with TLS and a certificate that names a number, and calls with another.
@@ -384,7 +404,8 @@ async fn drive_secured(signer: &Signer, metadata: &[(&'static str, String)]) {
 async fn panic_in_handlers() -> Vec<String> {
     let methods = Methods::of([DESCRIPTOR_SET]).expect("descriptors");
     let (open, draining) = (Authenticator::open(), CancellationToken::new());
-    let layer = MiddlewareLayer::new(methods.into(), Limits::default(), open, None, draining);
+    let (limits, traces) = (Limits::default(), Traces::default());
+    let layer = MiddlewareLayer::new(methods.into(), limits, open, None, traces, draining);
     let panic = |number: &'static str| async move {
         if number == GOOD {
             panic!("the patient is {number}");

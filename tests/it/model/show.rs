@@ -162,5 +162,6 @@ pub fn due_notification(request: &Request, index: usize, now: Instant) -> v1::Du
         addressee: request.addressee(now).into(),
         interpreter_language: patient.interpreter_language.clone(),
         letter_format: patient.letter_format,
+        traceparent: String::new(),
     }
 }

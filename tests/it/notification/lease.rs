@@ -77,7 +77,7 @@ async fn a_lease_that_has_run_out_before_it_is_sent_is_not_sent() {
     within(leased).await;
     harness.advance("2026-03-02T09:01:00Z");
     let event = within(events.next()).await.expect("no end");
-    let Event::Due { record, lease } = event.expect("no failure") else {
+    let Event::Due { record, lease, .. } = event.expect("no failure") else {
         panic!("a message was to come");
     };
     let notification = record

@@ -163,6 +163,7 @@ async fn a_due_message_carries_all_that_its_consumer_needs() {
         addressee: Addressee::Patient.into(),
         interpreter_language: "fi".into(),
         letter_format: LetterFormat::EasyRead.into(),
+        traceparent: String::new(),
     };
     assert!(given == expected, "{:#?}", given.notification);
     assert!(name(&due).starts_with(&format!("{request}/notifications/")));

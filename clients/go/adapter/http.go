@@ -1,0 +1,61 @@
+package adapter
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// busyPause is the time after which a provider that is busy or away is called again, unless it says.
+const busyPause = time.Minute
+
+// CallHTTP makes a call of a provider that speaks HTTP, with a body in JSON unless it is nil, and closes the answer.
+func CallHTTP(ctx context.Context, method, address string, body any) (*http.Response, error) {
+	var content []byte
+	if body != nil {
+		var err error
+		if content, err = json.Marshal(body); err != nil {
+			return nil, Park("it cannot be written in JSON")
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(content))
+	if err != nil {
+		return nil, Park("the provider's address is none")
+	}
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	if err == nil {
+		_ = answer.Body.Close()
+	}
+	return answer, err
+}
+
+// HTTPOutcome returns what an answer to a hand-over says, as HTTP means it: nil for 2xx; [NotSent] for 429 and 503, for as
+// long as Retry-After says, and when there was no connection; [Park] for any other 4xx. What is left, such as 500 and a
+// time-out, may have been handed over.
+func HTTPOutcome(answer *http.Response, err error) error {
+	var failed *net.OpError
+	switch {
+	case errors.As(err, &failed) && failed.Op == "dial":
+		return NotSent("the provider cannot be reached", busyPause)
+	case err != nil:
+		return err
+	case answer.StatusCode/100 == 2:
+		return nil
+	case answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode == http.StatusServiceUnavailable:
+		pause := busyPause
+		if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil && seconds > 0 {
+			pause = time.Duration(seconds) * time.Second
+		}
+		return NotSent("the provider is busy", pause)
+	case answer.StatusCode/100 == 4:
+		return Park(fmt.Sprintf("the provider answers %d", answer.StatusCode))
+	}
+	return fmt.Errorf("the provider answers %d", answer.StatusCode)
+}

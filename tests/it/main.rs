@@ -69,6 +69,7 @@ mod replicas;
 mod restore;
 mod routing;
 mod shutdown;
+mod simulation;
 mod slot;
 mod store;
 mod store_fixtures;

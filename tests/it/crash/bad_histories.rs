@@ -221,6 +221,34 @@ fn two_live_leases_of_one_message_are_found() {
         });
     });
     assert_eq!(found, [Promise::OneLease], "it was acknowledged");
+    let found = spoiled(|history, _| {
+        unanswered(history);
+        history.leases.push(lease("B", 100, 60));
+        let late = authorized("A", span(110, 120), 180);
+        history.authorizations.push(late);
+    });
+    assert_eq!(found, [Promise::OneLease], "a permission under the first");
+}
+
+#[test]
+fn a_message_that_is_not_parked_after_eight_leases_is_found() {
+    for (count, expected) in [(8, &[][..]), (9, &[Promise::Rules])] {
+        let unheard = |history: &mut History| {
+            history.acknowledgements.clear();
+            history.hand_overs.clear();
+            history.authorizations.clear();
+            let again = |number: u64| lease(&format!("{number}"), number, 100 * number as i64);
+            history.leases = (0..count).map(again).collect();
+        };
+        let found = spoiled(|history, _| unheard(history));
+        assert_eq!(found, expected, "{count} in a row");
+        let found = spoiled(|history, _| {
+            unheard(history);
+            let retry = answered("4", Outcome::Retry, span(4, 5));
+            history.acknowledgements.push(retry);
+        });
+        assert_eq!(found, [], "{count}, and an answer between them");
+    }
 }
 
 #[test]
@@ -263,6 +291,13 @@ fn a_due_message_that_still_waits_is_found() {
         };
         assert_eq!(spoiled(held), [], "{state:?} of a held invitation");
     }
+    let found = spoiled(|history, truth| {
+        history.hand_overs.clear();
+        history.acknowledgements.clear();
+        shown(truth).messages = vec![message(MessageState::Dispatching)];
+        shown(truth).state = State::Expired;
+    });
+    assert_eq!(found, [], "authorized before the period passed");
     let found = spoiled(|_, truth| shown(truth).messages.clear());
     assert!(found.contains(&Promise::Delivered), "{found:?}");
     for (state, expected) in [

@@ -15,6 +15,8 @@ use super::history::{
 
 /// Days between two hand-overs of a round.
 const GAP_DAYS: i64 = 14;
+/// Leases of a message in a row that run out without an answer, before it is parked.
+const EXPIRED_LEASES_MAX: usize = 8;
 
 /// The promises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +154,34 @@ impl OfMessage<'_> {
         });
         after.begins >= ends || answered || revoked
     }
+
+    /// Whether the permission was given though the message had come again under a newer token.
+    fn is_stale(&self, permission: &Authorization) -> bool {
+        let of_lease = |it: &&&Lease| it.token == permission.token;
+        let begins = self.leases.iter().find(of_lease).map(|it| it.begins);
+        begins.is_some_and(|begins| {
+            let is_newer = |it: &&Lease| begins < it.begins && it.received < permission.span.began;
+            permission.until.is_some() && self.leases.iter().any(is_newer)
+        })
+    }
+
+    /// The most leases in a row of which nothing was heard, with none of these writes between them.
+    fn unheard_in_a_row(&self, writes: &[&Write]) -> usize {
+        let (mut most, mut in_a_row) = (1, 1);
+        for pair in self.leases.windows(2) {
+            let [before, after] = pair else { continue };
+            let is_answered = self.answers.iter().any(|it| it.token == before.token);
+            let is_written = writes
+                .iter()
+                .any(|it| it.clock >= before.begins && it.span.began < after.received);
+            in_a_row = match is_answered || is_written {
+                true => 1,
+                false => in_a_row + 1,
+            };
+            most = most.max(in_a_row);
+        }
+        most
+    }
 }
 
 struct Checker<'a> {
@@ -256,7 +286,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// I2: a lease begins when the one before it has ended, and none after the hand-over is known.
+    /// I2: a lease begins when the one before it has ended, and none after the hand-over is known; nothing is authorized under
+    /// an old one. And it is parked after eight of which nothing was heard.
     fn leases(&mut self) {
         let mut seen: HashMap<&str, OfMessage> = HashMap::new();
         for lease in &self.history.leases {
@@ -268,18 +299,18 @@ impl<'a> Checker<'a> {
         for it in &self.history.acknowledgements {
             seen.entry(&it.message).or_default().answers.push(it);
         }
-        let mut revoking: HashMap<&str, Vec<&Write>> = HashMap::new();
-        for write in self.history.writes.iter().filter(|it| it.action.revokes()) {
-            revoking.entry(&write.about).or_default().push(write);
+        let mut written: HashMap<&str, Vec<&Write>> = HashMap::new();
+        for write in &self.history.writes {
+            written.entry(&write.about).or_default().push(write);
         }
         for (name, mut seen) in seen {
             seen.leases.sort_by_key(|it| (it.begins, it.received));
-            let writes = revoking
-                .get(request_of(name))
-                .map_or(&[][..], Vec::as_slice);
+            let writes = written.get(request_of(name)).map_or(&[][..], Vec::as_slice);
+            let revoking = writes.iter().filter(|it| it.action.revokes());
+            let revoking: Vec<&Write> = revoking.copied().collect();
             for pair in seen.leases.windows(2) {
                 if let [before, after] = pair
-                    && !seen.had_ended(before, after, writes)
+                    && !seen.had_ended(before, after, &revoking)
                 {
                     let what = format!(
                         "{name} is leased at {} under {} and is leased until {} under {}",
@@ -287,6 +318,16 @@ impl<'a> Checker<'a> {
                     );
                     self.broken(Promise::OneLease, what);
                 }
+            }
+            for it in seen.permissions.iter().filter(|it| seen.is_stale(it)) {
+                let token = &it.token;
+                let what = format!("{name} is authorized under {token}, which is not the newest");
+                self.broken(Promise::OneLease, what);
+            }
+            let in_a_row = seen.unheard_in_a_row(writes);
+            if in_a_row > EXPIRED_LEASES_MAX {
+                let what = format!("{name} came {in_a_row} times in a row and is not parked");
+                self.broken(Promise::Rules, what);
             }
             let tokens: HashSet<_> = seen.leases.iter().map(|it| &it.token).collect();
             if tokens.len() != seen.leases.len() {
@@ -337,7 +378,8 @@ impl<'a> Checker<'a> {
         writes.any(|it| it.action == Action::Invite && it.about == request && it.span.ended > since)
     }
 
-    /// I4: nothing that was due still waits, and what was handed over is known to be.
+    /// I4: nothing that was due still waits, and what was handed over is known to be. Of a message that was authorized before
+    /// the period passed, and of which nobody has heard since, nobody can say.
     fn ends(&mut self) {
         let truth = self.truth;
         for (name, shown) in &truth.requests {
@@ -357,9 +399,8 @@ impl<'a> Checker<'a> {
                 let is_wanted = match shown.state {
                     State::Booked | State::Declined | State::Requested => false,
                     State::Cancelled => message.kind == NotificationKind::Withdrawal,
-                    State::Invited | State::NoResponse | State::Expired | State::Unspecified => {
-                        !shown.is_held
-                    }
+                    State::Expired => !shown.is_held && message.state != MessageState::Dispatching,
+                    State::Invited | State::NoResponse | State::Unspecified => !shown.is_held,
                 };
                 if waits && is_wanted && Some(message.round) == round && message.due_at <= truth.now
                 {

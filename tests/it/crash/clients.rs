@@ -26,6 +26,8 @@ pub const ANSWER_MAX: Duration = Duration::from_secs(2);
 const TRIES_MAX: usize = 2_000;
 /// Requests that clients still know of, at most.
 const KNOWN_MAX: usize = 64;
+/// When the visits begin that are booked.
+const VISIT: &str = "2026-03-20T09:00:00Z";
 
 /// A call, as it is made again.
 #[derive(Clone)]
@@ -40,7 +42,7 @@ pub enum Call {
 }
 
 impl Call {
-    fn action(&self) -> Action {
+    pub fn action(&self) -> Action {
         match self {
             Self::Create(_) => Action::Create,
             Self::Invite(_) => Action::Invite,
@@ -52,7 +54,7 @@ impl Call {
         }
     }
 
-    fn request_id(&self) -> &str {
+    pub fn request_id(&self) -> &str {
         match self {
             Self::Create(call) => &call.request_id,
             Self::Invite(call) => &call.request_id,
@@ -158,7 +160,7 @@ impl Clients {
                 if rng.chance(30) {
                     name = rng.pick(&self.known.lock().expect("no test panics in here"));
                 }
-                let call = next(&mut rng, &name);
+                let call = next(&mut rng, &name, VISIT);
                 self.answered(call, name.clone(), false, &mut rng).await;
             }
         }
@@ -241,7 +243,7 @@ impl Clients {
 }
 
 /// What a failure says; none when the call may be made again.
-fn judged(status: &Status) -> Option<Answer> {
+pub fn judged(status: &Status) -> Option<Answer> {
     let details = status.get_error_details();
     // A connection that broke has no reason.
     let reason = &details.error_info()?.reason;
@@ -282,8 +284,8 @@ fn create(rng: &mut Rng, is_protected: bool) -> v1::CreateBookingRequestRequest 
     }
 }
 
-/// What happens to a request next.
-fn next(rng: &mut Rng, name: &str) -> Call {
+/// What happens to a request next; the visit that is booked begins then.
+pub fn next(rng: &mut Rng, name: &str, visit: &str) -> Call {
     let of = [
         (30, Action::Book),
         (15, Action::Cancel),
@@ -294,7 +296,7 @@ fn next(rng: &mut Rng, name: &str) -> Call {
     ];
     match rng.weighted(&of) {
         Action::Book => {
-            let mut call = make::wire_booking(name, "2026-03-20T09:00:00Z");
+            let mut call = make::wire_booking(name, visit);
             let booking = call.booking.as_mut().expect("a booking");
             booking.booking_id.clone_from(&call.request_id);
             Call::Book(call)

@@ -5,13 +5,13 @@
 //! repeats what clients and consumers mean to do and when the kills come, not how the machine runs them.
 
 mod bad_histories;
-mod checker;
-mod clients;
+pub mod checker;
+pub mod clients;
 mod consumers;
-mod history;
+pub mod history;
 mod postgresql;
 mod servers;
-mod truth;
+pub mod truth;
 
 use std::env;
 use std::sync::Arc;

@@ -24,7 +24,7 @@ use crate::harness::within;
 use crate::make;
 
 /// The lists of which an open request is on exactly one.
-const LISTS: [v1::Worklist; 6] = [
+pub const LISTS: [v1::Worklist; 6] = [
     v1::Worklist::BookingRequests,
     v1::Worklist::CareInvitations,
     v1::Worklist::FollowUp,
@@ -35,7 +35,7 @@ const LISTS: [v1::Worklist; 6] = [
 /// Requests that are read at once.
 const READERS: usize = 8;
 /// Largest page.
-const PAGE: i32 = 500;
+pub const PAGE: i32 = 500;
 
 /// Reads these requests, and all that the lists hold.
 pub async fn read(servers: &Servers, names: Vec<String>) -> Truth {
@@ -88,19 +88,17 @@ pub async fn waits(servers: &Servers) -> bool {
     let answer =
         within(NotificationServiceClient::new(channel.clone()).list_notifications(call)).await;
     let waiting = answer.expect("a page").into_inner().notifications;
-    let withdrawal = waiting
-        .iter()
-        .any(|it| it.kind() == v1::NotificationKind::Withdrawal);
     let mut live = HashSet::new();
     if !waiting.is_empty() {
-        live.extend(
-            listed(&channel, v1::Worklist::CareInvitations)
-                .await
-                .into_iter()
-                .map(|it| it.name),
-        );
+        let listed = listed(&channel, v1::Worklist::CareInvitations).await;
+        live.extend(listed.into_iter().map(|it| it.name));
     }
-    withdrawal || waiting.iter().any(|it| live.contains(request_of(&it.name)))
+    waiting.iter().any(|it| is_awaited(it, &live))
+}
+
+/// Whether a message that is due is to be given to a consumer, when these requests are live.
+pub fn is_awaited(message: &v1::Notification, live: &HashSet<String>) -> bool {
+    message.kind() == v1::NotificationKind::Withdrawal || live.contains(request_of(&message.name))
 }
 
 /// The requests of a list.
@@ -146,6 +144,11 @@ async fn one(channel: &Channel, name: &str) -> Option<Shown> {
         .expect("the history")
         .into_inner()
         .entries;
+    Some(shown(request, &entries))
+}
+
+/// What the service shows of a request and its history, but for the lists that it is on.
+pub fn shown(request: v1::BookingRequest, entries: &[v1::HistoryEntry]) -> Shown {
     let mut actions = BTreeMap::new();
     for action in entries.iter().filter_map(|it| action(it.event())) {
         *actions.entry(action).or_default() += 1;
@@ -162,7 +165,7 @@ async fn one(channel: &Channel, name: &str) -> Option<Shown> {
     };
     let invitation = request.care_invitation.clone().unwrap_or_default();
     let is_held = invitation.hold_reason() != v1::HoldReason::Unspecified;
-    Some(Shown {
+    Shown {
         referral,
         state: request.state(),
         is_held,
@@ -170,7 +173,7 @@ async fn one(channel: &Channel, name: &str) -> Option<Shown> {
         actions,
         bookings,
         lists: 0,
-    })
+    }
 }
 
 fn message(shown: &v1::Notification) -> Message {

@@ -19,8 +19,8 @@ export interface Read {
 export class Opened {
   readonly read = signal<Read | undefined>(undefined);
   readonly problem = signal<Problem | undefined>(undefined);
-  /** True while the watch tells of changes of the request: those of settled ones it does not. */
-  readonly isWatched = computed(() => this.board.rows.value?.has(this.name) ?? false);
+  /** True of a request that is on no list: the watch does not tell of its changes. */
+  readonly isSettled = computed(() => this.board.rows.value?.has(this.name) === false);
   readonly #end = new AbortController();
   #running: Promise<void> | undefined;
   #isAgain = false;

@@ -271,7 +271,7 @@ test("a server that goes away is told at once, and the board comes back by itsel
   await open();
   await link("19800301-2385").waitFor();
   await service.kill();
-  await page.getByText("Ingen kontakt med servern. Listorna är från").waitFor();
+  await page.locator(".interruption").filter({ hasText: "Ingen kontakt med servern. Listorna är från" }).waitFor();
   expect(await badge().textContent()).not.toBe("Direkt");
   expect(await link("19800301-2385").count(), "what was known stays").toBe(1);
   expect(await page.locator(".list.stale").count()).toBe(1);
@@ -295,7 +295,7 @@ test("a stream that has gone silent does not look live", async () => {
   await badge().filter({ hasText: "Direkt" }).waitFor();
   await page.clock.fastForward(50_000);
   await badge().filter({ hasText: "Tyst" }).waitFor();
-  await page.getByText("Servern har inte hörts av sedan").waitFor();
+  await page.locator(".interruption").filter({ hasText: "Servern har inte hörts av sedan" }).waitFor();
 });
 
 test("the keyboard alone does it all", async () => {

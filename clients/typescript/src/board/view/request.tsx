@@ -81,7 +81,7 @@ function Content({ opened, read }: { opened: Opened; read: Read }) {
   const { names, patient, request: said, locale } = texts.value;
   return (
     <>
-      {!opened.isWatched.value && (
+      {opened.isSettled.value && (
         <p class="settled">
           {said.settled(clock(read.at, locale))}{" "}
           <button type="button" onClick={() => void opened.refresh()}>

@@ -103,7 +103,8 @@ pub async fn serve(url: &str, config: Serve) -> Result<(), Box<dyn Error>> {
         tls,
         web: Web::of(config.door.web_origins),
         drain_delay: config.drain_delay,
-        heartbeat: config.heartbeat,
+        heartbeat: config.streams.heartbeat,
+        changes_days: config.streams.changes_days,
         metrics,
         traces: traces.unwrap_or_default(),
     };

@@ -10,6 +10,7 @@ pub mod pages;
 mod purge;
 pub mod rates;
 pub mod sandbox;
+pub mod streams;
 pub mod traces;
 mod value;
 
@@ -28,11 +29,12 @@ use pages::Pages;
 use purge::PurgeDates;
 use rates::{Rates, RatesArgs};
 use sandbox::{Sandbox, SandboxArgs};
+use streams::{StreamArgs, Streams};
 use traces::{Traces, TracesArgs};
 use tracing::level_filters::LevelFilter;
 use value::{
-    database_url, drain_delay, guarantee_days, heartbeat, instant, known_head, listen, log_format,
-    log_level, send_clock,
+    database_url, drain_delay, guarantee_days, instant, known_head, listen, log_format, log_level,
+    send_clock,
 };
 
 /// Settings of one run of the program.
@@ -102,8 +104,8 @@ pub struct Serve {
     pub guarantee_days: u32,
     /// Time for which a replica that was told to stop goes on serving while its health is NOT_SERVING.
     pub drain_delay: Duration,
-    /// Longest silence of a stream, after which a heartbeat is sent.
-    pub heartbeat: Duration,
+    /// Terms of streams.
+    pub streams: Streams,
     /// Address at which metrics are served; none to serve none.
     pub metrics_listen: Option<SocketAddr>,
     /// Export of traces; none to make none.
@@ -407,18 +409,8 @@ struct Settings {
         default_value = "0"
     )]
     drain_delay: String,
-    /// Seconds of silence after which a stream sends a heartbeat, 1 to 300. Shorter than the
-    /// time after which a proxy gives a silent stream up.
-    #[arg(
-        long,
-        global = true,
-        hide_env_values = true,
-        verbatim_doc_comment,
-        value_name = "SECONDS",
-        env = "CARE_INVITATION_HEARTBEAT",
-        default_value = "15"
-    )]
-    heartbeat: String,
+    #[command(flatten)]
+    streams: StreamArgs,
     /// Address at which metrics are served in the format of Prometheus, over plain HTTP at
     /// /metrics, as in 127.0.0.1:9464. Nothing of patients is in them. Without it none are.
     #[arg(
@@ -536,7 +528,7 @@ impl Settings {
         let guarantee_days = guarantee_days(&self.guarantee_days);
         let guarantee_days = take(bad, "guarantee-days", guarantee_days);
         let drain_delay = take(bad, "drain-delay", drain_delay(&self.drain_delay));
-        let heartbeat = take(bad, "heartbeat", heartbeat(&self.heartbeat));
+        let streams = self.streams.validate(bad);
         let metrics_listen = self
             .metrics_listen
             .as_deref()
@@ -556,7 +548,7 @@ impl Settings {
             send_clock: send_clock?,
             guarantee_days: guarantee_days?,
             drain_delay: drain_delay?,
-            heartbeat: heartbeat?,
+            streams: streams?,
             metrics_listen: metrics_listen?,
             traces: traces?,
             door: door?,

@@ -67,6 +67,8 @@ pub struct Dependencies {
     pub drain_delay: Duration,
     /// Longest silence of a stream, after which a heartbeat is sent.
     pub heartbeat: Duration,
+    /// Days for which changes are kept for streams that are resumed.
+    pub changes_days: u32,
     /// Listener on which the metrics are served; none to serve none.
     pub metrics: Option<TcpListener>,
     /// Traces of calls. Ended when the server has stopped.
@@ -207,6 +209,7 @@ fn service(
         web: _,
         drain_delay: _,
         heartbeat,
+        changes_days,
         metrics: _,
         traces: _,
     } = dependencies;
@@ -216,6 +219,7 @@ fn service(
         store,
         clock,
         policy,
+        changes_days,
     }
 }
 

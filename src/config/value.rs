@@ -13,6 +13,8 @@ use super::{DatabaseUrl, KnownHead, LogFormat};
 const GUARANTEE_DAYS_MAX: u32 = 365;
 /// Longest silence of a stream that can be set, in seconds: as long as one is open that nobody reads.
 const HEARTBEAT_MAX: u64 = 300;
+/// Maximum days for which changes are kept: a purge may delete what was last changed before that.
+const CHANGES_DAYS_MAX: u32 = 35;
 /// Highest speed of a sandbox clock: a day a second.
 const SANDBOX_SPEED_MAX: u32 = 86_400;
 /// Longest time before a replica drains, in seconds.
@@ -173,6 +175,13 @@ pub fn heartbeat(text: &str) -> Result<Duration, String> {
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| format!("must be a number from 1 to {HEARTBEAT_MAX}; it is {text:?}"))
+}
+
+/// Parses the days for which changes are kept.
+pub fn changes_days(text: &str) -> Result<u32, String> {
+    let days = text.parse().ok();
+    days.filter(|it| (1..=CHANGES_DAYS_MAX).contains(it))
+        .ok_or_else(|| format!("must be a number from 1 to {CHANGES_DAYS_MAX}; it is {text:?}"))
 }
 
 /// Parses the speed of a sandbox clock, in seconds a second.

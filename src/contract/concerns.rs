@@ -180,6 +180,7 @@ holds_a_list! {
     ListWorklistResponse.booking_requests
     ListPatientRequestsResponse.patient_requests
     ListAccessLogResponse.entries
+    StreamChangesResponse.changes
 }
 
 /// Results that have a name, and an error if they failed.
@@ -248,7 +249,7 @@ about_nobody! {
     v1::PreviewNotificationsResponse v1::EvaluateSlotsResponse v1::ListHistoryResponse
     v1::GetCareUnitSettingsRequest v1::GetCareUnitSettingsResponse
     v1::UpdateCareUnitSettingsRequest v1::UpdateCareUnitSettingsResponse
-    v1::StreamDueNotificationsRequest v1::ListNotificationsRequest
+    v1::StreamDueNotificationsRequest v1::ListNotificationsRequest v1::StreamChangesRequest
     v1::CountWorklistsResponse v1::ListCareUnitsRequest v1::ListCareUnitsResponse
     sandbox_v1::GetTimeRequest sandbox_v1::GetTimeResponse
     sandbox_v1::AdvanceTimeRequest sandbox_v1::AdvanceTimeResponse
@@ -257,6 +258,12 @@ about_nobody! {
 impl Audited for v1::BookingRequest {
     fn add_to(&self, about: &mut About) {
         about.request(&self.name, patient_of(self.patient.as_ref()));
+    }
+}
+
+impl Audited for v1::Change {
+    fn add_to(&self, about: &mut About) {
+        about.request(&self.booking_request, None);
     }
 }
 

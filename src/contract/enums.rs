@@ -108,6 +108,7 @@ wire_enum!(Event = v1::HistoryEvent {
     CancelBookingRequest ReleaseHold UpdatePatient RevokeInvitation RecordBookingCancellation PersonalIdReplaced
     NotificationSent NotificationCancelled NotificationParked NotificationUnreachable
     NotificationRead NotificationUnread NotificationReturned NotificationDispatched NotificationNotProduced
+    Expired NoResponse WillBookOver
 });
 wire_enum!(Contact = v1::ContactOutcome { WillBook Declined NoSuitableTime CallBack Other });
 wire_enum!(ContactMedium = v1::ContactMedium { Phone Portal Letter Email TextMessage Visit Other });

@@ -14,6 +14,7 @@
 //! | `booking_request`, `patient` | the form and the RPCs on one request |
 //! | `care_invitation`, `history` | a request's invitation and history |
 //! | `care_unit_settings` | the settings of a care unit |
+//! | `change_stream` | what changes, and the cursors of its stream |
 //! | `notification` | due notifications, leases and their acknowledgements, receipts, lists |
 //! | `patient_request` | what a patient is shown of their requests |
 //! | `slot` | free times and whether they are offered |
@@ -26,6 +27,7 @@ pub mod booking_request;
 pub mod calendar;
 pub mod care_invitation;
 pub mod care_unit_settings;
+pub mod change_stream;
 pub mod clock;
 pub mod concerns;
 mod enums;
@@ -48,6 +50,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::domain::Violation;
+use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::request_key::RequestKey;
 
@@ -78,6 +81,8 @@ print_name_only!(BookingRequest Patient PatientIdentity PatientRequest UpdatePat
 /// Maximum faults reported for one call. They travel in the trailers of the response, of which common
 /// clients accept 8 KiB.
 const VIOLATIONS_MAX: usize = 50;
+/// Name of every care unit that the caller may see.
+const CARE_UNITS_EVERY: &str = "careUnits/-";
 /// Maximum care units in one list.
 const LISTED_UNITS_MAX: usize = 50;
 /// Default number of items in a page.
@@ -91,8 +96,8 @@ pub enum Fault {
     /// Fields that cannot be accepted.
     #[error(transparent)]
     Invalid(#[from] Violations),
-    /// The page token is not one of ours, or belongs to another query.
-    #[error("the page token is not one of ours, or belongs to another query")]
+    /// The page token, or the cursor, is not one of ours, or belongs to another query.
+    #[error("the page token or cursor is not one of ours, or belongs to another query")]
     PageToken,
 }
 
@@ -318,6 +323,18 @@ fn parse_listed_units(names: &[String], violations: &mut Violations) -> Vec<HsaI
         violations.add("care_units", format!("must be 1 to {LISTED_UNITS_MAX}"));
     }
     parse_care_units(names, LISTED_UNITS_MAX, violations)
+}
+
+/// Parses the field `care_units`: 1 to 50 names, sorted and each once, or the name of all of them alone.
+fn parse_units_or_every(names: &[String], violations: &mut Violations) -> CareUnits {
+    if names == [CARE_UNITS_EVERY] {
+        return CareUnits::Every;
+    }
+    if names.iter().any(|name| name == CARE_UNITS_EVERY) {
+        violations.add("care_units", format!("{CARE_UNITS_EVERY} must stand alone"));
+        return CareUnits::These(Vec::new());
+    }
+    CareUnits::These(parse_listed_units(names, violations))
 }
 
 fn parse_request_id(text: &str, violations: &mut Violations) -> Option<Uuid> {

@@ -11,16 +11,30 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_stream::Stream;
 
 use super::StreamEnd;
+use crate::store::error::Error;
 
 /// Maximum bytes that wait for one reader; a single event may be larger than that.
 const READER_BYTES_MAX: usize = 256 * 1_024;
 /// Maximum bytes that wait for all readers. Beyond it, each has one event at a time.
 const ALL_BYTES_MAX: usize = 32 * 1_024 * 1_024;
+
+/// Time in which the reader of a full backlog must take one more event; a slower one is cut off.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reason for which the task behind a stream ends; `None` when its reader has gone, or has everything.
+pub struct TaskEnd(pub Option<StreamEnd>);
+
+impl From<Error> for TaskEnd {
+    fn from(error: Error) -> Self {
+        Self(Some(error.into()))
+    }
+}
 
 /// The bytes that wait for all readers, or are reserved. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +151,20 @@ impl<T> EventSender<T> {
         let is_enough = state.unread.is_empty() || READER_BYTES_MAX / 2 <= room.bytes;
         drop(state);
         is_enough.then_some(room)
+    }
+
+    /// Waits for room, for as long as the reader goes on reading.
+    pub async fn wait_for_room(&self) -> Result<Room, TaskEnd> {
+        loop {
+            if self.is_closed() {
+                return Err(TaskEnd(None));
+            }
+            if let Some(room) = self.room() {
+                return Ok(room);
+            }
+            let taken = tokio::time::timeout(READ_TIMEOUT, self.taken()).await;
+            taken.map_err(|_| TaskEnd(Some(StreamEnd::TooSlow)))?;
+        }
     }
 
     /// Returns whether another event of about so many bytes stays within the bytes for one reader. The first

@@ -3,9 +3,11 @@
 //! One timer a process knows when the next notification falls due and wakes the subscriptions of its care
 //! unit and channel then; a commit that makes one due, here or on another replica, wakes them too. A
 //! subscription that is woken claims as many notifications as it has room for. A router takes to each
-//! subscription the changes of its leases, and to each watch the changed requests of its care units.
+//! subscription the changes of its leases, and to each watch and each stream of changes the changed requests of its care
+//! units.
 
 mod backlog;
+mod change_stream;
 mod due_timer;
 mod flow_control;
 pub mod metrics;
@@ -15,6 +17,7 @@ mod subscription;
 mod turns;
 mod watch;
 
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
@@ -33,6 +36,7 @@ use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::{ClockReading, Instant};
 use crate::domain::care_unit_settings::Policy;
 use crate::domain::care_units::CareUnits;
+use crate::domain::change_stream::{Cursor, RequestChange};
 use crate::domain::notification::{DeliveryChannel, LeaseRef};
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
@@ -41,7 +45,7 @@ use crate::domain::{Context, RegionPolicy};
 use crate::store::change_event::ChangeEvent;
 use crate::store::error::Error;
 use crate::store::{Store, retry};
-use backlog::{EventStream, TotalBytes, backlog};
+use backlog::{EventStream, TaskEnd, TotalBytes, backlog};
 use due_timer::DueTimer;
 use metrics::DispatchMetrics;
 use router::Router;
@@ -106,7 +110,18 @@ pub struct Filter {
     pub hides_protected: bool,
 }
 
-/// Opens subscriptions and watches. Cloning gives another handle to the same.
+/// The changes that a stream is to tell, and the terms.
+#[derive(Clone, Debug)]
+pub struct ChangeFilter {
+    /// Care units.
+    pub care_units: CareUnits,
+    /// Cursor after which it begins; none to begin now.
+    pub after: Option<Cursor>,
+    /// True to end when everything has been told, instead of waiting.
+    pub until_idle: bool,
+}
+
+/// Opens subscriptions, watches and streams of changes. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub struct Dispatch {
     store: Store,
@@ -142,7 +157,10 @@ impl Dispatch {
         let (stop, feed) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(timer.run()).await });
         let stop = shutdown.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(feed.poll_change_feed()).await });
+        let sandbox = clock.clone();
+        let sandbox = move || sandbox.is_sandbox().then(|| sandbox.now());
+        let feed = async move { feed.poll_change_feed(sandbox).await };
+        tokio::spawn(async move { stop.run_until_cancelled(feed).await });
         let (stop, wal) = (shutdown.clone(), store.clone());
         tokio::spawn(async move { stop.run_until_cancelled(wal.run_wal_checkpointer()).await });
         let (stop, pages) = (shutdown.clone(), store.clone());
@@ -199,6 +217,18 @@ impl Dispatch {
         Ok(events)
     }
 
+    /// Streams what changes in requests: what has happened since a cursor first, then what happens.
+    ///
+    /// # Errors
+    ///
+    /// [`StreamEnd::ClockWrong`].
+    pub fn changes(&self, filter: ChangeFilter) -> Result<ChangeStream, StreamEnd> {
+        self.require_trusted_clock()?;
+        let (sender, events) = backlog(&self.unread);
+        tokio::spawn(change_stream::Teller::new(self.clone(), filter, sender).run());
+        Ok(events)
+    }
+
     fn require_trusted_clock(&self) -> Result<(), StreamEnd> {
         match *self.trusts_clock.borrow()
             && !matches!(self.clock.reading(), ClockReading::InDoubt(_))
@@ -211,6 +241,21 @@ impl Dispatch {
     /// Returns whether subscriptions and watches are to end.
     fn must_end(&self) -> bool {
         self.shutdown.is_cancelled() || !*self.trusts_clock.borrow()
+    }
+
+    /// Runs the task behind a watch or a stream of changes until it ends or has to, and returns the reason.
+    async fn until_end(
+        &self,
+        task: impl Future<Output = Result<Infallible, TaskEnd>>,
+    ) -> Option<StreamEnd> {
+        tokio::select! {
+            biased;
+            end = self.end_reason() => Some(end),
+            ended = task => match ended {
+                Err(TaskEnd(end)) => end,
+                Ok(never) => match never {},
+            },
+        }
     }
 
     /// Waits until subscriptions and watches are to end, and returns the reason.
@@ -256,6 +301,18 @@ pub enum WatchEvent {
 
 /// The events of one watcher.
 pub type Watch = EventStream<WatchEvent>;
+
+/// Changes that are told together.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    /// Changes in their order; none when there is only a cursor to tell.
+    pub changes: Vec<RequestChange>,
+    /// Cursor after them.
+    pub cursor: Cursor,
+}
+
+/// The changes of one stream.
+pub type ChangeStream = EventStream<Changes>;
 
 /// The events of one consumer.
 pub struct Subscription {

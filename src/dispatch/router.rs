@@ -1,7 +1,7 @@
 //! The router: takes what a commit changes, and what falls due, to the streams that it concerns and to no others.
 //!
 //! Each stream has a mailbox in which its news adds up until it looks. A lease's changes go to the stream that claimed it,
-//! by the lease's token; changed requests go to the watches of their care unit; what falls due goes to the subscriptions of
+//! by the lease's token; changed requests go to the watches and the streams of changes of their care unit; what falls due goes to the subscriptions of
 //! its care unit and channel.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::{DeliveryChannel, LeaseRef};
@@ -30,6 +31,8 @@ pub enum Interest {
     Due(CareUnits, Vec<DeliveryChannel>),
     /// Changed requests of these care units.
     Requests(CareUnits),
+    /// Changed requests of these care units, and how far all commits are known.
+    Changes(CareUnits),
 }
 
 /// All that has happened since a stream looked last.
@@ -43,6 +46,9 @@ pub struct News {
     pub due: FallenDue,
     /// True when changes may have been missed, so that the state must be read anew.
     pub resync: bool,
+    /// Instant until which all commits are known, if it has come: what they have changed is among this news or has been taken
+    /// before.
+    pub followed: Option<Instant>,
 }
 
 /// The care units in which something has fallen due.
@@ -154,10 +160,20 @@ impl Router {
         for (key, _) in &event.requests {
             for stream in routes.of(&key.care_unit) {
                 match &stream.interest {
-                    Interest::Requests(_) => stream.letters.add(|news| {
+                    Interest::Requests(_) | Interest::Changes(_) => stream.letters.add(|news| {
                         news.requests.insert(key.clone());
                     }),
                     Interest::Due(..) => {}
+                }
+            }
+        }
+        if let Some(until) = event.followed {
+            for stream in routes.streams.values() {
+                match &stream.interest {
+                    Interest::Changes(_) => {
+                        stream.letters.add(|news| news.followed = Some(until));
+                    }
+                    Interest::Due(..) | Interest::Requests(_) => {}
                 }
             }
         }
@@ -198,7 +214,9 @@ impl Routes {
 impl Interest {
     fn care_units(&self) -> &CareUnits {
         match self {
-            Self::Due(care_units, _) | Self::Requests(care_units) => care_units,
+            Self::Due(care_units, _) | Self::Requests(care_units) | Self::Changes(care_units) => {
+                care_units
+            }
         }
     }
 }
@@ -210,7 +228,7 @@ impl Stream {
             Interest::Due(_, channels) if channels.contains(&channel) => {
                 self.letters.add(|news| news.due.add(care_unit));
             }
-            Interest::Due(..) | Interest::Requests(_) => {}
+            Interest::Due(..) | Interest::Requests(_) | Interest::Changes(_) => {}
         }
     }
 }
@@ -224,6 +242,7 @@ impl Letters {
             // What the stream reads anew has these changes.
             *news = News {
                 due: mem::take(&mut news.due),
+                followed: news.followed,
                 resync: true,
                 ..News::default()
             };
@@ -276,7 +295,10 @@ impl Mailbox {
             let is_there = {
                 let news = self.letters.news();
                 let changes = !news.leases.is_empty() || !news.requests.is_empty();
-                changes || news.resync || with_due && !news.due.is_nothing()
+                changes
+                    || news.resync
+                    || news.followed.is_some()
+                    || with_due && !news.due.is_nothing()
             };
             if is_there {
                 return;
@@ -414,6 +436,29 @@ mod tests {
         assert!(mailbox.take(false).due.is_nothing());
         assert!(!mailbox.take(true).due.is_nothing());
         assert!(mailbox.take(true).due.is_nothing());
+    }
+
+    #[test]
+    fn how_far_commits_are_known_comes_after_what_they_have_changed() {
+        let router = Router::default();
+        let changes = router.open(Interest::Changes(CareUnits::Every));
+        let watch = router.open(Interest::Requests(CareUnits::Every));
+        let event = |count: u128| ChangeEvent {
+            requests: (0..count).map(|id| (key("P1", id), 1)).collect(),
+            ..ChangeEvent::default()
+        };
+        let until = crate::domain::calendar::from_micros(7);
+        router.route(&event(3));
+        router.route(&ChangeEvent::followed(until));
+        let news = changes.take(false);
+        assert_eq!((news.requests.len(), news.followed), (3, Some(until)));
+        assert_eq!(changes.take(false).followed, None);
+        assert_eq!(watch.take(false).followed, None);
+        // It is known all the same when there was too much to keep.
+        router.route(&ChangeEvent::followed(until));
+        router.route(&event(CHANGES_MAX as u128 + 1));
+        let news = changes.take(false);
+        assert_eq!((news.resync, news.followed), (true, Some(until)));
     }
 
     #[test]

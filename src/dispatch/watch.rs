@@ -5,38 +5,25 @@
 //! its query. The watcher sleeps until the next transition by time, which the store computes.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use tokio::time::Instant as Moment;
 
-use super::backlog::{EventSender, Room};
+use super::backlog::{EventSender, Room, TaskEnd};
 use super::router::{Interest, Mailbox};
 use super::shared::estimated_bytes;
-use super::{Dispatch, StreamEnd, WatchEvent, ask, sleep_until};
+use super::{Dispatch, WatchEvent, ask, sleep_until};
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::calendar::Instant;
 use crate::domain::request_key::RequestKey;
 use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::{Cursor, Query};
-use crate::store::error::Error;
 
-/// Time in which the reader of a full backlog must take one more event; a slower one is cut off.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum requests that are read at once.
 const PAGE_MAX: usize = 500;
 /// Estimated bytes of a request, until one has been read.
 const RECORD_BYTES: usize = 8 * 1_024;
 /// Estimated bytes of an event without a request.
 const EVENT_BYTES: usize = 128;
-
-/// Reason for which a watcher ends; `None` when its reader has gone.
-struct TaskEnd(Option<StreamEnd>);
-
-impl From<Error> for TaskEnd {
-    fn from(error: Error) -> Self {
-        Self(Some(error.into()))
-    }
-}
 
 /// The task behind one watch.
 pub struct Watcher {
@@ -99,14 +86,7 @@ impl Watcher {
     /// the reason.
     pub async fn run(mut self) {
         let dispatch = self.dispatch.clone();
-        let end = tokio::select! {
-            biased;
-            end = dispatch.end_reason() => Some(end),
-            ended = self.watch() => match ended {
-                Err(TaskEnd(end)) => end,
-                Ok(never) => match never {},
-            },
-        };
+        let end = dispatch.until_end(self.watch()).await;
         self.events.end(end);
     }
 
@@ -140,7 +120,7 @@ impl Watcher {
         let mut gone = std::mem::take(&mut self.members);
         let mut after: Option<Cursor> = None;
         loop {
-            let room = self.room().await?;
+            let room = self.events.wait_for_room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
             let page = self.page(now, after.as_ref(), limit).await?;
             let mut more = page.len() == limit;
@@ -204,7 +184,7 @@ impl Watcher {
         keys.sort();
         let mut rest = keys.as_slice();
         while !rest.is_empty() {
-            let room = self.room().await?;
+            let room = self.events.wait_for_room().await?;
             let limit = room.events(self.record_bytes).min(PAGE_MAX);
             let handled = self
                 .emit_fitting(&rest[..limit.min(rest.len())], &room)
@@ -254,7 +234,7 @@ impl Watcher {
 
     /// Emits an event without a request, once there is room.
     async fn send(&mut self, event: WatchEvent) -> Result<(), TaskEnd> {
-        let _room = self.room().await?;
+        let _room = self.events.wait_for_room().await?;
         self.push(event, EVENT_BYTES);
         Ok(())
     }
@@ -272,19 +252,5 @@ impl Watcher {
         // A reader that has gone is noticed when room is next asked for.
         let _ = self.events.emit(event, bytes);
         self.last_event_at = Moment::now();
-    }
-
-    /// Waits for room, for as long as the reader goes on reading.
-    async fn room(&self) -> Result<Room, TaskEnd> {
-        loop {
-            if self.events.is_closed() {
-                return Err(TaskEnd(None));
-            }
-            if let Some(room) = self.events.room() {
-                return Ok(room);
-            }
-            let taken = tokio::time::timeout(READ_TIMEOUT, self.events.taken()).await;
-            taken.map_err(|_| TaskEnd(Some(StreamEnd::TooSlow)))?;
-        }
     }
 }

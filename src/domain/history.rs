@@ -55,6 +55,12 @@ stored_enum! {
         NotificationDispatched = 27,
         /// A notification was never posted.
         NotificationNotProduced = 28,
+        /// Time alone: the period has passed. No entry of a history.
+        Expired = 40,
+        /// Time alone: the patient has not answered. No entry of a history.
+        NoResponse = 41,
+        /// Time alone: the patient who would book has not. No entry of a history.
+        WillBookOver = 42,
     }
 }
 
@@ -74,6 +80,19 @@ stored_enum! {
     }
 }
 
+/// A change that time alone has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elapsed {
+    /// Instant at which it became true.
+    pub at: Instant,
+    /// Event: the request has expired, got no response, or waited in vain for a booking.
+    pub event: Event,
+    /// Effective state just before.
+    pub before: EffectiveState,
+    /// Effective state from then on.
+    pub after: EffectiveState,
+}
+
 /// One entry in the history of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
@@ -83,8 +102,16 @@ pub struct HistoryEntry {
     pub actor: String,
     /// Event that happened.
     pub event: Event,
+    /// Revision of the request after the event.
+    pub revision: i64,
+    /// Effective state before the event; none when it created the request.
+    pub state_before: Option<EffectiveState>,
     /// Effective state after the event.
     pub state: EffectiveState,
+    /// Changes that time alone had made before, since the request was last changed.
+    pub elapsed: Vec<Elapsed>,
+    /// Instant at which time alone changes the request next, if nothing else does before.
+    pub next_transition_at: Option<Instant>,
     /// Reason for a change.
     pub change_reason: Option<ChangeReason>,
     /// Reason for a cancellation.

@@ -11,6 +11,7 @@
 //! | `care_units` | which care units a query or a change is about |
 //! | `calendar` | dates in Stockholm, time of day, periods, weekdays, windows |
 //! | `caller_name` | the name of a caller, as a log line may show it |
+//! | `change_stream` | what is told of changes, in which order, and where it goes on |
 //! | `hsa_id` | the shape of HSA-ids, of care units and of people |
 //! | `patient` | identity numbers, protection, reach by the inbox |
 //! | `patient_request` | what a patient is shown of a request, and until when |
@@ -32,6 +33,7 @@ pub mod caller_name;
 pub mod care_invitation;
 pub mod care_unit_settings;
 pub mod care_units;
+pub mod change_stream;
 pub mod history;
 pub mod hsa_id;
 pub mod notification;
@@ -224,6 +226,12 @@ pub enum Refusal {
     BookingMismatch {
         /// Identifier of the visit that is booked, if one is.
         booking_id: Option<String>,
+    },
+    /// The cursor of a stream of changes is older than what is kept.
+    #[error("the cursor is older than the {kept_days} days for which changes are kept")]
+    CursorExpired {
+        /// Days for which changes are kept.
+        kept_days: u32,
     },
     /// An open request with the same duplicate key exists.
     #[error("the patient has an open request like it")]

@@ -1,5 +1,8 @@
 //! BookingRequestService: booking requests, their changes and their history.
 
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
 use super::caller::caller;
@@ -19,7 +22,8 @@ use crate::contract::booking_request::update_patient::{
     PatientUpdate, parse_update_patient, render_updated,
 };
 use crate::contract::v1::booking_request_service_server::BookingRequestService;
-use crate::contract::{booking_request, history, patient_request, slot, v1};
+use crate::contract::{booking_request, change_stream, history, patient_request, slot, v1};
+use crate::dispatch::ChangeFilter;
 use crate::domain::booking_request::BookingRequest;
 use crate::domain::booking_request::cancel::cancel;
 use crate::domain::booking_request::change_to_invitation::change_to_invitation;
@@ -215,6 +219,30 @@ impl BookingRequestService for Service {
             entries,
             next_page_token: next.unwrap_or_default(),
         }))
+    }
+
+    type StreamChangesStream =
+        Pin<Box<dyn Stream<Item = Result<v1::StreamChangesResponse, Status>> + Send>>;
+
+    async fn stream_changes(
+        &self,
+        request: Request<v1::StreamChangesRequest>,
+    ) -> Result<Response<Self::StreamChangesStream>, Status> {
+        let caller = caller(&request);
+        let stream = change_stream::parse_stream(request.into_inner())?;
+        let after = stream
+            .beginning
+            .cursor(self.clock.now(), self.changes_days)?;
+        let changes = self.dispatch.changes(ChangeFilter {
+            care_units: caller.visible(stream.care_units),
+            after,
+            until_idle: stream.until_idle,
+        })?;
+        let rendered = changes.map(|told| {
+            let told = told?;
+            Ok(change_stream::render_changes(&told.changes, &told.cursor))
+        });
+        Ok(Response::new(Box::pin(rendered)))
     }
 
     async fn change_booking_request(

@@ -74,8 +74,10 @@ pub struct Service {
     pub clock: Clock,
     /// Settings of the region.
     pub policy: RegionPolicy,
-    /// Source of due notifications and of changes of worklists.
+    /// Source of due notifications and of changes.
     pub dispatch: Dispatch,
+    /// Days for which changes are kept for streams that are resumed.
+    pub changes_days: u32,
 }
 
 impl Service {

@@ -66,6 +66,7 @@ fn code(reason: ErrorReason) -> Code {
         | ErrorReason::BookingMismatch
         | ErrorReason::StateConflict
         | ErrorReason::TooLate
+        | ErrorReason::CursorExpired
         | ErrorReason::OutsideConstraints => Code::FailedPrecondition,
         ErrorReason::PermissionDenied | ErrorReason::ScopeMissing => Code::PermissionDenied,
         ErrorReason::Unauthenticated
@@ -250,6 +251,10 @@ impl From<Refusal> for ErrorStatus {
                     Some(booking_id) => status.with("booking_id", booking_id),
                     None => status,
                 }
+            }
+            Refusal::CursorExpired { kept_days } => {
+                ErrorStatus::new(ErrorReason::CursorExpired, text)
+                    .with("kept_days", kept_days.to_string())
             }
             Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
                 .with("name", request_name(&other)),

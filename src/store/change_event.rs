@@ -20,6 +20,8 @@ pub struct ChangeEvent {
     pub settings: Vec<HsaId>,
     /// True when change events of other replicas may have been missed: listeners read the state anew.
     pub resync: bool,
+    /// Instant until which every commit has had its event before this one; none of most. It is never stored.
+    pub followed: Option<Instant>,
 }
 
 impl ChangeEvent {
@@ -27,6 +29,14 @@ impl ChangeEvent {
     pub fn resync() -> Self {
         Self {
             resync: true,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the event that tells listeners that they have followed all commits until then.
+    pub fn followed(until: Instant) -> Self {
+        Self {
+            followed: Some(until),
             ..Self::default()
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
-use crate::domain::calendar::micros;
+use crate::domain::calendar::{Instant, from_micros, micros};
 use crate::store::Store;
 use crate::store::change_event::ChangeEvent;
 use crate::store::counts::KeptCounts;
@@ -34,7 +34,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(400);
 const LOOKBACK_MARGIN: Duration = Duration::from_secs(5);
 /// Time by which each poll looks back, in microseconds: longer than a batch may take, its commit included, since a row
 /// is dated when it is written and becomes visible after the commit.
-const LOOKBACK: i64 = (POSTGRES_TIMEOUTS.work.as_micros()
+pub const LOOKBACK: i64 = (POSTGRES_TIMEOUTS.work.as_micros()
     + POSTGRES_TIMEOUTS.commit.as_micros()
     + LOOKBACK_MARGIN.as_micros()) as i64;
 /// Time for which rows are kept, in microseconds: a replica that has not polled for that long has had a failure
@@ -44,9 +44,10 @@ const RETENTION: i64 = 180_000_000;
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Store {
-    /// Publishes the change events of other replicas, for as long as the future is polled. Returns at once on SQLite,
-    /// where there are none.
-    pub async fn poll_change_feed(&self) {
+    /// Publishes the change events of other replicas, for as long as the future is polled, and after each poll until when
+    /// that is: by the database's clock, or by `sandbox` where there is one. Returns at once on SQLite, where there are no
+    /// others.
+    pub async fn poll_change_feed(&self, sandbox: impl Fn() -> Option<Instant>) {
         let Some(replica) = self.inner.replica else {
             return;
         };
@@ -56,10 +57,15 @@ impl Store {
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
             let begun = Moment::now();
+            let sandbox = sandbox();
+            let polled_at = seen.polled_at;
             match self.poll(replica, &mut seen).await {
                 Ok(events) => {
+                    failed |= has_paused(polled_at, seen.polled_at);
                     let resync = std::mem::take(&mut failed).then(ChangeEvent::resync);
-                    for event in events.into_iter().chain(resync) {
+                    let followed = sandbox.or(seen.polled_at.map(from_micros));
+                    let followed = followed.map(ChangeEvent::followed);
+                    for event in events.into_iter().chain(resync).chain(followed) {
                         self.inner.counts.forget(&event);
                         // There may be no listeners.
                         let _ = self.inner.commits.send(Arc::new(event));
@@ -118,6 +124,12 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// Returns whether so much time lies between two polls that rows may have been deleted which neither has seen.
+fn has_paused(before: Option<i64>, after: Option<i64>) -> bool {
+    let pause = before.zip(after).map(|(before, after)| after - before);
+    pause.is_some_and(|it| RETENTION - LOOKBACK <= it)
 }
 
 /// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
@@ -277,6 +289,14 @@ mod tests {
         seen.note(keys(&[1, 2]), 20);
         assert_eq!(seen.unseen(keys(&[1, 2, 3])), keys(&[3]));
         assert_eq!(seen.polled_at, Some(20));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_for_long_has_missed_events() {
+        for (pause, missed) in [(POLL_INTERVAL.as_micros() as i64, false), (RETENTION, true)] {
+            assert_eq!(has_paused(Some(20), Some(20 + pause)), missed);
+        }
+        assert!(!has_paused(None, Some(20)));
     }
 
     #[test]

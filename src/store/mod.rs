@@ -24,6 +24,7 @@ pub mod access_log;
 pub mod after_restore;
 pub mod backup;
 pub mod change_event;
+pub mod change_stream;
 pub mod check;
 #[expect(missing_docs, reason = "columns are called what they are")]
 pub mod entity;

@@ -30,9 +30,11 @@ use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
 use crate::store::query::request_keys::{key_rows, notification_key_rows};
 
-/// Days for which idempotency keys are kept: 30, and one more for clocks that differ. The rows that carry them cannot be
-/// purged before.
+/// Days for which idempotency keys are kept: 30, and one more for clocks that differ.
 const KEY_RETENTION_DAYS: i64 = 31;
+/// Days for which requests and their histories are kept at least: the 35 of which a stream of changes may be resumed, and
+/// one more for clocks that differ.
+const RETENTION_DAYS: i64 = 36;
 /// Maximum requests that a batch deletes, with their notifications.
 const REQUESTS_MAX: u64 = 200;
 /// The cutoffs before which rows are deleted.
@@ -46,13 +48,15 @@ pub struct Cutoffs {
 
 /// A cutoff that is not far enough back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what is younger than {KEY_RETENTION_DAYS} days cannot be purged: replays depend on it")]
+#[error(
+    "what is younger than {RETENTION_DAYS} days cannot be purged: streams of changes and replays depend on it"
+)]
 pub struct TooRecent;
 
 impl Cutoffs {
     /// Returns the latest instant that a cutoff may be.
     pub fn latest(now: Instant) -> Instant {
-        now - chrono::Duration::days(KEY_RETENTION_DAYS)
+        now - chrono::Duration::days(RETENTION_DAYS)
     }
 
     /// Returns the cutoffs for requests that were settled, and not changed since, before `settled`; for the history that
@@ -63,10 +67,10 @@ impl Cutoffs {
         settled: Instant,
         history: Option<Instant>,
     ) -> Result<Self, TooRecent> {
-        let idempotency_keys = Self::latest(now);
-        if [Some(settled), history].into_iter().flatten().max() > Some(idempotency_keys) {
+        if [Some(settled), history].into_iter().flatten().max() > Some(Self::latest(now)) {
             return Err(TooRecent);
         }
+        let idempotency_keys = now - chrono::Duration::days(KEY_RETENTION_DAYS);
         Ok(Self {
             settled,
             history,

@@ -82,6 +82,7 @@ impl Guarded {
             web: None,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
+            changes_days: 35,
             metrics: None,
             traces,
         };

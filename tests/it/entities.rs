@@ -24,7 +24,7 @@ use care_invitation::domain::care_unit_settings::{
     CareUnitSettings, Schedule, Settings, VisitTypeSettings,
 };
 use care_invitation::domain::care_units::CareUnits;
-use care_invitation::domain::history::{Contact, Event, HistoryEntry};
+use care_invitation::domain::history::{Contact, Elapsed, Event, HistoryEntry};
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification;
 use care_invitation::domain::notification::Cause;
@@ -621,7 +621,11 @@ fn entry(rng: &mut Rng) -> HistoryEntry {
         at: instant(rng),
         actor: text(rng),
         event: rng.pick(Event::ALL),
+        revision: i64::try_from(rng.below(1_000)).expect("a small number"),
+        state_before: maybe(rng, |rng| rng.pick(EffectiveState::ALL)),
         state: rng.pick(EffectiveState::ALL),
+        elapsed: (0..rng.below(3)).map(|_| elapsed(rng)).collect(),
+        next_transition_at: maybe(rng, instant),
         change_reason: maybe(rng, |rng| rng.pick(ChangeReason::ALL)),
         cancel_reason: maybe(rng, |rng| rng.pick(CancelReason::ALL)),
         comment: text(rng),
@@ -631,6 +635,15 @@ fn entry(rng: &mut Rng) -> HistoryEntry {
         contact: maybe(rng, |rng| rng.pick(Contact::ALL)),
         cause: maybe(rng, |rng| rng.pick(Cause::ALL)),
         changed_fields: (0..rng.below(4)).map(|_| rng.pick(Field::ALL)).collect(),
+    }
+}
+
+fn elapsed(rng: &mut Rng) -> Elapsed {
+    Elapsed {
+        at: instant(rng),
+        event: rng.pick(Event::ALL),
+        before: rng.pick(EffectiveState::ALL),
+        after: rng.pick(EffectiveState::ALL),
     }
 }
 

@@ -149,6 +149,7 @@ impl Harness {
             web,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
+            changes_days: 35,
             metrics: Some(page),
             traces,
         };

@@ -38,6 +38,7 @@ mod boundary;
 mod cancelled;
 mod care_invitation;
 mod care_unit_settings;
+mod change_stream;
 mod claim_protocol;
 mod clock;
 mod compression;

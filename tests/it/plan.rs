@@ -20,6 +20,7 @@ use care_invitation::domain::booking_request::state::EffectiveState;
 use care_invitation::domain::calendar::Instant;
 use care_invitation::domain::care_invitation::HoldReason;
 use care_invitation::domain::care_units::{CareUnits, Units};
+use care_invitation::domain::change_stream::Place;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::domain::notification::DisplayState;
@@ -112,6 +113,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
 
     store.history(&key, 0, 50).await.expect("read");
     check("history", &["booking_request", "history"]);
+    changes(store, &key, now, &check).await;
     notifications(store, vec![unit.clone()], now).await;
     check("messages", &["booking_request", "notification"]);
 
@@ -169,7 +171,7 @@ async fn drive(store: &Store, plans: &Plans, planning: &str, number: usize) {
     check("replace personal id", &["booking_request", "history"]);
 
     tokio::select! {
-        () = store.poll_change_feed() => {}
+        () = store.poll_change_feed(|| None) => {}
         () = plans.arrive_over("change_event") => check("follow others", &[]),
     }
 }
@@ -342,6 +344,35 @@ async fn everywhere_in(
         .expect("read");
     assert_eq!(next.len(), 50);
     check("care units", &["booking_request"]);
+}
+
+/// Two pages of what was recorded in some days and of what time changes in them, of some care units or of all, and the entries
+/// of a request.
+async fn changes(store: &Store, key: &RequestKey, now: Instant, check: &impl Fn(&str, &[&str])) {
+    let one = CareUnits::These(vec![key.care_unit.clone()]);
+    for care_units in [one, CareUnits::Every, of_organisation(), of_many()] {
+        let until = now + chrono::Duration::days(2);
+        let mut after = Place::before(now - chrono::Duration::days(2));
+        for _ in 0..2 {
+            let page = store.entries_between(&care_units, after, until, 2).await;
+            let page = page.expect("read");
+            assert_eq!(page.items.len(), 2, "{care_units:?}");
+            after = page.end.expect("more");
+        }
+        check("changes", &["history"]);
+        let mut after = Place::before(now + chrono::Duration::days(60));
+        for _ in 0..2 {
+            let until = after.at + chrono::Duration::days(2);
+            let page = store.transitions_between(&care_units, after, until, 2);
+            after = page.await.expect("read").end.unwrap_or(after);
+        }
+        check("changes by time", &["booking_request"]);
+    }
+    store
+        .entries_of(std::slice::from_ref(key), now)
+        .await
+        .expect("read");
+    check("changes of a request", &["history"]);
 }
 
 /// Two pages of messages that may still go out.
@@ -756,6 +787,7 @@ const FILLED: [(&str, &str, Altered); 3] = [
             ("bucket", "c.bucket"),
             ("care_unit", "c.care_unit"),
             ("booking_request", "c.id"),
+            ("recorded_at", "s.recorded_at + c.later"),
             (
                 "request_id",
                 "CASE WHEN s.ordinal = 1 THEN md5(c.i::text)::uuid END",

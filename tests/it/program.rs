@@ -452,6 +452,7 @@ async fn help_names_every_flag_and_its_variable() {
         "otlp-endpoint",
         "trace-ratio",
         "heartbeat",
+        "changes-days",
     ];
     let folder = TempDir::new().expect("a folder");
     for (subcommand, own) in [

@@ -240,9 +240,9 @@ async fn calls_are_remembered_for_thirty_days() {
     }
     let now: Instant = at(NOW);
     let day = |days| now - chrono::Duration::days(days);
-    assert_eq!(Cutoffs::new(now, day(30), None), Err(TooRecent));
-    assert_eq!(Cutoffs::new(now, day(31), Some(day(30))), Err(TooRecent));
-    assert!(Cutoffs::new(now, day(31), Some(day(31))).is_ok());
+    assert_eq!(Cutoffs::new(now, day(35), None), Err(TooRecent));
+    assert_eq!(Cutoffs::new(now, day(36), Some(day(35))), Err(TooRecent));
+    assert!(Cutoffs::new(now, day(36), Some(day(36))).is_ok());
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ impl Replica {
             web: None,
             drain_delay: Duration::ZERO,
             heartbeat: Duration::from_secs(15),
+            changes_days: 35,
             metrics: None,
             traces: Traces::default(),
         };

@@ -4,7 +4,7 @@ use super::super::calendar::{parse_period, render_period};
 use super::super::enums::WireEnum;
 use super::super::patient::{parse_identity, parse_interpreter, render_issuer};
 use super::super::text::{parse_identifier, parse_optional_identifier};
-use super::super::{Violations, care_unit_name, enums, parse_listed_units, v1};
+use super::super::{CARE_UNITS_EVERY, Violations, care_unit_name, enums, parse_units_or_every, v1};
 use crate::domain::booking_request::form::Priority;
 use crate::domain::calendar::Period;
 use crate::domain::care_units::CareUnits;
@@ -14,8 +14,6 @@ use crate::domain::worklist::query::{OrderBy, Query};
 
 /// Maximum values in each of the lists of a query.
 const VALUES_MAX: usize = 50;
-/// Name of every care unit that the caller may see.
-const EVERY_CARE_UNIT: &str = "careUnits/-";
 
 /// Parses the field `query`. A query without lists is of the lists in `by_default`; it is refused when these are
 /// none.
@@ -46,7 +44,7 @@ fn parse_filters(
             violations.add("worklists", format!("must be 1 to {VALUES_MAX}"));
         }
     }
-    let care_units = parse_units(&message.care_units, violations);
+    let care_units = parse_units_or_every(&message.care_units, violations);
     let visit_kind = enums::parse_optional(message.visit_kind, "visit_kind", violations);
     let visit_type_codes = parse_codes(&message.visit_type_codes, violations);
     let personal_id = parse_patient(message, violations);
@@ -103,18 +101,6 @@ fn check_breadth(query: &Query, is_narrow: bool, violations: &mut Violations) {
         let description = format!("every care unit needs {subjects}, or MANUAL_HANDLING alone");
         violations.add("care_units", description);
     }
-}
-
-/// Parses care units: 1 to 50 names, sorted and each once, or the name of all of them alone.
-fn parse_units(names: &[String], violations: &mut Violations) -> CareUnits {
-    if names == [EVERY_CARE_UNIT] {
-        return CareUnits::Every;
-    }
-    if names.iter().any(|name| name == EVERY_CARE_UNIT) {
-        violations.add("care_units", format!("{EVERY_CARE_UNIT} must stand alone"));
-        return CareUnits::These(Vec::new());
-    }
-    CareUnits::These(parse_listed_units(names, violations))
 }
 
 /// Parses values of an enum, sorted and each once.
@@ -186,7 +172,7 @@ pub(super) fn render(query: &Query) -> v1::WorklistQuery {
     v1::WorklistQuery {
         worklists: render_values(&query.worklists),
         care_units: match &query.care_units {
-            CareUnits::Every | CareUnits::Within(_) => vec![EVERY_CARE_UNIT.to_owned()],
+            CareUnits::Every | CareUnits::Within(_) => vec![CARE_UNITS_EVERY.to_owned()],
             CareUnits::These(units) => units.iter().map(care_unit_name).collect(),
         },
         visit_kind: enums::render_optional(query.visit_kind),

@@ -8,6 +8,7 @@ pub mod change;
 pub mod change_to_invitation;
 pub mod create;
 pub mod create_all;
+pub mod elapsed;
 pub mod field;
 pub mod form;
 pub mod notifications;
@@ -23,7 +24,7 @@ pub mod state;
 pub mod update_patient;
 pub mod visit_edit;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 
 use super::calendar::{Instant, end_of};
 use super::care_invitation::{CareInvitation, Hold};
@@ -38,6 +39,8 @@ use record_patient_contact::PatientContact;
 use series::Series;
 use state::{Action, CancelReason, EffectiveState, State, Warning};
 
+/// Maximum time by which the clocks of two replicas may be apart, and more: each is 2 seconds at most from the database's.
+const CLOCKS_APART_MAX: TimeDelta = TimeDelta::seconds(5);
 /// Obstacle to what is possible until the patient has been told of the present round.
 const TOLD: &str = "a notification of the round was handed over or is being handed over";
 
@@ -293,7 +296,11 @@ impl BookingRequest {
             at: context.now,
             actor: context.actor.clone(),
             event,
+            revision: self.revision,
+            state_before: None,
             state: self.effective_state(context.now),
+            elapsed: Vec::new(),
+            next_transition_at: None,
             change_reason: None,
             cancel_reason: None,
             comment: String::new(),
@@ -306,29 +313,42 @@ impl BookingRequest {
         }
     }
 
-    /// Finishes a verb that changed something: counts up the revision, recomputes derived fields, sets the
-    /// effective state in the history entries, and names in the first, the verb's own, the fields in which the
-    /// request differs from `before`. A request that is created has no state before.
+    /// Finishes a verb that changed something: counts up the revision, recomputes derived fields, and completes the
+    /// history entries: revision and effective state in all, and in the first, the verb's own, the fields in which the
+    /// request differs from `before` and what time alone had changed since then. A request that is created has no state
+    /// before. Dates within a request never run backwards because clocks of replicas differ.
     pub(in crate::domain) fn finish_change(
         mut self,
         before: Option<&Self>,
         mut history: Vec<HistoryEntry>,
         context: &Context,
     ) -> Change {
+        let changed_at = before.map(|it| it.updated_at);
+        let changed_at = changed_at.filter(|at| *at - context.now <= CLOCKS_APART_MAX);
+        let at = changed_at.map_or(context.now, |at| at.max(context.now));
         self.revision += 1;
         self.may_have_duplicate &= self.is_open();
         self.closed_at = match self.state {
             State::Declined | State::Cancelled => self.closed_at.or(Some(context.now)),
             State::Requested | State::Invited | State::Booked => None,
         };
-        self.updated_at = context.now;
+        self.updated_at = at;
         self.recompute_derived(context);
-        let state = self.effective_state(context.now);
+        let state = self.effective_state(at);
+        let next_transition_at = self.next_transition_at(at);
         for entry in &mut history {
+            entry.at = at;
+            entry.revision = self.revision;
+            entry.state_before = Some(state);
             entry.state = state;
+            entry.next_transition_at = next_transition_at;
+        }
+        if let Some(own) = history.first_mut() {
+            own.state_before = before.map(|it| it.effective_state(at));
         }
         if let (Some(before), Some(own)) = (before, history.first_mut()) {
             own.changed_fields = changed_fields(&before.form, &self.form);
+            own.elapsed = before.elapsed(at);
         }
         self.history_count += i32::try_from(history.len()).expect("a verb writes a few entries");
         Change {

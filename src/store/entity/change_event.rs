@@ -153,6 +153,7 @@ impl Document {
             requests: self.requests.into_iter().map(request).collect(),
             settings: self.settings.into_iter().map(HsaId::from_stored).collect(),
             resync: false,
+            followed: None,
         })
     }
 }
@@ -188,6 +189,7 @@ mod tests {
             requests: vec![(request, 9)],
             settings: vec![HsaId::from_stored("SE2321000131-P2".into())],
             resync: false,
+            followed: None,
         };
         for event in [event, ChangeEvent::default()] {
             let text = Document::of(&event).to_text();

@@ -8,8 +8,8 @@ use crate::domain::booking_request::field::Field;
 use crate::domain::booking_request::state::CancelReason;
 use crate::domain::booking_request::state::ChangeReason;
 use crate::domain::booking_request::state::EffectiveState;
-use crate::domain::calendar::{Instant, Period, micros};
-use crate::domain::history::{Contact, Event, HistoryEntry};
+use crate::domain::calendar::{Instant, Period, from_micros, micros};
+use crate::domain::history::{Contact, Elapsed, Event, HistoryEntry};
 use crate::domain::notification::Cause;
 use crate::domain::request_key::RequestKey;
 use crate::store::bucket::bucket;
@@ -91,7 +91,15 @@ impl Model {
 /// The parts of an entry that no query uses.
 #[derive(Serialize, Deserialize)]
 struct Document {
+    revision: i64,
+    /// State before the event, if it is another than the state after it; zero when there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    before: Option<i16>,
     state: i16,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    elapsed: Vec<ElapsedDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_transition_at: Option<i64>,
     /// Actor, if it is another than the column says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     actor: Option<String>,
@@ -117,12 +125,23 @@ struct Document {
     changed_fields: Vec<i16>,
 }
 
+/// [`Elapsed`] as it is stored: the instant, the event, the states before and after.
+type ElapsedDocument = (i64, i16, i16, i16);
+
+/// State before a request was created, as it is stored.
+const NO_STATE: i16 = 0;
+
 impl Document {
     fn of(entry: &HistoryEntry, call: Option<&IdempotentCall>) -> Self {
         let constraints = entry.constraints.as_ref();
         let for_another = call.is_some_and(|call| call.caller != entry.actor);
+        let before = entry.state_before.map_or(NO_STATE, |it| it.code());
         Self {
+            revision: entry.revision,
+            before: Some(before).filter(|it| *it != entry.state.code()),
             state: entry.state.code(),
+            elapsed: entry.elapsed.iter().map(elapsed_document).collect(),
+            next_transition_at: entry.next_transition_at.map(micros),
             actor: for_another.then(|| entry.actor.clone()),
             change_reason: entry.change_reason.map(|it| it.code()),
             cancel_reason: entry.cancel_reason.map(|it| it.code()),
@@ -151,11 +170,17 @@ impl Document {
         });
         let fields = self.changed_fields.into_iter();
         let fields = fields.map(|it| code(Field::from_code, it));
+        let before = Some(self.before.unwrap_or(self.state)).filter(|it| *it != NO_STATE);
+        let elapsed = self.elapsed.into_iter().map(elapsed);
         Ok(HistoryEntry {
             at,
             actor: self.actor.unwrap_or(actor),
             event,
+            revision: self.revision,
+            state_before: optional(EffectiveState::from_code, before)?,
             state: code(EffectiveState::from_code, self.state)?,
+            elapsed: elapsed.collect::<Result<_, _>>()?,
+            next_transition_at: self.next_transition_at.map(from_micros),
             change_reason: optional(ChangeReason::from_code, self.change_reason)?,
             cancel_reason: optional(CancelReason::from_code, self.cancel_reason)?,
             comment: self.comment,
@@ -167,4 +192,22 @@ impl Document {
             changed_fields: fields.collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn elapsed_document(it: &Elapsed) -> ElapsedDocument {
+    (
+        micros(it.at),
+        it.event.code(),
+        it.before.code(),
+        it.after.code(),
+    )
+}
+
+fn elapsed((at, event, before, after): ElapsedDocument) -> Result<Elapsed, Error> {
+    Ok(Elapsed {
+        at: from_micros(at),
+        event: code(Event::from_code, event)?,
+        before: code(EffectiveState::from_code, before)?,
+        after: code(EffectiveState::from_code, after)?,
+    })
 }

@@ -4,6 +4,7 @@ pub mod aggregate;
 pub mod backlog;
 pub mod care_unit_settings;
 pub mod care_units;
+pub mod change_stream;
 pub mod due;
 pub mod due_units;
 pub mod lookup;

@@ -377,6 +377,14 @@ fn of_subject(name: &str) -> IndexCreateStatement {
         .take()
 }
 
+/// Describes the index that finds the open requests which time alone changes at an instant.
+fn time_changes(name: &str, at: &str) -> IndexCreateStatement {
+    let name = format!("booking_request_{name}");
+    index("booking_request", &name, &[at, "id", "care_unit"])
+        .and_where(column("worklist_group").is_not_null())
+        .take()
+}
+
 fn indexes() -> Vec<IndexCreateStatement> {
     let open_duplicates = index(
         "booking_request",
@@ -436,6 +444,12 @@ fn indexes() -> Vec<IndexCreateStatement> {
     .unique()
     .and_where(column("request_id").is_not_null())
     .take();
+    // Whatever the care unit: what is read along it is the little that has been recorded lately.
+    let recorded = index(
+        "history",
+        "history_recorded",
+        &["recorded_at", "booking_request", "ordinal", "care_unit"],
+    );
     let due = index(
         "notification",
         "notification_due",
@@ -468,7 +482,10 @@ fn indexes() -> Vec<IndexCreateStatement> {
         ),
         of_subject("visit_id"),
         of_subject("booking_id"),
+        time_changes("follow_up", "follow_up_at"),
+        time_changes("expires", "expires_at"),
         idempotency,
+        recorded,
         due,
         settled,
     ]

@@ -190,6 +190,14 @@ fn calls(name: &str) -> Vec<(&'static str, Vec<u8>)> {
             ListHistoryRequest { name: name.clone() }
         ),
         call!(
+            "BookingRequestService/StreamChanges",
+            StreamChangesRequest {
+                care_units: vec![parent.clone()],
+                after_cursor: "0".into(),
+                until_idle: true,
+            }
+        ),
+        call!(
             "NotificationService/StreamDueNotifications",
             StreamDueNotificationsRequest { until_idle: true }
         ),

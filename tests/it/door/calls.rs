@@ -340,6 +340,15 @@ impl Calls {
                 ..Default::default()
             }
             .encode_to_vec(),
+            "StreamChanges" => {
+                self.created().await;
+                v1::StreamChangesRequest {
+                    care_units: vec![make::wire_unit()],
+                    after_cursor: "0".into(),
+                    until_idle: true,
+                }
+                .encode_to_vec()
+            }
             "ListAccessLog" => {
                 self.created().await;
                 v1::ListAccessLogRequest {

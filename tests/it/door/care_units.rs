@@ -406,6 +406,12 @@ fn message(path: &str, target: &Target) -> Vec<u8> {
             ..Default::default()
         }
         .encode_to_vec(),
+        "StreamChanges" => v1::StreamChangesRequest {
+            care_units: vec![parent],
+            after_cursor: "0".into(),
+            until_idle: true,
+        }
+        .encode_to_vec(),
         "StreamDueNotifications" => v1::StreamDueNotificationsRequest {
             care_units: vec![parent],
             until_idle: true,
@@ -487,6 +493,7 @@ fn names(path: &str) -> Names {
         "ListWorklist"
         | "CountWorklists"
         | "WatchWorklist"
+        | "StreamChanges"
         | "StreamDueNotifications"
         | "ListNotifications"
         | "ListAccessLog" => Names::Filter,

@@ -24,6 +24,8 @@ use crate::harness::{Harness, within};
 const WATCH: &str = "WorklistService/WatchWorklist";
 /// RPC that takes due notifications.
 const STREAM: &str = "NotificationService/StreamDueNotifications";
+/// RPC that tells what has changed.
+pub const CHANGES: &str = "BookingRequestService/StreamChanges";
 /// RPC that reads the access log.
 const LIST: &str = "AuditService/ListAccessLog";
 /// Status code OK.
@@ -374,7 +376,7 @@ impl World {
         for entry in entries {
             match entry.method.as_str() {
                 LIST => {}
-                WATCH | STREAM => streamed.extend(self.single(entry)),
+                WATCH | STREAM | CHANGES => streamed.extend(self.single(entry)),
                 _ => comparable.push(entry),
             }
         }

@@ -10,6 +10,7 @@ mod batch;
 mod calendar;
 mod call;
 mod caller;
+mod changes;
 mod compare;
 mod delivery;
 mod fields;

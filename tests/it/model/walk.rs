@@ -18,6 +18,7 @@ use super::rng::Rng;
 use super::rules::{Refusal, verdict};
 use super::service::{self, Answer, send};
 use super::world::{Reply, World};
+use crate::backend::Kind;
 use crate::harness::Harness;
 use crate::make::at;
 use crate::worklist_user::LISTS;
@@ -108,8 +109,10 @@ impl Walk {
             }
         }
         self.check_histories().await?;
+        self.check_changes().await?;
         self.settle().await?;
         self.check_lists().await?;
+        self.check_changes().await?;
         let Self {
             harness,
             world,
@@ -597,6 +600,14 @@ impl Walk {
             same("the history", &expected.collect::<Vec<_>>(), &actual)?;
         }
         Ok(())
+    }
+
+    /// Checks what a stream of changes tells; on one database alone, for on the other it waits for what others do.
+    async fn check_changes(&self) -> Result<(), String> {
+        match Kind::of_this_run() {
+            Kind::Sqlite => self.world.check_changes(&self.harness).await,
+            Kind::Postgres => Ok(()),
+        }
     }
 
     /// Lets time pass, handing over notifications that fall due, until nothing more can happen.

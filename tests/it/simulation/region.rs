@@ -99,6 +99,7 @@ impl Replica {
             store,
             clock,
             policy,
+            changes_days: 35,
         };
         Self {
             service,

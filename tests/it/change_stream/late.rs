@@ -1,0 +1,87 @@
+//! A transaction that commits late: what it records is dated before what others have recorded and committed since.
+
+use std::time::Duration;
+
+use care_invitation::clock::Clock;
+use care_invitation::contract::v1;
+use care_invitation::grpc::middleware::Limits;
+use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
+
+use super::{Reader, after, entries_of};
+use crate::backend::{Backend, connect};
+use crate::harness::{Harness, within};
+use crate::make;
+
+/// How long a commit is held back: shorter than the service waits for a lock.
+const HELD: Duration = Duration::from_millis(700);
+
+fn form(referral: &str) -> v1::BookingRequest {
+    v1::BookingRequest {
+        origin: Some(make::wire_referral(referral)),
+        ..make::wire_form("2099-05-18", "2099-06-12")
+    }
+}
+
+/// Attempts at holding a commit back: on a busy machine it takes longer, and the batch is decided again.
+const ATTEMPTS_MAX: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_committed_late_is_told_to_a_reader_who_has_gone_past_it() {
+    let Some(backend) = Backend::in_one_place().await else {
+        return;
+    };
+    let database = connect(&backend.url()).await;
+    let first = Harness::over(backend, Clock::real(), Limits::default()).await;
+    let second = first.replica().await;
+    for attempt in 0..ATTEMPTS_MAX {
+        if commits_late(&database, [&first, &second], attempt).await {
+            return;
+        }
+    }
+    panic!("no commit could be held back");
+}
+
+/// Holds a commit of the first replica back, while the second commits. Returns whether it was decided before.
+async fn commits_late(
+    database: &DatabaseConnection,
+    [first, second]: [&Harness; 2],
+    attempt: usize,
+) -> bool {
+    let mut reader = Reader::from_now(second).await;
+
+    // Another has begun to write the same idempotency key, so that the first replica's batch waits with its row decided.
+    let late = make::wire_create(form(&format!("late {attempt}")));
+    let blocker = database.begin().await.expect("a transaction");
+    let insert = format!(
+        "INSERT INTO history (bucket, care_unit, booking_request, ordinal, recorded_at, actor, event, request_id, document) \
+         VALUES (get_byte(sha256('{unit}'), 0) % 64, '{unit}', gen_random_uuid(), 1, 0, 'anonymous', 1, '{id}', '{{}}')",
+        unit = make::CARE_UNIT,
+        id = late.request_id,
+    );
+    blocker.execute_unprepared(&insert).await.expect("written");
+    let creating = {
+        let mut client = first.requests();
+        tokio::spawn(async move { client.create_booking_request(late).await })
+    };
+    tokio::time::sleep(HELD / 2).await;
+    assert!(!creating.is_finished(), "it waits");
+
+    // Meanwhile the second commits what is dated later, and a reader sees that and goes.
+    let meanwhile = make::wire_create(form(&format!("meanwhile {attempt}")));
+    let meanwhile = second.create(meanwhile).await.expect("created").name;
+    while reader.next().await.expect("a change").booking_request != meanwhile {}
+    let cursor = reader.cursor.clone();
+    blocker.rollback().await.expect("undone");
+    let created = within(creating).await.expect("no panic").expect("created");
+    let created = created.into_inner().booking_request.expect("it").name;
+
+    // Both who stayed and who comes back are told.
+    while reader.next().await.expect("a change").booking_request != created {}
+    let back = Reader::open(second.requests(), after(&cursor)).await;
+    let mut back = back.expect("a stream");
+    while back.next().await.expect("a change").booking_request != created {}
+    let dated = async |name: &str| entries_of(first, name).await[0].event_time;
+    let (late, later) = (dated(&created).await, dated(&meanwhile).await);
+    let order = |it: Option<prost_types::Timestamp>| it.map(|it| (it.seconds, it.nanos));
+    order(late) < order(later)
+}

@@ -3,26 +3,13 @@ CARE_INVITATION_CA is the PEM file with its CAs, without which the connection is
 CARE_INVITATION_TOKEN_FILE a file with the bearer token."""
 
 import logging
-import os
 import pathlib
 import sys
 
 import grpc
 
-from care_invitation_letters import adapter, problem
+from care_invitation_letters import adapter, connect, problem
 from care_invitation_letters.journal import Journal
-
-
-def channel() -> grpc.Channel:
-    """Connects to the service as the environment says."""
-    address, ca = os.environ["CARE_INVITATION_ADDRESS"], os.environ.get("CARE_INVITATION_CA")
-    if not ca:
-        return grpc.insecure_channel(address)
-    credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
-    if token := os.environ.get("CARE_INVITATION_TOKEN_FILE"):
-        bearer = grpc.access_token_call_credentials(pathlib.Path(token).read_text().strip())
-        credentials = grpc.composite_channel_credentials(credentials, bearer)
-    return grpc.secure_channel(address, credentials)
 
 
 def main() -> None:
@@ -31,7 +18,7 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(__doc__)
     try:
-        with channel() as connection:
+        with connect.channel() as connection:
             count = adapter.run(connection, Journal(sys.argv[1]), pathlib.Path(sys.argv[2]))
     except grpc.RpcError as failure:
         reason, fields = problem.of(failure)

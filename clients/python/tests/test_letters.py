@@ -6,10 +6,8 @@ import random
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
-from datetime import date, datetime, timedelta, timezone
 from unittest import mock
 
 import grpc
@@ -22,11 +20,8 @@ from careinvitation.v1 import care_invitation_pb2 as invitations
 from careinvitation.v1 import notification_service_pb2 as messages
 from careinvitation.v1.booking_request_service_pb2_grpc import BookingRequestServiceStub
 from careinvitation.v1.notification_service_pb2_grpc import NotificationServiceStub
-from careinvitation.sandbox.v1 import clock_service_pb2 as clock
-from careinvitation.sandbox.v1.clock_service_pb2_grpc import ClockServiceStub
+from service import UNIT, ServiceTest
 
-UNIT = "careUnits/SE2321000131-P000000123457"
-PROGRAM = os.environ.get("CARE_INVITATION_PROGRAM", "../../target/debug/care-invitation")
 FORMATS = (requests.LETTER_FORMAT_STANDARD, requests.LETTER_FORMAT_LARGE_PRINT, requests.LETTER_FORMAT_EASY_READ)
 
 
@@ -34,60 +29,14 @@ class Ended(Exception):
     """The end of a run between two steps."""
 
 
-class Letters(unittest.TestCase):
+class Letters(ServiceTest):
     def setUp(self):
-        self.folder = tempfile.TemporaryDirectory()
-        self.addCleanup(self.folder.cleanup)
-        self.place = pathlib.Path(self.folder.name)
+        super().setUp()
         self.out = self.place / "out"
         self.out.mkdir()
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = [PROGRAM, "--listen", "127.0.0.1:0", "--sandbox-clock", now, "--log-level", "error"]
-        line += ["--database-url", f"sqlite://{self.place}/service.db"]
-        self.service = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(self.service.stdout.close)
-        self.addCleanup(self.service.wait)
-        self.addCleanup(self.service.kill)
-        self.address = self.service.stdout.readline().strip().removeprefix("listening on http://")
-        self.channel = grpc.insecure_channel(self.address)
-        self.addCleanup(self.channel.close)
         # Before anything is due: of what was handed over earlier a journal knows nothing.
         Journal(str(self.place / "journal.db")).close()
         self.advance(60)
-
-    def advance(self, seconds):
-        stub = ClockServiceStub(self.channel)
-        then = stub.GetTime(clock.GetTimeRequest()).server_time
-        then.FromSeconds(then.ToSeconds() + seconds)
-        stub.AdvanceTime(clock.AdvanceTimeRequest(server_time=then))
-
-    def invite(self, number, **patient):
-        start, end = (str(date.today() + timedelta(days=days)) for days in (14, 90))
-        return booking.CreateBookingRequestRequest(
-            parent=UNIT,
-            request_id=f"3f0c8a52-6d1e-4b7a-9c35-{number:012}",
-            booking_request=requests.BookingRequest(
-                patient=requests.Patient(
-                    personal_id="198003012385",
-                    personal_id_type=requests.PERSONAL_ID_TYPE_PERSONNUMMER,
-                    inbox_reach=requests.INBOX_REACH_NONE,
-                    **patient,
-                ),
-                referral=requests.Referral(referral_id=f"R-{number}"),
-                visit_kind=requests.VISIT_KIND_NEW_VISIT,
-                visit_type=requests.VisitType(code="ONH-NY"),
-                purpose="Öron",
-                summons=True,
-                invitation=True,
-                constraints={"requested_period": {"start_date": start, "end_date": end}},
-            ),
-        )
-
-    def create(self, calls):
-        stub = BookingRequestServiceStub(self.channel)
-        answer = stub.BatchCreateBookingRequests(booking.BatchCreateBookingRequestsRequest(requests=calls))
-        for result in answer.results:
-            self.assertTrue(result.HasField("booking_request"), result)
 
     def start(self):
         line = [sys.executable, "-m", "care_invitation_letters", str(self.place / "journal.db"), str(self.out)]

@@ -57,10 +57,16 @@ func Serve(t *testing.T) *Service {
 // Invite creates invitations that are due at once, and returns the names of their first messages.
 func (s *Service) Invite(t *testing.T, count int) []string {
 	t.Helper()
+	return s.InviteMore(t, 0, count)
+}
+
+// InviteMore does the same for referrals from a number on.
+func (s *Service) InviteMore(t *testing.T, first, count int) []string {
+	t.Helper()
 	var names []string
-	for begin := 0; begin < count; begin += 500 {
+	for begin := first; begin < first+count; begin += 500 {
 		batch := &pb.BatchCreateBookingRequestsRequest{}
-		for n := begin; n < min(begin+500, count); n++ {
+		for n := begin; n < min(begin+500, first+count); n++ {
 			batch.Requests = append(batch.Requests, request(n))
 		}
 		answer, err := pb.NewBookingRequestServiceClient(s.Conn).BatchCreateBookingRequests(t.Context(), batch)

@@ -1,0 +1,44 @@
+// Command webhook posts what changes in booking requests to an address. Its settings are variables: those of adapter.Dial,
+// WEBHOOK_URL, WEBHOOK_KEY_FILE, a file with the secret that the receiver has too, CURSOR_FILE, which keeps the place in the
+// stream, and CARE_UNITS, names with commas between them, without which it is all that the caller may see.
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"careinvitation.se/adapter"
+	"careinvitation.se/webhook"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		slog.Error("the webhook has failed", "error", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	key, err := os.ReadFile(os.Getenv("WEBHOOK_KEY_FILE"))
+	if err != nil {
+		return err
+	}
+	connection, err := adapter.Dial()
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	units := os.Getenv("CARE_UNITS")
+	if units == "" {
+		units = "careUnits/-"
+	}
+	return webhook.Run(ctx, webhook.Config{Conn: connection, CareUnits: strings.Split(units, ","),
+		URL: os.Getenv("WEBHOOK_URL"), Key: bytes.TrimSpace(key), CursorFile: os.Getenv("CURSOR_FILE")})
+}

@@ -15,7 +15,8 @@ export class Announcer {
 
   /** Says something at once, such as the outcome of an action. */
   say(text: string): void {
-    this.said.value = text;
+    // The same text again would be no change, and not be heard.
+    this.said.value = this.said.value === text ? `${text}\u00a0` : text;
     this.#freeAt = Math.max(this.#freeAt, Date.now() + SETTLE_MS);
   }
 

@@ -30,3 +30,12 @@ test("many changes are one remark, and the next comes half a minute later", () =
   vi.advanceTimersByTime(1_000);
   expect(announcer.said.value).toBe("now 4");
 });
+
+test("the same is said again when it is done again", () => {
+  const announcer = new Announcer();
+  announcer.say("done");
+  const first = announcer.said.value;
+  announcer.say("done");
+  expect(announcer.said.value).not.toBe(first);
+  expect(announcer.said.value.trim()).toBe("done");
+});

@@ -5,24 +5,42 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"careinvitation.se/adapter"
 	pb "careinvitation.se/careinvitation/v1"
+	"careinvitation.se/texts"
 )
 
-// Inbox is the address of the service.
-type Inbox string
+// Inbox is the service, and what it is given to show.
+type Inbox struct {
+	// Address of the service.
+	Address string
+	// Texts for patients.
+	Texts texts.Texts
+}
 
 // Deliver hands a message over.
 func (i Inbox) Deliver(ctx context.Context, due *pb.DueNotification) error {
+	text, err := i.Texts.Of(due, lookUp(due))
+	if err != nil {
+		return adapter.Park(err.Error())
+	}
 	answer, err := adapter.CallHTTP(ctx, http.MethodPut, i.place(due), map[string]any{
 		"to": due.PersonalId, "addressee": due.Addressee.String(), "language": due.Language,
-		"kind": due.Notification.Kind.String(), "purpose": due.Purpose})
+		"heading": text.Heading, "paragraphs": text.Paragraphs})
 	if err == nil && answer.StatusCode == http.StatusNotFound {
 		return adapter.Unreachable("the patient has no inbox")
 	}
 	return adapter.HTTPOutcome(answer, err)
+}
+
+// lookUp returns what the text needs and the service does not know. This differs from region to region: the name and
+// telephone number of the care unit, and the name of the patient, by due.PersonalId. The number is one that is kept for fiction.
+func lookUp(due *pb.DueNotification) map[string]string {
+	unit := strings.TrimPrefix(due.CareUnit, "careUnits/")
+	return map[string]string{"care_unit": unit, "phone": "08-465 004 00", "name": "patienten"}
 }
 
 // Delivered asks whether the inbox has a message, and since when.
@@ -36,5 +54,5 @@ func (i Inbox) Delivered(ctx context.Context, due *pb.DueNotification) (time.Tim
 }
 
 func (i Inbox) place(due *pb.DueNotification) string {
-	return string(i) + "/messages/" + url.PathEscape(due.Notification.Name)
+	return i.Address + "/messages/" + url.PathEscape(due.Notification.Name)
 }

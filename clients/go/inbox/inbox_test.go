@@ -16,6 +16,7 @@ import (
 	"careinvitation.se/adapter"
 	pb "careinvitation.se/careinvitation/v1"
 	"careinvitation.se/internal/try"
+	"careinvitation.se/texts"
 )
 
 const (
@@ -48,7 +49,11 @@ func adapt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	box := Inbox(os.Getenv("INBOX"))
+	written, err := texts.Load("../../texts")
+	if err != nil {
+		return err
+	}
+	box := Inbox{Address: os.Getenv("INBOX"), Texts: written}
 	config := adapter.Config{
 		Conn: connection, Journal: journal, Deliver: box.Deliver, DeliverMax: deliverMax,
 		Channels: []pb.DeliveryChannel{pb.DeliveryChannel_DELIVERY_CHANNEL_INBOX},

@@ -1,4 +1,10 @@
-"""The letter: its text by kind, language and format, and its page."""
+"""The letter: its text by kind, addressee, language and format, and its page."""
+
+import json
+import os
+import pathlib
+from datetime import date
+from zoneinfo import ZoneInfo
 
 from fpdf import FPDF
 
@@ -6,33 +12,12 @@ from careinvitation.v1 import booking_request_pb2 as requests
 from careinvitation.v1 import care_invitation_pb2 as invitations
 from careinvitation.v1.notification_service_pb2 import DueNotification
 
-INVITATION = invitations.NOTIFICATION_KIND_INVITATION
-REMINDER = invitations.NOTIFICATION_KIND_REMINDER
-WITHDRAWAL = invitations.NOTIFICATION_KIND_WITHDRAWAL
-
-# By language, whether it is easy to read, and kind: a heading and a text.
-TEXTS = {
-    ("sv", False): {
-        INVITATION: ("Välj en tid", "Du är välkommen på besök hos oss mellan {start} och {end}. Ring oss och välj en tid."),
-        REMINDER: ("Påminnelse: välj en tid", "Du har ännu inte valt en tid för ditt besök mellan {start} och {end}. Ring oss och välj en tid."),
-        WITHDRAWAL: ("Din inbjudan gäller inte längre", "Du behöver inte välja någon tid. Ring oss om du har frågor."),
-    },
-    ("sv", True): {
-        INVITATION: ("Välj en tid", "Du ska komma till oss.\nDu kan komma från {start} till {end}.\nRing oss. Välj en tid."),
-        REMINDER: ("Välj en tid", "Du har inte valt en tid.\nDu kan komma från {start} till {end}.\nRing oss. Välj en tid."),
-        WITHDRAWAL: ("Du ska inte komma", "Du ska inte välja en tid.\nRing oss om du undrar något."),
-    },
-    ("en", False): {
-        INVITATION: ("Choose a time", "You are welcome to visit us between {start} and {end}. Call us to choose a time."),
-        REMINDER: ("Reminder: choose a time", "You have not chosen a time for your visit between {start} and {end} yet. Call us to choose a time."),
-        WITHDRAWAL: ("Your invitation is withdrawn", "You need not choose a time. Call us if you have any questions."),
-    },
-    ("en", True): {
-        INVITATION: ("Choose a time", "We want to see you.\nYou can come from {start} to {end}.\nCall us. Choose a time."),
-        REMINDER: ("Choose a time", "You have not chosen a time.\nYou can come from {start} to {end}.\nCall us. Choose a time."),
-        WITHDRAWAL: ("You need not come", "You need not choose a time.\nCall us if you have questions."),
-    },
-}
+# The folder of the texts, a file for each language: those of the project until a region has its own.
+FOLDER = pathlib.Path(os.environ.get("CARE_INVITATION_TEXTS", pathlib.Path(__file__).parent / "texts"))
+TEXTS = {it.stem: json.loads(it.read_text(encoding="utf-8")) for it in sorted(FOLDER.glob("*.json"))}
+# A patient whose language has no texts gets these.
+DEFAULT = "sv"
+SWEDEN = ZoneInfo("Europe/Stockholm")
 # By format: points of the text. A format that is not here cannot be produced.
 POINTS = {
     requests.LETTER_FORMAT_UNSPECIFIED: 12,
@@ -40,34 +25,74 @@ POINTS = {
     requests.LETTER_FORMAT_LARGE_PRINT: 20,
     requests.LETTER_FORMAT_EASY_READ: 14,
 }
+ADDRESSEES = {
+    requests.ADDRESSEE_UNSPECIFIED: "PATIENT",
+    requests.ADDRESSEE_PATIENT: "PATIENT",
+    requests.ADDRESSEE_GUARDIANS: "GUARDIANS",
+    requests.ADDRESSEE_PROXY: "PROXY",
+}
 
 
 class CannotBeProduced(Exception):
-    """The letter has a kind or a format that this adapter does not know. Staff decide."""
+    """The letter has a kind, an addressee or a format that this adapter does not know, or lacks what its text needs. Staff decide."""
 
 
-def text(due: DueNotification) -> tuple[str, str]:
-    """Returns heading and text. A language without texts of its own gets the Swedish ones."""
-    is_easy = due.letter_format == requests.LETTER_FORMAT_EASY_READ
-    language = due.language.split("-")[0].lower()
-    texts = TEXTS.get((language, is_easy)) or TEXTS["sv", is_easy]
-    if due.notification.kind not in texts:
-        raise CannotBeProduced(f"no text for kind {due.notification.kind}")
-    heading, body = texts[due.notification.kind]
+def look_up(due: DueNotification) -> dict[str, str]:
+    """Returns what the text needs and the service does not know. This belongs here and differs from region to region: the name and
+    telephone number of the care unit, and the name of the patient, by `personal_id`. The number is one that is kept for fiction."""
+    return {"care_unit": due.care_unit.removeprefix("careUnits/"), "phone": "08-465 004 00", "name": "patienten"}
+
+
+def _key(due: DueNotification) -> str:
+    """Returns what the letter says, as the texts name it."""
+    notification = due.notification
+    is_invited = notification.kind in (invitations.NOTIFICATION_KIND_INVITATION, invitations.NOTIFICATION_KIND_REMINDER)
+    if is_invited and notification.channel_reason == invitations.CHANNEL_REASON_UNREAD:
+        return "FOLLOW_UP"
+    if notification.kind == invitations.NOTIFICATION_KIND_INVITATION:
+        return "INVITATION"
+    if notification.kind == invitations.NOTIFICATION_KIND_REMINDER:
+        return "REMINDER_1" if notification.sequence <= 1 else "REMINDER_2"
+    if notification.kind == invitations.NOTIFICATION_KIND_WITHDRAWAL:
+        return "WITHDRAWAL"
+    raise CannotBeProduced(f"no text for kind {notification.kind}")
+
+
+def _date(of: date, texts: dict) -> str:
+    return f"{of.day} {texts['months'][of.month - 1]} {of.year}"
+
+
+def text(due: DueNotification, channel: str = "LETTER") -> tuple[str, list[str]]:
+    """Returns heading and paragraphs. A language without texts of its own gets the Swedish ones."""
+    texts = TEXTS.get(due.language.split("-")[0].lower(), TEXTS[DEFAULT])
+    key, form = _key(due), "EASY_READ" if due.letter_format == requests.LETTER_FORMAT_EASY_READ else "STANDARD"
+    if due.addressee not in ADDRESSEES:
+        raise CannotBeProduced(f"no text for addressee {due.addressee}")
+    opening = texts["openings"][key][ADDRESSEES[due.addressee]][form]
+    closing = texts["closings"]["WITHDRAWAL" if key == "WITHDRAWAL" else "CHOOSE"][channel][form]
+    values = look_up(due)
     period = due.requested_period
-    return heading, body.format(start=period.start_date, end=period.end_date)
+    for name, day in (("start", period.start_date), ("end", period.end_date)):
+        if day:
+            values[name] = _date(date.fromisoformat(day), texts)
+    if due.HasField("previous_send_time"):
+        values["previous"] = _date(due.previous_send_time.ToDatetime(tzinfo=SWEDEN).date(), texts)
+    try:
+        return opening["heading"].format(**values), [line.format(**values) for line in opening["text"] + closing]
+    except KeyError as missing:
+        raise CannotBeProduced(f"the text needs {missing}") from None
 
 
 def page(due: DueNotification) -> bytes:
     """Returns the letter as a PDF. Who it is to, and where they live, is looked up by `personal_id` and `addressee`: that
-    belongs here, and differs from region to region."""
+    belongs here too."""
     if due.letter_format not in POINTS:
         raise CannotBeProduced(f"format {requests.LetterFormat.Name(due.letter_format)} is not produced here")
-    heading, body = text(due)
+    heading, paragraphs = text(due)
     points = POINTS[due.letter_format]
     pdf = FPDF()
     pdf.add_page()
-    for style, size, line in (("B", points + 4, heading), ("", points, body), ("", points, due.patient_instructions.supplementary)):
+    for style, size, line in [("B", points + 4, heading)] + [("", points, it) for it in [*paragraphs, due.patient_instructions.supplementary]]:
         pdf.set_font("Helvetica", style, size)
         # The built-in fonts have the letters of western Europe.
         pdf.multi_cell(0, size * 0.6, line.encode("cp1252", "replace").decode("cp1252"), new_x="LMARGIN", new_y="NEXT")

@@ -134,21 +134,6 @@ class Letters(ServiceTest):
         finally:
             journal.close()
 
-    def test_texts_differ_by_kind_language_and_format(self):
-        seen = set()
-        for kind in (letter.INVITATION, letter.REMINDER, letter.WITHDRAWAL):
-            for language in ("sv", "en"):
-                for form in FORMATS:
-                    due = messages.DueNotification(language=language, letter_format=form)
-                    due.notification.kind = kind
-                    seen.add(letter.text(due))
-                    self.assertIsNone(re.search("[{}]", "".join(letter.text(due))))
-                    self.assertTrue(letter.page(due).startswith(b"%PDF"))
-        self.assertEqual(len(seen), 12)
-        unknown = messages.DueNotification(language="ar")
-        unknown.notification.kind = letter.INVITATION
-        self.assertEqual(letter.text(unknown)[0], "Välj en tid")
-
     def test_reasons_and_fields_are_read(self):
         stub = BookingRequestServiceStub(self.channel)
         with self.assertRaises(grpc.RpcError) as caught:
@@ -157,6 +142,79 @@ class Letters(ServiceTest):
         self.assertEqual(reason, "FIELD_INVALID")
         self.assertIn("parent", fields)
         self.assertIn("request_id", fields)
+
+
+class Texts(unittest.TestCase):
+    PLACEHOLDERS = {"care_unit", "end", "name", "phone", "previous", "start"}
+
+    def due(self, kind, **more):
+        due = messages.DueNotification(
+            care_unit=UNIT, requested_period={"start_date": "2026-05-18", "end_date": "2026-06-12"}, **more
+        )
+        due.notification.kind = kind
+        # 4 May in Sweden.
+        due.previous_send_time.FromJsonString("2026-05-03T22:30:00Z")
+        return due
+
+    def test_there_is_one_for_every_kind_addressee_language_channel_and_format(self):
+        invitation, reminder, withdrawal = (
+            invitations.NOTIFICATION_KIND_INVITATION,
+            invitations.NOTIFICATION_KIND_REMINDER,
+            invitations.NOTIFICATION_KIND_WITHDRAWAL,
+        )
+        default, unread = invitations.CHANNEL_REASON_DEFAULT, invitations.CHANNEL_REASON_UNREAD
+        kinds = [(invitation, 0, default), (reminder, 1, default), (reminder, 2, default), (withdrawal, 0, default)]
+        letters = kinds + [(invitation, 0, unread)]
+        for channel, of_channel in (("LETTER", letters), ("INBOX", kinds)):
+            seen = set()
+            for kind, sequence, reason in of_channel:
+                for addressee in (requests.ADDRESSEE_PATIENT, requests.ADDRESSEE_GUARDIANS, requests.ADDRESSEE_PROXY):
+                    for language in ("sv", "en"):
+                        for form in FORMATS:
+                            due = self.due(kind, language=language, letter_format=form, addressee=addressee)
+                            due.notification.sequence, due.notification.channel_reason = sequence, reason
+                            heading, paragraphs = letter.text(due, channel)
+                            whole = "\n".join([heading, *paragraphs])
+                            seen.add(whole)
+                            self.assertIsNone(re.search("[{}]", whole))
+                            self.assertEqual(whole, whole.encode("cp1252").decode("cp1252"))
+                            self.assertTrue(letter.page(due).startswith(b"%PDF"))
+            # Large print is the standard text in larger letters.
+            self.assertEqual(len(seen), len(of_channel) * 3 * 2 * 2)
+
+    def test_the_files_have_the_same_texts_in_each_language_and_no_unknown_placeholder(self):
+        def places(it, path=()):
+            if isinstance(it, dict):
+                return {place for key, value in it.items() for place in places(value, path + (key,))}
+            return {path}
+
+        def strings(it):
+            values = it.values() if isinstance(it, dict) else it
+            return [it] if isinstance(it, str) else [text for value in values for text in strings(value)]
+
+        self.assertEqual(set(letter.TEXTS), {"sv", "en"})
+        sv, en = letter.TEXTS["sv"], letter.TEXTS["en"]
+        self.assertEqual(places(sv), places(en))
+        for texts in (sv, en):
+            used = {name for line in strings(texts) for name in re.findall(r"{(\w+)}", line)}
+            self.assertEqual(used, self.PLACEHOLDERS)
+
+    def test_a_day_is_written_as_people_write_it(self):
+        due = self.due(invitations.NOTIFICATION_KIND_REMINDER, language="sv-SE")
+        _, paragraphs = letter.text(due)
+        self.assertIn("den 4 maj 2026", paragraphs[0])
+        self.assertIn("från den 18 maj 2026 till den 12 juni 2026", paragraphs[1])
+
+    def test_a_language_without_texts_gets_the_swedish_ones_and_what_lacks_a_day_is_not_produced(self):
+        arabic = self.due(invitations.NOTIFICATION_KIND_INVITATION, language="ar")
+        self.assertEqual(letter.text(arabic)[0], "Välj en tid för ditt besök")
+        reminder = self.due(invitations.NOTIFICATION_KIND_REMINDER)
+        reminder.ClearField("previous_send_time")
+        with self.assertRaises(letter.CannotBeProduced):
+            letter.text(reminder)
+        withdrawal = messages.DueNotification()
+        withdrawal.notification.kind = invitations.NOTIFICATION_KIND_WITHDRAWAL
+        self.assertIn("gäller inte längre", letter.text(withdrawal)[0])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 // Command inbox is the adapter for the patient's inbox. Its settings are variables: those of adapter.Dial, JOURNAL, a
-// file or a postgres:// URL, and INBOX, the address of the inbox. SIGTERM ends it when what it has begun is done.
+// file or a postgres:// URL, INBOX, the address of the inbox, and TEXTS, the folder with what patients are told, without
+// which it is ../texts. SIGTERM ends it when what it has begun is done.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"careinvitation.se/adapter"
 	pb "careinvitation.se/careinvitation/v1"
 	"careinvitation.se/inbox"
+	"careinvitation.se/texts"
 )
 
 func main() {
@@ -34,7 +36,15 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer connection.Close()
-	box := inbox.Inbox(os.Getenv("INBOX"))
+	folder := os.Getenv("TEXTS")
+	if folder == "" {
+		folder = "../texts"
+	}
+	written, err := texts.Load(folder)
+	if err != nil {
+		return err
+	}
+	box := inbox.Inbox{Address: os.Getenv("INBOX"), Texts: written}
 	return adapter.Run(ctx, adapter.Config{Conn: connection, Journal: journal, Deliver: box.Deliver,
 		Delivered: box.Delivered, Channels: []pb.DeliveryChannel{pb.DeliveryChannel_DELIVERY_CHANNEL_INBOX}})
 }

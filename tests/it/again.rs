@@ -16,6 +16,7 @@ const ONCE: &[(&str, &str)] = &[
     ("tidy::", "reads the sources"),
     ("links::", "reads the documents"),
     ("alerts::", "reads files"),
+    ("texts::", "reads files"),
     ("proxies::", "starts the program on a SQLite file"),
     ("reflection::", "is about the contract"),
     ("web::", "is decided before the store is asked"),

@@ -74,6 +74,7 @@ mod simulation;
 mod slot;
 mod store;
 mod store_fixtures;
+mod texts;
 mod tidy;
 mod traces;
 mod wal;

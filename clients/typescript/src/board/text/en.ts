@@ -115,6 +115,9 @@ const names: Names = {
     [HistoryEvent.NOTIFICATION_RETURNED]: "Message returned",
     [HistoryEvent.NOTIFICATION_DISPATCHED]: "Letter posted",
     [HistoryEvent.NOTIFICATION_NOT_PRODUCED]: "Letter never posted",
+    [HistoryEvent.EXPIRED]: "The period passed",
+    [HistoryEvent.NO_RESPONSE]: "The patient did not answer",
+    [HistoryEvent.WILL_BOOK_OVER]: "The patient did not book as they had said",
   },
   hold: {
     [HoldReason.PROTECTED_IDENTITY]: "Protected identity",

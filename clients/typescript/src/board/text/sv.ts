@@ -114,6 +114,9 @@ const names: Names = {
     [HistoryEvent.NOTIFICATION_RETURNED]: "Meddelande kom i retur",
     [HistoryEvent.NOTIFICATION_DISPATCHED]: "Brev postades",
     [HistoryEvent.NOTIFICATION_NOT_PRODUCED]: "Brev postades aldrig",
+    [HistoryEvent.EXPIRED]: "Perioden gick ut",
+    [HistoryEvent.NO_RESPONSE]: "Patienten svarade inte",
+    [HistoryEvent.WILL_BOOK_OVER]: "Patienten bokade inte som sagt",
   },
   hold: {
     [HoldReason.PROTECTED_IDENTITY]: "Skyddade personuppgifter",

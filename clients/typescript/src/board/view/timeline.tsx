@@ -7,7 +7,7 @@ import {
   type Notification,
   NotificationKind,
 } from "../../../careinvitation/v1/care_invitation_pb.js";
-import { type HistoryEntry, HistoryEvent } from "../../../careinvitation/v1/history_pb.js";
+import type { HistoryEntry } from "../../../careinvitation/v1/history_pb.js";
 import { day, moment, period } from "../model/format.js";
 import { type Ahead, ahead, type Past, past } from "../model/timeline.js";
 import type { Read } from "../opened.js";
@@ -66,7 +66,7 @@ function Happened({ it: { time, entry, message } }: { it: Past }) {
       </Entry>
     );
   }
-  const isMessage = entry.event >= HistoryEvent.NOTIFICATION_SENT;
+  const isMessage = entry.notification !== "";
   return (
     <Entry mark={isMessage ? "message" : "event"} when={when} title={nameOf(names.event, entry.event)}>
       {message && <p>{titleOf(message)}</p>}

@@ -25,6 +25,11 @@ use tonic_reflection::pb::v1alpha::server_reflection_server::ServerReflection as
 
 use super::status;
 
+/// Beginning of the names of our services.
+const OURS: &str = "careinvitation.";
+/// A message of error details.
+const DETAILS: &str = "google.rpc.ErrorInfo";
+
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// Encoded files, as `FileDescriptorSet` has them: options and comments as they were written.
@@ -39,6 +44,20 @@ struct Files {
 struct File {
     encoded: Vec<u8>,
     imports: Vec<String>,
+}
+
+impl File {
+    /// Adds an import: an encoded message that follows another is merged into it.
+    fn import(&mut self, name: String) {
+        if !self.imports.contains(&name) {
+            let import = FileDescriptorProto {
+                dependency: vec![name.clone()],
+                ..Default::default()
+            };
+            self.encoded.extend(import.encode_to_vec());
+            self.imports.push(name);
+        }
+    }
 }
 
 /// Files, and the names of those in which things are found.
@@ -66,11 +85,25 @@ impl Reflection {
                 index.add(&file, encoded);
             }
         }
+        index.import_details();
         Self(Arc::new(index))
     }
 }
 
 impl Index {
+    /// Lets the file of each of our services import the messages of error details, since tools such as grpcui show messages
+    /// of that file and its imports alone. In `proto/` none does: clients would need them to generate code.
+    fn import_details(&mut self) {
+        let Some(details) = self.symbols.get(DETAILS) else {
+            return;
+        };
+        for service in self.services.iter().filter(|it| it.starts_with(OURS)) {
+            if let Some(file) = self.files.get_mut(&self.symbols[service]) {
+                file.import(details.clone());
+            }
+        }
+    }
+
     fn add(&mut self, file: &FileDescriptorProto, encoded: Vec<u8>) {
         if self.files.contains_key(file.name()) {
             return;

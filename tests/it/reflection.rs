@@ -188,6 +188,22 @@ async fn a_file_comes_with_all_that_it_imports() {
 }
 
 #[tokio::test]
+async fn the_file_of_a_service_imports_the_messages_of_error_details() {
+    let harness = Harness::on(Clock::sandbox(make::at(NOW)), Limits::default()).await;
+    for service in SERVICES.into_iter().chain([SANDBOX]) {
+        let found = files(ask(&harness.channel, symbol(service)).await);
+        let has_details = |it: &FileDescriptorProto| {
+            it.package() == "google.rpc"
+                && it.message_type.iter().any(|it| it.name() == "ErrorInfo")
+        };
+        let details = found.iter().find(|it| has_details(it));
+        let details = details.unwrap_or_else(|| panic!("{service} has them"));
+        let imported = found[0].dependency.iter().any(|it| it == details.name());
+        assert!(imported, "{service}");
+    }
+}
+
+#[tokio::test]
 async fn what_there_is_not_is_an_error_in_the_answer_and_the_stream_goes_on() {
     let harness = Harness::on(Clock::real(), Limits::default()).await;
     let extension = |containing_type: &str, extension_number| {

@@ -298,7 +298,9 @@ impl Teller {
             self.cursor.after = end;
         }
         self.horizon = self.cursor.after.at;
-        self.looked_until = self.looked_until.max(settled);
+        // What comes just then has not been walked over.
+        let walked_until = settled - TimeDelta::microseconds(1);
+        self.looked_until = self.looked_until.max(walked_until);
         Ok(())
     }
 

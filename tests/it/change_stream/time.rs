@@ -55,6 +55,21 @@ fn expired(before: State, etag: &str) -> (Event, State, State, String, String) {
 }
 
 #[tokio::test]
+async fn it_is_told_to_whoever_opens_a_stream_at_its_very_instant() {
+    let harness = Harness::start(NOW).await;
+    unanswered(&harness).await;
+    let (_, cursor) = until_idle(&harness, "0").await;
+    harness.advance(NO_RESPONSE);
+    let (whole, _) = until_idle(&harness, "0").await;
+    assert_eq!(by_time(&whole), [no_response("r4")]);
+    let (changes, next) = until_idle(&harness, &cursor).await;
+    assert_eq!(by_time(&changes), [no_response("r4")]);
+    harness.advance(EXPIRES);
+    let (changes, _) = until_idle(&harness, &next).await;
+    assert_eq!(by_time(&changes), [expired(State::NoResponse, "r4")]);
+}
+
+#[tokio::test]
 async fn it_is_told_when_its_instant_comes() {
     let harness = Harness::start(NOW).await;
     let name = unanswered(&harness).await;

@@ -1,4 +1,4 @@
-//! What the passing of time alone changes in a request: derived, never decided.
+//! Changes that the passing of time alone makes in a request: derived, never decided.
 //!
 //! Nothing is stored at the instant itself. The next change of the request leaves what time had changed before it in
 //! its first history entry, so that it can be told later too.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use tokio::time::Instant as Moment;
 use uuid::Uuid;
 
-use super::backlog::{EventSender, Room};
+use super::backlog::{EventSender, Room, TaskEnd};
 use super::flow_control::FlowControl;
 use super::metrics::OpenSubscription;
 use super::router::{FallenDue, Interest, Mailbox, Route};
 use super::shared::estimated_bytes;
 use super::turns::Turns;
-use super::{Dispatch, Event, Filter, StreamEnd, ask, release, release_undelivered, sleep_until};
+use super::{Dispatch, Event, Filter, ask, release, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
 use crate::domain::notification::LeaseRef;
@@ -31,9 +31,6 @@ const RECORD_BYTES: usize = 2 * 1_024;
 const LEASED_COUNT: &str = "care_invitation.claim.notifications";
 /// Estimated bytes of an event without a request.
 const EVENT_BYTES: usize = 128;
-
-/// Reason for which a subscription's task ends; `None` when the consumer has gone.
-struct TaskEnd(Option<StreamEnd>);
 
 /// Notifications that were leased together.
 struct Claim {
@@ -185,7 +182,7 @@ impl SubscriptionTask {
                     | Error::Refused(_)
                     | Error::RequestIdReused),
                 ) => {
-                    return Err(TaskEnd(Some(error.into())));
+                    return Err(error.into());
                 }
             }
         }

@@ -23,7 +23,7 @@ use super::history::{
     Acknowledgement, Authorization, HandOver, Lease, Micros, Outcome, Recorder, Span,
 };
 use super::servers::Servers;
-use crate::consumer::{lease, leasing_for, message, name, sent};
+use crate::consumer::{lease, leasing_for, message, name};
 use crate::model::rng::Rng;
 
 /// How long a consumer waits before it comes again.
@@ -251,22 +251,8 @@ impl Delivery {
     }
 
     async fn acknowledge(&mut self, outcome: Outcome) {
-        let mut acknowledgement = sent(&self.due);
-        match outcome {
-            Outcome::Sent => {
-                acknowledgement.send_time = Some(self.consumers.hand_over(&name(&self.due)));
-            }
-            Outcome::Retry => {
-                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Retry);
-                acknowledgement.retry_delay = Some(prost_types::Duration {
-                    seconds: 1,
-                    nanos: 0,
-                });
-            }
-            Outcome::Unreachable => {
-                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Unreachable);
-            }
-        }
+        let hand_over = || Some(self.consumers.hand_over(&name(&self.due)));
+        let acknowledgement = outcome.acknowledgement(&self.due, hand_over);
         let call = v1::AcknowledgeNotificationsRequest {
             acknowledgements: vec![acknowledgement],
         };

@@ -4,6 +4,11 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use care_invitation::contract::v1;
+use prost_types::Timestamp;
+
+use crate::consumer::sent;
+
 /// Microseconds since the run began, on the machine on which every client and consumer runs.
 pub type Micros = u64;
 
@@ -126,6 +131,31 @@ pub enum Outcome {
     Sent,
     Retry,
     Unreachable,
+}
+
+impl Outcome {
+    /// The acknowledgement that says it. `send_time` is when it was handed over, of one that was.
+    pub fn acknowledgement(
+        self,
+        due: &v1::DueNotification,
+        send_time: impl FnOnce() -> Option<Timestamp>,
+    ) -> v1::Acknowledgement {
+        let mut acknowledgement = sent(due);
+        match self {
+            Self::Sent => acknowledgement.send_time = send_time(),
+            Self::Retry => {
+                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Retry);
+                acknowledgement.retry_delay = Some(prost_types::Duration {
+                    seconds: 1,
+                    nanos: 0,
+                });
+            }
+            Self::Unreachable => {
+                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Unreachable);
+            }
+        }
+        acknowledgement
+    }
 }
 
 /// An acknowledgement. While it has no answer its span ends with [`Micros::MAX`].

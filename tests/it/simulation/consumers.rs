@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::region::asked;
 use super::schedule::World;
-use crate::consumer::{lease, leasing_for, message, name, sent};
+use crate::consumer::{lease, leasing_for, message, name};
 use crate::crash::history::{
     Acknowledgement, Authorization, HandOver, Lease, Micros, Outcome, Span,
 };
@@ -250,22 +250,8 @@ impl Consumers {
     /// Acknowledges; keeps the message for another time if the answer is lost.
     async fn acknowledge(&mut self, world: &mut World, held: Held) -> Option<Held> {
         let (outcome, number) = held.says.expect("it has something to say");
-        let mut acknowledgement = sent(&held.due);
-        match outcome {
-            Outcome::Sent => {
-                acknowledgement.send_time = self.journal.get(&name(&held.due)).copied();
-            }
-            Outcome::Retry => {
-                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Retry);
-                acknowledgement.retry_delay = Some(prost_types::Duration {
-                    seconds: 1,
-                    nanos: 0,
-                });
-            }
-            Outcome::Unreachable => {
-                acknowledgement.set_outcome(v1::acknowledgement::Outcome::Unreachable);
-            }
-        }
+        let journal = || self.journal.get(&name(&held.due)).copied();
+        let acknowledgement = outcome.acknowledgement(&held.due, journal);
         let call = v1::AcknowledgeNotificationsRequest {
             acknowledgements: vec![acknowledgement],
         };

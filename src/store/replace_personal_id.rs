@@ -82,10 +82,13 @@ impl Store {
                 duplicates: replacement.duplicates,
             };
             let mut complete_in = HashSet::new();
-            for change in replacement.changes {
+            for mut change in replacement.changes {
                 let key = change.record.key.clone();
                 // The caller's own id says that the replacement is complete.
                 let moves = answer.changed.contains(&key);
+                // A duplicate that cannot be decoded was not decided about, and holds nothing up.
+                change.record.may_have_duplicate |=
+                    moves && work.has_open_duplicate(&change.record);
                 let is_first = moves && is_complete && complete_in.insert(key.care_unit.clone());
                 let recorded = match is_first {
                     true => call.clone(),

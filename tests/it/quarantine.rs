@@ -325,6 +325,63 @@ async fn a_replacement_of_a_number_that_met_a_bad_request_goes_on_when_it_is_rep
 }
 
 #[tokio::test]
+async fn a_request_moves_beside_a_duplicate_that_cannot_be_decoded() {
+    let harness = Harness::start(NOW).await;
+    let mut moves: Vec<String> = Vec::new();
+    for request in invite_all(&harness, &["one", "same", "two"]).await {
+        moves.push(request.name);
+    }
+    let same = moves[1].clone();
+    moves.sort();
+    let mut form = make::wire_form("2026-04-06", "2026-06-12");
+    form.origin = Some(make::wire_referral("same"));
+    let patient = form.patient.as_mut().expect("a patient");
+    patient.personal_id = "191212121212".into();
+    harness
+        .create(make::wire_create(form))
+        .await
+        .expect("one there");
+    let with_priority = |priority: i32| {
+        format!(
+            "UPDATE booking_request SET priority = {priority} WHERE personal_id = '191212121212' AND referral_id = 'same'"
+        )
+    };
+    alter(&harness, &with_priority(99)).await;
+    let harness = restarted(harness).await;
+    let identity = |number: &str| v1::PatientIdentity {
+        personal_id: number.into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
+        issuer: String::new(),
+    };
+    let call = v1::ReplacePersonalIdRequest {
+        old_identity: Some(identity("198003012385")),
+        new_identity: Some(identity("191212121212")),
+        request_id: make::request_id(),
+    };
+    let make = async |harness: &Harness| {
+        let mut client = harness.requests();
+        let answer = within(client.replace_personal_id(call.clone())).await;
+        answer.map(tonic::Response::into_inner)
+    };
+    for _ in 0..2 {
+        assert_internal(make(&harness).await, "it is not complete");
+        for name in &moves {
+            let read = harness.get(name).await.expect("read");
+            assert_eq!(read.patient.expect("a patient").personal_id, "191212121212");
+        }
+    }
+    alter(
+        &harness,
+        &with_priority(1).replace("referral_id = 'same'", "priority = 99"),
+    )
+    .await;
+    let harness = restarted(harness).await;
+    let complete = make(&harness).await.expect("complete");
+    assert_eq!(complete.booking_requests, moves);
+    assert_eq!(complete.with_open_duplicate, [same]);
+}
+
+#[tokio::test]
 async fn what_is_mended_is_taken_again_without_a_restart() {
     let harness = Harness::start(NOW).await;
     let name = invite(&harness, "bad").await.name;

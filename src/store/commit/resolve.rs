@@ -80,7 +80,7 @@ pub async fn resolve(
     let retyped = retypes
         .filter_map(|(key, code)| Some(work.get(key)?.duplicate_key().with_visit_type(code)));
     let moved = keys_of_moved(&read_sets, &work);
-    let opened: Vec<DuplicateKey> = created.chain(retyped).chain(moved).collect();
+    let opened: Vec<DuplicateKey> = created.chain(retyped).chain(moved.clone()).collect();
     let changed: Vec<RequestKey> = read_sets
         .iter()
         .filter(|read_set| !read_set.calls.is_empty())
@@ -101,7 +101,10 @@ pub async fn resolve(
             overlay,
         )
         .await?;
-    work.load(connection, replayed, RowLock::None, overlay)
+    // What moves is kept beside one that was opened since the patient's were found, so that one is looked at too.
+    let mut seen_late = work.open_under(&moved);
+    seen_late.extend(replayed);
+    work.load(connection, seen_late, RowLock::None, overlay)
         .await?;
     work.decide_by(date());
     // A decision that panics fails the batch, which is then bisected: the operation fails alone.

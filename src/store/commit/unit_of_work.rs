@@ -314,6 +314,18 @@ impl UnitOfWork {
         }
     }
 
+    /// Returns the requests that are open under these duplicate keys.
+    pub fn open_under(&self, keys: &[DuplicateKey]) -> Vec<RequestKey> {
+        let open = keys.iter().filter_map(|key| self.open.get(key));
+        open.flatten().cloned().collect()
+    }
+
+    /// Returns whether the request is open and another one is under its duplicate key.
+    pub fn has_open_duplicate(&self, record: &BookingRequest) -> bool {
+        let open = self.open_under(&[record.duplicate_key()]);
+        record.is_open() && open.iter().any(|other| *other != record.key)
+    }
+
     fn record_history(
         &mut self,
         record: &BookingRequest,

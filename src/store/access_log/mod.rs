@@ -39,14 +39,14 @@ impl Store {
     /// that were answered UNAVAILABLE.
     pub async fn log_access(&self, accesses: Vec<Access>) -> Result<(), Error> {
         let queue = self.queues()?.access_log;
-        queue.log(accesses, false).await
+        queue.log(accesses).await
     }
 
     /// Stores entries of the access log as [`Store::log_access`] does, but keeps none that could not be stored: the caller
     /// attempts it again.
     pub async fn attempt_to_log_access(&self, accesses: Vec<Access>) -> Result<(), Error> {
         let queue = self.queues()?.access_log;
-        queue.log(accesses, true).await
+        queue.log_message(accesses).await
     }
 
     /// Hands over entries of the access log for which nobody waits. Those that find no room are lost, which the log of

@@ -1,4 +1,6 @@
 //! The writer of the access log: one task for each process, which gathers the entries of concurrent calls into groups.
+//!
+//! Calls go before messages of streams: a caller waits for two groups at the most, however many messages are due at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use crate::store::database::connection::Timeouts;
 use crate::store::error::Error;
 use crate::store::metrics::StoreMetrics;
 
-/// Maximum calls whose entries wait for a group.
+/// Maximum calls, and maximum messages of streams, whose entries wait for a group.
 const WAITING_MAX: usize = 4_096;
 /// Maximum patients of a group; one call alone may have more.
 const GROUP_MAX: usize = 2_048;
@@ -40,36 +42,38 @@ struct Arrival {
     comes_again: bool,
 }
 
+impl Arrival {
+    /// Returns whether they need not be stored: the caller has gone, and comes again with them.
+    fn is_withdrawn(&self) -> bool {
+        self.comes_again && self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+}
+
 /// The queue of the writer.
 #[derive(Clone)]
 pub struct AccessLogQueue {
-    sender: mpsc::Sender<Arrival>,
+    calls: mpsc::Sender<Arrival>,
+    messages: mpsc::Sender<Arrival>,
     timeouts: Timeouts,
     metrics: StoreMetrics,
 }
 
 impl AccessLogQueue {
-    /// Hands over entries, and waits until they are durable. Those that cannot be stored are kept for later, unless the
-    /// caller `comes_again` with them.
-    pub async fn log(&self, accesses: Vec<Access>, comes_again: bool) -> Result<(), Error> {
-        let (reply, stored) = oneshot::channel();
-        let arrival = Arrival {
-            accesses,
-            reply: Some(reply),
-            comes_again,
-        };
-        let sent = self.sender.try_send(arrival);
-        sent.map_err(|_| Error::unavailable("the access log has no room"))?;
-        match tokio::time::timeout(self.timeouts.caller, stored).await {
-            Ok(Ok(stored)) => stored,
-            Ok(Err(_)) => Err(Error::internal("the writer of the access log has ended")),
-            Err(_) => Err(Error::timed_out()),
-        }
+    /// Hands over entries of a call, and waits until they are durable. Those that cannot be stored are kept for later.
+    pub async fn log(&self, accesses: Vec<Access>) -> Result<(), Error> {
+        hand_over(&self.calls, accesses, false, self.timeouts.caller).await
     }
 
-    /// Returns the number of calls whose entries wait for a group.
+    /// Hands over entries of a message of a stream, and waits until they are durable. Those that cannot be stored are not
+    /// kept.
+    pub async fn log_message(&self, accesses: Vec<Access>) -> Result<(), Error> {
+        hand_over(&self.messages, accesses, true, self.timeouts.work).await
+    }
+
+    /// Returns the number of calls and messages whose entries wait for a group.
     pub fn waiting(&self) -> usize {
-        self.sender.max_capacity() - self.sender.capacity()
+        let lanes = [&self.calls, &self.messages].into_iter();
+        lanes.map(|it| it.max_capacity() - it.capacity()).sum()
     }
 
     /// Hands over entries for which nobody waits.
@@ -80,9 +84,31 @@ impl AccessLogQueue {
             reply: None,
             comes_again: false,
         };
-        if self.sender.try_send(arrival).is_err() {
+        if self.calls.try_send(arrival).is_err() {
             note_lost(&self.metrics, count);
         }
+    }
+}
+
+/// Hands over entries, and waits for at most `wait_max` until they are durable.
+async fn hand_over(
+    lane: &mpsc::Sender<Arrival>,
+    accesses: Vec<Access>,
+    comes_again: bool,
+    wait_max: Duration,
+) -> Result<(), Error> {
+    let (reply, stored) = oneshot::channel();
+    let arrival = Arrival {
+        accesses,
+        reply: Some(reply),
+        comes_again,
+    };
+    let sent = lane.try_send(arrival);
+    sent.map_err(|_| Error::unavailable("the access log has no room"))?;
+    match tokio::time::timeout(wait_max, stored).await {
+        Ok(Ok(stored)) => stored,
+        Ok(Err(_)) => Err(Error::internal("the writer of the access log has ended")),
+        Err(_) => Err(Error::timed_out()),
     }
 }
 
@@ -96,9 +122,13 @@ pub fn start(
     wal_grown: Arc<Notify>,
     metrics: StoreMetrics,
 ) -> (AccessLogQueue, JoinHandle<()>) {
-    let (sender, arrivals) = mpsc::channel(WAITING_MAX);
+    let (calls, of_calls) = mpsc::channel(WAITING_MAX);
+    let (messages, of_messages) = mpsc::channel(WAITING_MAX);
     let writer = Writer {
-        arrivals,
+        arrivals: Arrivals {
+            calls: of_calls,
+            messages: of_messages,
+        },
         queue,
         readers,
         head: Head::without_rows(replica.unwrap_or_default()),
@@ -112,15 +142,40 @@ pub fn start(
     };
     let task = tokio::spawn(writer.run());
     let queue = AccessLogQueue {
-        sender,
+        calls,
+        messages,
         timeouts,
         metrics,
     };
     (queue, task)
 }
 
+/// What waits for a group, calls before messages of streams.
+struct Arrivals {
+    calls: mpsc::Receiver<Arrival>,
+    messages: mpsc::Receiver<Arrival>,
+}
+
+impl Arrivals {
+    /// Waits for the next one; `None` once the last handle of the queue is dropped.
+    async fn next(&mut self) -> Option<Arrival> {
+        tokio::select! {
+            biased;
+            Some(call) = self.calls.recv() => Some(call),
+            Some(message) = self.messages.recv() => Some(message),
+            else => None,
+        }
+    }
+
+    /// Returns the next one if there is one.
+    fn try_next(&mut self) -> Option<Arrival> {
+        let call = self.calls.try_recv();
+        call.or_else(|_| self.messages.try_recv()).ok()
+    }
+}
+
 struct Writer {
-    arrivals: mpsc::Receiver<Arrival>,
+    arrivals: Arrivals,
     queue: CommitQueue,
     readers: DatabaseConnection,
     /// Head of the chain as far as it is known.
@@ -146,7 +201,7 @@ impl Writer {
         }
         loop {
             tokio::select! {
-                arrival = self.arrivals.recv() => match arrival {
+                arrival = self.arrivals.next() => match arrival {
                     Some(first) => self.write(first).await,
                     None => break,
                 },
@@ -159,22 +214,27 @@ impl Writer {
         self.show_head();
     }
 
-    /// Writes the entries of a call together with those that wait.
+    /// Writes the entries of a call or a message together with those that wait.
     async fn write(&mut self, first: Arrival) {
         let mut replies = Vec::new();
         let (mut kept, mut attempted) = (Vec::new(), Vec::new());
         let mut patients = 0;
         let mut next = Some(first);
         while let Some(arrival) = next.take() {
-            patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
-            match arrival.comes_again {
-                true => attempted.extend(arrival.accesses),
-                false => kept.extend(arrival.accesses),
+            if !arrival.is_withdrawn() {
+                patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
+                match arrival.comes_again {
+                    true => attempted.extend(arrival.accesses),
+                    false => kept.extend(arrival.accesses),
+                }
+                replies.extend(arrival.reply);
             }
-            replies.extend(arrival.reply);
             if patients < GROUP_MAX {
-                next = self.arrivals.try_recv().ok();
+                next = self.arrivals.try_next();
             }
+        }
+        if kept.is_empty() && attempted.is_empty() {
+            return;
         }
         let stored = self.store(kept, attempted).await;
         for reply in replies {
@@ -272,5 +332,50 @@ fn note_lost(metrics: &StoreMetrics, count: usize) {
     if count > 0 {
         metrics.count_lost_entries(count);
         tracing::error!(count, "entries of the access log are lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrival(comes_again: bool) -> (Arrival, oneshot::Receiver<Result<(), Error>>) {
+        let (reply, stored) = oneshot::channel();
+        let arrival = Arrival {
+            accesses: Vec::new(),
+            reply: Some(reply),
+            comes_again,
+        };
+        (arrival, stored)
+    }
+
+    #[tokio::test]
+    async fn a_call_goes_before_messages_that_came_first() {
+        let (calls, of_calls) = mpsc::channel(WAITING_MAX);
+        let (messages, of_messages) = mpsc::channel(WAITING_MAX);
+        let mut arrivals = Arrivals {
+            calls: of_calls,
+            messages: of_messages,
+        };
+        for (lane, is_message) in [(&messages, true), (&messages, true), (&calls, false)] {
+            assert!(lane.try_send(arrival(is_message).0).is_ok());
+        }
+        let first = arrivals.next().await.expect("one that waits");
+        assert!(!first.comes_again);
+        assert!(arrivals.try_next().is_some_and(|it| it.comes_again));
+        drop((calls, messages));
+        assert!(arrivals.next().await.is_some(), "none is lost at the end");
+        assert!(arrivals.next().await.is_none());
+        assert!(arrivals.try_next().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_withdrawn_if_it_comes_again_alone() {
+        for comes_again in [true, false] {
+            let (arrival, stored) = arrival(comes_again);
+            assert!(!arrival.is_withdrawn());
+            drop(stored);
+            assert_eq!(arrival.is_withdrawn(), comes_again);
+        }
     }
 }

@@ -349,16 +349,14 @@ impl BookingRequest {
 
     fn display_state(&self, notification: &Notification, now: Instant) -> DisplayState {
         use notification::State as Stored;
-        let skipped = match notification.state {
-            Stored::Scheduled | Stored::Leased | Stored::Parked => {
-                self.state == State::Invited
-                    && self
-                        .expires_at()
-                        .is_some_and(|end| end <= now.max(notification.due_at))
-            }
-            Stored::Dispatching | Stored::Sent | Stored::Cancelled => false,
+        let is_pending = match notification.state {
+            Stored::Scheduled | Stored::Leased | Stored::Parked => true,
+            // It runs its course, which nobody tells of after its lease has expired.
+            Stored::Dispatching => notification.waits(now),
+            Stored::Sent | Stored::Cancelled => false,
         };
-        if skipped {
+        let is_over = |end| end <= now.max(notification.due_at);
+        if is_pending && self.state == State::Invited && self.expires_at().is_some_and(is_over) {
             DisplayState::Skipped
         } else {
             DisplayState::Planned(notification.state)

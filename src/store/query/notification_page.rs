@@ -116,11 +116,16 @@ fn after_cursor(backend: DbBackend, after: &NotificationCursor) -> Expr {
 }
 
 /// Returns the condition that a notification has one of these effective states at `now`: one that is scheduled, leased or
-/// parked on a live invitation counts as skipped once the period has passed, or if it is due after the period.
+/// parked on a live invitation, or that was dispatching when its lease expired, counts as skipped once the period has passed,
+/// or if it is due after the period.
 fn in_effective_state(states: &[DisplayState], now: Instant) -> Condition {
     let expires_at = request::Column::ExpiresAt;
-    let may_be_skipped =
+    let waits =
         Column::State.is_in([State::Scheduled, State::Leased, State::Parked].map(|it| it.code()));
+    let is_unanswered = Column::State
+        .eq(State::Dispatching.code())
+        .and(Column::LeaseExpiresAt.lte(micros(now)));
+    let may_be_skipped = waits.or(is_unanswered);
     let live = request::Column::State.eq(Invited.code());
     let over = expires_at
         .lte(micros(now))

@@ -378,8 +378,7 @@ impl<'a> Checker<'a> {
         writes.any(|it| it.action == Action::Invite && it.about == request && it.span.ended > since)
     }
 
-    /// I4: nothing that was due still waits, and what was handed over is known to be. Of a message that was authorized before
-    /// the period passed, and of which nobody has heard since, nobody can say.
+    /// I4: nothing that was due still waits, and what was handed over is known to be.
     fn ends(&mut self) {
         let truth = self.truth;
         for (name, shown) in &truth.requests {
@@ -399,8 +398,9 @@ impl<'a> Checker<'a> {
                 let is_wanted = match shown.state {
                     State::Booked | State::Declined | State::Requested => false,
                     State::Cancelled => message.kind == NotificationKind::Withdrawal,
-                    State::Expired => !shown.is_held && message.state != MessageState::Dispatching,
-                    State::Invited | State::NoResponse | State::Unspecified => !shown.is_held,
+                    State::Invited | State::NoResponse | State::Expired | State::Unspecified => {
+                        !shown.is_held
+                    }
                 };
                 if waits && is_wanted && Some(message.round) == round && message.due_at <= truth.now
                 {

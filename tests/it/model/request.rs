@@ -173,8 +173,14 @@ impl Request {
         };
         let present = self.invitation.as_ref().map(|it| it.round) == Some(message.round);
         let pending = message.is_waiting() || message.state == MessageState::Leased;
-        let waits = pending && !message.is_withdrawal();
-        self.state == State::Invited && present && waits && message.due_at.max(now) >= expires_at
+        let ended = message.lease_ends_at().is_some_and(|end| end <= now);
+        let unanswered = message.state == MessageState::Dispatching && ended;
+        let waits = (pending && present) || unanswered;
+        let message_end = message.due_at.max(now);
+        self.state == State::Invited
+            && waits
+            && !message.is_withdrawal()
+            && message_end >= expires_at
     }
 
     pub fn has_parked_withdrawal(&self) -> bool {

@@ -1,5 +1,5 @@
 // Package adapter takes due messages from the stream of a care invitation service, hands each over once, and
-// acknowledges it, as docs/consumers.md asks. A program gives it a journal and a function that hands over.
+// acknowledges it, as docs/consumers.md asks. A program gives it a function that hands over.
 //
 // Each message takes these steps, whatever happens between any two of them, in this process or another:
 //
@@ -17,6 +17,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -40,11 +41,12 @@ const (
 	lateMax = 5 * time.Second
 )
 
-// Config is what an adapter is made of. Conn, Journal and Deliver are required.
+// Config is what an adapter is made of. Deliver is required.
 type Config struct {
-	// Conn is the connection to the service, as from grpc.NewClient.
+	// Conn is the connection to the service; that of [Dial] when nil.
 	Conn grpc.ClientConnInterface
-	// Journal remembers what was handed over. Replicas of an adapter share one.
+	// Journal remembers what was handed over. Replicas of an adapter share one. The one that the variable JOURNAL names,
+	// as [OpenJournal] takes it, when nil.
 	Journal *Journal
 	// Deliver hands a message over. nil says that it was handed over. Otherwise the error says what is known:
 	// [Unreachable], [Park] or [NotSent]; any other error says that it may have been handed over, which is what a
@@ -102,19 +104,40 @@ type adapter struct {
 
 // Run serves until ctx ends, or nothing is due with UntilIdle. Then it takes no more messages, gives back those that
 // it has not begun, and returns when those that it has begun are done. It fails only when the service refuses the stream
-// for a reason that repeating does not mend.
+// for a reason that repeating does not mend, or when a connection or a journal is missing and cannot be opened.
 func Run(ctx context.Context, config Config) error {
+	if config.Journal == nil {
+		journal, err := OpenJournal(ctx, os.Getenv("JOURNAL"))
+		if err != nil {
+			return err
+		}
+		defer journal.Close()
+		config.Journal = journal
+	}
+	if config.Conn == nil {
+		connection, err := Dial()
+		if err != nil {
+			return err
+		}
+		defer connection.Close()
+		config.Conn = connection
+	}
+	if config.DeliverMax <= 0 {
+		config.DeliverMax = 30 * time.Second
+	}
+	config.DeliverMax = min(config.DeliverMax, 50*time.Second)
+	if config.Workers <= 0 {
+		config.Workers = 8
+	}
+	if config.Log == nil {
+		config.Log = slog.Default()
+	}
 	a := &adapter{Config: config, client: pb.NewNotificationServiceClient(config.Conn)}
-	if a.DeliverMax <= 0 {
-		a.DeliverMax = 30 * time.Second
-	}
-	a.DeliverMax = min(a.DeliverMax, 50*time.Second)
-	if a.Workers <= 0 {
-		a.Workers = 8
-	}
-	if a.Log == nil {
-		a.Log = slog.Default()
-	}
+	return a.serve(ctx)
+}
+
+// serve hands messages over with several workers, and opens the stream again when it ends.
+func (a *adapter) serve(ctx context.Context) error {
 	queue := make(chan *pb.DueNotification)
 	var workers sync.WaitGroup
 	for range a.Workers {

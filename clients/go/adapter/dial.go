@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -36,6 +37,10 @@ func (tokenFile) RequireTransportSecurity() bool { return true }
 //	CARE_INVITATION_CA           PEM file with the CAs of the server; without it the connection is in plain text
 //	CARE_INVITATION_TOKEN_FILE   file with the bearer token, if calls bring one
 func Dial() (*grpc.ClientConn, error) {
+	address := os.Getenv("CARE_INVITATION_ADDRESS")
+	if address == "" {
+		return nil, errors.New("CARE_INVITATION_ADDRESS is not set: host:port of the service")
+	}
 	options := []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{
 		Time: 30 * time.Second, Timeout: 20 * time.Second,
 	})}
@@ -57,5 +62,5 @@ func Dial() (*grpc.ClientConn, error) {
 	if token := os.Getenv("CARE_INVITATION_TOKEN_FILE"); token != "" {
 		options = append(options, grpc.WithPerRPCCredentials(tokenFile(token)))
 	}
-	return grpc.NewClient(os.Getenv("CARE_INVITATION_ADDRESS"), options...)
+	return grpc.NewClient(address, options...)
 }

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
+
+	pb "careinvitation.se/careinvitation/v1"
 )
 
 // busyPause is the time after which a provider that is busy or away is called again, unless it says.
@@ -58,4 +61,32 @@ func HTTPOutcome(answer *http.Response, err error) error {
 		return Park(fmt.Sprintf("the provider answers %d", answer.StatusCode))
 	}
 	return fmt.Errorf("the provider answers %d", answer.StatusCode)
+}
+
+// Provider is a provider that speaks HTTP and keeps each message under its name, which is the same at every attempt.
+type Provider struct {
+	// Address under which it keeps them.
+	Address string
+}
+
+// Put hands a message over with this body, in JSON.
+func (p Provider) Put(ctx context.Context, due *pb.DueNotification, body any) (*http.Response, error) {
+	return CallHTTP(ctx, http.MethodPut, p.place(due), body)
+}
+
+// Delivered asks whether the provider has a message, and since when.
+func (p Provider) Delivered(ctx context.Context, due *pb.DueNotification) (time.Time, bool, error) {
+	answer, err := CallHTTP(ctx, http.MethodHead, p.place(due), nil)
+	switch {
+	case err != nil, answer.StatusCode == http.StatusNotFound:
+		return time.Time{}, false, err
+	case answer.StatusCode/100 != 2:
+		return time.Time{}, false, fmt.Errorf("the provider answers %d", answer.StatusCode)
+	}
+	at, err := http.ParseTime(answer.Header.Get("Last-Modified"))
+	return at, err == nil, err
+}
+
+func (p Provider) place(due *pb.DueNotification) string {
+	return p.Address + "/" + url.PathEscape(due.Notification.Name)
 }

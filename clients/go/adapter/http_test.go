@@ -62,3 +62,31 @@ func TestWithoutAConnectionNothingIsHandedOver(t *testing.T) {
 		t.Errorf("no connection says %v", err)
 	}
 }
+
+func TestAProviderThatDoesNotSayWhatItHasIsNotTakenAtItsWord(t *testing.T) {
+	t.Parallel()
+	due := &pb.DueNotification{Notification: &pb.Notification{Name: "careUnits/x/notifications/1"}}
+	since := time.Now().Truncate(time.Second)
+	for _, it := range []struct {
+		status int
+		has    bool
+		fails  bool
+	}{
+		{http.StatusOK, true, false},
+		{http.StatusNotFound, false, false},
+		{http.StatusServiceUnavailable, false, true},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+			if request.URL.EscapedPath() != "/kept/careUnits%2Fx%2Fnotifications%2F1" {
+				t.Errorf("asked at %s", request.URL.EscapedPath())
+			}
+			answer.Header().Set("Last-Modified", since.UTC().Format(http.TimeFormat))
+			answer.WriteHeader(it.status)
+		}))
+		at, has, err := Provider{Address: server.URL + "/kept"}.Delivered(t.Context(), due)
+		server.Close()
+		if has != it.has || (err != nil) != it.fails || has && !at.Equal(since) {
+			t.Errorf("%d says %v, %v, %v", it.status, at, has, err)
+		}
+	}
+}

@@ -42,6 +42,9 @@ type Journal struct {
 // OpenJournal opens a journal, and makes it when there is none: a file of SQLite, or a PostgreSQL at a URL that begins
 // with postgres://, which replicas on several machines share. Several processes may use one file on one machine.
 func OpenJournal(ctx context.Context, place string) (*Journal, error) {
+	if place == "" {
+		return nil, errors.New("the journal has no place: JOURNAL is a file, or the URL of a PostgreSQL")
+	}
 	journal := &Journal{isPostgres: strings.HasPrefix(place, "postgres")}
 	driver := "pgx"
 	if !journal.isPostgres {

@@ -4,9 +4,7 @@ package inbox
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
-	"time"
 
 	"careinvitation.se/adapter"
 	pb "careinvitation.se/careinvitation/v1"
@@ -15,8 +13,8 @@ import (
 
 // Inbox is the service, and what it is given to show.
 type Inbox struct {
-	// Address of the service.
-	Address string
+	// Provider is the service.
+	adapter.Provider
 	// Texts for patients.
 	Texts texts.Texts
 }
@@ -27,7 +25,7 @@ func (i Inbox) Deliver(ctx context.Context, due *pb.DueNotification) error {
 	if err != nil {
 		return adapter.Park(err.Error())
 	}
-	answer, err := adapter.CallHTTP(ctx, http.MethodPut, i.place(due), map[string]any{
+	answer, err := i.Put(ctx, due, map[string]any{
 		"to": due.PersonalId, "addressee": due.Addressee.String(), "language": due.Language,
 		"heading": text.Heading, "paragraphs": text.Paragraphs})
 	if err == nil && answer.StatusCode == http.StatusNotFound {
@@ -41,18 +39,4 @@ func (i Inbox) Deliver(ctx context.Context, due *pb.DueNotification) error {
 func lookUp(due *pb.DueNotification) map[string]string {
 	unit := strings.TrimPrefix(due.CareUnit, "careUnits/")
 	return map[string]string{"care_unit": unit, "phone": "08-465 004 00", "name": "patienten"}
-}
-
-// Delivered asks whether the inbox has a message, and since when.
-func (i Inbox) Delivered(ctx context.Context, due *pb.DueNotification) (time.Time, bool, error) {
-	answer, err := adapter.CallHTTP(ctx, http.MethodHead, i.place(due), nil)
-	if err != nil || answer.StatusCode == http.StatusNotFound {
-		return time.Time{}, false, err
-	}
-	at, err := http.ParseTime(answer.Header.Get("Last-Modified"))
-	return at, err == nil, err
-}
-
-func (i Inbox) place(due *pb.DueNotification) string {
-	return i.Address + "/messages/" + url.PathEscape(due.Notification.Name)
 }

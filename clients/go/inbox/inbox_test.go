@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -31,31 +30,17 @@ func TestMain(m *testing.M) {
 	if os.Getenv("INBOX") == "" {
 		os.Exit(m.Run())
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	if err := adapt(ctx); err != nil {
-		slog.Error("the adapter has failed", "error", err)
-		os.Exit(1)
-	}
+	adapter.Main(adapt)
 }
 
 func adapt(ctx context.Context) error {
-	journal, err := adapter.OpenJournal(ctx, os.Getenv("JOURNAL"))
-	if err != nil {
-		return err
-	}
-	defer journal.Close()
-	connection, err := adapter.Dial()
-	if err != nil {
-		return err
-	}
 	written, err := texts.Load("../../texts")
 	if err != nil {
 		return err
 	}
-	box := Inbox{Address: os.Getenv("INBOX"), Texts: written}
+	box := Inbox{Provider: adapter.Provider{Address: os.Getenv("INBOX")}, Texts: written}
 	config := adapter.Config{
-		Conn: connection, Journal: journal, Deliver: box.Deliver, DeliverMax: deliverMax,
+		Deliver: box.Deliver, DeliverMax: deliverMax,
 		Channels: []pb.DeliveryChannel{pb.DeliveryChannel_DELIVERY_CHANNEL_INBOX},
 		Log:      slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	}
@@ -121,7 +106,7 @@ func killed(t *testing.T, journal string, asks bool) int {
 	}
 	names := service.Invite(t, messageCount)
 	environment := []string{
-		"CARE_INVITATION_ADDRESS=" + service.Address, "JOURNAL=" + journal, "INBOX=" + inbox.address,
+		"CARE_INVITATION_ADDRESS=" + service.Address, "JOURNAL=" + journal, "INBOX=" + inbox.address + "/messages",
 	}
 	if asks {
 		environment = append(environment, "ASKS=yes")

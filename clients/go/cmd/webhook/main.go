@@ -5,25 +5,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"log/slog"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"careinvitation.se/adapter"
 	"careinvitation.se/webhook"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		slog.Error("the webhook has failed", "error", err)
-		os.Exit(1)
-	}
-}
+func main() { adapter.Main(run) }
 
 func run(ctx context.Context) error {
 	key, err := os.ReadFile(os.Getenv("WEBHOOK_KEY_FILE"))
@@ -35,10 +26,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer connection.Close()
-	units := os.Getenv("CARE_UNITS")
-	if units == "" {
-		units = "careUnits/-"
-	}
+	units := cmp.Or(os.Getenv("CARE_UNITS"), "careUnits/-")
 	return webhook.Run(ctx, webhook.Config{Conn: connection, CareUnits: strings.Split(units, ","),
 		URL: os.Getenv("WEBHOOK_URL"), Key: bytes.TrimSpace(key), CursorFile: os.Getenv("CURSOR_FILE")})
 }

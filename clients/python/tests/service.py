@@ -26,16 +26,24 @@ class ServiceTest(unittest.TestCase):
         self.folder = tempfile.TemporaryDirectory()
         self.addCleanup(self.folder.cleanup)
         self.place = pathlib.Path(self.folder.name)
-        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-        line = [PROGRAM, "--listen", "127.0.0.1:0", "--sandbox-clock", now, "--log-level", "error"]
-        line += ["--database-url", f"sqlite://{self.place}/service.db"]
-        self.service = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(self.service.stdout.close)
-        self.addCleanup(self.service.wait)
-        self.addCleanup(self.service.kill)
-        self.address = self.service.stdout.readline().strip().removeprefix("listening on http://")
+        self.address = "127.0.0.1:0"
+        self.start_service()
         self.channel = grpc.insecure_channel(self.address)
         self.addCleanup(self.channel.close)
+
+    def start_service(self):
+        """Starts the program; at the address and on the database that it had before it was killed."""
+        now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = [PROGRAM, "--listen", self.address, "--sandbox-clock", now, "--log-level", "error"]
+        line += ["--database-url", f"sqlite://{self.place}/service.db"]
+        self.program = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(self.kill)
+        self.address = self.program.stdout.readline().strip().removeprefix("listening on http://")
+
+    def kill(self):
+        self.program.kill()
+        self.program.wait()
+        self.program.stdout.close()
 
     def advance(self, seconds):
         stub = ClockServiceStub(self.channel)

@@ -39,6 +39,23 @@ export interface Options {
   token?: string;
 }
 
+/** The call that creates the smallest valid request for a referral, but for what is given. */
+export function creation(referralId: string, given: Given = {}) {
+  return {
+    parent: UNIT,
+    requestId: crypto.randomUUID(),
+    bookingRequest: {
+      patient: { personalId: PATIENTS[0], personalIdType: PersonalIdType.PERSONNUMMER },
+      origin: { case: "referral" as const, value: { referralId } },
+      visitKind: VisitKind.NEW_VISIT,
+      visitType: { code: "ONH-NY", displayName: "ÖNH läkare nybesök" },
+      purpose: "Öron",
+      constraints: { requestedPeriod: { startDate: "2026-03-16", endDate: "2026-06-12" } },
+      ...given,
+    },
+  };
+}
+
 export class Service {
   #process: ChildProcess | undefined;
   #address = "127.0.0.1:0";
@@ -123,19 +140,7 @@ export class Service {
   /** Creates the smallest valid request, but for what is given. */
   async create(given: Given = {}): Promise<BookingRequest> {
     this.#count += 1;
-    const { bookingRequest } = await this.requests.createBookingRequest({
-      parent: UNIT,
-      requestId: crypto.randomUUID(),
-      bookingRequest: {
-        patient: { personalId: PATIENTS[0], personalIdType: PersonalIdType.PERSONNUMMER },
-        origin: { case: "referral", value: { referralId: `R-${this.#count}` } },
-        visitKind: VisitKind.NEW_VISIT,
-        visitType: { code: "ONH-NY", displayName: "ÖNH läkare nybesök" },
-        purpose: "Öron",
-        constraints: { requestedPeriod: { startDate: "2026-03-16", endDate: "2026-06-12" } },
-        ...given,
-      },
-    });
+    const { bookingRequest } = await this.requests.createBookingRequest(creation(`R-${this.#count}`, given));
     if (!bookingRequest) throw new Error("not created");
     return bookingRequest;
   }

@@ -1,6 +1,6 @@
 /** Repeats of calls whose outcome is not known. A write keeps its `request_id`, so that it is done once. */
 
-import { Code } from "@connectrpc/connect";
+import { Code, type Interceptor } from "@connectrpc/connect";
 import { type Problem, problemOf } from "./problem.js";
 
 const FIRST_PAUSE_MS = 500;
@@ -67,3 +67,7 @@ export async function repeat<T>(call: () => Promise<T>, patience: Patience = {})
     }
   }
 }
+
+/** Repeats calls, for a transport. A stream is opened again by its reader, who knows where to go on. */
+export const repeating: Interceptor = (next) => (call) =>
+  call.stream ? next(call) : repeat(() => next(call), { signal: call.signal });

@@ -150,7 +150,7 @@ pub fn start(
     (queue, task)
 }
 
-/// What waits for a group, calls before messages of streams.
+/// Entries that wait for a group: those of calls come before those of messages of streams.
 struct Arrivals {
     calls: mpsc::Receiver<Arrival>,
     messages: mpsc::Receiver<Arrival>,

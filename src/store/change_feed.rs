@@ -1,8 +1,9 @@
 //! The change feed: publishes change events to listeners here, and to other replicas over the same database.
 //!
 //! A commit writes its change event as a row of the outbox. One task of each process polls the rows of the other
-//! replicas, and publishes their events here as if they had been committed here. A row becomes visible only when its
-//! writer commits, so each poll looks back a while and skips the rows that it has seen.
+//! replicas, and publishes their events here as if they had been committed here; and rows of its own whose commits are in
+//! doubt. A row becomes visible only when its writer commits, so each poll looks back a while and skips the rows that it has
+//! seen.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityName, EntityTrait, FromQueryResult, IdenStatic,
+    ColumnTrait, ConnectionTrait, EntityName, EntityTrait, ExprTrait, FromQueryResult, IdenStatic,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select,
 };
 use tokio::sync::broadcast;
@@ -23,6 +24,7 @@ use crate::store::change_event::ChangeEvent;
 use crate::store::counts::KeptCounts;
 use crate::store::database::connection::POSTGRES_TIMEOUTS;
 use crate::store::database::probe::database_now;
+use crate::store::doubts::Doubts;
 use crate::store::entity::change_event::{ActiveModel, Column, Entity, Key, Model, row};
 use crate::store::error::Error;
 use crate::store::metrics::StoreMetrics;
@@ -62,6 +64,10 @@ impl Store {
             match self.poll(replica, &mut seen).await {
                 Ok(events) => {
                     failed |= has_paused(polled_at, seen.polled_at);
+                    failed |= self
+                        .inner
+                        .doubts
+                        .give_up(Duration::from_micros(LOOKBACK as u64));
                     let resync = std::mem::take(&mut failed).then(ChangeEvent::resync);
                     let followed = sandbox.or(seen.polled_at.map(from_micros));
                     let followed = followed.map(ChangeEvent::followed);
@@ -86,29 +92,36 @@ impl Store {
         }
     }
 
-    /// Returns the change events of other replicas that were not seen before. The first poll looks back from the present
-    /// time.
+    /// Returns the change events of other replicas, and of commits here that were in doubt, that were not seen before. The
+    /// first poll looks back from the present time.
     async fn poll(&self, replica: Uuid, seen: &mut DedupWindow) -> Result<Vec<ChangeEvent>, Error> {
         let since = seen.polled_at;
+        let wanted = Wanted {
+            replica,
+            in_doubt: self.inner.doubts.numbers(),
+        };
+        let of_poll = wanted.clone();
         let (now, written) = self
             .read(move |snapshot| {
                 Box::pin(async move {
                     let now = micros(database_now(snapshot).await?);
                     let since = since.unwrap_or(now) - LOOKBACK;
-                    Ok((now, written_since(snapshot, replica, since).await?))
+                    Ok((now, written_since(snapshot, &of_poll, since).await?))
                 })
             })
             .await?;
         let unseen = seen.unseen(written.iter().map(|(key, _)| *key).collect());
         let mut events = Vec::new();
         if let Some((_, first)) = written.into_iter().find(|(key, _)| unseen.contains(key)) {
-            let wanted = unseen.clone();
+            let keys = unseen.clone();
             events = self
                 .read_statement(move |readers| {
-                    Box::pin(async move { load(readers, replica, first, &wanted).await })
+                    Box::pin(async move { load(readers, &wanted, first, &keys).await })
                 })
                 .await?;
         }
+        let own = unseen.iter().filter(|(writer, _)| *writer == replica);
+        self.inner.doubts.settle(own.map(|(_, number)| *number));
         seen.note(unseen, now);
         Ok(events)
     }
@@ -132,15 +145,41 @@ fn has_paused(before: Option<i64>, after: Option<i64>) -> bool {
     pause.is_some_and(|it| RETENTION - LOOKBACK <= it)
 }
 
-/// Returns the keys of the events of other replicas that were written after `since`, in microseconds by the database's
-/// clock, each with the time at which it was written, in this order. Events whose writers have not committed are not visible
-/// yet: a later poll must look back.
+/// The rows that are wanted.
+#[derive(Clone)]
+struct Wanted {
+    /// This replica: those of all others are wanted.
+    replica: Uuid,
+    /// Numbers of its own commits in doubt.
+    in_doubt: Vec<i64>,
+}
+
+impl Wanted {
+    /// Returns the query for the events, in the order in which they were written.
+    fn select(&self) -> Select<Entity> {
+        let of_others = Column::Replica.ne(self.replica);
+        let rows = match self.in_doubt.is_empty() {
+            true => of_others,
+            false => of_others.or(Column::Number.is_in(self.in_doubt.iter().copied())),
+        };
+        Entity::find()
+            .filter(rows)
+            .order_by_asc(Column::WrittenAt)
+            .order_by_asc(Column::Replica)
+            .order_by_asc(Column::Number)
+    }
+}
+
+/// Returns the keys of the wanted events that were written after `since`, in microseconds by the database's clock, each with
+/// the time at which it was written, in this order. Events whose writers have not committed are not visible yet: a later poll
+/// must look back.
 async fn written_since(
     connection: &impl ConnectionTrait,
-    replica: Uuid,
+    wanted: &Wanted,
     since: i64,
 ) -> Result<Vec<(Key, i64)>, Error> {
-    let written: Vec<(Uuid, i64, i64)> = of_others(replica)
+    let written: Vec<(Uuid, i64, i64)> = wanted
+        .select()
         .select_only()
         .columns([Column::Replica, Column::Number, Column::WrittenAt])
         .filter(Column::WrittenAt.gt(since))
@@ -153,15 +192,15 @@ async fn written_since(
         .collect())
 }
 
-/// Loads the wanted events, the first of which was written at `first`, in the order in which they were written. One that
-/// cannot be decoded becomes a resync, since its content is unknown.
+/// Loads the wanted events with these keys, the first of which was written at `first`, in the order in which they were
+/// written. One that cannot be decoded becomes a resync, since its content is unknown.
 async fn load(
     connection: &impl ConnectionTrait,
-    replica: Uuid,
+    wanted: &Wanted,
     first: i64,
-    wanted: &HashSet<Key>,
+    keys: &HashSet<Key>,
 ) -> Result<Vec<ChangeEvent>, Error> {
-    let select = of_others(replica).filter(Column::WrittenAt.gte(first));
+    let select = wanted.select().filter(Column::WrittenAt.gte(first));
     let select = select.build(connection.get_database_backend());
     let mut events = Vec::new();
     for row in connection.query_all_raw(select).await? {
@@ -169,7 +208,7 @@ async fn load(
             row.try_get("", Column::Replica.as_str())?,
             row.try_get("", Column::Number.as_str())?,
         );
-        if !wanted.contains(&key) {
+        if !keys.contains(&key) {
             continue;
         }
         let decoded = Model::from_query_result(&row, "").map_err(Error::from);
@@ -185,15 +224,6 @@ async fn load(
     Ok(events)
 }
 
-/// Returns the query for the events of other replicas, in the order in which they were written.
-fn of_others(replica: Uuid) -> Select<Entity> {
-    Entity::find()
-        .filter(Column::Replica.ne(replica))
-        .order_by_asc(Column::WrittenAt)
-        .order_by_asc(Column::Replica)
-        .order_by_asc(Column::Number)
-}
-
 /// Publishes change events: to other replicas by a row in the commit, to listeners here after it.
 #[derive(Clone)]
 pub struct ChangePublisher {
@@ -202,6 +232,7 @@ pub struct ChangePublisher {
     metrics: StoreMetrics,
     replica: Option<Uuid>,
     number: Arc<AtomicI64>,
+    doubts: Doubts,
 }
 
 impl ChangePublisher {
@@ -211,6 +242,7 @@ impl ChangePublisher {
         counts: KeptCounts,
         metrics: StoreMetrics,
         replica: Option<Uuid>,
+        doubts: Doubts,
     ) -> Self {
         Self {
             commits,
@@ -218,6 +250,7 @@ impl ChangePublisher {
             metrics,
             replica,
             number: Arc::default(),
+            doubts,
         }
     }
 
@@ -227,19 +260,32 @@ impl ChangePublisher {
     }
 
     /// Returns the row by which a commit that writes in a bucket publishes the event to other replicas, if there are any and it
-    /// is not empty.
-    pub fn outbox_row(&self, event: &ChangeEvent, bucket: i16) -> Option<ActiveModel> {
+    /// is not empty, and its number.
+    pub fn outbox_row(&self, event: &ChangeEvent, bucket: i16) -> Option<(i64, ActiveModel)> {
         let replica = self.replica.filter(|_| !event.is_empty())?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        Some(row(bucket, (replica, number), event))
+        Some((number, row(bucket, (replica, number), event)))
     }
 
     /// Publishes the event to listeners here, after the commit, unless it is empty: the access log commits as often as
     /// anything is read.
     pub fn publish(&self, event: ChangeEvent) {
-        if event.is_empty() {
-            return;
+        if self.doubts.take_unnumbered() {
+            self.tell(ChangeEvent::resync());
         }
+        if !event.is_empty() {
+            self.tell(event);
+        }
+    }
+
+    /// Notes that it is not known of a commit whether it was executed, which has this number in the outbox if it has a row.
+    pub fn doubt(&self, event: &ChangeEvent, number: Option<i64>) {
+        if !event.is_empty() {
+            self.doubts.add(number);
+        }
+    }
+
+    fn tell(&self, event: ChangeEvent) {
         // Before the call is answered, so that its caller's next count has it.
         self.counts.forget(&event);
         // There may be no listeners.

@@ -50,6 +50,7 @@ mod change_feed;
 mod commit;
 mod counts;
 mod database;
+mod doubts;
 mod history;
 mod lost_claims;
 mod placement;
@@ -84,6 +85,7 @@ use crate::store::database::postgres::is_postgres;
 use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
+use crate::store::doubts::Doubts;
 use crate::store::error::{Error, OpenError};
 use crate::store::metrics::StoreMetrics;
 use crate::store::placement::{Placement, Shards};
@@ -164,6 +166,8 @@ struct Inner {
     settings: SettingsCopy,
     placement: Placement,
     counts: KeptCounts,
+    /// Commits whose outcome is not known.
+    doubts: Doubts,
     metrics: StoreMetrics,
     /// Id of this replica; none on SQLite, where there are no others.
     replica: Option<Uuid>,
@@ -214,7 +218,9 @@ impl Store {
         let counts = KeptCounts::default();
         let metrics = StoreMetrics::default();
         let (listeners, kept) = (commits.clone(), counts.clone());
-        let publisher = ChangePublisher::new(listeners, kept, metrics.clone(), replica);
+        let doubts = Doubts::default();
+        let publisher =
+            ChangePublisher::new(listeners, kept, metrics.clone(), replica, doubts.clone());
         let decision_clock = DecisionClock::default();
         let (calls, mut tasks) = committer::start(
             connections.writers,
@@ -273,6 +279,7 @@ impl Store {
                 settings,
                 placement,
                 counts,
+                doubts,
                 metrics,
                 replica,
                 pages: connections.checker.map(PageCheck::over),

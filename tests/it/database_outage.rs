@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
+use care_invitation::contract::v1::HistoryEvent;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
 use care_invitation::store::bucket::bucket;
@@ -21,6 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::backend::{Area, connect};
+use crate::change_stream::{Reader, after};
 use crate::consumer::{everything, name, sent};
 use crate::harness::{refusal, within};
 use crate::make::{self, at};
@@ -564,4 +566,65 @@ async fn a_commit_that_fails_is_refused_and_its_connection_is_not_used_again() {
     let after = committers().await;
     assert!(!after.is_empty());
     assert!(after.is_disjoint(&before), "{before:?}, then {after:?}");
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_told_to_all_who_listen() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let mut watch = watch(replica).await;
+    let mut changes = Reader::open(replica.requests(), after(""))
+        .await
+        .expect("a stream");
+    let mut consumer = due_stream(replica).await;
+    for number in 0..2 {
+        remote.proxy.cut_next_commit();
+        let created = replica.create(create(number)).await;
+        assert!(remote.proxy.has_cut_commit());
+        within(told(&mut watch, &created.name)).await;
+        within(follows(
+            &mut changes,
+            &created.name,
+            HistoryEvent::CreateBookingRequest,
+        ))
+        .await;
+        let due = within(due(&mut consumer)).await;
+        assert_eq!(due.booking_request, created.name);
+        remote.proxy.cut_next_commit();
+        let book = make::wire_booking(&created.name, "2026-05-20T08:00:00Z");
+        let booked = within(replica.requests().record_booking(book)).await;
+        booked.expect("booked");
+        assert!(remote.proxy.has_cut_commit());
+        within(revoked(&mut consumer, &name(&due))).await;
+        within(follows(
+            &mut changes,
+            &created.name,
+            HistoryEvent::RecordBooking,
+        ))
+        .await;
+    }
+}
+
+/// Reads changes until one is told.
+async fn follows(changes: &mut Reader, request: &str, event: HistoryEvent) {
+    loop {
+        let change = changes.next().await.expect("a change");
+        if change.booking_request == request && change.event() == event {
+            return;
+        }
+    }
+}
+
+/// Reads a stream until it tells that the lease of this message is revoked.
+async fn revoked(stream: &mut Streaming<v1::StreamDueNotificationsResponse>, message: &str) {
+    loop {
+        let said = within(stream.message()).await.expect("the stream is open");
+        match said.expect("no end").event.expect("an event") {
+            Event::Revoked(revoked) if revoked == message => return,
+            Event::Heartbeat(_) => {}
+            other => panic!("the lease was to be revoked, not {other:?}"),
+        }
+    }
 }

@@ -3,14 +3,19 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::harness::within;
+
+/// The statement that commits, as PostgreSQL is sent it.
+const COMMIT: &[u8] = b"COMMIT\0";
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +37,7 @@ pub enum Way {
 pub struct Proxy {
     pub address: SocketAddr,
     way: watch::Sender<Way>,
+    cuts_commit: Arc<AtomicBool>,
     accepting: JoinHandle<()>,
 }
 
@@ -40,12 +46,24 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (way, ways) = watch::channel(Way::To(target));
-        let accepting = tokio::spawn(accept(address, listener, ways));
+        let cuts_commit = Arc::<AtomicBool>::default();
+        let accepting = tokio::spawn(accept(address, listener, ways, Arc::clone(&cuts_commit)));
         Self {
             address,
             way,
+            cuts_commit,
             accepting,
         }
+    }
+
+    /// The next commit is executed, and its connection is cut before the answer comes.
+    pub fn cut_next_commit(&self) {
+        self.cuts_commit.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has been done.
+    pub fn has_cut_commit(&self) -> bool {
+        !self.cuts_commit.load(Ordering::Relaxed)
     }
 
     /// From now on connections go this way.
@@ -60,7 +78,12 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(address: SocketAddr, listener: TcpListener, mut ways: watch::Receiver<Way>) {
+async fn accept(
+    address: SocketAddr,
+    listener: TcpListener,
+    mut ways: watch::Receiver<Way>,
+    cuts_commit: Arc<AtomicBool>,
+) {
     let mut listener = Some(listener);
     loop {
         let way = *ways.borrow_and_update();
@@ -80,7 +103,7 @@ async fn accept(address: SocketAddr, listener: TcpListener, mut ways: watch::Rec
             changed = ways.changed() => if changed.is_err() { return },
             accepted = open.accept() => {
                 let (client, _) = accepted.expect("a connection");
-                tokio::spawn(carry(client, way, ways.clone()));
+                tokio::spawn(carry(client, way, ways.clone(), Arc::clone(&cuts_commit)));
             }
         }
         listener = Some(open);
@@ -88,7 +111,12 @@ async fn accept(address: SocketAddr, listener: TcpListener, mut ways: watch::Rec
 }
 
 /// Carries one connection until its way changes, or one of the two has gone.
-async fn carry(mut client: TcpStream, way: Way, mut ways: watch::Receiver<Way>) {
+async fn carry(
+    mut client: TcpStream,
+    way: Way,
+    mut ways: watch::Receiver<Way>,
+    cuts_commit: Arc<AtomicBool>,
+) {
     let mut server = None;
     if let Way::To(target) | Way::NewTo(target) | Way::Forget(target) = way {
         let Ok(open) = TcpStream::connect(target).await else {
@@ -97,7 +125,7 @@ async fn carry(mut client: TcpStream, way: Way, mut ways: watch::Receiver<Way>) 
         let server = server.insert(open);
         tokio::select! {
             _ = ways.wait_for(|it| *it != way && !matches!(it, Way::NewTo(_))) => {}
-            _ = copy_bidirectional(&mut client, server) => return,
+            _ = pass_on(&mut client, server, &cuts_commit) => return,
         }
     }
     // Both ends are kept open for as long as everything is swallowed.
@@ -105,6 +133,39 @@ async fn carry(mut client: TcpStream, way: Way, mut ways: watch::Receiver<Way>) 
         .wait_for(|it| !matches!(it, Way::Swallow | Way::Forget(_)))
         .await;
     drop((client, server));
+}
+
+/// Passes everything on in both directions, until one of the two has gone or a commit is to be cut: the server gets it, and
+/// the client no answer.
+async fn pass_on(
+    client: &mut TcpStream,
+    server: &mut TcpStream,
+    cuts_commit: &AtomicBool,
+) -> std::io::Result<()> {
+    let (mut asked, mut answered) = ([0; 16_384], [0; 16_384]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut asked) => {
+                let sent = &asked[..read?];
+                if sent.is_empty() {
+                    return Ok(());
+                }
+                server.write_all(sent).await?;
+                let commits = sent.windows(COMMIT.len()).any(|it| it == COMMIT);
+                if commits && cuts_commit.swap(false, Ordering::Relaxed) {
+                    server.read(&mut answered).await?;
+                    return Ok(());
+                }
+            }
+            read = server.read(&mut answered) => {
+                let sent = &answered[..read?];
+                if sent.is_empty() {
+                    return Ok(());
+                }
+                client.write_all(sent).await?;
+            }
+        }
+    }
 }
 
 /// Listens on the same port again. A connection of another test may have been given it meanwhile.

@@ -82,6 +82,15 @@ enum Attempt {
     Conflict,
 }
 
+/// A transaction that is to be committed.
+struct Prepared {
+    transaction: Transaction,
+    event: ChangeEvent,
+    /// Number of its row in the outbox, if it has one.
+    outbox_number: Option<i64>,
+    tally: Tally,
+}
+
 #[derive(Clone)]
 struct Committer {
     connection: Pool,
@@ -313,15 +322,28 @@ impl Committer {
     ) -> Result<Attempt, Error> {
         let begun = Moment::now();
         let prepared = tokio::time::timeout(self.timeouts.work, self.prepare(write_set)).await;
-        let Some((transaction, event, tally)) =
-            prepared.unwrap_or_else(|_| Err(Error::timed_out()))?
+        let Some(Prepared {
+            transaction,
+            event,
+            outbox_number,
+            tally,
+        }) = prepared.unwrap_or_else(|_| Err(Error::timed_out()))?
         else {
             return Ok(Attempt::Conflict);
         };
         // This timeout is the longest: a server that waits for its standby goes on waiting when the client has gone,
         // and keeps the connection.
         let commit = tokio::time::timeout(self.timeouts.commit, transaction.commit()).await;
-        commit.map_err(|_| Error::timed_out())??;
+        let committed = match commit {
+            Ok(answered) => answered.map_err(Error::from),
+            Err(_) => Err(Error::timed_out()),
+        };
+        if let Err(error) = &committed
+            && !error.is_contention()
+        {
+            self.publisher.doubt(&event, outbox_number);
+        }
+        committed?;
         self.publisher
             .metrics()
             .count_commit(begun.elapsed(), &tally);
@@ -333,7 +355,7 @@ impl Committer {
     async fn prepare(
         &self,
         write_set: impl AsyncFnOnce(&DatabaseTransaction) -> Result<WriteSet, Error>,
-    ) -> Result<Option<(Transaction, ChangeEvent, Tally)>, Error> {
+    ) -> Result<Option<Prepared>, Error> {
         let options = write_options(self.connection.get_database_backend());
         let transaction = self.connection.begin(options).await?;
         let saved = async {
@@ -342,11 +364,17 @@ impl Committer {
             let outbox_row = self
                 .publisher
                 .outbox_row(&write_set.event, write_set.bucket());
+            let (outbox_number, outbox_row) = outbox_row.unzip();
             let event = write_set.save(&*transaction, outbox_row).await?;
-            Ok(event.map(|event| (event, tally)))
+            Ok(event.map(|event| (event, outbox_number, tally)))
         };
         match saved.await {
-            Ok(Some((event, tally))) => Ok(Some((transaction, event, tally))),
+            Ok(Some((event, outbox_number, tally))) => Ok(Some(Prepared {
+                transaction,
+                event,
+                outbox_number,
+                tally,
+            })),
             Ok(None) => {
                 transaction.rollback().await?;
                 Ok(None)

@@ -94,13 +94,14 @@ impl Store {
         personal_id: PersonalId,
         mut decide: impl FnMut(&BookingRequest) -> Option<Change> + Send + 'static,
     ) -> Result<PatientUpdated, Error> {
+        let personal_ids = vec![personal_id];
         let scope = PatientScope {
-            personal_ids: vec![personal_id.clone()],
+            personal_ids: personal_ids.clone(),
             care_unit,
             visible: visible.care_units.clone(),
             call: call.clone(),
         };
-        let idempotency_scope = scope.idempotency_scope();
+        let (idempotency_scope, care_units) = (scope.idempotency_scope(), scope.care_units());
         let read_set = ReadSet {
             patient: Some(scope),
             ..ReadSet::default()
@@ -117,27 +118,24 @@ impl Store {
             }
             let is_complete = !skips_undecodable(work, &resolved.requests);
             let before = changed.len();
-            for key in &resolved.requests {
-                if changed[..before].contains(key) {
-                    continue;
-                }
-                // It may have moved to another number since it was found.
-                let theirs = |it: &&BookingRequest| it.form.patient.personal_id == personal_id;
-                let record = work.get(key).filter(theirs);
-                let record = record.filter(|it| !leaves_out(&visible, it));
-                let Some(change) = record.and_then(&mut decide) else {
-                    continue;
-                };
+            // Those that operations before have moved to the number are among them, and those that have left it are not.
+            let records = work.of_patient(&personal_ids);
+            let records = records.filter(|it| care_units.contains(&it.key.care_unit));
+            let records = records.filter(|it| !changed.contains(&it.key));
+            let records = records.filter(|it| !leaves_out(&visible, it));
+            let changes: Vec<Change> = records.filter_map(&mut decide).collect();
+            for change in changes {
+                let key = change.record.key.clone();
                 let is_first = changed[before..]
                     .iter()
                     .all(|other| other.care_unit != key.care_unit);
                 // The caller's own id says that the update is complete.
                 let recorded = match is_first && is_complete {
                     true => call.clone(),
-                    false => call.on(key),
+                    false => call.on(&key),
                 };
                 work.apply(change, Some(&recorded))?;
-                changed.push(key.clone());
+                changed.push(key);
             }
             if is_complete && changed.len() == before {
                 work.record_key_without_history(&idempotency_scope, &call, None);

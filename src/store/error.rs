@@ -145,19 +145,16 @@ impl Error {
         }
     }
 
-    /// Returns true for a conflict with another writer that the database has reported: a serialization failure, a
-    /// deadlock, a lock timeout, or a unique key that another writer has just taken.
+    /// Returns true for a conflict with another writer: one that was found, or that the database has reported as a
+    /// serialization failure, a deadlock, a lock timeout, or a unique key that another writer has just taken.
     pub(super) fn is_contention(&self) -> bool {
         match self {
             Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
                 .downcast_ref::<DbErr>()
                 .and_then(database_code)
                 .is_some_and(|code| CONTENTION_CODES.contains(&code.as_str())),
-            Self::Refused(_)
-            | Self::RequestIdReused
-            | Self::Contention
-            | Self::Overloaded
-            | Self::Clock(_) => false,
+            Self::Contention => true,
+            Self::Refused(_) | Self::RequestIdReused | Self::Overloaded | Self::Clock(_) => false,
         }
     }
 

@@ -18,7 +18,7 @@ use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::history::Event;
 use care_invitation::domain::hsa_id::HsaId;
 use care_invitation::domain::notification::{DeliveryChannel, DispatchRefusal, LeaseRef, State};
-use care_invitation::domain::patient::{InboxReach, PersonalId, PersonalIdType};
+use care_invitation::domain::patient::{InboxReach, PersonalId, PersonalIdType, Protection};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::domain::worklist::Worklist;
 use care_invitation::domain::worklist::query::Query;
@@ -30,6 +30,7 @@ use care_invitation::store::idempotency::IdempotentCall;
 use care_invitation::store::notification::{ClaimRequest, Claimed};
 use care_invitation::store::schema::Schema;
 use care_invitation::store::write::Write;
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -805,6 +806,62 @@ async fn moves_to_another_number_race_with_creation_and_booking_and_keep_every_d
             entry.event == Event::PersonalIdReplaced
         });
         assert_eq!(moves.count(), 1);
+    }
+}
+
+/// Protection that is recorded reaches what is moved to the number at the same time, whichever comes first.
+#[tokio::test]
+async fn an_update_of_a_patient_and_a_move_to_the_number_leave_no_request_without_protection() {
+    let backend = Backend::empty().await;
+    for round in 0..40 {
+        let number = |suffix: usize| {
+            let id = PersonalId::parse(
+                PersonalIdType::LocalReserveNumber,
+                "1.2.752.97.3.1.3",
+                &format!("RES{round}X{suffix}"),
+            );
+            id.expect("a good number")
+        };
+        let (old, new) = (number(0), number(1));
+        let command = ReplacePersonalId {
+            old: old.clone(),
+            new: new.clone(),
+        };
+        let mut keys = Vec::new();
+        for (place, personal_id) in [old, new.clone()].into_iter().enumerate() {
+            let mut theirs = form(round * 2 + place);
+            theirs.patient.personal_id = personal_id;
+            let created = insert(&backend.store, call(), theirs).await;
+            keys.push(created.expect("created").key);
+        }
+        let (store, protected) = (&backend.store, new.clone());
+        let protect = async {
+            let command = UpdatePatient {
+                protection: Some(Some(Protection::ConfidentialityMarked)),
+                ..UpdatePatient::default()
+            };
+            let context = make::context(at(NOW));
+            let decide = move |record: &BookingRequest| update_patient(record, &command, &context);
+            let everything = make::everything();
+            let updated = store.update_patient(call(), None, everything, protected, decide);
+            updated.await.expect("updated");
+        };
+        // Those before keep the committer busy, so that the two are decided together.
+        let before = (0..5).map(|extra| insert(store, call(), form(1_000 + round * 5 + extra)));
+        let (created, moved, ()) =
+            tokio::join!(join_all(before), replace(store, call(), &command), protect);
+        assert!(created.iter().all(Result::is_ok));
+        moved.expect("moved");
+        for key in &keys {
+            let record = store.get(key).await.expect("read");
+            assert_eq!(record.form.patient.personal_id, new);
+            let protection = record.form.patient.protection;
+            assert_eq!(
+                protection,
+                Some(Protection::ConfidentialityMarked),
+                "round {round}"
+            );
+        }
     }
 }
 

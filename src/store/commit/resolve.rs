@@ -73,6 +73,9 @@ pub async fn resolve(
             }
         }
     }
+    if lock.locks_rows(connection.get_database_backend()) {
+        check_patients(connection, work.shards(), &read_sets, &resolved).await?;
+    }
     let created = read_sets
         .iter()
         .flat_map(|read_set| read_set.creates.clone());
@@ -184,6 +187,28 @@ async fn resolve_read_sets(
         all.push(resolved);
     }
     Ok(all)
+}
+
+/// Checks that the requests of a patient are still those that were found before they were locked: from then on, no other
+/// writer moves more to the number of a patient who has some.
+async fn check_patients(
+    connection: &impl ConnectionTrait,
+    shards: &Shards,
+    read_sets: &[Arc<ReadSet>],
+    resolved: &[Resolved],
+) -> Result<(), Error> {
+    for (read_set, found) in read_sets.iter().zip(resolved) {
+        let Some(scope) = &read_set.patient else {
+            continue;
+        };
+        for personal_id in &scope.personal_ids {
+            let present = requests_of(connection, shards, personal_id, &scope.care_units()).await?;
+            if present.iter().any(|key| !found.requests.contains(key)) {
+                return Err(Error::Contention);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Loads the due notifications for all claims that want these.

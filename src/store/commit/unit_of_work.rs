@@ -70,6 +70,11 @@ impl UnitOfWork {
         }
     }
 
+    /// Returns the shards that it is over.
+    pub fn shards(&self) -> &Shards {
+        &self.shards
+    }
+
     /// Returns the clock by which it is decided.
     pub fn date(&self) -> &Date {
         &self.date

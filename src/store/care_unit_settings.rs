@@ -191,18 +191,19 @@ impl Store {
             let context = context.clone();
             let revoke = move |work: &mut UnitOfWork, resolved: &Resolved| {
                 let context = context();
-                let mut revoked = 0;
+                let mut has_read = false;
                 for key in &resolved.requests {
                     let record = work.get(key);
+                    has_read |= record.is_some();
                     if let Some(change) = record.and_then(|it| revoke_leased(it, &context)) {
                         work.apply(change, None)?;
-                        revoked += 1;
                     }
                 }
-                Ok(revoked)
+                // What was found may have been answered since, so that less was revoked than there is.
+                Ok(resolved.is_cut && has_read)
             };
-            let revoked: usize = self.claim_queue()?.submit(read_set, revoke).await?;
-            if revoked < REVOKED_MAX {
+            let has_more = self.claim_queue()?.submit(read_set, revoke).await?;
+            if !has_more {
                 return Ok(());
             }
         }

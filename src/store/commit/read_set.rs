@@ -114,6 +114,8 @@ pub struct Resolved {
     pub open: BTreeSet<HsaId>,
     /// The requests of the patient, or those with leased notifications.
     pub requests: Vec<RequestKey>,
+    /// True if there may be more requests with leased notifications than were wanted.
+    pub is_cut: bool,
 }
 
 /// The leased notifications of a care unit, as far as their leases end within a time after `now` that no lease exceeds.

@@ -180,6 +180,7 @@ async fn resolve_read_sets(
                 limit,
             } = leased;
             resolved.requests = leased_in(connection, care_unit, *now, *limit).await?;
+            resolved.is_cut = resolved.requests.len() >= *limit;
             resolved.requests.extend(overlay.leased_in(care_unit));
             resolved.requests.sort();
             resolved.requests.dedup();

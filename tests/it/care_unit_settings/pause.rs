@@ -11,10 +11,13 @@ use care_invitation::contract::v1::{DispatchRefusal, NotificationKind};
 use care_invitation::domain::Context;
 use care_invitation::domain::care_unit_settings::{CareUnitSettings, Policy, UnitSettings};
 use care_invitation::domain::notification::lease::{LeaseOutcome, lease as decide_lease};
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::{NOW, invitation, pause};
-use crate::consumer::{Consumer, authorize, everything, lease, message, name, sent};
+use crate::consumer::{
+    Consumer, answer, at_most, authorize, everything, lease, message, name, sent,
+};
 use crate::harness::{Harness, within};
 use crate::make;
 use crate::make::at;
@@ -187,6 +190,26 @@ async fn the_backlog_of_a_paused_care_unit_keeps_no_other_waiting() {
     let due = harness.lease_due().await;
     let requests: Vec<_> = due.iter().map(|it| &it.booking_request).collect();
     assert_eq!(requests, [&other]);
+}
+
+/// More are leased than one operation revokes, and some of them are answered meanwhile.
+#[tokio::test]
+async fn a_pause_revokes_everything_however_much_is_answered_at_the_same_time() {
+    let harness = Harness::start(NOW).await;
+    for first in (0..800).step_by(50) {
+        join_all((first..first + 50).map(|number| due_now(&harness, number))).await;
+    }
+    let mut consumer = Consumer::open(&harness, at_most(800)).await;
+    let held = consumer.take(800).await;
+    let answers = held.iter().step_by(4).map(|it| answer(&harness, sent(it)));
+    tokio::join!(join_all(answers), pause(&harness, Some(UNTIL)));
+    let call = v1::ListNotificationsRequest {
+        care_units: vec![make::wire_unit()],
+        states: vec![MessageState::Leased.into()],
+        ..Default::default()
+    };
+    let left = within(harness.notifications().list_notifications(call)).await;
+    assert_eq!(left.expect("a page").into_inner().notifications, []);
 }
 
 /// The query of a claim goes by an older copy of the settings than its decision.

@@ -153,7 +153,9 @@ async fn pass_on(
                 server.write_all(sent).await?;
                 let commits = sent.windows(COMMIT.len()).any(|it| it == COMMIT);
                 if commits && cuts_commit.swap(false, Ordering::Relaxed) {
-                    server.read(&mut answered).await?;
+                    // Once it answers, the commit is executed.
+                    let read = server.read(&mut answered).await?;
+                    assert!(read > 0, "the server has gone");
                     return Ok(());
                 }
             }

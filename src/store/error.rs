@@ -158,6 +158,21 @@ impl Error {
         }
     }
 
+    /// Returns true for an error of SQLite on a connection that only reads.
+    pub(super) fn is_read_only(&self) -> bool {
+        match self {
+            Self::Unavailable(Cause(cause)) => {
+                cause.downcast_ref::<DbErr>().is_some_and(is_read_only)
+            }
+            Self::Refused(_)
+            | Self::RequestIdReused
+            | Self::Contention
+            | Self::Overloaded
+            | Self::Clock(_)
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// Returns true for an error of Citus that refuses a statement because the rows that it would lock are of several shards.
     pub(super) fn is_of_parted_shards(&self) -> bool {
         match self {
@@ -230,7 +245,9 @@ const TRANSIENT_SQLSTATES: [&str; 5] = ["25006", "25P03", "40001", "40P01", LOCK
 const TRANSIENT_SQLSTATE_CLASSES: [&str; 6] = ["08", "28", "3D", "53", "57", "58"];
 /// Primary result codes of SQLite that are transient: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN,
 /// PROTOCOL.
-const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
+const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, SQLITE_READONLY, 10, 13, 14, 15];
+/// Primary result code of SQLite for a write over a connection that only reads.
+const SQLITE_READONLY: u32 = 8;
 /// Primary result codes of SQLite for pages that are damaged or cannot be read: IOERR, CORRUPT, NOTADB.
 const DAMAGE_SQLITE_CODES: [u32; 3] = [10, 11, 26];
 /// Length of a SQLSTATE. SQLite has numbers, which are shorter.
@@ -259,6 +276,11 @@ fn is_sqlite_code(code: &str, primary: &[u32]) -> bool {
 pub fn damage(error: &DbErr) -> Option<String> {
     let code = database_code(error)?;
     is_sqlite_code(&code, &DAMAGE_SQLITE_CODES).then(|| without_values(error))
+}
+
+/// Returns true for an error of SQLite on a connection that only reads.
+pub fn is_read_only(error: &DbErr) -> bool {
+    database_code(error).is_some_and(|code| is_sqlite_code(&code, &[SQLITE_READONLY]))
 }
 
 /// Returns true when the error only means that the database is unavailable for the time being.

@@ -86,7 +86,7 @@ use crate::store::database::probe::probe_pool;
 use crate::store::database::sqlite;
 use crate::store::database::transaction::{Pool, Record};
 use crate::store::doubts::Doubts;
-use crate::store::error::{Error, OpenError};
+use crate::store::error::{Error, OpenError, is_read_only};
 use crate::store::metrics::StoreMetrics;
 use crate::store::placement::{Placement, Shards};
 use crate::store::schema::Schema;
@@ -314,6 +314,9 @@ impl Store {
             let is_long = sqlite::checkpoint(&self.inner.maintenance).await;
             if let Err(error) = &is_long {
                 tracing::warn!(%error, "WAL checkpoint failed");
+                if is_read_only(error) {
+                    self.inner.writes.distrust();
+                }
             }
             if !is_long.unwrap_or(false) {
                 let pause = begun.elapsed() * CHECKPOINT_INTERVAL_FACTOR;
@@ -365,7 +368,13 @@ impl Store {
         }
         let writes = &self.inner.writes;
         let has_written = writes.has_committed_within(WRITE_TRUSTED);
-        let answer = probe_pool(&self.inner.probe, has_written).await?;
+        let answer = probe_pool(&self.inner.probe, has_written).await;
+        let answer = answer.map_err(Error::from).inspect_err(|error| {
+            if error.is_read_only() {
+                // The file may be writable by now, while connections that were opened before only read it.
+                writes.distrust();
+            }
+        })?;
         if answer.read_only {
             // New connections may lead to the primary by now, while those that are open stay where they are.
             self.inner.address.distrust();

@@ -1,13 +1,14 @@
-//! SQLite in trouble: a full disk, writes that fail, another process that has the lock. Nothing is answered OK
-//! that is not stored, and the service recovers without a restart.
+//! SQLite in trouble: a full disk, one that turns read-only, writes that fail, another process that has the lock. Nothing is
+//! answered OK that is not stored, and the service recovers without a restart wherever the system does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::watch_worklist_response::Event;
 use care_invitation::contract::v1::worklist_service_client::WorklistServiceClient;
+use futures_util::FutureExt;
 use sea_orm::{ConnectionTrait, Database};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -33,16 +34,29 @@ const FILLER_MIB: usize = 12;
 /// Number of calls after which the disk must be full.
 const CREATES_MAX: usize = 2_000;
 
-/// A small disk in memory, which only those see who enter the namespace of the process that has mounted it.
+/// A small disk, which only those see who enter the namespace of the process that has mounted it.
 struct Disk {
     folder: TempDir,
     namespaces: &'static [&'static str],
     mounted_by: Child,
 }
 
+/// Mounts a disk in memory on a folder.
+const IN_MEMORY: &str = "mount -t tmpfs -o size=\"$2\"m none \"$1\"";
+/// Makes a file system in a new image, and mounts it on a folder. At an error the system makes it read-only.
+const NEW_IMAGE: &str = "mkfs.ext4 -q \"$2\" 64M && mount -o loop,errors=remount-ro \"$2\" \"$1\"";
+/// Mends that file system, and mounts it.
+const MENDED_IMAGE: &str =
+    "{ e2fsck -p \"$2\" >&2 || test $? = 1; } && mount -o loop \"$2\" \"$1\"";
+
 impl Disk {
-    /// None, said aloud, where the system lets nobody mount; in CI that is a failure.
+    /// A disk in memory. None, said aloud, where the system lets nobody mount; in CI that is a failure.
     async fn mount() -> Option<Self> {
+        Self::mount_by(IN_MEMORY, &DISK_MIB.to_string()).await
+    }
+
+    /// A disk that a script mounts. None as with [`Self::mount`].
+    async fn mount_by(script: &str, what: &str) -> Option<Self> {
         let folder = TempDir::new().expect("a folder");
         // The second is for those who are not root.
         for (unshare, namespaces) in [
@@ -52,7 +66,7 @@ impl Disk {
                 &["--mount", "--user", "--preserve-credentials"],
             ),
         ] {
-            if let Some(mounted_by) = mount(&folder, unshare).await {
+            if let Some(mounted_by) = mount(&folder, unshare, script, what).await {
                 return Some(Self {
                     folder,
                     namespaces,
@@ -60,7 +74,7 @@ impl Disk {
                 });
             }
         }
-        let missing = "no mount namespace can be made for a small disk";
+        let missing = format!("nobody may do this here: {script}");
         assert!(std::env::var_os("CI").is_none(), "{missing}");
         eprintln!("SKIPPED: {missing}");
         None
@@ -105,16 +119,31 @@ impl Disk {
         let mounted = within(mount.arg(self.folder.path()).status()).await;
         assert!(mounted.expect("mount").success(), "{options}");
     }
+
+    /// Mounts the disk over itself, so that those who open its files from now on meet the options of this mount.
+    async fn cover(&self) {
+        let mut mount = self.enter("mount");
+        mount.arg("--bind");
+        let mounted = mount.arg(self.folder.path()).arg(self.folder.path());
+        assert!(within(mounted.status()).await.expect("mount").success());
+    }
+
+    /// Unmounts it.
+    async fn unmount(self) {
+        let mut umount = self.enter("umount");
+        let unmounted = within(umount.arg(self.folder.path()).status()).await;
+        assert!(unmounted.expect("umount").success());
+    }
 }
 
-/// The process that has mounted a small disk on a folder, in namespaces of its own; none where it may not.
-async fn mount(folder: &TempDir, namespaces: &[&str]) -> Option<Child> {
-    let script =
-        format!("mount -t tmpfs -o size={DISK_MIB}m none \"$0\" && echo mounted && exec cat");
+/// The process that has mounted something on a folder, in namespaces of its own; none where it may not.
+async fn mount(folder: &TempDir, namespaces: &[&str], script: &str, what: &str) -> Option<Child> {
+    let script = format!("{script} && echo mounted && exec cat");
     let mut child = Command::new("unshare")
         .args(namespaces)
-        .args(["sh", "-c", &script])
+        .args(["sh", "-c", &script, "sh"])
         .arg(folder.path())
+        .arg(what)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -239,25 +268,25 @@ async fn create_at_last(channel: &Channel, number: usize) -> String {
     within(created).await
 }
 
-/// Drives a service whose database can be made to fail: everything that it answers OK is there, at once and after a
-/// kill, and it recovers without a restart.
-async fn fail_and_recover(
-    start: impl AsyncFn() -> Program,
-    fail: impl AsyncFnOnce(&Program),
-    mend: impl AsyncFnOnce(&Program),
-) {
-    let mut program = start().await;
-    let channel = program.channel().await;
+/// Creates some requests, and watches their list.
+async fn create_and_watch(
+    channel: &Channel,
+) -> (Vec<String>, Streaming<v1::WatchWorklistResponse>) {
     let mut stored = Vec::new();
     for number in 0..20 {
-        stored.push(create_at_last(&channel, CREATES_MAX + number).await);
+        stored.push(create_at_last(channel, CREATES_MAX + number).await);
     }
-    let mut list = watch(&channel).await;
+    let mut list = watch(channel).await;
     told(&mut list, &stored[19]).await;
-    fail(&program).await;
-    stored.extend(create_until_refused(&channel).await);
-    healthy(&channel, ServingStatus::NotServing).await;
-    count(&channel).await;
+    (stored, list)
+}
+
+/// Checks that a service whose database fails refuses writes, reads, and says that it is not ready; gives the names of the
+/// requests that it could still store.
+async fn refuse_writes(channel: &Channel, earlier: &str) -> Vec<String> {
+    let mut stored = create_until_refused(channel).await;
+    healthy(channel, ServingStatus::NotServing).await;
+    count(channel).await;
     let mut refused = JoinSet::new();
     for number in 0..20 {
         let channel = channel.clone();
@@ -271,9 +300,24 @@ async fn fail_and_recover(
         }
     }
     // A small entry of the access log may still find room.
-    if let Err(refused) = get(&channel, &stored[0]).await {
+    if let Err(refused) = get(channel, earlier).await {
         assert_may_be_repeated(&refused);
     }
+    stored
+}
+
+/// Drives a service whose database can be made to fail: everything that it answers OK is there, at once and after a
+/// kill, and it recovers without a restart.
+async fn fail_and_recover(
+    start: impl AsyncFn() -> Program,
+    fail: impl AsyncFnOnce(&Program),
+    mend: impl AsyncFnOnce(&Program),
+) {
+    let mut program = start().await;
+    let channel = program.channel().await;
+    let (mut stored, mut list) = create_and_watch(&channel).await;
+    fail(&program).await;
+    stored.extend(refuse_writes(&channel, &stored[0]).await);
 
     mend(&program).await;
     for number in 0..20 {
@@ -349,26 +393,92 @@ async fn a_read_only_disk_is_refused_at_the_start_and_left_as_it_is() {
     read.expect("it is there");
 }
 
+/// The program by `env`, so that a write beyond the largest size that files may have fails and does not end the process.
+fn survives_large_writes(mut env: Command, folder: &Path) -> Command {
+    env.args(["--ignore-signal=XFSZ", PROGRAM]);
+    command_by(env, folder, &["--sandbox-clock", NOW])
+}
+
+/// Limits the size of files that a program writes.
+async fn limit_files(program: &Program, bytes: &str) {
+    let pid = program.child.id().expect("it runs").to_string();
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid, &format!("--fsize={bytes}:")])
+        .status();
+    assert!(within(limited).await.expect("prlimit").success());
+}
+
+/// The largest size of files, in bytes, at which writes fail soon.
+const SMALL_FILES: &str = "1048576";
+
 #[tokio::test]
 async fn writes_that_fail_are_refused_and_lose_nothing_that_was_answered() {
     let folder = TempDir::new().expect("a folder");
     let start = async || {
-        // A write beyond the largest size that files may have is to fail, not to end the process.
-        let mut env = Command::new("env");
-        env.args(["--ignore-signal=XFSZ", PROGRAM]);
-        let command = command_by(env, folder.path(), &["--sandbox-clock", NOW]);
+        let command = survives_large_writes(Command::new("env"), folder.path());
         Program::run(command, folder.path().join("log")).await
     };
-    let limit = async |program: &Program, bytes: &str| {
-        let pid = program.child.id().expect("it runs").to_string();
-        let limited = Command::new("prlimit")
-            .args(["--pid", &pid, &format!("--fsize={bytes}:")])
-            .status();
-        assert!(within(limited).await.expect("prlimit").success());
-    };
-    let fail = async |program: &Program| limit(program, &(1 << 20).to_string()).await;
-    let mend = async |program: &Program| limit(program, "unlimited").await;
+    let fail = async |program: &Program| limit_files(program, SMALL_FILES).await;
+    let mend = async |program: &Program| limit_files(program, "unlimited").await;
     fail_and_recover(start, fail, mend).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_read_only_for_a_while_refuses_writes_and_takes_them_again() {
+    let Some(disk) = Disk::mount().await else {
+        return;
+    };
+    let logs = TempDir::new().expect("a folder");
+    let start = async || {
+        let command = survives_large_writes(disk.enter("env"), disk.folder.path());
+        Program::run(command, logs.path().join("log")).await
+    };
+    // The system makes no disk read-only at which a file is open to be written. So those that are open fail in another way,
+    // and the service, which opens its file anew, may then only read it.
+    let fail = async |program: &Program| {
+        disk.cover().await;
+        disk.remount("bind,ro").await;
+        limit_files(program, SMALL_FILES).await;
+    };
+    let mend = async |program: &Program| {
+        disk.remount("bind,rw").await;
+        limit_files(program, "unlimited").await;
+    };
+    fail_and_recover(start, fail, mend).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_the_system_makes_read_only_is_read_and_loses_nothing_that_was_answered() {
+    let folder = TempDir::new().expect("a folder");
+    let image = folder.path().join("image");
+    let image = image.to_str().expect("text");
+    let Some(disk) = Disk::mount_by(NEW_IMAGE, image).await else {
+        return;
+    };
+    let log = folder.path().join("log");
+    let program = disk.start(log.clone()).await;
+    let channel = program.channel().await;
+    let (mut stored, mut list) = create_and_watch(&channel).await;
+    // What the system does at an error of the device.
+    disk.remount("abort").await;
+    stored.extend(refuse_writes(&channel, &stored[0]).await);
+    while let Some(said) = list.message().now_or_never() {
+        said.expect("the stream is open").expect("no end");
+    }
+    program.signal("-TERM").await;
+    let (status, _, said) = program.end().await;
+    assert!(status.success(), "{said}");
+
+    disk.unmount().await;
+    let disk = Disk::mount_by(MENDED_IMAGE, image).await;
+    let disk = disk.expect("a disk as before");
+    let program = disk.start(log).await;
+    let channel = program.channel().await;
+    for name in &stored {
+        get(&channel, name).await.expect("it is there");
+    }
+    healthy(&channel, ServingStatus::Serving).await;
+    create_at_last(&channel, 5 * CREATES_MAX).await;
 }
 
 /// Time for which another process holds the lock.

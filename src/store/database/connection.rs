@@ -185,14 +185,18 @@ pub async fn connect(url: &str, accepts: Acceptance) -> Result<Connections, Open
     let connect = async |connections, role| {
         connect_sqlite(url, connections, role, &file, Record::default()).await
     };
+    // These write too.
+    let connect_writing = async |role| connect_sqlite(url, 1, role, &file, writes.clone()).await;
     let readers = connect(SQLITE_READERS, PoolRole::Statement).await?;
     Ok(Connections {
         readers: readers.clone().into_connection(),
         snapshots: readers,
-        probe: connect(1, PoolRole::Probe).await?.into_connection(),
+        probe: connect_writing(PoolRole::Probe).await?.into_connection(),
         nodes: None,
         checker: Some(connect(1, PoolRole::Statement).await?.into_connection()),
-        maintenance: connect(1, PoolRole::Statement).await?.into_connection(),
+        maintenance: connect_writing(PoolRole::Statement)
+            .await?
+            .into_connection(),
         observer: connect(1, PoolRole::Statement).await?.into_connection(),
         writers,
         writes,

@@ -2,7 +2,8 @@
 //!
 //! Once a COMMIT or a ROLLBACK has failed, the state of its connection is unknown. SQLite, with a full disk, has ended
 //! the transaction by itself, while the library counts it as open for ever: everything after that would be savepoints in
-//! a transaction that is never committed. Such a connection is closed and never used again.
+//! a transaction that is never committed. Such a connection is closed and never used again. Neither is one that was opened while
+//! the file or its WAL could not be written: SQLite opens them to read them then, and does no more when they can be written.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +17,7 @@ use sea_orm::{
 use tokio::time::Instant as Moment;
 
 use crate::store::database::data_file::{DataFile, NOT_IN_PLACE};
-use crate::store::error::Error;
+use crate::store::error::{Error, is_read_only};
 
 /// A pool of connections over which transactions are begun.
 #[derive(Clone)]
@@ -57,8 +58,14 @@ impl Pool {
             Ok(()) => self.connection.begin_with_options(options).await,
             Err(error) => Err(error),
         };
+        let noted = begun.inspect_err(|error| {
+            self.record.note_refused();
+            if is_read_only(error) {
+                self.record.distrust();
+            }
+        });
         Ok(Transaction {
-            open: begun.inspect_err(|_| self.record.note_refused())?,
+            open: noted?,
             record: self.record.clone(),
             file: self.file.clone(),
         })
@@ -97,6 +104,9 @@ impl Transaction {
     pub async fn abandon(self, error: &Error) {
         if matches!(error, Error::Unavailable(_)) {
             self.record.note_refused();
+        }
+        if error.is_read_only() {
+            self.record.distrust();
         }
         // A connection on which that fails is not used again.
         let _ = self.rollback().await;

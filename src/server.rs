@@ -232,8 +232,9 @@ async fn publish_health(
 ) {
     loop {
         let current = *readiness.borrow_and_update();
-        set_health(health, descriptors, status(current)).await;
+        // Whoever sees the health can open streams by then, or none any more.
         trust.send_replace(current.trusts_clock());
+        set_health(health, descriptors, status(current)).await;
         if readiness.changed().await.is_err() {
             // The checks end when the server shuts down, which sets the health itself.
             return std::future::pending().await;

@@ -48,6 +48,7 @@ const ONCE: &[(&str, &str)] = &[
     ("failover::", "goes to PostgreSQL by itself"),
     ("recovery::", "goes to PostgreSQL by itself"),
     ("crash::postgresql::", "goes to PostgreSQL by itself"),
+    ("clock::postgresql::", "goes to PostgreSQL by itself"),
     ("purge::", "goes to both by itself"),
     (
         "any_bytes::any_values_of_the_fields_have_the_same_answer_on_both_databases",

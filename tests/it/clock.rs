@@ -1,5 +1,7 @@
 //! A clock that is wrong sends nothing: steps of the machine's clock, and clocks that are apart.
 
+mod postgresql;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};

@@ -1,4 +1,4 @@
-//! A PostgreSQL server of a test's own, with a standby beside it.
+//! A PostgreSQL server of a test's own, with a standby beside it, or with a clock that is moved.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -42,6 +42,41 @@ impl Cluster {
         Some(Self::start(folder, &["fsync=on"]).await)
     }
 
+    /// One whose clock is moved: see [`Self::move_clock`]. None as with [`Self::alone`], and where libfaketime is missing.
+    pub async fn with_clock_moved_by(by: &str) -> Option<Self> {
+        let Some(library) = libfaketime() else {
+            let said = "libfaketime is not installed";
+            assert!(std::env::var_os("CI").is_none(), "{said}");
+            writeln!(std::io::stderr(), "SKIPPED a cluster: {said}").expect("standard error");
+            return None;
+        };
+        let folder = initialized().await?;
+        write_clock(&folder, by);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres::free_port()));
+        // Only from there on, as the library's own semaphore belongs to the user who loads it first.
+        let mut moved = Command::from(postgres::as_server_user("env"));
+        moved
+            .arg(format!("LD_PRELOAD={}", library.display()))
+            .arg(format!(
+                "FAKETIME_TIMESTAMP_FILE={}",
+                folder.path().join(CLOCK).display()
+            ))
+            .args(["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"])
+            .arg(program("postgres"));
+        let cluster = Self {
+            address,
+            server: spawn(moved, &folder, address, &["fsync=on"]),
+            folder,
+        };
+        cluster.answers().await;
+        Some(cluster)
+    }
+
+    /// Moves its clock away from the machine's, as in `-2h`.
+    pub fn move_clock(&self, by: &str) {
+        write_clock(&self.folder, by);
+    }
+
     async fn create(settings: &[&str]) -> Option<Self> {
         Some(Self::start(initialized().await?, settings).await)
     }
@@ -65,7 +100,7 @@ impl Cluster {
 
     async fn start(folder: TempDir, settings: &[&str]) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, postgres::free_port()));
-        let server = spawn(&folder, address, settings);
+        let server = spawn(command("postgres"), &folder, address, settings);
         let cluster = Self {
             address,
             server,
@@ -81,7 +116,8 @@ impl Cluster {
         let quit = Command::new("kill").args(["-QUIT", &pid]).status();
         assert!(within(quit).await.expect("kill").success());
         within(self.server.wait()).await.expect("it ends");
-        self.server = spawn(&self.folder, self.address, &["fsync=on"]);
+        let server = command("postgres");
+        self.server = spawn(server, &self.folder, self.address, &["fsync=on"]);
         self.answers().await;
     }
 
@@ -125,10 +161,27 @@ impl Cluster {
     }
 }
 
+/// File in a server's folder that says by how much its clock is moved.
+const CLOCK: &str = "clock";
+
+/// Says by how much the clock of a server is moved.
+fn write_clock(folder: &TempDir, by: &str) {
+    // It is read at every look at the clock, so that it has to be there all the time.
+    let [new, file] = ["clock.new", CLOCK].map(|it| folder.path().join(it));
+    std::fs::write(&new, by).expect("written");
+    std::fs::rename(new, file).expect("in its place");
+}
+
+/// The library that moves a program's clock, for programs with several threads.
+fn libfaketime() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    let mut libraries = folders.map(|it| it.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.find(|it| it.is_file())
+}
+
 /// Starts a server on its folder.
-fn spawn(folder: &TempDir, address: SocketAddr, settings: &[&str]) -> Child {
+fn spawn(mut server: Command, folder: &TempDir, address: SocketAddr, settings: &[&str]) -> Child {
     let log = std::fs::File::create(folder.path().join("log")).expect("a file for the log");
-    let mut server = command("postgres");
     server
         .arg("-D")
         .arg(folder.path().join("data"))
@@ -141,8 +194,11 @@ fn spawn(folder: &TempDir, address: SocketAddr, settings: &[&str]) -> Child {
     for setting in settings {
         server.args(["-c", setting]);
     }
-    let server = server.stdout(Stdio::null()).stderr(log);
-    server.spawn().expect("it starts")
+    server
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    server.kill_on_drop(true).spawn().expect("it starts")
 }
 
 /// A folder with the files of an empty server in `data`. None, after a word about it, where the programs of PostgreSQL

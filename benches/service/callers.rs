@@ -41,6 +41,11 @@ impl Callers {
         self
     }
 
+    /// The number of the next invitation.
+    pub fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// The client of a caller.
     pub fn client(&self, caller: usize) -> BookingRequestServiceClient<Channel> {
         self.clients[caller % self.clients.len()].clone()
@@ -55,7 +60,7 @@ impl Callers {
         let callers = self.clone();
         move |caller| {
             let mut client = callers.client(caller);
-            let number = callers.next.fetch_add(1, Ordering::Relaxed);
+            let number = callers.next();
             let call = make::create(make::unit_name(number % units), number, period);
             Box::pin(async move {
                 client.create_booking_request(call).await?;

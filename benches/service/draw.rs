@@ -40,7 +40,7 @@ struct Picture {
     value: fn(f64) -> f64,
 }
 
-const PICTURES: [Picture; 3] = [
+const PICTURES: [Picture; 4] = [
     Picture {
         name: "create",
         title: "Invitations created, durable",
@@ -56,6 +56,14 @@ const PICTURES: [Picture; 3] = [
         up: "milliseconds",
         place: nines,
         value: percent,
+    },
+    Picture {
+        name: "overload",
+        title: "Invitations created beyond what the service can bear",
+        across: "times of what it can bear",
+        up: "a second",
+        place: f64::log2,
+        value: f64::exp2,
     },
     Picture {
         name: "growth",

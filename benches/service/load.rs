@@ -18,7 +18,7 @@ use crate::sample::{Latencies, Sample};
 
 /// How long is warmed up before a measurement.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// How many scheduled calls are under way at once at the most; those beyond wait, and their
+/// How many scheduled calls are under way at once at the most, unless more are asked for; those beyond wait, and their
 /// waiting counts. Below what the service turns away.
 const UNDER_WAY_MAX: usize = 1_024;
 /// The shortest sleep between two scheduled calls: waking up more often would itself be load.
@@ -83,6 +83,8 @@ pub struct Schedule {
     pub warm_up: Duration,
     /// How long they count, in seconds, unless they are stopped before.
     pub seconds: f64,
+    /// How many are under way at once at the most.
+    pub under_way_max: usize,
     /// Stops them.
     pub stop: CancellationToken,
 }
@@ -94,6 +96,7 @@ impl Schedule {
             rate,
             warm_up: WARM_UP.min(Duration::from_secs_f64(seconds)),
             seconds,
+            under_way_max: UNDER_WAY_MAX,
             stop: CancellationToken::new(),
         }
     }
@@ -104,6 +107,7 @@ impl Schedule {
             rate,
             warm_up: Duration::ZERO,
             seconds: STOPPED_WITHIN.as_secs_f64(),
+            under_way_max: UNDER_WAY_MAX,
             stop,
         }
     }
@@ -124,7 +128,7 @@ where
     let begin = Instant::now() + LEAD;
     let measured_from = begin + schedule.warm_up;
     let taken = Arc::new(Mutex::new(Latencies::default()));
-    let places = Arc::new(Semaphore::new(UNDER_WAY_MAX));
+    let places = Arc::new(Semaphore::new(schedule.under_way_max));
     let first_failure = Arc::new(Mutex::new(None));
     let mut arrivals = pace(begin, schedule);
     let mut tasks = JoinSet::new();

@@ -8,6 +8,7 @@ mod due;
 mod fair;
 mod growth;
 mod nine;
+mod overload;
 mod page;
 mod replicas;
 mod single;
@@ -28,6 +29,7 @@ pub async fn run(scenario: Scenario, bench: &Bench, report: &mut Report) -> Outc
         Scenario::Replicas => replicas::run(bench, report).await,
         Scenario::Nine => nine::run(bench, report).await,
         Scenario::Due => due::run(bench, report).await,
+        Scenario::Overload => overload::run(bench, report).await,
         Scenario::Page => page::run(bench, report).await,
         Scenario::Dashboards => dashboards::run(bench, report).await,
         Scenario::Growth => growth::run(bench, report).await,
@@ -40,7 +42,9 @@ pub fn settings(scenario: Scenario, settings: &Settings) -> Vec<(String, String)
     let seconds = ("seconds", settings.seconds.to_string());
     let runs = ("runs", settings.runs.to_string());
     let own = match scenario {
-        Scenario::Create => vec![seconds, ("callers", settings.callers.to_string())],
+        Scenario::Create | Scenario::Overload => {
+            vec![seconds, ("callers", settings.callers.to_string())]
+        }
         Scenario::Deliver | Scenario::Streams => vec![("backlog", settings.backlog.to_string())],
         Scenario::Fair => vec![seconds, ("backlog", settings.backlog.to_string())],
         Scenario::Replicas => vec![

@@ -95,6 +95,8 @@ pub enum Scenario {
     Nine,
     /// From the creation of an invitation that is due at once until its consumer has it.
     Due,
+    /// More invitations than the service can bear.
+    Overload,
     /// Pages and counts of worklists.
     Page,
     /// Dashboards that count worklists again and again, and what others notice of it.

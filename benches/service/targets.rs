@@ -19,7 +19,7 @@ pub enum Bound {
 }
 
 /// Every target, by the name under which the scenarios refer to it.
-const TARGETS: [(&str, Bound); 22] = [
+const TARGETS: [(&str, Bound); 24] = [
     ("create, of raw", Bound::TimesAtLeast(0.6)),
     (
         "create, of a transaction per call",
@@ -37,6 +37,8 @@ const TARGETS: [(&str, Bound); 22] = [
     ("nine, meanwhile", Bound::TimesAtMost(2.0)),
     ("due", Bound::Most(20.0)),
     ("due, other replica", Bound::Most(1_000.0)),
+    ("overload, rate", Bound::TimesAtLeast(0.8)),
+    ("overload, back", Bound::Most(2.0)),
     ("page, rate", Bound::Least(4_000.0)),
     ("page over several, rate", Bound::TimesAtLeast(0.7)),
     ("page, p99", Bound::Most(20.0)),

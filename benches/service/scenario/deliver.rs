@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
+use sea_orm::sqlx::{Connection, PgConnection, raw_sql};
 use tonic::transport::Channel;
 
 use crate::callers::Callers;
@@ -56,6 +57,13 @@ pub async fn run(bench: &Bench, report: &mut Report) -> Outcome<()> {
         report.say(line().beside(raw, floor).target("deliver, of raw"));
         if kind == Kind::Postgresql {
             report.say(line().target("deliver, on PostgreSQL"));
+            let mut held = Vec::new();
+            for _ in 0..bench.settings.runs {
+                held.push(beside_a_snapshot(bench, &backlog).await?);
+            }
+            let work = format!("{work}, while a backup holds a snapshot from before");
+            let line = Line::new(work, kind, "/s", held);
+            report.say(line.beside("without it", service));
         }
     }
     Ok(())
@@ -82,6 +90,21 @@ async fn one_run(bench: &Bench, backlog: &Database) -> Outcome<(f64, f64)> {
     let measured = drain(bench, channels).await?;
     server.kill().await?;
     Ok(measured)
+}
+
+/// The same while a connection holds a snapshot that was taken before, as `pg_dump` does: nothing is cleaned up behind what is
+/// delivered.
+async fn beside_a_snapshot(bench: &Bench, backlog: &Database) -> Outcome<f64> {
+    let database = backlog.copy().await?;
+    let mut backup = PgConnection::connect(&database.url()).await?;
+    raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM notification")
+        .execute(&mut backup)
+        .await?;
+    let server = Server::start(&bench.settings, &database.url(), Clock::Real).await?;
+    let (rate, _) = drain(bench, server.channels(CONSUMERS).await?).await?;
+    server.kill().await?;
+    backup.close().await?;
+    Ok(rate)
 }
 
 /// Consumers on these channels until the backlog is acknowledged: messages a second, and how many an acknowledgement

@@ -133,6 +133,7 @@ pub async fn run(
     });
     let authenticated = authenticator.clone();
     let (traces, drained) = (dependencies.traces.clone(), draining.clone());
+    let tls = dependencies.tls.clone();
     let middleware = MiddlewareLayer::new(
         methods,
         limits,
@@ -164,6 +165,7 @@ pub async fn run(
         calls: middleware.metrics(),
         dispatch: service.dispatch.metrics(),
         traces: &traces,
+        tls,
         readiness: readiness.clone(),
         skew_seconds,
     });

@@ -42,18 +42,24 @@ impl Certificate {
     /// Reads what a client gave: its certificate and those between it and its CA, which all must be valid. None if there
     /// is nothing that can be read.
     pub fn of(chain: &[CertificateDer<'_>], now: Instant) -> Option<Self> {
-        let ends = chain.iter().map(|it| {
-            let (_, certificate) = X509Certificate::from_der(it).ok()?;
-            Some(certificate.validity().not_after.timestamp())
-        });
-        let ends: Option<Vec<i64>> = ends.collect();
-        let seconds = ends?.into_iter().min()?.saturating_sub(now.timestamp());
+        let seconds = end_of(chain)?.saturating_sub(now.timestamp());
         let left = Duration::from_secs(seconds.clamp(0, VALIDITY_SECONDS_MAX).unsigned_abs());
         Some(Self {
             subject: subject(chain.first()?),
             expires_at: Moment::now() + left,
         })
     }
+}
+
+/// Returns the end of the first of these certificates that ends, in seconds since 1970. None if there is nothing that can be
+/// read.
+pub fn end_of(chain: &[CertificateDer<'_>]) -> Option<i64> {
+    let ends = chain.iter().map(|it| {
+        let (_, certificate) = X509Certificate::from_der(it).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    });
+    let ends: Option<Vec<i64>> = ends.collect();
+    ends?.into_iter().min()
 }
 
 /// Returns the subject of a certificate: the first URI among its subject alternative names, or else the

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::tls::Tls;
 use crate::clock::Clock;
 use crate::dispatch::metrics::DispatchMetrics;
 use crate::grpc::middleware::metrics::CallMetrics;
@@ -53,6 +54,8 @@ pub struct Sources<'a> {
     pub dispatch: &'a DispatchMetrics,
     /// Numbers of spans.
     pub traces: &'a Traces,
+    /// TLS of the listener; none for plain text.
+    pub tls: Option<Tls>,
     /// Result of the last check.
     pub readiness: watch::Receiver<Readiness>,
     /// Distance of the clocks at the last check.
@@ -64,6 +67,7 @@ pub struct Page {
     /// Numbers that are kept.
     kept: Registry,
     store: Store,
+    tls: Option<Tls>,
     readiness: watch::Receiver<Readiness>,
     observer: Observer,
 }
@@ -85,6 +89,7 @@ impl Page {
         Self {
             kept,
             store: sources.store.clone(),
+            tls: sources.tls,
             readiness: sources.readiness,
             observer: Observer::start(sources.store.clone(), sources.clock.clone()),
         }
@@ -97,6 +102,9 @@ impl Page {
         let readiness = *self.readiness.borrow();
         numbers::add_readiness(&mut now, readiness);
         numbers::add_state(&mut now, &self.store.state());
+        if let Some(end) = self.tls.as_ref().and_then(Tls::certificate_end) {
+            numbers::add_certificate(&mut now, end);
+        }
         if let Some(seen) = self.observer.look().await {
             numbers::add_contents(&mut now, &seen);
         }

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::Instant as Moment;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -20,7 +19,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
-use crate::auth::certificate::Certificate;
+use crate::auth::certificate::end_of;
 use crate::auth::files;
 use crate::domain::calendar::Instant;
 
@@ -94,6 +93,8 @@ pub struct Tls(watch::Receiver<Read>);
 #[derive(Clone, Debug)]
 struct Read {
     config: Arc<ServerConfig>,
+    /// End of the server's certificate or of one beside it, in seconds since 1970; none when it cannot be read.
+    end: Option<i64>,
     /// Verifier of the certificates of clients; none if they need none.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
@@ -137,6 +138,12 @@ impl Tls {
         TlsAcceptor::from(config).accept(stream).await
     }
 
+    /// Returns the end of the server's certificate, or of one beside it that ends before, in seconds since 1970. None when it
+    /// cannot be read.
+    pub fn certificate_end(&self) -> Option<i64> {
+        self.0.borrow().end
+    }
+
     /// Waits until the certificates that a client gave are not trusted any more.
     pub async fn distrusts(mut self, chain: Vec<CertificateDer<'static>>) {
         if self.0.wait_for(|read| !read.trusts(&chain)).await.is_err() {
@@ -149,16 +156,13 @@ impl Tls {
 /// they cannot be read.
 pub fn valid_for(names: &TlsFiles, now: Instant) -> Option<Duration> {
     let chain = certificates(&names.certificate, File::Certificate).ok()?;
-    let certificate = Certificate::of(&chain, now)?;
-    Some(
-        certificate
-            .expires_at
-            .saturating_duration_since(Moment::now()),
-    )
+    let seconds = end_of(&chain)?.saturating_sub(now.timestamp());
+    Some(Duration::from_secs(seconds.max(0).unsigned_abs()))
 }
 
 fn read(names: &TlsFiles, protocols: Protocols) -> Result<Read, Error> {
     let certificates = certificates(&names.certificate, File::Certificate)?;
+    let end = end_of(&certificates);
     let key = PrivateKeyDer::from_pem_slice(&bytes(&names.key, File::Key)?);
     let key = key.map_err(|error| fault(File::Key, &pem_text(&error)))?;
     let provider = Arc::new(ring::default_provider());
@@ -185,7 +189,11 @@ fn read(names: &TlsFiles, protocols: Protocols) -> Result<Read, Error> {
     })?;
     config.alpn_protocols = protocols.names();
     let config = Arc::new(config);
-    Ok(Read { config, clients })
+    Ok(Read {
+        config,
+        end,
+        clients,
+    })
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, Error> {

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use care_invitation::contract::v1;
@@ -15,6 +16,7 @@ use tonic::Code;
 
 use crate::backend::Kind;
 use crate::consumer::{self, Consumer};
+use crate::door::host::{Ca, dns};
 use crate::harness::{Harness, within};
 use crate::make;
 use crate::program::{PROGRAM, Program, command_by};
@@ -332,7 +334,7 @@ async fn the_state_of_the_process_is_shown() {
     }
 }
 
-/// The names in the table of the documents, but for those of the other database.
+/// The names in the table of the documents, but for those of the other database and of TLS.
 fn documented() -> BTreeSet<String> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
     let page = fs::read_to_string(page).expect("the page");
@@ -342,7 +344,9 @@ fn documented() -> BTreeSet<String> {
         Kind::Sqlite => "on PostgreSQL alone",
         Kind::Postgres => "on SQLite alone",
     };
-    let rows = section.lines().filter(|line| !line.contains(other));
+    // The harness has no TLS.
+    let is_served = |line: &&str| !line.contains(other) && !line.contains("with TLS alone");
+    let rows = section.lines().filter(is_served);
     let names = rows.filter_map(|row| Some(row.strip_prefix("| `")?.split_once('`')?.0.to_owned()));
     names.collect()
 }
@@ -412,6 +416,63 @@ async fn only_metrics_are_served_and_only_with_get() {
     assert!(answer.contains("allow: GET"), "{answer}");
 }
 
+/// The address that the log of the program says.
+async fn where_logged(log: &Path) -> SocketAddr {
+    within(async {
+        loop {
+            let log = fs::read_to_string(log).expect("text");
+            let line = log.split_once("metrics are at http://");
+            if let Some((address, _)) = line.and_then(|(_, it)| it.split_once("/metrics")) {
+                return address.parse().expect("an address");
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_end_of_the_certificate_is_shown_of_the_one_that_is_in_force() {
+    let (ca, folder) = (Ca::new(), TempDir::new().expect("a folder"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    // The key last: with it the files can be used.
+    let write = |end| {
+        let pair = ca.issue_until(vec![dns("localhost")], end);
+        fs::write(path("server.pem"), pair.certificate).expect("written");
+        fs::write(path("server.key"), pair.key).expect("written");
+    };
+    write(2_000_000_000);
+    let (certificate, key) = (path("server.pem"), path("server.key"));
+    let arguments = [
+        "--metrics-listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        &certificate,
+        "--tls-key",
+        &key,
+    ];
+    let command = command_by(
+        tokio::process::Command::new(PROGRAM),
+        folder.path(),
+        &arguments,
+    );
+    let log = folder.path().join("log");
+    let _program = Program::run(command, log.clone()).await;
+    let address = where_logged(&log).await;
+    let end = async || {
+        let name = "care_invitation_certificate_expiry_timestamp_seconds";
+        scrape(address).await.sum(name, &[])
+    };
+    assert_eq!(end().await, 2e9);
+    write(2_100_000_000);
+    within(async {
+        while end().await != 2.1e9 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_program_serves_them_where_it_is_told_to_and_prometheus_understands_them() {
     let folder = TempDir::new().expect("a folder");
@@ -423,18 +484,7 @@ async fn the_program_serves_them_where_it_is_told_to_and_prometheus_understands_
     );
     let log = folder.path().join("log");
     let program = Program::run(command, log.clone()).await;
-    let address = within(async {
-        loop {
-            let log = fs::read_to_string(&log).expect("text");
-            let line = log.split_once("metrics are at http://");
-            if let Some((address, _)) = line.and_then(|(_, it)| it.split_once("/metrics")) {
-                return address.to_owned();
-            }
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let seen = scrape(address.parse().expect("an address")).await;
+    let seen = scrape(where_logged(&log).await).await;
     assert_eq!(seen.sum("care_invitation_database_up", &[]), 1.0);
     program.signal("-TERM").await;
     let (status, ..) = program.end().await;

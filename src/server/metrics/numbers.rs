@@ -129,6 +129,16 @@ pub fn add_state(registry: &mut Registry, state: &State) {
     }
 }
 
+/// Adds the end of the server's certificate, in seconds since 1970.
+pub fn add_certificate(registry: &mut Registry, end: i64) {
+    gauge(
+        registry,
+        "care_invitation_certificate_expiry_timestamp_seconds",
+        "End of the certificate of the server or of one beside it, in seconds since 1970",
+        end,
+    );
+}
+
 fn add_pools(registry: &mut Registry, state: &State) {
     let connections: Family<OfConnections, Gauge> = Family::default();
     let max: Family<OfPool, Gauge> = Family::default();

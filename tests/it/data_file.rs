@@ -1,6 +1,6 @@
 //! The data file of SQLite: who may open it, which files are left alone, and what health says of it.
 
-use std::os::unix::fs::{FileExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::Path;
 use std::process::Output;
 
@@ -37,6 +37,16 @@ async fn serving(folder: &Path) -> Program {
     first.signal("-TERM").await;
     assert!(first.end().await.0.success());
     Program::start(folder, &["--sandbox-clock", NOW]).await
+}
+
+#[tokio::test]
+async fn a_new_file_and_those_beside_it_are_for_their_owner_alone() {
+    let folder = TempDir::new().expect("a folder");
+    let _program = Program::start(folder.path(), &["--sandbox-clock", NOW]).await;
+    for name in ["care.db", "care.db-wal", "care.db-shm"] {
+        let made = std::fs::metadata(folder.path().join(name)).expect("it is there");
+        assert_eq!(made.mode() & 0o777, 0o600, "{name} holds identity numbers");
+    }
 }
 
 #[tokio::test]

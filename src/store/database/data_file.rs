@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, Metadata, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -191,8 +191,13 @@ pub fn check_magic(path: &Path, file: &File) -> Result<(), OpenError> {
 
 /// Puts the names of a file's folder on the disk.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// Returns the folder of a file.
+pub fn folder_of(path: &Path) -> &Path {
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    folder.unwrap_or(Path::new("."))
 }
 
 /// Returns the files that this process has locked, for itself.
@@ -200,11 +205,11 @@ fn locked() -> MutexGuard<'static, BTreeSet<Identity>> {
     LOCKED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Opens a file, which is created when it is missing.
+/// Opens a file, which is created when it is missing, for its owner alone. SQLite gives the files beside it the same rights.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
-    options.open(path)
+    options.mode(0o600).open(path)
 }
 
 /// Returns a path with something after its last name.

@@ -14,7 +14,8 @@ pub mod streams;
 pub mod traces;
 mod value;
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use calls::{HealthArgs, ImportFile, ListMessages, ListRequests, PlayYear, ShowArgs};
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Arg, Args, CommandFactory, Parser, Subcommand};
 use client::{Client, Output, OutputArgs};
 use door::{Authentication, Door, DoorArgs};
 use pages::Pages;
@@ -224,6 +225,19 @@ fn variable(flag: &str) -> String {
             flag.replace('-', "_").to_uppercase()
         ),
     }
+}
+
+/// Returns the names of variables that look like settings and are none, as those with a letter too few.
+pub fn unknown_variables() -> BTreeSet<String> {
+    let line = Line::command();
+    let commands = line.get_subcommands().chain([&line]);
+    let arguments = commands.flat_map(clap::Command::get_arguments);
+    let known: BTreeSet<&OsStr> = arguments.filter_map(Arg::get_env).collect();
+    std::env::vars_os()
+        .filter(|(name, _)| !known.contains(name.as_os_str()))
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("CARE_INVITATION_"))
+        .collect()
 }
 
 /// Care invitations (vårdinbjudan) for specialised outpatient care, as a gRPC service.

@@ -1,6 +1,8 @@
 //! The check of what the service would start with: files, database, clock. It changes nothing, and says what to do.
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,9 +13,9 @@ use crate::client::print::{Tone, print_json, print_table, table, toned};
 use crate::clock::Clock;
 use crate::config::client::Output;
 use crate::config::door::Door;
-use crate::config::{self, Serve};
+use crate::config::{self, Serve, unknown_variables};
 use crate::server::tls::{TlsFiles, valid_for};
-use crate::store::check::{Looked, look};
+use crate::store::check::{Looked, look, may_be_created};
 use crate::store::error::OpenError;
 use crate::store::skew::CLOCK_SKEW_MAX;
 use crate::telemetry::traces;
@@ -57,7 +59,12 @@ pub async fn check(
     output: Output,
     clock: &Clock,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut findings = vec![of_settings(settings), address(settings).await];
+    let mut findings = vec![of_settings(settings)];
+    findings.extend(of_variables());
+    findings.push(address("address", "--listen", settings.listen).await);
+    if let Some(at) = settings.metrics_listen {
+        findings.push(address("metrics", "--metrics-listen", at).await);
+    }
     findings.extend(guarded(&settings.door, clock).await);
     findings.extend(database(url, settings, clock).await);
     findings.extend(collector(settings).await);
@@ -110,21 +117,31 @@ fn of_settings(settings: &Serve) -> Finding {
     }
 }
 
-async fn address(settings: &Serve) -> Finding {
-    let at = settings.listen;
+/// Returns what is found about variables that no setting has, if there are any.
+fn of_variables() -> Option<Finding> {
+    let unknown = Vec::from_iter(unknown_variables()).join(", ");
+    (!unknown.is_empty()).then(|| {
+        let text =
+            format!("no setting has this name: {unknown}. `care-invitation --help` has them all");
+        finding("variables", Verdict::Look, text)
+    })
+}
+
+/// Returns what is found about an address to listen on, which a flag names.
+async fn address(what: &'static str, flag: &str, at: SocketAddr) -> Finding {
     match TcpListener::bind(at).await {
-        Ok(_) => finding("address", Verdict::Good, format!("{at} is free")),
+        Ok(_) => finding(what, Verdict::Good, format!("{at} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => finding(
-            "address",
+            what,
             Verdict::Look,
             format!(
                 "{at} is in use: by the service, if it runs, which `care-invitation health` asks"
             ),
         ),
         Err(error) => finding(
-            "address",
+            what,
             Verdict::Bad,
-            format!("cannot listen on {at}: {error}. Choose another --listen"),
+            format!("cannot listen on {at}: {error}. Choose another {flag}"),
         ),
     }
 }
@@ -177,7 +194,7 @@ fn certificate(left: Duration) -> Finding {
             Verdict::Look,
             format!("the server's certificate ends in {days} days: replace it"),
         ),
-        days => (Verdict::Good, format!("is valid for {days} days or more")),
+        days => (Verdict::Good, format!("is valid for {days} days")),
     };
     finding("certificate", verdict, text)
 }
@@ -186,11 +203,7 @@ fn certificate(left: Duration) -> Finding {
 async fn database(url: &str, settings: &Serve, clock: &Clock) -> Vec<Finding> {
     match look(url, || clock.machine_now()).await {
         Ok(found) => of_database(found, settings),
-        Err(OpenError::NoFile(path)) => vec![finding(
-            "database",
-            Verdict::Look,
-            format!("there is no file {path} yet: the service creates it at its start"),
-        )],
+        Err(OpenError::NoFile(path)) => vec![no_file(&path)],
         Err(OpenError::Locked(path)) => vec![finding(
             "database",
             Verdict::Look,
@@ -198,7 +211,30 @@ async fn database(url: &str, settings: &Serve, clock: &Clock) -> Vec<Finding> {
                 "{path} is in use: by the service, if it runs, which `care-invitation health` asks"
             ),
         )],
+        Err(error @ OpenError::Damaged(..)) => vec![finding(
+            "database",
+            Verdict::Bad,
+            format!("{error}\nPut a backup in its place with `care-invitation restore`"),
+        )],
         Err(error) => vec![finding("database", Verdict::Bad, error.to_string())],
+    }
+}
+
+/// Returns what is found about a file that is not there yet.
+fn no_file(path: &str) -> Finding {
+    match may_be_created(Path::new(path)) {
+        Ok(()) => finding(
+            "database",
+            Verdict::Look,
+            format!("there is no file {path} yet: the service creates it at its start"),
+        ),
+        Err(error) => finding(
+            "database",
+            Verdict::Bad,
+            format!(
+                "cannot create {path}: {error}. Make its folder, and let the user of the service write there"
+            ),
+        ),
     }
 }
 

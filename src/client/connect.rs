@@ -49,7 +49,8 @@ pub async fn connect(server: &Server) -> Result<Connection, Failure> {
         endpoint = configured.map_err(|error| Failure::Input(root(&error)))?;
     }
     let channel = endpoint.connect().await;
-    let channel = channel.map_err(|error| Failure::Unreachable(root(&error)))?;
+    let unreachable = |error| Failure::Unreachable(format!("{}: {}", server.uri, root(&error)));
+    let channel = channel.map_err(unreachable)?;
     Ok(InterceptedService::new(channel, bearer))
 }
 

@@ -1,9 +1,14 @@
 //! A look at a database before the service is started on it: nothing is created, migrated or written.
 
+use std::io;
+use std::path::Path;
+
 use chrono::TimeDelta;
+use rustix::fs::{Access, access};
 
 use crate::domain::calendar::Instant;
 use crate::store::database::connection::connect_admin;
+use crate::store::database::data_file::folder_of;
 use crate::store::database::postgres::is_postgres;
 use crate::store::database::preflight::preflight;
 use crate::store::database::probe::database_now;
@@ -54,4 +59,9 @@ pub async fn look(url: &str, now: impl Fn() -> Instant) -> Result<Looked, OpenEr
         logs_parameters,
         apart,
     })
+}
+
+/// Returns without an error if this process may create files beside a path.
+pub fn may_be_created(path: &Path) -> io::Result<()> {
+    Ok(access(folder_of(path), Access::WRITE_OK | Access::EXEC_OK)?)
 }

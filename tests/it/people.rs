@@ -239,6 +239,13 @@ async fn scripts_know_by_the_exit_code_what_became_of_it() {
         let ended = sandbox.run(arguments).await;
         let said = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(code), "{arguments:?}: {said}");
+        // Which server it was says the most.
+        if code == 4 {
+            assert!(
+                said.contains("http://127.0.0.1:1/"),
+                "{arguments:?}: {said}"
+            );
+        }
     }
 }
 
@@ -257,6 +264,25 @@ async fn a_check_says_what_is_wrong_and_changes_nothing() {
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("there is no file"), "{said}");
     assert!(!folder.path().join("care.db").exists());
+
+    let nowhere = folder.path().join("none/care.db").display().to_string();
+    let (code, said) = check(&["--database-url", &format!("sqlite://{nowhere}")]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("BAD   database") && said.contains("cannot create"),
+        "{said}"
+    );
+
+    let mut misspelt = command(folder.path(), &["check"]);
+    misspelt.env("CARE_INVITATION_LISTN", "0.0.0.0:50051");
+    let said = printed(&run(&mut misspelt, "").await);
+    let look = "look  variables  no setting has this name: CARE_INVITATION_LISTN.";
+    assert!(said.contains(look), "{said}");
+
+    // Not an address of this machine.
+    let (code, said) = check(&["--metrics-listen", "192.0.2.1:9464"]).await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another --metrics-listen"), "{said}");
 
     let (code, said) = check(&["--database-url", "postgres://nobody@127.0.0.1:1/none"]).await;
     assert_eq!(code, Some(1), "{said}");

@@ -1,5 +1,6 @@
 //! The commands that people use: they call the real program as everybody else does.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -14,7 +15,7 @@ use tokio::process::Command;
 use crate::collector::Collector;
 use crate::harness::within;
 use crate::make;
-use crate::program::{PROGRAM, Program, command_by, create, text};
+use crate::program::{PROGRAM, Program, command_by, create, make_pipe, text};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 const UNIT: &str = "SE2321000131-P000000123457";
@@ -444,6 +445,71 @@ async fn refused_lines_are_written_with_their_reasons_and_can_be_mended() {
         said.contains("created 2 requests, 1 were there"),
         "{said} {}",
         text(&ended.stderr)
+    );
+}
+
+#[tokio::test]
+async fn the_file_that_is_imported_is_not_written_over_by_any_name() {
+    let sandbox = Sandbox::start().await;
+    let lines = [HEADINGS.to_owned(), record("196408233235", "I-1")].join("\n");
+    let path = file(&sandbox, "requests.csv", &lines);
+    let beside = |name: &str| sandbox.folder.path().join(name).display().to_string();
+    let (linked, other_name) = (beside("linked.csv"), beside("other.csv"));
+    std::os::unix::fs::symlink(&path, &linked).expect("a link");
+    std::fs::hard_link(&path, &other_name).expect("a second name");
+    let dotted = beside("./requests.csv");
+    for refused in [&path, &dotted, &linked, &other_name] {
+        let import = ["import", &path, "--care-unit", UNIT, "--refused", refused];
+        let ended = sandbox.run(&import).await;
+        let left = std::fs::read_to_string(&path).expect("the file");
+        assert_eq!(left, lines, "{refused}");
+        assert_eq!(ended.status.code(), Some(2), "{}", text(&ended.stderr));
+    }
+    // Any other is written over, and only its owner can read it from then on.
+    let refused = file(&sandbox, "refused.csv", &"old\n".repeat(100));
+    let import = ["import", &path, "--care-unit", UNIT, "--refused", &refused];
+    assert_eq!(sandbox.run(&import).await.status.code(), Some(8));
+    let written = std::fs::read_to_string(&refused).expect("refused lines");
+    assert!(!written.contains("old"), "{written}");
+    let mode = std::fs::metadata(&refused).expect("a file").mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn nothing_but_a_file_is_imported() {
+    let sandbox = Sandbox::start().await;
+    let folder = sandbox.folder.path().display().to_string();
+    let pipe = sandbox.folder.path().join("pipe");
+    make_pipe(&pipe);
+    let pipe = pipe.display().to_string();
+    for (path, format) in [(&folder, "ndjson"), (&folder, "csv"), (&pipe, "ndjson")] {
+        let ended = sandbox.run(&["import", path, "--format", format]).await;
+        let said = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains("it is no regular file"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_id_that_comes_twice_refuses_the_second_line_alone() {
+    let sandbox = Sandbox::start().await;
+    let id = "0190f5a4-7c1e-7000-8000-00000000000a";
+    let lines = [
+        format!("request_id;{HEADINGS}"),
+        format!("{id};{}", record(NUMBER, "I-1")),
+        format!("{};{}", id.to_uppercase(), record(NUMBER, "I-2")),
+        format!(";{}", record(NUMBER, "I-3")),
+    ];
+    let path = file(&sandbox, "requests.csv", &lines.join("\n"));
+    let ended = sandbox.run(&["import", &path, "--care-unit", UNIT]).await;
+    let said = text(&ended.stdout) + &text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(8), "{said}");
+    assert!(said.contains("created 2 requests"), "{said}");
+    let refused = std::fs::read_to_string(sandbox.folder.path().join("requests.refused.csv"));
+    let refused = refused.expect("refused lines");
+    assert!(
+        refused.contains("I-2") && refused.contains("an earlier line has the same request_id"),
+        "{refused}"
     );
 }
 

@@ -63,6 +63,12 @@ pub async fn run(command: &mut Command) -> Output {
     within(command.output()).await.expect("it runs")
 }
 
+/// Makes a pipe, which nobody writes to.
+pub fn make_pipe(path: &Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.expect("mkfifo").success());
+}
+
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("text")
 }

@@ -1,6 +1,6 @@
 //! The lines of a file of requests, CSV or NDJSON, and the create calls that they say.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -46,9 +46,10 @@ impl Line {
     }
 }
 
-/// The lines of a file. Empty ones are left out.
+/// The lines of a file. Empty ones are left out. They end with the first failure.
 pub struct Lines {
     source: Source,
+    has_failed: bool,
     number: u64,
     care_unit: Option<String>,
 }
@@ -63,9 +64,13 @@ impl Lines {
     ///
     /// # Errors
     ///
-    /// It cannot be read, or its columns are not those of a create call.
+    /// It cannot be read as often as an import does, or its columns are not those of a create call.
     pub fn open(asked: &Import) -> Result<Self, Failure> {
         let path = &asked.file;
+        let metadata = fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        if !metadata.is_file() {
+            return Err(unreadable(path, &"it is no regular file"));
+        }
         let file = File::open(path).map_err(|error| unreadable(path, &error))?;
         let source = match asked.is_csv() {
             true => {
@@ -82,6 +87,7 @@ impl Lines {
         };
         Ok(Self {
             source,
+            has_failed: false,
             number: 0,
             care_unit: asked.care_unit.as_deref().map(name),
         })
@@ -95,7 +101,17 @@ impl Lines {
         }
     }
 
+    /// Reads the next line, none after a failure: reading on may fail for ever.
     fn read(&mut self) -> Option<Result<Text, Failure>> {
+        if self.has_failed {
+            return None;
+        }
+        let read = self.read_source();
+        self.has_failed = matches!(read, Some(Err(_)));
+        read
+    }
+
+    fn read_source(&mut self) -> Option<Result<Text, Failure>> {
         match &mut self.source {
             Source::Csv(reader, _) => {
                 let mut record = StringRecord::new();

@@ -123,12 +123,20 @@ impl Run {
         line: Line,
         mut call: v1::CreateBookingRequestRequest,
     ) -> Result<(), Failure> {
-        if call.request_id.is_empty() {
-            let id = request_id(&self.source, &call);
-            if !self.seen.insert(id) {
-                return self.refuse(&line, "an earlier line says the same");
+        let (id, repeated) = match call.request_id.is_empty() {
+            true => {
+                let id = request_id(&self.source, &call);
+                call.request_id = id.to_string();
+                (Some(id), "an earlier line says the same")
             }
-            call.request_id = id.to_string();
+            // The server says what is wrong with one that is none.
+            false => (
+                Uuid::try_parse(&call.request_id).ok(),
+                "an earlier line has the same request_id",
+            ),
+        };
+        if id.is_some_and(|it| !self.seen.insert(it)) {
+            return self.refuse(&line, repeated);
         }
         let bytes = call.encoded_len();
         if self.batch.len() == BATCH_MAX || BATCH_BYTES_MAX < self.batch_bytes + bytes {

@@ -1,9 +1,9 @@
 //! The file of refused lines: the lines as they were, and why. What was mended in it can be imported.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use csv::StringRecord;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,10 @@ use super::super::failure::Failure;
 use super::line::{Line, REFUSED, Text};
 use crate::config::client::Import;
 
-/// The file, which is created with the first line.
+/// Permissions of the file: it holds what the lines hold, identity numbers too.
+const OWNER_ALONE: u32 = 0o600;
+
+/// The file, which is created with the first line, or written over when an import before left one.
 pub struct RefusedFile {
     path: PathBuf,
     headings: Option<StringRecord>,
@@ -24,10 +27,10 @@ impl RefusedFile {
     ///
     /// # Errors
     ///
-    /// It is the file that is imported.
+    /// It is the file that is imported, by whatever name.
     pub fn new(asked: &Import, headings: Option<StringRecord>) -> Result<Self, Failure> {
         let path = asked.refused_file();
-        match path == asked.file {
+        match is_same_file(&path, &asked.file) {
             true => Err(Failure::Input(
                 "refused lines cannot go into the file that is imported: name another with --refused"
                     .to_owned(),
@@ -52,10 +55,7 @@ impl RefusedFile {
             Text::Json(text) => ndjson(line.number, text, reason),
         };
         if self.file.is_none() {
-            // It holds what the lines hold: identity numbers.
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            self.file = Some(options.open(&self.path)?);
+            self.file = Some(create_private(&self.path)?);
         }
         match &mut self.file {
             Some(file) => file.write_all(text.as_bytes()),
@@ -83,6 +83,23 @@ impl RefusedFile {
             .map_err(|error| io::Error::other(error.to_string()))?;
         String::from_utf8(bytes).map_err(io::Error::other)
     }
+}
+
+/// Returns true when both paths lead to one file.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path| fs::metadata(path).ok().map(|it| (it.dev(), it.ino()));
+    identity(one).is_some_and(|it| identity(other) == Some(it))
+}
+
+/// Creates a file, or empties the one that is there, and lets only its owner read it.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let file = options.mode(OWNER_ALONE).open(path)?;
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(OWNER_ALONE))?;
+    }
+    Ok(file)
 }
 
 /// Returns a line of NDJSON: the object with why it was refused, or what is no object as text.

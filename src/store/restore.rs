@@ -69,7 +69,7 @@ pub async fn restore(
     let path = sqlite_path(url)?;
     let said = |path: &Path| path.display().to_string();
     // Before anything of that name is created.
-    let source = File::open(from).map_err(|error| RestoreError::File(said(from), error))?;
+    let source = open_file(from).map_err(|error| RestoreError::File(said(from), error))?;
     if unfinished_wal(from).is_some() {
         return Err(RestoreError::HasWal(said(from)));
     }
@@ -81,6 +81,17 @@ pub async fn restore(
         let _ = fs::remove_file(&path);
     }
     outcome
+}
+
+/// Opens a regular file to read it: a pipe without a writer would be waited for.
+fn open_file(path: &Path) -> io::Result<File> {
+    match fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        )),
+    }
 }
 
 /// Replaces the database, which is locked.

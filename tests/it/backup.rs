@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::harness::within;
 use crate::make;
-use crate::program::{Program, acknowledge_sent, command, create, get, lease_due, run, text};
+use crate::program::{
+    Program, acknowledge_sent, command, create, get, lease_due, make_pipe, run, text,
+};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
 /// Callers that write while a backup is made.
@@ -189,7 +191,7 @@ async fn a_backup_that_cannot_be_used_is_refused_and_the_database_is_what_it_was
     };
     let database = std::fs::read(folder.path().join("care.db")).expect("read");
     for what in [
-        "damaged", "foreign", "newer", "empty", "text", "wal", "missing",
+        "damaged", "foreign", "newer", "empty", "text", "wal", "missing", "pipe",
     ] {
         std::fs::write(&copy, &good).expect("written");
         let expected = match what {
@@ -222,10 +224,15 @@ async fn a_backup_that_cannot_be_used_is_refused_and_the_database_is_what_it_was
                 std::fs::write(folder.path().join("copy.db-wal"), "frames").expect("written");
                 "has a write-ahead log beside it"
             }
-            _ => {
+            "missing" => {
                 std::fs::remove_file(folder.path().join("copy.db-wal")).expect("removed");
                 std::fs::remove_file(&copy).expect("removed");
                 "copy.db"
+            }
+            _ => {
+                std::fs::remove_file(&copy).expect("removed");
+                make_pipe(&copy);
+                "it is no regular file"
             }
         };
         let before = files(folder.path());

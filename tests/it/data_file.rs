@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 
 use crate::harness::{refusal, within};
 use crate::make;
-use crate::program::{Program, command, create, get, run, text};
+use crate::program::{Program, command, create, get, make_pipe, run, text};
 use crate::replica::healthy;
 
 const NOW: &str = "2026-03-02T09:00:00Z";
@@ -204,6 +204,15 @@ async fn a_file_that_is_foreign_newer_or_damaged_is_refused_and_left_as_it_is() 
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_pipe_is_no_database() {
+    let folder = TempDir::new().expect("a folder");
+    let pipe = folder.path().join("pipe");
+    make_pipe(&pipe);
+    let said = refused(folder.path(), &format!("sqlite://{}", pipe.display())).await;
+    assert!(said.contains("is not a database of SQLite"), "{said}");
 }
 
 #[tokio::test]

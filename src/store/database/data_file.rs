@@ -79,7 +79,8 @@ impl DataFile {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Locked`] when another process has it, [`OpenError::File`] when it cannot be opened for writing.
+    /// [`OpenError::Locked`] when another process has it, [`OpenError::File`] when it cannot be opened for writing,
+    /// [`OpenError::NoDatabase`] when it is no regular file.
     pub fn lock(path: &Path) -> Result<Self, OpenError> {
         let unusable = |error| OpenError::File(path.display().to_string(), error);
         let busy = || OpenError::Locked(path.display().to_string());
@@ -89,6 +90,9 @@ impl DataFile {
                 return Err(busy());
             }
             let file = open(path).map_err(unusable)?;
+            if !file.metadata().map_err(unusable)?.is_file() {
+                return Err(OpenError::NoDatabase(path.display().to_string()));
+            }
             // SQLite follows links too, before it names its WAL.
             let real = path.canonicalize().map_err(unusable)?;
             let beside = match network_file_system(&real) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -37,19 +37,23 @@ impl Head {
     /// Reads the head from the database: the last row of the chain since a time, in microseconds. Without one it is still
     /// this.
     pub async fn read(self, connection: &impl ConnectionTrait, since: i64) -> Result<Self, Error> {
+        // Of the other columns nothing is needed, whatever was done to them.
         let last = Entity::find()
+            .select_only()
+            .columns([Column::Sequence, Column::Hash, Column::RecordedAt])
             .filter(Column::RecordedAt.gte(since.max(self.recorded_at)))
             .filter(Column::Chain.eq(self.chain))
             .order_by_desc(Column::RecordedAt)
             .order_by_desc(Column::Chain)
             .order_by_desc(Column::Sequence)
+            .into_tuple::<(i64, Vec<u8>, i64)>()
             .one(connection)
             .await?;
-        Ok(last.map_or(self, |row| Self {
+        Ok(last.map_or(self, |(sequence, hash, recorded_at)| Self {
             chain: self.chain,
-            sequence: row.sequence,
-            hash: stored_hash(&row.hash),
-            recorded_at: row.recorded_at,
+            sequence,
+            hash: stored_hash(&hash),
+            recorded_at,
         }))
     }
 

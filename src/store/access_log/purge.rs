@@ -1,14 +1,17 @@
 //! Purging of the access log: months by dropping their partitions on PostgreSQL, the rest row by row. What is left of a
 //! chain is verified from its first row, which has the hash of the one before.
 
-use sea_orm::{ColumnTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait,
+};
 
 use crate::domain::calendar::{Instant, micros};
 use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::bulk::{MEMBERS_MAX, membership};
 use crate::store::database::connection::write_options;
 use crate::store::database::transaction::Pool;
-use crate::store::entity::access_log::{Column, Entity, Model};
+use crate::store::entity::access_log::{Column, Entity, ReadRow};
 use crate::store::entity::access_log_patient as of_patient;
 use crate::store::error::Error;
 use crate::store::schema::partition;
@@ -38,14 +41,17 @@ pub async fn drop_months(connection: &Pool, before: Instant) -> Result<u64, Erro
 pub async fn delete_batch(connection: &Pool, before: Instant) -> Result<u64, Error> {
     let backend = connection.get_database_backend();
     let transaction = connection.begin(write_options(backend)).await?;
-    let entries = Entity::find()
+    let oldest = Entity::find()
         .filter(Column::RecordedAt.lt(micros(before)))
         .order_by_asc(Column::RecordedAt)
         .order_by_asc(Column::Chain)
         .order_by_asc(Column::Sequence)
         .limit(ENTRIES_MAX)
-        .all(&*transaction)
-        .await?;
+        .build(backend);
+    let rows = transaction.query_all_raw(oldest).await?;
+    // One whose place cannot be read stays, and is found by a verification.
+    let entries = rows.iter().filter_map(|row| ReadRow::of(row).ok());
+    let entries: Vec<ReadRow> = entries.collect();
     for keys in patient_keys(&entries).chunks(MEMBERS_MAX) {
         let rows = of_patient_rows(keys);
         let delete = of_patient::Entity::delete_many().filter(membership(
@@ -63,10 +69,10 @@ pub async fn delete_batch(connection: &Pool, before: Instant) -> Result<u64, Err
 }
 
 /// Returns the places of the patients of entries.
-pub fn patient_keys(entries: &[Model]) -> Vec<of_patient::Model> {
+pub fn patient_keys(entries: &[ReadRow]) -> Vec<of_patient::Model> {
     let mut keys = Vec::new();
-    for entry in entries {
-        // What cannot be read names nobody.
+    // What cannot be read names nobody.
+    for entry in entries.iter().filter_map(|it| it.content.as_ref().ok()) {
         let concerned = entry.concerned().unwrap_or_default();
         keys.extend(of_patient::rows(&concerned, entry));
     }
@@ -98,7 +104,7 @@ pub fn of_patient_rows(keys: &[of_patient::Model]) -> Rows {
     rows
 }
 
-fn entry_rows(entries: &[Model]) -> Rows {
+fn entry_rows(entries: &[ReadRow]) -> Rows {
     let columns = [Column::RecordedAt, Column::Chain, Column::Sequence];
     let mut rows = Rows::new(columns.map(RowColumn::of::<Entity>).to_vec());
     for entry in entries {

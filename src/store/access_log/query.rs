@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 use sea_orm::sea_query::{Expr, ExprTrait, Order, Query, SelectStatement};
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, FromQueryResult, Iterable, QueryResult};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityName, Iterable, QueryResult};
 use uuid::Uuid;
 
 use crate::domain::access::{Access, AccessFilter, AccessPlace, Concerned, LoggedAccess};
@@ -13,7 +13,7 @@ use crate::domain::care_units::CareUnits;
 use crate::domain::patient::{PersonalId, PersonalIdType};
 use crate::domain::request_key::RequestKey;
 use crate::store::bulk::{RowQuery, query_all_with};
-use crate::store::entity::access_log::{Column, Entity, Model};
+use crate::store::entity::access_log::{Column, Entity, Model, ReadRow};
 use crate::store::entity::access_log_patient as of_patient;
 use crate::store::entity::booking_request as request;
 use crate::store::entity::document::code;
@@ -40,7 +40,7 @@ pub async fn page(
 }
 
 fn entry(row: &QueryResult) -> Result<(AccessPlace, Option<LoggedAccess>), Error> {
-    let row = Model::from_query_result(row, "")?;
+    let row = ReadRow::of(row)?;
     let place = row.place();
     let key = RowKey {
         table: Entity.table_name(),
@@ -48,7 +48,7 @@ fn entry(row: &QueryResult) -> Result<(AccessPlace, Option<LoggedAccess>), Error
         id: place.chain,
         number: Some(place.sequence),
     };
-    Ok((place, key.accept(row.into_domain())))
+    Ok((place, key.accept(row.content.and_then(Model::into_domain))))
 }
 
 /// Returns the query of a page. A patient's entries are found by the index of patients, others by the care unit, the

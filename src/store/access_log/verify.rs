@@ -7,7 +7,7 @@ use std::fmt;
 use sea_orm::sea_query::{Expr, ExprTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, IsolationLevel, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, TransactionOptions,
+    QueryFilter, QueryOrder, QuerySelect, QueryTrait, TransactionOptions,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::store::access_log::chain::{HASH_BYTES, hash, stored_hash};
 use crate::store::access_log::purge::{of_patient_rows, patient_keys};
 use crate::store::admin::{Progress, open_admin};
 use crate::store::bulk::{MEMBERS_MAX, membership};
-use crate::store::entity::access_log::{Column, Entity, Model};
+use crate::store::entity::access_log::{Column, Entity, ReadRow};
 use crate::store::entity::access_log_patient as of_patient;
 use crate::store::error::{Error, OpenError};
 
@@ -58,6 +58,11 @@ pub enum Finding {
         /// Number.
         sequence: i64,
     },
+    /// So many rows have places that cannot be read.
+    WithoutPlace {
+        /// Number of rows.
+        count: u64,
+    },
     /// So many patients are found where no row names them.
     FoundElsewhere {
         /// Number of places.
@@ -76,6 +81,9 @@ impl fmt::Display for Finding {
             Self::Inserted { chain, sequence } => write!(f, "inserted: {chain}:{sequence}"),
             Self::NotFound { chain, sequence } => {
                 write!(f, "altered: the index of patients, of {chain}:{sequence}")
+            }
+            Self::WithoutPlace { count } => {
+                write!(f, "altered: the places of {count} entries")
             }
             Self::FoundElsewhere { count } => {
                 write!(
@@ -177,18 +185,29 @@ impl Walk<'_> {
         snapshot: &DatabaseTransaction,
         progress: Progress<'_>,
     ) -> Result<(), Error> {
-        let mut last: Option<Model> = None;
+        let mut last: Option<ReadRow> = None;
+        let mut unplaced = 0;
         loop {
-            let rows = page(snapshot, last.as_ref()).await?;
+            let mut rows = page(snapshot, last.as_ref()).await?;
+            let is_last = (rows.len() as u64) < ROWS_MAX;
+            if !is_last && rows.iter().any(Option::is_some) {
+                // The next page begins after the last place that can be read.
+                let after = rows.iter().rposition(Option::is_some);
+                rows.truncate(after.map_or(0, |it| it + 1));
+            }
+            self.verified.rows += rows.len() as u64;
+            unplaced += rows.iter().filter(|it| it.is_none()).count() as u64;
+            let rows: Vec<ReadRow> = rows.into_iter().flatten().collect();
             rows.iter().for_each(|row| self.visit(row));
             self.look_up(snapshot, &rows).await?;
-            self.verified.rows += rows.len() as u64;
             progress("entries", self.verified.rows, None);
-            let is_last = (rows.len() as u64) < ROWS_MAX;
             last = rows.into_iter().next_back();
-            if is_last {
+            if is_last || last.is_none() {
                 break;
             }
+        }
+        if unplaced > 0 {
+            self.note(Finding::WithoutPlace { count: unplaced });
         }
         let stored = of_patient::Entity::find().count(snapshot).await?;
         if let Some(count) = stored.checked_sub(self.place_count).filter(|it| *it > 0) {
@@ -198,9 +217,12 @@ impl Walk<'_> {
     }
 
     /// Compares a row with its own hash, with the row before it in its chain, and with the heads.
-    fn visit(&mut self, row: &Model) {
-        let (chain, sequence, hashed) = (row.chain, row.sequence, stored_hash(&row.hash));
-        let mut is_altered = hash(row) != hashed;
+    fn visit(&mut self, row: &ReadRow) {
+        let (chain, sequence) = (row.chain, row.sequence);
+        let hashed = stored_hash(row.hash.as_deref().unwrap_or_default());
+        let content = row.content.as_ref().ok();
+        let previous = content.map(|it| stored_hash(&it.previous_hash));
+        let mut is_altered = content.is_none_or(|it| hash(it) != hashed);
         let known = self
             .heads
             .iter()
@@ -218,11 +240,11 @@ impl Walk<'_> {
             let (first, last) = (before.last + 1, sequence - 1);
             if first <= last {
                 self.note(Finding::Removed { chain, first, last });
-            } else if !is_altered && stored_hash(&row.previous_hash) != before.hash {
+            } else if !is_altered && previous != Some(before.hash) {
                 let sequence = before.last;
                 self.note(Finding::Altered { chain, sequence });
             }
-        } else if (sequence == 1) != (stored_hash(&row.previous_hash) == [0; HASH_BYTES]) {
+        } else if !is_altered && (sequence == 1) != (previous == Some([0; HASH_BYTES])) {
             // The first row of all has no hash before it, and no other is without.
             self.note(Finding::Altered { chain, sequence });
         }
@@ -238,7 +260,7 @@ impl Walk<'_> {
     async fn look_up(
         &mut self,
         snapshot: &DatabaseTransaction,
-        rows: &[Model],
+        rows: &[ReadRow],
     ) -> Result<(), Error> {
         let keys = patient_keys(rows);
         self.place_count += keys.len() as u64;
@@ -281,8 +303,11 @@ impl Walk<'_> {
     }
 }
 
-/// Returns the rows after one, in the order of time, which is that of each chain.
-async fn page(snapshot: &DatabaseTransaction, after: Option<&Model>) -> Result<Vec<Model>, Error> {
+/// Returns the rows after one, in the order of time, which is that of each chain; none for a row whose place cannot be read.
+async fn page(
+    snapshot: &DatabaseTransaction,
+    after: Option<&ReadRow>,
+) -> Result<Vec<Option<ReadRow>>, Error> {
     let mut rows = Entity::find()
         .order_by_asc(Column::RecordedAt)
         .order_by_asc(Column::Chain)
@@ -297,5 +322,7 @@ async fn page(snapshot: &DatabaseTransaction, after: Option<&Model>) -> Result<V
         ];
         rows = rows.filter(Expr::tuple(place).gt(Expr::tuple(last)));
     }
-    Ok(rows.all(snapshot).await?)
+    let rows = rows.build(snapshot.get_database_backend());
+    let rows = snapshot.query_all_raw(rows).await?;
+    Ok(rows.iter().map(|row| ReadRow::of(row).ok()).collect())
 }

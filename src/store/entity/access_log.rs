@@ -1,5 +1,6 @@
 //! Entries of the access log as rows. The document holds identity numbers, which is what the table is for.
 
+use sea_orm::FromQueryResult;
 use sea_orm::entity::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,46 @@ pub struct Model {
 }
 
 debug_without_content!(Model);
+
+/// A row as it was read. SQLite stores values of any type, so that of an altered row some columns may not be readable.
+pub struct ReadRow {
+    /// Time of its place, in microseconds.
+    pub recorded_at: i64,
+    /// Chain of its place.
+    pub chain: Uuid,
+    /// Number of its place.
+    pub sequence: i64,
+    /// Its own hash, if that can be read.
+    pub hash: Option<Vec<u8>>,
+    /// All of it; an error if a column cannot be read.
+    pub content: Result<Model, Error>,
+}
+
+impl ReadRow {
+    /// Reads a row that has all columns.
+    ///
+    /// # Errors
+    ///
+    /// Its place cannot be read.
+    pub fn of(row: &QueryResult) -> Result<Self, Error> {
+        Ok(Self {
+            recorded_at: row.try_get("", Column::RecordedAt.as_str())?,
+            chain: row.try_get("", Column::Chain.as_str())?,
+            sequence: row.try_get("", Column::Sequence.as_str())?,
+            hash: row.try_get("", Column::Hash.as_str()).ok(),
+            content: Model::from_query_result(row, "").map_err(Error::from),
+        })
+    }
+
+    /// Returns the place of the row.
+    pub fn place(&self) -> AccessPlace {
+        AccessPlace {
+            at: from_micros(self.recorded_at),
+            chain: self.chain,
+            sequence: self.sequence,
+        }
+    }
+}
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {}
@@ -97,15 +138,6 @@ impl Model {
         stored.into_iter().map(concerned).collect()
     }
 
-    /// Returns the place of the row.
-    pub fn place(&self) -> AccessPlace {
-        AccessPlace {
-            at: from_micros(self.recorded_at),
-            chain: self.chain,
-            sequence: self.sequence,
-        }
-    }
-
     /// Returns the entry that the row holds.
     pub fn into_domain(self) -> Result<LoggedAccess, Error> {
         let concerned = self.concerned().of_column(Column::Document)?;
@@ -113,7 +145,11 @@ impl Model {
         let hash = hash
             .map_err(|_| Error::internal("not 32 bytes"))
             .of_column(Column::Hash)?;
-        let place = self.place();
+        let place = AccessPlace {
+            at: from_micros(self.recorded_at),
+            chain: self.chain,
+            sequence: self.sequence,
+        };
         Ok(LoggedAccess {
             access: Access {
                 at: place.at,

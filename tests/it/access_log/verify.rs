@@ -1,11 +1,19 @@
 //! What a verification finds after somebody has been at the tables, on both databases.
 
-use care_invitation::domain::access::ChainHead;
+use care_invitation::domain::access::{AccessFilter, ChainHead};
+use care_invitation::domain::calendar::ClockReading;
+use care_invitation::domain::care_units::CareUnits;
+use care_invitation::store::Store;
 use care_invitation::store::access_log::verify::{Finding, verify};
+use care_invitation::store::purge::{Cutoffs, purge};
+use care_invitation::store::schema::Schema;
+use chrono::TimeDelta;
 use sea_orm::ConnectionTrait;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::chain::{filled, verified};
+use super::chain::{NOW, filled, verified};
+use crate::make::at;
 use crate::migration::Empty;
 
 /// What an alteration is found as; the chain comes first.
@@ -106,6 +114,99 @@ async fn what_was_removed_altered_or_inserted_shows() {
             assert_eq!(found, expected(chain), "{what}");
         }
     }
+}
+
+/// SQLite stores values of any type in any column.
+#[tokio::test]
+async fn a_value_of_a_wrong_type_shows_and_hides_nothing_else() {
+    for column in [
+        "document = x'ff00'",
+        "outcome = 'none'",
+        "subject = x'00'",
+        "hash = 'text'",
+    ] {
+        let database = Empty::sqlite();
+        filled(&database, 6).await;
+        let before = verified(&database).await;
+        let chain = *before.chains.keys().next().expect("a chain");
+        let alter = format!("UPDATE access_log SET {column} WHERE sequence = 2");
+        let statements = [
+            alter.as_str(),
+            "UPDATE access_log SET subject = 'nobody' WHERE sequence = 5",
+        ];
+        execute(&database, &statements).await;
+        let found = verified(&database).await;
+        let altered = |sequence| Finding::Altered { chain, sequence };
+        // Whose places an entry has that cannot be read is not known.
+        let places = found
+            .findings
+            .iter()
+            .filter(|it| !matches!(it, Finding::FoundElsewhere { count: 1 }));
+        let expected = [altered(2), altered(5)];
+        assert!(places.eq(&expected), "{column}: {:?}", found.findings);
+        assert_eq!((found.rows, found.chains[&chain].last), (6, 6));
+    }
+}
+
+#[tokio::test]
+async fn entries_without_a_place_are_counted() {
+    let database = Empty::sqlite();
+    filled(&database, 3).await;
+    execute(
+        &database,
+        &[
+            "DELETE FROM access_log_patient WHERE sequence = 2",
+            "UPDATE access_log SET recorded_at = 'never' WHERE sequence = 2",
+        ],
+    )
+    .await;
+    let found = verified(&database).await;
+    let chain = *found.chains.keys().next().expect("a chain");
+    let expected = [
+        Finding::Removed {
+            chain,
+            first: 2,
+            last: 2,
+        },
+        Finding::WithoutPlace { count: 1 },
+    ];
+    assert_eq!((found.rows, found.findings.as_slice()), (3, &expected[..]));
+}
+
+#[tokio::test]
+async fn the_log_is_written_read_and_purged_beside_a_value_of_a_wrong_type() {
+    let database = Empty::sqlite();
+    filled(&database, 2).await;
+    let alter = "UPDATE access_log SET document = x'ff00' WHERE sequence = 2";
+    execute(&database, &[alter]).await;
+    // The chain goes on after it.
+    filled(&database, 1).await;
+    let found = verified(&database).await;
+    assert_eq!(found.rows, 3);
+    assert!(found.chains.values().all(|it| it.last == 3), "{found:?}");
+    let store = Store::open(&database.url, Schema::Migrate)
+        .await
+        .expect("a database");
+    let page = store
+        .access_log(&AccessFilter::default(), &CareUnits::Every, None, 10)
+        .await
+        .expect("a page");
+    let read: Vec<bool> = page.iter().map(|(_, entry)| entry.is_some()).collect();
+    assert_eq!(read, [true, false, true]);
+    store.close().await;
+    drop(store);
+    let later = at(NOW) + TimeDelta::days(6 * 365);
+    let cutoffs = Cutoffs::new(later, at(NOW), None).expect("long ago");
+    let cutoffs = cutoffs.with_access_log(later, at(NOW) + TimeDelta::days(1));
+    let purged = purge(
+        &database.url,
+        cutoffs.expect("long ago"),
+        move || ClockReading::Sandbox(later),
+        &CancellationToken::new(),
+        &mut |_, _, _| (),
+    )
+    .await;
+    assert_eq!(purged.expect("purged").access_log, 3);
 }
 
 #[tokio::test]

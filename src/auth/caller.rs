@@ -157,6 +157,16 @@ impl Caller {
         }
     }
 
+    /// Returns a refusal as the caller is told it: a patient is not told what staff alone see of a request.
+    pub fn told(&self, refusal: domain::Refusal) -> domain::Refusal {
+        match (self.patient(), refusal) {
+            (Some(_), domain::Refusal::NotBookable { verdict, .. }) => {
+                domain::Refusal::NotOpen(verdict)
+            }
+            (Some(_) | None, refusal) => refusal,
+        }
+    }
+
     /// Returns whether patients with protected identity are hidden from the caller: their identity numbers are not
     /// shown, and find nothing. A patient knows their own.
     pub fn hides_protected(&self) -> bool {

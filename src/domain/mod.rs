@@ -201,6 +201,9 @@ pub enum Refusal {
         /// Actions that are allowed instead.
         allowed: Vec<Action>,
     },
+    /// The same, as it is said to a patient: state and actions are for staff.
+    #[error("not open for booking: {}", .0.name())]
+    NotOpen(Verdict),
     /// It is too late for the patient to move the visit.
     #[error("too late for the patient to move the visit")]
     TooLate,

@@ -234,6 +234,9 @@ impl From<Refusal> for ErrorStatus {
                 state,
                 allowed,
             } => state_conflict(text, state, &allowed).with("verdict", verdict.name()),
+            Refusal::NotOpen(verdict) => {
+                ErrorStatus::new(ErrorReason::StateConflict, text).with("verdict", verdict.name())
+            }
             Refusal::TooLate => ErrorStatus::new(ErrorReason::TooLate, text),
             Refusal::NotSent | Refusal::Imported => {
                 ErrorStatus::new(ErrorReason::StateConflict, text)

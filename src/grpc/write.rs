@@ -72,7 +72,8 @@ impl Service {
         let (service, caller) = (self.clone(), caller.clone());
         let decide: Decision = Box::new(move |stored| {
             let seen = stored.filter(|it| caller.require_request(it).is_ok());
-            Ok(vec![verb(seen, &command, &service.context(&caller))?])
+            let change = verb(seen, &command, &service.context(&caller));
+            Ok(vec![change.map_err(|it| caller.told(it))?])
         });
         let write = Write::update(call, key, decide);
         Ok(write.hiding_protected(hides_protected))

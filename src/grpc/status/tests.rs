@@ -153,6 +153,12 @@ fn every_refusal_has_its_code_reason_and_metadata() {
                 "verdict=REQUEST_CLOSED",
             ],
         ),
+        (
+            Refusal::NotOpen(Verdict::RequestClosed),
+            precondition,
+            "STATE_CONFLICT",
+            vec!["verdict=REQUEST_CLOSED"],
+        ),
         (Refusal::TooLate, precondition, "TOO_LATE", vec![]),
         (Refusal::NotSent, precondition, "STATE_CONFLICT", vec![]),
         (Refusal::Imported, precondition, "STATE_CONFLICT", vec![]),

@@ -5,11 +5,12 @@ use care_invitation::contract::v1::booking_request_service_client::BookingReques
 use care_invitation::contract::v1::patient_service_client::PatientServiceClient;
 use serde_json::json;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::bearing;
 use super::care_units::Region;
 use super::issuer::claims_with;
-use crate::harness::{refusal, within};
+use crate::harness::{metadata, refusal, within};
 use crate::make;
 
 const PATIENT: &str = "198003012385";
@@ -124,4 +125,35 @@ async fn a_patient_sees_and_books_their_own_requests_and_nothing_else() {
     let refused = region.book(&stranger, &call).await.expect_err("not theirs");
     assert_eq!(refusal(&refused), not_found);
     assert!(region.book(&patient, &call).await.expect("a repeat") == booked);
+}
+
+#[tokio::test]
+async fn a_refusal_tells_a_patient_the_verdict_and_nothing_that_staff_see() {
+    let region = Region::start().await;
+    // A hold keeps it from the patient.
+    let mut form = make::wire_form("2026-03-16", "2026-06-12");
+    let patient = form.patient.as_mut().expect("a patient");
+    patient.protection = v1::Protection::ConfidentialityMarked.into();
+    let mut client = BookingRequestServiceClient::new(region.channel.clone());
+    let create = bearing(make::wire_create(form), &region.token("*"));
+    let created = within(client.create_booking_request(create)).await;
+    let held = created.expect("created").into_inner();
+    let held = held.booking_request.expect("it");
+    let patient = region.patient(PATIENT, "*");
+    assert_eq!(region.shown(&patient, PATIENT).await, [""; 0]);
+    let mut call = make::wire_booking(&held.name, "2026-03-20T09:00:00Z");
+    let booking = call.booking.as_mut().expect("a booking");
+    booking.source = v1::BookingSource::Patient.into();
+    booking.override_reason = String::new();
+    let refused = region.book(&patient, &call).await.expect_err("not open");
+    let conflict = (Code::FailedPrecondition, "STATE_CONFLICT".to_owned());
+    assert_eq!(refusal(&refused), conflict);
+    assert_eq!(metadata(&refused, "verdict"), "NOT_OPEN_YET");
+    let told = refused.get_error_details();
+    let told = told.error_info().expect("a reason");
+    assert_eq!(told.metadata.len(), 1, "{:?}", told.metadata);
+    call.request_id = make::request_id();
+    let staff = region.book(&region.token("*"), &call).await;
+    let staff = staff.expect_err("not open");
+    assert!(metadata(&staff, "allowed_actions").contains("RELEASE_HOLD"));
 }

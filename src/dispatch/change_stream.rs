@@ -27,6 +27,7 @@ use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
 use crate::domain::change_stream::{Cursor, Place, PlacedEntry, RequestChange};
 use crate::domain::request_key::RequestKey;
+use crate::store::skew::CLOCKS_APART_MAX;
 
 /// Maximum changes that are told together.
 const CHANGES_MAX: usize = 100;
@@ -105,16 +106,25 @@ impl Teller {
     pub fn new(dispatch: Dispatch, filter: ChangeFilter, events: EventSender<Changes>) -> Self {
         let interest = Interest::Changes(filter.care_units.clone());
         let mailbox = dispatch.router.open(interest);
-        let now = dispatch.store.dated_from(dispatch.clock.now());
-        let cursor = filter.after.unwrap_or(Cursor::at(now));
+        let shown = dispatch.clock.now();
+        let now = dispatch.store.dated_from(shown);
+        let after = filter.after.map(|it| match it.after.at <= shown {
+            true => it,
+            // The clock that gave it was ahead, or this one was set back since: what is dated before it may still come.
+            false => Cursor {
+                after: Place::before(now - CLOCKS_APART_MAX),
+                ..it
+            },
+        });
+        let cursor = after.unwrap_or(Cursor::at(now));
         Self {
             mailbox,
             care_units: filter.care_units,
             until_idle: filter.until_idle,
             events,
-            is_behind: filter.after.is_some(),
+            is_behind: after.is_some(),
             horizon: cursor.after.at,
-            began_at: filter.after.map_or(now, |_| Instant::MIN_UTC),
+            began_at: after.map_or(now, |_| Instant::MIN_UTC),
             followed: None,
             pending: HashSet::new(),
             told: HashMap::new(),

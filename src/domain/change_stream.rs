@@ -134,6 +134,11 @@ impl Cursor {
             told_until: at,
         }
     }
+
+    /// Returns true for a cursor that says of something later than an instant that it was told.
+    fn is_after(&self, at: Instant) -> bool {
+        at < self.after.at || at < self.told_until
+    }
 }
 
 /// The place at which a stream is to begin.
@@ -152,13 +157,20 @@ impl Beginning {
     ///
     /// # Errors
     ///
-    /// [`Refusal::CursorExpired`] when it is from before the days that are kept.
-    pub fn cursor(self, now: Instant, kept_days: u32) -> Result<Option<Cursor>, Refusal> {
+    /// [`Refusal::CursorExpired`] when it is from before the days that are kept, or from later than now by more than
+    /// `ahead_max`.
+    pub fn cursor(
+        self,
+        now: Instant,
+        ahead_max: TimeDelta,
+        kept_days: u32,
+    ) -> Result<Option<Cursor>, Refusal> {
         let oldest = now - TimeDelta::days(kept_days.into());
+        let latest = now + ahead_max;
         match self {
             Self::Now => Ok(None),
             Self::Oldest => Ok(Some(Cursor::at(oldest))),
-            Self::After(cursor) if cursor.after.at < oldest => {
+            Self::After(cursor) if cursor.after.at < oldest || cursor.is_after(latest) => {
                 Err(Refusal::CursorExpired { kept_days })
             }
             Self::After(cursor) => Ok(Some(cursor)),
@@ -174,12 +186,23 @@ mod tests {
     fn a_cursor_is_good_for_as_long_as_what_follows_it_is_kept() {
         let now: Instant = "2026-03-02T09:00:00Z".parse().expect("a test instant");
         let oldest = now - TimeDelta::days(35);
-        let after = |at| Beginning::After(Cursor::at(at)).cursor(now, 35);
+        let ahead_max = TimeDelta::seconds(4);
+        let after = |at| Beginning::After(Cursor::at(at)).cursor(now, ahead_max, 35);
         assert_eq!(after(oldest), Ok(Some(Cursor::at(oldest))));
         let expired = Refusal::CursorExpired { kept_days: 35 };
-        assert_eq!(after(oldest - TimeDelta::microseconds(1)), Err(expired));
-        assert_eq!(Beginning::Now.cursor(now, 35), Ok(None));
-        let begun = Beginning::Oldest.cursor(now, 35);
+        let moment = TimeDelta::microseconds(1);
+        assert_eq!(after(oldest - moment), Err(expired.clone()));
+        let latest = now + ahead_max;
+        assert_eq!(after(latest), Ok(Some(Cursor::at(latest))));
+        assert_eq!(after(latest + moment), Err(expired.clone()));
+        let of_time = Cursor {
+            told_until: latest + moment,
+            ..Cursor::at(now)
+        };
+        let of_time = Beginning::After(of_time).cursor(now, ahead_max, 35);
+        assert_eq!(of_time, Err(expired));
+        assert_eq!(Beginning::Now.cursor(now, ahead_max, 35), Ok(None));
+        let begun = Beginning::Oldest.cursor(now, ahead_max, 35);
         assert_eq!(begun, Ok(Some(Cursor::at(oldest))));
     }
 

@@ -230,8 +230,8 @@ pub enum Refusal {
         /// Identifier of the visit that is booked, if one is.
         booking_id: Option<String>,
     },
-    /// The cursor of a stream of changes is older than what is kept.
-    #[error("the cursor is older than the {kept_days} days for which changes are kept")]
+    /// The cursor of a stream of changes is older than what is kept, or from later than now.
+    #[error("the cursor is not from the last {kept_days} days, for which changes are kept")]
     CursorExpired {
         /// Days for which changes are kept.
         kept_days: u32,

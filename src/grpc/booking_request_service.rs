@@ -38,6 +38,7 @@ use crate::domain::booking_request::revoke_invitation::revoke_invitation;
 use crate::domain::booking_request::update_patient::{check_patient, update_patient};
 use crate::domain::request_key::RequestKey;
 use crate::domain::slot::evaluate_for;
+use crate::store::skew::CLOCKS_APART_MAX;
 
 #[tonic::async_trait]
 impl BookingRequestService for Service {
@@ -230,9 +231,10 @@ impl BookingRequestService for Service {
     ) -> Result<Response<Self::StreamChangesStream>, Status> {
         let caller = caller(&request);
         let stream = change_stream::parse_stream(request.into_inner())?;
-        let after = stream
-            .beginning
-            .cursor(self.clock.now(), self.changes_days)?;
+        let after =
+            stream
+                .beginning
+                .cursor(self.clock.now(), CLOCKS_APART_MAX, self.changes_days)?;
         let changes = self.dispatch.changes(ChangeFilter {
             care_units: caller.visible(stream.care_units),
             after,

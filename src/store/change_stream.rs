@@ -14,7 +14,7 @@ use crate::store::change_feed::LOOKBACK;
 use crate::store::commit::read_set::ReadSet;
 use crate::store::error::Error;
 use crate::store::query::change_stream as query;
-use crate::store::skew::CLOCK_SKEW_MAX;
+use crate::store::skew::CLOCKS_APART_MAX;
 
 impl Store {
     /// Returns the history entries of these care units after a place and dated before `until`, at most `limit`, in the order
@@ -81,8 +81,7 @@ impl Store {
     /// Returns the earliest date that a change may get which is decided from `now` on, by this replica or another.
     pub fn dated_from(&self, now: Instant) -> Instant {
         match self.inner.replica {
-            // Both clocks may be as far from the database's as that.
-            Some(_) => now - CLOCK_SKEW_MAX * 2,
+            Some(_) => now - CLOCKS_APART_MAX,
             None => now,
         }
     }

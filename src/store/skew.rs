@@ -15,6 +15,9 @@ use crate::domain::calendar::{ClockReading, Instant};
 /// Maximum difference between the machine's clock and the database's.
 pub const CLOCK_SKEW_MAX: TimeDelta = TimeDelta::seconds(2);
 
+/// Maximum difference between the clocks of two replicas: both may be as far from the database's as that.
+pub const CLOCKS_APART_MAX: TimeDelta = TimeDelta::seconds(4);
+
 /// A fault of the clock by which batches are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClockFault {

@@ -15,6 +15,7 @@ use prost::Message;
 use tonic::codegen::{Body, Bytes, StdError};
 use tonic::{Code, Status, Streaming};
 
+use crate::clock::started_again;
 use crate::harness::{Harness, bad_fields, metadata, refusal, within};
 use crate::make;
 use crate::wire::{Wire, frame};
@@ -321,4 +322,34 @@ async fn an_old_cursor_has_expired_and_says_for_how_long_changes_are_kept() {
     let expected = (Code::FailedPrecondition, "CURSOR_EXPIRED".to_owned());
     assert_eq!(refusal(&status), expected);
     assert_eq!(metadata(&status, "kept_days"), "35");
+}
+
+#[tokio::test]
+async fn a_cursor_from_the_future_has_expired() {
+    let harness = Harness::start(NOW).await;
+    harness.advance("2026-03-02T10:00:00Z");
+    let (_, cursor) = until_idle(&harness, "").await;
+    let harness = started_again(harness, NOW).await;
+    let opened = Reader::open(harness.requests(), after(&cursor)).await;
+    let status = opened.err().expect("a refusal");
+    let expected = (Code::FailedPrecondition, "CURSOR_EXPIRED".to_owned());
+    assert_eq!(refusal(&status), expected);
+    harness.advance("2026-03-02T10:00:00Z");
+    until_idle(&harness, &cursor).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_a_little_passes_nothing_over() {
+    let harness = Harness::start(NOW).await;
+    harness.advance("2026-03-02T09:00:03Z");
+    let (_, cursor) = until_idle(&harness, "").await;
+    let harness = started_again(harness, NOW).await;
+    let mut reader = Reader::open(harness.requests(), after(&cursor))
+        .await
+        .expect("a stream");
+    for referral in ["R-1", "R-2"] {
+        let name = invited(&harness, referral).await;
+        let change = reader.next().await.expect("a change");
+        assert_eq!(change.booking_request, name);
+    }
 }

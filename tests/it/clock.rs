@@ -283,7 +283,7 @@ async fn one_is_wrong(backend: Backend, by: TimeDelta) {
 }
 
 /// The service on the same database, started again by a clock that shows `now`.
-async fn started_again(harness: Harness, now: &str) -> Harness {
+pub async fn started_again(harness: Harness, now: &str) -> Harness {
     let Harness {
         backend,
         shutdown,

@@ -8,8 +8,9 @@ use super::{BadSetting, Purge, take};
 /// Flags of a purge.
 #[derive(Debug, Args)]
 pub struct PurgeDates {
-    /// Delete what was settled, and last changed, before this date, as in 2025-01-31.
-    #[arg(long, value_name = "DATE")]
+    /// Delete what was settled, last changed, and last shown to the patient, before this
+    /// date, as in 2025-01-31.
+    #[arg(long, verbatim_doc_comment, value_name = "DATE")]
     before: String,
     /// Delete the history too that was written before this date, of requests that
     /// have been deleted. Without it all history is kept.

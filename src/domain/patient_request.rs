@@ -106,6 +106,12 @@ impl BookingRequest {
         last_day.map(|day| end_of(add_days(day, SHOWN_DAYS)))
     }
 
+    /// Returns the instant of the last change, or until which the patient is shown the request if that is later.
+    pub fn settled_at(&self) -> Instant {
+        let shown_until = self.shown_until();
+        shown_until.map_or(self.updated_at, |it| it.max(self.updated_at))
+    }
+
     fn closed_day(&self) -> Option<NaiveDate> {
         self.closed_at.map(civil_date)
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use care_invitation::domain::Refusal;
 use care_invitation::domain::booking_request::BookingRequest;
+use care_invitation::domain::booking_request::record_booking::record_booking;
 use care_invitation::domain::calendar::{ClockReading, Instant, micros};
 use care_invitation::domain::request_key::RequestKey;
 use care_invitation::store::Store;
@@ -25,11 +26,12 @@ use crate::make::at;
 use crate::migration::{Empty, texts};
 use crate::proxy::{Proxy, Way};
 use crate::store_fixtures;
-use crate::store_fixtures::{call, creation, referral};
+use crate::store_fixtures::{booking, call, creation, referral};
 
 const EARLY: &str = "2026-03-02T09:00:00Z";
-const BETWEEN: &str = "2026-03-10T00:00:00Z";
-const LATE: &str = "2026-03-20T09:00:00Z";
+/// Long after the patient was shown what was booked at that time.
+const BETWEEN: &str = "2026-12-10T00:00:00Z";
+const LATE: &str = "2026-12-20T09:00:00Z";
 /// Long after whatever the machine's own clock shows.
 const NOW: &str = "2100-01-01T00:00:00Z";
 /// A batch is 200.
@@ -46,9 +48,12 @@ pub async fn insert(
     Ok(inserted?.key)
 }
 
+/// Records a booking, after the visit too.
 pub async fn book(store: &Store, key: RequestKey, now: &str) {
-    let booked = store_fixtures::book(store, call(), key, at(now)).await;
-    booked.expect("booked");
+    let (mut command, context) = (booking(), make::context(at(now)));
+    command.booking.override_reason = "came without".into();
+    let decide = move |stored: Option<&BookingRequest>| record_booking(stored, &command, &context);
+    store.update(call(), key, decide).await.expect("booked");
 }
 
 /// Requests that were booked then.
@@ -147,6 +152,28 @@ async fn settled_requests_go_in_batches_and_open_or_younger_ones_stay() {
     }
 }
 
+/// The visit is on 18 May, and the patient is shown it until 16 August.
+#[tokio::test]
+async fn a_booked_visit_stays_for_as_long_as_the_patient_is_shown_it() {
+    for database in Empty::each().await {
+        let store = Store::open(&database.url, Schema::Migrate)
+            .await
+            .expect("a database");
+        booked(&store, 0..1, EARLY).await;
+        let _beside = beside(&database, store).await;
+        for (before, purged) in [
+            ("2026-04-01T00:00:00Z", 0),
+            ("2026-08-16T00:00:00Z", 0),
+            ("2026-08-17T00:00:00Z", 1),
+        ] {
+            let cutoffs = Cutoffs::new(at(NOW), at(before), None).expect("long ago");
+            let stop = CancellationToken::new();
+            let run = purge(&database.url, cutoffs, right, &stop, &mut |_, _, _| ()).await;
+            assert_eq!(run.expect("purged").requests, purged, "{before}");
+        }
+    }
+}
+
 async fn reopened(database: &Empty) -> Store {
     loop {
         if let Ok(store) = Store::open(&database.url, Schema::Migrate).await {
@@ -182,7 +209,7 @@ async fn history_goes_by_its_own_date_once_its_request_is_gone() {
         assert!(matches!(repeat, Err(Error::Refused(Refusal::NotFound))));
         assert_eq!(store.get(&kept).await.expect("open").key, kept);
         let _beside = beside(&database, store).await;
-        let (purged, _) = run(&database.url, Some(BETWEEN)).await;
+        let (purged, _) = run(&database.url, Some("2026-03-10T00:00:00Z")).await;
         assert_eq!(purged.expect("purged").history, 1);
         let left = "history WHERE ordinal = 1";
         assert_eq!(count(&database, left).await, 1, "of the open request");

@@ -85,7 +85,7 @@ positional_model! {
         pub protected_digest: Option<Vec<u8>>,
         /// Instant until which the patient may be shown it; none when they are not.
         pub shown_until: Option<i64>,
-        /// Instant of its last change; none while it is open.
+        /// Instant of its last change, or until which the patient is shown it if that is later; none while it is open.
         pub settled_at: Option<i64>,
         /// True if the patient has protected identity.
         pub is_protected: bool,
@@ -175,7 +175,7 @@ impl Model {
             may_have_duplicate: record.may_have_duplicate,
             created_at: micros(record.created_at),
             shown_until: record.shown_until().map(micros),
-            settled_at: (!is_open).then(|| micros(record.updated_at)),
+            settled_at: (!is_open).then(|| micros(record.settled_at())),
             is_protected: form.patient.is_protected(),
         }
     }

@@ -301,11 +301,13 @@ fn report(purged: &Purged) -> io::Result<()> {
         history,
         idempotency_keys,
         access_log,
+        identities,
         stopped: _,
     } = purged;
     writeln!(
         stdout(),
         "deleted {requests} requests, {notifications} notifications, {history} history entries, \
-         {idempotency_keys} idempotency keys, {access_log} entries of the access log"
+         {idempotency_keys} idempotency keys, {access_log} entries of the access log, \
+         {identities} identity numbers that it no longer names"
     )
 }

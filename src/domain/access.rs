@@ -102,6 +102,14 @@ pub struct LoggedAccess {
     pub hash: [u8; 32],
 }
 
+impl LoggedAccess {
+    /// Returns the patients whom the entry names.
+    pub fn patients(&self) -> impl Iterator<Item = &PersonalId> {
+        let concerned = self.access.concerns.concerned.iter();
+        concerned.filter_map(|it| it.patient.as_ref())
+    }
+}
+
 /// The place of an entry in the access log, in which entries are ordered by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AccessPlace {

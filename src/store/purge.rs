@@ -5,12 +5,14 @@
 //! that it can be interrupted at any point and started again. On PostgreSQL the service may run at the same time; on
 //! SQLite the purge needs the file to itself.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
-use sea_orm::sea_query::{Condition, Expr, LockBehavior, LockType, Query, ValueTuple};
+use sea_orm::sea_query::{Condition, Expr, LockBehavior, LockType, OnConflict, Query, ValueTuple};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, EntityName,
-    EntityTrait, ExprTrait, PaginatorTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect,
+    EntityTrait, ExprTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,6 +21,7 @@ use crate::domain::calendar::{ClockReading, Instant, micros};
 use crate::domain::notification::State as NotificationState;
 use crate::domain::request_key::RequestKey;
 use crate::store::access_log::purge as access_log;
+use crate::store::access_log::query::patient;
 use crate::store::admin::{
     Page, Progress, buckets_by_shard, check_clock, open_admin, page_after, with_retry,
 };
@@ -26,6 +29,7 @@ use crate::store::bulk::{in_buckets, membership};
 use crate::store::database::connection::{AdminConnection, write_options};
 use crate::store::database::transaction::Pool;
 use crate::store::entity::booking_request as request;
+use crate::store::entity::{access_log_identity, access_log_patient};
 use crate::store::entity::{history, idempotency_key, notification};
 use crate::store::error::{Error, OpenError};
 use crate::store::query::request_keys::{key_rows, notification_key_rows};
@@ -114,6 +118,8 @@ pub struct Purged {
     pub idempotency_keys: u64,
     /// Entries of the access log.
     pub access_log: u64,
+    /// Rows of what was kept of identity numbers that the access log no longer names.
+    pub identities: u64,
     /// True when it was told to stop before the end.
     pub stopped: bool,
 }
@@ -227,7 +233,8 @@ impl Purge<'_> {
         Ok(())
     }
 
-    /// Deletes entries of the access log: months as a whole where they are partitions, then the rest.
+    /// Deletes entries of the access log: months as a whole where they are partitions, then the rest; and what was kept
+    /// of numbers that it no longer names.
     async fn access_log(&mut self, before: Instant) -> Result<(), Error> {
         let connection = self.connection;
         let months = || access_log::drop_months(connection, before);
@@ -241,7 +248,7 @@ impl Purge<'_> {
             }
             self.purged.access_log += deleted;
         }
-        Ok(())
+        self.sweep(&[None], identity_sweep()).await
     }
 
     /// Sweeps a table in the order of its key, page by page.
@@ -330,6 +337,47 @@ fn idempotency_key_sweep(before: Instant) -> TableSweep<idempotency_key::Entity>
     }
 }
 
+/// Returns the sweep of what was kept of identity numbers of which the access log has no entry, and which took the place
+/// of none.
+fn identity_sweep() -> TableSweep<access_log_identity::Entity> {
+    use access_log_identity::Column;
+    use access_log_patient::Column as OfPatient;
+    const BEFORE: &str = "before";
+    // One entry is looked for by the index: the planner may turn NOT EXISTS into a join with the whole table.
+    let mut entry = Query::select();
+    entry
+        .expr(Expr::val(1))
+        .from(access_log_patient::Entity)
+        .limit(1);
+    for (of_patient, column) in [
+        (OfPatient::PersonalId, Column::PersonalId),
+        (OfPatient::PersonalIdType, Column::PersonalIdType),
+        (OfPatient::Issuer, Column::Issuer),
+    ] {
+        let number = column.into_expr();
+        entry.and_where(number.equals((access_log_patient::Entity, of_patient)));
+    }
+    let mut before = Query::select();
+    before
+        .expr(Expr::val(1))
+        .from_as(access_log_identity::Entity, BEFORE);
+    for (next, column) in [
+        (Column::NextPersonalId, Column::PersonalId),
+        (Column::NextPersonalIdType, Column::PersonalIdType),
+        (Column::NextIssuer, Column::Issuer),
+    ] {
+        before.and_where(column.into_expr().equals((BEFORE, next)));
+    }
+    TableSweep {
+        entity: PhantomData,
+        kind: "identity numbers",
+        condition: Condition::all()
+            .add(Expr::from(entry).is_null())
+            .add(Expr::exists(before).not()),
+        count: |purged| &mut purged.identities,
+    }
+}
+
 /// Counts the settled requests before the cutoff.
 async fn count(connection: &DatabaseConnection, before: Instant) -> Result<u64, Error> {
     let settled = request::Column::SettledAt.lt(micros(before));
@@ -361,11 +409,12 @@ async fn delete_requests(
         .from_table(request::Entity)
         .cond_where(settled(buckets, before))
         .and_where(membership(request, key_rows(&found), backend))
-        .returning(Query::returning().columns(KEY))
+        .returning(Query::returning().columns(RETURNED))
         .take();
-    let deleted = transaction.query_all_raw(backend.build(&delete)).await?;
-    let deleted: Result<Vec<RequestKey>, DbErr> = deleted.iter().map(deleted_key).collect();
+    let rows = transaction.query_all_raw(backend.build(&delete)).await?;
+    let deleted: Result<Vec<RequestKey>, DbErr> = rows.iter().map(deleted_key).collect();
     let deleted = deleted?;
+    keep_protected(&transaction, &rows).await?;
     let of_requests = membership(notification, notification_key_rows(&deleted), backend);
     let mut notifications = notification::Entity::delete_many().filter(of_requests);
     if let Some(buckets) = buckets {
@@ -378,6 +427,15 @@ async fn delete_requests(
 
 /// Columns by which a request is known.
 const KEY: [request::Column; 2] = [request::Column::CareUnit, request::Column::Id];
+/// Columns of a request that was deleted: its key, and what the access log keeps.
+const RETURNED: [request::Column; 6] = [
+    request::Column::CareUnit,
+    request::Column::Id,
+    request::Column::PersonalId,
+    request::Column::PersonalIdType,
+    request::Column::Issuer,
+    request::Column::IsProtected,
+];
 
 /// Returns the key of a request that was deleted.
 fn deleted_key(row: &QueryResult) -> Result<RequestKey, DbErr> {
@@ -385,6 +443,30 @@ fn deleted_key(row: &QueryResult) -> Result<RequestKey, DbErr> {
         row.try_get_by_index(0)?,
         row.try_get_by_index(1)?,
     )))
+}
+
+/// Keeps with the access log which of the patients of requests that were deleted had protected identity.
+async fn keep_protected(
+    transaction: &DatabaseTransaction,
+    deleted: &[QueryResult],
+) -> Result<(), Error> {
+    let mut kept = BTreeSet::new();
+    for row in deleted {
+        let (_, of) = patient(row)?;
+        if row.try_get_by_index(5)? {
+            kept.insert(access_log_identity::Model::protected(&of));
+        }
+    }
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let rows = kept.into_iter().map(IntoActiveModel::into_active_model);
+    let rows: Vec<access_log_identity::ActiveModel> = rows.collect();
+    access_log_identity::Entity::insert_many(rows)
+        .on_conflict(OnConflict::new().do_nothing().to_owned())
+        .exec_without_returning(transaction)
+        .await?;
+    Ok(())
 }
 
 /// Returns the keys of a batch of settled requests, and locks them where the database locks rows. Skips those that another writer

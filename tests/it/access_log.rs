@@ -2,6 +2,7 @@
 
 mod calls;
 mod chain;
+mod identities;
 mod verify;
 
 use care_invitation::contract::v1;

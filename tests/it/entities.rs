@@ -37,8 +37,8 @@ use care_invitation::domain::patient::{
 use care_invitation::store::Store;
 use care_invitation::store::entity::notification::StoredKind;
 use care_invitation::store::entity::{
-    access_log, access_log_patient, booking_request, care_unit_settings, change_event, history,
-    idempotency_key, lost_interval, notification as stored_notification,
+    access_log, access_log_identity, access_log_patient, booking_request, care_unit_settings,
+    change_event, history, idempotency_key, lost_interval, notification as stored_notification,
 };
 use chrono::{Days, NaiveDate, NaiveTime};
 use sea_orm::sea_query::ColumnType;
@@ -73,6 +73,7 @@ async fn every_entity_has_the_columns_of_its_table() {
     agree::<lost_interval::Entity>(&backend, &mut tables).await;
     agree::<access_log::Entity>(&backend, &mut tables).await;
     agree::<access_log_patient::Entity>(&backend, &mut tables).await;
+    agree::<access_log_identity::Entity>(&backend, &mut tables).await;
     if Databases::of_this_run() == Databases::Postgres {
         agree::<change_event::Entity>(&backend, &mut tables).await;
     }
@@ -145,9 +146,10 @@ async fn rows(backend: &Backend, sql: &str) -> Vec<String> {
     texts
 }
 
-/// Tables without buckets: those that every server has whole, and those that are placed by time.
-const WITHOUT_BUCKETS: [&str; 4] = [
+/// Tables without buckets: those that every server has whole, and those of the access log.
+const WITHOUT_BUCKETS: [&str; 5] = [
     "access_log",
+    "access_log_identity",
     "access_log_patient",
     "lost_interval",
     "seaql_migrations",

@@ -590,7 +590,7 @@ fn tables(plan: &Value) -> Vec<&str> {
 
 /// The table that a partition is of.
 fn table(partition: &str) -> &str {
-    let tables = ["access_log_patient", "access_log"];
+    let tables = ["access_log_identity", "access_log_patient", "access_log"];
     let table = tables.into_iter().find(|it| partition.starts_with(it));
     table.unwrap_or(partition)
 }

@@ -1,5 +1,6 @@
 //! The chain of a process: entries become rows, each with the hash of the one before.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -10,7 +11,7 @@ use crate::domain::access::Access;
 use crate::domain::calendar::micros;
 use crate::store::bulk::write::{Inserts, Write};
 use crate::store::entity::access_log::{Column, Entity, Model};
-use crate::store::entity::access_log_patient;
+use crate::store::entity::{access_log_identity, access_log_patient};
 use crate::store::error::Error;
 
 /// Bytes of a hash.
@@ -142,16 +143,22 @@ impl Group {
     }
 }
 
-/// New rows of a batch: those of the groups in it.
+/// New rows of a batch: those of the groups in it, and what its changes of requests leave to the log.
 #[derive(Default)]
 pub struct AccessLogWork {
     groups: Vec<Arc<Group>>,
+    identities: BTreeSet<access_log_identity::Model>,
 }
 
 impl AccessLogWork {
     /// Adds a group.
     pub fn add(&mut self, group: Arc<Group>) {
         self.groups.push(group);
+    }
+
+    /// Adds what is known of identity numbers and no request says any more.
+    pub fn keep(&mut self, identities: impl Iterator<Item = access_log_identity::Model>) {
+        self.identities.extend(identities);
     }
 
     /// Returns the writes of the rows.
@@ -168,6 +175,15 @@ impl AccessLogWork {
                 .iter()
                 .for_each(|row| patients.push(row.clone()));
         }
-        [entries.into_write(), patients.into_write()].into_iter()
+        let mut identities = Inserts::<access_log_identity::Entity>::default();
+        self.identities
+            .into_iter()
+            .for_each(|row| identities.push(row));
+        [
+            entries.into_write(),
+            patients.into_write(),
+            identities.into_write_of_new(),
+        ]
+        .into_iter()
     }
 }

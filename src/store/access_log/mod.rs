@@ -10,7 +10,7 @@
 //! | `writer` | gathers entries, and logs the head of the chain |
 //! | `chain` | makes rows of entries, with their hashes |
 //! | `query` | pages |
-//! | `protected` | patients with protected identity among those in entries |
+//! | `protected` | patients who have or had protected identity |
 //! | `verify` | walks the chains and finds what was altered |
 //! | `purge` | deletes entries that are kept no longer |
 
@@ -20,7 +20,7 @@ pub mod verify;
 pub mod writer;
 
 mod protected;
-mod query;
+pub mod query;
 
 use std::collections::BTreeSet;
 
@@ -61,13 +61,14 @@ impl Store {
         }
     }
 
-    /// Returns those of the patients in these entries who have protected identity.
-    pub async fn protected_in(
+    /// Returns those of these patients who have or had protected identity as far as the access log knows, and perhaps
+    /// others.
+    pub async fn protected_among(
         &self,
-        entries: Vec<LoggedAccess>,
+        patients: BTreeSet<PersonalId>,
     ) -> Result<BTreeSet<PersonalId>, Error> {
         self.read(move |snapshot| {
-            Box::pin(async move { protected::protected_in(snapshot, &entries).await })
+            Box::pin(async move { protected::protected_among(snapshot, patients).await })
         })
         .await
     }

@@ -194,7 +194,7 @@ pub fn select_patients() -> SelectStatement {
 }
 
 /// Returns the query for those of its requests whose keys the table `k` has.
-pub fn of_keys(mut select: SelectStatement) -> SelectStatement {
+fn of_keys(mut select: SelectStatement) -> SelectStatement {
     for column in [
         request::Column::Bucket,
         request::Column::CareUnit,

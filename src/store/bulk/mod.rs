@@ -34,7 +34,8 @@ pub async fn write_all(
     mut writes: Vec<Write>,
 ) -> Result<Written, DbErr> {
     writes.retain(|write| !write.is_empty());
-    let expected: usize = writes.iter().map(|write| write.rows.len()).sum();
+    let counted = writes.iter().filter(|write| write.is_counted());
+    let expected: usize = counted.map(|write| write.rows.len()).sum();
     let (written, database_now) = match connection.get_database_backend() {
         _ if writes.is_empty() => (0, None),
         DbBackend::Postgres => {

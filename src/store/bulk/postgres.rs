@@ -99,7 +99,7 @@ fn push_element(array: &mut String, value: &Value) {
     written.expect("a string takes everything");
 }
 
-/// Executes the writes by one statement, with a common table expression for each. Returns the number of rows written and
+/// Executes the writes by one statement, with a common table expression for each. Returns the number of counted rows and
 /// the time on the database's clock. PostgreSQL does not promise an order of the parts. Only the order of locks depends on
 /// it, and a batch that runs into a deadlock is tried again.
 pub async fn write(
@@ -114,13 +114,15 @@ pub async fn write(
         let (rows, arrays) = take(&mut write.rows, values.len() + 1);
         let sql = write.sql(backend, Reach::Whole, &rows);
         parts.push(format!("w{number} AS ({sql} RETURNING 1)"));
-        counts.push(format!("(SELECT count(*) FROM w{number})"));
+        if write.is_counted() {
+            counts.push(format!(" + (SELECT count(*) FROM w{number})"));
+        }
         values.extend(arrays);
     }
     let sql = format!(
-        "WITH {} SELECT {DATABASE_NOW} AS now, {} AS written",
+        "WITH {} SELECT {DATABASE_NOW} AS now, 0{} AS written",
         parts.join(", "),
-        counts.join(" + ")
+        counts.concat()
     );
     let statement = Statement::from_sql_and_values(backend, sql, values);
     let row = connection.query_one_raw(statement).await?;

@@ -50,19 +50,22 @@ pub async fn write(
     Ok((written, database_now(connection).await?))
 }
 
-/// Inserts rows of a table, and returns their number.
+/// Inserts rows of a table, and returns the number of counted ones.
 async fn execute_insert(
     connection: &impl ConnectionTrait,
     mut insert: Write,
 ) -> Result<u64, DbErr> {
     let backend = DbBackend::Postgres;
-    let into = insert.insert_into();
+    let (into, on_conflict) = (insert.insert_into(), insert.on_conflict());
+    let is_counted = insert.is_counted();
+    let counted = |rows| if is_counted { rows } else { 0 };
     let count = insert.rows.len();
     if count > VALUES_MAX {
         let (rows, arrays) = take(&mut insert.rows, 1);
-        let sql = format!("{into} SELECT * FROM {rows} AS r RETURNING 1");
+        let sql = format!("{into} SELECT * FROM {rows} AS r{on_conflict} RETURNING 1");
         let statement = Statement::from_sql_and_values(backend, sql, arrays);
-        return Ok(connection.query_all_raw(statement).await?.len() as u64);
+        let written = connection.query_all_raw(statement).await?;
+        return Ok(counted(written.len() as u64));
     }
     let values = std::mem::take(&mut insert.rows.values);
     let width = values.len() / count.max(1);
@@ -71,9 +74,10 @@ async fn execute_insert(
         format!("({})", numbers.collect::<Vec<_>>().join(","))
     };
     let rows: Vec<String> = (0..count).map(row).collect();
-    let sql = format!("{into} VALUES {}", rows.join(", "));
+    let sql = format!("{into} VALUES {}{on_conflict}", rows.join(", "));
     let statement = Statement::from_sql_and_values(backend, sql, values);
-    Ok(connection.execute_raw(statement).await?.rows_affected())
+    let written = connection.execute_raw(statement).await?;
+    Ok(counted(written.rows_affected()))
 }
 
 /// Updates rows of a shard by one statement, and returns the number of those that had the expected version.

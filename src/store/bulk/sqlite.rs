@@ -70,18 +70,14 @@ pub fn exclusion(rows: &Rows) -> Expr {
     Expr::cust_with_values(condition, [serde_json::json!(keys).to_string()])
 }
 
-/// Executes the writes one after the other. Returns the number of rows written.
+/// Executes the writes one after the other. Returns the number of counted rows.
 pub async fn write(connection: &impl ConnectionTrait, writes: Vec<Write>) -> Result<u64, DbErr> {
-    let backend = DbBackend::Sqlite;
+    let (writes, uncounted): (Vec<_>, Vec<_>) = writes.into_iter().partition(Write::is_counted);
     let rows: usize = writes.iter().map(|write| write.rows.len()).sum();
-    let mut statements = Vec::new();
-    for mut write in writes {
-        while !write.rows.is_empty() {
-            let (rows, values) = take(&mut write.rows);
-            let sql = write.sql(backend, Reach::Whole, &rows);
-            statements.push(Statement::from_sql_and_values(backend, sql, values));
-        }
+    for statement in statements(uncounted) {
+        connection.execute_raw(statement).await?;
     }
+    let mut statements = statements(writes);
     if rows <= CONCATENATED_ROWS_MAX {
         statements = vec![concatenated(statements)];
     }
@@ -90,6 +86,20 @@ pub async fn write(connection: &impl ConnectionTrait, writes: Vec<Write>) -> Res
         written += connection.execute_raw(statement).await?.rows_affected();
     }
     Ok(written)
+}
+
+/// Returns the statements of writes.
+fn statements(writes: Vec<Write>) -> Vec<Statement> {
+    let backend = DbBackend::Sqlite;
+    let mut statements = Vec::new();
+    for mut write in writes {
+        while !write.rows.is_empty() {
+            let (rows, values) = take(&mut write.rows);
+            let sql = write.sql(backend, Reach::Whole, &rows);
+            statements.push(Statement::from_sql_and_values(backend, sql, values));
+        }
+    }
+    statements
 }
 
 /// Joins statements to one, of which SQLite executes one after the other.

@@ -57,6 +57,15 @@ impl<E: EntityTrait> Inserts<E> {
             target: Target::Insert { table },
         }
     }
+
+    /// Returns the write of those of the rows whose keys do not exist.
+    pub fn into_write_of_new(self) -> Write {
+        let table = E::default().table_name();
+        Write {
+            rows: self.rows,
+            target: Target::InsertNew { table },
+        }
+    }
 }
 
 /// Changed rows of a table.
@@ -206,6 +215,10 @@ enum Target {
     Insert {
         table: &'static str,
     },
+    /// Rows whose keys exist are skipped.
+    InsertNew {
+        table: &'static str,
+    },
     Update {
         table: &'static str,
         key: Vec<&'static str>,
@@ -233,8 +246,24 @@ impl Write {
     /// Returns true when it adds rows.
     pub(super) fn is_insert(&self) -> bool {
         match self.target {
-            Target::Insert { .. } => true,
+            Target::Insert { .. } | Target::InsertNew { .. } => true,
             Target::Update { .. } => false,
+        }
+    }
+
+    /// Returns true when a row that is not written shows a conflict.
+    pub(super) fn is_counted(&self) -> bool {
+        match self.target {
+            Target::Insert { .. } | Target::Update { .. } => true,
+            Target::InsertNew { .. } => false,
+        }
+    }
+
+    /// Returns the end of a statement that adds rows.
+    pub(super) fn on_conflict(&self) -> &'static str {
+        match self.target {
+            Target::Insert { .. } | Target::Update { .. } => "",
+            Target::InsertNew { .. } => " ON CONFLICT DO NOTHING",
         }
     }
 
@@ -242,7 +271,9 @@ impl Write {
     pub(super) fn insert_into(&self) -> String {
         let names: Vec<&str> = self.rows.names().collect();
         match &self.target {
-            Target::Insert { table } | Target::Update { table, .. } => {
+            Target::Insert { table }
+            | Target::InsertNew { table }
+            | Target::Update { table, .. } => {
                 format!("INSERT INTO {table} ({})", names.join(", "))
             }
         }
@@ -275,6 +306,12 @@ impl Write {
                 let names = names.join(", ");
                 format!("INSERT {or_fail}INTO {table} ({names}) SELECT * FROM {rows} AS r")
             }
+            // To SQLite an ON without a WHERE before it would be that of a join.
+            Target::InsertNew { .. } => format!(
+                "{} SELECT * FROM {rows} AS r WHERE true{}",
+                self.insert_into(),
+                self.on_conflict()
+            ),
             Target::Update {
                 table,
                 key,

@@ -26,6 +26,7 @@ use crate::store::commit::tracked::TrackedRequest;
 use crate::store::commit::tracked::VersionedRequest;
 use crate::store::commit::write_set::WriteSet;
 use crate::store::database::connection::RowLock;
+use crate::store::entity::access_log_identity::no_longer_said;
 use crate::store::entity::history;
 use crate::store::entity::idempotency_key;
 use crate::store::error::Error;
@@ -254,6 +255,10 @@ impl UnitOfWork {
         }
         for new in after.into_iter().filter(|it| !before.contains(it)) {
             self.open.entry(new).or_default().push(key.clone());
+        }
+        if let Some(before) = self.requests.get(&key) {
+            let (before, after) = (&before.current.form.patient, &change.record.form.patient);
+            self.access_log.keep(no_longer_said(before, after));
         }
         self.record_history(&change.record, &change.history, call);
         let record = Arc::new(change.record);

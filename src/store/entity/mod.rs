@@ -5,6 +5,7 @@
 //! its content: an identity number may be among it.
 
 pub mod access_log;
+pub mod access_log_identity;
 pub mod access_log_patient;
 pub mod booking_request;
 pub mod care_unit_settings;

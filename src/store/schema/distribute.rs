@@ -16,8 +16,8 @@ const BY_BUCKET: [&str; 6] = [
 ];
 /// Small tables that every node has whole.
 const EVERYWHERE: [&str; 2] = ["lost_interval", "seaql_migrations"];
-/// Tables that stay in one place, each with partitions of its own, and that every node can reach.
-const IN_ONE_PLACE: [&str; 2] = ["access_log", "access_log_patient"];
+/// Tables that stay in one place, and that every node can reach.
+const IN_ONE_PLACE: [&str; 3] = ["access_log", "access_log_patient", "access_log_identity"];
 
 /// Distributes the tables that are not yet, and returns their names. The transaction has the lock of migrations.
 ///

@@ -34,6 +34,7 @@ impl MigrationTrait for FirstSchema {
             care_unit_settings(),
             lost_interval(),
             access_log_patient(backend),
+            access_log_identity(),
         ] {
             if backend == DbBackend::Sqlite {
                 // Small rows stand in the primary key's own tree: one tree fewer to write.
@@ -60,6 +61,7 @@ impl MigrationTrait for FirstSchema {
 
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         let tables = [
+            "access_log_identity",
             "access_log_patient",
             "access_log",
             "lost_interval",
@@ -316,6 +318,28 @@ fn access_log_patient(backend: DbBackend) -> TableCreateStatement {
     by_month(table("access_log_patient", &key, columns), backend)
 }
 
+/// Describes what is known of identity numbers in the access log and requests do not say any more: a row for each
+/// number that had protected identity, and for each that took the place of another.
+fn access_log_identity() -> TableCreateStatement {
+    let columns = vec![
+        required("personal_id").text().take(),
+        required("personal_id_type").small_integer().take(),
+        required("issuer").text().take(),
+        required("next_personal_id").text().take(),
+        required("next_personal_id_type").small_integer().take(),
+        required("next_issuer").text().take(),
+    ];
+    let key = [
+        "personal_id",
+        "personal_id_type",
+        "issuer",
+        "next_personal_id",
+        "next_personal_id_type",
+        "next_issuer",
+    ];
+    table("access_log_identity", &key, columns)
+}
+
 /// Partitions a table by time on PostgreSQL, so that purging a month is to drop a table.
 fn by_month(mut table: TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
     if backend == DbBackend::Postgres {
@@ -324,7 +348,7 @@ fn by_month(mut table: TableCreateStatement, backend: DbBackend) -> TableCreateS
     table
 }
 
-fn access_log_indexes() -> [IndexCreateStatement; 2] {
+fn access_log_indexes() -> [IndexCreateStatement; 3] {
     let of = |column| {
         index(
             "access_log",
@@ -332,7 +356,9 @@ fn access_log_indexes() -> [IndexCreateStatement; 2] {
             &[column, "recorded_at"],
         )
     };
-    [of("subject"), of("care_unit")]
+    let next = ["next_personal_id", "next_personal_id_type", "next_issuer"];
+    let next = index("access_log_identity", "access_log_identity_next", &next);
+    [of("subject"), of("care_unit"), next]
 }
 
 /// Describes the outbox: a row a commit, for other replicas, every one of which reads it. It is in a bucket of the commit, so

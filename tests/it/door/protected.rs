@@ -226,13 +226,32 @@ impl Clinic {
     }
 
     async fn logged(&self, token: &str, of: Option<&str>) -> Vec<v1::AccessLogEntry> {
-        let call = v1::ListAccessLogRequest {
+        self.logged_in_pages(token, of, 50).await
+    }
+
+    /// The whole log, in pages of so many entries.
+    async fn logged_in_pages(
+        &self,
+        token: &str,
+        of: Option<&str>,
+        page_size: i32,
+    ) -> Vec<v1::AccessLogEntry> {
+        let mut call = v1::ListAccessLogRequest {
             identity: of.map(identity),
+            page_size,
             ..Default::default()
         };
         let mut client = AuditServiceClient::new(self.region.channel.clone());
-        let listed = within(client.list_access_log(bearing(call, token))).await;
-        let mut entries = listed.expect("listed").into_inner().entries;
+        let mut entries = Vec::new();
+        loop {
+            let listed = within(client.list_access_log(bearing(call.clone(), token))).await;
+            let page = listed.expect("listed").into_inner();
+            entries.extend(page.entries);
+            if page.next_page_token.is_empty() {
+                break;
+            }
+            call.page_token = page.next_page_token;
+        }
         entries.retain(|it| it.method != "AuditService/ListAccessLog");
         entries
     }
@@ -655,7 +674,7 @@ async fn the_access_log_names_them_to_whoever_has_the_scope_alone() {
         assert!(!clinic.logged(with, Some(number)).await.is_empty());
     }
     assert!(clinic.logged(without, Some(OTHER)).await.is_empty());
-    // The number that they had before is theirs in the entries of their requests.
+    // The number that they had before is theirs.
     assert!(clinic.logged(without, Some(NUMBER)).await.is_empty());
     let whole = clinic.logged(with, None).await;
     let shown = clinic.logged(without, None).await;
@@ -671,6 +690,47 @@ async fn the_access_log_names_them_to_whoever_has_the_scope_alone() {
     }
     assert_eq!(shown[0].method, "BookingRequestService/GetBookingRequest");
     assert!(shown[0].patients[0].identity_masked);
+}
+
+#[tokio::test]
+async fn the_access_log_masks_a_number_in_every_entry_however_many_a_page_has() {
+    let clinic = Clinic::start().await;
+    let (with, without) = (&*clinic.with, &*clinic.without);
+    clinic
+        .create(with, form(Protection::ProtectedRegistration))
+        .await;
+    // An entry that names the number and no request.
+    clinic.shown_to_patient(without).await;
+    clinic.replace(with, NUMBER, OTHER).await;
+    for page_size in [1, 50] {
+        let entries = clinic.logged_in_pages(without, None, page_size).await;
+        assert!(entries.len() >= 3);
+        for patient in entries.iter().flat_map(|it| &it.patients) {
+            assert!(patient.identity_masked, "in pages of {page_size}");
+        }
+        for number in [NUMBER, OTHER] {
+            let found = clinic.logged_in_pages(without, Some(number), page_size);
+            assert!(found.await.is_empty(), "{number} in pages of {page_size}");
+            let found = clinic.logged_in_pages(with, Some(number), page_size);
+            assert!(!found.await.is_empty());
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_had_protected_identity_stays_masked_in_the_access_log() {
+    let clinic = Clinic::start().await;
+    let (with, without) = (&*clinic.with, &*clinic.without);
+    let request = clinic
+        .create(with, form(Protection::ConfidentialityMarked))
+        .await;
+    clinic.learn(with, &learned(Protection::Unspecified)).await;
+    let shown = clinic.get(without, &request.name).await;
+    assert_eq!(shown.patient.expect("a patient").personal_id, NUMBER);
+    assert!(clinic.logged(without, Some(NUMBER)).await.is_empty());
+    let entries = clinic.logged(without, None).await;
+    let mut patients = entries.iter().flat_map(|it| &it.patients);
+    assert!(entries.len() >= 3 && patients.all(|it| it.identity_masked));
 }
 
 #[tokio::test]

@@ -70,6 +70,12 @@ pub struct Accesses {
     entries: Mutex<Vec<Entry>>,
     /// Requests, with each number that their patients have had.
     numbers: BTreeSet<(String, Who)>,
+    /// The number that the patient of each request has now.
+    present: BTreeMap<String, Who>,
+    /// Numbers, each with one that took its place.
+    replaced: BTreeSet<(Who, Who)>,
+    /// Numbers that have or had protected identity.
+    protected: BTreeSet<Who>,
 }
 
 impl Fact {
@@ -223,11 +229,20 @@ impl World {
             .add(entries(Some(self.now), method, caller, facts));
     }
 
-    /// Keeps the numbers that the patients of requests have now.
+    /// Keeps the numbers that the patients of requests have now, and who of them has protected identity.
     pub fn keep_numbers(&mut self) {
-        let numbers = self.requests.iter();
-        let numbers = numbers.map(|it| (it.form.name.clone(), who(&it.identity())));
-        self.accesses.numbers.extend(numbers);
+        let accesses = &mut self.accesses;
+        for request in &self.requests {
+            let (name, number) = (&request.form.name, who(&request.identity()));
+            if request.is_protected() {
+                accesses.protected.insert(number.clone());
+            }
+            let before = accesses.present.insert(name.clone(), number.clone());
+            let moved = before.filter(|it| *it != number);
+            let moved = moved.map(|before| (before, number.clone()));
+            accesses.replaced.extend(moved);
+            accesses.numbers.insert((name.clone(), number));
+        }
     }
 
     fn patient_of(&self, name: &str) -> Option<Who> {
@@ -329,23 +344,18 @@ impl World {
         self.check_masked(expected, actual)
     }
 
-    /// Checks what one is shown who sees a care unit and no protected identities. A patient who must be masked in one
-    /// entry may be masked in others of its page.
-    fn check_masked(&self, mut expected: Vec<Entry>, mut actual: Vec<Entry>) -> Result<(), String> {
+    /// Checks what one is shown who sees a care unit and no protected identities.
+    fn check_masked(&self, mut expected: Vec<Entry>, actual: Vec<Entry>) -> Result<(), String> {
         expected.retain(|it| Caller::Clerk.sees(&it.unit));
-        for entry in &actual {
-            let shown = entry.patients.iter();
-            let bare = shown.filter(|(who, names)| who.is_some() && self.hides(who, names));
-            let bare: Vec<_> = bare.collect();
-            same("the masked identities", &vec![], &bare)?;
-        }
-        let patients = expected.iter().flat_map(|it| &it.patients);
-        let hidden = patients.filter(|(who, names)| self.hides(who, names));
-        let hidden: BTreeSet<_> = hidden.map(|(who, _)| who.clone()).collect();
-        for entry in expected.iter_mut().chain(&mut actual) {
+        let hidden = self.hidden();
+        // Of a board, an entry of the model may have another number of the patient than that of the service.
+        let bare = actual.iter().flat_map(|it| it.patients.keys().flatten());
+        let bare: Vec<&Who> = bare.filter(|it| hidden.contains(it)).collect();
+        same("the masked identities", &vec![], &bare)?;
+        for entry in &mut expected {
             let mut masked = Patients::new();
             for (who, names) in std::mem::take(&mut entry.patients) {
-                let shown = who.filter(|it| !hidden.contains(&Some(it.clone())));
+                let shown = who.filter(|it| !hidden.contains(it));
                 masked.entry(shown).or_default().extend(names);
             }
             entry.patients = masked;
@@ -353,10 +363,19 @@ impl World {
         self.compare("the access log of a care unit", expected, actual)
     }
 
-    /// Returns whether a patient has protected identity, by a request that has the number now or by one of these.
-    fn hides(&self, patient: &Option<Who>, names: &BTreeSet<String>) -> bool {
-        let mut requests = self.requests.iter().filter(|it| it.is_protected());
-        requests.any(|it| *patient == Some(who(&it.identity())) || names.contains(&it.form.name))
+    /// Returns the numbers that have or had protected identity, or of which one that took its place has or had it.
+    fn hidden(&self) -> BTreeSet<Who> {
+        let mut hidden = self.accesses.protected.clone();
+        loop {
+            let replaced = self.accesses.replaced.iter();
+            let more = replaced
+                .filter(|(before, after)| hidden.contains(after) && !hidden.contains(before));
+            let more: Vec<Who> = more.map(|(before, _)| before.clone()).collect();
+            if more.is_empty() {
+                return hidden;
+            }
+            hidden.extend(more);
+        }
     }
 
     /// Compares entries in whatever order.

@@ -1,9 +1,7 @@
 //! The access log, with some hundred thousand entries over a year of months: what is asked of it, what each call adds,
 //! and its purge.
 
-use care_invitation::domain::access::{
-    Access, AccessFilter, AccessPlace, Concerned, Concerns, LoggedAccess,
-};
+use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns};
 use care_invitation::domain::calendar::ClockReading;
 use care_invitation::store::purge::{Cutoffs, purge};
 use chrono::{DurationRound, TimeDelta, Utc};
@@ -15,6 +13,8 @@ use super::*;
 const ENTRIES: usize = 200_000;
 /// Patients, each of whom is in as many entries.
 const PATIENTS: usize = 20_000;
+/// Patients who have another number since, and protected identity.
+const REPLACED: usize = 10;
 /// The most pages that a statement may look at: the entries of two units, each on a page of its own, in the table and
 /// in its index. The table has 7,000.
 const PAGES_MAX: u64 = 1_800;
@@ -22,7 +22,7 @@ const PAGES_MAX: u64 = 1_800;
 const STEP: usize = 157;
 
 /// The statements that fill the access log. Its partitions are those of this month and of the coming year.
-fn inserts() -> [String; 2] {
+fn inserts() -> [String; 4] {
     let at = format!(
         "(extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC'))::bigint + i::bigint * {STEP}) * 1000000"
     );
@@ -40,6 +40,14 @@ fn inserts() -> [String; 2] {
             "INSERT INTO access_log_patient (personal_id, personal_id_type, issuer, recorded_at, chain, sequence) \
              SELECT lpad((i % {PATIENTS})::text, 12, '0'), 1, '', {at}, '{chain}', i \
              FROM generate_series(1, {ENTRIES}) AS i"
+        ),
+        format!(
+            "INSERT INTO access_log_identity SELECT lpad(i::text, 12, '0'), 1, '', lpad((i + {PATIENTS})::text, 12, '0'), 1, '' \
+             FROM generate_series(1, {REPLACED}) AS i"
+        ),
+        format!(
+            "INSERT INTO access_log_identity SELECT lpad((i + {PATIENTS})::text, 12, '0'), 1, '', '', 0, '' \
+             FROM generate_series(1, {REPLACED}) AS i"
         ),
     ]
 }
@@ -113,19 +121,13 @@ async fn drive(store: &Store, number: usize, check: &impl Fn(&str, &[&str])) {
         "log access",
         &["booking_request", "access_log", "access_log_patient"],
     );
-    let page: Vec<LoggedAccess> = (0..50)
-        .map(|it| LoggedAccess {
-            access: access(number + it, Some(patient(number + it)), now),
-            place: AccessPlace {
-                at: now,
-                chain: Uuid::from_u128(7),
-                sequence: 1,
-            },
-            hash: [0; 32],
-        })
-        .collect();
-    store.protected_in(page).await.expect("read");
-    check("protected in a page", &["booking_request"]);
+    let page = (0..50).map(|it| patient(number + it)).collect();
+    let protected = store.protected_among(page).await.expect("read");
+    assert!(protected.contains(&patient(number)), "one that is followed");
+    check(
+        "protected in a page",
+        &["booking_request", "access_log_identity"],
+    );
 
     let few = CareUnits::Within(Arc::new(Units {
         named: (number..number + 2).map(unit).collect(),

@@ -15,6 +15,13 @@ pub trait Audited {
     fn add_to(&self, about: &mut About);
 }
 
+/// Returns the request that a refusal names: one that may be of another patient than the call.
+pub fn named_in_refusal(name: &str) -> Vec<Concern> {
+    let mut about = About::default();
+    about.request(name, None);
+    about.concerns
+}
+
 /// Returns whom a message is about.
 pub fn concerns_of(message: &impl Audited) -> Vec<Concern> {
     let mut about = About::default();
@@ -87,13 +94,16 @@ impl About {
         self.element = 0;
     }
 
-    /// Adds that the element failed.
+    /// Adds that the element failed, and the request that its error names.
     fn failed(&mut self, error: &v1::ElementError) {
-        self.concerns.push(Concern {
+        let named = error.metadata.get("name");
+        let named = named.into_iter().flat_map(|name| named_in_refusal(name));
+        let alone = Concern::default();
+        self.concerns.extend(named.chain([alone]).map(|it| Concern {
             element: self.element,
             outcome: Some(error.code),
-            ..Concern::default()
-        });
+            ..it
+        }));
     }
 
     /// Adds an element that is named, and its failure if there is one.

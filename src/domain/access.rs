@@ -163,7 +163,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
 /// outcome.
 ///
 /// A request that is named without its patient is that of the patient with whom it is shown. One that is shown without
-/// its patient is that of the only patient whom the call has named.
+/// its patient is that of the only patient whom the call has named, unless it is shown by the failure of an element.
 pub fn gather(named: Vec<Concern>, shown: Vec<Concern>, outcome: i32) -> Vec<Concerns> {
     let of_patients: BTreeSet<_> = named.iter().filter_map(|it| it.patient.clone()).collect();
     let only = match of_patients.len() {
@@ -187,9 +187,10 @@ pub fn gather(named: Vec<Concern>, shown: Vec<Concern>, outcome: i32) -> Vec<Con
             .or_else(|| of_shown.get(&it.key()?).cloned());
         it
     });
-    let shown = shown.into_iter().filter(|it| it.outcome.is_none());
-    let shown = shown.map(|mut it| {
-        it.patient = it.patient.take().or_else(|| only.clone());
+    let shown = shown.into_iter().map(|mut it| {
+        if it.outcome.is_none() {
+            it.patient = it.patient.take().or_else(|| only.clone());
+        }
         it
     });
     for concern in named.chain(shown) {
@@ -360,5 +361,16 @@ mod tests {
             entry(unit("U"), 5, &[(None, &[2])]),
         ];
         assert_eq!(gather(named, shown, 0), expected);
+    }
+
+    #[test]
+    fn a_request_that_a_failure_names_may_be_of_another_patient() {
+        let named = vec![about(patient("A"), unit("U"), None)];
+        let failed = Concern {
+            outcome: Some(6),
+            ..about(None, unit("U"), request(7))
+        };
+        let expected = [entry(unit("U"), 6, &[(None, &[7]), (patient("A"), &[])])];
+        assert_eq!(gather(named, vec![failed], 0), expected);
     }
 }

@@ -13,7 +13,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use super::middleware::rows::Rows;
-use crate::contract::concerns::{Audited, concerns_of};
+use crate::contract::concerns::{Audited, concerns_of, named_in_refusal};
 use crate::domain::access::Concern;
 
 tokio::task_local! {
@@ -33,7 +33,7 @@ pub struct CallConcerns {
 /// Whom the request has named, and the answers since they were last taken have shown.
 #[derive(Debug, Default)]
 pub struct Recorded {
-    /// Concerns of the request.
+    /// Concerns of the request, and of a refusal.
     pub named: Vec<Concern>,
     /// Concerns of answers.
     pub shown: Vec<Concern>,
@@ -71,6 +71,12 @@ impl CallConcerns {
     fn lock(&self) -> MutexGuard<'_, Recorded> {
         self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Records the request that the refusal of the call whose handler runs names: an error is no message, and passes no codec.
+pub fn record_refusal(name: &str) {
+    // Outside any handler nothing is recorded.
+    let _ = CONCERNS.try_with(|it| it.lock().named.extend(named_in_refusal(name)));
 }
 
 /// The codec of a call. That of a client, outside any handler, records nothing.

@@ -20,10 +20,14 @@ use crate::dispatch::StreamEnd;
 use crate::domain::booking_request::state::Action;
 use crate::domain::booking_request::state::EffectiveState;
 use crate::domain::{Refusal, Violation};
+use crate::grpc::codec::record_refusal;
 use crate::store;
 
 /// Domain of every `google.rpc.ErrorInfo` of ours.
 const DOMAIN: &str = "careinvitation";
+
+/// Key of the request that an error names.
+const NAME: &str = "name";
 
 /// Delay after which a caller should retry when the service was overloaded or unavailable.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -171,6 +175,9 @@ impl ErrorStatus {
     }
 
     fn status(self) -> Status {
+        for (_, name) in self.metadata.iter().filter(|(key, _)| *key == NAME) {
+            record_refusal(name);
+        }
         let metadata = self
             .metadata
             .into_iter()
@@ -260,7 +267,7 @@ impl From<Refusal> for ErrorStatus {
                     .with("kept_days", kept_days.to_string())
             }
             Refusal::Duplicate(other) => ErrorStatus::new(ErrorReason::DuplicateRequest, text)
-                .with("name", request_name(&other)),
+                .with(NAME, request_name(&other)),
         }
     }
 }

@@ -413,7 +413,8 @@ async fn a_call_that_is_refused_leaves_an_entry_with_its_code() {
         [
             (3, vec![(PATIENT, vec![name.as_str()])]),
             (5, vec![("", vec![missing.as_str()])]),
-            (6, vec![(PATIENT, vec![])]),
+            // The refusal names the other request.
+            (6, vec![(PATIENT, vec![name.as_str()])]),
             (0, vec![(PATIENT, vec![name.as_str()])]),
         ]
     );

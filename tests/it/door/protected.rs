@@ -577,6 +577,60 @@ async fn a_duplicate_is_refused_without_the_scope_whoever_the_patient_is() {
 }
 
 #[tokio::test]
+async fn a_duplicate_that_a_refusal_names_is_logged_for_its_patient() {
+    let clinic = Clinic::start().await;
+    let (with, without) = (&*clinic.with, &*clinic.without);
+    let hidden = clinic
+        .create(with, form(Protection::ConfidentialityMarked))
+        .await;
+    let of_other = || {
+        let mut form = form(Protection::Unspecified);
+        let patient = form.patient.as_mut().expect("a patient");
+        patient.personal_id = OTHER.into();
+        patient.personal_id_type = identity(OTHER).personal_id_type;
+        make::wire_create(form)
+    };
+    clinic
+        .try_create(without, of_other())
+        .await
+        .expect_err("a duplicate");
+    let mut elsewhere = of_other();
+    let form = elsewhere.booking_request.as_mut().expect("a form");
+    form.origin = Some(make::wire_referral("R-2"));
+    let batch = v1::BatchCreateBookingRequestsRequest {
+        requests: vec![of_other(), elsewhere],
+    };
+    let call = bearing(batch, without);
+    let answer = within(clinic.requests().batch_create_booking_requests(call)).await;
+    let results = answer.expect("answered").into_inner().results;
+    let error = results[0].error.as_ref().expect("a duplicate");
+    assert_eq!(error.metadata["name"], hidden.name);
+    let found = clinic.logged(with, Some(NUMBER)).await;
+    let found: Vec<_> = found
+        .iter()
+        .map(|it| {
+            let method = it.method.rsplit('/').next().expect("an RPC");
+            (method, it.code, it.patients[0].booking_requests.as_slice())
+        })
+        .collect();
+    let named = std::slice::from_ref(&hidden.name);
+    let refused = i32::from(Code::AlreadyExists);
+    assert_eq!(
+        found,
+        [
+            ("BatchCreateBookingRequests", refused, named),
+            ("CreateBookingRequest", refused, named),
+            ("CreateBookingRequest", 0, named),
+        ]
+    );
+    // It is not taken for one of the patient whom the call has named.
+    let of_other = clinic.logged(with, Some(OTHER)).await;
+    let names = of_other.iter().flat_map(|it| &it.patients);
+    let mut names = names.flat_map(|it| &it.booking_requests);
+    assert!(of_other.len() >= 3 && names.all(|it| *it != hidden.name));
+}
+
+#[tokio::test]
 async fn a_due_message_of_one_goes_to_whoever_has_the_scope_alone() {
     let clinic = Clinic::start().await;
     let (with, without) = (&*clinic.with, &*clinic.without);

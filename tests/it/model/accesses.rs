@@ -255,7 +255,10 @@ impl World {
         let Some(method) = method(call) else { return };
         let code = answer.as_ref().err().map_or(OK, |it| it.code.into());
         let shown = match (call, answer) {
-            (_, Err(_)) => vec![],
+            (_, Err(refusal)) => {
+                let named = [named_by(call), duplicate(refusal)].concat();
+                return self.log(method, named, vec![], code);
+            }
             (Call::Lease(_), Ok(Answer::Due(due))) => {
                 for message in due {
                     let issuer = message.issuer.clone();
@@ -274,7 +277,9 @@ impl World {
                 let mut shown = vec![];
                 for (call, answer) in calls.iter().zip(answers) {
                     let code = answer.as_ref().err().map_or(OK, |it| it.code.into());
-                    named.extend(named_by(call).into_iter().map(|it| it.ended(code)));
+                    let duplicate = answer.as_ref().err().map(duplicate).unwrap_or_default();
+                    let facts = [named_by(call), duplicate].concat().into_iter();
+                    named.extend(facts.map(|it| it.ended(code)));
                     shown.extend(answer.iter().flat_map(|it| shown_in(call, it)));
                 }
                 return self.log(method, named, shown, OK);
@@ -504,6 +509,12 @@ fn method(call: &Call) -> Option<&'static str> {
         },
         Call::Settings(_) | Call::Advance(_) => return None,
     })
+}
+
+/// Returns the request that a refusal names.
+fn duplicate(refusal: &Refusal) -> Vec<Fact> {
+    let name = refusal.names.0.iter();
+    name.map(|it| Fact::request(it)).collect()
 }
 
 /// Returns what a step names.

@@ -93,8 +93,9 @@ pub fn refusal(error: &v1::ElementError, path: &str) -> Refusal {
     });
     refusal.details.extend(fields);
     for (key, value) in &error.metadata {
-        if key != "name" {
-            refusal = refusal.with(key, value);
+        match key.as_str() {
+            "name" => refusal.names.0 = Some(value.clone()),
+            _ => refusal = refusal.with(key, value),
         }
     }
     refusal

@@ -17,7 +17,21 @@ pub struct Refusal {
     pub code: Code,
     pub reason: String,
     pub details: BTreeSet<String>,
+    /// Name of the request that it names.
+    pub names: Names,
 }
+
+/// The name of a duplicate: where there are several it may be that of any, and counts for nothing in a comparison.
+#[derive(Clone, Debug, Default)]
+pub struct Names(pub Option<String>);
+
+impl PartialEq for Names {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Names {}
 
 impl Refusal {
     pub fn new(code: Code, reason: &str) -> Self {
@@ -25,6 +39,7 @@ impl Refusal {
             code,
             reason: reason.into(),
             details: BTreeSet::new(),
+            names: Names::default(),
         }
     }
 

@@ -168,8 +168,9 @@ fn refusal(status: &Status) -> Refusal {
         refusal.details.insert(field.field.clone());
     }
     for (key, value) in info.iter().flat_map(|it| &it.metadata) {
-        if key != "name" {
-            refusal = refusal.with(key, value);
+        match key.as_str() {
+            "name" => refusal.names.0 = Some(value.clone()),
+            _ => refusal = refusal.with(key, value),
         }
     }
     refusal

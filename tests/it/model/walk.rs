@@ -144,6 +144,10 @@ impl Walk {
         self.count(&call, &actual);
         let before = self.world.requests.len();
         let expected = self.world.apply(&call);
+        if let (Ok(expected), Ok(actual)) = (&expected, &actual) {
+            self.learn_names(before, expected, actual);
+        }
+        // A refusal in a batch may name a request that the same batch has created.
         self.world.log_step(&call, &actual);
         self.call_as(Caller::Staff);
         let expected = match (expected, &actual) {
@@ -154,7 +158,6 @@ impl Walk {
             }
         };
         let actual = actual.expect("seen above");
-        self.learn_names(before, &expected, &actual);
         self.world.keep_numbers();
         if let (Call::Lease(call), Answer::Due(due)) = (&call, &actual) {
             self.world.take_leases(call, due)?;

@@ -2,7 +2,7 @@
 //! lost and nothing doubled.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -62,13 +62,8 @@ impl Remote {
         let database = Database::connect(&url).await.expect("a database");
         database.execute_unprepared(sql).await.expect("prepared");
         database.close().await.expect("closed");
-        let (_, rest) = url.split_once('@').expect("a user");
-        let (host, _) = rest.split_once('/').expect("a database");
-        let mut servers = host.to_socket_addrs().expect("a host and a port");
-        let server = servers.next().expect("an address");
-        let proxy = Proxy::start(server).await;
-        let url = url.replacen(host, &proxy.address.to_string(), 1) + options;
-        let replica = Replica::start(&url, clock).await;
+        let (proxy, server, url) = Proxy::before(&url).await;
+        let replica = Replica::start(&(url + options), clock).await;
         Some(Self {
             area,
             server,

@@ -2,7 +2,7 @@
 //! to another server. What an address that is taken over looks like from the service.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -54,6 +54,17 @@ impl Proxy {
             cuts_commit,
             accepting,
         }
+    }
+
+    /// Before the server of a database; with the server's address, and the database's through the proxy.
+    pub async fn before(url: &str) -> (Self, SocketAddr, String) {
+        let (_, rest) = url.split_once('@').expect("a user");
+        let (host, _) = rest.split_once('/').expect("a database");
+        let mut servers = host.to_socket_addrs().expect("a host and a port");
+        let server = servers.next().expect("an address");
+        let proxy = Self::start(server).await;
+        let url = url.replacen(host, &proxy.address.to_string(), 1);
+        (proxy, server, url)
     }
 
     /// The next commit is executed, and its connection is cut before the answer comes.

@@ -1,6 +1,5 @@
 //! Retention: what a purge deletes, what it leaves, and that it goes in batches.
 
-use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -386,12 +385,8 @@ async fn a_purge_waits_for_a_database_that_goes_away() {
         .await
         .expect("a database");
     booked(&store, 0..MANY, EARLY).await;
-    let (_, rest) = database.url.split_once('@').expect("a user");
-    let (host, _) = rest.split_once('/').expect("a database");
-    let mut servers = host.to_socket_addrs().expect("a host and a port");
-    let server = servers.next().expect("an address");
-    let proxy = Arc::new(Proxy::start(server).await);
-    let url = database.url.replacen(host, &proxy.address.to_string(), 1);
+    let (proxy, server, url) = Proxy::before(&database.url).await;
+    let proxy = Arc::new(proxy);
     let mut show = move |_: &'static str, done, _: Option<u64>| {
         if done == 200 {
             proxy.turn(Way::Cut);

@@ -84,12 +84,16 @@ impl Reader {
 
     /// The next change. The cursor may lie after it.
     pub async fn next(&mut self) -> Result<v1::Change, Status> {
-        loop {
-            if let Some(change) = self.waiting.pop_front() {
-                return Ok(change);
+        // Messages without changes come for ever.
+        within(async {
+            loop {
+                if let Some(change) = self.waiting.pop_front() {
+                    return Ok(change);
+                }
+                assert!(self.read().await?, "the stream has ended");
             }
-            assert!(self.read().await?, "the stream has ended");
-        }
+        })
+        .await
     }
 
     /// Reads the next change, in short.

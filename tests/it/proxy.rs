@@ -1,10 +1,8 @@
-//! Stands between the service and its database: passes everything on, refuses, swallows, or leads
-//! to another server. What an address that is taken over looks like from the service.
+//! Stands between the service and its database: passes everything on, refuses, swallows, leads to another server, holds
+//! commits back, or loses an answer. What an address that is taken over looks like from the service.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,11 +31,25 @@ pub enum Way {
     Swallow,
 }
 
+/// What becomes of commits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Commits {
+    /// They pass.
+    #[default]
+    Pass,
+    /// The next one is executed, and its connection is cut before the answer comes.
+    CutNext,
+    /// They wait.
+    Hold,
+    /// They wait, and one has come.
+    Held,
+}
+
 /// The proxy; it ends when dropped.
 pub struct Proxy {
     pub address: SocketAddr,
     way: watch::Sender<Way>,
-    cuts_commit: Arc<AtomicBool>,
+    commits: watch::Sender<Commits>,
     accepting: JoinHandle<()>,
 }
 
@@ -46,12 +58,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (way, ways) = watch::channel(Way::To(target));
-        let cuts_commit = Arc::<AtomicBool>::default();
-        let accepting = tokio::spawn(accept(address, listener, ways, Arc::clone(&cuts_commit)));
+        let commits = watch::Sender::default();
+        let accepting = tokio::spawn(accept(address, listener, ways, commits.clone()));
         Self {
             address,
             way,
-            cuts_commit,
+            commits,
             accepting,
         }
     }
@@ -69,12 +81,29 @@ impl Proxy {
 
     /// The next commit is executed, and its connection is cut before the answer comes.
     pub fn cut_next_commit(&self) {
-        self.cuts_commit.store(true, Ordering::Relaxed);
+        self.commits.send_replace(Commits::CutNext);
     }
 
     /// Whether that has been done.
     pub fn has_cut_commit(&self) -> bool {
-        !self.cuts_commit.load(Ordering::Relaxed)
+        *self.commits.borrow() != Commits::CutNext
+    }
+
+    /// From now on whoever commits waits.
+    pub fn hold_commits(&self) {
+        self.commits.send_replace(Commits::Hold);
+    }
+
+    /// Waits until somebody waits with a commit.
+    pub async fn holds_a_commit(&self) {
+        let mut commits = self.commits.subscribe();
+        let held = within(commits.wait_for(|it| *it == Commits::Held)).await;
+        held.expect("the proxy lives");
+    }
+
+    /// Passes on the commits that were held back, and those to come.
+    pub fn pass_commits_on(&self) {
+        self.commits.send_replace(Commits::Pass);
     }
 
     /// From now on connections go this way.
@@ -93,7 +122,7 @@ async fn accept(
     address: SocketAddr,
     listener: TcpListener,
     mut ways: watch::Receiver<Way>,
-    cuts_commit: Arc<AtomicBool>,
+    commits: watch::Sender<Commits>,
 ) {
     let mut listener = Some(listener);
     loop {
@@ -114,7 +143,7 @@ async fn accept(
             changed = ways.changed() => if changed.is_err() { return },
             accepted = open.accept() => {
                 let (client, _) = accepted.expect("a connection");
-                tokio::spawn(carry(client, way, ways.clone(), Arc::clone(&cuts_commit)));
+                tokio::spawn(carry(client, way, ways.clone(), commits.clone()));
             }
         }
         listener = Some(open);
@@ -126,7 +155,7 @@ async fn carry(
     mut client: TcpStream,
     way: Way,
     mut ways: watch::Receiver<Way>,
-    cuts_commit: Arc<AtomicBool>,
+    commits: watch::Sender<Commits>,
 ) {
     let mut server = None;
     if let Way::To(target) | Way::NewTo(target) | Way::Forget(target) = way {
@@ -136,7 +165,7 @@ async fn carry(
         let server = server.insert(open);
         tokio::select! {
             _ = ways.wait_for(|it| *it != way && !matches!(it, Way::NewTo(_))) => {}
-            _ = pass_on(&mut client, server, &cuts_commit) => return,
+            _ = pass_on(&mut client, server, &commits) => return,
         }
     }
     // Both ends are kept open for as long as everything is swallowed.
@@ -151,7 +180,7 @@ async fn carry(
 async fn pass_on(
     client: &mut TcpStream,
     server: &mut TcpStream,
-    cuts_commit: &AtomicBool,
+    commits: &watch::Sender<Commits>,
 ) -> std::io::Result<()> {
     let (mut asked, mut answered) = ([0; 16_384], [0; 16_384]);
     loop {
@@ -161,9 +190,12 @@ async fn pass_on(
                 if sent.is_empty() {
                     return Ok(());
                 }
+                let is_commit = sent.windows(COMMIT.len()).any(|it| it == COMMIT);
+                if is_commit {
+                    wait_while_held(commits).await;
+                }
                 server.write_all(sent).await?;
-                let commits = sent.windows(COMMIT.len()).any(|it| it == COMMIT);
-                if commits && cuts_commit.swap(false, Ordering::Relaxed) {
+                if is_commit && is_to_be_cut(commits) {
                     // Once it answers, the commit is executed.
                     let read = server.read(&mut answered).await?;
                     assert!(read > 0, "the server has gone");
@@ -179,6 +211,32 @@ async fn pass_on(
             }
         }
     }
+}
+
+/// Waits until a commit that has come may pass.
+async fn wait_while_held(commits: &watch::Sender<Commits>) {
+    commits.send_if_modified(|it| {
+        let has_come = *it == Commits::Hold;
+        if has_come {
+            *it = Commits::Held;
+        }
+        has_come
+    });
+    let mut commits = commits.subscribe();
+    let passes = |it: &Commits| !matches!(it, Commits::Hold | Commits::Held);
+    // It ends with the proxy, too.
+    let _ = commits.wait_for(passes).await;
+}
+
+/// Whether this commit is the one that is to be cut; the next is not.
+fn is_to_be_cut(commits: &watch::Sender<Commits>) -> bool {
+    commits.send_if_modified(|it| {
+        let is_next = *it == Commits::CutNext;
+        if is_next {
+            *it = Commits::Pass;
+        }
+        is_next
+    })
 }
 
 /// Listens on the same port again. A connection of another test may have been given it meanwhile.

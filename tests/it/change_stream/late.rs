@@ -7,10 +7,12 @@ use care_invitation::contract::v1;
 use care_invitation::grpc::middleware::Limits;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 
-use super::{Reader, after, entries_of};
+use super::{NOW, Reader, after, entries_of, invited, until_idle};
 use crate::backend::{Backend, connect};
 use crate::harness::{Harness, within};
-use crate::make;
+use crate::make::{self, at};
+use crate::proxy::Proxy;
+use crate::replica::Replica;
 
 /// How long a commit is held back: shorter than the service waits for a lock.
 const HELD: Duration = Duration::from_millis(700);
@@ -84,4 +86,38 @@ async fn commits_late(
     let (late, later) = (dated(&created).await, dated(&meanwhile).await);
     let order = |it: Option<prost_types::Timestamp>| it.map(|it| (it.seconds, it.nanos));
     order(late) < order(later)
+}
+
+/// When as much time has passed since [`NOW`] as a batch may take, its commit included.
+const AT_LAST: &str = "2026-03-02T09:01:10Z";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_takes_as_long_as_it_may_until_it_is_committed_is_not_passed_over() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let (proxy, _, url) = Proxy::before(&backend.url()).await;
+    let clock = Clock::sandbox(at(NOW));
+    let slow = Replica::start(&url, clock.clone()).await;
+    let quick = Harness::over(backend, clock, Limits::default()).await;
+    let mut reader = Reader::from_now(&quick).await;
+    proxy.hold_commits();
+    let late = make::wire_create(form("late"));
+    let creating = tokio::spawn(async move { slow.create(late).await.name });
+    proxy.holds_a_commit().await;
+
+    // Meanwhile one reads on, and another has come, read everything and gone.
+    quick.advance(AT_LAST);
+    let meanwhile = invited(&quick, "meanwhile").await;
+    while reader.next().await.expect("a change").booking_request != meanwhile {}
+    let (_, cursor) = until_idle(&quick, &reader.cursor).await;
+    assert!(!creating.is_finished(), "it waits");
+    proxy.pass_commits_on();
+    let late = within(creating).await.expect("no panic");
+    let dated = entries_of(&quick, &late).await[0].event_time;
+    assert_eq!(dated, Some(make::wire_at(NOW)));
+
+    while reader.next().await.expect("a change").booking_request != late {}
+    let (told, _) = until_idle(&quick, &cursor).await;
+    assert!(told.iter().any(|it| it.booking_request == late), "{told:?}");
 }

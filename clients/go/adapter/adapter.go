@@ -376,7 +376,7 @@ func (a *adapter) acknowledge(ctx context.Context, said *pb.Acknowledgement) {
 	case !answer.Results[0].Recorded:
 		log.Info("not recorded", "refusal", answer.Results[0].Refusal, "error", answer.Results[0].Error)
 	default:
-		log.Debug("acknowledged")
+		log.Info("acknowledged", "cause", said.Cause)
 	}
 }
 

@@ -353,7 +353,7 @@ async fn a_clock_that_was_set_back_a_little_passes_nothing_over() {
         .expect("a stream");
     for referral in ["R-1", "R-2"] {
         let name = invited(&harness, referral).await;
-        let change = reader.next().await.expect("a change");
+        let change = within(reader.next()).await.expect("a change");
         assert_eq!(change.booking_request, name);
     }
 }

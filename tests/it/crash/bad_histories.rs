@@ -221,6 +221,17 @@ fn two_live_leases_of_one_message_are_found() {
         });
     });
     assert_eq!(found, [Promise::OneLease], "it was acknowledged");
+    for (span, expected) in [
+        (span(35, 50), &[][..]),
+        (span(80, 90), &[Promise::OneLease]),
+    ] {
+        let found = spoiled(|history, truth| {
+            history.writes.push(write(Action::Change, REQUEST, span));
+            shown(truth).actions.insert(Action::Change, 1);
+            history.leases.push(lease("B", 100, 0));
+        });
+        assert_eq!(found, expected, "revoked in the same second: {span:?}");
+    }
     let found = spoiled(|history, _| {
         unanswered(history);
         history.leases.push(lease("B", 100, 60));

@@ -115,14 +115,19 @@ struct OfMessage<'a> {
 }
 
 impl OfMessage<'_> {
-    /// Whether a lease came after an answer that SENT is recorded. One that was given before may come late.
-    fn is_leased_after_it_was_known(&self) -> bool {
+    /// Whether a lease came after an answer that SENT is recorded. One that was given before may come late; in the same second
+    /// there is one before if it was revoked.
+    fn is_leased_after_it_was_known(&self, revoking: &[&Write]) -> bool {
         let recorded = self.answers.iter();
         let mut recorded = recorded.filter(|it| it.is_recorded && it.outcome == Outcome::Sent);
         recorded.any(|answer| {
             let answered = self.leases.iter().find(|it| it.token == answer.token);
             let begins = answered.map_or(0, |it| it.begins);
-            let later = |it: &&Lease| it.received > answer.span.ended && it.begins >= begins;
+            let was_revoked = revoking
+                .iter()
+                .any(|it| it.clock >= begins && it.span.began < answer.span.began);
+            let first = if was_revoked { begins + 1 } else { begins };
+            let later = |it: &&Lease| it.received > answer.span.ended && it.begins >= first;
             self.leases
                 .iter()
                 .any(|it| it.token != answer.token && later(it))
@@ -336,7 +341,7 @@ impl<'a> Checker<'a> {
                     format!("{name} came twice under one token"),
                 );
             }
-            if seen.is_leased_after_it_was_known() {
+            if seen.is_leased_after_it_was_known(&revoking) {
                 self.broken(
                     Promise::OneLease,
                     format!("{name} is leased after it was acknowledged"),

@@ -44,7 +44,8 @@ struct Disk {
 /// Mounts a disk in memory on a folder.
 const IN_MEMORY: &str = "mount -t tmpfs -o size=\"$2\"m none \"$1\"";
 /// Makes a file system in a new image, and mounts it on a folder. At an error the system makes it read-only.
-const NEW_IMAGE: &str = "mkfs.ext4 -q \"$2\" 64M && mount -o loop,errors=remount-ro \"$2\" \"$1\"";
+const NEW_IMAGE: &str =
+    "mkfs.ext4 -q \"$2\" 64M >&2 && mount -o loop,errors=remount-ro \"$2\" \"$1\"";
 /// Mends that file system, and mounts it.
 const MENDED_IMAGE: &str =
     "{ e2fsck -p \"$2\" >&2 || test $? = 1; } && mount -o loop \"$2\" \"$1\"";

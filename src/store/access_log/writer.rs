@@ -1,6 +1,7 @@
 //! The writer of the access log: one task for each process, which gathers the entries of concurrent calls into groups.
 //!
 //! Calls go before messages of streams: a caller waits for two groups at the most, however many messages are due at once.
+//! Some messages go with each group, however many calls there are.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ use crate::store::metrics::StoreMetrics;
 const WAITING_MAX: usize = 4_096;
 /// Maximum patients of a group; one call alone may have more.
 const GROUP_MAX: usize = 2_048;
+/// Patients of messages for which there is room in any group.
+const MESSAGES_MIN: usize = 256;
 /// Maximum entries that could not be stored and are kept for another attempt.
 const UNSTORED_MAX: usize = 10_000;
 /// Interval of those attempts while no other entries come.
@@ -167,10 +170,47 @@ impl Arrivals {
         }
     }
 
-    /// Returns the next one if there is one.
-    fn try_next(&mut self) -> Option<Arrival> {
-        let call = self.calls.try_recv();
-        call.or_else(|_| self.messages.try_recv()).ok()
+    /// Adds those that wait to the first of a group.
+    fn gather(&mut self, first: Arrival) -> Gathered {
+        let mut group = Gathered::default();
+        group.add(first);
+        while group.patients < GROUP_MAX
+            && let Ok(call) = self.calls.try_recv()
+        {
+            group.add(call);
+        }
+        let max = GROUP_MAX.max(group.patients + MESSAGES_MIN);
+        while group.patients < max
+            && let Ok(message) = self.messages.try_recv()
+        {
+            group.add(message);
+        }
+        group
+    }
+}
+
+/// What goes into a group.
+#[derive(Default)]
+struct Gathered {
+    /// Entries that are kept when they cannot be stored.
+    kept: Vec<Access>,
+    /// Entries that are not.
+    attempted: Vec<Access>,
+    replies: Vec<oneshot::Sender<Result<(), Error>>>,
+    patients: usize,
+}
+
+impl Gathered {
+    fn add(&mut self, arrival: Arrival) {
+        if arrival.is_withdrawn() {
+            return;
+        }
+        self.patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
+        match arrival.comes_again {
+            true => self.attempted.extend(arrival.accesses),
+            false => self.kept.extend(arrival.accesses),
+        }
+        self.replies.extend(arrival.reply);
     }
 }
 
@@ -216,23 +256,12 @@ impl Writer {
 
     /// Writes the entries of a call or a message together with those that wait.
     async fn write(&mut self, first: Arrival) {
-        let mut replies = Vec::new();
-        let (mut kept, mut attempted) = (Vec::new(), Vec::new());
-        let mut patients = 0;
-        let mut next = Some(first);
-        while let Some(arrival) = next.take() {
-            if !arrival.is_withdrawn() {
-                patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
-                match arrival.comes_again {
-                    true => attempted.extend(arrival.accesses),
-                    false => kept.extend(arrival.accesses),
-                }
-                replies.extend(arrival.reply);
-            }
-            if patients < GROUP_MAX {
-                next = self.arrivals.try_next();
-            }
-        }
+        let Gathered {
+            kept,
+            attempted,
+            replies,
+            ..
+        } = self.arrivals.gather(first);
         if kept.is_empty() && attempted.is_empty() {
             return;
         }
@@ -338,35 +367,92 @@ fn note_lost(metrics: &StoreMetrics, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::access::{Concerned, Concerns};
+    use crate::domain::calendar::Instant;
 
     fn arrival(comes_again: bool) -> (Arrival, oneshot::Receiver<Result<(), Error>>) {
         let (reply, stored) = oneshot::channel();
+        let access = Access {
+            at: Instant::UNIX_EPOCH,
+            subject: "s".to_owned(),
+            actor: None,
+            method: "m".to_owned(),
+            trace_id: None,
+            concerns: Concerns {
+                care_unit: None,
+                outcome: 0,
+                concerned: vec![Concerned {
+                    patient: None,
+                    requests: Vec::new(),
+                }],
+            },
+        };
         let arrival = Arrival {
-            accesses: Vec::new(),
+            accesses: vec![access],
             reply: Some(reply),
             comes_again,
         };
         (arrival, stored)
     }
 
+    /// Returns how many calls and messages are in the next group, of so many that wait.
+    async fn next_group(calls: usize, messages: usize) -> (usize, usize) {
+        let (call_sender, of_calls) = mpsc::channel(WAITING_MAX);
+        let (message_sender, of_messages) = mpsc::channel(WAITING_MAX);
+        let mut arrivals = Arrivals {
+            calls: of_calls,
+            messages: of_messages,
+        };
+        let mut waiting = Vec::new();
+        for (lane, count, comes_again) in [
+            (&message_sender, messages, true),
+            (&call_sender, calls, false),
+        ] {
+            for _ in 0..count {
+                let (arrival, stored) = arrival(comes_again);
+                assert!(lane.try_send(arrival).is_ok());
+                waiting.push(stored);
+            }
+        }
+        drop((call_sender, message_sender));
+        let first = arrivals.next().await.expect("one that waits");
+        let group = arrivals.gather(first);
+        assert_eq!(group.replies.len(), group.patients);
+        (group.kept.len(), group.attempted.len())
+    }
+
     #[tokio::test]
-    async fn a_call_goes_before_messages_that_came_first() {
+    async fn calls_go_before_messages_and_some_messages_with_every_group() {
+        for (waiting, expected) in [
+            ((0, 1), (0, 1)),
+            ((1, 0), (1, 0)),
+            ((1_000, 3_000), (1_000, 1_048)),
+            ((3_000, 3_000), (2_048, 256)),
+            ((3_000, 10), (2_048, 10)),
+        ] {
+            assert_eq!(
+                next_group(waiting.0, waiting.1).await,
+                expected,
+                "{waiting:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn none_is_lost_when_the_queue_is_dropped() {
         let (calls, of_calls) = mpsc::channel(WAITING_MAX);
         let (messages, of_messages) = mpsc::channel(WAITING_MAX);
         let mut arrivals = Arrivals {
             calls: of_calls,
             messages: of_messages,
         };
-        for (lane, is_message) in [(&messages, true), (&messages, true), (&calls, false)] {
-            assert!(lane.try_send(arrival(is_message).0).is_ok());
+        for (lane, comes_again) in [(&messages, true), (&calls, false)] {
+            assert!(lane.try_send(arrival(comes_again).0).is_ok());
         }
-        let first = arrivals.next().await.expect("one that waits");
-        assert!(!first.comes_again);
-        assert!(arrivals.try_next().is_some_and(|it| it.comes_again));
         drop((calls, messages));
-        assert!(arrivals.next().await.is_some(), "none is lost at the end");
+        assert!(arrivals.next().await.is_some_and(|it| !it.comes_again));
+        assert!(arrivals.next().await.is_some_and(|it| it.comes_again));
         assert!(arrivals.next().await.is_none());
-        assert!(arrivals.try_next().is_none());
     }
 
     #[tokio::test]

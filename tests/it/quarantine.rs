@@ -281,6 +281,20 @@ async fn an_update_of_a_patient_that_met_a_bad_request_goes_on_when_it_is_repeat
     }
 }
 
+/// The call that gives the patient of every form another number.
+fn to_another_number() -> v1::ReplacePersonalIdRequest {
+    let identity = |number: &str| v1::PatientIdentity {
+        personal_id: number.into(),
+        personal_id_type: v1::PersonalIdType::Personnummer.into(),
+        issuer: String::new(),
+    };
+    v1::ReplacePersonalIdRequest {
+        old_identity: Some(identity("198003012385")),
+        new_identity: Some(identity("191212121212")),
+        request_id: make::request_id(),
+    }
+}
+
 #[tokio::test]
 async fn a_replacement_of_a_number_that_met_a_bad_request_goes_on_when_it_is_repeated() {
     let harness = Harness::start(NOW).await;
@@ -291,16 +305,7 @@ async fn a_replacement_of_a_number_that_met_a_bad_request_goes_on_when_it_is_rep
     all.sort();
     alter(&harness, SPOILT[0]).await;
     let harness = restarted(harness).await;
-    let identity = |number: &str| v1::PatientIdentity {
-        personal_id: number.into(),
-        personal_id_type: v1::PersonalIdType::Personnummer.into(),
-        issuer: String::new(),
-    };
-    let call = v1::ReplacePersonalIdRequest {
-        old_identity: Some(identity("198003012385")),
-        new_identity: Some(identity("191212121212")),
-        request_id: make::request_id(),
-    };
+    let call = to_another_number();
     let make = async |harness: &Harness| {
         let mut client = harness.requests();
         let answer = within(client.replace_personal_id(call.clone())).await;
@@ -348,16 +353,7 @@ async fn a_request_moves_beside_a_duplicate_that_cannot_be_decoded() {
     };
     alter(&harness, &with_priority(99)).await;
     let harness = restarted(harness).await;
-    let identity = |number: &str| v1::PatientIdentity {
-        personal_id: number.into(),
-        personal_id_type: v1::PersonalIdType::Personnummer.into(),
-        issuer: String::new(),
-    };
-    let call = v1::ReplacePersonalIdRequest {
-        old_identity: Some(identity("198003012385")),
-        new_identity: Some(identity("191212121212")),
-        request_id: make::request_id(),
-    };
+    let call = to_another_number();
     let make = async |harness: &Harness| {
         let mut client = harness.requests();
         let answer = within(client.replace_personal_id(call.clone())).await;

@@ -189,7 +189,7 @@ impl Arrivals {
     }
 }
 
-/// What goes into a group.
+/// Entries of a group, and where to respond.
 #[derive(Default)]
 struct Gathered {
     /// Entries that are kept when they cannot be stored.

@@ -64,9 +64,8 @@ impl Cutoffs {
     }
 
     /// Returns the cutoffs for requests that were settled, and not changed or shown to the patient since, before
-    /// `settled`; for the history that
-    /// was written before `history` of requests that no longer exist, none without it; and for idempotency keys, which
-    /// are deleted as soon as their retention is over.
+    /// `settled`; for the history that was written before `history` of requests that no longer exist, none without it; and
+    /// for idempotency keys, which are deleted as soon as their retention is over.
     pub fn new(
         now: Instant,
         settled: Instant,

@@ -321,7 +321,12 @@ async fn an_old_cursor_has_expired_and_says_for_how_long_changes_are_kept() {
     harness.advance("2026-04-06T08:58:00Z");
     until_idle(&harness, &cursor).await;
     harness.advance("2026-04-06T09:02:00Z");
-    let opened = Reader::open(harness.requests(), after(&cursor)).await;
+    assert_expired(&harness, &cursor).await;
+}
+
+/// Checks that a stream is refused to one who comes with this cursor.
+async fn assert_expired(harness: &Harness, cursor: &str) {
+    let opened = Reader::open(harness.requests(), after(cursor)).await;
     let status = opened.err().expect("a refusal");
     let expected = (Code::FailedPrecondition, "CURSOR_EXPIRED".to_owned());
     assert_eq!(refusal(&status), expected);
@@ -334,10 +339,7 @@ async fn a_cursor_from_the_future_has_expired() {
     harness.advance("2026-03-02T10:00:00Z");
     let (_, cursor) = until_idle(&harness, "").await;
     let harness = started_again(harness, NOW).await;
-    let opened = Reader::open(harness.requests(), after(&cursor)).await;
-    let status = opened.err().expect("a refusal");
-    let expected = (Code::FailedPrecondition, "CURSOR_EXPIRED".to_owned());
-    assert_eq!(refusal(&status), expected);
+    assert_expired(&harness, &cursor).await;
     harness.advance("2026-03-02T10:00:00Z");
     until_idle(&harness, &cursor).await;
 }

@@ -519,6 +519,15 @@ async fn a_number_is_replaced_without_the_scope_where_it_is_found_and_protection
     assert!(clinic.due(with).await.is_empty());
 }
 
+/// The call that creates a request of the patient with this number, without protection.
+fn create_of(number: &str) -> v1::CreateBookingRequestRequest {
+    let mut form = form(Protection::Unspecified);
+    let patient = form.patient.as_mut().expect("a patient");
+    patient.personal_id = number.into();
+    patient.personal_id_type = identity(number).personal_id_type;
+    make::wire_create(form)
+}
+
 #[tokio::test]
 async fn a_duplicate_is_refused_without_the_scope_whoever_the_patient_is() {
     let clinic = Clinic::start().await;
@@ -526,17 +535,10 @@ async fn a_duplicate_is_refused_without_the_scope_whoever_the_patient_is() {
     let hidden = clinic
         .create(with, form(Protection::ConfidentialityMarked))
         .await;
-    let of = |number: &str| {
-        let mut form = form(Protection::Unspecified);
-        let patient = form.patient.as_mut().expect("a patient");
-        patient.personal_id = number.into();
-        patient.personal_id_type = identity(number).personal_id_type;
-        make::wire_create(form)
-    };
     // The same for the right number and for any other: the answer tells no more than the list does.
     for number in [NUMBER, "198003012385", OTHER] {
         let refused = clinic
-            .try_create(without, of(number))
+            .try_create(without, create_of(number))
             .await
             .expect_err("a duplicate");
         let duplicate = (Code::AlreadyExists, "DUPLICATE_REQUEST".to_owned());
@@ -548,7 +550,7 @@ async fn a_duplicate_is_refused_without_the_scope_whoever_the_patient_is() {
         );
         let allowed = v1::CreateBookingRequestRequest {
             allow_duplicate: true,
-            ..of(number)
+            ..create_of(number)
         };
         clinic.try_create(without, allowed).await.expect("allowed");
     }
@@ -559,15 +561,15 @@ async fn a_duplicate_is_refused_without_the_scope_whoever_the_patient_is() {
         .create(with, form(Protection::ConfidentialityMarked))
         .await;
     clinic
-        .try_create(with, of(OTHER))
+        .try_create(with, create_of(OTHER))
         .await
         .expect("another patient");
     clinic
-        .try_create(with, of(NUMBER))
+        .try_create(with, create_of(NUMBER))
         .await
         .expect_err("a duplicate");
     // Another referral is another matter.
-    let mut call = of(NUMBER);
+    let mut call = create_of(NUMBER);
     let form = call.booking_request.as_mut().expect("a form");
     form.origin = Some(make::wire_referral("R-2"));
     clinic
@@ -583,22 +585,15 @@ async fn a_duplicate_that_a_refusal_names_is_logged_for_its_patient() {
     let hidden = clinic
         .create(with, form(Protection::ConfidentialityMarked))
         .await;
-    let of_other = || {
-        let mut form = form(Protection::Unspecified);
-        let patient = form.patient.as_mut().expect("a patient");
-        patient.personal_id = OTHER.into();
-        patient.personal_id_type = identity(OTHER).personal_id_type;
-        make::wire_create(form)
-    };
     clinic
-        .try_create(without, of_other())
+        .try_create(without, create_of(OTHER))
         .await
         .expect_err("a duplicate");
-    let mut elsewhere = of_other();
+    let mut elsewhere = create_of(OTHER);
     let form = elsewhere.booking_request.as_mut().expect("a form");
     form.origin = Some(make::wire_referral("R-2"));
     let batch = v1::BatchCreateBookingRequestsRequest {
-        requests: vec![of_other(), elsewhere],
+        requests: vec![create_of(OTHER), elsewhere],
     };
     let call = bearing(batch, without);
     let answer = within(clinic.requests().batch_create_booking_requests(call)).await;

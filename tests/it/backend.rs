@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use care_invitation::store::Store;
 use care_invitation::store::schema::Schema;
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbErr};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, Statement,
+};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use uuid::Uuid;
@@ -20,6 +22,8 @@ pub const KIND: &str = "TEST_DATABASE";
 
 /// How often a store is opened before that has failed.
 const TRIES_MAX: usize = 10;
+/// Pause between two looks at what is waited for.
+const POLL: Duration = Duration::from_millis(10);
 
 /// The kinds of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -336,4 +340,18 @@ pub async fn connect(url: &str) -> DatabaseConnection {
     let mut options = ConnectOptions::new(url);
     options.max_connections(1).sqlx_logging(false);
     Database::connect(options).await.expect("a server")
+}
+
+/// Waits until somebody else on the database waits for a lock, as seen by a connection without a transaction.
+pub async fn somebody_waits(database: &DatabaseConnection) {
+    let waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let waiting = Statement::from_string(DbBackend::Postgres, waiting);
+    while database
+        .query_one_raw(waiting.clone())
+        .await
+        .expect("asked")
+        .is_none()
+    {
+        sleep(POLL).await;
+    }
 }

@@ -10,10 +10,10 @@ use care_invitation::contract::v1;
 use care_invitation::contract::v1::booking_request::State;
 use care_invitation::contract::v1::notification::State as MessageState;
 use care_invitation::grpc::middleware::Limits;
-use sea_orm::{ConnectionTrait, Database, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database};
 use tonic::{Code, Response, Status};
 
-use crate::backend::{Backend, connect};
+use crate::backend::{Backend, connect, somebody_waits};
 use crate::harness::{Harness, bad_fields, refusal, within};
 use crate::logged::Log;
 use crate::make::{self, at, wire_at};
@@ -439,7 +439,7 @@ async fn a_repeat_answers_the_settings_as_they_stand_when_its_first_try_ends_bes
     let Some(backend) = Backend::postgres().await else {
         return;
     };
-    let other = connect(&backend.url()).await;
+    let (other, waiting) = (connect(&backend.url()).await, connect(&backend.url()).await);
     let execute = async |sql: &str| {
         let done = other.execute_unprepared(sql).await;
         done.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -456,16 +456,7 @@ async fn a_repeat_answers_the_settings_as_they_stand_when_its_first_try_ends_bes
     }
     execute("BEGIN; LOCK TABLE idempotency_key IN ACCESS EXCLUSIVE MODE").await;
     let ends = async {
-        let waits =
-            "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'idempotency_key'::regclass";
-        while other
-            .query_one_raw(Statement::from_string(DbBackend::Postgres, waits))
-            .await
-            .expect("asked")
-            .is_none()
-        {
-            tokio::task::yield_now().await;
-        }
+        somebody_waits(&waiting).await;
         for table in ["care_unit_settings", "idempotency_key"] {
             execute(&format!("INSERT INTO {table} SELECT * FROM kept_{table}")).await;
         }

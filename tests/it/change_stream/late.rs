@@ -1,21 +1,16 @@
 //! A transaction that commits late: what it records is dated before what others have recorded and committed since.
 
-use std::time::Duration;
-
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::grpc::middleware::Limits;
 use sea_orm::{ConnectionTrait, DatabaseConnection, TransactionTrait};
 
 use super::{NOW, Reader, after, entries_of, invited, until_idle};
-use crate::backend::{Backend, connect};
+use crate::backend::{Backend, connect, somebody_waits};
 use crate::harness::{Harness, within};
 use crate::make::{self, at};
 use crate::proxy::Proxy;
 use crate::replica::Replica;
-
-/// How long a commit is held back: shorter than the service waits for a lock.
-const HELD: Duration = Duration::from_millis(700);
 
 fn form(referral: &str) -> v1::BookingRequest {
     v1::BookingRequest {
@@ -32,11 +27,11 @@ async fn what_is_committed_late_is_told_to_a_reader_who_has_gone_past_it() {
     let Some(backend) = Backend::in_one_place().await else {
         return;
     };
-    let database = connect(&backend.url()).await;
+    let (database, waiting) = (connect(&backend.url()).await, connect(&backend.url()).await);
     let first = Harness::over(backend, Clock::real(), Limits::default()).await;
     let second = first.replica().await;
     for attempt in 0..ATTEMPTS_MAX {
-        if commits_late(&database, [&first, &second], attempt).await {
+        if commits_late([&database, &waiting], [&first, &second], attempt).await {
             return;
         }
     }
@@ -45,7 +40,7 @@ async fn what_is_committed_late_is_told_to_a_reader_who_has_gone_past_it() {
 
 /// Holds a commit of the first replica back, while the second commits. Returns whether it was decided before.
 async fn commits_late(
-    database: &DatabaseConnection,
+    [database, waiting]: [&DatabaseConnection; 2],
     [first, second]: [&Harness; 2],
     attempt: usize,
 ) -> bool {
@@ -65,8 +60,7 @@ async fn commits_late(
         let mut client = first.requests();
         tokio::spawn(async move { client.create_booking_request(late).await })
     };
-    tokio::time::sleep(HELD / 2).await;
-    assert!(!creating.is_finished(), "it waits");
+    within(somebody_waits(waiting)).await;
 
     // Meanwhile the second commits what is dated later, and a reader sees that and goes.
     let meanwhile = make::wire_create(form(&format!("meanwhile {attempt}")));

@@ -1,14 +1,16 @@
 //! Care units: as a condition, and those that have requests.
 
 use sea_orm::sea_query::{
-    CommonTableExpression, Expr, ExprTrait, Func, Query, SelectStatement, UnionType, WithClause,
+    ArrayType, CommonTableExpression, Expr, ExprTrait, Func, Query, SelectStatement, UnionType,
+    WithClause,
 };
-use sea_orm::{ColumnTrait, ConnectionTrait};
+use sea_orm::{ColumnTrait, ConnectionTrait, QueryResult};
 
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::store::bucket::bucket;
-use crate::store::bulk::in_buckets;
+use crate::store::bulk::rows::{RowColumn, Rows};
+use crate::store::bulk::{in_buckets, query_beside};
 use crate::store::entity::booking_request::Column;
 use crate::store::entity::notification;
 use crate::store::error::Error;
@@ -37,9 +39,20 @@ pub fn in_units(column: Expr, care_units: &CareUnits) -> Option<Expr> {
     }
 }
 
+/// Returns care units as rows of the list.
+pub fn rows<'u>(care_units: impl IntoIterator<Item = &'u HsaId>) -> Rows {
+    let mut rows = Rows::new(vec![
+        RowColumn::new(BUCKET, ArrayType::SmallInt),
+        RowColumn::new(UNIT, ArrayType::String),
+    ]);
+    for care_unit in care_units {
+        rows.push([bucket(care_unit).into(), care_unit.as_str().into()]);
+    }
+    rows
+}
+
 /// Returns those of these care units that have requests and come after `after`, at most `limit`, in the order of their
-/// buckets and then in that of the database, of these buckets or of any. It goes from each to the next along the primary key, however many requests they have:
-/// those of others too where an organisation is meant, since they may stand between.
+/// buckets, of these buckets or of any.
 pub async fn page(
     connection: &impl ConnectionTrait,
     care_units: &CareUnits,
@@ -47,25 +60,80 @@ pub async fn page(
     after: Option<&HsaId>,
     limit: u32,
 ) -> Result<Vec<HsaId>, Error> {
-    let (walked, among) = match care_units {
-        CareUnits::Within(units) if !units.organisations.is_empty() => (
-            &CareUnits::Every,
-            in_units(Expr::col((UNITS, UNIT)), care_units),
-        ),
-        CareUnits::Every | CareUnits::These(_) | CareUnits::Within(_) => (care_units, None),
-    };
+    match care_units {
+        CareUnits::These(units) => {
+            page_of_named(connection, units.iter().collect(), buckets, after, limit).await
+        }
+        CareUnits::Within(units) if units.organisations.is_empty() => {
+            let named = units.named.iter().collect();
+            page_of_named(connection, named, buckets, after, limit).await
+        }
+        CareUnits::Every | CareUnits::Within(_) => {
+            page_by_walk(connection, care_units, buckets, after, limit).await
+        }
+    }
+}
+
+/// Returns a page by a look at each of the care units: their names alone may be many times as many as a walk would compare
+/// at each step.
+async fn page_of_named(
+    connection: &impl ConnectionTrait,
+    mut named: Vec<&HsaId>,
+    buckets: Option<Vec<i16>>,
+    after: Option<&HsaId>,
+    limit: u32,
+) -> Result<Vec<HsaId>, Error> {
+    let place = |unit: &HsaId| (bucket(unit), unit.clone());
+    named.retain(|unit| {
+        let is_asked_for = |buckets: &Vec<i16>| buckets.contains(&bucket(unit));
+        buckets.as_ref().is_none_or(is_asked_for)
+            && after.is_none_or(|after| place(after) < place(unit))
+    });
+    let in_these = buckets.map(|it| in_buckets(Walked::Requests.table(), it));
+    let request = Query::select()
+        .expr(Expr::val(1))
+        .from(Walked::Requests.table())
+        .and_where(Expr::col(Column::Bucket).equals((UNITS, BUCKET)))
+        .and_where(Expr::col(Column::CareUnit).equals((UNITS, UNIT)))
+        .and_where_option(in_these)
+        .take();
+    let select = Query::select()
+        .column(UNIT)
+        .from(UNITS)
+        .and_where(Expr::exists(request))
+        .take();
+    let found = query_beside(connection, [(UNITS, rows(named))], &select).await?;
+    let mut page = units_of(&found)?;
+    page.sort_by_cached_key(place);
+    page.truncate(limit as usize);
+    Ok(page)
+}
+
+/// Returns a page by going from each care unit to the next along the primary key, however many requests they have: those of
+/// others too where an organisation is meant, since they may stand between. Within a bucket they have the order of the database.
+async fn page_by_walk(
+    connection: &impl ConnectionTrait,
+    care_units: &CareUnits,
+    buckets: Option<Vec<i16>>,
+    after: Option<&HsaId>,
+    limit: u32,
+) -> Result<Vec<HsaId>, Error> {
     let page = Query::select()
         .column(UNIT)
         .from(UNITS)
         .and_where(is_care_unit())
         .and_where(Expr::col(UNIT).ne(after.map_or(BEFORE_ALL, HsaId::as_str)))
-        .and_where_option(among)
+        .and_where_option(in_units(Expr::col((UNITS, UNIT)), care_units))
         .limit(u64::from(limit))
         .take()
-        .with(with_units(Walked::Requests, walked, buckets, after));
+        .with(with_units(Walked::Requests, buckets, after));
     let statement = connection.get_database_backend().build(&page);
-    let rows = connection.query_all_raw(statement).await?;
-    let unit = |row: &sea_orm::QueryResult| Ok(HsaId::from_stored(row.try_get_by_index(0)?));
+    units_of(&connection.query_all_raw(statement).await?)
+}
+
+/// Returns the care units that rows begin with.
+fn units_of(rows: &[QueryResult]) -> Result<Vec<HsaId>, Error> {
+    let unit = |row: &QueryResult| Ok(HsaId::from_stored(row.try_get_by_index(0)?));
     rows.iter().map(unit).collect()
 }
 
@@ -95,17 +163,12 @@ impl Walked {
     }
 }
 
-/// Returns the list of these care units as far as they have rows in these buckets or in any, from the one after `after` on,
-/// with their buckets, and [places before care units](is_care_unit).
-pub fn with_units(
-    walked: Walked,
-    care_units: &CareUnits,
-    buckets: Option<Vec<i16>>,
-    after: Option<&HsaId>,
-) -> WithClause {
+/// Returns the list of the care units that have rows in these buckets or in any, from the one after `after` on, with their
+/// buckets, and [places before care units](is_care_unit).
+pub fn with_units(walked: Walked, buckets: Option<Vec<i16>>, after: Option<&HsaId>) -> WithClause {
     let mut units = CommonTableExpression::new();
     units
-        .query(walk(walked, care_units, buckets, after))
+        .query(walk(walked, buckets, after))
         .table_name(UNITS)
         .columns([BUCKET, UNIT]);
     let mut with = Query::with();
@@ -120,12 +183,7 @@ pub fn is_care_unit() -> Expr {
 
 /// Returns the recursive query that goes from each bucket and care unit to the next: to the first of the bucket that comes
 /// after the care unit or, when there is none, to the place before all care units of the next bucket that has any.
-fn walk(
-    walked: Walked,
-    care_units: &CareUnits,
-    buckets: Option<Vec<i16>>,
-    after: Option<&HsaId>,
-) -> SelectStatement {
+fn walk(walked: Walked, buckets: Option<Vec<i16>>, after: Option<&HsaId>) -> SelectStatement {
     let in_these = || Some(in_buckets(walked.table(), buckets.clone()?));
     let (bucket, unit) = match after {
         Some(after) => (bucket(after), after.as_str()),
@@ -133,7 +191,7 @@ fn walk(
     };
     let here = || (Expr::col((UNITS, BUCKET)), Expr::col((UNITS, UNIT)));
     let next_in_bucket = || {
-        let mut first = first_after(walked, care_units, here());
+        let mut first = first_after(walked, here());
         Expr::from(first.and_where_option(in_these()).take())
     };
     let next_bucket = Query::select()
@@ -159,20 +217,12 @@ fn walk(
 }
 
 /// Returns the query for the first care unit of a bucket after a name.
-fn first_after(
-    walked: Walked,
-    care_units: &CareUnits,
-    (bucket, unit): (Expr, Expr),
-) -> SelectStatement {
-    let mut first = Query::select();
-    first
+fn first_after(walked: Walked, (bucket, unit): (Expr, Expr)) -> SelectStatement {
+    Query::select()
         .expr(Func::min(Expr::col(Column::CareUnit)))
         .from(walked.table())
         .and_where(Expr::col(Column::Bucket).eq(bucket))
         .and_where(Expr::col(Column::CareUnit).gt(unit))
-        .and_where_option(walked.condition());
-    if let Some(in_units) = in_units(Column::CareUnit.into_expr(), care_units) {
-        first.and_where(in_units);
-    }
-    first
+        .and_where_option(walked.condition())
+        .take()
 }

@@ -2,20 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use sea_orm::sea_query::{ArrayType, Expr, ExprTrait, Func, Query, SelectStatement};
+use sea_orm::sea_query::{Expr, ExprTrait, Func, Query, SelectStatement};
 use sea_orm::{ColumnTrait, ConnectionTrait};
 
 use crate::domain::calendar::{Instant, from_micros, micros};
 use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::notification::DeliveryChannel;
-use crate::store::bucket::bucket;
-use crate::store::bulk::rows::{RowColumn, Rows};
 use crate::store::bulk::{in_buckets, query_beside};
 use crate::store::entity::notification::{Column, Entity};
 use crate::store::error::Error;
 use crate::store::query::care_units::{
-    BUCKET, UNIT, UNITS, Walked, in_units, is_care_unit, with_units,
+    BUCKET, UNIT, UNITS, Walked, in_units, is_care_unit, rows, with_units,
 };
 
 /// Instants at which notifications become claimable, in each care unit through each channel.
@@ -38,7 +36,7 @@ pub async fn first_claimable(
         CareUnits::Every | CareUnits::Within(_) => {
             first.and_where_option(in_units(Expr::col((UNITS, UNIT)), care_units));
             let all = first.and_where(is_care_unit()).take();
-            let all = all.with(with_units(Walked::Due, &CareUnits::Every, buckets, None));
+            let all = all.with(with_units(Walked::Due, buckets, None));
             let statement = connection.get_database_backend().build(&all);
             connection.query_all_raw(statement).await?
         }
@@ -54,18 +52,6 @@ pub async fn first_claimable(
         }
     }
     Ok(found)
-}
-
-/// Returns care units as rows of the list.
-fn rows<'u>(care_units: impl IntoIterator<Item = &'u HsaId>) -> Rows {
-    let mut rows = Rows::new(vec![
-        RowColumn::new(BUCKET, ArrayType::SmallInt),
-        RowColumn::new(UNIT, ArrayType::String),
-    ]);
-    for care_unit in care_units {
-        rows.push([bucket(care_unit).into(), care_unit.as_str().into()]);
-    }
-    rows
 }
 
 /// Returns the query for the first instants after `since` of each care unit in the list, all of which are in these buckets,

@@ -86,7 +86,7 @@ impl KeySet {
     }
 
     /// Returns the number of keys.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_key_is_found_by_its_id_and_algorithm() {
         let set = parse(&[ed(Some("a")), ed(Some("b"))]).expect("keys");
-        assert_eq!(set.len(), 2);
+        assert_eq!(set.count(), 2);
         for (id, algorithm, found) in [
             (Some("a"), Algorithm::EdDSA, true),
             (Some("b"), Algorithm::EdDSA, true),
@@ -214,7 +214,7 @@ mod tests {
                 "{key}"
             );
             let beside = parse(&[key, ed(Some("b"))]).expect("one key");
-            assert_eq!(beside.len(), 1);
+            assert_eq!(beside.count(), 1);
         }
     }
 

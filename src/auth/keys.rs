@@ -196,7 +196,7 @@ impl Reader {
             Ok(set) => (set, None),
             Err(error) => (None, Some(error)),
         };
-        let count = set.as_ref().map(KeySet::len);
+        let count = set.as_ref().map(KeySet::count);
         self.state.send_modify(|state| {
             state.attempts += 1;
             if let Some(set) = set {

@@ -20,7 +20,7 @@ pub mod certificate;
 mod credentials;
 pub mod fetch;
 pub mod files;
-mod jwks;
+pub mod jwks;
 pub mod keys;
 pub mod rights;
 pub mod scope;

@@ -15,7 +15,7 @@ mod demo;
 mod due;
 pub mod failure;
 mod health;
-mod import;
+pub mod import;
 pub mod print;
 mod show;
 mod worklist;

@@ -1,7 +1,7 @@
 //! Imports of files of requests: each line is a create call. Batches are repeated while the server cannot answer, and a file
 //! can be imported again: the id of each call follows from what its line says.
 
-mod line;
+pub mod line;
 mod refused;
 
 use std::collections::HashSet;

@@ -425,7 +425,7 @@ async fn terminated(deadline: Option<Instant>, caller: Option<Arc<Caller>>) -> S
 
 /// Returns the caller's timeout from the header `grpc-timeout`: up to eight digits and a unit. A value
 /// that is not understood counts as none, as in tonic, whose own parser is private.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.len() > 8 {

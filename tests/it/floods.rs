@@ -3,12 +3,16 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use care_invitation::grpc::middleware::Limits;
+use care_invitation::grpc::middleware::load::Bounds;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tonic::Code;
 
+use crate::harness::{Harness, within};
 use crate::make;
 use crate::program::{Program, get};
 use crate::wire::strange;
@@ -35,8 +39,10 @@ const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// A frame.
@@ -184,5 +190,48 @@ async fn floods_of_frames_leave_others_served_and_memory_bounded() {
         );
         assert!(slowest < ANSWERED_MAX, "{}: {slowest:?}", flood.name);
         assert!(grown < GROWTH_MAX, "{}: {grown} bytes more", flood.name);
+    }
+}
+
+/// Reads the next frame: its kind and its payload.
+async fn read(connection: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 9];
+    within(connection.read_exact(&mut head))
+        .await
+        .expect("open");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    within(connection.read_exact(&mut payload))
+        .await
+        .expect("open");
+    (head[3], payload)
+}
+
+#[tokio::test]
+async fn a_client_whose_calls_are_refused_before_their_messages_come_keeps_its_connection() {
+    let limits = Limits {
+        calls: Bounds::shared(0),
+        ..Limits::default()
+    };
+    let harness = Harness::with_limits("2026-03-02T09:00:00Z", limits).await;
+    let mut connection = strange(harness.address).await.expect("open");
+    let begin = [PREFACE, &http2(SETTINGS, 0, 0, &[])].concat();
+    connection.write_all(&begin).await.expect("written");
+    // Far more than a connection may have faults.
+    for first in (0..).step_by(100).take(40) {
+        let calls = || (first..first + 100).map(stream);
+        let begun = calls().flat_map(|it| http2(HEADERS, END_HEADERS, it, &headers()));
+        let begun: Vec<u8> = begun.collect();
+        connection.write_all(&begun).await.expect("written");
+        let mut refused = 0;
+        while refused < 100 {
+            let (kind, payload) = read(&mut connection).await;
+            let why = String::from_utf8_lossy(&payload);
+            assert_ne!(kind, GOAWAY, "after {first} calls: {why}");
+            refused += u32::from(kind == HEADERS);
+        }
+        let messages = calls().flat_map(|it| http2(DATA, END_STREAM, it, &[0; 5]));
+        let messages: Vec<u8> = messages.collect();
+        connection.write_all(&messages).await.expect("written");
     }
 }

@@ -14,6 +14,7 @@
 //! | `rows` | counts the rows of answers |
 //! | `in_flight` | one call, from its first byte to its last |
 //! | `request_body` | the body of a request while it is received |
+//! | `remainder` | the rest of a request that is refused before it is read |
 //! | `response_body` | the body of a response while it is sent |
 //! | `reset` | cuts off a stream whose peer does not read |
 //! | `named` | the ids by which a caller names a call |
@@ -32,6 +33,7 @@ pub mod load;
 pub mod method;
 pub mod metrics;
 mod named;
+mod remainder;
 mod request_body;
 pub mod reset;
 mod response_body;
@@ -65,6 +67,7 @@ use load::{Bounds, Connection, LimitReached, Permit, Resource, TotalLoad};
 use method::{Method, Methods};
 use metrics::CallMetrics;
 use named::Named;
+use remainder::Remainders;
 use request_body::RequestBody;
 use reset::RightsEnd;
 use response_body::{Sending, Terminations, respond};
@@ -171,6 +174,7 @@ struct Shared {
     admission: Admission,
     access_log: Option<AccessLog>,
     metrics: Arc<CallMetrics>,
+    remainders: Remainders,
     traces: Traces,
     draining: CancellationToken,
 }
@@ -194,6 +198,7 @@ impl MiddlewareLayer {
             admission: Admission::new(authenticator),
             access_log,
             metrics: Arc::default(),
+            remainders: Remainders::default(),
             traces,
             draining,
         }))
@@ -273,6 +278,7 @@ where
         let permit = match self.acquire_permit(&method) {
             Ok(permit) => permit,
             Err(refused) => {
+                self.shared.remainders.discard(request.into_body());
                 let call = InFlightCall::begin(method, None, metrics, named, trace);
                 let connection = self.connection.clone();
                 let sending = self.sending(connection, &call.method, callers, deadlines, None);
@@ -305,7 +311,10 @@ where
                     let handler = access.concerns().record(handler);
                     (caller, call.run(handler, &received, deadlines).await)
                 }
-                Err(refused) => (None, refused.into_http()),
+                Err(refused) => {
+                    middleware.shared.remainders.discard(body);
+                    (None, refused.into_http())
+                }
             };
             let connection = middleware.connection_of(&call);
             let sending = middleware.sending(connection, &call.method, callers, deadlines, caller);

@@ -150,11 +150,14 @@ impl CareInvitation {
         if self.has_sent(self.round, kind) {
             return None;
         }
-        self.current_round().rfind(|notification| {
-            let is_waiting =
-                notification.is_pending() || notification.state == notification::State::Parked;
-            notification.kind == kind && is_waiting
-        })
+        self.current_round()
+            .rfind(|it| it.kind == kind && it.is_unsettled())
+    }
+
+    /// Returns the letters of the present round that follow receipts and are yet to be handed over.
+    fn awaited_letters(&self) -> impl Iterator<Item = &Notification> {
+        self.current_round()
+            .filter(|it| it.is_follow_up() && it.is_unsettled())
     }
 
     /// Returns whether no notification of the present round was handed over after this one.
@@ -249,15 +252,15 @@ impl CareInvitation {
             return None;
         }
         let last_sent_at = self.last_sent_at()?;
+        let is_skipped = |it: &Notification| expires_at.is_some_and(|end| end <= it.due_at);
         let complete = match self.awaited_notification() {
             None => {
                 let last = self.last_kind();
                 last.next(self.schedule.reminder_count).is_none() && self.has_sent(self.round, last)
             }
-            Some(awaited_notification) => {
-                expires_at.is_some_and(|end| end <= awaited_notification.due_at)
-            }
+            Some(awaited_notification) => is_skipped(awaited_notification),
         };
+        let complete = complete && self.awaited_letters().all(is_skipped);
         complete.then(|| self.schedule.no_response_at(last_sent_at))
     }
 }

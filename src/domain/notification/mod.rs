@@ -290,6 +290,11 @@ impl Notification {
         }
     }
 
+    /// Returns whether it may still be sent, or once staff release it.
+    pub fn is_unsettled(&self) -> bool {
+        self.is_pending() || self.state == State::Parked
+    }
+
     /// Returns whether it is leased to a consumer, authorized or not.
     pub fn is_leased(&self) -> bool {
         match self.state {

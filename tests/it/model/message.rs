@@ -319,6 +319,13 @@ impl Invitation {
         of_step.find(|it| it.is_waiting() || it.is_out())
     }
 
+    /// Returns the letters of the present round that follow receipts and are neither cancelled nor handed over.
+    pub fn pending_letters(&self) -> impl Iterator<Item = &Message> {
+        let of_round = self.messages.iter().filter(|it| it.round == self.round);
+        let letters = of_round.filter(|it| it.follow_up && !it.is_withdrawal());
+        letters.filter(|it| it.is_waiting() || it.is_out())
+    }
+
     /// Returns the notification of the present round that was handed over last; one that is being handed
     /// over is the latest of all.
     pub fn last_used(&self) -> Option<&Message> {

@@ -160,7 +160,8 @@ impl Request {
         let expires_at = self.expires_at()?;
         // A notification that is skipped only because the period is over does not count.
         let steps = invitation.steps().into_iter();
-        let mut waits = steps.filter_map(|step| invitation.pending(step));
+        let waits = steps.filter_map(|step| invitation.pending(step));
+        let mut waits = waits.chain(invitation.pending_letters());
         let waiting = waits.any(|it| it.due_at < expires_at);
         let complete = !waiting && self.to_come(now).iter().all(|it| it.skipped);
         complete.then(|| invitation.schedule.no_response_at(last))

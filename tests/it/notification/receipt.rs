@@ -11,6 +11,7 @@ use care_invitation::contract::v1::{
     Action, ChannelReason, DeliveryChannel, HoldReason, InboxReach, NotificationKind, Protection,
 };
 use chrono::Duration;
+use prost_types::Timestamp;
 use tonic::Code;
 
 use super::{NOW, State, book, create, due_now, messages, states};
@@ -229,11 +230,7 @@ async fn after_a_returned_message_a_letter_follows_however_near_the_next_is() {
 #[tokio::test]
 async fn a_letter_follows_the_last_message_and_one_after_which_the_period_ends() {
     let harness = Harness::start(NOW).await;
-    let (request, mut last) = handed_over(&harness).await;
-    for due in [FIRST_REMINDER, SECOND_REMINDER] {
-        harness.advance(due);
-        last = name(&harness.hand_over_due().await[0]);
-    }
+    let (request, last) = all_handed_over(&harness).await;
     harness.advance("2026-04-10T12:00:00Z");
     let letter = worklist_user::report(&harness, &last, Receipt::Unread).await;
     assert_eq!(
@@ -252,6 +249,68 @@ async fn a_letter_follows_the_last_message_and_one_after_which_the_period_ends()
     harness.advance("2026-03-13T22:59:59Z");
     let letter = worklist_user::report(&harness, &only, Receipt::Unread).await;
     assert!(letter.is_some(), "the reminders are skipped");
+}
+
+/// A request whose messages have all been handed over, and the name of the last.
+async fn all_handed_over(harness: &Harness) -> (String, String) {
+    let (request, mut last) = handed_over(harness).await;
+    for due in [FIRST_REMINDER, SECOND_REMINDER] {
+        harness.advance(due);
+        last = name(&harness.hand_over_due().await[0]);
+    }
+    (request, last)
+}
+
+/// When silence after the second reminder is NO_RESPONSE, and a moment before.
+const SILENCE: &str = "2026-04-13T07:00:00Z";
+const BEFORE_SILENCE: &str = "2026-04-13T06:00:00Z";
+
+async fn silence(harness: &Harness, request: &str) -> (RequestState, Option<Timestamp>) {
+    let shown = harness.get(request).await.expect("a request");
+    let invitation = shown.care_invitation.clone().expect("an invitation");
+    (shown.state(), invitation.no_response_time)
+}
+
+#[tokio::test]
+async fn nobody_is_silent_while_a_letter_that_follows_waits_or_is_on_its_way() {
+    for receipt in [Receipt::Unread, Receipt::Returned] {
+        let harness = Harness::start(NOW).await;
+        let (request, last) = all_handed_over(&harness).await;
+        assert_eq!(
+            silence(&harness, &request).await,
+            (RequestState::Invited, Some(make::wire_at(SILENCE)))
+        );
+        harness.advance(BEFORE_SILENCE);
+        let letter = worklist_user::report(&harness, &last, receipt).await;
+        letter.expect("a letter");
+        harness.advance(SILENCE);
+        let waits = (RequestState::Invited, None);
+        assert_eq!(silence(&harness, &request).await, waits, "{receipt:?}");
+        let due = harness.lease_due().await;
+        assert_eq!(silence(&harness, &request).await, waits, "{receipt:?}");
+        harness.acknowledge_sent(&due).await;
+        let later = Some(make::wire_at("2026-04-27T07:00:00Z"));
+        assert_eq!(
+            silence(&harness, &request).await,
+            (RequestState::Invited, later),
+            "{receipt:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn silence_counts_as_before_once_the_letter_is_not_needed() {
+    let harness = Harness::start(NOW).await;
+    let (request, last) = all_handed_over(&harness).await;
+    harness.advance(BEFORE_SILENCE);
+    let letter = worklist_user::report(&harness, &last, Receipt::Unread).await;
+    letter.expect("a letter");
+    worklist_user::report(&harness, &last, Receipt::Read).await;
+    harness.advance(SILENCE);
+    assert_eq!(
+        silence(&harness, &request).await,
+        (RequestState::NoResponse, Some(make::wire_at(SILENCE)))
+    );
 }
 
 #[tokio::test]

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"time"
@@ -18,7 +18,13 @@ import (
 // busyPause is the time after which a provider that is busy or away is called again, unless it says.
 const busyPause = time.Minute
 
-// CallHTTP makes a call of a provider that speaks HTTP, with a body in JSON unless it is nil, and closes the answer.
+// client follows no redirect: most of them turn a hand-over into a GET, whose 200 says nothing of the message.
+var client = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// CallHTTP makes a call of a provider that speaks HTTP, with a body in JSON unless it is nil, and closes the answer. It
+// fails with [NotSent] when nothing of the request had left: there was no connection, or its TLS failed.
 func CallHTTP(ctx context.Context, method, address string, body any) (*http.Response, error) {
 	var content []byte
 	if body != nil {
@@ -32,35 +38,49 @@ func CallHTTP(ctx context.Context, method, address string, body any) (*http.Resp
 		return nil, Park("the provider's address is none")
 	}
 	request.Header.Set("Content-Type", "application/json")
-	answer, err := http.DefaultClient.Do(request)
+	connected := false
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }}
+	answer, err := client.Do(request.WithContext(httptrace.WithClientTrace(ctx, trace)))
 	if err == nil {
 		_ = answer.Body.Close()
+		return answer, nil
 	}
-	return answer, err
+	if !connected {
+		var failed *url.Error
+		if errors.As(err, &failed) {
+			err = failed.Err // Without the address.
+		}
+		return nil, NotSent(fmt.Sprintf("the provider cannot be reached: %v", err), busyPause)
+	}
+	return nil, err
 }
 
 // HTTPOutcome returns what an answer to a hand-over says, as HTTP means it: nil for 2xx; [NotSent] for 429 and 503, for as
-// long as Retry-After says, and when there was no connection; [Park] for any other 4xx. What is left, such as 500 and a
-// time-out, may have been handed over.
+// long as Retry-After says, and for 301, 307 and 308, by which the provider is at another address; [Park] for any other
+// 4xx. An error stays what it is. What is left, such as 303, 500 and a time-out, may have been handed over.
 func HTTPOutcome(answer *http.Response, err error) error {
-	var failed *net.OpError
 	switch {
-	case errors.As(err, &failed) && failed.Op == "dial":
-		return NotSent("the provider cannot be reached", busyPause)
 	case err != nil:
 		return err
 	case answer.StatusCode/100 == 2:
 		return nil
-	case answer.StatusCode == http.StatusTooManyRequests, answer.StatusCode == http.StatusServiceUnavailable:
+	}
+	says := fmt.Sprintf("the provider answers %d", answer.StatusCode)
+	switch code := answer.StatusCode; code {
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		pause := busyPause
 		if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil && seconds > 0 {
 			pause = time.Duration(seconds) * time.Second
 		}
 		return NotSent("the provider is busy", pause)
-	case answer.StatusCode/100 == 4:
-		return Park(fmt.Sprintf("the provider answers %d", answer.StatusCode))
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return NotSent(says, busyPause)
+	default:
+		if code/100 == 4 {
+			return Park(says)
+		}
+		return errors.New(says)
 	}
-	return fmt.Errorf("the provider answers %d", answer.StatusCode)
 }
 
 // Provider is a provider that speaks HTTP and keeps each message under its name, which is the same at every attempt.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -25,6 +27,11 @@ func TestWhatAnAnswerInHTTPSays(t *testing.T) {
 		{http.StatusServiceUnavailable, "", pb.Acknowledgement_OUTCOME_RETRY, busyPause},
 		{http.StatusServiceUnavailable, "soon", pb.Acknowledgement_OUTCOME_RETRY, busyPause},
 		{http.StatusUnprocessableEntity, "", pb.Acknowledgement_OUTCOME_PARK, 0},
+		{http.StatusMovedPermanently, "", pb.Acknowledgement_OUTCOME_RETRY, busyPause},
+		{http.StatusTemporaryRedirect, "", pb.Acknowledgement_OUTCOME_RETRY, busyPause},
+		{http.StatusPermanentRedirect, "", pb.Acknowledgement_OUTCOME_RETRY, busyPause},
+		{http.StatusFound, "", unknown, 0},
+		{http.StatusSeeOther, "", unknown, 0},
 		{http.StatusInternalServerError, "", unknown, 0},
 		{http.StatusGatewayTimeout, "", unknown, 0},
 	} {
@@ -42,24 +49,68 @@ func TestWhatAnAnswerInHTTPSays(t *testing.T) {
 	}
 }
 
+func TestARedirectIsNotFollowedToAnAnswerThatSaysNothing(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther} {
+		server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+			if request.URL.Path != "/login" {
+				http.Redirect(answer, request, "/login", status)
+			}
+		}))
+		answer, err := CallHTTP(t.Context(), http.MethodPut, server.URL, "moved")
+		server.Close()
+		if err != nil || answer.StatusCode != status || HTTPOutcome(answer, err) == nil {
+			t.Errorf("%d says %v, %v", status, answer, err)
+		}
+	}
+}
+
 func TestWithoutAConnectionNothingIsHandedOver(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
-		// Only then does the server notice that a client has gone.
-		_, _ = io.Copy(io.Discard, request.Body)
-		<-request.Context().Done()
-	}))
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	var known *outcome
-	if err := HTTPOutcome(CallHTTP(ctx, http.MethodPut, server.URL, "late")); err == nil || errors.As(err, &known) {
-		t.Errorf("a time-out says %v", err)
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	// Its certificate is of nobody's.
+	strange := httptest.NewTLSServer(nil)
+	defer strange.Close()
+	strange.Config.ErrorLog = log.New(io.Discard, "", 0)
+	plain := httptest.NewServer(nil)
+	defer plain.Close()
+	for _, address := range []string{gone.URL, strange.URL, strings.Replace(plain.URL, "http:", "https:", 1)} {
+		err := HTTPOutcome(CallHTTP(t.Context(), http.MethodPut, address, "away"))
+		var known *outcome
+		if !errors.As(err, &known) || known.is != pb.Acknowledgement_OUTCOME_RETRY || known.wait != busyPause {
+			t.Errorf("%s says %v", address, err)
+		}
 	}
-	server.CloseClientConnections()
-	server.Close()
-	err := HTTPOutcome(CallHTTP(t.Context(), http.MethodPut, server.URL, "away"))
-	if !errors.As(err, &known) || known.is != pb.Acknowledgement_OUTCOME_RETRY {
-		t.Errorf("no connection says %v", err)
+}
+
+// TestWhatHasLeftMayBeHandedOver runs by itself: it replaces the transport.
+func TestWhatHasLeftMayBeHandedOver(t *testing.T) {
+	defer func() { client.Transport = nil }()
+	for _, version := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		asked := make(chan string, 1)
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, request *http.Request) {
+			// Only then does the server notice that a client has gone.
+			_, _ = io.Copy(io.Discard, request.Body)
+			asked <- request.Proto
+			<-request.Context().Done()
+		}))
+		server.EnableHTTP2 = version == "HTTP/2.0"
+		server.StartTLS()
+		client.Transport = server.Client().Transport
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- HTTPOutcome(CallHTTP(ctx, http.MethodPut, server.URL, "late")) }()
+		if proto := <-asked; proto != version {
+			t.Errorf("asked with %s", proto)
+		}
+		cancel()
+		var known *outcome
+		if err := <-ended; err == nil || errors.As(err, &known) {
+			t.Errorf("%s: a call that ends without an answer says %v", version, err)
+		}
+		server.CloseClientConnections()
+		server.Close()
 	}
 }
 

@@ -2,7 +2,7 @@
 // example of how docs/changes.md is used.
 //
 // The headers are those of Standard Webhooks: webhook-id, webhook-timestamp and webhook-signature, which is "v1," and the
-// HMAC-SHA256 of "id.timestamp.body" in base64. The id is the same when a message is posted again. After a restart some changes come
+// HMAC-SHA256 of "id.timestamp.body" in base64; secrets are written as theirs, see ParseKey. The id is the same when a message is posted again. After a restart some changes come
 // again in messages with other ids: the receiver goes by the etag of each.
 package webhook
 
@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -43,22 +44,40 @@ type Config struct {
 	Conn *grpc.ClientConn
 	// CareUnits are names of care units, or careUnits/- alone.
 	CareUnits []string
-	// URL is posted to. Key is the secret that the receiver has too.
+	// URL is posted to. Key is the secret that the receiver has too, as [ParseKey] returns it.
 	URL string
 	Key []byte
-	// CursorFile keeps the place in the stream. Without the file the stream begins now.
+	// CursorFile keeps the place in the stream. The stream begins now when there is no such file yet.
 	CursorFile string
 	// PauseMin and PauseMax are the pauses between two attempts, which double: a second and five minutes if they are not set.
 	PauseMin, PauseMax time.Duration
 	Log                *slog.Logger
 }
 
-// errRefused is the answer of a receiver that another attempt does not change.
-var errRefused = errors.New("the receiver refuses what is posted")
+var (
+	// errRefused is the answer of a receiver that another attempt does not change.
+	errRefused = errors.New("the receiver refuses what is posted")
+	// errCursor is a cursor that cannot be kept: what changed while nothing runs would be lost.
+	errCursor = errors.New("the cursor cannot be kept")
+)
 
-// Run posts changes until the context ends. It fails when somebody has to decide: the receiver refuses what is posted, the
-// cursor has expired, or the call is wrong.
+// client follows no redirect: most of them turn a post into a GET, whose 200 says nothing of what was posted.
+var client = &http.Client{
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// Run posts changes until the context ends. It fails when somebody has to decide: a setting is missing, the receiver
+// refuses what is posted, the cursor has expired or cannot be kept, or the call is wrong.
 func Run(ctx context.Context, config Config) error {
+	if address, err := url.Parse(config.URL); err != nil || address.Host == "" {
+		return errors.New("WEBHOOK_URL is no address to post to: it begins with https://")
+	}
+	if config.CursorFile == "" {
+		return errors.New("CURSOR_FILE is not set: the file that keeps the place in the stream")
+	}
+	if len(config.Key) == 0 {
+		return errors.New("there is no key to sign with")
+	}
 	if config.PauseMin == 0 {
 		config.PauseMin, config.PauseMax = time.Second, 5*time.Minute
 	}
@@ -76,7 +95,7 @@ func Run(ctx context.Context, config Config) error {
 func (c Config) follow(ctx context.Context) error {
 	cursor, err := os.ReadFile(c.CursorFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+		return fmt.Errorf("%w: %w", errCursor, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -100,7 +119,7 @@ func (c Config) follow(ctx context.Context) error {
 		}
 		// Only now: what is posted twice after a crash does less harm than what is not posted.
 		if err := replace(c.CursorFile, []byte(told.Cursor)); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errCursor, err)
 		}
 		silence.Reset(silenceMax)
 	}
@@ -137,7 +156,7 @@ func (c Config) post(ctx context.Context, id string, body []byte) error {
 	request.Header.Set("Webhook-Id", id)
 	request.Header.Set("Webhook-Timestamp", now)
 	request.Header.Set("Webhook-Signature", Sign(c.Key, id, now, body))
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -150,6 +169,16 @@ func (c Config) post(ctx context.Context, id string, body []byte) error {
 	default:
 		return errors.New(answer.Status)
 	}
+}
+
+// ParseKey returns the key of a secret of Standard Webhooks, `whsec_` and the key in base64, which may end with a newline.
+func ParseKey(secret []byte) ([]byte, error) {
+	encoded, is := strings.CutPrefix(strings.TrimRight(string(secret), "\r\n"), "whsec_")
+	key, err := base64.StdEncoding.DecodeString(encoded)
+	if !is || err != nil || len(key) == 0 {
+		return nil, errors.New("the key is not whsec_ and base64: printf 'whsec_%s\\n' \"$(openssl rand -base64 32)\" makes one")
+	}
+	return key, nil
 }
 
 // Sign returns the signature of a message.
@@ -171,7 +200,8 @@ func (c Config) repeat(ctx context.Context, attempt func() error) error {
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errRefused) || reason == "CURSOR_EXPIRED" || reason == "PAGE_TOKEN_INVALID" || reason == "FIELD_INVALID":
+		case errors.Is(err, errRefused) || errors.Is(err, errCursor),
+			reason == "CURSOR_EXPIRED" || reason == "PAGE_TOKEN_INVALID" || reason == "FIELD_INVALID":
 			return err
 		case time.Since(begun) > c.PauseMax:
 			// It has gone well for long.

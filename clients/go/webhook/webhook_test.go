@@ -140,6 +140,57 @@ func TestAReceiverThatRefusesEndsIt(t *testing.T) {
 	}
 }
 
+func TestARedirectIsNoReceipt(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(answer http.ResponseWriter, request *http.Request) {
+		if request.URL.Path != "/login" {
+			http.Redirect(answer, request, "/login", http.StatusFound)
+		}
+	}))
+	defer server.Close()
+	if err := (Config{URL: server.URL, Key: key}).post(t.Context(), "msg_1", []byte("{}")); err == nil {
+		t.Error("a page for signing in is taken for the receiver")
+	}
+}
+
+func TestNothingIsPostedWithoutAPlaceForTheCursorAndAnAddress(t *testing.T) {
+	t.Parallel()
+	service, folder := try.Serve(t), t.TempDir()
+	for name, change := range map[string]func(*Config){
+		"no file":    func(it *Config) { it.CursorFile = "" },
+		"no folder":  func(it *Config) { it.CursorFile = filepath.Join(folder, "none", "cursor") },
+		"a folder":   func(it *Config) { it.CursorFile = folder },
+		"no address": func(it *Config) { it.URL = "" },
+		"no host":    func(it *Config) { it.URL = "receiver.example/hook" },
+		"no key":     func(it *Config) { it.Key = nil },
+	} {
+		wrong := config(service, "http://127.0.0.1:9", folder)
+		change(&wrong)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if err := Run(ctx, wrong); err == nil {
+			t.Errorf("%s: it goes on", name)
+		}
+		cancel()
+	}
+}
+
+func TestTheSignatureIsThatOfStandardWebhooks(t *testing.T) {
+	t.Parallel()
+	const secret, signature = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+	for _, end := range []string{"", "\n", "\r\n"} {
+		key, err := ParseKey([]byte(secret + end))
+		signed := Sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", []byte(`{"test": 2432232314}`))
+		if err != nil || signed != signature {
+			t.Errorf("%q signs %s, %v", end, signed, err)
+		}
+	}
+	for _, secret := range []string{"", "\n", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_MfKQ9r8", " " + secret, secret + " "} {
+		if key, err := ParseKey([]byte(secret)); err == nil {
+			t.Errorf("%q is taken for %q", secret, key)
+		}
+	}
+}
+
 func await(t *testing.T, fact func() bool) {
 	t.Helper()
 	for begun := time.Now(); !fact(); time.Sleep(5 * time.Millisecond) {

@@ -14,10 +14,12 @@ package adapter
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -39,6 +41,8 @@ const (
 	callMax = 10 * time.Second
 	// lateMax is the time after DeliverMax in which a hand-over that has ended is written to the journal.
 	lateMax = 5 * time.Second
+	// overrunMax is the time after DeliverMax for which a function of the program is waited for.
+	overrunMax = 2 * time.Second
 )
 
 // Config is what an adapter is made of. Deliver is required.
@@ -50,7 +54,8 @@ type Config struct {
 	Journal *Journal
 	// Deliver hands a message over. nil says that it was handed over. Otherwise the error says what is known:
 	// [Unreachable], [Park] or [NotSent]; any other error says that it may have been handed over, which is what a
-	// time-out means. The context ends after DeliverMax.
+	// time-out means, and a panic too. The context ends after DeliverMax, and Deliver must return soon then: it is not
+	// waited for, but it may still hand over what the kit counts as ended.
 	Deliver func(ctx context.Context, due *pb.DueNotification) error
 	// Delivered asks the provider whether a message of which that is not known was handed over, and when. Optional:
 	// without it such a message is parked, after which staff decide.
@@ -100,6 +105,8 @@ func NotSent(cause string, wait time.Duration) error {
 type adapter struct {
 	Config
 	client pb.NotificationServiceClient
+	// delivering has the names of the messages with which Deliver is busy, also after its time.
+	delivering sync.Map
 }
 
 // Run serves until ctx ends, or nothing is due with UntilIdle. Then it takes no more messages, gives back those that
@@ -222,15 +229,15 @@ func (a *adapter) handle(stop context.Context, due *pb.DueNotification) {
 	case sent:
 		a.sent(ctx, due, entry.at)
 		return
-	case begun:
+	case begun, begunReleased:
 		// The hand-over may be under way, in another process.
-		if age := time.Since(entry.at); age < a.DeliverMax+lateMax && !due.ReleasedByStaff {
+		if age := time.Since(entry.at); age < a.DeliverMax+lateMax && !entry.state.excused(due) {
 			a.answer(ctx, due, NotSent("a hand-over is under way", a.DeliverMax))
 			return
 		}
 	}
-	if entry.state != unknown && !due.ReleasedByStaff {
-		if !a.resolve(ctx, due, log) {
+	if entry.state != unknown && !entry.state.excused(due) {
+		if !a.resolve(ctx, due, entry, log) {
 			return
 		}
 	}
@@ -251,36 +258,47 @@ func (a *adapter) mayMiss(due *pb.DueNotification) bool {
 }
 
 // resolve finds out whether a message that was begun was handed over. True says that it was not.
-func (a *adapter) resolve(ctx context.Context, due *pb.DueNotification, log *slog.Logger) bool {
+func (a *adapter) resolve(ctx context.Context, due *pb.DueNotification, entry entry, log *slog.Logger) bool {
 	if a.Delivered == nil {
 		log.Warn("parked: it may have been handed over")
-		a.answer(ctx, due, Park("the consumer began to hand it over and does not know whether it did"))
+		if a.answer(ctx, due, Park("the consumer began to hand it over and does not know whether it did")) {
+			// When staff release it now, they know of all that was begun.
+			a.write(ctx, log, func() error { return a.Journal.turn(ctx, due.Notification.Name, entry, doubtful) })
+		}
 		return false
 	}
-	asked, cancel := context.WithTimeout(ctx, a.DeliverMax)
-	defer cancel()
-	at, is, err := a.Delivered(asked, due)
+	var at time.Time
+	var is bool
+	err := a.limited(ctx, log, func(ctx context.Context) (err error) {
+		at, is, err = a.Delivered(ctx, due)
+		return err
+	})
 	switch {
 	case err != nil:
 		log.Warn("the provider does not say whether it has the message", "error", err)
 		a.answer(ctx, due, NotSent("the provider does not say whether it has the message", 0))
+		return false
 	case is:
 		a.recordSent(ctx, due, at, log)
 	}
-	return err == nil && !is
+	return !is
 }
 
 // handOver asks for permission and hands a message over.
-func (a *adapter) handOver(ctx context.Context, due *pb.DueNotification, entry entry, log *slog.Logger) {
+func (a *adapter) handOver(ctx context.Context, due *pb.DueNotification, was entry, log *slog.Logger) {
+	if _, is := a.delivering.Load(due.Notification.Name); is {
+		a.answer(ctx, due, NotSent("a hand-over is under way", a.DeliverMax))
+		return
+	}
 	ends, ok := a.authorize(ctx, due, log)
 	if !ok {
 		return
 	}
-	name, token := due.Notification.Name, due.LeaseToken
 	if time.Until(ends) < a.DeliverMax {
 		return // The call took too long: it is leased again, and asked for again.
 	}
-	first, err := a.Journal.begin(ctx, name, token, entry)
+	name, is := due.Notification.Name, entry{state: beginning(due), token: due.LeaseToken, at: time.Now()}
+	first, err := a.Journal.begin(ctx, name, was, is)
 	if err != nil {
 		log.Error("the journal cannot be written", "error", err)
 		a.answer(ctx, due, NotSent("the consumer's journal cannot be written", 0))
@@ -289,20 +307,46 @@ func (a *adapter) handOver(ctx context.Context, due *pb.DueNotification, entry e
 	if !first {
 		return // Another process has begun it, and answers.
 	}
-	delivering, cancel := context.WithTimeout(ctx, a.DeliverMax)
-	defer cancel()
-	err = a.Deliver(delivering, due)
+	a.delivering.Store(name, nil)
+	err = a.limited(ctx, log, func(ctx context.Context) error {
+		defer a.delivering.Delete(name)
+		return a.Deliver(ctx, due)
+	})
 	var known *outcome
 	switch {
 	case err == nil:
 		a.recordSent(ctx, due, time.Now(), log)
 	case errors.As(err, &known):
-		a.write(ctx, log, func() error { return a.Journal.forget(ctx, name, token) })
+		a.write(ctx, log, func() error { return a.Journal.forget(ctx, name, is) })
 		a.answer(ctx, due, err)
 	default:
 		log.Warn("it may have been handed over", "error", err)
-		a.write(ctx, log, func() error { return a.Journal.doubt(ctx, name, token) })
+		a.write(ctx, log, func() error { return a.Journal.turn(ctx, name, is, is.state.ended()) })
 		a.answer(ctx, due, err)
+	}
+}
+
+// limited calls a function of the program, and fails when it panics or does not return soon after DeliverMax.
+func (a *adapter) limited(ctx context.Context, log *slog.Logger, call func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, a.DeliverMax)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		defer func() {
+			if it := recover(); it != nil {
+				// Not its value, which may say something of a patient.
+				log.Error("a panic", "type", fmt.Sprintf("%T", it), "stack", string(debug.Stack()))
+				ended <- errors.New("it has panicked")
+			}
+		}()
+		ended <- call(ctx)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(a.DeliverMax + overrunMax):
+		log.Error("not waited for: it does not return when its context has ended, and may still be busy")
+		return errors.New("it has not returned in its time")
 	}
 }
 
@@ -344,8 +388,8 @@ func (a *adapter) sent(ctx context.Context, due *pb.DueNotification, at time.Tim
 	})
 }
 
-// answer acknowledges a message that is not known to be handed over.
-func (a *adapter) answer(ctx context.Context, due *pb.DueNotification, err error) {
+// answer acknowledges a message that is not known to be handed over. It says whether that was recorded.
+func (a *adapter) answer(ctx context.Context, due *pb.DueNotification, err error) bool {
 	said := &pb.Acknowledgement{
 		Lease:           lease(due),
 		Outcome:         pb.Acknowledgement_OUTCOME_RETRY,
@@ -359,10 +403,11 @@ func (a *adapter) answer(ctx context.Context, due *pb.DueNotification, err error
 			said.RetryDelay = durationpb.New(known.wait)
 		}
 	}
-	a.acknowledge(ctx, said)
+	return a.acknowledge(ctx, said)
 }
 
-func (a *adapter) acknowledge(ctx context.Context, said *pb.Acknowledgement) {
+// acknowledge makes the call, and says whether it was recorded.
+func (a *adapter) acknowledge(ctx context.Context, said *pb.Acknowledgement) bool {
 	log := a.Log.With("notification", said.Lease.Name, "outcome", said.Outcome)
 	var answer *pb.AcknowledgeNotificationsResponse
 	err := a.repeat(ctx, func(ctx context.Context) (err error) {
@@ -377,7 +422,9 @@ func (a *adapter) acknowledge(ctx context.Context, said *pb.Acknowledgement) {
 		log.Info("not recorded", "refusal", answer.Results[0].Refusal, "error", answer.Results[0].Error)
 	default:
 		log.Info("acknowledged", "cause", said.Cause)
+		return true
 	}
+	return false
 }
 
 // write writes to the journal, again and again for as long as calls are repeated.

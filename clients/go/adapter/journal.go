@@ -5,11 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // PostgreSQL
 	_ "modernc.org/sqlite"             // SQLite, without C
+
+	pb "careinvitation.se/careinvitation/v1"
 )
 
 // state is what the journal knows of a message.
@@ -21,7 +24,35 @@ const (
 	begun    state = 1 // a hand-over was begun, and may be under way
 	doubtful state = 2 // a hand-over has ended, and it is not known how
 	sent     state = 3 // handed over
+	// After staff had released the message, which excuses only what was known before.
+	begunReleased    state = 4
+	doubtfulReleased state = 5
 )
+
+// beginning returns the state of a message whose hand-over begins.
+func beginning(due *pb.DueNotification) state {
+	if due.ReleasedByStaff {
+		return begunReleased
+	}
+	return begun
+}
+
+// ended returns the state after this one when the hand-over has ended, and it is not known how.
+func (s state) ended() state {
+	switch s {
+	case begun:
+		return doubtful
+	case begunReleased:
+		return doubtfulReleased
+	case unknown, doubtful, sent, doubtfulReleased:
+	}
+	return s
+}
+
+// excused says whether staff have decided that a message with this state is to be handed over.
+func (s state) excused(due *pb.DueNotification) bool {
+	return due.ReleasedByStaff && s != begunReleased && s != doubtfulReleased
+}
 
 // entry is what the journal has of a message.
 type entry struct {
@@ -39,13 +70,16 @@ type Journal struct {
 	isPostgres bool
 }
 
+// isURL matches the URL of a PostgreSQL; any other place is a file.
+var isURL = regexp.MustCompile("^postgres(ql)?://")
+
 // OpenJournal opens a journal, and makes it when there is none: a file of SQLite, or a PostgreSQL at a URL that begins
-// with postgres://, which replicas on several machines share. Several processes may use one file on one machine.
+// with postgres:// or postgresql://, which replicas on several machines share. Several processes may use one file on one machine.
 func OpenJournal(ctx context.Context, place string) (*Journal, error) {
 	if place == "" {
 		return nil, errors.New("the journal has no place: JOURNAL is a file, or the URL of a PostgreSQL")
 	}
-	journal := &Journal{isPostgres: strings.HasPrefix(place, "postgres")}
+	journal := &Journal{isPostgres: isURL.MatchString(place)}
 	driver := "pgx"
 	if !journal.isPostgres {
 		driver = "sqlite"
@@ -123,27 +157,26 @@ func (j *Journal) look(ctx context.Context, name string) (entry, error) {
 }
 
 // begin writes that a hand-over begins, if the entry is still as it was. It says whether that was so.
-func (j *Journal) begin(ctx context.Context, name, token string, was entry) (bool, error) {
-	now := time.Now().UnixMicro()
+func (j *Journal) begin(ctx context.Context, name string, was, is entry) (bool, error) {
 	if was.state == unknown {
 		return j.exec(ctx, `INSERT INTO handed_over (name, state, token, at_micros) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`, name, begun, token, now)
+			ON CONFLICT DO NOTHING`, name, is.state, is.token, is.at.UnixMicro())
 	}
 	return j.exec(ctx, `UPDATE handed_over SET state = ?, token = ?, at_micros = ?
 		WHERE name = ? AND state = ? AND token = ? AND at_micros = ?`,
-		begun, token, now, name, was.state, was.token, was.at.UnixMicro())
+		is.state, is.token, is.at.UnixMicro(), name, was.state, was.token, was.at.UnixMicro())
 }
 
-// forget writes that the hand-over under this token did not take place.
-func (j *Journal) forget(ctx context.Context, name, token string) error {
-	_, err := j.exec(ctx, "DELETE FROM handed_over WHERE name = ? AND token = ? AND state = ?", name, token, begun)
+// forget writes that the hand-over of this entry did not take place.
+func (j *Journal) forget(ctx context.Context, name string, of entry) error {
+	_, err := j.exec(ctx, "DELETE FROM handed_over WHERE name = ? AND token = ? AND state = ?", name, of.token, of.state)
 	return err
 }
 
-// doubt writes that the hand-over under this token has ended, and that it is not known how.
-func (j *Journal) doubt(ctx context.Context, name, token string) error {
+// turn writes another state of an entry, if it is still as it was.
+func (j *Journal) turn(ctx context.Context, name string, of entry, to state) error {
 	_, err := j.exec(ctx, "UPDATE handed_over SET state = ? WHERE name = ? AND token = ? AND state = ?",
-		doubtful, name, token, begun)
+		to, name, of.token, of.state)
 	return err
 }
 

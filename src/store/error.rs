@@ -248,8 +248,13 @@ const TRANSIENT_SQLSTATE_CLASSES: [&str; 6] = ["08", "28", "3D", "53", "57", "58
 const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, SQLITE_READONLY, 10, 13, 14, 15];
 /// Primary result code of SQLite for a write over a connection that only reads.
 const SQLITE_READONLY: u32 = 8;
-/// Primary result codes of SQLite for pages that are damaged or cannot be read: IOERR, CORRUPT, NOTADB.
-const DAMAGE_SQLITE_CODES: [u32; 3] = [10, 11, 26];
+/// Primary result codes of SQLite for pages that are damaged: CORRUPT, NOTADB.
+const DAMAGE_SQLITE_CODES: [u32; 2] = [11, 26];
+/// Extended result codes of SQLite for pages that cannot be read: IOERR_READ, IOERR_SHORT_READ, IOERR_DATA,
+/// IOERR_CORRUPTFS.
+const READ_SQLITE_CODES: [&str; 4] = ["266", "522", "8202", "8458"];
+/// Primary result codes of SQLite for a disk that takes nothing: IOERR, where no page is unreadable, and FULL.
+const DISK_SQLITE_CODES: [u32; 2] = [10, 13];
 /// Length of a SQLSTATE. SQLite has numbers, which are shorter.
 const SQLSTATE_LEN: usize = 5;
 
@@ -274,8 +279,13 @@ fn is_sqlite_code(code: &str, primary: &[u32]) -> bool {
 
 /// Returns the text of an error of SQLite that says that pages are damaged or cannot be read; none for any other.
 pub fn damage(error: &DbErr) -> Option<String> {
-    let code = database_code(error)?;
-    is_sqlite_code(&code, &DAMAGE_SQLITE_CODES).then(|| without_values(error))
+    is_damage_code(&database_code(error)?).then(|| without_values(error))
+}
+
+/// Returns true when a code of SQLite means that pages are damaged or cannot be read. Any other error of a disk may be that
+/// of one that is full.
+fn is_damage_code(code: &str) -> bool {
+    is_sqlite_code(code, &DAMAGE_SQLITE_CODES) || READ_SQLITE_CODES.contains(&code)
 }
 
 /// Returns true for an error of SQLite on a connection that only reads.
@@ -363,8 +373,10 @@ pub enum OpenError {
     #[error("there is no database file {0}")]
     NoFile(String),
     /// The file, or the file beside it that is locked, cannot be opened for writing.
-    #[error("the database file {0} cannot be opened for writing")]
-    File(String, #[source] std::io::Error),
+    #[error(
+        "the database file {0} cannot be opened for writing: {1}; the user of the service must be able to read and write it, and its folder"
+    )]
+    File(String, std::io::Error),
     /// The file is not one of SQLite.
     #[error("{0} is not a database of SQLite; it was left as it is")]
     NoDatabase(String),
@@ -374,6 +386,11 @@ pub enum OpenError {
     /// Pages of the file are damaged.
     #[error("the database file {0} is damaged; it was left as it is: {1}")]
     Damaged(String, String),
+    /// The disk of the file takes nothing.
+    #[error(
+        "the database file cannot be opened: {0}; the disk may be full or failing: make room, or look at the system's log"
+    )]
+    Disk(String),
     /// The database reported an error.
     #[error("the database cannot be opened")]
     Database(#[source] Cause),
@@ -384,6 +401,9 @@ impl From<DbErr> for OpenError {
         match database_code(&error).as_deref() {
             Some(LOCK_NOT_AVAILABLE) => Self::InUse,
             Some(INSUFFICIENT_PRIVILEGE) => Self::Denied(database_message(&error)),
+            Some(code) if is_sqlite_code(code, &DISK_SQLITE_CODES) && !is_damage_code(code) => {
+                Self::Disk(without_values(&error))
+            }
             _ => Self::Database(Cause(Arc::new(error))),
         }
     }
@@ -418,6 +438,26 @@ mod tests {
             ("00010", false),
         ] {
             assert_eq!(is_transient_code(code), transient, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_no_damage() {
+        for (code, damaged) in [
+            ("11", true),    // SQLITE_CORRUPT
+            ("267", true),   // SQLITE_CORRUPT_VTAB
+            ("26", true),    // SQLITE_NOTADB
+            ("266", true),   // SQLITE_IOERR_READ
+            ("522", true),   // SQLITE_IOERR_SHORT_READ
+            ("8202", true),  // SQLITE_IOERR_DATA
+            ("8458", true),  // SQLITE_IOERR_CORRUPTFS
+            ("10", false),   // SQLITE_IOERR
+            ("778", false),  // SQLITE_IOERR_WRITE
+            ("4874", false), // SQLITE_IOERR_SHMSIZE
+            ("13", false),   // SQLITE_FULL
+            ("14", false),   // SQLITE_CANTOPEN
+        ] {
+            assert_eq!(is_damage_code(code), damaged, "{code}");
         }
     }
 }

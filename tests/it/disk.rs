@@ -369,6 +369,45 @@ async fn a_full_disk_refuses_writes_and_loses_nothing_that_was_answered() {
 }
 
 #[tokio::test]
+async fn a_full_disk_is_not_taken_for_a_damaged_file() {
+    let Some(disk) = Disk::mount().await else {
+        return;
+    };
+    let elsewhere = TempDir::new().expect("a folder");
+    let log = || elsewhere.path().join("log");
+    let program = disk.start(log()).await;
+    let stored = create_at_last(&program.channel().await, 0).await;
+    program.signal("-TERM").await;
+    assert!(program.end().await.0.success());
+
+    let filler = disk.file("filler");
+    let filled = std::fs::write(&filler, vec![0; DISK_MIB << 20]);
+    filled.expect_err("there is no room for all of it");
+    let copy = elsewhere.path().join("copy.db");
+    let copy = copy.to_str().expect("a plain name");
+    for arguments in [
+        &["check"][..],
+        &["serve", "--sandbox-clock", NOW],
+        &["backup", copy],
+        &["audit", "verify"],
+    ] {
+        let enter = disk.enter(PROGRAM);
+        let ended = run(&mut command_by(enter, disk.folder.path(), arguments)).await;
+        let said = text(&ended.stdout) + &text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{arguments:?}: {said}");
+        assert!(said.contains("make room"), "{arguments:?}: {said}");
+        for wrong in ["damaged", "restore"] {
+            assert!(!said.contains(wrong), "{arguments:?}: {said}");
+        }
+    }
+
+    std::fs::remove_file(&filler).expect("removed");
+    let program = disk.start(log()).await;
+    let read = get(&program.channel().await, &stored).await;
+    read.expect("it is there");
+}
+
+#[tokio::test]
 async fn a_read_only_disk_is_refused_at_the_start_and_left_as_it_is() {
     let Some(disk) = Disk::mount().await else {
         return;
@@ -386,6 +425,12 @@ async fn a_read_only_disk_is_refused_at_the_start_and_left_as_it_is() {
     let said = text(&ended.stderr);
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("care.db"), "{said}");
+    let mut check = command_by(disk.enter(PROGRAM), disk.folder.path(), &["check"]);
+    let checked = run(&mut check).await;
+    for said in [said, text(&checked.stdout)] {
+        assert!(said.contains("Read-only file system"), "{said}");
+        assert!(said.contains("read and write it"), "{said}");
+    }
     assert!(database() == before);
 
     disk.remount("rw").await;

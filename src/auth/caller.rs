@@ -57,6 +57,11 @@ impl Caller {
         }
     }
 
+    /// Returns the same on behalf of an actor, if there is one.
+    pub fn on_behalf_of(self, actor: Option<Actor>) -> Self {
+        Self { actor, ..self }
+    }
+
     /// Returns the subject: the scope of its request ids.
     pub fn subject(&self) -> &str {
         &self.rights.subject

@@ -63,6 +63,8 @@ pub struct State {
     pub set: Arc<KeySet>,
     /// Number of times that they have changed.
     pub changes: u64,
+    /// Reason for which the last attempt to read them failed; none if it did not.
+    pub failure: Option<String>,
     /// Number of attempts to read them.
     attempts: u64,
 }
@@ -199,6 +201,7 @@ impl Reader {
         let count = set.as_ref().map(KeySet::count);
         self.state.send_modify(|state| {
             state.attempts += 1;
+            state.failure = failure.as_ref().map(ToString::to_string);
             if let Some(set) = set {
                 state.set = Arc::new(set);
                 state.changes += 1;
@@ -215,10 +218,16 @@ impl Reader {
             Ok(None) => {}
             Err(error) if !self.failed => {
                 let error = error.to_string();
-                warn!(
-                    error,
-                    "the issuer's keys cannot be read: those before stay in force"
-                );
+                match self.bytes.is_some() {
+                    true => warn!(
+                        error,
+                        "the issuer's keys cannot be read: those before stay in force"
+                    ),
+                    false => warn!(
+                        error,
+                        "the issuer's keys cannot be read: until there are keys every call is refused"
+                    ),
+                }
                 self.failed = true;
                 return;
             }

@@ -91,11 +91,11 @@ impl Authenticator {
     }
 
     /// Authenticates a call by its headers, or by the certificate of its connection, which must not have
-    /// expired in any case.
+    /// expired in any case. Its caller has no actor yet.
     ///
     /// # Errors
     ///
-    /// The call brings nothing that gives it rights, or names its actor in another way than it must.
+    /// The call brings nothing that gives it rights.
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -118,8 +118,7 @@ impl Authenticator {
                 (rights, Validity::WhileListed(clients.clone()))
             }
         };
-        let actor = self.actor(&rights, headers).map_err(Refusal::Actor)?;
-        Ok(Caller::new(rights, actor, validity).certified_until(certified_until))
+        Ok(Caller::new(rights, None, validity).certified_until(certified_until))
     }
 
     /// Returns whether calls can be authenticated: false until there are keys for their tokens.
@@ -130,13 +129,34 @@ impl Authenticator {
         }
     }
 
-    /// Returns the actor of a call, which a subject that may act for others must name, and no other may.
-    fn actor(&self, rights: &Rights, headers: &HeaderMap) -> Result<Option<Actor>, Vec<Violation>> {
+    /// Returns the reason for which the keys for tokens could not be read at the last attempt; none if they could.
+    pub fn keys_failure(&self) -> Option<String> {
+        match &*self.0 {
+            Mode::Open(_) | Mode::Certificates(_) => None,
+            Mode::Tokens(tokens) => tokens.keys_failure(),
+        }
+    }
+
+    /// Returns the actor of a caller's call, which a subject that may act for others must name, and no other may.
+    ///
+    /// # Errors
+    ///
+    /// The headers name it in another way than they must.
+    pub fn actor(&self, caller: &Caller, headers: &HeaderMap) -> Result<Option<Actor>, Refusal> {
+        let actor = self.parse_actor(caller, headers);
+        actor.map_err(Refusal::Actor)
+    }
+
+    fn parse_actor(
+        &self,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Option<Actor>, Vec<Violation>> {
         let kind = credentials::given(headers, ACTOR_TYPE);
         let id = credentials::given(headers, ACTOR_ID);
         let is_given = (kind, id) != (Given::Nothing, Given::Nothing);
         let is_open = matches!(*self.0, Mode::Open(_));
-        match (rights.scopes.contains(Scope::Actor), is_given) {
+        match (caller.has(Scope::Actor), is_given) {
             (false, false) => Ok(None),
             (false, true) => Err(Actor::refused()),
             (true, false) if !is_open => Err(Actor::required()),

@@ -19,18 +19,19 @@ const NURSE: [(&str, &str); 2] = [(ACTOR_TYPE, "STAFF"), (ACTOR_ID, "SE232100013
 async fn without_authentication_everybody_may_do_everything_and_name_an_actor() {
     let open = Authenticator::open();
     for (given, name) in [(&[][..], "anonymous"), (&NURSE, "STAFF:SE2321000131-E1")] {
-        let caller = open
-            .authenticate(&headers(given), None)
-            .await
-            .expect("open");
+        let headers = headers(given);
+        let caller = open.authenticate(&headers, None).await.expect("open");
+        let actor = open.actor(&caller, &headers).expect("named as it must be");
+        let caller = caller.on_behalf_of(actor);
         assert_eq!(
             (caller.subject(), caller.name().as_str()),
             ("anonymous", name)
         );
         assert!(Scope::ALL.into_iter().all(|it| caller.has(it)));
     }
-    let half = open.authenticate(&headers(&NURSE[..1]), None).await;
-    assert!(matches!(half, Err(Refusal::Actor(_))));
+    let half = headers(&NURSE[..1]);
+    let caller = open.authenticate(&half, None).await.expect("open");
+    assert!(matches!(open.actor(&caller, &half), Err(Refusal::Actor(_))));
 }
 
 #[tokio::test]
@@ -54,7 +55,8 @@ async fn an_actor_is_named_by_those_who_act_for_others_and_by_nobody_else() {
         ("actor", &NURSE[..1], false),
         ("actor", &twice, false),
     ] {
-        let actor = closed.actor(&rights(scope), &headers(given));
+        let caller = Caller::new(Arc::new(rights(scope)), None, Validity::Unlimited);
+        let actor = closed.actor(&caller, &headers(given));
         assert_eq!(actor.is_ok(), good, "{scope} {given:?}");
     }
 }

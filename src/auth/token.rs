@@ -171,6 +171,11 @@ impl Tokens {
         self.keys.current().changes > 0
     }
 
+    /// Returns the reason for which they could not be read at the last attempt; none if they could.
+    pub fn keys_failure(&self) -> Option<String> {
+        self.keys.current().failure
+    }
+
     fn with_known<T>(&self, with: impl FnOnce(&mut LruCache<[u8; 32], Verified>) -> T) -> T {
         with(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }

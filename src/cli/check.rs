@@ -1,5 +1,6 @@
 //! The check of what the service would start with: files, database, clock. It changes nothing, and says what to do.
 
+use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -58,7 +59,7 @@ pub async fn check(
     settings: &Serve,
     output: Output,
     clock: &Clock,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<(), Box<dyn Error>> {
     let mut findings = vec![of_settings(settings)];
     findings.extend(of_variables());
     findings.push(address("address", "--listen", settings.listen).await);
@@ -150,6 +151,11 @@ async fn address(what: &'static str, flag: &str, at: SocketAddr) -> Finding {
 async fn guarded(settings: &Door, clock: &Clock) -> Vec<Finding> {
     let mut findings = Vec::new();
     match door::open(settings, clock).await {
+        Ok((authenticator, _)) if !authenticator.has_keys() => {
+            let why = authenticator.keys_failure().unwrap_or_default();
+            let text = format!("--auth-jwks {why}. Until there are keys every call is refused");
+            findings.push(finding("access", Verdict::Bad, text));
+        }
         Ok(_) if settings.is_insecure => findings.push(finding(
             "access",
             Verdict::Look,
@@ -216,7 +222,15 @@ async fn database(url: &str, settings: &Serve, clock: &Clock) -> Vec<Finding> {
             Verdict::Bad,
             format!("{error}\nPut a backup in its place with `care-invitation restore`"),
         )],
-        Err(error) => vec![finding("database", Verdict::Bad, error.to_string())],
+        Err(error) => vec![finding("database", Verdict::Bad, with_cause(&error))],
+    }
+}
+
+/// Returns the text of an error of the database with that of its cause.
+fn with_cause(error: &OpenError) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 
@@ -273,7 +287,7 @@ fn of_database(found: Looked, settings: &Serve) -> Vec<Finding> {
                 "{kind}, with an older schema, which lacks {missing}: the service brings it up to date at its start"
             ),
         ),
-        Err(error) => finding("database", Verdict::Bad, error.to_string()),
+        Err(error) => finding("database", Verdict::Bad, with_cause(&error)),
     }];
     if found.logs_parameters {
         findings.push(finding(

@@ -1,5 +1,6 @@
 //! The connection to a server: TLS, the token of each call, time limits.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -49,9 +50,26 @@ pub async fn connect(server: &Server) -> Result<Connection, Failure> {
         endpoint = configured.map_err(|error| Failure::Input(root(&error)))?;
     }
     let channel = endpoint.connect().await;
-    let unreachable = |error| Failure::Unreachable(format!("{}: {}", server.uri, root(&error)));
+    let unreachable =
+        |error| Failure::Unreachable(format!("{}: {}", server.uri, why_unreachable(&error)));
     let channel = channel.map_err(unreachable)?;
     Ok(InterceptedService::new(channel, bearer))
+}
+
+/// Returns the last cause for which there is no connection; of a certificate that is not trusted in words for those who made
+/// it. The library of TLS is known here by its texts alone.
+fn why_unreachable(error: &(dyn Error + 'static)) -> String {
+    let cause = root(error);
+    match cause.strip_prefix("invalid peer certificate: ") {
+        Some(why) if why.contains("CaUsedAsEndEntity") => {
+            "the server shows the certificate of a CA: it needs one with CA:FALSE".to_owned()
+        }
+        // The latter is of another CA with the name of one that is trusted.
+        Some(why) if why.contains("UnknownIssuer") || why.contains("BadSignature") => {
+            "the server shows a certificate of a CA that --tls-ca does not name".to_owned()
+        }
+        _ => cause,
+    }
 }
 
 /// Reads a token, and never quotes it.

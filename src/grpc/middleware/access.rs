@@ -41,6 +41,8 @@ pub struct CallAccess {
     log: Option<AccessLog>,
     method: Arc<Method>,
     caller: Option<Arc<Caller>>,
+    /// Code with which the call is refused for its actor.
+    refused: Option<Code>,
     trace_id: Option<String>,
     concerns: Arc<CallConcerns>,
 }
@@ -58,6 +60,7 @@ impl CallAccess {
             log: log.filter(|_| method.is_ours),
             method: method.clone(),
             caller: None,
+            refused: None,
             trace_id: named.trace_id.clone(),
             concerns: Arc::new(CallConcerns::of(rows)),
         }
@@ -66,6 +69,11 @@ impl CallAccess {
     /// Takes the caller of a call that is authenticated; nothing is logged of others.
     pub fn admit(&mut self, caller: Option<Arc<Caller>>) {
         self.caller = caller;
+    }
+
+    /// Takes note that the call is refused for its actor, before it is read.
+    pub fn refuse(&mut self, code: Code) {
+        self.refused = Some(code);
     }
 
     /// Returns the record of the messages of the call.
@@ -112,7 +120,8 @@ impl CallAccess {
         };
         let Recorded { named, shown } = self.concerns.take();
         let mut concerns = gather(named, shown, code.into());
-        if concerns.is_empty() && status::is_forbidden(code) {
+        let is_refused = status::is_forbidden(code) || self.refused == Some(code);
+        if concerns.is_empty() && is_refused {
             // A call that is refused before it is read.
             concerns.push(Concerns {
                 care_unit: None,

@@ -36,7 +36,7 @@ impl Admission {
         }
     }
 
-    /// Authenticates a call, and takes its token away. Nothing else of the call is looked at. Health checks are
+    /// Authenticates a call by its subject alone, and takes its token away. Nothing else of the call is looked at. Health checks are
     /// answered to everybody: who balances the load has no token.
     ///
     /// # Errors
@@ -57,6 +57,26 @@ impl Admission {
             .map_err(|refusal| self.refuse(refusal))?;
         headers.remove(AUTHORIZATION);
         Ok(Some(Arc::new(caller)))
+    }
+
+    /// Returns the caller of a call on behalf of the actor that its headers name.
+    ///
+    /// # Errors
+    ///
+    /// The status that the call is refused with.
+    pub fn with_actor(
+        &self,
+        caller: Option<Arc<Caller>>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Caller>>, Status> {
+        let Some(caller) = caller else {
+            return Ok(None);
+        };
+        let actor = self.authenticator.actor(&caller, headers);
+        Ok(match actor.map_err(|refusal| self.refuse(refusal))? {
+            Some(actor) => Some(Arc::new(Caller::clone(&caller).on_behalf_of(Some(actor)))),
+            None => Some(caller),
+        })
     }
 
     /// Logs a refusal, for many of them together, without anything that the caller gave.

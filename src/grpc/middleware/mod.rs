@@ -299,6 +299,11 @@ where
             let counted = authenticated.and_then(|caller| {
                 access.admit(caller.clone());
                 call.caller = caller.clone();
+                let admission = &middleware.shared.admission;
+                let caller = admission.with_actor(caller, &head.headers);
+                let caller = caller.inspect_err(|refused| access.refuse(refused.code()))?;
+                access.admit(caller.clone());
+                call.caller = caller.clone();
                 admission::authorize(&call.method, caller.as_ref(), &mut head.extensions)?;
                 middleware.count(&mut call, &rows, caller)
             });

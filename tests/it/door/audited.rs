@@ -80,6 +80,46 @@ async fn a_call_that_is_refused_for_its_scope_names_its_caller() {
 }
 
 #[tokio::test]
+async fn a_call_that_is_refused_for_its_actor_names_its_caller() {
+    let signer = Signer::ed("a");
+    let service = trusting(&[&signer]).await;
+    let channel = service.channel().await;
+    let token = |scope: &str| {
+        let token = signer.token(&claims_with("scope", Some(json!(scope))));
+        format!("Bearer {token}")
+    };
+    let (acting, alone) = (token("booking.read actor"), token("booking.read"));
+    let mut client = BookingRequestServiceClient::new(channel.clone());
+    for metadata in [
+        &[("authorization", acting.as_str())][..],
+        &[("authorization", &acting), ("actor-type", "STAFF")],
+        &[
+            ("authorization", &alone),
+            ("actor-type", "STAFF"),
+            ("actor-id", "SE2321000131-E1"),
+        ],
+    ] {
+        let call = v1::GetBookingRequestRequest {
+            name: format!("careUnits/{MINE}/bookingRequests/{}", make::request_id()),
+        };
+        let refused = within(client.get_booking_request(with(call, metadata))).await;
+        let refused = refused.expect_err("the actor is not named as it must be");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+
+    let everything = v1::ListAccessLogRequest::default();
+    let entries = listed(&channel, &auditor(&signer, "*"), everything).await;
+    assert_eq!(entries.len(), 3);
+    for entry in entries {
+        assert_eq!(entry.subject, "booking-system");
+        assert_eq!(entry.actor, "");
+        assert_eq!(entry.method, "BookingRequestService/GetBookingRequest");
+        assert_eq!(entry.code, i32::from(Code::InvalidArgument));
+        assert!(entry.patients.is_empty(), "it was not read");
+    }
+}
+
+#[tokio::test]
 async fn an_auditor_sees_the_entries_of_their_care_units_alone() {
     let signer = Signer::ed("a");
     let service = trusting(&[&signer]).await;

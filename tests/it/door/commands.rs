@@ -15,7 +15,7 @@ use super::host::{Ca, dns};
 use super::issuer::{Signer, claims, key_set};
 use super::tls::Secured;
 use crate::people::{command, printed, run};
-use crate::program::text;
+use crate::program::{Program, text};
 
 /// Files for the flags of a command.
 struct Files(TempDir);
@@ -72,12 +72,52 @@ async fn a_token_from_a_file_lets_a_command_in() {
     // Somebody else's CA does not vouch for the server.
     files.write("ca.pem", &Ca::new().pem());
     let distrusted = files.run(&secured, &["due", "--token-file", &token]).await;
-    assert_eq!(
-        distrusted.status.code(),
-        Some(4),
-        "{}",
-        text(&distrusted.stderr)
+    let said = text(&distrusted.stderr);
+    assert_eq!(distrusted.status.code(), Some(4), "{said}");
+    assert!(
+        said.contains("a certificate of a CA that --tls-ca does not name"),
+        "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_command_says_that_a_server_shows_the_certificate_of_a_ca() {
+    let files = Files(TempDir::new().expect("a folder"));
+    let pair = Ca::of_itself();
+    let certificate = files.write("server.pem", &pair.certificate);
+    let key = files.write("server.key", &pair.key);
+    let flags = ["--tls-cert", &certificate, "--tls-key", &key];
+    let program = Program::start(files.0.path(), &flags).await;
+    let server = ["--server", &program.address, "--tls-ca", &certificate];
+    let arguments = [&["health"], &server[..]].concat();
+    let refused = run(&mut command(files.0.path(), &arguments), "").await;
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("it needs one with CA:FALSE"), "{said}");
+}
+
+#[tokio::test]
+async fn a_check_finds_keys_that_cannot_be_fetched() {
+    let files = Files(TempDir::new().expect("a folder"));
+    let ca = files.write("ca.pem", &Ca::new().pem());
+    let arguments = [
+        "check",
+        "--auth-issuer",
+        "https://idp.example",
+        "--auth-audience",
+        "care-invitation",
+        "--auth-jwks",
+        "https://127.0.0.1:1/keys",
+        "--auth-jwks-ca",
+        &ca,
+    ];
+    let checked = run(&mut command(files.0.path(), &arguments), "").await;
+    let said = text(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    let bad = "BAD   access    --auth-jwks cannot be fetched: no connection: ";
+    assert!(said.contains(bad), "{said}");
+    let logged = text(&checked.stderr);
+    assert!(!logged.contains("those before"), "{logged}");
 }
 
 #[tokio::test]

@@ -45,6 +45,19 @@ impl Ca {
         self.0.pem()
     }
 
+    /// The certificate of a CA for this machine, and its key: one that no server may show.
+    pub fn of_itself() -> Pair {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.subject_alt_names = local_names();
+        let key = KeyPair::generate().expect("a key");
+        let signed = parameters.self_signed(&key).expect("a certificate");
+        Pair {
+            certificate: signed.pem(),
+            key: key.serialize_pem(),
+        }
+    }
+
     /// A certificate for these names.
     pub fn issue(&self, names: Vec<SanType>) -> Pair {
         self.issue_by(CertificateParams::default(), names)
@@ -70,11 +83,14 @@ impl Ca {
 
     /// A certificate for this machine.
     pub fn local(&self) -> Pair {
-        self.issue(vec![
-            dns("localhost"),
-            SanType::IpAddress([127, 0, 0, 1].into()),
-        ])
+        self.issue(local_names())
     }
+}
+
+/// The names of this machine.
+pub fn local_names() -> Vec<SanType> {
+    let address = SanType::IpAddress([127, 0, 0, 1].into());
+    vec![dns("localhost"), address]
 }
 
 pub fn dns(name: &str) -> SanType {

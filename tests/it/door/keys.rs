@@ -151,6 +151,10 @@ async fn a_service_is_ready_once_it_has_keys() {
     assert_eq!(health().await, ServingStatus::NotServing);
     let line = "not ready: no keys of the issuer yet, every call is refused";
     assert_eq!(log.lines(line).len(), 1);
+    assert!(
+        log.lines("those before stay in force").is_empty(),
+        "there are none"
+    );
     host.answer(Answer::Keys(key_set(&[&signer])));
     let ready = async {
         while health().await != ServingStatus::Serving {

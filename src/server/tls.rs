@@ -18,6 +18,7 @@ use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
+use tracing::warn;
 
 use crate::auth::certificate::end_of;
 use crate::auth::files;
@@ -189,6 +190,11 @@ fn read(names: &TlsFiles, protocols: Protocols) -> Result<Read, Error> {
     })?;
     config.alpn_protocols = protocols.names();
     let config = Arc::new(config);
+    if end.is_some_and(|end| end.saturating_sub_unsigned(UnixTime::now().as_secs()) <= 0) {
+        warn!(
+            "the server's certificate is not valid any more: clients refuse it until its file is replaced"
+        );
+    }
     Ok(Read {
         config,
         end,

@@ -24,12 +24,15 @@ use tokio_rustls::rustls::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::host::{Ca, Pair};
+use super::host::{Ca, Pair, local_names};
 use super::{Guarded, ask, is_admitted};
 use crate::harness::within;
 use crate::logged::Log;
 use crate::make;
 use crate::wire::Wire;
+
+/// End of a certificate in seconds since 1970, in September 2020.
+const OVER: i64 = 1_600_000_000;
 
 /// A service with TLS, and its files.
 pub struct Secured {
@@ -225,6 +228,11 @@ async fn certificates_are_read_again_and_streams_go_on() {
     until_logged("the files of TLS have been read again", 1).await;
     assert_eq!(seen().await, next.chain()[0]);
     assert_ne!(seen().await, before);
+    let is_over = "the server's certificate is not valid any more";
+    assert!(log.lines(is_over).is_empty());
+    let over = secured_service.ca.issue_until(local_names(), OVER);
+    write(&secured_service.folder, &over);
+    until_logged(is_over, 1).await;
     assert!(
         is_admitted(&ask(&channel, &[]).await),
         "the open connection goes on"
@@ -247,6 +255,27 @@ async fn certificates_are_read_again_and_streams_go_on() {
         .expect("a line")
         .to_owned();
     assert!(log.lines(&secret).is_empty());
+    drop(listening);
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_any_more_is_a_warning_at_the_start() {
+    let log = Log::default();
+    let listening = log.listen();
+    let (ca, folder) = (Ca::new(), TempDir::new().expect("a folder"));
+    write(&folder, &ca.issue_until(local_names(), OVER));
+    let files = TlsFiles {
+        certificate: folder.path().join("server.pem"),
+        key: folder.path().join("server.key"),
+        client_ca: None,
+    };
+    let opened = Tls::open(files, Protocols::Http2);
+    assert_eq!(
+        opened.expect("they can be used").certificate_end(),
+        Some(OVER)
+    );
+    let said = log.lines("the server's certificate is not valid any more");
+    assert!(said.len() == 1 && said[0].contains("WARN"), "{said:?}");
     drop(listening);
 }
 

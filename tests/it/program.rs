@@ -259,13 +259,11 @@ async fn accepting_waits_for_file_handles_and_goes_on_when_there_are_some() {
     let nobody = format!("{}/bookingRequests/{}", make::wire_unit(), make::key().id);
     let refused = get(&program.channel().await, &nobody).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    // However often it was tried. A handle that comes free for a moment lets one in and begins another time without.
     let log = program.log();
-    assert_eq!(
-        log.matches("accepting connections failed").count(),
-        1,
-        "{log}"
-    );
-    assert!(log.contains("accepting connections again"), "{log}");
+    let times = |line| log.matches(line).count();
+    let failed = times("accepting connections failed");
+    assert_eq!(failed, times("accepting connections again"), "{log}");
     drop(waiting);
 }
 

@@ -22,6 +22,8 @@ def main() -> None:
     except grpc.RpcError as failure:
         reason, fields = problem.of(failure)
         sys.exit(f"the service answers {failure.code().name} {reason} {fields or ''}")
+    except (OSError, connect.Silent) as failure:
+        sys.exit(f"ended early: {failure}")
     print(f"{count} appointments")
 
 

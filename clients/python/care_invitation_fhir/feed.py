@@ -3,6 +3,7 @@
 A request is read as it is now, so a change that comes twice does no harm, and of several changes one resource is made.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import urllib.request
 import grpc
 
 from care_invitation_fhir import appointment
+from care_invitation_letters import connect
 from careinvitation.v1 import booking_request_service_pb2 as booking
 from careinvitation.v1.booking_request_service_pb2_grpc import BookingRequestServiceStub
 
@@ -20,12 +22,20 @@ CALL_MAX = 10
 
 def run(channel: grpc.Channel, cursor: pathlib.Path, base: str) -> int:
     """Puts all requests that have changed since the cursor, and returns how many times. The first run begins with the oldest
-    changes that are kept. What fails is done by the next run: the cursor stands at what is done."""
+    changes that are kept. What fails is done by the next run: the cursor stands at what is done. A second run waits for the
+    first, or it could put what the first one has read since."""
+    # Beside the cursor, which is another file after each step.
+    with cursor.with_name(cursor.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return _run(channel, cursor, base)
+
+
+def _run(channel: grpc.Channel, cursor: pathlib.Path, base: str) -> int:
     service = BookingRequestServiceStub(channel)
     place = cursor.read_text() if cursor.exists() else "0"
     call = booking.StreamChangesRequest(care_units=["careUnits/-"], after_cursor=place, until_idle=True)
     count = 0
-    for message in service.StreamChanges(call):
+    for message in connect.messages(service.StreamChanges(call)):
         # A dict keeps their order.
         for name in dict.fromkeys(it.booking_request for it in message.changes):
             count += _put(service, name, base)

@@ -4,6 +4,7 @@ CARE_INVITATION_TOKEN_FILE a file with the bearer token."""
 
 import logging
 import pathlib
+import sqlite3
 import sys
 
 import grpc
@@ -23,6 +24,8 @@ def main() -> None:
     except grpc.RpcError as failure:
         reason, fields = problem.of(failure)
         sys.exit(f"the service answers {failure.code().name} {reason} {fields or ''}")
+    except (OSError, sqlite3.Error, connect.Silent) as failure:
+        sys.exit(f"ended early: {failure}")
     print(f"{count} letters")
 
 

@@ -1,20 +1,67 @@
-"""Connects to the service."""
+"""Connects to the service, and reads its streams."""
 
 import os
 import pathlib
+import sys
+import threading
+from collections.abc import Iterator
 
 import grpc
+
+# Ends a connection whose other end is gone.
+KEEPALIVE = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Without it a ping has a minute, whatever the line above says.
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    # A stream sends nothing after its request: the pings are not limited by it.
+    ("grpc.http2.max_pings_without_data", 0),
+]
+# Seconds after which a stream on which nothing comes is cancelled; the service sends a heartbeat every 15.
+SILENCE_MAX = 90
+
+
+class Silent(Exception):
+    """Nothing has come on a stream for too long."""
 
 
 def channel() -> grpc.Channel:
     """Connects to the service as the environment says: at CARE_INVITATION_ADDRESS, host:port; CARE_INVITATION_CA is the PEM
     file with its CAs, without which the connection is in plain text, and CARE_INVITATION_TOKEN_FILE a file with the bearer
     token."""
-    address, ca = os.environ["CARE_INVITATION_ADDRESS"], os.environ.get("CARE_INVITATION_CA")
+    address, ca = os.environ.get("CARE_INVITATION_ADDRESS"), os.environ.get("CARE_INVITATION_CA")
+    if not address:
+        sys.exit("CARE_INVITATION_ADDRESS is not set: host:port of the service")
     if not ca:
-        return grpc.insecure_channel(address)
+        return grpc.insecure_channel(address, KEEPALIVE)
     credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
     if token := os.environ.get("CARE_INVITATION_TOKEN_FILE"):
         bearer = grpc.access_token_call_credentials(pathlib.Path(token).read_text().strip())
         credentials = grpc.composite_channel_credentials(credentials, bearer)
-    return grpc.secure_channel(address, credentials)
+    return grpc.secure_channel(address, credentials, KEEPALIVE)
+
+
+def messages(stream: grpc.Call, silence_max: float | None = None) -> Iterator:
+    """Yields what comes on a stream, and cancels it after a silence: of SILENCE_MAX, unless another one is given."""
+    seconds = SILENCE_MAX if silence_max is None else silence_max
+    silent = threading.Event()
+
+    def cancel():
+        silent.set()
+        stream.cancel()
+
+    while True:
+        timer = threading.Timer(seconds, cancel)
+        timer.daemon = True
+        timer.start()
+        try:
+            message = next(stream)
+        except StopIteration:
+            return
+        except grpc.RpcError:
+            if silent.is_set():
+                raise Silent(f"nothing has come on the stream for {seconds} seconds") from None
+            raise
+        finally:
+            timer.cancel()
+        yield message

@@ -46,5 +46,9 @@ class Journal:
         """Writes that a letter was handed over. Durable when it returns."""
         self._write(name, True, at)
 
+    def forget(self, name: str) -> None:
+        """Removes a letter that was begun and not handed over. Durable when it returns."""
+        self._db.execute("DELETE FROM letter WHERE name = ?", (name,))
+
     def _write(self, name: str, is_sent: bool, at: float) -> None:
         self._db.execute("INSERT OR REPLACE INTO letter VALUES (?, ?, ?)", (name, is_sent, at))

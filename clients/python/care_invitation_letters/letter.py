@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import unicodedata
 from datetime import date
 from zoneinfo import ZoneInfo
 
 from fpdf import FPDF
+from fpdf.errors import FPDFUnicodeEncodingException
 
 from careinvitation.v1 import booking_request_pb2 as requests
 from careinvitation.v1 import care_invitation_pb2 as invitations
@@ -34,7 +36,8 @@ ADDRESSEES = {
 
 
 class CannotBeProduced(Exception):
-    """The letter has a kind, an addressee or a format that this adapter does not know, or lacks what its text needs. Staff decide."""
+    """The letter has a kind, an addressee, a format or a character that this adapter does not know, or lacks what its text needs.
+    Staff decide."""
 
 
 def look_up(due: DueNotification) -> dict[str, str]:
@@ -91,10 +94,14 @@ def page(due: DueNotification) -> bytes:
     heading, paragraphs = text(due)
     points = POINTS[due.letter_format]
     pdf = FPDF()
+    # That of the built-in fonts, which have the letters of western Europe.
+    pdf.core_fonts_encoding = "cp1252"
     pdf.add_page()
     for style, size, line in [("B", points + 4, heading)] + [("", points, it) for it in [*paragraphs, due.patient_instructions.supplementary]]:
         pdf.set_font("Helvetica", style, size)
-        # The built-in fonts have the letters of western Europe.
-        pdf.multi_cell(0, size * 0.6, line.encode("cp1252", "replace").decode("cp1252"), new_x="LMARGIN", new_y="NEXT")
+        try:
+            pdf.multi_cell(0, size * 0.6, unicodedata.normalize("NFC", line), new_x="LMARGIN", new_y="NEXT")
+        except FPDFUnicodeEncodingException as missing:
+            raise CannotBeProduced(f"the font has no U+{ord(missing.character):04X}") from None
         pdf.ln(4)
     return bytes(pdf.output())

@@ -1,5 +1,6 @@
 """Appointments, against the real service and a FHIR server that keeps what it is given."""
 
+import fcntl
 import http.server
 import json
 import os
@@ -41,11 +42,14 @@ class Appointments(ServiceTest):
         self.addCleanup(self.fhir.server_close)
         self.addCleanup(self.fhir.shutdown)
 
-    def run_once(self):
+    def start(self):
         base = f"http://127.0.0.1:{self.fhir.server_port}/fhir"
         line = [sys.executable, "-m", "care_invitation_fhir", str(self.place / "cursor"), base]
         environment = {**os.environ, "CARE_INVITATION_ADDRESS": self.address}
-        return subprocess.run(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60).returncode
+        return subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def run_once(self):
+        return self.start().wait(timeout=60)
 
     def stored(self, name):
         return self.fhir.stored["/fhir/Appointment/" + name.rsplit("/", 1)[1]]
@@ -90,6 +94,17 @@ class Appointments(ServiceTest):
         self.fhir.stored.clear()
         self.assertEqual(self.run_once(), 0)
         self.assertEqual(self.fhir.stored, {})
+
+    def test_a_second_run_waits_for_the_first(self):
+        self.create([self.invite(1)])
+        with (self.place / "cursor.lock").open("w") as first:
+            fcntl.flock(first, fcntl.LOCK_EX)
+            second = self.start()
+            with self.assertRaises(subprocess.TimeoutExpired):
+                second.wait(timeout=4)
+            self.assertEqual(self.fhir.stored, {})
+        self.assertEqual(second.wait(timeout=60), 0)
+        self.assertEqual(len(self.fhir.stored), 1)
 
 
 if __name__ == "__main__":

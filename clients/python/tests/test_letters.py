@@ -1,9 +1,12 @@
 """The adapter for letters, against the real service."""
 
+import errno
 import os
 import pathlib
 import random
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -38,10 +41,10 @@ class Letters(ServiceTest):
         Journal(str(self.place / "journal.db")).close()
         self.advance(60)
 
-    def start(self):
+    def start(self, stderr=subprocess.DEVNULL):
         line = [sys.executable, "-m", "care_invitation_letters", str(self.place / "journal.db"), str(self.out)]
         environment = {**os.environ, "CARE_INVITATION_ADDRESS": self.address}
-        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
 
     def run_once(self):
         said, _ = self.start().communicate(timeout=60)
@@ -125,6 +128,79 @@ class Letters(ServiceTest):
             self.assertEqual(len(fetched), number + 1, f"{step}, after it: {after}")
         self.assertEqual(len(set(fetched)), len(ends))
         self.assertEqual(len(self.messages(invitations.Notification.STATE_SENT)), len(ends))
+
+    def test_a_folder_that_is_missing_is_known_before_anything_is_leased(self):
+        self.create([self.invite(1)])
+        shutil.rmtree(self.out)
+        run = self.start(stderr=subprocess.PIPE)
+        _, said = run.communicate(timeout=60)
+        self.assertEqual(run.returncode, 1)
+        self.assertEqual(len(said.splitlines()), 1, said)
+        self.assertIn("No such file or directory", said)
+        self.assertEqual(len(self.messages(invitations.Notification.STATE_SCHEDULED)), 1)
+        self.out.mkdir()
+        self.assertEqual(self.run_once(), 1)
+
+    def test_a_full_disk_parks_no_letter_however_often_the_run_is_made(self):
+        self.create([self.invite(number) for number in range(30)])
+        full = OSError(errno.ENOSPC, "No space left on device")
+        for owner, step, failure in ((adapter, "_write", full), (Journal, "begin", sqlite3.OperationalError("database or disk is full"))):
+            for _ in range(9):
+                with mock.patch.object(owner, step, side_effect=failure), self.assertRaises(type(failure)):
+                    self.run_here()
+                # No lease is left that could run out.
+                self.assertEqual(self.messages(invitations.Notification.STATE_LEASED), [])
+                self.advance(3700)
+        self.assertEqual(self.messages(invitations.Notification.STATE_PARKED), [])
+        self.assertEqual(self.run_here(), 30)
+        self.assertEqual(list(self.out.glob("*.new")), [])
+
+    def test_a_letter_that_was_handed_over_and_not_written_down_is_not_handed_over_again(self):
+        self.create([self.invite(1)])
+        failure = OSError(errno.EIO, "Input/output error")
+        with mock.patch.object(Journal, "sent", side_effect=failure), self.assertRaises(OSError):
+            self.run_here()
+        (letter_,) = self.letters()
+        letter_.unlink()
+        (again,) = self.messages(invitations.Notification.STATE_SCHEDULED)
+        self.assertEqual(again.cause_detail, "Input/output error")
+        self.advance(65)
+        self.assertEqual(self.run_here(), 1)
+        self.assertEqual(self.letters(), [])
+
+    def test_a_fault_in_one_letter_parks_it_and_the_others_are_handed_over(self):
+        self.create([self.invite(number) for number in range(3)])
+        page, calls = letter.page, []
+
+        def fails_once(due):
+            calls.append(due)
+            if len(calls) == 2:
+                raise ValueError(due.personal_id)
+            return page(due)
+
+        with mock.patch.object(letter, "page", fails_once):
+            self.assertEqual(self.run_here(), 2)
+        (parked,) = self.messages(invitations.Notification.STATE_PARKED)
+        self.assertIn("ValueError in test_letters.py", parked.cause_detail)
+        self.assertNotIn("198003012385", parked.cause_detail)
+
+    def test_a_letter_that_is_not_wanted_any_more_leaves_nothing_and_the_others_are_for_their_reader_alone(self):
+        names = self.create([self.invite(1), self.invite(2)])
+        page = letter.page
+
+        def cancelling(due):
+            made = page(due)
+            if due.notification.name.startswith(names[0]):
+                cancel = booking.CancelBookingRequestRequest(
+                    name=names[0], request_id="3f0c8a52-6d1e-4b7a-9c37-000000000001", reason=requests.CANCEL_REASON_UNIT_REQUEST
+                )
+                BookingRequestServiceStub(self.channel).CancelBookingRequest(cancel)
+            return made
+
+        with mock.patch.object(letter, "page", cancelling):
+            self.assertEqual(self.run_here(), 1)
+        self.assertEqual([it.suffix for it in self.out.iterdir()], [".pdf"])
+        self.assertEqual(self.letters()[0].stat().st_mode & 0o777, 0o600)
 
     def run_here(self):
         journal = Journal(str(self.place / "journal.db"))
@@ -215,6 +291,14 @@ class Texts(unittest.TestCase):
         withdrawal = messages.DueNotification()
         withdrawal.notification.kind = invitations.NOTIFICATION_KIND_WITHDRAWAL
         self.assertIn("gäller inte längre", letter.text(withdrawal)[0])
+
+    def test_characters_are_composed_and_one_that_the_font_lacks_is_not_produced(self):
+        due = self.due(invitations.NOTIFICATION_KIND_INVITATION)
+        due.patient_instructions.supplementary = "Torka o\u0308rat \u2013 10 \u20ac"
+        self.assertTrue(letter.page(due).startswith(b"%PDF"))
+        due.patient_instructions.supplementary = "Fråga efter Łukasz"
+        with self.assertRaisesRegex(letter.CannotBeProduced, re.escape("U+0141")):
+            letter.page(due)
 
 
 if __name__ == "__main__":

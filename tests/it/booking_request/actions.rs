@@ -472,20 +472,21 @@ const SILENT: [Step; 8] = [
 async fn an_invitation_without_an_answer() {
     let form = make::wire_form(FIRST, LAST);
     let turned = Step::At("2026-04-13T07:00:00Z");
+    // A letter follows, and is waited for.
     let unread = Step::Report(Receipt::Unread);
     for (steps, shown) in [
         (&[turned][..], (State::NoResponse, NoHold, "SENT SENT SENT")),
         (
             &[unread, turned],
-            (State::NoResponse, NoHold, "SENT SENT SENT SCHEDULED"),
+            (State::Invited, NoHold, "SENT SENT SENT SCHEDULED"),
         ),
         (
             &[unread, turned, Step::Lease],
-            (State::NoResponse, NoHold, "SENT SENT SENT LEASED"),
+            (State::Invited, NoHold, "SENT SENT SENT LEASED"),
         ),
         (
             &[unread, turned, Step::Lease, Step::Leave],
-            (State::NoResponse, NoHold, "SENT SENT SENT DISPATCHING"),
+            (State::Invited, NoHold, "SENT SENT SENT DISPATCHING"),
         ),
         (
             &[turned, Step::Protect],

@@ -1,11 +1,16 @@
 package se.careinvitation.referrals;
 
 import com.google.gson.Gson;
+import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.protobuf.FieldMask;
 import com.google.protobuf.Message;
+import java.lang.reflect.RecordComponent;
 import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.Set;
 import java.util.UUID;
+import java.util.stream.Collectors;
 import se.careinvitation.v1.BookingConstraints;
 import se.careinvitation.v1.BookingRequest;
 import se.careinvitation.v1.CancelBookingRequestRequest;
@@ -58,6 +63,12 @@ record Event(
     String protection,
     boolean deceased) {
 
+  private static final Gson GSON = new Gson();
+  private static final Set<String> KEYS =
+      Arrays.stream(Event.class.getRecordComponents())
+          .map(RecordComponent::getName)
+          .collect(Collectors.toSet());
+
   enum Kind {
     /** The referral is accepted: a booking request is created. */
     ACCEPTED,
@@ -77,7 +88,11 @@ record Event(
   static Event parse(String line) {
     Event event;
     try {
-      event = new Gson().fromJson(line, Event.class);
+      JsonObject object = GSON.fromJson(line, JsonObject.class);
+      if (object != null) {
+        check(object);
+      }
+      event = GSON.fromJson(object, Event.class);
     } catch (JsonParseException malformed) {
       throw new IllegalArgumentException("it is not JSON as events have it");
     }
@@ -88,6 +103,20 @@ record Event(
       throw new IllegalArgumentException("it has no referral");
     }
     return event;
+  }
+
+  /** Refuses what Gson would pass over: unknown keys, and texts and numbers as false. */
+  private static void check(JsonObject object) {
+    if (!KEYS.containsAll(object.keySet())) {
+      throw new IllegalArgumentException("it has a key that is not known");
+    }
+    for (String key : Set.of("invite", "deceased")) {
+      if (object.has(key)
+          && !(object.get(key).isJsonPrimitive()
+              && object.get(key).getAsJsonPrimitive().isBoolean())) {
+        throw new IllegalArgumentException("its " + key + " is neither true nor false");
+      }
+    }
   }
 
   /**

@@ -38,7 +38,14 @@ public final class Main {
       System.err.println("referrals.jar JOURNAL < EVENTS, or referrals.jar JOURNAL REFERRAL...");
       System.exit(USAGE);
     }
-    ManagedChannel channel = ServiceChannel.open(System.getenv());
+    ManagedChannel channel;
+    try {
+      channel = ServiceChannel.open(System.getenv());
+    } catch (IllegalArgumentException | IOException unusable) {
+      System.err.println(unusable.getMessage());
+      System.exit(USAGE);
+      return;
+    }
     int code;
     try (Journal journal = new Journal(Path.of(arguments[0]))) {
       Referrals referrals = new Referrals(channel, journal);

@@ -37,8 +37,14 @@ public final class ServiceChannel {
    * </ul>
    *
    * @throws IOException a file cannot be read
+   * @throws IllegalArgumentException the address is missing, or a token is to be sent in plain text
    */
   public static ManagedChannel open(Map<String, String> environment) throws IOException {
+    String address = environment.get("CARE_INVITATION_ADDRESS");
+    if (address == null || address.isEmpty()) {
+      throw new IllegalArgumentException(
+          "CARE_INVITATION_ADDRESS is not set: host:port of the service");
+    }
     String ca = environment.get("CARE_INVITATION_CA");
     String token = environment.get("CARE_INVITATION_TOKEN_FILE");
     if (token != null && ca == null) {
@@ -52,7 +58,7 @@ public final class ServiceChannel {
     if (token != null) {
       credentials = CompositeChannelCredentials.create(credentials, new TokenFile(Path.of(token)));
     }
-    return Grpc.newChannelBuilder(environment.get("CARE_INVITATION_ADDRESS"), credentials)
+    return Grpc.newChannelBuilder(address, credentials)
         .defaultServiceConfig(serviceConfig())
         .keepAliveTime(30, TimeUnit.SECONDS)
         .build();

@@ -114,6 +114,23 @@ class ProgramTest {
   }
 
   @Test
+  void withoutAnAddressItSaysSoInOneLine() throws Exception {
+    ProcessBuilder program =
+        new ProcessBuilder(
+            Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+            "-cp",
+            System.getProperty("java.class.path"),
+            Main.class.getName(),
+            folder.resolve("journal.db").toString());
+    program.environment().remove("CARE_INVITATION_ADDRESS");
+    Process ended = program.redirectError(folder.resolve("errors").toFile()).start();
+    assertEquals(64, ended.waitFor());
+    assertEquals(
+        List.of("CARE_INVITATION_ADDRESS is not set: host:port of the service"),
+        Files.readAllLines(folder.resolve("errors")));
+  }
+
+  @Test
   void sigtermEndsItWhenTheEventThatItHasBegunIsDone() throws Exception {
     try (TestService service = new TestService(folder)) {
       Process program = start(service, null);

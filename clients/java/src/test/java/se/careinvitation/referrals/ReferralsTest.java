@@ -153,6 +153,22 @@ class ReferralsTest {
     }
   }
 
+  @Test
+  void wrongValuesAndUnknownKeysAreRefusedAndNotReadAsFalse() {
+    String event = "{'id': '1', 'kind': 'ACCEPTED', 'referral': 'R-1', %s}";
+    for (String key : List.of("invite", "deceased")) {
+      for (String value : List.of("'yes'", "'true'", "1", "null", "[true]")) {
+        String line = event.formatted("'" + key + "': " + value);
+        Exception refused = assertThrows(IllegalArgumentException.class, () -> Event.parse(line));
+        assertEquals("its " + key + " is neither true nor false", refused.getMessage());
+      }
+    }
+    String misspelt = event.formatted("'invited': true");
+    assertThrows(IllegalArgumentException.class, () -> Event.parse(misspelt));
+    assertTrue(Event.parse(event.formatted("'invite': true")).invite());
+    assertFalse(Event.parse(event.formatted("'invite': false")).invite());
+  }
+
   /** An end of the program between two steps. */
   private static final class Ended extends RuntimeException {}
 

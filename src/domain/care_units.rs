@@ -34,6 +34,17 @@ impl CareUnits {
             Self::Within(units) => units.contain(care_unit),
         }
     }
+
+    /// Returns them when each is named; none when they are every one, or all of an organisation.
+    pub fn named(&self) -> Option<Vec<&HsaId>> {
+        match self {
+            Self::These(care_units) => Some(care_units.iter().collect()),
+            Self::Within(units) if units.organisations.is_empty() => {
+                Some(units.named.iter().collect())
+            }
+            Self::Every | Self::Within(_) => None,
+        }
+    }
 }
 
 impl Units {

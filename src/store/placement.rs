@@ -160,14 +160,7 @@ impl Shards {
     /// Returns the buckets that a statement about these care units is to name; none when it names no buckets: when
     /// everything lies in one place, or the care units may be in any.
     pub fn named(&self, care_units: &CareUnits) -> Option<Vec<i16>> {
-        match care_units {
-            CareUnits::Every => None,
-            CareUnits::These(units) => self.of_units(units),
-            CareUnits::Within(units) if units.organisations.is_empty() => {
-                self.of_units(&units.named)
-            }
-            CareUnits::Within(_) => None,
-        }
+        self.of_units(care_units.named()?)
     }
 
     /// Returns the buckets of these care units; none when everything lies in one place.

@@ -60,17 +60,9 @@ pub async fn page(
     after: Option<&HsaId>,
     limit: u32,
 ) -> Result<Vec<HsaId>, Error> {
-    match care_units {
-        CareUnits::These(units) => {
-            page_of_named(connection, units.iter().collect(), buckets, after, limit).await
-        }
-        CareUnits::Within(units) if units.organisations.is_empty() => {
-            let named = units.named.iter().collect();
-            page_of_named(connection, named, buckets, after, limit).await
-        }
-        CareUnits::Every | CareUnits::Within(_) => {
-            page_by_walk(connection, care_units, buckets, after, limit).await
-        }
+    match care_units.named() {
+        Some(named) => page_of_named(connection, named, buckets, after, limit).await,
+        None => page_by_walk(connection, care_units, buckets, after, limit).await,
     }
 }
 

@@ -28,12 +28,9 @@ pub async fn first_claimable(
     buckets: Option<Vec<i16>>,
 ) -> Result<Claimable, Error> {
     let mut first = select_first(since, buckets.as_ref());
-    let rows = match care_units {
-        CareUnits::These(units) => query_beside(connection, [(UNITS, rows(units))], &first).await?,
-        CareUnits::Within(units) if units.organisations.is_empty() => {
-            query_beside(connection, [(UNITS, rows(&units.named))], &first).await?
-        }
-        CareUnits::Every | CareUnits::Within(_) => {
+    let rows = match care_units.named() {
+        Some(named) => query_beside(connection, [(UNITS, rows(named))], &first).await?,
+        None => {
             first.and_where_option(in_units(Expr::col((UNITS, UNIT)), care_units));
             let all = first.and_where(is_care_unit()).take();
             let all = all.with(with_units(Walked::Due, buckets, None));

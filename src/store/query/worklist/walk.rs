@@ -7,7 +7,6 @@ use sea_orm::{ColumnTrait, DbBackend};
 use uuid::Uuid;
 
 use super::{Part, have_all_open, parts};
-use crate::domain::care_units::CareUnits;
 use crate::domain::hsa_id::HsaId;
 use crate::domain::worklist::Worklist;
 use crate::domain::worklist::query::{Cursor, OrderBy, Query};
@@ -57,12 +56,9 @@ pub fn walks(query: &Query) -> Option<Vec<Walk<'_>>> {
     if !in_order {
         return None;
     }
-    let units: Vec<Option<&HsaId>> = match &query.care_units {
-        CareUnits::These(units) => units.iter().map(Some).collect(),
-        CareUnits::Within(seen) if seen.organisations.is_empty() => {
-            seen.named.iter().map(Some).collect()
-        }
-        CareUnits::Every | CareUnits::Within(_) => vec![None],
+    let units: Vec<Option<&HsaId>> = match query.care_units.named() {
+        Some(named) => named.into_iter().map(Some).collect(),
+        None => vec![None],
     };
     let mut walks = Vec::new();
     // Requests without a period come last.

@@ -114,7 +114,7 @@ impl Store {
         call: IdempotentCall,
         care_unit: HsaId,
         decide: impl FnMut(&CareUnitSettings) -> Result<CareUnitSettings, Refusal> + Send + 'static,
-        context: impl Fn() -> Context + Clone + Send + 'static,
+        context: impl Fn() -> Context + Clone + Send + Sync + 'static,
     ) -> Result<SettingsWritten, Error> {
         let store = self.clone();
         let task = tokio::spawn(async move {
@@ -173,40 +173,57 @@ impl Store {
         self.call_queue()?.submit(read_set, update).await
     }
 
-    /// Revokes what is leased in a care unit that is paused.
+    /// Revokes what is leased in a care unit that is paused, until nothing more is found. Requests that other writers have
+    /// locked are waited for while nothing else is left.
     async fn revoke_leased_in(
         &self,
         care_unit: &HsaId,
-        context: impl Fn() -> Context + Clone + Send + 'static,
+        context: impl Fn() -> Context + Clone + Send + Sync + 'static,
     ) -> Result<(), Error> {
-        loop {
-            let read_set = ReadSet {
-                leased_in: Some(LeasedIn {
-                    care_unit: care_unit.clone(),
-                    now: context().now,
-                    limit: REVOKED_MAX,
-                }),
-                ..ReadSet::default()
-            };
-            let context = context.clone();
-            let revoke = move |work: &mut UnitOfWork, resolved: &Resolved| {
-                let context = context();
-                let mut has_read = false;
-                for key in &resolved.requests {
-                    let record = work.get(key);
-                    has_read |= record.is_some();
-                    if let Some(change) = record.and_then(|it| revoke_leased(it, &context)) {
-                        work.apply(change, None)?;
-                    }
+        let revoke = || self.revoke_some_in(care_unit, context.clone());
+        while revoke
+            .retry(retry::WHILE_LOCKED)
+            .when(|error| matches!(error, Error::Contention))
+            .await?
+        {}
+        Ok(())
+    }
+
+    /// Revokes some of what is leased in a care unit. Returns true if there may be more.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Contention`] when other writers have locked all that there is.
+    async fn revoke_some_in(
+        &self,
+        care_unit: &HsaId,
+        context: impl Fn() -> Context + Send + 'static,
+    ) -> Result<bool, Error> {
+        let read_set = ReadSet {
+            leased_in: Some(LeasedIn {
+                care_unit: care_unit.clone(),
+                now: context().now,
+                limit: REVOKED_MAX,
+            }),
+            ..ReadSet::default()
+        };
+        let revoke = move |work: &mut UnitOfWork, resolved: &Resolved| {
+            let context = context();
+            let mut has_read = false;
+            for key in &resolved.requests {
+                let record = work.get(key);
+                has_read |= record.is_some();
+                if let Some(change) = record.and_then(|it| revoke_leased(it, &context)) {
+                    work.apply(change, None)?;
                 }
-                // What was found may have been answered since, so that less was revoked than there is.
-                Ok(resolved.is_cut && has_read)
-            };
-            let has_more = self.claim_queue()?.submit(read_set, revoke).await?;
-            if !has_more {
-                return Ok(());
             }
-        }
+            match (has_read, resolved.has_locked) {
+                (false, true) => Err(Error::Contention),
+                // What was found may have been answered since, so that less was revoked than there is.
+                _ => Ok(has_read && (resolved.is_cut || resolved.has_locked)),
+            }
+        };
+        self.claim_queue()?.submit(read_set, revoke).await
     }
 
     /// Keeps the copy of the settings like the database, for as long as the future is polled. What is leased in a care unit
@@ -236,7 +253,7 @@ impl Store {
     async fn follow_pause(
         &self,
         care_unit: HsaId,
-        context: impl Fn() -> Context + Clone + Send + 'static,
+        context: impl Fn() -> Context + Clone + Send + Sync + 'static,
     ) {
         let revoke = || self.revoke_leased_in(&care_unit, context.clone());
         let revoked = revoke.retry(retry::WHILE_LEASED).when(Error::is_temporary);

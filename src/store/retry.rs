@@ -41,6 +41,11 @@ pub const CONFLICT: ExponentialBuilder = ExponentialBuilder::new()
     .with_max_times(6)
     .with_jitter();
 
+/// For what waits for locks of other writers alone: 90 attempts, for about as long as a caller waits.
+pub const WHILE_LOCKED: ConstantBuilder = ConstantBuilder::new()
+    .with_delay(Duration::from_millis(20))
+    .with_max_times(89);
+
 /// For a batch of an operator's command that has a conflict, or for which the database is unavailable: 8 attempts. The
 /// last pause is 4 to 8 s, and all pauses together are less than twice as long.
 pub const COMMAND_BATCH: ExponentialBuilder = ExponentialBuilder::new()
@@ -90,5 +95,6 @@ mod tests {
         }
         assert!(pauses(unavailable_batch(1)).is_empty());
         assert_eq!(sum(&pauses(WHILE_LEASED)), millis(59_000));
+        assert_eq!(sum(&pauses(WHILE_LOCKED)), millis(1_780));
     }
 }

@@ -59,12 +59,17 @@ async fn get(harness: &Harness) -> v1::CareUnitSettings {
 
 /// Sets the pause of the care unit, or lifts it.
 pub async fn pause(harness: &Harness, until: Option<&str>) {
+    let set = set(harness, paused(until)).await;
+    assert_eq!(set.expect("set").paused_until, until.map(wire_at));
+}
+
+/// The call that sets the pause, or lifts it.
+fn paused(until: Option<&str>) -> v1::UpdateCareUnitSettingsRequest {
     let settings = v1::CareUnitSettings {
         paused_until: until.map(wire_at),
         ..Default::default()
     };
-    let set = set(harness, update(&["paused_until"], settings.clone())).await;
-    assert_eq!(set.expect("set").paused_until, settings.paused_until);
+    update(&["paused_until"], settings)
 }
 
 /// The schedule of the worked example.

@@ -313,6 +313,22 @@ pub async fn within<T>(fact: impl Future<Output = T>) -> T {
         .expect("the fact came about in time")
 }
 
+/// The answer of a call that is repeated for as long as a busy machine keeps it from being answered in time.
+pub async fn repeated<T, F>(call: impl Fn() -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let answer = async {
+        loop {
+            match call().await {
+                Err(status) if status.code() == Code::Unavailable => {}
+                answer => break answer,
+            }
+        }
+    };
+    within(answer).await
+}
+
 /// Code and reason of a failure that the service itself made.
 pub fn refusal(status: &Status) -> (Code, String) {
     let details = status.get_error_details();

@@ -116,6 +116,8 @@ pub struct Resolved {
     pub requests: Vec<RequestKey>,
     /// True if there may be more requests with leased notifications than were wanted.
     pub is_cut: bool,
+    /// True if another writer has locked some of the requests with leased notifications: these are left out.
+    pub has_locked: bool,
 }
 
 /// The leased notifications of a care unit, as far as their leases end within a time after `now` that no lease exceeds.

@@ -24,7 +24,7 @@ use crate::store::skew::Date;
 
 /// Loads the rows that the operations need, except those of the overlay, and lets the operations decide, by the clock
 /// that `date` then reads. Removes the operations that need a request which another writer has locked, and hands them
-/// to `requeue`.
+/// to `requeue`. Those that want leased notifications go on without the locked ones.
 pub async fn resolve(
     connection: &impl ConnectionTrait,
     shards: Shards,
@@ -61,6 +61,12 @@ pub async fn resolve(
     let due = due.map(|due| &due.request);
     quarantine.add(due.filter(|key| work.is_undecodable(key)).cloned());
     if !locked_by_others.is_empty() {
+        let by_lease = read_sets.iter().zip(&mut resolved);
+        for (_, found) in by_lease.filter(|(read_set, _)| read_set.leased_in.is_some()) {
+            let wanted = found.requests.len();
+            found.requests.retain(|key| !locked_by_others.contains(key));
+            found.has_locked = found.requests.len() < wanted;
+        }
         let mut place = 0;
         while let (Some(read_set), Some(found)) = (read_sets.get(place), resolved.get(place)) {
             let mut request_keys = read_set.requests.iter().chain(&found.requests);

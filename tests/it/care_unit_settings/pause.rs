@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::acknowledgement::Outcome;
 use care_invitation::contract::v1::booking_request::State;
@@ -11,14 +12,18 @@ use care_invitation::contract::v1::{DispatchRefusal, NotificationKind};
 use care_invitation::domain::Context;
 use care_invitation::domain::care_unit_settings::{CareUnitSettings, Policy, UnitSettings};
 use care_invitation::domain::notification::lease::{LeaseOutcome, lease as decide_lease};
+use care_invitation::grpc::middleware::Limits;
 use futures_util::future::join_all;
+use sea_orm::ConnectionTrait;
+use tonic::Code;
 use uuid::Uuid;
 
 use super::{NOW, invitation, pause};
+use crate::backend::{Backend, connect};
 use crate::consumer::{
-    Consumer, answer, at_most, authorize, everything, lease, message, name, sent,
+    Consumer, acknowledge, at_most, authorize, everything, lease, message, name, sent,
 };
-use crate::harness::{Harness, within};
+use crate::harness::{Harness, refusal, repeated, within};
 use crate::make;
 use crate::make::at;
 
@@ -201,8 +206,19 @@ async fn a_pause_revokes_everything_however_much_is_answered_at_the_same_time() 
     }
     let mut consumer = Consumer::open(&harness, at_most(800)).await;
     let held = consumer.take(800).await;
-    let answers = held.iter().step_by(4).map(|it| answer(&harness, sent(it)));
-    tokio::join!(join_all(answers), pause(&harness, Some(UNTIL)));
+    let answers = held.iter().step_by(4).map(|it| {
+        let harness = &harness;
+        repeated(move || acknowledge(harness, vec![sent(it)]))
+    });
+    let call = super::paused(Some(UNTIL));
+    let (answers, paused) = tokio::join!(
+        join_all(answers),
+        repeated(|| super::set(&harness, call.clone()))
+    );
+    paused.expect("paused");
+    for lost in answers {
+        assert_eq!(lost.expect("taken"), [""; 0], "a lease is lost");
+    }
     let call = v1::ListNotificationsRequest {
         care_units: vec![make::wire_unit()],
         states: vec![MessageState::Leased.into()],
@@ -210,6 +226,38 @@ async fn a_pause_revokes_everything_however_much_is_answered_at_the_same_time() 
     };
     let left = within(harness.notifications().list_notifications(call)).await;
     assert_eq!(left.expect("a page").into_inner().notifications, []);
+}
+
+/// One of two requests is locked by somebody else, for longer than a caller waits.
+#[tokio::test]
+async fn a_pause_revokes_what_nobody_has_locked_and_the_rest_when_it_is_free() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let other = connect(&backend.url()).await;
+    let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    let (locked, free) = (due_now(&harness, 1).await, due_now(&harness, 2).await);
+    let mut consumer = Consumer::open(&harness, everything()).await;
+    let held = consumer.take(2).await;
+    let id = locked.rsplit('/').next().expect("an id");
+    let lock = format!("BEGIN; SELECT 1 FROM booking_request WHERE id = '{id}' FOR UPDATE");
+    other.execute_unprepared(&lock).await.expect("locked");
+
+    let call = super::paused(Some(UNTIL));
+    let refused = super::set(&harness, call.clone()).await;
+    let refused = refused.expect_err("something is locked");
+    let contention = (Code::Unavailable, "CONTENTION".to_owned());
+    assert_eq!(refusal(&refused), contention);
+    let of_free = held.iter().find(|it| it.booking_request == free);
+    let revoked = consumer.revoked().await;
+    assert_eq!(revoked, name(of_free.expect("held")));
+    let state = first_message(&harness, &locked).await.state();
+    assert_eq!(state, MessageState::Leased);
+
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    super::set(&harness, call).await.expect("repeated");
+    let state = first_message(&harness, &locked).await.state();
+    assert_eq!(state, MessageState::Scheduled);
 }
 
 /// The query of a claim goes by an older copy of the settings than its decision.

@@ -70,6 +70,9 @@ type Config struct {
 	Workers int
 	// UntilIdle ends Run when nothing is due, for scheduled jobs.
 	UntilIdle bool
+	// AwayMax is the longest time for which a run with UntilIdle tries again when the service does not answer or refuses
+	// its token; 2 minutes when it is 0. A stream that is open and silent is waited for 90 seconds.
+	AwayMax time.Duration
 	// JournalCompleteSince is the time before which entries may be missing from the journal, when that is later than
 	// the time at which the journal was made: after it was restored from a copy.
 	JournalCompleteSince time.Time
@@ -110,8 +113,9 @@ type adapter struct {
 }
 
 // Run serves until ctx ends, or nothing is due with UntilIdle. Then it takes no more messages, gives back those that
-// it has not begun, and returns when those that it has begun are done. It fails only when the service refuses the stream
-// for a reason that repeating does not mend, or when a connection or a journal is missing and cannot be opened.
+// it has not begun, and returns when those that it has begun are done. It fails when a connection or a journal is missing
+// and cannot be opened, or when the service refuses the stream for a reason that repeating does not mend. A missing right
+// is such a reason with UntilIdle alone: without it rights and tokens are waited for, and each refusal is logged as an error.
 func Run(ctx context.Context, config Config) error {
 	if config.Journal == nil {
 		journal, err := OpenJournal(ctx, os.Getenv("JOURNAL"))
@@ -133,6 +137,9 @@ func Run(ctx context.Context, config Config) error {
 		config.DeliverMax = 30 * time.Second
 	}
 	config.DeliverMax = min(config.DeliverMax, 50*time.Second)
+	if config.AwayMax <= 0 {
+		config.AwayMax = 2 * time.Minute
+	}
 	if config.Workers <= 0 {
 		config.Workers = 8
 	}
@@ -158,20 +165,32 @@ func (a *adapter) serve(ctx context.Context) error {
 	}
 	defer workers.Wait()
 	defer close(queue)
-	pause := pauseMin
+	pause, heard := pauseMin, time.Now()
 	for {
 		received, err := a.stream(ctx, queue)
 		switch {
 		case ctx.Err() != nil, err == io.EOF && a.UntilIdle:
 			return nil
-		case err != io.EOF && !canRepeat(err):
+		case err != io.EOF && !canRepeat(err), a.UntilIdle && isForbidden(err):
 			return err
 		}
 		if received {
-			pause = pauseMin
+			pause, heard = pauseMin, time.Now()
 		}
-		a.Log.Warn("the stream has ended", "error", err, "pause", pause)
-		if !sleep(ctx, jitter(pause)) {
+		wait := jitter(pause)
+		if a.UntilIdle {
+			left := a.AwayMax - time.Since(heard)
+			if left <= 0 {
+				return fmt.Errorf("given up after %v: %w", a.AwayMax, err)
+			}
+			wait = min(wait, left)
+		}
+		if !received && needsSomebody(err) {
+			a.Log.Error("the service refuses the stream: somebody has to give a right or a token", "error", err, "pause", wait)
+		} else {
+			a.Log.Warn("the stream has ended", "error", err, "pause", wait)
+		}
+		if !sleep(ctx, wait) {
 			return nil
 		}
 		pause = min(2*pause, pauseMax)

@@ -15,3 +15,11 @@ func canRepeat(err error) bool {
 		return false
 	}
 }
+
+// isForbidden says whether a right is missing.
+func isForbidden(err error) bool { return status.Code(err) == codes.PermissionDenied }
+
+// needsSomebody says whether a right or a token is missing, which time alone does not bring.
+func needsSomebody(err error) bool {
+	return isForbidden(err) || status.Code(err) == codes.Unauthenticated
+}

@@ -250,7 +250,7 @@ func (a *adapter) handle(stop context.Context, due *pb.DueNotification) {
 		return
 	case begun, begunReleased:
 		// The hand-over may be under way, in another process.
-		if age := time.Since(entry.at); age < a.DeliverMax+lateMax && !entry.state.excused(due) {
+		if entry.age < a.DeliverMax+lateMax && !entry.state.excused(due) {
 			a.answer(ctx, due, NotSent("a hand-over is under way", a.DeliverMax))
 			return
 		}
@@ -316,7 +316,7 @@ func (a *adapter) handOver(ctx context.Context, due *pb.DueNotification, was ent
 	if time.Until(ends) < a.DeliverMax {
 		return // The call took too long: it is leased again, and asked for again.
 	}
-	name, is := due.Notification.Name, entry{state: beginning(due), token: due.LeaseToken, at: time.Now()}
+	name, is := due.Notification.Name, entry{state: beginning(due), token: due.LeaseToken}
 	first, err := a.Journal.begin(ctx, name, was, is)
 	if err != nil {
 		log.Error("the journal cannot be written", "error", err)

@@ -58,7 +58,10 @@ func (s state) excused(due *pb.DueNotification) bool {
 type entry struct {
 	state state
 	token string
-	at    time.Time
+	// at is when it was begun, by the clock of the journal's database, or when it was handed over.
+	at time.Time
+	// age is the time since then, by the same clock: replicas need not have the same time.
+	age time.Duration
 }
 
 // Journal remembers what was begun and what was handed over. It holds names of messages and times, and nothing of
@@ -122,8 +125,8 @@ func (j *Journal) prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	made := "INSERT INTO journal (id, since_micros) VALUES (1, ?) ON CONFLICT DO NOTHING"
-	if _, err := connection.ExecContext(ctx, j.sql(made), time.Now().UnixMicro()); err != nil {
+	made := "INSERT INTO journal (id, since_micros) VALUES (1, " + j.now() + ") ON CONFLICT DO NOTHING"
+	if _, err := connection.ExecContext(ctx, made); err != nil {
 		return err
 	}
 	var since int64
@@ -146,25 +149,25 @@ func (j *Journal) Forget(ctx context.Context, before time.Time) error {
 
 func (j *Journal) look(ctx context.Context, name string) (entry, error) {
 	var found entry
-	var at int64
-	query := j.sql("SELECT state, token, at_micros FROM handed_over WHERE name = ?")
-	err := j.db.QueryRowContext(ctx, query, name).Scan(&found.state, &found.token, &at)
+	var at, now int64
+	query := j.sql("SELECT state, token, at_micros, " + j.now() + " FROM handed_over WHERE name = ?")
+	err := j.db.QueryRowContext(ctx, query, name).Scan(&found.state, &found.token, &at, &now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return entry{}, nil
 	}
-	found.at = time.UnixMicro(at)
+	found.at, found.age = time.UnixMicro(at), time.Duration(now-at)*time.Microsecond
 	return found, err
 }
 
-// begin writes that a hand-over begins, if the entry is still as it was. It says whether that was so.
+// begin writes that a hand-over begins now, if the entry is still as it was. It says whether that was so.
 func (j *Journal) begin(ctx context.Context, name string, was, is entry) (bool, error) {
 	if was.state == unknown {
-		return j.exec(ctx, `INSERT INTO handed_over (name, state, token, at_micros) VALUES (?, ?, ?, ?)
-			ON CONFLICT DO NOTHING`, name, is.state, is.token, is.at.UnixMicro())
+		return j.exec(ctx, "INSERT INTO handed_over (name, state, token, at_micros) VALUES (?, ?, ?, "+j.now()+
+			") ON CONFLICT DO NOTHING", name, is.state, is.token)
 	}
-	return j.exec(ctx, `UPDATE handed_over SET state = ?, token = ?, at_micros = ?
-		WHERE name = ? AND state = ? AND token = ? AND at_micros = ?`,
-		is.state, is.token, is.at.UnixMicro(), name, was.state, was.token, was.at.UnixMicro())
+	return j.exec(ctx, "UPDATE handed_over SET state = ?, token = ?, at_micros = "+j.now()+
+		" WHERE name = ? AND state = ? AND token = ? AND at_micros = ?",
+		is.state, is.token, name, was.state, was.token, was.at.UnixMicro())
 }
 
 // forget writes that the hand-over of this entry did not take place.
@@ -195,6 +198,14 @@ func (j *Journal) exec(ctx context.Context, statement string, values ...any) (bo
 	}
 	count, err := result.RowsAffected()
 	return count > 0, err
+}
+
+// now returns the expression for the time of the database in microseconds. A file is on one machine, whose clock this is.
+func (j *Journal) now() string {
+	if j.isPostgres {
+		return "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+	}
+	return "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
 }
 
 // sql returns a statement as the database writes its parameters.

@@ -25,18 +25,41 @@ class Silent(Exception):
     """Nothing has come on a stream for too long."""
 
 
+class _TokenFile(grpc.AuthMetadataPlugin):
+    """Brings the token of a file, read at each call, so that another program can replace it."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        # A file that is missing is said by its name: the failure of a call does not say it.
+        self._read()
+
+    def _read(self) -> str:
+        return self._path.read_text().strip()
+
+    def __call__(self, context: grpc.AuthMetadataContext, callback: grpc.AuthMetadataPluginCallback):
+        try:
+            token = self._read()
+        except OSError as why:
+            callback((), why)
+        else:
+            callback((("authorization", f"Bearer {token}"),), None)
+
+
 def channel() -> grpc.Channel:
     """Connects to the service as the environment says: at CARE_INVITATION_ADDRESS, host:port; CARE_INVITATION_CA is the PEM
     file with its CAs, without which the connection is in plain text, and CARE_INVITATION_TOKEN_FILE a file with the bearer
-    token."""
+    token, read at each call."""
     address, ca = os.environ.get("CARE_INVITATION_ADDRESS"), os.environ.get("CARE_INVITATION_CA")
+    token = os.environ.get("CARE_INVITATION_TOKEN_FILE")
     if not address:
         sys.exit("CARE_INVITATION_ADDRESS is not set: host:port of the service")
+    if token and not ca:
+        sys.exit("CARE_INVITATION_TOKEN_FILE needs CARE_INVITATION_CA: tokens are sent within TLS alone")
     if not ca:
         return grpc.insecure_channel(address, KEEPALIVE)
     credentials = grpc.ssl_channel_credentials(pathlib.Path(ca).read_bytes())
-    if token := os.environ.get("CARE_INVITATION_TOKEN_FILE"):
-        bearer = grpc.access_token_call_credentials(pathlib.Path(token).read_text().strip())
+    if token:
+        bearer = grpc.metadata_call_credentials(_TokenFile(pathlib.Path(token)))
         credentials = grpc.composite_channel_credentials(credentials, bearer)
     return grpc.secure_channel(address, credentials, KEEPALIVE)
 

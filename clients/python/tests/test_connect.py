@@ -1,9 +1,11 @@
 """The connection, and streams on which nothing comes."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 from concurrent import futures
@@ -62,6 +64,65 @@ class Connection(ServiceTest):
             run = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
             self.assertEqual(run.returncode, 1)
             self.assertEqual(run.stderr, "CARE_INVITATION_ADDRESS is not set: host:port of the service\n")
+
+
+class Door(grpc.GenericRpcHandler):
+    """A server behind TLS that answers each call with the token that it came with."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.ca, key = folder / "server.pem", folder / "server.key"
+        line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=care"]
+        line += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", self.ca]
+        subprocess.run(line, check=True, capture_output=True)
+        self.server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[self])
+        credentials = grpc.ssl_server_credentials([(key.read_bytes(), self.ca.read_bytes())])
+        self.address = f"127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
+        self.server.start()
+
+    def service(self, handler_call_details):
+        token = dict(handler_call_details.invocation_metadata).get("authorization", "")
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: token.encode())
+
+
+class Token(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.door = Door(pathlib.Path(folder.name))
+        self.addCleanup(self.door.server.stop, None)
+        self.file = pathlib.Path(folder.name, "token")
+        environment = {"CARE_INVITATION_ADDRESS": self.door.address, "CARE_INVITATION_TOKEN_FILE": str(self.file)}
+        patch = mock.patch.dict(os.environ, environment)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def test_a_token_is_read_anew_at_each_call(self):
+        self.file.write_text("first\n")
+        with mock.patch.dict(os.environ, {"CARE_INVITATION_CA": str(self.door.ca)}):
+            channel = connect.channel()
+        self.addCleanup(channel.close)
+        call = channel.unary_unary("/a/method")
+        self.assertEqual(call(b"", timeout=10), b"Bearer first")
+        self.file.write_text("second\n")
+        self.assertEqual(call(b"", timeout=10), b"Bearer second")
+        self.file.unlink()
+        with self.assertRaises(grpc.RpcError) as gone:
+            call(b"", timeout=10)
+        self.assertEqual(gone.exception.code(), grpc.StatusCode.UNAVAILABLE)
+        self.file.write_text("third")
+        self.assertEqual(call(b"", timeout=10), b"Bearer third")
+
+    def test_a_token_that_is_missing_at_the_start_is_named(self):
+        with mock.patch.dict(os.environ, {"CARE_INVITATION_CA": str(self.door.ca)}):
+            with self.assertRaisesRegex(OSError, str(self.file)):
+                connect.channel()
+
+    def test_a_token_is_not_sent_in_plain_text(self):
+        self.file.write_text("secret")
+        with mock.patch.dict(os.environ):
+            os.environ.pop("CARE_INVITATION_CA", None)
+            with self.assertRaisesRegex(SystemExit, "CARE_INVITATION_TOKEN_FILE needs CARE_INVITATION_CA"):
+                connect.channel()
 
 
 if __name__ == "__main__":

@@ -40,22 +40,22 @@ public final class ServiceChannel {
    * @throws IllegalArgumentException the address is missing, or a token is to be sent in plain text
    */
   public static ManagedChannel open(Map<String, String> environment) throws IOException {
-    String address = environment.get("CARE_INVITATION_ADDRESS");
-    if (address == null || address.isEmpty()) {
+    String address = environment.getOrDefault("CARE_INVITATION_ADDRESS", "");
+    if (address.isEmpty()) {
       throw new IllegalArgumentException(
           "CARE_INVITATION_ADDRESS is not set: host:port of the service");
     }
-    String ca = environment.get("CARE_INVITATION_CA");
-    String token = environment.get("CARE_INVITATION_TOKEN_FILE");
-    if (token != null && ca == null) {
+    String ca = environment.getOrDefault("CARE_INVITATION_CA", "");
+    String token = environment.getOrDefault("CARE_INVITATION_TOKEN_FILE", "");
+    if (!token.isEmpty() && ca.isEmpty()) {
       throw new IllegalArgumentException(
           "CARE_INVITATION_TOKEN_FILE needs CARE_INVITATION_CA: tokens are sent within TLS alone");
     }
     ChannelCredentials credentials =
-        ca == null
+        ca.isEmpty()
             ? InsecureChannelCredentials.create()
             : TlsChannelCredentials.newBuilder().trustManager(new File(ca)).build();
-    if (token != null) {
+    if (!token.isEmpty()) {
       credentials = CompositeChannelCredentials.create(credentials, new TokenFile(Path.of(token)));
     }
     return Grpc.newChannelBuilder(address, credentials)

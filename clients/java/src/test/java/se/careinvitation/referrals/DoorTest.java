@@ -17,6 +17,7 @@ import java.security.Signature;
 import java.time.Instant;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import org.junit.jupiter.api.Test;
@@ -147,5 +148,9 @@ class DoorTest {
     Map<String, String> environment =
         Map.of("CARE_INVITATION_ADDRESS", "127.0.0.1:1", "CARE_INVITATION_TOKEN_FILE", "token");
     assertThrows(IllegalArgumentException.class, () -> ServiceChannel.open(environment));
+    // A variable that is empty counts as none.
+    Map<String, String> empty = new HashMap<>(environment);
+    empty.put("CARE_INVITATION_CA", "");
+    assertThrows(IllegalArgumentException.class, () -> ServiceChannel.open(empty));
   }
 }

@@ -266,6 +266,33 @@ test("what may have been done can only be sent again as it was", async () => {
   await done("Registrera kontakt");
 });
 
+test("what may have been done stays as it was when the right to do it is gone", async () => {
+  const { name } = await service.invite();
+  await openRequest(name);
+  let calls = 0;
+  await page.route("**/RecordPatientContact", async (route) => {
+    calls += 1;
+    if (calls > 1) {
+      const headers = { "access-control-allow-origin": site.origin, "access-control-expose-headers": "grpc-status" };
+      return route.fulfill({
+        headers: { ...headers, "content-type": "application/grpc-web+proto", "grpc-status": "7" },
+      });
+    }
+    await route.fetch();
+    return route.abort("connectionreset");
+  });
+  await act("Registrera kontakt", (dialog) => dialog.getByLabel("Vill bli uppringd").check());
+  const dialog = page.getByRole("dialog");
+  await dialog.getByText("den görs bara en gång").waitFor();
+  expect(calls).toBe(2);
+  expect(await dialog.getByLabel("Vill bli uppringd").isDisabled()).toBe(true);
+  await page.unroute("**/RecordPatientContact");
+  await dialog.getByRole("button", { name: "Försök igen" }).click();
+  await done("Registrera kontakt");
+  const { entries } = await service.requests.listHistory({ name });
+  expect(entries.filter(({ contactOutcome }) => contactOutcome === ContactOutcome.CALL_BACK)).toHaveLength(1);
+});
+
 test("a server that goes away is told at once, and the board comes back by itself", async () => {
   await service.create();
   await open();

@@ -1,5 +1,6 @@
 /** One intention of a person, from the form to the service's answer. */
 
+import { Code } from "@connectrpc/connect";
 import type { BookingRequest } from "../../../careinvitation/v1/booking_request_pb.js";
 import { type Problem, problemOf } from "../../client/problem.js";
 import { mayRepeat, repeat } from "../../client/repeat.js";
@@ -17,9 +18,14 @@ export type Outcome =
   | { is: "unknown"; problem: Problem }
   | { is: "refused"; problem: Problem };
 
-/** An action on a request as somebody saw it. Its `request_id` stays, so that however often it is sent, it is done once. */
+/** An action on a request as somebody saw it. However often the same is sent, it has one `request_id` and is done once; other
+ * content has another one. */
 export class Intention {
-  readonly requestId = crypto.randomUUID();
+  #requestId = crypto.randomUUID();
+  /** What was sent with the `request_id`. */
+  #content: string | undefined;
+  /** True when an attempt may have been done and no later answer has said whether it was. */
+  #mayBeDone = false;
 
   constructor(
     readonly action: keyof typeof FORMS,
@@ -36,16 +42,33 @@ export class Intention {
     const { name, etag } = this.seen;
     const form: Form = FORMS[this.action];
     if (form.isIdle?.(this.seen, values)) return { is: "nothing" };
-    const write = { name, etag, requestId: this.requestId };
+    const write = { name, etag, requestId: this.#requestIdOf(values) };
     const options = { ...DEADLINE, signal };
+    const call = () => form.send(requests, write, this.seen, values, options);
+    const note = () => {
+      this.#mayBeDone = true;
+      onRepeat();
+    };
     try {
-      const call = () => form.send(requests, write, this.seen, values, options);
-      const answer = await repeat(call, { signal, onRepeat });
+      const answer = await repeat(call, { signal, onRepeat: note });
       return { is: "done", request: answer.bookingRequest ?? this.seen };
     } catch (error) {
       const problem = problemOf(error);
+      // Who is not let in is not told what came of an earlier attempt.
+      this.#mayBeDone = mayRepeat(problem) || (this.#mayBeDone && isNotLetIn(problem));
       if (problem.reason === "ETAG_MISMATCH") return { is: "conflict" };
-      return { is: mayRepeat(problem) ? "unknown" : "refused", problem };
+      return { is: this.#mayBeDone ? "unknown" : "refused", problem };
     }
   }
+
+  #requestIdOf(values: Values): string {
+    const content = JSON.stringify(Object.entries(values).sort());
+    if (this.#content !== undefined && this.#content !== content) this.#requestId = crypto.randomUUID();
+    this.#content = content;
+    return this.#requestId;
+  }
+}
+
+function isNotLetIn({ code }: Problem): boolean {
+  return code === Code.Unauthenticated || code === Code.PermissionDenied;
 }

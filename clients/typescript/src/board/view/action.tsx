@@ -3,6 +3,7 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { BookingRequest } from "../../../careinvitation/v1/booking_request_pb.js";
 import { Action, BookingRequest_State } from "../../../careinvitation/v1/booking_request_pb.js";
+import { mayRepeat } from "../../client/repeat.js";
 import { initial, missing, type Values } from "../action/field.js";
 import { FORMS } from "../action/forms.js";
 import { Intention } from "../action/intention.js";
@@ -157,8 +158,11 @@ function ActionForm({ opened, intention, values, onValues, onConflict, onClose }
         return onClose(true);
       case "nothing":
         return setTold(form.nothing);
-      case "unknown":
-        return setTold(form.unknown);
+      case "unknown": {
+        const { problem } = outcome;
+        opened.board.knock(problem);
+        return setTold(mayRepeat(problem) ? form.unknown : `${explain(problem, texts.value)} ${form.unknown}`);
+      }
       case "conflict":
         await opened.refresh();
         if (opened.read.value) onConflict(opened.read.value.request);

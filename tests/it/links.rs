@@ -18,6 +18,35 @@ fn every_link_in_the_documents_leads_somewhere() {
 }
 
 #[test]
+fn what_the_documents_of_a_package_lead_to_is_in_it() {
+    let script = fs::read_to_string(root().join("deploy/build")).expect("text");
+    let mut lines = script.lines();
+    let packed = lines.find_map(|it| it.strip_prefix("git archive HEAD -- "));
+    let (packed, _) = packed.and_then(|it| it.split_once(" |")).expect("files");
+    let root = root().canonicalize().expect("it is there");
+    let is_packed = |file: &Path| {
+        let file = file.canonicalize().expect("it is there");
+        let file = file.strip_prefix(&root).expect("it is below the root");
+        packed.split(' ').any(|it| match it.strip_prefix("./*") {
+            Some(end) => file.components().count() == 1 && file.to_string_lossy().ends_with(end),
+            None => file.starts_with(it),
+        })
+    };
+    let mut pages = documents();
+    pages.retain(|file, _| is_packed(file));
+    assert!(pages.len() > 10, "documents are packed: {packed}");
+    let mut missing = Vec::new();
+    for (file, page) in &pages {
+        let folder = file.parent().expect("a file is in a folder");
+        let links = page.links.iter().filter(|it| is_relative(it));
+        let targets = links.filter_map(|it| it.split('#').next());
+        let targets = targets.filter(|it| !it.is_empty());
+        missing.extend(targets.filter(|it| !is_packed(&folder.join(it))));
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
 fn every_path_that_the_documents_name_is_there() {
     let mut missing = Vec::new();
     for (file, page) in documents() {
@@ -186,13 +215,17 @@ fn broken(pages: &HashMap<PathBuf, Page>) -> Vec<String> {
     let mut broken = Vec::new();
     for (file, page) in pages {
         let links = page.links.iter();
-        let relative = links.filter(|it| !it.contains("://") && !it.starts_with("mailto:"));
+        let relative = links.filter(|it| is_relative(it));
         for link in relative.filter(|link| !leads_somewhere(file, link, pages)) {
             broken.push(format!("{}: {link}", file.display()));
         }
     }
     broken.sort();
     broken
+}
+
+fn is_relative(link: &str) -> bool {
+    !link.contains("://") && !link.starts_with("mailto:")
 }
 
 fn leads_somewhere(file: &Path, link: &str, pages: &HashMap<PathBuf, Page>) -> bool {

@@ -10,12 +10,14 @@ import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
 import java.time.Instant;
+import java.util.LinkedHashMap;
+import java.util.Map;
 import java.util.Optional;
 
 /**
  * The writes that were begun and what came of them, in a file of SQLite. Each is durable before it
  * is sent, so that a crash repeats it as it was. Two programs on one journal do no harm: they send
- * the same writes.
+ * the same writes. Beside them it has the place in the stream of changes.
  *
  * <p>Until {@link #forget} a write is kept as it was sent, identity numbers included: keep the file
  * as the referral system's own data is kept.
@@ -49,6 +51,10 @@ class Journal implements AutoCloseable {
       statement.execute(
           "CREATE TABLE IF NOT EXISTS booking_request (referral TEXT PRIMARY KEY, name TEXT NOT"
               + " NULL)");
+      statement.execute(
+          "CREATE INDEX IF NOT EXISTS booking_request_name ON booking_request (name)");
+      statement.execute(
+          "CREATE TABLE IF NOT EXISTS place (id INTEGER PRIMARY KEY, cursor TEXT NOT NULL)");
     }
   }
 
@@ -94,9 +100,40 @@ class Journal implements AutoCloseable {
 
   /** Returns the name of a referral's booking request, if it has one. */
   Optional<String> nameOf(String referral) throws SQLException {
-    try (PreparedStatement select =
-        connection.prepareStatement("SELECT name FROM booking_request WHERE referral = ?")) {
-      select.setString(1, referral);
+    return text("SELECT name FROM booking_request WHERE referral = ?", referral);
+  }
+
+  /** Returns the referral of a booking request, if it was created for one of this journal. */
+  Optional<String> referralOf(String name) throws SQLException {
+    return text("SELECT referral FROM booking_request WHERE name = ?", name);
+  }
+
+  /** Returns the names of all booking requests, by their referrals. */
+  Map<String, String> names() throws SQLException {
+    Map<String, String> names = new LinkedHashMap<>();
+    try (Statement select = connection.createStatement()) {
+      ResultSet row =
+          select.executeQuery("SELECT referral, name FROM booking_request ORDER BY referral");
+      while (row.next()) {
+        names.put(row.getString(1), row.getString(2));
+      }
+    }
+    return names;
+  }
+
+  /** Returns the place in the stream of changes; empty when there is none. */
+  String cursor() throws SQLException {
+    return text("SELECT cursor FROM place WHERE id = ?", 1).orElse("");
+  }
+
+  /** Keeps the place in the stream of changes. Durable when it returns. */
+  void keep(String cursor) throws SQLException {
+    update("INSERT OR REPLACE INTO place VALUES (1, ?)", cursor);
+  }
+
+  private Optional<String> text(String query, Object value) throws SQLException {
+    try (PreparedStatement select = connection.prepareStatement(query)) {
+      select.setObject(1, value);
       ResultSet row = select.executeQuery();
       return row.next() ? Optional.of(row.getString(1)) : Optional.empty();
     }

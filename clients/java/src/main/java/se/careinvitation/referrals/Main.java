@@ -18,9 +18,10 @@ import se.careinvitation.v1.BookingRequest;
 /**
  * The program. {@code referrals.jar JOURNAL} takes events from standard input, one a line, and
  * prints what came of each; {@code referrals.jar JOURNAL REFERRAL...} reads the booking requests of
- * referrals. It connects as {@link ServiceChannel} says. It ends with 0; with 1 when something was
- * refused; with 75 when the service did not answer: run it again with the same events. SIGTERM ends
- * it when the event that it has begun is done.
+ * referrals; {@code referrals.jar JOURNAL --follow} prints what happens to booking requests, one
+ * change a line. It connects as {@link ServiceChannel} says. It ends with 0; with 1 when something
+ * was refused; with 75 when the service did not answer: run it again with the same events. SIGTERM
+ * ends it when the event or the change that it has begun is done.
  */
 public final class Main {
   private static final int DONE = 0;
@@ -35,7 +36,9 @@ public final class Main {
 
   public static void main(String[] arguments) throws Exception {
     if (arguments.length == 0) {
-      System.err.println("referrals.jar JOURNAL < EVENTS, or referrals.jar JOURNAL REFERRAL...");
+      System.err.println(
+          "referrals.jar JOURNAL < EVENTS, referrals.jar JOURNAL REFERRAL..., or referrals.jar"
+              + " JOURNAL --follow");
       System.exit(USAGE);
     }
     ManagedChannel channel;
@@ -50,7 +53,9 @@ public final class Main {
     try (Journal journal = new Journal(Path.of(arguments[0]))) {
       Referrals referrals = new Referrals(channel, journal);
       Runtime.getRuntime().addShutdownHook(new Thread(referrals::stop));
-      if (arguments.length > 1) {
+      if (arguments.length == 2 && arguments[1].equals("--follow")) {
+        code = follow(new Follower(channel, journal, Main::tell));
+      } else if (arguments.length > 1) {
         code = read(referrals, Arrays.copyOfRange(arguments, 1, arguments.length));
       } else {
         journal.forget(Instant.now().minus(KEPT));
@@ -108,6 +113,28 @@ public final class Main {
       }
     }
     return code;
+  }
+
+  private static int follow(Follower follower) throws SQLException, InterruptedException {
+    Runtime.getRuntime().addShutdownHook(new Thread(follower::stop));
+    try {
+      follower.run();
+      return DONE;
+    } catch (StatusRuntimeException failure) {
+      Problem problem = Problem.of(failure);
+      System.err.println("refused: " + problem.code() + " " + problem.reason());
+    } catch (IOException unread) {
+      System.err.println(unread.getMessage());
+    }
+    return REFUSED;
+  }
+
+  /** Prints a line that must be read before the next one. */
+  private static void tell(String line) throws IOException {
+    print(line);
+    if (System.out.checkError()) {
+      throw new IOException("nobody reads the output: it is told again by the next run");
+    }
   }
 
   /** Prints a line in UTF-8, whatever the platform's own encoding is. */

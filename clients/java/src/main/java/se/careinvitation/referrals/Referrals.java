@@ -166,7 +166,7 @@ final class Referrals {
     }
   }
 
-  private static Duration min(Duration one, Duration other) {
+  static Duration min(Duration one, Duration other) {
     return one.compareTo(other) < 0 ? one : other;
   }
 }

@@ -9,7 +9,7 @@
 //! | | SQLite | PostgreSQL |
 //! | --- | --- | --- |
 //! | committers | one, for calls and claims, pipelined | some for calls, one for claims, each over a connection |
-//! | rows to change | no locks: the committer is the only writer | requests are locked; operations on locked ones are requeued |
+//! | rows to change | no locks: the committer is the only writer | requests and settings are locked; operations on locked ones are requeued |
 //! | rows to claim | no locks: the committer is the only writer | notifications are locked; locked ones are skipped |
 //! | WAL checkpoint | by a task of its own | the server's own |
 //! | reads | some connections | some connections; transactions are REPEATABLE READ |

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::HistoryEvent;
+use care_invitation::contract::v1::care_unit_settings_service_client::CareUnitSettingsServiceClient;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::contract::v1::watch_worklist_response::Event as Change;
 use care_invitation::store::bucket::bucket;
@@ -22,6 +23,7 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::backend::{Area, connect, somebody_waits};
+use crate::care_unit_settings::update;
 use crate::change_stream::{Reader, after};
 use crate::consumer::{everything, name, sent};
 use crate::harness::{refusal, within};
@@ -339,6 +341,51 @@ async fn a_request_that_is_locked_keeps_those_who_call_it_waiting_and_nobody_els
         }
     }
     assert_eq!(cancelled, 1, "one cancels once it is free");
+}
+
+#[tokio::test]
+async fn settings_that_are_locked_keep_those_who_change_them_waiting_and_nobody_else() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let set = async |call: v1::UpdateCareUnitSettingsRequest| {
+        let mut client = CareUnitSettingsServiceClient::new(replica.channel.clone());
+        client.update_care_unit_settings(call).await
+    };
+    let lead = |days| {
+        let settings = v1::CareUnitSettings {
+            lead_days: Some(days),
+            ..Default::default()
+        };
+        update(&["lead_days"], settings)
+    };
+    within(set(lead(28))).await.expect("set");
+    let other = connect(&remote.area.url()).await;
+    let lock = "BEGIN; SELECT 1 FROM care_unit_settings FOR UPDATE";
+    other.execute_unprepared(lock).await.expect("locked");
+
+    let calls: Vec<_> = (0..CALLERS).map(|_| lead(35)).collect();
+    let mut waiting = JoinSet::new();
+    for call in calls.clone() {
+        let mut client = CareUnitSettingsServiceClient::new(replica.channel.clone());
+        waiting.spawn(async move { refused(client.update_care_unit_settings(call)).await });
+    }
+    for number in 1..=OTHERS {
+        replica.create(create(number)).await;
+    }
+    assert!(
+        waiting.try_join_next().is_none(),
+        "they were to wait for longer than the others take"
+    );
+    within(waiting.join_all()).await;
+
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    for call in calls {
+        let set = within(set(call)).await.expect("set once it is free");
+        let settings = set.into_inner().care_unit_settings.expect("the settings");
+        assert_eq!(settings.lead_days, Some(35));
+    }
 }
 
 #[tokio::test]

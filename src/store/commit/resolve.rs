@@ -23,8 +23,8 @@ use crate::store::query::request_keys::requests_of;
 use crate::store::skew::Date;
 
 /// Loads the rows that the operations need, except those of the overlay, and lets the operations decide, by the clock
-/// that `date` then reads. Removes the operations that need a request which another writer has locked, and hands them
-/// to `requeue`. Those that want leased notifications go on without the locked ones.
+/// that `date` then reads. Removes the operations that need a request, or the settings of a care unit, which another writer
+/// has locked, and hands them to `requeue`. Those that want leased notifications go on without the locked ones.
 pub async fn resolve(
     connection: &impl ConnectionTrait,
     shards: Shards,
@@ -41,7 +41,7 @@ pub async fn resolve(
     let mut resolved =
         resolve_read_sets(connection, &shards, &read_sets, overlay, quarantine).await?;
     let mut work = UnitOfWork::over(shards);
-    // The requests are locked before the idempotency keys are looked up, so that the keys of a writer that had the
+    // Requests and settings are locked before the idempotency keys are looked up, so that the keys of a writer that had the
     // lock before are seen. A claim locks no requests: it is tested when it is written.
     let claims_alone = read_sets.iter().all(|read_set| read_set.claim.is_some());
     let lock = if claims_alone {
@@ -57,10 +57,15 @@ pub async fn resolve(
             overlay,
         )
         .await?;
+    let settings = read_sets.iter().filter_map(|it| it.settings.clone());
+    let settings_of_others = work
+        .settings
+        .load(connection, settings.collect(), lock, overlay.settings())
+        .await?;
     let due = resolved.iter().flat_map(|resolved| &resolved.notifications);
     let due = due.map(|due| &due.request);
     quarantine.add(due.filter(|key| work.is_undecodable(key)).cloned());
-    if !locked_by_others.is_empty() {
+    if !locked_by_others.is_empty() || !settings_of_others.is_empty() {
         let by_lease = read_sets.iter().zip(&mut resolved);
         for (_, found) in by_lease.filter(|(read_set, _)| read_set.leased_in.is_some()) {
             let wanted = found.requests.len();
@@ -70,7 +75,10 @@ pub async fn resolve(
         let mut place = 0;
         while let (Some(read_set), Some(found)) = (read_sets.get(place), resolved.get(place)) {
             let mut request_keys = read_set.requests.iter().chain(&found.requests);
-            if request_keys.any(|key| locked_by_others.contains(key)) {
+            let mut settings = read_set.settings.iter();
+            if request_keys.any(|key| locked_by_others.contains(key))
+                || settings.any(|care_unit| settings_of_others.contains(care_unit))
+            {
                 requeue(operations.remove(place));
                 read_sets.remove(place);
                 resolved.remove(place);
@@ -95,10 +103,6 @@ pub async fn resolve(
         .filter(|read_set| !read_set.calls.is_empty())
         .flat_map(|read_set| read_set.requests.clone())
         .collect();
-    let settings = read_sets.iter().filter_map(|it| it.settings.clone());
-    work.settings
-        .load(connection, settings.collect(), overlay.settings())
-        .await?;
     let idempotency_keys = idempotency_keys(&read_sets, &resolved);
     let replayed = work
         .load_duplicates_and_replays(

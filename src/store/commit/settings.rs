@@ -1,16 +1,17 @@
 //! The settings of care units in a unit of work: as a batch has loaded them, and as it leaves them behind.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sea_orm::{ConnectionTrait, EntityName};
 
 use crate::domain::care_unit_settings::CareUnitSettings;
 use crate::domain::hsa_id::HsaId;
 use crate::store::bulk::write::{Inserts, VersionedUpdates, Write};
+use crate::store::database::connection::RowLock;
 use crate::store::entity::care_unit_settings::{Entity, Model};
 use crate::store::error::Error;
 use crate::store::quarantine::RowKey;
-use crate::store::query::care_unit_settings::of_units;
+use crate::store::query::care_unit_settings::{locked, of_units};
 
 /// The settings that a batch has loaded and decided so far.
 #[derive(Default)]
@@ -23,13 +24,15 @@ struct Tracked {
 }
 
 impl SettingsWork {
-    /// Loads the settings of these care units, except those that the batch in flight leaves behind.
+    /// Locks the settings of these care units, where the database locks rows, and loads them, except those that the batch in
+    /// flight leaves behind. Returns the care units whose settings were skipped because another writer has locked them.
     pub async fn load(
         &mut self,
         connection: &impl ConnectionTrait,
         mut care_units: Vec<HsaId>,
+        lock: RowLock,
         in_flight: &HashMap<HsaId, CareUnitSettings>,
-    ) -> Result<(), Error> {
+    ) -> Result<HashSet<HsaId>, Error> {
         care_units.retain(|care_unit| {
             let known = in_flight.get(care_unit);
             known
@@ -37,7 +40,7 @@ impl SettingsWork {
                 .is_none()
         });
         if care_units.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         for care_unit in &care_units {
             self.track(
@@ -45,12 +48,26 @@ impl SettingsWork {
                 Some(CareUnitSettings::none(care_unit.clone())),
             );
         }
-        for (care_unit, found) in of_units(connection, Some(&care_units)).await? {
+        let locks = lock.locks_rows(connection.get_database_backend());
+        let rows = match locks {
+            true => locked(connection, &care_units).await?,
+            false => of_units(connection, Some(&care_units)).await?,
+        };
+        for (care_unit, read) in rows {
             let row = RowKey::of_unit(Entity.table_name(), &care_unit);
-            let decoded = row.accept(found);
-            self.track(care_unit.clone(), decoded);
+            let decoded = row.accept(read);
+            care_units.retain(|it| *it != care_unit);
+            self.track(care_unit, decoded);
         }
-        Ok(())
+        if !locks || care_units.is_empty() {
+            return Ok(HashSet::new());
+        }
+        // Those that are set all the same are locked.
+        let skipped = of_units(connection, Some(&care_units)).await?;
+        Ok(skipped
+            .into_iter()
+            .map(|(care_unit, _)| care_unit)
+            .collect())
     }
 
     fn track(&mut self, care_unit: HsaId, loaded: Option<CareUnitSettings>) {

@@ -158,6 +158,22 @@ impl Error {
         }
     }
 
+    /// Returns true for a lock of another writer that was waited for in vain.
+    pub(super) fn is_lock_timeout(&self) -> bool {
+        match self {
+            Self::Unavailable(Cause(cause)) => cause
+                .downcast_ref::<DbErr>()
+                .and_then(database_code)
+                .is_some_and(|code| code == LOCK_NOT_AVAILABLE),
+            Self::Refused(_)
+            | Self::RequestIdReused
+            | Self::Contention
+            | Self::Overloaded
+            | Self::Clock(_)
+            | Self::Internal(_) => false,
+        }
+    }
+
     /// Returns true for an error of SQLite on a connection that only reads.
     pub(super) fn is_read_only(&self) -> bool {
         match self {

@@ -388,6 +388,45 @@ async fn settings_that_are_locked_keep_those_who_change_them_waiting_and_nobody_
     }
 }
 
+/// Rows that a batch writes without locking them before are waited for in its transaction.
+#[tokio::test]
+async fn a_write_that_waits_for_others_ends_soon_after_its_caller_has_gone() {
+    let Some(remote) = Remote::start().await else {
+        return;
+    };
+    let replica = &remote.replica;
+    let mut locked = Vec::new();
+    for number in 0..2 {
+        locked.push(replica.create(create(number)).await.name);
+    }
+    let other = connect(&remote.area.url()).await;
+    let lock = "BEGIN; SELECT 1 FROM notification FOR UPDATE";
+    other.execute_unprepared(lock).await.expect("locked");
+
+    // As many as batches are under way at once.
+    let mut waiting = JoinSet::new();
+    for name in &locked {
+        let (mut client, call) = (replica.requests(), make::wire_cancel(name));
+        waiting.spawn(async move { refused(client.cancel_booking_request(call)).await });
+        within(somebody_waits(&connect(&remote.area.url()).await)).await;
+    }
+    within(waiting.join_all()).await;
+    for number in 2..2 + OTHERS {
+        let mut client = replica.requests();
+        within(client.create_booking_request(create(number)))
+            .await
+            .expect("created at the first call");
+    }
+
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    for name in &locked {
+        let mut client = replica.requests();
+        within(client.cancel_booking_request(make::wire_cancel(name)))
+            .await
+            .expect("cancelled once it is free");
+    }
+}
+
 #[tokio::test]
 async fn a_batch_that_waits_keeps_no_other_lane_waiting() {
     let Some(remote) = Remote::start().await else {

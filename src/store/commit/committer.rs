@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{BackoffBuilder, RetryableWithContext};
+use backon::BackoffBuilder;
 use sea_orm::{DatabaseConnection, DatabaseTransaction, DbBackend};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -32,7 +32,7 @@ use crate::store::quarantine::Quarantine;
 use crate::store::retry;
 use crate::store::skew::{ClockFault, ClockSample, DecisionClock};
 
-/// Minimum delay before an operation whose request another writer has locked is queued again: about the time that a
+/// Minimum delay before an operation whose rows another writer has locked is queued again: about the time that a
 /// batch takes.
 const REQUEUE_DELAY_MIN: Duration = Duration::from_millis(5);
 /// Maximum delay. It is random, so that operations that were requeued together do not meet again.
@@ -80,6 +80,8 @@ enum Attempt {
     /// It was rolled back: a row has another version than it was loaded with, or another writer was met in another
     /// way.
     Conflict,
+    /// It was rolled back: a row that another writer has locked was waited for in vain.
+    Locked,
 }
 
 /// A transaction that is to be committed.
@@ -188,7 +190,7 @@ impl Committer {
                 }
                 // It has waited for as long as a caller is to wait.
                 Err(error @ Error::Unavailable(_)) => respond_all(operations, Err(error)),
-                Ok(Attempt::Conflict) | Err(_) => self.execute(operations).await,
+                Ok(Attempt::Conflict | Attempt::Locked) | Err(_) => self.execute(operations).await,
             }
             false
         }
@@ -196,10 +198,14 @@ impl Committer {
         .await
     }
 
-    /// Executes operations together, and bisects the batch when that fails.
+    /// Executes operations together, and bisects the batch when that fails. After a conflict those are given up for whose
+    /// response nobody waits any more.
     async fn execute(&self, operations: Vec<Box<dyn Operation>>) {
         let mut waiting = vec![operations];
         while let Some(mut operations) = waiting.pop() {
+            if operations.is_empty() {
+                continue;
+            }
             match self.attempt(&mut operations).await {
                 Ok(Attempt::Committed) => {
                     self.publisher.metrics().count_batch(operations.len());
@@ -208,37 +214,38 @@ impl Committer {
                 Err(error @ (Error::Unavailable(_) | Error::Clock(_))) => {
                     respond_all(operations, Err(error));
                 }
-                Ok(Attempt::Conflict) | Err(_) if operations.len() > 1 => {
-                    let rest = operations.split_off(operations.len() / 2);
-                    waiting.push(rest);
-                    waiting.push(operations);
+                Ok(Attempt::Conflict | Attempt::Locked) if operations.len() > 1 => {
+                    let gone = operations.extract_if(.., |it| !it.has_receiver());
+                    respond_all(gone.collect(), Err(Error::Contention));
+                    waiting.extend(halves(operations));
                 }
+                Err(_) if operations.len() > 1 => waiting.extend(halves(operations)),
                 Ok(Attempt::Conflict) => self.execute_single(operations).await,
+                Ok(Attempt::Locked) => self.requeue_all(operations),
                 Err(error) => respond_all(operations, Err(error)),
             }
         }
     }
 
-    /// Executes an operation that had a conflict on its own, again and again, and responds.
-    async fn execute_single(&self, operations: Vec<Box<dyn Operation>>) {
-        let attempt = |mut operations| async move {
-            let outcome = match self.attempt(&mut operations).await {
-                Ok(Attempt::Committed) => Ok(()),
-                Ok(Attempt::Conflict) => Err(Error::Contention),
-                Err(error) => Err(error),
-            };
-            (operations, outcome)
+    /// Executes an operation that had a conflict on its own, again and again while its caller waits, and responds.
+    async fn execute_single(&self, mut operations: Vec<Box<dyn Operation>>) {
+        let mut pauses = retry::CONFLICT.build();
+        let outcome = loop {
+            match self.attempt(&mut operations).await {
+                Ok(Attempt::Committed) => break Ok(()),
+                Ok(Attempt::Conflict) => match pauses.next() {
+                    Some(pause) if is_awaited(&operations) => tokio::time::sleep(pause).await,
+                    Some(_) | None => break Err(Error::Contention),
+                },
+                Ok(Attempt::Locked) => return self.requeue_all(operations),
+                Err(error) => break Err(error),
+            }
         };
-        let (operations, outcome) = attempt
-            .retry(retry::CONFLICT)
-            .context(operations)
-            .when(|error| matches!(error, Error::Contention))
-            .await;
         respond_all(operations, outcome);
     }
 
-    /// Attempts a batch, and tries it again while the database is unavailable: a second execution of an operation is
-    /// recognised and harmless. An error that only means that another writer was there counts as a conflict. When the
+    /// Attempts a batch, and tries it again while the database is unavailable and a caller waits: a second execution of an
+    /// operation is recognised and harmless. An error that only means that another writer was there counts as a conflict. When the
     /// clock by which the batch was decided proves to be wrong, it is decided again by the database's clock: operations
     /// that need a trusted clock are then refused, and the others are executed.
     async fn attempt(&self, operations: &mut Vec<Box<dyn Operation>>) -> Result<Attempt, Error> {
@@ -246,6 +253,7 @@ impl Committer {
         let mut database_clock = None;
         loop {
             let attempt = match self.try_execute(operations, database_clock).await {
+                Err(error) if error.is_lock_timeout() => Ok(Attempt::Locked),
                 Err(error) if error.is_contention() => Ok(Attempt::Conflict),
                 Err(error) if error.is_of_parted_shards() => {
                     self.ask_again().await;
@@ -254,7 +262,9 @@ impl Committer {
                 attempt => attempt,
             };
             match (attempt, pauses.next()) {
-                (Err(Error::Unavailable(_)), Some(pause)) => tokio::time::sleep(pause).await,
+                (Err(Error::Unavailable(_)), Some(pause)) if is_awaited(operations) => {
+                    tokio::time::sleep(pause).await;
+                }
                 (Err(Error::Clock(ClockFault::Apart { database })), Some(_)) => {
                     database_clock = Some(ClockSample::taken_now(database));
                 }
@@ -387,6 +397,11 @@ impl Committer {
         }
     }
 
+    /// Queues operations again, each after a while.
+    fn requeue_all(&self, operations: Vec<Box<dyn Operation>>) {
+        operations.into_iter().for_each(|it| self.requeue(it));
+    }
+
     /// Queues an operation again after a while, if its caller still waits. Meanwhile the worker executes others.
     fn requeue(&self, mut operation: Box<dyn Operation>) {
         operation.enter(Stage::Queue);
@@ -428,11 +443,22 @@ fn spawn_dedicated_thread<T: Send + 'static>(
 fn leave_transaction(operations: &mut [Box<dyn Operation>], committed: &Result<Attempt, Error>) {
     let stage = match committed {
         Ok(Attempt::Committed) => Stage::Committed,
-        Ok(Attempt::Conflict) => Stage::RolledBack("conflict"),
+        Ok(Attempt::Conflict | Attempt::Locked) => Stage::RolledBack("conflict"),
         Err(Error::Unavailable(_)) => Stage::RolledBack("unavailable"),
         Err(_) => Stage::RolledBack("other"),
     };
     operations.iter_mut().for_each(|it| it.enter(stage));
+}
+
+/// Returns true while a caller of one of the operations waits.
+fn is_awaited(operations: &[Box<dyn Operation>]) -> bool {
+    operations.iter().any(|it| it.has_receiver())
+}
+
+/// Returns the halves of a batch, the first one last: it is executed first.
+fn halves(mut operations: Vec<Box<dyn Operation>>) -> [Vec<Box<dyn Operation>>; 2] {
+    let rest = operations.split_off(operations.len() / 2);
+    [rest, operations]
 }
 
 /// Responds to the callers of a batch.

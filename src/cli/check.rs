@@ -62,10 +62,7 @@ pub async fn check(
 ) -> Result<(), Box<dyn Error>> {
     let mut findings = vec![of_settings(settings)];
     findings.extend(of_variables());
-    findings.push(address("address", "--listen", settings.listen).await);
-    if let Some(at) = settings.metrics_listen {
-        findings.push(address("metrics", "--metrics-listen", at).await);
-    }
+    findings.extend(addresses(settings.listen, settings.metrics_listen).await);
     findings.extend(guarded(&settings.door, clock).await);
     findings.extend(database(url, settings, clock).await);
     findings.extend(collector(settings).await);
@@ -128,9 +125,41 @@ fn of_variables() -> Option<Finding> {
     })
 }
 
-/// Returns what is found about an address to listen on, which a flag names.
-async fn address(what: &'static str, flag: &str, at: SocketAddr) -> Finding {
-    match TcpListener::bind(at).await {
+/// Returns what is found about the addresses to listen on. The first is held until the second is bound, as the service
+/// holds it.
+async fn addresses(listen: SocketAddr, metrics_listen: Option<SocketAddr>) -> Vec<Finding> {
+    let held = TcpListener::bind(listen).await;
+    let mut findings = vec![address("address", "--listen", listen, &held)];
+    let Some(at) = metrics_listen else {
+        return findings;
+    };
+    let bound = TcpListener::bind(at).await;
+    let was_free = held.is_ok();
+    drop(held);
+    let is_in_use = matches!(&bound, Err(error) if error.kind() == ErrorKind::AddrInUse);
+    // In use, and free without the first: the first has it.
+    let is_of_both = is_in_use && (at == listen || was_free && TcpListener::bind(at).await.is_ok());
+    findings.push(match is_of_both {
+        true => finding(
+            "metrics",
+            Verdict::Bad,
+            format!(
+                "cannot listen on {at}: --listen {listen} has it. Choose another --metrics-listen"
+            ),
+        ),
+        false => address("metrics", "--metrics-listen", at, &bound),
+    });
+    findings
+}
+
+/// Returns what is found about an address to listen on, which a flag names, by an attempt to listen there.
+fn address(
+    what: &'static str,
+    flag: &str,
+    at: SocketAddr,
+    bound: &io::Result<TcpListener>,
+) -> Finding {
+    match bound {
         Ok(_) => finding(what, Verdict::Good, format!("{at} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => finding(
             what,

@@ -15,6 +15,7 @@ use tokio::process::Command;
 use crate::collector::Collector;
 use crate::harness::within;
 use crate::make;
+use crate::postgres::free_port;
 use crate::program::{PROGRAM, Program, command_by, create, make_pipe, text};
 
 const NOW: &str = "2026-03-02T09:00:00Z";
@@ -284,6 +285,16 @@ async fn a_check_says_what_is_wrong_and_changes_nothing() {
     let (code, said) = check(&["--metrics-listen", "192.0.2.1:9464"]).await;
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("another --metrics-listen"), "{said}");
+
+    let port = free_port();
+    let listen = format!("127.0.0.1:{port}");
+    for metrics in [&listen, &format!("0.0.0.0:{port}")] {
+        let (code, said) = check(&["--listen", &listen, "--metrics-listen", metrics]).await;
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(&format!("{listen} is free")), "{said}");
+        let bad = format!("BAD   metrics   cannot listen on {metrics}: --listen {listen} has it");
+        assert!(said.contains(&bad), "{said}");
+    }
 
     let (code, said) = check(&["--database-url", "postgres://nobody@127.0.0.1:1/none"]).await;
     assert_eq!(code, Some(1), "{said}");

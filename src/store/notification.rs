@@ -382,7 +382,8 @@ impl Store {
         join_all(released).await.into_iter().collect()
     }
 
-    /// Releases leases of one shard.
+    /// Releases leases of one shard: after the claims that were submitted before, of which one may still be committed although
+    /// it is not waited for any more.
     async fn release_part(&self, leases: Vec<LeaseRef>) -> Result<(), Error> {
         let read_set = ReadSet {
             requests: leases.iter().map(|lease| lease.request.clone()).collect(),
@@ -400,7 +401,7 @@ impl Store {
             }
             Ok(())
         };
-        self.call_queue()?.submit(read_set, release_all).await
+        self.claim_queue()?.submit(read_set, release_all).await
     }
 
     /// Returns the changes of leases, for consumers that may have missed them. Leases that are as they were `known` are

@@ -18,6 +18,7 @@ use care_invitation::domain::care_units::CareUnits;
 use care_invitation::domain::notification::DeliveryChannel;
 use care_invitation::grpc::middleware::Limits;
 use care_invitation::store::notification::ClaimRequest;
+use sea_orm::ConnectionTrait;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
@@ -26,7 +27,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, connect};
 use crate::care_unit_settings;
 use crate::consumer::{
     Consumer, acknowledge, answer, at_most, everything, message, name, retry, sent,
@@ -592,17 +593,7 @@ async fn a_replica_that_learns_of_a_pause_revokes_what_it_has_leased_until_then(
     care_unit_settings::pause(&first, Some("2026-03-20T08:00:00Z")).await;
     let request = create(&first, due_now(1)).await;
     // A store without a service follows nothing.
-    let (store, wanted) = (
-        late.store.clone(),
-        ClaimRequest {
-            channels: DeliveryChannel::ALL.to_vec(),
-            care_units: CareUnits::Every,
-            tokens: vec![Uuid::new_v4()],
-            lease_duration: chrono::Duration::seconds(60),
-            always_authorizes: false,
-            hides_protected: false,
-        },
-    );
+    let (store, wanted) = (late.store.clone(), claim_of_one());
     let context = move || Context {
         policy: Policy {
             units: store.settings(),
@@ -615,4 +606,46 @@ async fn a_replica_that_learns_of_a_pause_revokes_what_it_has_leased_until_then(
     let second = Harness::over(late, first.clock.clone(), Limits::default()).await;
     reaches(&first, &request, State::Scheduled).await;
     assert!(second.lease_due().await.is_empty());
+}
+
+fn claim_of_one() -> ClaimRequest {
+    ClaimRequest {
+        channels: DeliveryChannel::ALL.to_vec(),
+        care_units: CareUnits::Every,
+        tokens: vec![Uuid::new_v4()],
+        lease_duration: chrono::Duration::seconds(600),
+        always_authorizes: false,
+        hides_protected: false,
+    }
+}
+
+/// Nothing can be written for longer than the claim is waited for, and the claim is committed after that.
+#[tokio::test]
+async fn a_claim_that_is_committed_when_nobody_waits_for_it_leaves_no_lease() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let other = connect(&backend.url()).await;
+    let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    create(&harness, due_now(1)).await;
+    let lock = "BEGIN; LOCK TABLE notification IN SHARE MODE";
+    other.execute_unprepared(lock).await.expect("locked");
+
+    let store = &harness.backend.store;
+    let context = || make::context(at(NOW));
+    let refused = store.claim(claim_of_one(), context).await;
+    refused.expect_err("it is not answered in time");
+    // The release has begun, while the claim still waits.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    other.execute_unprepared("COMMIT").await.expect("let go");
+
+    let claimed = async {
+        loop {
+            match store.claim(claim_of_one(), context).await {
+                Ok(claimed) if !claimed.leased.is_empty() => break,
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    within(claimed).await;
 }

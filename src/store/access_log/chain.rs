@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::sea_query::{Order, Query};
+use sea_orm::{ConnectionTrait, DbErr, QueryResult};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ use crate::store::error::Error;
 
 /// Bytes of a hash.
 pub const HASH_BYTES: usize = 32;
+/// Maximum rows at the end among which the last one is looked for.
+const LOOKED_AT_MAX: u64 = 100;
 /// Mark of a null, in the hash.
 const NULL: [u8; 1] = [0];
 /// Mark of a value, in the hash.
@@ -35,27 +38,40 @@ pub struct Head {
 }
 
 impl Head {
-    /// Reads the head from the database: the last row of the chain since a time, in microseconds. Without one it is still
-    /// this.
-    pub async fn read(self, connection: &impl ConnectionTrait, since: i64) -> Result<Self, Error> {
+    /// Reads the last row of all chains; none where there are no rows. Rows that cannot be decoded, of which there are few, are
+    /// passed over.
+    pub async fn last(connection: &impl ConnectionTrait) -> Result<Option<Self>, Error> {
         // Of the other columns nothing is needed, whatever was done to them.
-        let last = Entity::find()
-            .select_only()
-            .columns([Column::Sequence, Column::Hash, Column::RecordedAt])
-            .filter(Column::RecordedAt.gte(since.max(self.recorded_at)))
-            .filter(Column::Chain.eq(self.chain))
-            .order_by_desc(Column::RecordedAt)
-            .order_by_desc(Column::Chain)
-            .order_by_desc(Column::Sequence)
-            .into_tuple::<(i64, Vec<u8>, i64)>()
-            .one(connection)
-            .await?;
-        Ok(last.map_or(self, |(sequence, hash, recorded_at)| Self {
-            chain: self.chain,
-            sequence,
-            hash: stored_hash(&hash),
-            recorded_at,
-        }))
+        let mut last = Query::select();
+        last.columns([
+            Column::Chain,
+            Column::Sequence,
+            Column::Hash,
+            Column::RecordedAt,
+        ])
+        .from(Entity)
+        .order_by(Column::RecordedAt, Order::Desc)
+        .order_by(Column::Chain, Order::Desc)
+        .order_by(Column::Sequence, Order::Desc)
+        .limit(LOOKED_AT_MAX);
+        let rows = connection.query_all(&last).await?;
+        Ok(rows.iter().find_map(|row| Self::decode(row).ok()))
+    }
+
+    fn decode(row: &QueryResult) -> Result<Self, DbErr> {
+        Ok(Self {
+            chain: row.try_get("", "chain")?,
+            sequence: row.try_get("", "sequence")?,
+            hash: stored_hash(&row.try_get::<Vec<u8>>("", "hash")?),
+            recorded_at: row.try_get("", "recorded_at")?,
+        })
+    }
+
+    /// Returns the head of the chain that begins when it is not known whether the rows up to this one were stored. Its name
+    /// is a part of the hash, which no other chain has.
+    pub fn of_next_chain(&self) -> Self {
+        let name = self.hash.first_chunk().copied().unwrap_or_default();
+        Self::without_rows(Uuid::from_bytes(name))
     }
 
     /// Returns the head of a chain without rows.

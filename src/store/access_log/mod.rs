@@ -1,9 +1,9 @@
 //! The access log: who has seen or changed which patient's data.
 //!
 //! Calls hand their entries to one writer task for each process, which gathers those of concurrent calls into groups. A
-//! group is one operation of the group commit, so that it shares a transaction with the writes that wait beside it; the
-//! next group is begun when it is committed, so that the rows of a process form a chain without forks. Each row has the
-//! hash of the one before.
+//! group is one operation of the group commit, so that it shares a transaction with the writes that wait beside it. The
+//! next group is begun when it is committed, so that the rows form a chain without forks; when that is not known, with a
+//! chain of its own. Each row has the hash of the one before.
 //!
 //! | file | does |
 //! | --- | --- |

@@ -13,7 +13,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use crate::domain::access::{Access, ChainHead};
-use crate::domain::calendar::micros;
 use crate::store::access_log::chain::{Group, Head};
 use crate::store::access_log::query::add_patients;
 use crate::store::commit::queue::CommitQueue;
@@ -46,9 +45,9 @@ struct Arrival {
 }
 
 impl Arrival {
-    /// Returns whether they need not be stored: the caller has gone, and comes again with them.
-    fn is_withdrawn(&self) -> bool {
-        self.comes_again && self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    /// Returns true if somebody has waited for it, and does not any more.
+    fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(oneshot::Sender::is_closed)
     }
 }
 
@@ -134,10 +133,8 @@ pub fn start(
         },
         queue,
         readers,
-        head: Head::without_rows(replica.unwrap_or_default()),
-        // The chain of a new replica has no rows; the only one of SQLite goes on.
-        is_certain: replica.is_some(),
-        since: i64::MIN,
+        // The chain of a new replica has no rows; that of a file goes on.
+        head: replica.map(Head::without_rows),
         unstored: Vec::new(),
         wal_grown,
         shown: 0,
@@ -201,9 +198,12 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, arrival: Arrival) {
-        if arrival.is_withdrawn() {
-            return;
+    fn add(&mut self, mut arrival: Arrival) {
+        if arrival.is_abandoned() {
+            if arrival.comes_again {
+                return;
+            }
+            mark_unavailable(&mut arrival.accesses);
         }
         self.patients += arrival.accesses.iter().map(patients_of).sum::<usize>();
         match arrival.comes_again {
@@ -218,12 +218,8 @@ struct Writer {
     arrivals: Arrivals,
     queue: CommitQueue,
     readers: DatabaseConnection,
-    /// Head of the chain as far as it is known.
-    head: Head,
-    /// False if it is not known what was committed last.
-    is_certain: bool,
-    /// Time before which no row of this process stands, in microseconds: that of its first entry.
-    since: i64,
+    /// Head of the chain; none before it was read.
+    head: Option<Head>,
     /// Entries that could not be stored.
     unstored: Vec<Access>,
     wal_grown: Arc<Notify>,
@@ -287,14 +283,8 @@ impl Writer {
         all.extend(attempted);
         let stored = self.commit(&mut all).await;
         if stored.is_err() {
-            self.is_certain = false;
             all.truncate(kept);
-            for access in &mut all {
-                // What the caller is told, unless it was told something else before.
-                if access.concerns.outcome == 0 {
-                    access.concerns.outcome = UNAVAILABLE;
-                }
-            }
+            mark_unavailable(&mut all);
             note_lost(&self.metrics, all.len().saturating_sub(UNSTORED_MAX));
             all.truncate(UNSTORED_MAX);
             self.unstored = all;
@@ -303,21 +293,14 @@ impl Writer {
         stored
     }
 
-    /// Commits entries as one operation.
+    /// Commits entries as one operation. When it is not known that they were committed, they may be at any time later: the
+    /// entries after them begin a chain of their own, so that no two have the same place.
     async fn commit(&mut self, accesses: &mut [Access]) -> Result<(), Error> {
         add_patients(&self.readers, accesses).await?;
-        if !self.is_certain {
-            self.head = self.head.read(&self.readers, self.since).await?;
-            self.is_certain = true;
-        }
-        let mut head = self.head;
-        if self.since == i64::MIN && head.sequence == 0 {
-            self.since = accesses
-                .iter()
-                .map(|it| micros(it.at))
-                .min()
-                .unwrap_or(i64::MIN);
-        }
+        let mut head = match self.head {
+            Some(head) => head,
+            None => self.read_head().await?,
+        };
         let mut group = Group::default();
         for access in accesses.iter() {
             group.append(&mut head, access);
@@ -331,18 +314,34 @@ impl Writer {
             work.access_log.add(group.clone());
             Ok(())
         };
-        self.queue.submit(read_set, decide).await?;
-        self.head = head;
-        self.wal_grown.notify_one();
-        Ok(())
+        let committed = self.queue.submit(read_set, decide).await;
+        match &committed {
+            Ok(()) => {
+                self.head = Some(head);
+                self.wal_grown.notify_one();
+            }
+            Err(Error::Contention | Error::Overloaded) => {}
+            Err(_) => {
+                self.show_head();
+                self.head = Some(head.of_next_chain());
+                self.shown = 0;
+            }
+        }
+        committed
+    }
+
+    /// Reads the head of the chain that goes on.
+    async fn read_head(&mut self) -> Result<Head, Error> {
+        let last = Head::last(&self.readers).await?;
+        let head = last.unwrap_or(Head::without_rows(Uuid::nil()));
+        Ok(*self.head.insert(head))
     }
 
     /// Logs the head of the chain if it has moved, to compare the chain with later.
     fn show_head(&mut self) {
-        let head = self.head;
-        if head.sequence == self.shown {
+        let Some(head) = self.head.filter(|it| it.sequence != self.shown) else {
             return;
-        }
+        };
         self.shown = head.sequence;
         let head = ChainHead {
             chain: head.chain,
@@ -355,6 +354,15 @@ impl Writer {
 
 fn patients_of(access: &Access) -> usize {
     access.concerns.concerned.len()
+}
+
+/// Notes what the callers are told, unless they were told something else before.
+fn mark_unavailable(accesses: &mut [Access]) {
+    for access in accesses {
+        if access.concerns.outcome == 0 {
+            access.concerns.outcome = UNAVAILABLE;
+        }
+    }
 }
 
 fn note_lost(metrics: &StoreMetrics, count: usize) {
@@ -456,12 +464,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_waits_for_is_withdrawn_if_it_comes_again_alone() {
+    async fn what_nobody_waits_for_any_more_comes_again_or_has_the_code_of_its_answer() {
         for comes_again in [true, false] {
-            let (arrival, stored) = arrival(comes_again);
-            assert!(!arrival.is_withdrawn());
+            let outcomes = |arrival: Arrival| {
+                let mut group = Gathered::default();
+                group.add(arrival);
+                let all = group.kept.into_iter().chain(group.attempted);
+                all.map(|it| it.concerns.outcome).collect::<Vec<_>>()
+            };
+            let (waited_for, _stored) = arrival(comes_again);
+            assert_eq!(outcomes(waited_for), [0]);
+            let (abandoned, stored) = arrival(comes_again);
             drop(stored);
-            assert_eq!(arrival.is_withdrawn(), comes_again);
+            let abandoned = outcomes(abandoned);
+            match comes_again {
+                true => assert!(abandoned.is_empty()),
+                false => assert_eq!(abandoned, [UNAVAILABLE]),
+            }
         }
     }
 }

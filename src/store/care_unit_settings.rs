@@ -43,7 +43,8 @@ impl SettingsCopy {
         Ok(copy)
     }
 
-    /// Takes settings that were read, unless the copy has newer ones. Returns the care units whose pause is another than
+    /// Takes settings that were read, unless the copy has newer ones. A database that has lost a commit gives its revision
+    /// to another change, which is later. Returns the care units whose pause is another than
     /// before.
     pub fn take(&self, read: impl IntoIterator<Item = CareUnitSettings>) -> Vec<HsaId> {
         let mut paused = Vec::new();
@@ -51,7 +52,10 @@ impl SettingsCopy {
             let mut is_changed = false;
             for read in read {
                 let before = known.0.get(&read.care_unit);
-                if before.is_some_and(|it| read.revision <= it.revision) {
+                let is_known = |it: &CareUnitSettings| {
+                    read.revision <= it.revision && read.updated_at <= it.updated_at
+                };
+                if before.is_some_and(is_known) {
                     continue;
                 }
                 let until = before.and_then(|it| it.settings.paused_until);
@@ -108,7 +112,8 @@ impl Store {
     /// # Errors
     ///
     /// Refusals of `decide`, [`Error::RequestIdReused`], [`Error::Internal`] when the settings cannot be decoded, and
-    /// errors of the database.
+    /// errors of the database. The settings may have been changed when the error is [`Error::Unavailable`], as when something
+    /// cannot be revoked yet because another writer has locked it.
     pub async fn update_settings(
         &self,
         call: IdempotentCall,
@@ -132,7 +137,16 @@ impl Store {
             log_change(&actor, before, after);
             store.inner.settings.take([after.clone()]);
             if after.settings.is_paused(context().now) {
-                store.revoke_leased_in(&after.care_unit, context).await?;
+                let revoked = store.revoke_leased_in(&after.care_unit, context.clone());
+                if let Err(error) = revoked.await {
+                    // The pause is in force, and nobody else may learn of it: the revocation goes on without the caller.
+                    let (store, care_unit) = (store.clone(), after.care_unit.clone());
+                    tokio::spawn(async move { store.follow_pause(care_unit, context).await });
+                    return Err(match error {
+                        Error::Contention | Error::Overloaded => Error::timed_out(),
+                        error => error,
+                    });
+                }
             }
             Ok(written)
         });
@@ -189,7 +203,7 @@ impl Store {
         Ok(())
     }
 
-    /// Revokes some of what is leased in a care unit. Returns true if there may be more.
+    /// Revokes some of what is leased in a care unit, while it is paused. Returns true if there may be more.
     ///
     /// # Errors
     ///
@@ -207,8 +221,12 @@ impl Store {
             }),
             ..ReadSet::default()
         };
+        let paused = care_unit.clone();
         let revoke = move |work: &mut UnitOfWork, resolved: &Resolved| {
             let context = context();
+            if !context.policy.of(&paused).is_paused(context.now) {
+                return Ok(false);
+            }
             let mut has_read = false;
             for key in &resolved.requests {
                 let record = work.get(key);
@@ -323,4 +341,33 @@ fn log_change(actor: &str, before: &CareUnitSettings, after: &CareUnitSettings) 
         fields,
         "settings of the care unit changed"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::calendar::Instant;
+
+    #[test]
+    fn the_copy_is_replaced_by_a_later_revision_and_by_a_later_change_under_its_number() {
+        let set = |revision: i64, second: i64, paused: bool| {
+            let mut set = CareUnitSettings::none(HsaId::from_stored("SE2321000131-P1".into()));
+            let at = Instant::UNIX_EPOCH + chrono::Duration::seconds(second);
+            set.revision = revision;
+            set.updated_at = Some(at);
+            set.settings.paused_until = paused.then_some(at);
+            set
+        };
+        let copy = SettingsCopy(watch::channel(UnitSettings::default()).0);
+        let lost = set(3, 30, false);
+        assert!(copy.take([set(2, 20, false), lost.clone()]).is_empty());
+        // What is read late is older.
+        assert!(copy.take([set(2, 20, true), lost.clone()]).is_empty());
+        let unit = lost.care_unit.clone();
+        assert_eq!(copy.0.borrow().0[&unit], lost);
+        // The database has lost the third revision, and has another now.
+        let other = set(3, 40, true);
+        assert_eq!(copy.take([other.clone()]).len(), 1);
+        assert_eq!(copy.0.borrow().0[&unit], other);
+    }
 }

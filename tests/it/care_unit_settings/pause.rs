@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use care_invitation::clock::Clock;
 use care_invitation::contract::v1;
@@ -15,7 +16,6 @@ use care_invitation::domain::notification::lease::{LeaseOutcome, lease as decide
 use care_invitation::grpc::middleware::Limits;
 use futures_util::future::join_all;
 use sea_orm::ConnectionTrait;
-use tonic::Code;
 use uuid::Uuid;
 
 use super::{NOW, invitation, pause};
@@ -26,6 +26,7 @@ use crate::consumer::{
 use crate::harness::{Harness, refusal, repeated, within};
 use crate::make;
 use crate::make::at;
+use crate::store_fixtures;
 
 const UNTIL: &str = "2026-03-20T08:00:00Z";
 
@@ -243,21 +244,58 @@ async fn a_pause_revokes_what_nobody_has_locked_and_the_rest_when_it_is_free() {
     let lock = format!("BEGIN; SELECT 1 FROM booking_request WHERE id = '{id}' FOR UPDATE");
     other.execute_unprepared(&lock).await.expect("locked");
 
-    let call = super::paused(Some(UNTIL));
-    let refused = super::set(&harness, call.clone()).await;
+    let refused = super::set(&harness, super::paused(Some(UNTIL))).await;
     let refused = refused.expect_err("something is locked");
-    let contention = (Code::Unavailable, "CONTENTION".to_owned());
-    assert_eq!(refusal(&refused), contention);
-    let of_free = held.iter().find(|it| it.booking_request == free);
-    let revoked = consumer.revoked().await;
-    assert_eq!(revoked, name(of_free.expect("held")));
+    assert_eq!(refusal(&refused).1, "UNAVAILABLE", "{refused:?}");
+    assert!(super::get(&harness).await.paused_until.is_some());
+    let (of_locked, of_free) = match held[0].booking_request == free {
+        true => (&held[1], &held[0]),
+        false => (&held[0], &held[1]),
+    };
+    assert_eq!(consumer.revoked().await, name(of_free));
     let state = first_message(&harness, &locked).await.state();
     assert_eq!(state, MessageState::Leased);
 
+    // Without a repeat of the call.
     other.execute_unprepared("COMMIT").await.expect("let go");
-    super::set(&harness, call).await.expect("repeated");
-    let state = first_message(&harness, &locked).await.state();
-    assert_eq!(state, MessageState::Scheduled);
+    assert_eq!(consumer.revoked().await, name(of_locked));
+}
+
+/// More is leased than one operation revokes, and the pause has ended when the first begins.
+#[tokio::test]
+async fn a_pause_that_has_ended_revokes_nothing_more() {
+    let harness = Harness::start(NOW).await;
+    for first in (0..300).step_by(50) {
+        join_all((first..first + 50).map(|number| due_now(&harness, number))).await;
+    }
+    let mut consumer = Consumer::open(&harness, at_most(300)).await;
+    consumer.take(300).await;
+    let store = &harness.backend.store;
+    let context = {
+        let (store, readings) = (store.clone(), Arc::new(AtomicUsize::new(0)));
+        move || {
+            let now = match readings.fetch_add(1, Ordering::Relaxed) {
+                0 => NOW,
+                _ => UNTIL,
+            };
+            Context {
+                policy: Policy {
+                    units: store.settings(),
+                    ..Policy::default()
+                },
+                ..make::context(at(now))
+            }
+        }
+    };
+    let decide = |before: &CareUnitSettings| {
+        let mut after = before.clone();
+        after.revision += 1;
+        after.settings.paused_until = Some(at(UNTIL));
+        Ok(after)
+    };
+    let unit = make::key().care_unit;
+    let paused = store.update_settings(store_fixtures::call(), unit, decide, context);
+    within(paused).await.expect("paused");
 }
 
 /// The query of a claim goes by an older copy of the settings than its decision.

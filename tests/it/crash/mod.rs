@@ -17,6 +17,7 @@ use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
+use care_invitation::store::access_log::verify::verify;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -280,5 +281,11 @@ impl Ended {
             &violations[..violations.len().min(PRINTED_MAX)]
         );
         assert_eq!(self.servers.faults(), [""; 0], "seed {seed}: the log");
+        // A file that is served cannot be verified.
+        if self.servers.url().starts_with("postgres") {
+            let log = verify(self.servers.url(), &[], &mut |_, _, _| ()).await;
+            let findings = log.expect("read").findings;
+            assert_eq!(findings, [], "seed {seed}, {when}: the access log");
+        }
     }
 }

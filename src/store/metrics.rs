@@ -204,6 +204,12 @@ impl StoreMetrics {
         self.lost_entries.inc_by(count as u64);
     }
 
+    /// Returns the number of entries of the access log that are lost.
+    #[cfg(test)]
+    pub fn lost_entries(&self) -> u64 {
+        self.lost_entries.get()
+    }
+
     /// Registers the numbers under their names.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

@@ -36,7 +36,8 @@ impl Store {
     /// # Errors
     ///
     /// They could not be stored, or it is not known. The writer then tries to store them later all the same, as of calls
-    /// that were answered UNAVAILABLE.
+    /// that were answered UNAVAILABLE; but those that find no room are lost, which a metric and the log of the process
+    /// tell.
     pub async fn log_access(&self, accesses: Vec<Access>) -> Result<(), Error> {
         let queue = self.queues()?.access_log;
         queue.log(accesses).await
@@ -49,8 +50,8 @@ impl Store {
         queue.log_message(accesses).await
     }
 
-    /// Hands over entries of the access log for which nobody waits. Those that find no room are lost, which the log of
-    /// the process tells.
+    /// Hands over entries of the access log for which nobody waits. Those that find no room are lost, which a metric and the
+    /// log of the process tell.
     pub fn log_access_later(&self, accesses: Vec<Access>) {
         match self.queues() {
             Ok(queues) => queues.access_log.log_later(accesses),

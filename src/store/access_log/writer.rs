@@ -61,15 +61,16 @@ pub struct AccessLogQueue {
 }
 
 impl AccessLogQueue {
-    /// Hands over entries of a call, and waits until they are durable. Those that cannot be stored are kept for later.
+    /// Hands over entries of a call, and waits until they are durable. Those that cannot be stored are kept for later, and
+    /// those that find no room are lost.
     pub async fn log(&self, accesses: Vec<Access>) -> Result<(), Error> {
-        hand_over(&self.calls, accesses, false, self.timeouts.caller).await
+        self.hand_over(accesses, false, self.timeouts.caller).await
     }
 
     /// Hands over entries of a message of a stream, and waits until they are durable. Those that cannot be stored are not
     /// kept.
     pub async fn log_message(&self, accesses: Vec<Access>) -> Result<(), Error> {
-        hand_over(&self.messages, accesses, true, self.timeouts.work).await
+        self.hand_over(accesses, true, self.timeouts.work).await
     }
 
     /// Returns the number of calls and messages whose entries wait for a group.
@@ -78,39 +79,50 @@ impl AccessLogQueue {
         lanes.map(|it| it.max_capacity() - it.capacity()).sum()
     }
 
-    /// Hands over entries for which nobody waits.
+    /// Hands over entries for which nobody waits. Those that find no room are lost.
     pub fn log_later(&self, accesses: Vec<Access>) {
-        let count = accesses.len();
-        let arrival = Arrival {
+        // The log has told what is lost, and nobody waits for more.
+        let _ = self.enter(Arrival {
             accesses,
             reply: None,
             comes_again: false,
-        };
-        if self.calls.try_send(arrival).is_err() {
-            note_lost(&self.metrics, count);
+        });
+    }
+
+    /// Hands over entries, and waits for at most `wait_max` until they are durable.
+    async fn hand_over(
+        &self,
+        accesses: Vec<Access>,
+        comes_again: bool,
+        wait_max: Duration,
+    ) -> Result<(), Error> {
+        let (reply, stored) = oneshot::channel();
+        self.enter(Arrival {
+            accesses,
+            reply: Some(reply),
+            comes_again,
+        })?;
+        match tokio::time::timeout(wait_max, stored).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(_)) => Err(Error::internal("the writer of the access log has ended")),
+            Err(_) => Err(Error::timed_out()),
         }
     }
-}
 
-/// Hands over entries, and waits for at most `wait_max` until they are durable.
-async fn hand_over(
-    lane: &mpsc::Sender<Arrival>,
-    accesses: Vec<Access>,
-    comes_again: bool,
-    wait_max: Duration,
-) -> Result<(), Error> {
-    let (reply, stored) = oneshot::channel();
-    let arrival = Arrival {
-        accesses,
-        reply: Some(reply),
-        comes_again,
-    };
-    let sent = lane.try_send(arrival);
-    sent.map_err(|_| Error::unavailable("the access log has no room"))?;
-    match tokio::time::timeout(wait_max, stored).await {
-        Ok(Ok(stored)) => stored,
-        Ok(Err(_)) => Err(Error::internal("the writer of the access log has ended")),
-        Err(_) => Err(Error::timed_out()),
+    /// Puts entries into their lane. Those that find no room, and do not come again, are counted as lost.
+    fn enter(&self, arrival: Arrival) -> Result<(), Error> {
+        let lane = match arrival.comes_again {
+            true => &self.messages,
+            false => &self.calls,
+        };
+        let Err(refused) = lane.try_send(arrival) else {
+            return Ok(());
+        };
+        let arrival = refused.into_inner();
+        if !arrival.comes_again {
+            note_lost(&self.metrics, arrival.accesses.len());
+        }
+        Err(Error::unavailable("the access log has no room"))
     }
 }
 
@@ -377,6 +389,7 @@ mod tests {
     use super::*;
     use crate::domain::access::{Concerned, Concerns};
     use crate::domain::calendar::Instant;
+    use crate::store::database::connection::POSTGRES_TIMEOUTS;
 
     fn arrival(comes_again: bool) -> (Arrival, oneshot::Receiver<Result<(), Error>>) {
         let (reply, stored) = oneshot::channel();
@@ -461,6 +474,31 @@ mod tests {
         assert!(arrivals.next().await.is_some_and(|it| !it.comes_again));
         assert!(arrivals.next().await.is_some_and(|it| it.comes_again));
         assert!(arrivals.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn entries_that_find_no_room_are_counted_as_lost_unless_they_come_again() {
+        let ((calls, _of_calls), (messages, _of_messages)) = (mpsc::channel(1), mpsc::channel(1));
+        let queue = AccessLogQueue {
+            calls,
+            messages,
+            timeouts: POSTGRES_TIMEOUTS,
+            metrics: StoreMetrics::default(),
+        };
+        let entries = || arrival(false).0.accesses;
+        let lost = || queue.metrics.lost_entries();
+        queue.log_later(entries());
+        assert_eq!(lost(), 0, "there was room for one");
+        let refused = queue.log(entries()).await;
+        assert!(refused.is_err_and(|it| it.is_temporary()));
+        assert_eq!(lost(), 1);
+        queue.log_later(entries());
+        assert_eq!(lost(), 2);
+        let (message, _stored) = arrival(true);
+        assert!(queue.enter(message).is_ok());
+        let refused = queue.log_message(entries()).await;
+        assert!(refused.is_err_and(|it| it.is_temporary()));
+        assert_eq!(lost(), 2, "the stream comes again with it");
     }
 
     #[tokio::test]

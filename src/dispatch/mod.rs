@@ -15,12 +15,13 @@ mod router;
 mod shared;
 mod subscription;
 mod turns;
+pub mod unsent;
 mod watch;
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{self, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use backon::Retryable;
@@ -50,6 +51,7 @@ use due_timer::DueTimer;
 use metrics::DispatchMetrics;
 use router::Router;
 use shared::SharedRequests;
+use unsent::UnsentLeases;
 
 /// An event of a subscription.
 #[derive(Clone, Debug)]
@@ -200,6 +202,7 @@ impl Dispatch {
         tokio::spawn(subscription::SubscriptionTask::new(self.clone(), filter, sender).run());
         Ok(Subscription {
             events,
+            unsent: Weak::new(),
             store: self.store.clone(),
             clock: self.clock.clone(),
         })
@@ -317,8 +320,19 @@ pub type ChangeStream = EventStream<Changes>;
 /// The events of one consumer.
 pub struct Subscription {
     events: EventStream<Event>,
+    /// Leases on what was taken and has not been sent, if the sender keeps them.
+    unsent: Weak<UnsentLeases>,
     store: Store,
     clock: Clock,
+}
+
+impl Subscription {
+    /// Returns the leases on what is taken from now on and is not sent, for the sender to keep.
+    pub fn keep_unsent(&mut self) -> Arc<UnsentLeases> {
+        let unsent = Arc::new(UnsentLeases::new(self.store.clone()));
+        self.unsent = Arc::downgrade(&unsent);
+        unsent
+    }
 }
 
 impl Stream for Subscription {
@@ -329,32 +343,38 @@ impl Stream for Subscription {
         context: &mut task::Context<'_>,
     ) -> Poll<Option<Self::Item>> {
         loop {
-            let polled = Pin::new(&mut self.events).poll_next(context);
-            match polled {
-                // Its commit was answered late, or it has waited for a slow reader: another consumer may have it by now,
-                // and what the record says of repeats is not true any more.
-                Poll::Ready(Some(Ok(Event::Due { record, lease, .. })))
-                    if has_expired(&record, &lease, self.clock.now()) => {}
-                other => return other,
+            let polled = ready!(Pin::new(&mut self.events).poll_next(context));
+            if let Some(Ok(Event::Due { record, lease, .. })) = &polled {
+                let expires_at = expiry(record, lease);
+                if expires_at.is_some_and(|at| at <= self.clock.now()) {
+                    // Its commit was answered late, or it has waited for a slow reader: another consumer may have it by
+                    // now, and what the record says of repeats is not true any more.
+                    continue;
+                }
+                if let Some(unsent) = self.unsent.upgrade() {
+                    unsent.add(lease.clone(), expires_at);
+                }
             }
+            return Poll::Ready(polled);
         }
     }
 }
 
-/// Returns whether the lease, as its record shows it, is over.
-fn has_expired(record: &BookingRequest, lease: &LeaseRef, now: Instant) -> bool {
+/// Returns the end of a lease as its record shows it.
+fn expiry(record: &BookingRequest, lease: &LeaseRef) -> Option<Instant> {
     let notification = record.notification(lease.notification);
-    let shown = notification.and_then(|it| it.lease.as_ref());
-    shown.is_some_and(|it| it.expires_at <= now)
+    notification
+        .and_then(|it| it.lease.as_ref())
+        .map(|it| it.expires_at)
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let leases = self.events.close().filter_map(|event| match event {
+        let unread = self.events.close().filter_map(|event| match event {
             Event::Due { lease, .. } => Some(lease),
             Event::Revoked { .. } | Event::Heartbeat => None,
         });
-        release_undelivered(&self.store, leases.collect());
+        release_undelivered(&self.store, unread.collect());
     }
 }
 
@@ -369,13 +389,19 @@ where
         .await
 }
 
-/// Releases leases that no consumer has seen. If that fails they expire by themselves.
+/// Releases leases that no consumer has seen. If that fails for too long they expire by themselves.
 fn release_undelivered(store: &Store, leases: Vec<LeaseRef>) {
     if leases.is_empty() {
         return;
     }
     let store = store.clone();
-    tokio::spawn(async move { release(&store, leases).await });
+    tokio::spawn(async move {
+        let release = || store.release_leases(leases.clone());
+        let released = release.retry(retry::WHILE_LEASED);
+        if let Err(error) = released.when(Error::is_temporary).await {
+            tracing::warn!(%error, "releasing undelivered leases failed");
+        }
+    });
 }
 
 /// Releases leases that no consumer has seen, and waits until that is stored.

@@ -13,7 +13,7 @@ use super::metrics::OpenSubscription;
 use super::router::{FallenDue, Interest, Mailbox, Route};
 use super::shared::estimated_bytes;
 use super::turns::Turns;
-use super::{Dispatch, Event, Filter, ask, release, release_undelivered, sleep_until};
+use super::{Dispatch, Event, Filter, ask, expiry, release, release_undelivered, sleep_until};
 use crate::domain::calendar::Instant;
 use crate::domain::care_units::CareUnits;
 use crate::domain::notification::LeaseRef;
@@ -211,10 +211,7 @@ impl SubscriptionTask {
             if !self.events.has_room_for(bytes) {
                 return Ok(undelivered);
             }
-            let expires_at = record
-                .notification(lease.notification)
-                .and_then(|notification| notification.lease.as_ref())
-                .map(|lease| lease.expires_at);
+            let expires_at = expiry(&record, &lease);
             if let Some((expires_at, route)) = expires_at.zip(routes.remove(&lease.token)) {
                 self.flow.track(lease.clone(), expires_at, route);
             }

@@ -34,7 +34,7 @@ impl NotificationService for Service {
         let caller = caller(&request);
         let filter = notification::parse_stream(request.into_inner())?;
         let named = filter.care_units.map_or(CareUnits::Every, CareUnits::These);
-        let subscription = self.dispatch.subscribe(Filter {
+        let mut subscription = self.dispatch.subscribe(Filter {
             channels: filter.channels,
             care_units: caller.visible(named),
             outstanding_max: filter.max_outstanding as usize,
@@ -43,9 +43,12 @@ impl NotificationService for Service {
             always_authorizes: filter.always_authorizes,
             hides_protected: caller.hides_protected(),
         })?;
-        let clock = self.clock.clone();
+        let (clock, unsent) = (self.clock.clone(), subscription.keep_unsent());
         let events = subscription.map(move |event| render(event?, &clock));
-        Ok(Response::new(Box::pin(events)))
+        let mut response: Response<Self::StreamDueNotificationsStream> =
+            Response::new(Box::pin(events));
+        response.extensions_mut().insert(unsent);
+        Ok(response)
     }
 
     async fn authorize_dispatch(

@@ -123,7 +123,7 @@ impl Error {
     }
 
     /// Returns the error of a timeout. The outcome of a write is not known.
-    pub(super) fn timed_out() -> Self {
+    pub fn timed_out() -> Self {
         Self::unavailable("timed out")
     }
 

@@ -28,7 +28,8 @@ where
     answer.await.expect("it is retried until the store answers")
 }
 
-/// For what matters for as long as a lease lasts, such as the release of lost claims: 60 attempts, for about that time.
+/// For what matters while leases last, such as the release of lost claims: 60 attempts, for a minute, and longer when the
+/// attempts themselves take long. Who must be done within a time limits that too.
 pub const WHILE_LEASED: ConstantBuilder = ConstantBuilder::new()
     .with_delay(Duration::from_secs(1))
     .with_max_times(59);

@@ -70,25 +70,31 @@ fn create(referral: &str) -> v1::CreateBookingRequestRequest {
     make::wire_create(form)
 }
 
-/// Hands over what is due, for as long as the stream is open.
+/// Hands over what is due. Connects again when the stream has ended, as it may while the database is away.
 async fn consume(replica: Arc<Replica>, journal: watch::Sender<Journal>) {
-    let opened = replica
-        .notifications()
-        .stream_due_notifications(everything())
-        .await;
-    let mut events = opened.expect("a stream").into_inner();
     loop {
-        let said = events.message().await.expect("the stream stays open");
-        let Some(Event::Due(due)) = said.expect("no end").event else {
-            continue;
+        let opened = replica
+            .notifications()
+            .stream_due_notifications(everything())
+            .await;
+        let mut events = opened.expect("a stream").into_inner();
+        let end = loop {
+            let said = match events.message().await {
+                Ok(said) => said,
+                Err(end) => break end,
+            };
+            let Some(Event::Due(due)) = said.expect("no end").event else {
+                continue;
+            };
+            journal.send_modify(|journal| journal.give(&due));
+            let lost = replica.acknowledge(vec![sent(&due)]).await;
+            if lost.is_empty() {
+                journal.send_modify(|journal| {
+                    journal.acknowledged.insert(name(&due));
+                });
+            }
         };
-        journal.send_modify(|journal| journal.give(&due));
-        let lost = replica.acknowledge(vec![sent(&due)]).await;
-        if lost.is_empty() {
-            journal.send_modify(|journal| {
-                journal.acknowledged.insert(name(&due));
-            });
-        }
+        assert_eq!(end.code(), Code::Unavailable, "{end:?}");
     }
 }
 

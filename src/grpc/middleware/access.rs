@@ -5,12 +5,14 @@
 //! | is answered, or refused | are durable before the answer leaves, which is UNAVAILABLE when they cannot be |
 //! | has run out of time, or finds no database | are stored as soon as they can be: such an answer shows nothing |
 //! | loses its caller | the same |
-//! | is a stream | those of each message are durable before it leaves, which waits for a database that is away |
+//! | is a stream | those of each message are durable before it leaves; it waits, and the stream ends with UNAVAILABLE when it has to wait for too long |
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use backon::Retryable;
+use tokio::time::timeout;
 use tonic::{Code, Status};
 
 use super::method::Method;
@@ -19,10 +21,14 @@ use super::rows::Rows;
 use crate::auth::caller::Caller;
 use crate::clock::Clock;
 use crate::domain::access::{Access, Concerns, gather};
+use crate::domain::calendar::Instant;
 use crate::grpc::codec::{CallConcerns, Recorded};
 use crate::grpc::status;
 use crate::store::error::Error;
 use crate::store::{Store, retry};
+
+/// Longest time for which a message of a stream waits for its entries; half of the shortest lease.
+const MESSAGE_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The access log, for all calls.
 #[derive(Clone)]
@@ -99,17 +105,20 @@ impl CallAccess {
     }
 
     /// Begins to store the entries of the next message of a stream; none when there is nothing to store. Attempted again
-    /// for as long as the message may be leased: a stream outlives a database that is away for a while.
-    pub fn storing_message(&self) -> Option<Storing> {
-        let store = self.log.as_ref()?.store.clone();
+    /// for a while, which a stream outlives, but not for longer than what it brings is leased.
+    pub fn storing_message(&self, leased_until: Option<Instant>) -> Option<Storing> {
+        let log = self.log.as_ref()?;
         let entries = self.entries(status::ANSWERED);
         if entries.is_empty() {
             return None;
         }
+        let (store, wait_max) = (log.store.clone(), wait_max(leased_until, log.clock.now()));
         Some(Box::pin(async move {
             let attempt = || store.attempt_to_log_access(entries.clone());
-            let stored = attempt.retry(retry::WHILE_LEASED).when(Error::is_temporary);
-            stored.await.map_err(status::access_not_logged)
+            let stored = attempt.retry(retry::ANSWER).when(Error::is_temporary);
+            let stored = timeout(wait_max, stored).await;
+            let stored = stored.unwrap_or_else(|_| Err(Error::timed_out()));
+            stored.map_err(status::access_not_logged)
         }))
     }
 
@@ -150,5 +159,29 @@ impl Drop for CallAccess {
     fn drop(&mut self) {
         // Of a call that was answered nothing is left.
         drop(self.storing(status::CALLER_GONE));
+    }
+}
+
+/// Returns the time for which a message may wait for its entries from `now` on.
+fn wait_max(leased_until: Option<Instant>, now: Instant) -> Duration {
+    let left = leased_until.map(|at| (at - now).to_std().unwrap_or_default());
+    left.map_or(MESSAGE_WAIT_MAX, |it| it.min(MESSAGE_WAIT_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    #[test]
+    fn a_message_waits_for_five_seconds_at_the_most_and_never_for_longer_than_its_lease() {
+        let now = Instant::UNIX_EPOCH;
+        let seconds = Duration::from_secs;
+        assert_eq!(wait_max(None, now), seconds(5));
+        for (left, expected) in [(3_600, 5), (10, 5), (2, 2), (0, 0), (-1, 0)] {
+            let leased_until = Some(now + TimeDelta::seconds(left));
+            assert_eq!(wait_max(leased_until, now), seconds(expected), "{left}");
+        }
     }
 }

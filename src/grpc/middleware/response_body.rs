@@ -25,6 +25,7 @@ use super::access::{CallAccess, Storing};
 use super::in_flight::InFlightCall;
 use super::load::{Connection, LimitReached, Permit, Resource};
 use super::reset::{CutOff, RightsEnd};
+use crate::dispatch::unsent::UnsentLeases;
 use crate::grpc::status;
 
 /// Bytes of a response that the transport is given at once; a frame's worth.
@@ -80,8 +81,9 @@ pub async fn respond(
         }
     }
     let refused = call.outcome;
-    let (head, body) = response.into_parts();
+    let (mut head, body) = response.into_parts();
     let mut body = ResponseBody::new(body, sending, call, access);
+    body.unsent_leases = head.extensions.remove();
     let encoded = body.encode().await;
     let code = refused.or(encoded.as_ref().err().map(Status::code));
     let logged = body.log(code.unwrap_or(status::ANSWERED)).await;
@@ -110,6 +112,8 @@ struct ResponseBody {
     access: CallAccess,
     /// Frame of a stream that waits until its entries in the access log are stored.
     waiting: Option<(NextFrame, Storing)>,
+    /// Leases on the notifications of a frame that has not been sent; none of streams that lease nothing.
+    unsent_leases: Option<Arc<UnsentLeases>>,
 }
 
 /// Encoded bytes that have not been sent.
@@ -152,6 +156,7 @@ impl ResponseBody {
             call,
             access,
             waiting: None,
+            unsent_leases: None,
         }
     }
 
@@ -224,11 +229,14 @@ impl ResponseBody {
         }
     }
 
-    /// Polls for the next frame of a stream whose entries in the access log are stored.
+    /// Polls for the next frame of a stream whose entries in the access log are stored. If they cannot be stored in time the
+    /// stream ends instead: leases may have expired by then, and the frame has the time at which it was made.
     fn poll_logged(&mut self, context: &mut Context<'_>) -> Poll<NextFrame> {
         if self.waiting.is_none() {
             let frame = ready!(self.poll_body(context));
-            match self.access.storing_message() {
+            let unsent = self.unsent_leases.as_ref();
+            let leased_until = unsent.and_then(|it| it.first_expiry());
+            match self.access.storing_message(leased_until) {
                 Some(storing) => self.waiting = Some((frame, storing)),
                 None => return Poll::Ready(frame),
             }
@@ -270,6 +278,11 @@ impl ResponseBody {
             return Poll::Ready(Some(Ok(last_frame(&status))));
         }
         let frame = ready!(self.poll_logged(context));
+        if let Some(unsent) = &self.unsent_leases
+            && matches!(&frame, Some(Ok(frame)) if frame.is_data())
+        {
+            unsent.note_sent();
+        }
         if let Sending::Stream(terminations) = &self.sending {
             let stalled = Instant::now() + STALL_MAX;
             let at = terminations
@@ -360,6 +373,7 @@ impl HttpBody for ResponseBody {
         {
             response.call.outcome = Status::from_header_map(trailers).map(|status| status.code());
             response.body = None;
+            response.unsent_leases = None;
         }
         polled
     }

@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// Stores entries of the access log as [`Store::log_access`] does, but keeps none that could not be stored: the caller
-    /// attempts it again.
+    /// attempts it again, or does not show what they are about.
     pub async fn attempt_to_log_access(&self, accesses: Vec<Access>) -> Result<(), Error> {
         let queue = self.queues()?.access_log;
         queue.log_message(accesses).await

@@ -40,7 +40,7 @@ const UNAVAILABLE: i32 = 14;
 struct Arrival {
     accesses: Vec<Access>,
     reply: Option<oneshot::Sender<Result<(), Error>>>,
-    /// True if they are not kept when they cannot be stored, since the caller comes again with them.
+    /// True if they are not kept when they cannot be stored, since the caller comes again with them or shows nothing.
     comes_again: bool,
 }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use care_invitation::clock::Clock;
+use care_invitation::contract::v1;
 use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use care_invitation::domain::access::{Access, AccessFilter, Concerned, Concerns};
 use care_invitation::domain::calendar::ClockReading;
@@ -21,6 +22,7 @@ use sea_orm::{ConnectionTrait, Database};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use super::{PATIENT, all};
@@ -239,7 +241,7 @@ async fn a_message_of_a_stream_waits_until_its_entry_can_be_stored() {
     let opened = harness.notifications().stream_due_notifications(call).await;
     let mut events = opened.expect("a stream").into_inner();
     // Longer than a call waits.
-    let silence = tokio::time::timeout(Duration::from_secs(4), events.message()).await;
+    let silence = tokio::time::timeout(Duration::from_millis(2_500), events.message()).await;
     assert!(silence.is_err(), "{silence:?}");
     other.execute_unprepared("COMMIT").await.expect("let go");
     let event = within(events.message())
@@ -294,6 +296,48 @@ async fn a_database_that_answers_late_forks_no_chain() {
     let found = verified(&database).await;
     assert_eq!(found.findings, []);
     assert!(found.rows >= 3, "{found:?}");
+}
+
+#[tokio::test]
+async fn a_message_whose_entry_cannot_be_stored_in_time_is_not_sent_and_its_lease_is_released() {
+    let Some(backend) = Backend::postgres().await else {
+        return;
+    };
+    let other = connect(&backend.url()).await;
+    let harness = Harness::over(backend, Clock::sandbox(at(NOW)), Limits::default()).await;
+    let form = make::wire_form("2026-03-09", "2026-04-30");
+    harness
+        .create(make::wire_create(form))
+        .await
+        .expect("created");
+
+    let lock = "BEGIN; LOCK TABLE access_log IN SHARE MODE";
+    other.execute_unprepared(lock).await.expect("locked");
+    let open = || {
+        let call = v1::StreamDueNotificationsRequest {
+            lease_duration: Some(prost_types::Duration {
+                seconds: 3_600,
+                nanos: 0,
+            }),
+            ..everything()
+        };
+        async { harness.notifications().stream_due_notifications(call).await }
+    };
+    let mut events = open().await.expect("a stream").into_inner();
+    let end = within(events.message()).await.expect_err("not logged");
+    assert_eq!(refusal(&end), (Code::Unavailable, "UNAVAILABLE".into()));
+    let retry = end.get_error_details().retry_info().cloned();
+    assert!(retry.is_some_and(|it| it.retry_delay.is_some()));
+
+    other.execute_unprepared("COMMIT").await.expect("let go");
+    let mut events = open().await.expect("a stream").into_inner();
+    let event = within(events.message()).await.expect("no end");
+    let Some(Event::Due(due)) = event.and_then(|it| it.event) else {
+        panic!("no message");
+    };
+    assert!(!due.possible_repeat, "it was not sent");
+    let attempts = due.notification.map(|it| it.delivery_attempt);
+    assert_eq!(attempts, Some(1));
 }
 
 #[tokio::test]

@@ -73,6 +73,11 @@ impl From<Status> for Failure {
 }
 
 impl Failure {
+    /// Returns the failure of a part of a call that has this code.
+    pub fn with_code(code: i32, text: &str) -> Self {
+        Self::Call(Box::new(Status::new(Code::from(code), text)))
+    }
+
     /// Returns true when the same call may succeed later.
     pub fn is_temporary(&self) -> bool {
         self.exit_code() == UNAVAILABLE

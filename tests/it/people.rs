@@ -1,8 +1,10 @@
 //! The commands that people use: they call the real program as everybody else does.
 
+use std::convert::Infallible;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 use care_invitation::contract::v1;
 use care_invitation::contract::v1::notification_service_client::NotificationServiceClient;
@@ -10,7 +12,16 @@ use care_invitation::contract::v1::stream_due_notifications_response::Event;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic::transport::Server;
+use tonic::{Code, Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
 
 use crate::collector::Collector;
 use crate::harness::within;
@@ -456,6 +467,93 @@ async fn refused_lines_are_written_with_their_reasons_and_can_be_mended() {
         said.contains("created 2 requests, 1 were there"),
         "{said} {}",
         text(&ended.stderr)
+    );
+}
+
+/// Serves batches of creates, the answers of which this makes.
+async fn serve_batches(
+    answer: impl Fn(v1::BatchCreateBookingRequestsRequest) -> Vec<v1::BookingRequestResult>
+    + Clone
+    + Send
+    + Sync
+    + 'static,
+) -> (String, AbortOnDropHandle<()>) {
+    let service = service_fn(move |call: http::Request<Body>| {
+        let answer = answer.clone();
+        let batch = service_fn(move |call: Request<_>| {
+            let results = answer(call.into_inner());
+            let answer = v1::BatchCreateBookingRequestsResponse { results };
+            std::future::ready(Ok::<_, Status>(Response::new(answer)))
+        });
+        async { Ok::<_, Infallible>(Grpc::new(ProstCodec::default()).unary(batch, call).await) }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let incoming = TcpListenerStream::new(listener);
+    let serving = Server::builder().serve_with_incoming(service, incoming);
+    let serving = tokio::spawn(async { serving.await.expect("it serves") });
+    (format!("http://{address}"), AbortOnDropHandle::new(serving))
+}
+
+#[tokio::test]
+async fn a_line_for_which_the_server_cannot_answer_is_repeated_and_not_refused() {
+    // Of the first batch the second and the third line meet others; then the third is wrong.
+    let failed = |code: Code, reason: v1::ErrorReason| v1::BookingRequestResult {
+        error: Some(v1::ElementError {
+            code: code.into(),
+            reason: reason.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let contention = move || failed(Code::Unavailable, v1::ErrorReason::Contention);
+    let duplicate = move || failed(Code::AlreadyExists, v1::ErrorReason::DuplicateRequest);
+    let batches: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
+    let seen = batches.clone();
+    let (address, _server) = serve_batches(move |batch| {
+        let ids = batch.requests.into_iter().map(|it| it.request_id);
+        let mut seen = seen.lock().expect("whole");
+        seen.push(ids.collect());
+        match seen.len() {
+            1 => vec![
+                v1::BookingRequestResult::default(),
+                contention(),
+                contention(),
+            ],
+            _ => vec![v1::BookingRequestResult::default(), duplicate()],
+        }
+    })
+    .await;
+    let folder = TempDir::new().expect("a folder");
+    let path = folder.path().join("requests.csv");
+    let lines = [
+        HEADINGS.to_owned(),
+        record(NUMBER, "I-1"),
+        record(NUMBER, "I-2"),
+        record(NUMBER, "I-3"),
+    ];
+    std::fs::write(&path, lines.join("\n")).expect("written");
+    let path = path.display().to_string();
+    let import = ["import", &path, "--care-unit", UNIT, "--server", &address];
+    let ended = run(&mut command(folder.path(), &import), "").await;
+    let said = text(&ended.stdout) + &text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(8), "{said}");
+    assert!(
+        said.contains("created 2 requests, 0 were there from an import before, refused 1 lines"),
+        "{said}"
+    );
+    let batches = batches.lock().expect("whole");
+    assert_eq!(batches.len(), 2);
+    assert_eq!(
+        batches[1],
+        batches[0][1..],
+        "the same ids, of the two alone"
+    );
+    let refused = std::fs::read_to_string(folder.path().join("requests.refused.csv"));
+    let refused = refused.expect("refused lines");
+    assert!(
+        refused.contains("I-3") && !refused.contains("I-2"),
+        "{refused}"
     );
 }
 

@@ -1,5 +1,5 @@
-//! Imports of files of requests: each line is a create call. Batches are repeated while the server cannot answer, and a file
-//! can be imported again: the id of each call follows from what its line says.
+//! Imports of files of requests: each line is a create call. Batches, and single lines, are repeated while the server cannot
+//! answer, and a file can be imported again: the id of each call follows from what its line says.
 
 pub mod line;
 mod refused;
@@ -11,7 +11,6 @@ use std::time::Duration;
 use prost::Message;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tonic::Status;
 use uuid::{Builder, Uuid};
 
 use super::connect::{Connection, connect};
@@ -28,7 +27,7 @@ use refused::RefusedFile;
 const BATCH_MAX: usize = 200;
 /// Most bytes of a call, below the server's limit of 4 MB.
 const BATCH_BYTES_MAX: usize = 3_000_000;
-/// Pauses before another attempt at a call that the server could not answer.
+/// Pauses before another attempt at a call that the server could not answer, or at those of its lines.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
     Duration::from_secs(1),
@@ -91,13 +90,16 @@ pub async fn import(server: &Server, output: Output, asked: &Import) -> Result<(
     }
 }
 
+/// A line and its call.
+type Entry = (Line, v1::CreateBookingRequestRequest);
+
 /// An import that runs.
 struct Run {
     client: BookingRequestServiceClient<Connection>,
     source: String,
     /// Ids of the calls so far.
     seen: HashSet<Uuid>,
-    batch: Vec<(Line, v1::CreateBookingRequestRequest)>,
+    batch: Vec<Entry>,
     batch_bytes: usize,
     refused: RefusedFile,
     imported: Imported,
@@ -147,50 +149,64 @@ impl Run {
         Ok(())
     }
 
-    /// Sends the batch, and counts what came of its lines.
+    /// Sends the batch, and counts what came of its lines. While the server cannot answer it is repeated, and so are those
+    /// of its lines for which it could not.
     async fn send(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
+        let mut batch = std::mem::take(&mut self.batch);
         self.batch_bytes = 0;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let requests = batch.iter().map(|(_, call)| call.clone());
-        let call = v1::BatchCreateBookingRequestsRequest {
-            requests: requests.collect(),
-        };
-        let results = self.call(call).await?;
-        for ((line, _), result) in batch.iter().zip(results) {
-            match result.error {
-                Some(error) => self.refuse(line, &reason(&error))?,
-                None if result.replayed => self.imported.done_before += 1,
-                None => self.imported.created += 1,
-            }
-        }
-        self.show();
-        Ok(())
-    }
-
-    /// Makes a call, and repeats it while the server cannot answer.
-    async fn call(
-        &mut self,
-        call: v1::BatchCreateBookingRequestsRequest,
-    ) -> Result<Vec<v1::BookingRequestResult>, Failure> {
         let mut pauses = PAUSES.iter();
-        loop {
-            let answer = self
-                .client
-                .batch_create_booking_requests(call.clone())
-                .await;
-            let status: Status = match answer {
-                Ok(answer) => return Ok(answer.into_inner().results),
-                Err(status) => status,
+        while !batch.is_empty() {
+            let failure = match self.call(&batch).await {
+                Ok(results) => self.count(&mut batch, results)?,
+                Err(failure) => Some(failure),
             };
-            let failure = Failure::from(status);
+            self.show();
+            let Some(failure) = failure else {
+                break;
+            };
             match pauses.next() {
                 Some(pause) if failure.is_temporary() => tokio::time::sleep(*pause).await,
                 Some(_) | None => return Err(failure),
             }
         }
+        Ok(())
+    }
+
+    async fn call(&mut self, batch: &[Entry]) -> Result<Vec<v1::BookingRequestResult>, Failure> {
+        let requests = batch.iter().map(|(_, call)| call.clone());
+        let call = v1::BatchCreateBookingRequestsRequest {
+            requests: requests.collect(),
+        };
+        let answer = self.client.batch_create_booking_requests(call).await?;
+        Ok(answer.into_inner().results)
+    }
+
+    /// Counts what came of the lines of a batch, and leaves those in it for which the server could not answer. Returns
+    /// the failure of the last of these.
+    fn count(
+        &mut self,
+        batch: &mut Vec<Entry>,
+        results: Vec<v1::BookingRequestResult>,
+    ) -> Result<Option<Failure>, Failure> {
+        let mut failure = None;
+        for ((line, call), result) in std::mem::take(batch).into_iter().zip(results) {
+            match result.error {
+                Some(error) => {
+                    let reason = reason(&error);
+                    let failed = Failure::with_code(error.code, &reason);
+                    match failed.is_temporary() {
+                        true => {
+                            failure = Some(failed);
+                            batch.push((line, call));
+                        }
+                        false => self.refuse(&line, &reason)?,
+                    }
+                }
+                None if result.replayed => self.imported.done_before += 1,
+                None => self.imported.created += 1,
+            }
+        }
+        Ok(failure)
     }
 
     fn refuse(&mut self, line: &Line, reason: &str) -> Result<(), Failure> {

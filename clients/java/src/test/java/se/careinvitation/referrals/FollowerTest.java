@@ -7,7 +7,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static se.careinvitation.referrals.TestService.accepted;
 
 import com.google.protobuf.Timestamp;
-import io.grpc.ManagedChannel;
 import io.grpc.StatusRuntimeException;
 import java.io.IOException;
 import java.nio.file.Files;
@@ -17,39 +16,16 @@ import java.util.List;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.TimeUnit;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import se.careinvitation.sandbox.v1.AdvanceTimeRequest;
 import se.careinvitation.sandbox.v1.ClockServiceGrpc;
 import se.careinvitation.sandbox.v1.ClockServiceGrpc.ClockServiceBlockingStub;
 import se.careinvitation.sandbox.v1.GetTimeRequest;
 
 /** What happens to requests, told by the program and by its follower. */
-class FollowerTest {
+class FollowerTest extends WithService {
   private static final Duration PATIENCE = Duration.ofSeconds(60);
   private static final String WITHDRAWN = "{'id': '2', 'kind': 'WITHDRAWN', 'referral': 'R-1'}";
-
-  @TempDir Path folder;
-  private TestService service;
-  private ManagedChannel channel;
-  private Journal journal;
-  private Referrals referrals;
-
-  @BeforeEach
-  void serve() throws Exception {
-    service = new TestService(folder);
-    channel = service.channel();
-    journal = new Journal(folder.resolve("journal.db"));
-    referrals = new Referrals(channel, journal);
-  }
-
-  @AfterEach
-  void end() throws Exception {
-    journal.close();
-    service.close();
-  }
 
   private void handle(String line) throws Exception {
     referrals.handle(Event.parse(line));

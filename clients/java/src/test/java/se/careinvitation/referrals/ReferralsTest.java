@@ -10,7 +10,6 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import static se.careinvitation.referrals.TestService.accepted;
 
 import com.google.protobuf.Any;
-import io.grpc.ManagedChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.SQLException;
@@ -18,35 +17,12 @@ import java.time.Instant;
 import java.util.List;
 import java.util.Set;
 import java.util.TreeSet;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
-import org.junit.jupiter.api.io.TempDir;
 import se.careinvitation.v1.BookingRequest;
 import se.careinvitation.v1.CancelReason;
 import se.careinvitation.v1.Protection;
 
-class ReferralsTest {
-  @TempDir Path folder;
-  private TestService service;
-  private ManagedChannel channel;
-  private Journal journal;
-  private Referrals referrals;
-
-  @BeforeEach
-  void serve() throws Exception {
-    service = new TestService(folder);
-    channel = service.channel();
-    journal = new Journal(folder.resolve("journal.db"));
-    referrals = new Referrals(channel, journal);
-  }
-
-  @AfterEach
-  void end() throws Exception {
-    journal.close();
-    service.close();
-  }
-
+class ReferralsTest extends WithService {
   private Outcome handle(String line) throws Exception {
     return referrals.handle(Event.parse(line));
   }

@@ -148,30 +148,14 @@ impl Error {
     /// Returns true for a conflict with another writer: one that was found, or that the database has reported as a
     /// serialization failure, a deadlock, a lock timeout, or a unique key that another writer has just taken.
     pub(super) fn is_contention(&self) -> bool {
-        match self {
-            Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
-                .downcast_ref::<DbErr>()
-                .and_then(database_code)
-                .is_some_and(|code| CONTENTION_CODES.contains(&code.as_str())),
-            Self::Contention => true,
-            Self::Refused(_) | Self::RequestIdReused | Self::Overloaded | Self::Clock(_) => false,
-        }
+        let is_of_contention = |code: String| CONTENTION_CODES.contains(&code.as_str());
+        matches!(self, Self::Contention) || self.database_code().is_some_and(is_of_contention)
     }
 
     /// Returns true for a lock of another writer that was waited for in vain.
     pub(super) fn is_lock_timeout(&self) -> bool {
-        match self {
-            Self::Unavailable(Cause(cause)) => cause
-                .downcast_ref::<DbErr>()
-                .and_then(database_code)
-                .is_some_and(|code| code == LOCK_NOT_AVAILABLE),
-            Self::Refused(_)
-            | Self::RequestIdReused
-            | Self::Contention
-            | Self::Overloaded
-            | Self::Clock(_)
-            | Self::Internal(_) => false,
-        }
+        self.database_code()
+            .is_some_and(|code| code == LOCK_NOT_AVAILABLE)
     }
 
     /// Returns true for an error of SQLite on a connection that only reads.
@@ -191,16 +175,21 @@ impl Error {
 
     /// Returns true for an error of Citus that refuses a statement because the rows that it would lock are of several shards.
     pub(super) fn is_of_parted_shards(&self) -> bool {
+        self.database_code()
+            .is_some_and(|code| code == NOT_SUPPORTED)
+    }
+
+    /// Returns the code with which the database has reported the error, if it did.
+    fn database_code(&self) -> Option<String> {
         match self {
-            Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => cause
-                .downcast_ref::<DbErr>()
-                .and_then(database_code)
-                .is_some_and(|code| code == NOT_SUPPORTED),
+            Self::Unavailable(Cause(cause)) | Self::Internal(Cause(cause)) => {
+                cause.downcast_ref::<DbErr>().and_then(database_code)
+            }
             Self::Refused(_)
             | Self::RequestIdReused
             | Self::Contention
             | Self::Overloaded
-            | Self::Clock(_) => false,
+            | Self::Clock(_) => None,
         }
     }
 }

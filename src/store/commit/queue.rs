@@ -59,8 +59,8 @@ impl CommitQueue {
 
     /// Submits an operation and waits for its commit.
     ///
-    /// When the future is dropped, or the response takes too long, the operation is executed all the same, unless that fails
-    /// because of another writer or because the database is unavailable: then it is not tried again.
+    /// Executes the operation even when the future is dropped or the response takes too long, unless that fails because of
+    /// another writer or because the database is unavailable: then it is not tried again.
     pub async fn submit<T, D>(&self, read_set: ReadSet, decide: D) -> Result<T, Error>
     where
         T: Send + 'static,
